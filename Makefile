@@ -1,0 +1,52 @@
+# Everything here sets itself up: only make and Python 3.11-3.13 (with venv) are needed.
+# PYTHON=python3.12 picks another interpreter; PIP_ARGS="..." goes to pip (an index of CPU-only torch wheels, say).
+
+VENV := .venv
+BIN := $(VENV)/bin
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c '$(SUITABLE)' 2>/dev/null && echo $(p))))
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test test-all check bench clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.installed ## Train four real hospitals together on Ray, and show what came out
+	@$(BIN)/hierfl run configs/heart.yaml --report
+
+test: check ## Format, lint, types, and all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: check ## The same with the slow tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-dev ## Measure, beside a plain loop and a bare Ray actor pool
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove the environment and the caches; runs/ stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11-3.13 with venv was found; install one (on Debian python3 and \
+	python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing hierfl into $(VENV); torch and Ray are large, the first time takes minutes"
+	$(PIP) install --upgrade pip
+	$(PIP) install $(PIP_ARGS) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing hierfl and its tools into $(VENV); torch and Ray are large, the first time takes minutes"
+	$(PIP) install --upgrade pip
+	$(PIP) install $(PIP_ARGS) -e '.[dev]'
+	@touch $(VENV)/.installed $@

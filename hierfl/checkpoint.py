@@ -1,0 +1,198 @@
+"""Checkpoints: a folder per round, complete or not there at all.
+
+    checkpoints/round-000015/model.safetensors       the model, every tensor by its name (narrow floats as float32)
+                             strategies.safetensors  the state of each stateful hub, "world/us:velocity"
+                             checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping
+
+A checkpoint is written under another name, flushed to disk and renamed; the newest complete one counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.errors import OutputError
+from hierfl.learning.state import Layout, ModelState, TensorSpec
+from hierfl.learning.stopping import Progress
+
+__all__ = ["Checkpoint", "latest", "load", "save", "save_model"]
+
+FOLDER = "checkpoints"
+FORMAT = 1
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a run needs to go on: `rounds_done` rounds are in `model`."""
+
+    rounds_done: int
+    epoch: int
+    seed: int
+    layout: Layout
+    model: ModelState
+    states: Mapping[str, Arrays] = field(default_factory=dict)
+    scale: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    progress: Progress = field(default_factory=Progress)
+
+
+def save(run_dir: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write a checkpoint, atomically, and drop all but the newest `keep`. Errors: OutputError (disk full, ...)."""
+    final = run_dir / FOLDER / f"round-{checkpoint.rounds_done:06d}"
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _write(partial, checkpoint)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        _flush(final.parent)
+        for old in _complete(run_dir)[:-keep]:
+            shutil.rmtree(old)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OutputError(
+            f"checkpoint {final} cannot be written: {error.strerror or error}; earlier checkpoints are kept,"
+            f" `hierfl resume {run_dir}` goes on from the newest once there is room"
+        ) from error
+    return final
+
+
+def latest(run_dir: Path) -> Path | None:
+    """Find the newest complete checkpoint."""
+    complete = _complete(run_dir)
+    return complete[-1] if complete else None
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint, checking the model's digest. Errors: OutputError."""
+    from safetensors.numpy import load_file
+
+    try:
+        said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "model.safetensors")
+        flat = load_file(folder / "strategies.safetensors")
+        layout = _layout(said["layout"])
+        model = _assemble(layout, tensors)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"checkpoint {folder} cannot be read: {error}") from error
+    except Exception as error:
+        raise OutputError(f"checkpoint {folder} is corrupt: {error}") from error
+    if model.digest(layout) != said["model_digest"]:
+        raise OutputError(f"checkpoint {folder} is corrupt: the model's digest is not the one that was written with it")
+    states: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, vector in flat.items():
+        hub, _, name = key.rpartition(":")
+        states.setdefault(hub, {})[name] = vector
+    scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
+    return Checkpoint(
+        said["rounds_done"], said["epoch"], said["seed"], layout, model, states, scale, Progress(**said["progress"])
+    )
+
+
+def save_model(path: Path, layout: Layout, model: ModelState) -> None:
+    """Write a model in its own dtypes, every name that it had, for `safetensors` or torch. Errors: OutputError."""
+    import safetensors
+
+    tensors: dict[str, Any] = {}
+    for spec, values in model.tensors(layout):
+        tensors[spec.name] = {"dtype": spec.dtype, "shape": list(spec.shape), "data": _bytes(spec, values)}
+    for alias, name in layout.aliases:
+        tensors[alias] = tensors[name]
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        safetensors.serialize_file(tensors, str(partial), {"format": "pt"})
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(f"the model cannot be written to {path}: {error.strerror or error}") from error
+    except safetensors.SafetensorError as error:
+        raise OutputError(f"the model cannot be written to {path}: {error}") from error
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write and flush the three files."""
+    from safetensors.numpy import save
+
+    layout, model = checkpoint.layout, checkpoint.model
+    tensors = {spec.name: np.ascontiguousarray(values) for spec, values in model.tensors(layout)}
+    flat = {
+        f"{hub}:{name}": np.ascontiguousarray(vector)
+        for hub, state in checkpoint.states.items()
+        for name, vector in state.items()
+    }
+    scale = checkpoint.scale
+    said = {
+        "format": FORMAT,
+        "rounds_done": checkpoint.rounds_done,
+        "epoch": checkpoint.epoch,
+        "seed": checkpoint.seed,
+        "model_digest": model.digest(layout),
+        "layout": asdict(layout),
+        "scale": scale and {"mean": [x.hex() for x in scale[0].tolist()], "std": [x.hex() for x in scale[1].tolist()]},
+        "progress": asdict(checkpoint.progress),
+    }
+    contents = {
+        "model.safetensors": save(tensors),
+        "strategies.safetensors": save(flat),
+        "checkpoint.json": json.dumps(said, indent=1).encode(),
+    }
+    for name, content in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _complete(run_dir: Path) -> list[Path]:
+    """List the complete checkpoints, the oldest first."""
+    return sorted(path.parent for path in (run_dir / FOLDER).glob("round-*/checkpoint.json"))
+
+
+def _flush(folder: Path) -> None:
+    """Flush a rename to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _layout(said: Mapping[str, Any]) -> Layout:
+    """Read a layout."""
+    specs = (TensorSpec(t["name"], tuple(t["shape"]), t["dtype"], t["offset"]) for t in said["tensors"])
+    return Layout(tuple(specs), tuple((alias, name) for alias, name in said["aliases"]))
+
+
+def _assemble(layout: Layout, tensors: Arrays) -> ModelState:
+    """Lay named tensors out in the two vectors."""
+    floats = np.zeros(layout.num_floats, layout.float_dtype)
+    ints = np.zeros(layout.num_ints, np.int64)
+    for spec in layout.tensors:
+        target = floats if spec.is_float else ints
+        target[spec.offset : spec.offset + spec.size] = tensors[spec.name].reshape(-1)
+    return ModelState(floats, ints)
+
+
+def _bytes(spec: TensorSpec, values: NDArray[Any]) -> bytes:
+    """Narrow a tensor to its own dtype, as little-endian bytes."""
+    if spec.dtype != "bfloat16":
+        return np.ascontiguousarray(values, dtype=np.dtype(spec.dtype)).tobytes()
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return rounded.astype("<u2").tobytes()
+
+
+def _floats(words: list[str]) -> NDArray[np.float64]:
+    """Read exact float64 numbers."""
+    return np.array([float.fromhex(word) for word in words])

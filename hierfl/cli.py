@@ -1,0 +1,260 @@
+"""The command line. What is heavy is imported inside the commands, so that help answers at once.
+
+Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 130 stopped with Ctrl-C; `submit` hands on
+the job's own. With `--json` standard output holds one JSON document, the result or `{"error": ...}`, and all else goes
+to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hierfl.console import Watch, aside, closing_lines, command, told
+from hierfl.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from hierfl.config.schema import RunConfig
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="hierfl",
+    help="Hierarchical federated learning on Ray: a tree of hospitals and hubs, in one YAML.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # importing rich costs more than all the rest of `--help`
+    pretty_exceptions_enable=False,  # they print local variables: patients' data
+)
+
+Words = Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display, no colours.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Report = Annotated[bool, typer.Option("--report", help="Also write the report at the end.")]
+
+
+def main() -> None:
+    """Run the command line: the console script and `python -m hierfl`."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # `task: {kind: "my_task:MyTask"}` lies in the user's folder
+    try:
+        app(prog_name="hierfl")
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # `hierfl tree big.yaml | head` is nobody's mistake
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        from hierfl import __version__
+
+        print(f"hierfl {__version__}")
+        raise typer.Exit
+
+
+@app.command("run")
+def _run(
+    words: Words, report: Report = False, as_json: Json = False, plain: Plain = False, debug: Debug = False
+) -> None:
+    """Train the federation of CONFIG.
+
+    KEY=VALUE overrides any key of it: training.lr=0.1 federation.rounds=3 federation.members.us.rounds=2.
+    """
+    watch = Watch()
+    with told(as_json, debug, watch), aside(as_json) as answer:
+        config = _load(words)  # mistakes are told before torch is loaded
+        from hierfl.monitor.screen import screen
+        from hierfl.run import run
+
+        summary = run(config, [screen(config, force_plain=plain), watch])
+        _finish(summary, report)
+        answer.update(summary)
+
+
+@app.command("resume")
+def _resume(
+    run_dir: RunDir,
+    overrides: Overrides = None,
+    report: Report = False,
+    as_json: Json = False,
+    plain: Plain = False,
+    debug: Debug = False,
+) -> None:
+    """Go on with a run from its last checkpoint.
+
+    The model has the same bits at the end as if the run had never stopped.
+    """
+    watch = Watch()
+    with told(as_json, debug, watch), aside(as_json) as answer:
+        from hierfl.config import load
+
+        config = load(_saved(run_dir), overrides or [])
+        from hierfl.monitor.screen import screen
+        from hierfl.run import resume
+
+        summary = resume(run_dir, overrides or [], [screen(config, force_plain=plain), watch])
+        _finish(summary, report)
+        answer.update(summary)
+
+
+@app.command("validate")
+def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None:
+    """Check CONFIG and list every mistake; starts nothing."""
+    with told(as_json, debug), aside(as_json) as answer:
+        config = _load(words)
+        federation = config.federation
+        counts = {"hubs": len(federation.hubs), "sites": len(federation.sites), "tiers": federation.num_tiers}
+        answer.update(valid=True, name=config.name, task=config.task_kind, **counts)
+        said = ", ".join(f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items())
+        print(f"{_split(words)[0]} is valid: {config.name}, {said}")
+
+
+@app.command("tree")
+def _tree(words: Words, as_json: Json = False, plain: Plain = False, debug: Debug = False) -> None:
+    """Draw the federation of CONFIG; starts nothing.
+
+    Each hub with its topology, strategy and rounds, each node with its samples where the task can count them.
+    """
+    with told(as_json, debug), aside(as_json) as answer:
+        from hierfl.tree import draw, survey
+
+        config = _load(words)
+        nodes = survey(config)
+        answer.update(name=config.name, nodes={path: node.record() for path, node in nodes.items()})
+        if not as_json:
+            _print(draw(nodes), plain)
+
+
+@app.command("evaluate")
+def _evaluate(run_dir: RunDir, as_json: Json = False, plain: Plain = False, debug: Debug = False) -> None:
+    """Measure a run's model at every site, rolled up per hub."""
+    with told(as_json, debug), aside(as_json) as answer:
+        _saved(run_dir)
+        from hierfl.run import evaluate
+
+        metrics = evaluate(run_dir)
+        answer.update(metrics)
+        if not as_json:
+            from hierfl.tree import tabulate
+
+            _print(tabulate(metrics), plain)
+
+
+@app.command("report")
+def _report(
+    run_dir: RunDir,
+    open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run's report.html and pictures.
+
+    Curves per tier, the table of sites, the tree and the timeline, in one file that needs no other.
+    """
+    with told(False, debug):
+        _saved(run_dir)
+        from hierfl.monitor.report import write_report
+
+        written = write_report(run_dir)
+        print(written)
+        if open_:
+            typer.launch(str(written))
+
+
+@app.command("init")
+def _init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")], debug: Debug = False
+) -> None:
+    """Write a starter federation with a task into DIR."""
+    with told(False, debug):
+        from hierfl.starter import write
+
+        for path in write(folder):
+            print(f"wrote {path}")
+        print(f"\nnow: cd {shlex.quote(str(folder))} && {command('hierfl')} run federation.yaml")
+
+
+@app.command("submit")
+def _submit(
+    words: Words,
+    address: Annotated[str, typer.Option(help="The Ray cluster's dashboard, http://host:8265.")],
+    working_dir: Annotated[
+        Path, typer.Option(help="The folder that the job gets a copy of; CONFIG is in it.")
+    ] = Path(),
+    wait: Annotated[bool, typer.Option(help="Show the job's log and wait for its end.")] = True,
+    check: Annotated[bool, typer.Option(help="Check CONFIG here before it is sent.")] = True,
+    debug: Debug = False,
+) -> None:
+    """Run CONFIG as a job on a Ray cluster.
+
+    Sends the folder, shows the log and returns the job's exit code; Ctrl-C leaves the job running.
+    """
+    with told(False, debug):
+        from hierfl.runtime.ray_submit import ON_CLUSTER, submit
+
+        config, overrides = _split(words)
+        if check:
+            sys.path.insert(0, str(working_dir.resolve()))
+            output = Path(_load([*words, *ON_CLUSTER]).output.dir)
+            if not output.is_absolute():
+                print(
+                    f"note: output.dir={output} is relative: the run is written in the job's own folder on the cluster,"
+                    " which Ray deletes in time; output.dir=/a/shared/folder keeps it",
+                    file=sys.stderr,
+                )
+        code = submit(config, overrides, address=address, working_dir=working_dir, wait=wait)
+        raise typer.Exit(code)
+
+
+def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Tell the configuration from the overrides, which hold a "="."""
+    configs = [word for word in words if "=" not in word or Path(word).is_file()]
+    if len(configs) != 1:
+        given = f"{len(configs)} are given: {', '.join(configs)}" if configs else "none is given"
+        raise ConfigError(f"one CONFIG is needed, {given}; every other word is an override, KEY=VALUE")
+    return Path(configs[0]), [word for word in words if word not in configs]
+
+
+def _load(words: Sequence[str]) -> RunConfig:
+    from hierfl.config import load
+
+    path, overrides = _split(words)
+    return load(path, overrides)
+
+
+def _saved(run_dir: Path) -> Path:
+    """Find a run's own configuration, which makes its folder a run's."""
+    saved = run_dir / "config.yaml"
+    if not saved.is_file():
+        what = "has no config.yaml" if run_dir.exists() else "does not exist"
+        raise OutputError(f"{run_dir} {what}: not the folder of a run; `hierfl run` prints it when it ends")
+    return saved
+
+
+def _finish(summary: Mapping[str, Any], report: bool) -> None:
+    """Write the report where it is asked for, and say where everything is."""
+    written = None
+    if report:
+        from hierfl.monitor.report import write_report
+
+        written = write_report(Path(summary["run_dir"]))
+    print(closing_lines(summary, written))
+
+
+def _print(drawing: Any, plain: bool) -> None:
+    """Print a drawing of rich's: in colours on a terminal, unbroken lines elsewhere."""
+    from rich.console import Console
+
+    console = Console(highlight=False, no_color=plain, force_terminal=False if plain else None)
+    console.print(drawing, soft_wrap=not console.is_terminal)

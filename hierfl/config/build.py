@@ -1,0 +1,136 @@
+"""Turns a checked configuration into a RunConfig: the tree, and what holds at each node after inheritance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hierfl.config.check import Checked
+from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
+from hierfl.config.tree import Node
+from hierfl.learning.strategy import Strategy
+from tiers.federation import Federation, Hub, Member, Site
+
+__all__ = ["build", "override_training"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """What a hub hands down to its members."""
+
+    training: Training
+    source: Mapping[str, Any]
+    keep_going: bool
+    quorum: float | None
+    strategy: Strategy | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A node with its path, its hub's place in the list, and what holds at it."""
+
+    node: Node
+    path: str
+    parent: int
+    holds: _Inherited
+
+
+def build(checked: Checked) -> RunConfig:
+    """Build the run's configuration from one that was checked and found sound."""
+    assert checked.root is not None
+    training = override_training(Training(), checked.training)
+    nodes = _inherit(checked.root, _Inherited(training, {}, False, None, None))
+    named = checked.written["task"]["kind"]
+    return RunConfig(
+        name=checked.top["name"],
+        seed=checked.top["seed"],
+        task=checked.task,
+        task_kind=named,
+        federation=Federation(_tree(nodes)),
+        hubs={placed.path: _hub_settings(placed) for placed in nodes if placed.node.members is not None},
+        sites={placed.path: _site_settings(placed) for placed in nodes if placed.node.members is None},
+        **checked.sections,
+        resolved=checked.written,
+    )
+
+
+def override_training(inherited: Training, own: Mapping[str, Any]) -> Training:
+    """Put a node's own keys over what it inherits.
+
+    Naming local_steps drops an inherited local_epochs, and the other way round; another optimizer drops the inherited
+    optimizer_options, which were meant for the first one.
+    """
+    if not own:
+        return inherited
+    values = dict(vars(inherited))
+    if own.get("local_steps") is not None:
+        values["local_epochs"] = None
+    if own.get("local_epochs") is not None:
+        values["local_steps"] = None
+    if own.get("optimizer", inherited.optimizer).lower() != inherited.optimizer.lower():
+        values["optimizer_options"] = {}
+    return Training(**{**values, **own})
+
+
+def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
+    """Walk the tree from the root, parents before children and siblings in order, handing settings down."""
+    placed: list[_Placed] = []
+    trainings: dict[tuple[int, int], Training] = {}
+    handed: dict[int, Strategy] = {}
+    stack: list[tuple[Node, str, int, _Inherited]] = [(root, root.name, -1, start)]
+    while stack:
+        node, path, parent, above = stack.pop()
+        both = (id(above.training), id(node.own.training))
+        if both not in trainings:
+            trainings[both] = override_training(above.training, node.own.training)
+        own_data = {key: value for key, value in node.data.items() if key != "key"}
+        source = {**above.source, **own_data} if own_data else above.source
+        settings = node.own.settings
+        keep_going = settings["on_failure"] == "continue" if "on_failure" in settings else above.keep_going
+        strategy = node.own.strategy
+        if strategy is None and above.strategy is not None and node.members is not None:
+            strategy = handed.setdefault(id(above.strategy), above.strategy.inherited())
+        holds = _Inherited(trainings[both], source, keep_going, settings.get("quorum", above.quorum), strategy)
+        placed.append(_Placed(node, path, parent, holds))
+        here = len(placed) - 1
+        stack.extend((member, f"{path}/{member.name}", here, holds) for member in reversed(node.members or ()))
+    return placed
+
+
+def _tree(nodes: list[_Placed]) -> Hub:
+    """Build the immutable tree from its leaves up."""
+    made: list[list[Member]] = [[] for _ in nodes]
+    top: Member | None = None
+    for index in range(len(nodes) - 1, -1, -1):
+        placed = nodes[index]
+        top = _hub(placed, made[index]) if placed.node.members is not None else Site(placed.node.name)
+        made[index] = []
+        if placed.parent >= 0:
+            made[placed.parent].append(top)
+    assert isinstance(top, Hub)
+    return top
+
+
+def _hub(placed: _Placed, backwards: list[Member]) -> Hub:
+    holds = placed.holds
+    quorum = holds.quorum if holds.quorum is not None else (0.5 if holds.keep_going else 1.0)
+    return Hub(
+        name=placed.node.name,
+        members=tuple(reversed(backwards)),
+        rounds=placed.node.own.settings["rounds"],
+        topology=placed.node.own.topology,
+        keep_going=holds.keep_going,
+        quorum=quorum,
+    )
+
+
+def _hub_settings(placed: _Placed) -> HubSettings:
+    assert placed.holds.strategy is not None
+    return HubSettings(placed.holds.strategy, placed.node.own.settings.get("weight", 1.0))
+
+
+def _site_settings(placed: _Placed) -> SiteSettings:
+    node = placed.node
+    key = str(node.data.get("key", node.name))
+    return SiteSettings(placed.holds.training, key, placed.holds.source, node.own.settings.get("weight", 1.0))

@@ -1,0 +1,164 @@
+"""Checks a whole configuration and collects every mistake, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from typing import Any
+
+from hierfl.config.interpolate import escape
+from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
+from hierfl.config.places import join
+from hierfl.config.schema import Evaluation, Runtime, Stopping
+from hierfl.config.section import Report, canonical_kind, fields_of, kind, section
+from hierfl.config.tree import Node, check_training, check_tree
+from hierfl.config.values import plain, shown
+from hierfl.errors import Problem
+from hierfl.kinds import nearest
+from hierfl.learning.task import KnowsSites
+
+__all__ = ["DEFAULT_POLICY", "Checked", "check_config"]
+
+DEFAULT_POLICY = "longest_first"
+
+_MOST_UNKNOWN_SITES = 20
+"""Unknown sites that are named one by one; the rest is counted."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """A checked configuration; sound if no problem was reported. `written` is its canonical form."""
+
+    top: dict[str, Any]
+    task: Any
+    root: Node | None
+    training: dict[str, Any]
+    sections: dict[str, Any]
+    written: dict[str, Any]
+
+
+def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Problem]]:
+    """Check a plain, resolved configuration; `name` is the run's where it gives none."""
+    problems: list[Problem] = []
+
+    def report(place: str, message: str) -> None:
+        problems.append(Problem(place, message))
+
+    top = {"name": name, "seed": 0} | _top(config, report)
+    task, written_task = _task(config, report)
+    training = check_training(config.get("training"), "training", report)
+    sections = {key: section(cls, config.get(key), key, report) for key, cls in SECTIONS.items() if key != "runtime"}
+    sections["runtime"], written_runtime = _runtime(config.get("runtime"), report)
+    _across(sections["evaluation"], sections["stopping"], report)
+    tree = None
+    if config.get("federation") is None:
+        report("federation", "is missing: give the root hub, {name: ..., members: [...]}")
+    else:
+        tree = check_tree(config["federation"], report)
+    if tree is not None and task is not None:
+        _known_sites(task, tree[0], report)
+    written = escape(
+        {
+            **top,
+            "task": written_task,
+            "training": plain(training),
+            **{key: plain(made) for key, made in sections.items()},
+            "runtime": written_runtime,
+        }
+    )
+    written["federation"] = tree[1] if tree else {}
+    ordered = {field.name: written[field.name] for field in sorted(fields(TopKeys), key=_order)}
+    return Checked(top, task, tree[0] if tree else None, training, sections, ordered), problems
+
+
+def _order(field: Any) -> int:
+    """Write the canonical form in the order in which people write it: the tree after the training."""
+    order = ("name", "seed", "task", "training", "federation")
+    return order.index(field.name) if field.name in order else len(order)
+
+
+def _top(config: Mapping[Any, Any], report: Report) -> dict[str, Any]:
+    own = {key: config[key] for key in ("name", "seed") if config.get(key) is not None}
+    for key in config:
+        if key in HUB_KEYS and key not in TOP_KEYS:
+            report(str(key), f"{key} belongs to a hub: write it under `federation:`")
+        elif key not in TOP_KEYS:
+            report(join("", str(key)), f"unknown key{nearest(str(key), TOP_KEYS)}")
+    return fields_of(TopKeys, own, "", report)
+
+
+def _task(config: Mapping[Any, Any], report: Report) -> tuple[Any, dict[str, Any]]:
+    if config.get("task") is None:
+        report("task", f"is missing: say what is learned, task: {{kind: ...}}{nearest('', _task_kinds())}")
+        return None, {}
+    task = kind("task", config["task"], "task", report)
+    return task, canonical_kind(config["task"], task) if task is not None else {}
+
+
+def _task_kinds() -> Sequence[str]:
+    from hierfl.kinds import names
+
+    return names("task")
+
+
+def _runtime(given: Any, report: Report) -> tuple[Runtime, dict[str, Any]]:
+    """Check `runtime:`, where `policy` is a kind."""
+    named: Any = DEFAULT_POLICY
+    if isinstance(given, Mapping):
+        named = given.get("policy") or DEFAULT_POLICY
+        given = {key: value for key, value in given.items() if key != "policy"}
+    runtime: Runtime = section(Runtime, given, "runtime", report)
+    policy = kind("policy", named, "runtime.policy", report)
+    written = {**plain(runtime), "policy": canonical_kind(named, policy) if policy is not None else None}
+    return replace(runtime, policy=policy), written
+
+
+def _across(evaluation: Evaluation, stopping: Stopping, report: Report) -> None:
+    """Check what two sections say together."""
+    wants = [key for key in ("target", "patience") if getattr(stopping, key) is not None]
+    if stopping.metric is None:
+        for key in wants:
+            report(join("stopping", key), "stops on no metric: give stopping.metric (auc, accuracy, loss or brier)")
+        return
+    if not wants:
+        report("stopping.metric", "never stops by itself: give stopping.target or stopping.patience")
+    if stopping.metric == "auc" and evaluation.auc == "none":
+        report("stopping.metric", "is auc, but evaluation.auc is none: measure it (histogram or exact)")
+    if evaluation.every == 0:
+        report("stopping.metric", "is never measured: evaluation.every is 0")
+
+
+def _known_sites(task: Any, root: Node, report: Report) -> None:
+    """Report the sites that the task has no data for, where the task can tell."""
+    if not isinstance(task, KnowsSites):
+        return
+    try:
+        known: Sequence[str] | None = task.sites()
+    except Exception as error:  # the user's task may raise anything
+        report("task", f"cannot list its sites: {type(error).__name__}: {error}")
+        return
+    if known is None:
+        return
+    keys = set(known)
+    unknown = ((node, key) for node, key in _sites(root) if key and key not in keys)
+    for node, key in islice(unknown, _MOST_UNKNOWN_SITES):
+        at, how = join(node.place, "name"), "is not a site"
+        if "key" in node.data:
+            at, how = join(node.place, "data", "key"), f"of site {node.name!r} is not a site"
+        report(at, f"{shown(key)} {how} that the task knows{nearest(key, known)}, or give the site data: {{key: ...}}")
+    rest = sum(1 for _ in unknown)
+    if rest:
+        report("federation", f"and {rest} more sites that the task does not know")
+
+
+def _sites(root: Node) -> list[tuple[Node, str]]:
+    """List the sites with their keys, in the order of the YAML, without recursion."""
+    found, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        if node.members is None:
+            found.append((node, str(node.data.get("key", node.name))))
+        else:
+            stack.extend(reversed(node.members))
+    return found

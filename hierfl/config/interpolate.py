@@ -1,0 +1,110 @@
+"""Interpolations, by OmegaConf and its resolvers: `${training.lr}`, `${oc.env:DATA_DIR,data}`.
+
+OmegaConf is imported, and mirrors the configuration, only where a string holds one: a large tree without one pays
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from hierfl.config.places import join
+from hierfl.errors import ConfigError, Problem
+
+__all__ = ["escape", "resolve"]
+
+_MISSING = "???"
+_Found: TypeAlias = "tuple[str, tuple[Any, ...], Any, Any]"
+"""Place, keys from the top, the collection that holds the string, and its key there."""
+
+
+def resolve(config: dict[str, Any]) -> list[Problem]:
+    """Put its value in place of every interpolation of a plain configuration, and give what failed.
+
+    What failed is taken out of the configuration, so that no second mistake is found there.
+    """
+    problems = []
+    waiting = []
+    for found in _strings(config):
+        place, _, holder, key = found
+        if holder[key] == _MISSING:
+            problems.append(Problem(place, f"is mandatory (???): write a value, or override it with {place}=..."))
+            _drop(holder, key)
+        else:
+            waiting.append(found)
+    if waiting:
+        try:
+            problems += _resolve(config, waiting)
+        except RecursionError:
+            raise ConfigError("the tree is too deep for interpolations (${...}): write the values out") from None
+    return problems
+
+
+def escape(value: Any) -> Any:
+    """Write a resolved value so that reading it again gives it back: `${` is escaped."""
+    if isinstance(value, str):
+        return value.replace("${", "\\${")
+    if isinstance(value, dict):
+        return {key: escape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [escape(inner) for inner in value]
+    return value
+
+
+def _resolve(config: dict[str, Any], waiting: list[_Found]) -> list[Problem]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    problems = []
+    readable = []
+    for found in waiting:
+        place, _, holder, key = found
+        try:
+            OmegaConf.create({"text": holder[key]})
+            readable.append(found)
+        except OmegaConfBaseException as error:
+            problems.append(Problem(place, f"{holder[key]!r} cannot be read: {str(error).splitlines()[0]}"))
+            _drop(holder, key)
+    mirror: Any = OmegaConf.create(config)
+    for place, keys, holder, key in readable:
+        try:
+            value = mirror
+            for step in keys:
+                value = value[step]
+            holder[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except (OmegaConfBaseException, KeyError, IndexError, TypeError) as error:
+            problems.append(Problem(place, f"{holder[key]!r} cannot be resolved: {str(error).splitlines()[0]}"))
+            _drop(holder, key)
+    return problems
+
+
+def _drop(holder: Any, key: Any) -> None:
+    """Take a failed value out; in a list something must keep its place."""
+    if isinstance(holder, dict):
+        del holder[key]
+    else:
+        holder[key] = None
+
+
+def _strings(config: dict[str, Any]) -> Iterator[_Found]:
+    """Find the strings that OmegaConf has to see, each collection once, without recursion."""
+    seen: set[int] = set()
+    stack: list[tuple[str, tuple[Any, ...], Any]] = [("", (), config)]
+    while stack:
+        place, keys, holder = stack.pop()
+        if id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        for key, value in list(holder.items() if isinstance(holder, dict) else enumerate(holder)):
+            if isinstance(value, str) and ("${" in value or value == _MISSING):
+                yield join(place, key if isinstance(key, int) else str(key)), (*keys, key), holder, key
+            elif isinstance(value, dict | list):
+                stack.append((_place(place, key, value), (*keys, key), value))
+
+
+def _place(place: str, key: Any, value: Any) -> str:
+    """Name a collection's place: a member by its name, all else by its key."""
+    if isinstance(key, int) and isinstance(value, dict) and isinstance(value.get("name"), str):
+        return join(place, value["name"])
+    return join(place, key if isinstance(key, int) else str(key))

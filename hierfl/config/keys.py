@@ -1,0 +1,125 @@
+"""The keys of the YAML's top and of a node, as dataclasses: their fields are what may be written.
+
+The sections' own keys are the dataclasses of `schema`; the kinds' keys are the kinds' own fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
+
+from hierfl.config.schema import Arithmetic, Evaluation, Output, Runtime, Stopping, Training
+
+__all__ = [
+    "HUB_KEYS",
+    "KIND_KEYS",
+    "SECTIONS",
+    "SITE_KEYS",
+    "TEMPLATE_KEYS",
+    "TOP_KEYS",
+    "HubKeys",
+    "SiteKeys",
+    "TemplateKeys",
+    "TopKeys",
+]
+
+Hub: TypeAlias = Any
+Kind: TypeAlias = Any
+Members: TypeAlias = Any
+Section: TypeAlias = Any
+"""What the documentation calls a key whose check is not its type's."""
+
+
+@dataclass(frozen=True)
+class TopKeys:
+    """The top of the YAML."""
+
+    task: Kind
+    """What is learned: a kind, with its own keys (see Tasks), or your own as "package.module:Class"."""
+    federation: Hub
+    """The root hub of the tree (see Hub)."""
+    name: str = "run"
+    """The run's name, a part of its folder's name. Where it is not given: the YAML's file name."""
+    seed: int = 0
+    """Everything random follows from it."""
+    training: Training = field(default_factory=Training)
+    """How sites train (see Training); holds for every site unless overridden at a node."""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    """How the model is measured (see Evaluation)."""
+    stopping: Stopping = field(default_factory=Stopping)
+    """When to stop early (see Stopping)."""
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    """How sums are made (see Arithmetic)."""
+    runtime: Runtime = field(default_factory=Runtime)
+    """What the run runs on (see Runtime)."""
+    output: Output = field(default_factory=Output)
+    """Where the run is written (see Output)."""
+
+
+@dataclass(frozen=True)
+class SiteKeys:
+    """A site: a node without members."""
+
+    name: str
+    """Its name among its siblings; also its key into the task's data unless `data` gives one."""
+    weight: float = 1.0
+    """Its weight at its hub where that hub's strategy says `weights: given`."""
+    training: Section = None
+    """Those keys of Training that differ here; see Inheritance."""
+    data: Section = None
+    """{key: its key into the task's data, ...}: further keys are handed to the task's `data` method."""
+
+
+@dataclass(frozen=True)
+class HubKeys:
+    """A hub: a node with members. The root of the federation is one."""
+
+    name: str
+    """Its name among its siblings."""
+    members: Members
+    """Its sites and hubs: a list of nodes, or a template that makes them (see Generated members)."""
+    rounds: int = 1
+    """At the root the rounds of the run, at an inner hub its rounds per round of its parent."""
+    topology: Kind = "star"
+    """How its members exchange: a kind (see Topologies). Not inherited."""
+    strategy: Kind = None
+    """How it reduces and steps: a kind (see Strategies). `fedavg` at the root; an inner hub without one averages, with
+    its parent's weights and objective and no server optimiser of its own."""
+    training: Section = None
+    """Those keys of Training that differ in this subtree; see Inheritance."""
+    data: Section = None
+    """What holds for the `data` of every site of this subtree; `key` stands at a site only."""
+    on_failure: str = "stop"
+    """stop: a failing member ends the run. continue: a round closes without it if the quorum is met. Inherited."""
+    quorum: float | None = None
+    """Fraction of the members that must report. Inherited; null is 1.0, or 0.5 with `on_failure: continue`."""
+    weight: float = 1.0
+    """Its weight at its parent where that hub's strategy says `weights: given`."""
+
+
+@dataclass(frozen=True)
+class TemplateKeys:
+    """What a template of members has beside a site's or a hub's keys."""
+
+    count: int
+    """How many members it makes."""
+    start: int = 0
+    """What `{i}` counts from."""
+
+
+SECTIONS: dict[str, type] = {
+    "evaluation": Evaluation,
+    "stopping": Stopping,
+    "arithmetic": Arithmetic,
+    "runtime": Runtime,
+    "output": Output,
+}
+"""The plain sections of the top."""
+
+KIND_KEYS = ("task", "topology", "strategy", "policy")
+"""The keys whose value is a kind; `strategy: fedavgm` is short for `strategy: {kind: fedavgm}`."""
+
+TOP_KEYS = tuple(field.name for field in fields(TopKeys))
+HUB_KEYS = tuple(field.name for field in fields(HubKeys))
+SITE_KEYS = tuple(field.name for field in fields(SiteKeys))
+TEMPLATE_KEYS = (*(field.name for field in fields(TemplateKeys)), *HUB_KEYS)

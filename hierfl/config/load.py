@@ -1,0 +1,159 @@
+"""From a YAML file and overrides to a RunConfig, or to every mistake in them.
+
+1. read the YAML; 2. put the overrides in; 3. resolve interpolations; 4. put in the overrides that had to wait for 3;
+5. check the whole; 6. build.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hierfl.config.build import build
+from hierfl.config.check import Checked, check_config
+from hierfl.config.interpolate import resolve
+from hierfl.config.overrides import NotYet, Override, apply, parse_override
+from hierfl.config.places import split
+from hierfl.config.read import LineFinder, parse, read
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError, Problem
+
+__all__ = ["check", "from_mapping", "load"]
+
+_WAITING = "overrides that wait"
+"""A key of the top that no YAML uses: the values of waiting overrides are resolved there."""
+
+
+def load(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None = None) -> RunConfig:
+    """Read, check and build a configuration.
+
+    The user's own classes (`package.module:Class`) are imported from the current folder or from `base`, the YAML's
+    folder if not given. Errors: ConfigError with every mistake, its place, and its line where it stands in the file.
+    """
+    checked, problems = _checked_file(Path(path), overrides, base)
+    if problems or checked is None:
+        raise ConfigError(problems)
+    return build(checked)
+
+
+def check(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None = None) -> list[Problem]:
+    """List every mistake of a configuration; empty if it is sound."""
+    return _checked_file(Path(path), overrides, base)[1]
+
+
+def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Check and build a configuration from a mapping: plain values, or an OmegaConf DictConfig; it is not changed.
+
+    Errors: ConfigError with every mistake and its place.
+    """
+    _make_importable(None)
+    checked, problems = _checked(_plain(mapping), overrides, "run")
+    if problems or checked is None:
+        raise ConfigError(problems)
+    return build(checked)
+
+
+def _checked_file(path: Path, overrides: Sequence[str], base: Path | None) -> tuple[Checked | None, list[Problem]]:
+    _make_importable(base or path.parent)
+    try:
+        text = read(path)
+        content = parse(text, str(path))
+        checked, problems = _checked(content, overrides, path.stem)
+    except ConfigError as error:
+        return None, list(error.problems)
+    return checked, _with_lines(problems, text, overrides) if problems else []
+
+
+def _checked(content: Any, overrides: Sequence[str], name: str) -> tuple[Checked | None, list[Problem]]:
+    if not isinstance(content, dict):
+        what = "is empty" if content is None else f"is a {type(content).__name__}"
+        return None, [Problem("", f"the configuration {what}; it must be a mapping with task and federation")]
+    config, problems = _overridden(content, overrides)
+    checked, found = check_config(config, name)
+    unresolved = {problem.path for problem in problems if problem.path}
+    problems += [problem for problem in found if not _under(problem.path, unresolved)]
+    return checked, problems
+
+
+def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
+    """Put overrides in and resolve interpolations; an override that leads through one is put in after it."""
+    problems: list[Problem] = []
+    waiting: list[Override] = []
+    for text in overrides:
+        try:
+            override = parse_override(text)
+            config = apply(config, override)
+        except NotYet:
+            waiting.append(override)
+        except ConfigError as error:
+            problems += error.problems
+    config = {**config, _WAITING: [override.value for override in waiting]}
+    problems += resolve(config)
+    for override, value in zip(waiting, config.pop(_WAITING), strict=True):
+        try:
+            config = apply(config, replace(override, value=value))
+        except NotYet:
+            problems.append(Problem(override.text, "leads through a value that holds '${'"))
+        except ConfigError as error:
+            problems += error.problems
+    return config, problems
+
+
+def _with_lines(problems: list[Problem], text: str, overrides: Sequence[str]) -> list[Problem]:
+    """Add the file's line to each problem whose place stands in the file and was not overridden."""
+    find = LineFinder(text)
+    changed = {tuple(split(override.partition("=")[0].strip())) for override in overrides if _is_override(override)}
+    found = []
+    for problem in problems:
+        parts = _parts(problem.path)
+        overridden = any(parts[: len(way)] == way for way in changed)
+        line = find(problem.path) if parts and not overridden else None
+        found.append(replace(problem, line=line) if line is not None else problem)
+    return found
+
+
+def _is_override(text: str) -> bool:
+    return "=" in text and bool(_parts(text.partition("=")[0].strip()))
+
+
+def _parts(place: str) -> tuple[str, ...]:
+    """Take a place apart; empty where it is none."""
+    try:
+        return tuple(split(place)) if place else ()
+    except ValueError:
+        return ()
+
+
+def _under(place: str, roots: set[str]) -> bool:
+    parts = _parts(place)
+    return any(parts[: len(above)] == above for above in (_parts(root) for root in roots) if above)
+
+
+def _make_importable(folder: Path | None) -> None:
+    """Let the user's own modules be imported from where hierfl was started, and from beside the YAML."""
+    for place in (folder, Path.cwd()):
+        if place is not None and place.is_dir() and str(place.resolve()) not in sys.path:
+            sys.path.insert(0, str(place.resolve()))
+
+
+def _plain(value: Any) -> Any:
+    """Copy a mapping of any kind into plain dicts and lists, without recursion."""
+    if type(value).__module__.partition(".")[0] == "omegaconf":
+        from omegaconf import OmegaConf
+
+        value = OmegaConf.to_container(value, resolve=False)
+    top: list[Any] = [value]
+    stack: list[tuple[Any, Any]] = [(top, 0)]
+    while stack:
+        holder, key = stack.pop()
+        inner = holder[key]
+        if isinstance(inner, Mapping):
+            holder[key] = dict(inner)
+            stack.extend((holder[key], name) for name in inner)
+        elif isinstance(inner, list | tuple):
+            holder[key] = list(inner)
+            stack.extend((holder[key], index) for index in range(len(inner)))
+    return top[0]

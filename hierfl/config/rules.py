@@ -1,0 +1,160 @@
+"""What a key's value must be beyond its type: one table, read by the checker and by the documentation."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hierfl.config.keys import HubKeys, SiteKeys, TemplateKeys, TopKeys
+from hierfl.config.schema import Arithmetic, Evaluation, Output, Runtime, Stopping, Training
+from hierfl.config.values import shown
+from hierfl.kinds import nearest
+
+__all__ = ["OPTIMIZERS", "RULES", "Rule", "broken", "optimizers"]
+
+OPTIMIZERS = (
+    "adadelta",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "asgd",
+    "muon",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "rprop",
+    "sgd",
+    "sparseadam",
+)
+"""The classes of torch.optim in small letters, so that checking needs no torch. LBFGS is not among them: it wants to
+call the loss itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`text` completes "must be ..."; `test` says whether a value (never null) keeps the rule."""
+
+    text: str
+    test: Callable[[Any], bool]
+    words: Callable[[], Sequence[str]] | None = None
+
+
+def optimizers() -> Sequence[str]:
+    """List the optimizers; by torch itself once it is imported."""
+    torch = sys.modules.get("torch")
+    optim = getattr(torch, "optim", None)
+    if optim is None or not hasattr(optim, "Optimizer"):
+        return OPTIMIZERS
+    found = {
+        name.lower()
+        for name, value in vars(optim).items()
+        if isinstance(value, type) and issubclass(value, optim.Optimizer) and value is not optim.Optimizer
+    }
+    return sorted(found - {"lbfgs"})
+
+
+def broken(cls: type, key: str, value: Any) -> str | None:
+    """Say how a converted value breaks its rule; None where it keeps it."""
+    rule = RULES.get(cls, {}).get(key)
+    if rule is None or value is None or rule.test(value):
+        return None
+    if rule.words is not None:
+        return f"is {shown(value)}{nearest(str(value), rule.words())}"
+    return f"must be {rule.text}, not {shown(value)}"
+
+
+def _at_least(low: int) -> Rule:
+    return Rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low)
+
+
+def _above(low: float) -> Rule:
+    return Rule(f"a number above {low:g}", lambda value: math.isfinite(value) and value > low)
+
+
+def _one_of(*words: str) -> Rule:
+    return Rule("one of " + ", ".join(words), lambda value: value in words, lambda: words)
+
+
+def _share(value: float) -> bool:
+    return math.isfinite(value) and value >= 0 and (value <= 1 or value == int(value))
+
+
+def _power_of_two(value: float) -> bool:
+    return math.isfinite(value) and value > 0 and math.frexp(value)[0] == 0.5
+
+
+def _is_name(value: str) -> bool:
+    return bool(value.strip()) and "/" not in value and value not in (".", "..")
+
+
+_NAME = Rule("a name that is not empty and holds no '/'", _is_name)
+_FINITE = Rule("a finite number", math.isfinite)
+_ADDRESS = Rule(
+    "auto, host:port or ray://host:port",
+    lambda value: re.fullmatch(r"auto|(ray://)?(\[[^\]\s/]+\]|[^\s/:]+):\d{1,5}", value) is not None,
+)
+
+RULES: dict[type, dict[str, Rule]] = {
+    TopKeys: {"name": _NAME, "seed": _at_least(0)},
+    SiteKeys: {"name": _NAME, "weight": _above(0)},
+    HubKeys: {
+        "name": _NAME,
+        "rounds": _at_least(1),
+        "on_failure": _one_of("stop", "continue"),
+        "quorum": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
+        "weight": _above(0),
+    },
+    TemplateKeys: {"count": _at_least(1), "start": _at_least(0)},
+    Training: {
+        "optimizer": Rule("a class of torch.optim", lambda value: value.lower() in optimizers(), optimizers),
+        "lr": _above(0),
+        "batch_size": _at_least(1),
+        "local_steps": _at_least(1),
+        "local_epochs": _at_least(1),
+        "clip_norm": _above(0),
+        "precision": _one_of("float32", "bfloat16", "float16"),
+    },
+    Evaluation: {
+        "every": _at_least(0),
+        "auc": _one_of("histogram", "exact", "none"),
+        "bins": _at_least(2),
+        "batch_size": _at_least(1),
+    },
+    Stopping: {
+        "metric": _one_of("auc", "accuracy", "loss", "brier"),
+        "target": _FINITE,
+        "patience": _at_least(1),
+        "min_delta": _at_least(0),
+    },
+    Arithmetic: {
+        "width": Rule("32 or 64", lambda value: value in (32, 64)),
+        "clip": Rule("a power of two above 0 (... 4, 8, 16 ...)", _power_of_two),
+    },
+    Runtime: {
+        "kind": _one_of("local", "ray"),
+        "address": _ADDRESS,
+        "num_workers": _at_least(1),
+        "cpus_per_worker": _at_least(0),
+        "gpus_per_worker": Rule("a fraction of one GPU, or a whole number of them", _share),
+        "resources_per_worker": Rule(
+            "amounts above 0", lambda value: all(math.isfinite(amount) and amount > 0 for amount in value.values())
+        ),
+        "num_cpus": _at_least(1),
+        "num_gpus": _at_least(0),
+        "num_aggregators": _at_least(1),
+        "threads_per_worker": _at_least(1),
+        "device": _one_of("auto", "cpu", "cuda"),
+    },
+    Output: {
+        "dir": Rule("a folder's name", lambda value: bool(value.strip())),
+        "checkpoint_every": _at_least(1),
+        "keep": _at_least(1),
+        "tensorboard_sites": _at_least(0),
+    },
+}

@@ -1,0 +1,188 @@
+"""The configuration's schema: one frozen dataclass per section of the YAML.
+
+`load` merges the YAML and overrides onto these; the kinds' own fields (`strategy`, `topology`, `task`, `runtime`,
+`policy`) come from their own dataclasses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tiers.federation import Federation
+
+if TYPE_CHECKING:
+    from hierfl.learning.strategy import Strategy
+    from hierfl.learning.task import Task
+    from scheduler.policy import Policy
+
+__all__ = [
+    "Arithmetic",
+    "Evaluation",
+    "HubSettings",
+    "Output",
+    "RunConfig",
+    "Runtime",
+    "SiteSettings",
+    "Stopping",
+    "Training",
+]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a site trains; may be overridden at any node, and holds for the subtree below it.
+
+    Exactly one of `local_steps` and `local_epochs` counts; one epoch where neither is given.
+    """
+
+    optimizer: str = "sgd"
+    """A name of torch.optim, in any case: sgd, adam, adamw, rmsprop ..."""
+    lr: float = 0.01
+    """Learning rate, above 0."""
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the optimizer: {momentum: 0.9, weight_decay: 1e-4}."""
+    batch_size: int | None = 32
+    """Samples per step; null trains on all of the site's samples at once."""
+    local_steps: int | None = None
+    """Optimizer steps per round."""
+    local_epochs: int | None = None
+    """Passes over the site's samples per round."""
+    clip_norm: float | None = None
+    """Clip the gradient's L2 norm to this; null does not clip."""
+    precision: str = "float32"
+    """float32, or mixed precision on CUDA: bfloat16, float16."""
+
+    def num_steps(self, num_samples: int) -> int:
+        """Count the optimizer steps of one round at a site of `num_samples` training samples."""
+        if self.local_steps is not None:
+            return self.local_steps if num_samples else 0
+        per_epoch = math.ceil(num_samples / (self.batch_size or max(num_samples, 1)))
+        return per_epoch * (1 if self.local_epochs is None else self.local_epochs)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the global model is measured at the sites."""
+
+    every: int = 1
+    """Measure after every n-th round and after the last; 0 never measures."""
+    auc: str = "histogram"
+    """histogram (mergeable, `bins` bins per class), exact (every score leaves the site), or none."""
+    bins: int = 1024
+    """Bins of the score histogram."""
+    batch_size: int = 1024
+    """Samples per step of the measurement."""
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop before the last round: `metric` of the root reaches `target`, or `patience` measurements pass
+    without an improvement of `min_delta`.
+    """
+
+    metric: str | None = None
+    """auc, accuracy, loss or brier; null never stops early."""
+    target: float | None = None
+    """Stop once the metric is at least this good (at most, for loss and brier)."""
+    patience: int | None = None
+    """Stop after so many measurements in a row without an improvement."""
+    min_delta: float = 0.0
+    """What counts as an improvement."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The ring in which every sum is exact; see docs/arithmetic.md."""
+
+    width: int = 32
+    """Bits per parameter on the wire: 32 (public normalised weights) or 64 (integer weights)."""
+    clip: float = 8.0
+    """Largest magnitude of a parameter's change in one round, a power of two; more is refused by name."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run runs on: `local` (threads of this process) or `ray` (actors)."""
+
+    kind: str = "ray"
+    """local or ray."""
+    address: str | None = None
+    """ray: null starts a Ray of its own, auto joins the running one, or host:port."""
+    num_workers: int | None = None
+    """Worker processes (ray) or threads (local); null takes one per device slot, or per core without devices."""
+    cpus_per_worker: float = 1.0
+    """ray: logical CPUs that a worker takes."""
+    gpus_per_worker: float = 0.0
+    """ray: logical GPUs that a worker takes, a fraction shares one; 0 trains on the CPU."""
+    resources_per_worker: dict[str, float] = field(default_factory=dict)
+    """ray: further Ray resources that a worker takes, {hospital_a: 1}."""
+    num_cpus: int | None = None
+    """ray, own start only: logical CPUs of the cluster; null takes the machine's."""
+    num_gpus: int | None = None
+    """ray, own start only: logical GPUs of the cluster; null takes the machine's."""
+    num_aggregators: int | None = None
+    """ray: processes that serve the hubs; null gives each hub its own, up to 16."""
+    threads_per_worker: int = 1
+    """Threads inside one worker's tensor operations; results may differ in bits between values."""
+    device: str = "auto"
+    """auto (cuda where there is one), cpu, or cuda."""
+    preaggregate: bool = True
+    """Workers add up the sites of one hub that they train; the bits are the same either way."""
+    policy: Policy | None = None
+    """The dispatch policy, {kind: longest_first}; null takes the default."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the run is written."""
+
+    dir: str = "runs"
+    """Folder of the runs; each run makes a folder of its own in it."""
+    checkpoint_every: int = 1
+    """Write a checkpoint after every n-th round and the last."""
+    keep: int = 2
+    """Checkpoints that are kept."""
+    tensorboard: bool = True
+    """Write a TensorBoard log."""
+    tensorboard_sites: int = 200
+    """Sites with curves of their own; hubs always have theirs."""
+
+
+@dataclass(frozen=True)
+class SiteSettings:
+    """What holds at one site after inheritance. `key` and `source` are what `Task.data` is called with."""
+
+    training: Training
+    key: str
+    source: Mapping[str, Any] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class HubSettings:
+    """What holds at one hub after inheritance. `objective` in the strategy is what its sites add to the loss."""
+
+    strategy: Strategy
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole validated run. `resolved` is the YAML as it was understood, ready to be written back."""
+
+    name: str
+    seed: int
+    task: Task
+    task_kind: str
+    federation: Federation
+    hubs: Mapping[str, HubSettings]
+    sites: Mapping[str, SiteSettings]
+    evaluation: Evaluation
+    stopping: Stopping
+    arithmetic: Arithmetic
+    runtime: Runtime
+    output: Output
+    resolved: Mapping[str, Any]

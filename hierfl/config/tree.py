@@ -1,0 +1,252 @@
+"""Checks the federation's tree, node by node, and writes it back in canonical form.
+
+A node's own settings are checked once per mapping in the YAML (a template's once for all its members), without
+recursion: depth is unlimited. What a node inherits is `build`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hierfl.config.generate import fill, fill_data, is_template
+from hierfl.config.interpolate import escape
+from hierfl.config.keys import HUB_KEYS, SITE_KEYS, TEMPLATE_KEYS, TOP_KEYS, HubKeys, SiteKeys, TemplateKeys
+from hierfl.config.places import join
+from hierfl.config.rules import broken
+from hierfl.config.schema import Training
+from hierfl.config.section import Report, canonical_kind, fields_of, kind
+from hierfl.config.values import Wrong, convert, plain, shown
+
+__all__ = ["Node", "Own", "check_training", "check_tree"]
+
+_NESTED = ("members", "topology", "strategy", "training", "data")
+"""Keys with a check of their own."""
+
+
+@dataclass(slots=True)
+class Own:
+    """A node's own settings, typed; shared by the members of a template."""
+
+    settings: dict[str, Any]
+    training: dict[str, Any]
+    data: Any
+    topology: Any = None
+    strategy: Any = None
+    written: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Node:
+    """A checked node: its name, where it stands in the YAML, its own settings, and its members (None at a site)."""
+
+    name: str
+    place: str
+    own: Own
+    data: Mapping[str, Any]
+    members: list[Node] | None
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A node still to be checked; `index` and `parent` fill the holes of a template's members."""
+
+    mapping: Mapping[str, Any]
+    place: str
+    hub: Node | None
+    name: str | None = None
+    index: int = 0
+    parent: str = ""
+
+
+class _Checker:
+    """Checks nodes; `owns` caches their settings by the identity of their mapping, which the configuration keeps."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.owns: dict[int, Own] = {}
+
+    def own(self, mapping: Mapping[str, Any], place: str) -> Own:
+        """Check a node's own settings, at most once."""
+        found = self.owns.get(id(mapping))
+        if found is None:
+            found = self.owns[id(mapping)] = self._own(mapping, place)
+        return found
+
+    def _own(self, mapping: Mapping[str, Any], place: str) -> Own:
+        is_hub, template = "members" in mapping, is_template(mapping)
+        cls, allowed = (HubKeys, HUB_KEYS) if is_hub else (SiteKeys, (*SITE_KEYS, "members"))
+        own = Own({}, {}, self._data(mapping.get("data"), join(place, "data"), is_hub))
+        if template:
+            counts = {key: mapping[key] for key in ("count", "start") if key in mapping}
+            own.written.update(fields_of(TemplateKeys, counts, place, self.report))
+        misplaced = [key for key in mapping if key not in allowed and key in (*HUB_KEYS, *TOP_KEYS)]
+        for key in misplaced:
+            holder = "only a hub (a node with `members`) has" if key in HUB_KEYS else "only the top of the file has"
+            self.report(join(place, str(key)), f"{holder} {key}")
+        skip = (*_NESTED, *misplaced, *(("count", "start") if template else ()))
+        given = {key: value for key, value in mapping.items() if value is not None or key == "name"}
+        if given.get("name") is None:
+            given.pop("name", None)
+            self.report(join(place, "name"), "is missing: every node needs a name")
+        own.settings = fields_of(cls, given, place, self.report, skip=skip, allowed=allowed)
+        own.training = check_training(mapping.get("training"), join(place, "training"), self.report)
+        if is_hub:
+            own.settings.setdefault("rounds", 1)
+            self._kinds(mapping, place, own)
+        own.written.update({key: plain(own.settings[key]) for key in cls.__annotations__ if key in own.settings})
+        if own.training:
+            own.written["training"] = plain(own.training)
+        if own.data:
+            own.written["data"] = plain(own.data)
+        own.written = {key: escape(own.written[key]) for key in TEMPLATE_KEYS if key in own.written}
+        return own
+
+    def _kinds(self, mapping: Mapping[str, Any], place: str, own: Own) -> None:
+        topology = mapping.get("topology") or "star"
+        own.topology = kind("topology", topology, join(place, "topology"), self.report)
+        if own.topology is not None:
+            own.written["topology"] = canonical_kind(topology, own.topology)
+        strategy = mapping.get("strategy")
+        if strategy is not None:
+            own.strategy = kind("strategy", strategy, join(place, "strategy"), self.report)
+            if own.strategy is not None:
+                own.written["strategy"] = canonical_kind(strategy, own.strategy)
+
+    def _data(self, data: Any, place: str, is_hub: bool) -> Any:
+        """Check a `data:` section: a mapping with string keys, `key` at sites only."""
+        if data is None:
+            return {}
+        if not isinstance(data, Mapping):
+            self.report(place, f"must be a mapping ({{key: value}}), not {shown(data)}")
+            return {}
+        good = {}
+        for name, value in data.items():
+            at = join(place, str(name))
+            if not isinstance(name, str):
+                self.report(at, f"must have a string as its key, not {shown(name)}")
+            elif name == "key" and is_hub:
+                self.report(at, "stands at a site only: it names one site's data")
+            elif name == "key":
+                try:
+                    good[name] = convert(value, str)
+                except Wrong as wrong:
+                    self.report(at, str(wrong))
+            else:
+                good[name] = value
+        return good
+
+    def node(self, entry: _Entry) -> Node:
+        """Make one node, without its members."""
+        own = self.own(entry.mapping, entry.place)
+        name = entry.name if entry.name is not None else own.settings.get("name", "")
+        data = own.data
+        if data and entry.name is not None:
+            data = fill_data(data, entry.index, entry.parent, name)
+        return Node(name, entry.place, own, data, [] if "members" in entry.mapping else None)
+
+    def entries(self, members: Any, hub: Node) -> Iterator[_Entry]:
+        """Yield the nodes of a `members:` value, templates written out; a faulty one is reported and left out."""
+        place = join(hub.place, "members")
+        if is_template(members):
+            yield from self._template(members, place, hub)
+            return
+        if not isinstance(members, list):
+            kinds_of = "a list of nodes, or a template {count: ..., name: ...}"
+            empty = "is empty; list the hub's members, or drop it to make a site"
+            self.report(place, empty if members is None else f"must be {kinds_of}, not {shown(members)}")
+            return
+        if not members:
+            self.report(place, "is empty; list the hub's members, or drop it to make a site")
+        for index, member in enumerate(members):
+            if not isinstance(member, Mapping):
+                self.report(join(place, index), f"must be a node ({{name: ...}}), not {shown(member)}")
+            elif is_template(member):
+                yield from self._template(member, join(place, index), hub)
+            else:
+                name = member.get("name")
+                yield _Entry(member, join(place, name if isinstance(name, str) and name else index), hub)
+
+    def _template(self, template: Mapping[str, Any], place: str, hub: Node) -> Iterator[_Entry]:
+        own = self.own(template, place)
+        name, count, start = own.settings.get("name"), own.written.get("count"), own.written.get("start", 0)
+        if name is None or count is None:
+            return
+        try:
+            names = [fill(name, index, hub.name) for index in range(start, start + count)]
+        except ValueError as error:
+            self.report(join(place, "name"), str(error))
+            return
+        if count > 1 and names[0] == names[1]:
+            self.report(join(place, "name"), f"names all {count} members {names[0]!r}: write {{i}} into it")
+            return
+        for index, own_name in enumerate(names, start):
+            yield _Entry(template, place, hub, own_name, index, hub.name)
+
+
+def check_tree(mapping: Any, report: Report) -> tuple[Node, dict[str, Any]] | None:
+    """Check the tree under `federation:`; give its root, and the tree in canonical form. None if there is no root."""
+    if not isinstance(mapping, Mapping):
+        report("federation", f"must be a hub ({{name: ..., members: [...]}}), not {shown(mapping)}")
+        return None
+    if is_template(mapping):
+        report("federation.count", "the root is one hub, not a template of several")
+        return None
+    if "members" not in mapping:
+        report("federation.members", "is missing: the root is a hub, list its members")
+    checker = _Checker(report)
+    root = checker.node(_Entry({"members": [], **mapping} if "members" not in mapping else mapping, "federation", None))
+    if "members" in mapping:
+        _descend(checker, root, mapping, report)
+    if root.own.strategy is None and mapping.get("strategy") is None:
+        root.own.strategy = kind("strategy", "fedavg", "federation.strategy", report)
+        root.own.written["strategy"] = canonical_kind("fedavg", root.own.strategy)
+    return root, _written(mapping, checker.owns)
+
+
+def check_training(given: Any, place: str, report: Report) -> dict[str, Any]:
+    """Check the keys of Training that one node gives; not both of local_steps and local_epochs."""
+    good = fields_of(Training, given, place, report)
+    if good.get("local_steps") is not None and good.get("local_epochs") is not None:
+        report(place, "has both local_steps and local_epochs; keep one, and set the other to null in an override")
+    return good
+
+
+def _descend(checker: _Checker, root: Node, mapping: Mapping[str, Any], report: Report) -> None:
+    stack: list[tuple[Node, Any]] = [(root, mapping["members"])]
+    while stack:
+        hub, members = stack.pop()
+        assert hub.members is not None
+        taken: dict[str, str] = {}
+        for entry in checker.entries(members, hub):
+            node = checker.node(entry)
+            fault = broken(SiteKeys, "name", node.name) if entry.name is not None else None
+            if fault:
+                report(join(node.place, "name"), fault)
+            elif node.name and node.name in taken:
+                report(join(hub.place, "members", node.name), f"two members of {hub.name!r} have this name; rename one")
+            taken[node.name] = node.place
+            hub.members.append(node)
+            if node.members is not None:
+                stack.append((node, entry.mapping["members"]))
+
+
+def _written(root: Mapping[str, Any], owns: Mapping[int, Own]) -> dict[str, Any]:
+    """Write the tree in canonical form, templates as templates, without recursion."""
+    top: dict[str, Any] = {}
+    stack: list[tuple[Any, Any, dict[str, Any] | list[Any]]] = [(root, "federation", top)]
+    while stack:
+        mapping, key, holder = stack.pop()
+        own = owns.get(id(mapping))
+        written: dict[str, Any] = dict(own.written) if own is not None else {}
+        holder[key] = written
+        members = mapping.get("members") if isinstance(mapping, Mapping) else None
+        if isinstance(members, Mapping):
+            written["members"] = {}
+            stack.append((members, "members", written))
+        elif isinstance(members, list):
+            written["members"] = [None] * len(members)
+            stack.extend((member, index, written["members"]) for index, member in enumerate(members))
+    federation: dict[str, Any] = top["federation"]
+    return federation

@@ -1,0 +1,128 @@
+"""How the command line speaks: answers, errors, the way on after a stop, and where everything is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hierfl.errors import ConfigError, HierflError
+
+if TYPE_CHECKING:
+    from hierfl.monitor.records import Record
+
+__all__ = ["Watch", "aside", "closing_lines", "command", "told"]
+
+
+@dataclass
+class Watch:
+    """A monitor that remembers where a run writes and what it has committed, to tell how to go on after a stop."""
+
+    run_dir: str | None = None
+    committed: int = 0
+    rounds: int = 0
+
+    def on(self, record: Record) -> None:
+        """Take one record."""
+        from hierfl.monitor.records import RoundCommitted, RunStarted
+
+        if isinstance(record, RunStarted):
+            self.run_dir, self.rounds = record.run_dir, record.rounds
+            self.committed = record.first_round - 1
+        elif isinstance(record, RoundCommitted) and record.checkpoint is not None:
+            self.committed = record.round_number
+
+    def close(self) -> None:
+        """Hold nothing, close nothing."""
+
+    def advice(self) -> str:
+        """Say how to go on; empty where the run has not begun."""
+        if self.run_dir is None:
+            return ""
+        if self.committed < 1:
+            return f"no round was committed yet; what happened is in {self.run_dir}"
+        go_on = f"{command('hierfl')} resume {shlex.quote(self.run_dir)}"
+        return f"committed up to round {self.committed} of {self.rounds}; go on with: {go_on}"
+
+
+@contextlib.contextmanager
+def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[None]:
+    """Turn errors into clear messages and exit codes; a traceback only with `debug`, or where the mistake is ours."""
+    advice = watch.advice if watch is not None else str
+    try:
+        yield
+    except HierflError as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        _say_error(error)
+        if advice():
+            print(advice(), file=sys.stderr)
+        if as_json:
+            _say_json({"error": _error_record(error)})
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print(f"\nstopped{f'; {advice()}' if advice() else ''}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@contextlib.contextmanager
+def aside(as_json: bool) -> Iterator[dict[str, Any]]:
+    """Give a dict to put the answer in; with JSON it is all that standard output gets, and the rest goes to stderr."""
+    answer: dict[str, Any] = {}
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield answer
+    if as_json:
+        _say_json(answer)
+
+
+def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str:
+    """Say where everything of a run is, and the commands to look at it."""
+    run_dir = Path(summary["run_dir"])
+    lines = {"run": str(run_dir), "model": str(run_dir / "model.safetensors"), "digest": summary["model_digest"]}
+    if (run_dir / "tensorboard").is_dir():
+        lines["curves"] = f"{command('tensorboard')} --logdir {shlex.quote(str(run_dir / 'tensorboard'))}"
+    lines["report"] = str(report) if report else f"{command('hierfl')} report {shlex.quote(str(run_dir))}"
+    return "\n".join(f"{what:<8}{where}" for what, where in lines.items())
+
+
+def command(name: str) -> str:
+    """Spell a command so that it can be pasted: by its whole path where the user's PATH does not lead to it."""
+    import shutil
+
+    beside = Path(sys.executable).parent / name
+    found = shutil.which(name)
+    if not beside.exists() or (found is not None and Path(found).resolve() == beside.resolve()):
+        return name
+    return shlex.quote(str(beside))
+
+
+def _say_json(document: Mapping[str, Any]) -> None:
+    print(json.dumps(document, indent=2, default=str))
+
+
+def _say_error(error: HierflError) -> None:
+    """Print one error on standard error; of a configuration, every mistake."""
+    if not isinstance(error, ConfigError):
+        print(f"error: {error}", file=sys.stderr)
+        return
+    count = len(error.problems)
+    print(f"{count} mistake{'' if count == 1 else 's'} in the configuration:", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  {problem}", file=sys.stderr)
+
+
+def _error_record(error: HierflError) -> dict[str, Any]:
+    """Make an error ready for JSON."""
+    record: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, ConfigError):
+        record["problems"] = [asdict(problem) for problem in error.problems]
+    return record

@@ -1,0 +1,86 @@
+"""What can go wrong, as one small tree.
+
+HierflError                 everything a user may meet; the command line prints it without a traceback
+|- ConfigError              the YAML or an override; lists every mistake with its path           (exit code 2)
+|- DataError                a site's data are missing, corrupt or not what the task needs
+|- UpdateRefused            an update is not finite, over the clip, or of another shape
+|- SiteFailed               the user's code raised at a site; carries the traceback
+|- RoundFailed              a round could not be closed: too few members reported
+|- RuntimeUnavailable       the runtime (Ray) cannot be reached or cannot hold the run
+`- OutputError              the run directory cannot be written or read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "HierflError",
+    "OutputError",
+    "Problem",
+    "RoundFailed",
+    "RuntimeUnavailable",
+    "SiteFailed",
+    "UpdateRefused",
+]
+
+
+class HierflError(Exception):
+    """A failure that a user can understand and mend; `exit_code` is the command line's."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: `path` in the YAML (dotted, `federation.members.us.rounds`), what to do about it, and its line in
+    the file where it stands there.
+    """
+
+    path: str
+    message: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        at = f" (line {self.line})" if self.line is not None else ""
+        return f"{self.path}{at}: {self.message}" if self.path else self.message
+
+
+class ConfigError(HierflError):
+    """The configuration is wrong; `problems` holds every mistake found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        self.problems = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class DataError(HierflError):
+    """A site's data are missing, corrupt, or not what the task needs."""
+
+
+class UpdateRefused(HierflError):
+    """An update was refused before it touched any sum; the message names the tensor and the value."""
+
+
+class SiteFailed(HierflError):
+    """The user's code raised at a site; the message names the site and ends with the traceback."""
+
+
+class RoundFailed(HierflError):
+    """A round could not be closed: fewer members reported than its quorum asks for."""
+
+
+class RuntimeUnavailable(HierflError):
+    """The runtime cannot be reached, or has not the devices that the configuration asks for."""
+
+
+class OutputError(HierflError):
+    """A run directory, a checkpoint or a report cannot be written or read."""

@@ -1,0 +1,91 @@
+"""The file is the registration: `strategy: {kind: fedavgm}` loads `hierfl/learning/strategies/fedavgm.py`.
+
+A kind's module holds one public frozen dataclass; its fields are the configuration's schema. A new kind is one new
+file and no edit elsewhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import is_dataclass
+
+from hierfl.errors import ConfigError
+
+__all__ = ["FOLDERS", "load", "names", "nearest"]
+
+FOLDERS = {
+    "policy": "scheduler.policies",
+    "strategy": "hierfl.learning.strategies",
+    "task": "hierfl.tasks",
+    "topology": "tiers.topologies",
+}
+
+MOST_NAMED = 24
+"""Words that an error message lists at most."""
+
+
+def names(seam: str) -> list[str]:
+    """List the kinds of a seam ("strategy", "topology", "task", "policy"), sorted."""
+    folder = importlib.import_module(FOLDERS[seam])
+    return sorted(module.name for module in pkgutil.iter_modules(folder.__path__) if not module.name.startswith("_"))
+
+
+def load(seam: str, kind: str) -> type:
+    """Load the class of a kind, or of a user's own `package.module:Class`.
+
+    Errors: ConfigError that lists what is allowed and suggests the nearest.
+    """
+    if ":" in kind:
+        return _load_own(seam, kind)
+    allowed = names(seam)
+    if kind not in allowed:
+        raise ConfigError(f"unknown {seam} {kind!r}{nearest(kind, allowed)}, or your own as 'package.module:Class'")
+    module = importlib.import_module(f"{FOLDERS[seam]}.{kind}")
+    found = [
+        value
+        for name, value in vars(module).items()
+        if inspect.isclass(value)
+        and is_dataclass(value)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+    assert len(found) == 1, f"{module.__name__} must hold one public dataclass, has {found}"
+    return found[0]
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """Say in a half sentence what is allowed, the nearest word first: " (did you mean 'x'? allowed: x, y)"."""
+    options = [str(option) for option in allowed]
+    close = difflib.get_close_matches(str(word), options, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    more = f", ... ({len(options)} in all)" if len(options) > MOST_NAMED else ""
+    return f" ({hint}allowed: {', '.join(options[:MOST_NAMED])}{more})" if options else ""
+
+
+def _load_own(seam: str, kind: str) -> type:
+    """Import the user's own class, with every way to get it wrong told apart."""
+    module_name, _, class_name = kind.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
+            raise ConfigError(f"{seam} {kind!r}: importing {module_name} failed: {error}") from error
+        raise ConfigError(
+            f"{seam} {kind!r}: there is no module {error.name!r} on the Python path;"
+            " start hierfl in the folder that holds it, or install it"
+        ) from error
+    except Exception as error:  # the user's module may raise anything
+        raise ConfigError(
+            f"{seam} {kind!r}: importing {module_name} failed: {type(error).__name__}: {error}"
+        ) from error
+    found = getattr(module, class_name, None)
+    if not inspect.isclass(found):
+        classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
+        raise ConfigError(f"{seam} {kind!r}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}")
+    if not is_dataclass(found):
+        raise ConfigError(f"{seam} {kind!r}: {class_name} must be a dataclass; its fields are the YAML's keys")
+    return found

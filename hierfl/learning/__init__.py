@@ -1,0 +1,1 @@
+"""Learning: tasks, model state, exact sums, local training, strategies, metrics."""

@@ -1,0 +1,144 @@
+"""A torch module whose state lives in two flat vectors: loading a model is one copy, reading it back is none.
+
+Floating-point tensors of the layout's dtype become views of one flat tensor; others (float16, bfloat16, integers) are
+copied in and out. Buffers that the state does not hold are put back to their first value before every load, so that
+no site leaves a trace for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+
+from hierfl.errors import UpdateRefused
+from hierfl.learning.state import Layout, ModelState
+
+__all__ = ["FlatModel"]
+
+
+class FlatModel:
+    """One module on one device, bound to flat vectors. Errors: UpdateRefused for a state that cannot be summed."""
+
+    def __init__(self, module: Module, device: str = "cpu") -> None:
+        self.module = module.to(device)
+        self.device = torch.device(device)
+        self.layout = _layout(module)
+        self._host = np.zeros(self.layout.num_floats, self.layout.float_dtype)
+        self._flat = torch.from_numpy(self._host)
+        if self.device.type != "cpu":
+            self._flat = self._flat.to(self.device)
+        self._ints = np.zeros(self.layout.num_ints, np.int64)
+        self._bound: dict[str, Tensor] = {}
+        state = _state(module)
+        self._bind(state)
+        self._transient = {
+            name: (buffer, buffer.detach().clone())
+            for name, buffer in module.named_buffers()
+            if name not in module.state_dict()
+        }
+
+    def load(self, start: ModelState) -> None:
+        """Set the module to a model; `start` may be read-only."""
+        np.copyto(self._host, start.floats)
+        if self.device.type != "cpu":
+            self._flat.copy_(torch.from_numpy(self._host), non_blocking=False)
+        state = _state(self.module)
+        self._bind(state, copy=False)
+        with torch.no_grad():
+            for spec in self.layout.tensors:
+                if spec.name in self._bound:
+                    continue
+                source = self._host if spec.is_float else start.ints
+                values = np.array(source[spec.offset : spec.offset + spec.size]).reshape(spec.shape)
+                state[spec.name].copy_(torch.from_numpy(values))
+            for buffer, first in self._transient.values():
+                buffer.copy_(first)
+
+    def start(self) -> ModelState:
+        """Copy the model that was loaded last, as the module holds it: after a cast to float16 it may be rounded."""
+        state = self.read()
+        return ModelState(state.floats.copy(), state.ints.copy())
+
+    @property
+    def rounds_on_load(self) -> bool:
+        """Whether the module holds tensors narrower than the vector, so that `load` may round."""
+        return any(spec.is_float and spec.name not in self._bound for spec in self.layout.tensors)
+
+    def read(self) -> ModelState:
+        """Read the module's state; the vectors are this object's own and change with the next load.
+
+        Errors: UpdateRefused, naming the tensor, if the state is no longer of the layout.
+        """
+        state = _state(self.module)
+        if len(state) != len(self.layout.tensors) or any(
+            spec.name not in state or tuple(state[spec.name].shape) != spec.shape for spec in self.layout.tensors
+        ):
+            raise UpdateRefused(self.layout.difference(_layout(self.module)))
+        if self.device.type != "cpu":
+            np.copyto(self._host, self._flat.cpu().numpy())
+        for spec in self.layout.tensors:
+            tensor, view = state[spec.name], self._bound.get(spec.name)
+            if view is not None and (tensor.data_ptr() == view.data_ptr() or spec.size == 0):
+                continue
+            target = self._host if spec.is_float else self._ints
+            values = tensor.detach().cpu()
+            wide = (
+                values.to(torch.float64 if target.dtype == np.float64 else torch.float32) if spec.is_float else values
+            )
+            target[spec.offset : spec.offset + spec.size] = wide.reshape(-1).numpy()
+        return ModelState(self._host, self._ints)
+
+    def _bind(self, state: Mapping[str, Tensor], *, copy: bool = True) -> None:
+        """Make the tensors of the vector's dtype views of it, where they are not already."""
+        dtype = str(self.layout.float_dtype)
+        for spec in self.layout.tensors:
+            if spec.dtype != dtype or not spec.is_float:
+                continue
+            tensor, view = state[spec.name], self._bound.get(spec.name)
+            if view is not None and tensor.data_ptr() == view.data_ptr():
+                continue
+            view = self._flat[spec.offset : spec.offset + spec.size].view(spec.shape)
+            with torch.no_grad():
+                if copy:
+                    view.copy_(tensor)
+                tensor.data = view
+            self._bound[spec.name] = view
+
+
+def _state(module: Module) -> dict[str, Tensor]:
+    """Give the module's tensors by name, shared ones once, as themselves and not as copies."""
+    return _unshared(module)[0]
+
+
+def _unshared(module: Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Give the state's tensors once each, and the further names of shared ones."""
+    seen: dict[int, str] = {}
+    tensors: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    values: Mapping[str, Any] = module.state_dict(keep_vars=True)
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise UpdateRefused(
+                f"the model's state holds {name!r}, a {type(value).__name__}; only tensors can be summed"
+            )
+        if isinstance(value, Parameter) and id(value) in seen:
+            aliases[name] = seen[id(value)]
+            continue
+        seen[id(value)] = name
+        tensors[name] = value
+    return tensors, aliases
+
+
+def _layout(module: Module) -> Layout:
+    """Lay out a module's state. Errors: UpdateRefused for uninitialised (lazy) or unsummable tensors."""
+    tensors, aliases = _unshared(module)
+    lazy = [name for name, tensor in tensors.items() if torch.nn.parameter.is_lazy(tensor)]
+    if lazy:
+        raise UpdateRefused(f"tensor {lazy[0]!r} has no shape yet; run the model once inside Task.model")
+    shapes = {name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for name, tensor in tensors.items()}
+    return Layout.of(shapes, aliases)

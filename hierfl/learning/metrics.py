@@ -1,0 +1,289 @@
+"""Metrics that add over the tree, bit for bit.
+
+A site turns scores and labels into a `Tally` of integers; hubs add tallies; a metric is computed once, where it is
+shown. The sums of losses are fixed point, quantised once at the site, so no order and no grouping changes a bit.
+
+Definitions, for n samples with class probabilities p and labels y:
+- accuracy: the share of samples whose most probable class is y (two classes: p > 0.5 means class 1);
+- loss: the mean of the task's own loss; log_loss: -mean(log p_y), p clipped to [2^-23, 1 - 2^-23];
+- brier: mean((p - y)^2) for two classes, mean(sum_c (p_c - [y = c])^2) for more (Brier 1950);
+- auc: P(score of a positive > score of a negative), ties count 1/2 (Mann & Whitney 1947; Hanley & McNeil 1982); for
+  more than two classes the mean over one-versus-rest, over the classes that have both kinds of samples;
+- sensitivity, specificity: the share of positives, of negatives that are predicted right (two classes only).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
+
+AUC_KINDS = ("histogram", "exact", "none")
+"""How AUC is measured: from a histogram of the scores, from every score, or not at all."""
+
+LOWER_IS_BETTER = frozenset({"loss", "log_loss", "brier"})
+"""The metrics of `Tally.scalars` that fall as the model gets better; the others rise."""
+
+_FRACTION_BITS = 40
+_SMALLEST = 2.0**-23
+_SLACK = 1e-4
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """How many positives and negatives had each score, for one class against the rest; k distinct scores.
+
+    `scores`: float64 (k,), rising; `positives`, `negatives`: int64 (k,). A histogram's scores are its bins' lower
+    edges; empty bins are left out, so a small site sends little.
+    """
+
+    scores: NDArray[np.float64]
+    positives: Counts
+    negatives: Counts
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], positive: NDArray[np.bool_], bins: int | None) -> Curve:
+        """Count scores in [0, 1], shape (n,), rounded down to one of `bins` equal bins, or as they are for None."""
+        if bins is None:
+            ones = positive.astype(np.int64)
+            return cls._merged(scores, ones, 1 - ones)
+        places = np.minimum((scores * bins).astype(np.int64), bins - 1)
+        both = np.bincount(places, minlength=bins)
+        positives = np.bincount(places[positive], minlength=bins)
+        full = np.flatnonzero(both)
+        return cls(full / bins, positives[full], (both - positives)[full])
+
+    @classmethod
+    def total(cls, curves: Iterable[Curve]) -> Curve:
+        """Add any number of curves (at least one) at once."""
+        parts = list(curves)
+        return cls._merged(
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate([part.positives for part in parts]),
+            np.concatenate([part.negatives for part in parts]),
+        )
+
+    @classmethod
+    def _merged(cls, scores: NDArray[np.float64], positives: Counts, negatives: Counts) -> Curve:
+        """Sort by score and add up the counts of equal scores."""
+        order = np.argsort(scores, kind="stable")
+        scores = scores[order]
+        starts = np.flatnonzero(np.diff(scores, prepend=-1.0))
+        return cls(scores[starts], np.add.reduceat(positives[order], starts), np.add.reduceat(negatives[order], starts))
+
+    def auc(self) -> float | None:
+        """Return the area under the ROC curve, or None where one of the two kinds is missing."""
+        pairs, wins = self._pairs(), self._sum(self.positives, 2 * np.cumsum(self.negatives) - self.negatives)
+        return wins / (2 * pairs) if pairs else None
+
+    def auc_error(self) -> float | None:
+        """Return the most by which binning can have moved `auc`: half the share of pairs that fell into one bin."""
+        pairs = self._pairs()
+        return self._sum(self.positives, self.negatives) / (2 * pairs) if pairs else None
+
+    def _pairs(self) -> int:
+        return int(self.positives.sum()) * int(self.negatives.sum())
+
+    def _sum(self, left: Counts, right: Counts) -> int:
+        """Return sum(left * right) exactly; in Python's integers where 64 bits might not do."""
+        if 2 * self._pairs() < 2**63:
+            return int(left @ right)
+        return sum(int(a) * int(b) for a, b in zip(left, right, strict=True))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """The counts of one site, or of all sites below a hub; `Tally()` counts nothing and adds to anything.
+
+    `loss`, `log_loss`, `brier`: sums over samples in units of 2^-40; `confusion`: int64 (C, C), rows are the true and
+    columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured;
+    `num_not_finite`: samples whose scores or loss are NaN or Inf (all of a site's, where its loss is).
+    """
+
+    num_samples: int = 0
+    num_not_finite: int = 0
+    loss: int = 0
+    log_loss: int = 0
+    brier: int = 0
+    confusion: Counts | None = None
+    curves: tuple[Curve, ...] = ()
+
+    @classmethod
+    def of(
+        cls, scores: NDArray[Any], labels: NDArray[Any], *, loss_sum: float, auc: str = "histogram", bins: int = 1024
+    ) -> Tally:
+        """Count one site's n predictions.
+
+        Args:
+            scores: shape (n,) or (n, 1), the probability of class 1; or (n, C), the probability of every class.
+            labels: shape (n,), class indices of any number type.
+            loss_sum: the task's loss, summed over the n samples.
+            auc: "histogram" (`bins` bins per class), "exact" (all scores are kept) or "none".
+            bins: number of bins of the histogram.
+
+        Raises:
+            ValueError: scores outside [0, 1], labels that are no class, or shapes that do not fit.
+        """
+        if auc not in AUC_KINDS:
+            raise ValueError(f"auc is {auc!r}; allowed: {', '.join(AUC_KINDS)}")
+        probabilities = _probabilities(np.asarray(scores))
+        classes = _classes(np.asarray(labels).reshape(-1), probabilities)
+        n = len(classes)
+        if n == 0:
+            return cls()
+        bad = ~np.isfinite(probabilities).all(axis=1)
+        num_bad = int(bad.sum()) if math.isfinite(loss_sum) else n
+        if num_bad:
+            return cls(num_samples=n, num_not_finite=num_bad)
+        truth = np.eye(probabilities.shape[1])[classes]
+        likelihoods = np.clip(probabilities[np.arange(n), classes], _SMALLEST, 1.0 - _SMALLEST)
+        brier = float(np.square(probabilities - truth).sum())
+        binary = probabilities.shape[1] == 2
+        return cls(
+            num_samples=n,
+            loss=_quantised(loss_sum),
+            log_loss=_quantised(float(-np.log(likelihoods).sum())),
+            brier=_quantised(brier / 2 if binary else brier),
+            confusion=_confusion(probabilities, classes),
+            curves=_curves(probabilities, classes, None if auc == "exact" else bins) if auc != "none" else (),
+        )
+
+    @classmethod
+    def total(cls, tallies: Iterable[Tally]) -> Tally:
+        """Add any number of tallies, with the same bits as adding them one by one, but faster."""
+        parts = [tally for tally in tallies if tally.num_samples]
+        return cls(
+            num_samples=sum(part.num_samples for part in parts),
+            num_not_finite=sum(part.num_not_finite for part in parts),
+            loss=sum(part.loss for part in parts),
+            log_loss=sum(part.log_loss for part in parts),
+            brier=sum(part.brier for part in parts),
+            confusion=reduce(_added, (part.confusion for part in parts), None),
+            curves=_joined([part.curves for part in parts if part.curves]),
+        )
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally.total((self, other))
+
+    def __eq__(self, other: object) -> bool:
+        return self._bits() == other._bits() if isinstance(other, Tally) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def scalars(self) -> dict[str, float | None]:
+        """Return every metric by name; None reads "undefined" (`why_undefined` says why)."""
+        values = {name: self._value(name) for name in ("accuracy", "auc", "loss", "log_loss", "brier")}
+        if self.confusion is not None and len(self.confusion) == 2:
+            values |= {name: self._value(name) for name in ("sensitivity", "specificity")}
+        return {"num_samples": self.num_samples, **values}
+
+    def why_undefined(self, metric: str) -> str | None:
+        """Say in a few words why a metric of `scalars` is None; None where it is defined."""
+        if metric == "num_samples":
+            return None
+        if not self.num_samples:
+            return "no samples"
+        if self.num_not_finite:
+            return f"{self.num_not_finite} of {self.num_samples} not finite"
+        if metric == "auc" and not self.curves:
+            return "not measured"
+        if self._value(metric) is not None:
+            return None
+        return {"sensitivity": "no positives", "specificity": "no negatives"}.get(metric, "one class")
+
+    def _value(self, metric: str) -> float | None:
+        """Compute one metric; None where it is undefined."""
+        if not self.num_samples or self.num_not_finite or self.confusion is None:
+            return None
+        if metric in ("loss", "log_loss", "brier"):
+            return int(getattr(self, metric)) / (self.num_samples << _FRACTION_BITS)
+        if metric == "auc":
+            areas = [area for area in (curve.auc() for curve in self.curves) if area is not None]
+            return math.fsum(areas) / len(areas) if areas else None
+        right = [int(count) for count in np.diagonal(self.confusion)]
+        if metric == "accuracy":
+            return sum(right) / self.num_samples
+        true_class = {"specificity": 0, "sensitivity": 1}[metric]
+        of_class = int(self.confusion[true_class].sum())
+        return right[true_class] / of_class if of_class else None
+
+    def _bits(self) -> tuple[object, ...]:
+        """Give all that is counted as plain values, to compare."""
+        return (
+            *(self.num_samples, self.num_not_finite, self.loss, self.log_loss, self.brier),
+            None if self.confusion is None else self.confusion.tolist(),
+            [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist()) for c in self.curves],
+        )
+
+
+def _quantised(value: float) -> int:
+    """Round a float64 to units of 2^-40, half to even."""
+    return round(Fraction(value) * (1 << _FRACTION_BITS))
+
+
+def _probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Return scores as float64 (n, C) within [0, 1]; a single column is the probability of class 1."""
+    if scores.ndim not in (1, 2):
+        raise ValueError(f"predict's scores have shape {scores.shape}; needed: (n,) or (n, C)")
+    wide = scores.astype(np.float64)
+    wide = wide[:, np.newaxis] if wide.ndim == 1 else wide
+    finite = np.isfinite(wide)
+    low, high = wide[finite].min(initial=0.0), wide[finite].max(initial=1.0)
+    if low < -_SLACK or high > 1.0 + _SLACK:
+        raise ValueError(
+            f"predict's scores range from {low:g} to {high:g}; needed: probabilities from 0 to 1"
+            " (torch.sigmoid of one logit, torch.softmax of several)"
+        )
+    wide = np.where(finite, np.clip(wide, 0.0, 1.0) + 0.0, np.nan)
+    return np.concatenate([1.0 - wide, wide], axis=1) if wide.shape[1] == 1 else wide
+
+
+def _classes(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> Counts:
+    """Return labels as int64 (n,), each a class of the scores."""
+    n, num_classes = probabilities.shape
+    if len(labels) != n:
+        raise ValueError(f"predict gave {n} scores for {len(labels)} labels")
+    wide = labels.astype(np.float64)
+    known = (wide >= 0) & (wide < num_classes) & (wide == np.floor(wide))
+    if not known.all():
+        raise ValueError(f"label {labels[~known][0]} is no class; allowed: 0 to {num_classes - 1}")
+    return labels.astype(np.int64)
+
+
+def _confusion(probabilities: NDArray[np.float64], classes: Counts) -> Counts:
+    """Count (true, predicted) pairs, int64 (C, C); of equal probabilities the first class is predicted."""
+    num_classes = probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+    counts = np.bincount(classes * num_classes + predicted, minlength=num_classes**2)
+    return counts.astype(np.int64).reshape(num_classes, num_classes)
+
+
+def _curves(probabilities: NDArray[np.float64], classes: Counts, bins: int | None) -> tuple[Curve, ...]:
+    """Make the curve of class 1 for two classes, of every class for more."""
+    num_classes = probabilities.shape[1]
+    measured = range(1, 2) if num_classes == 2 else range(num_classes)
+    return tuple(Curve.of(probabilities[:, c], classes == c, bins) for c in measured)
+
+
+def _added(left: Counts | None, right: Counts | None) -> Counts | None:
+    """Add two confusion tables, either of which may be missing."""
+    if left is None or right is None:
+        return right if left is None else left
+    if left.shape != right.shape:
+        raise ValueError(f"sites differ in their number of classes: {len(left)} and {len(right)}")
+    return left + right
+
+
+def _joined(curves: list[tuple[Curve, ...]]) -> tuple[Curve, ...]:
+    """Add up curves class by class."""
+    return tuple(Curve.total(same_class) for same_class in zip(*curves, strict=True))

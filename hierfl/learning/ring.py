@@ -1,0 +1,267 @@
+r"""One ring for every sum: updates are fixed-point integers, and integer addition is exact.
+
+A member of weight n_k sends, for a change d of each parameter, with W the public total weight of the round:
+
+    32 bits:  q_k = round_half_even(n_k / W * d / step)      mean = step * W * sum(q_k) / sum(n_k)
+    64 bits:  q_k = n_k * round_half_even(d / step)          mean = step * sum(q_k) / sum(n_k)
+
+The scale (n_k / W / step, or 1 / step) is one float64 number; the product with d is rounded once to float64 and then
+half to even to an integer: multiply, then round. Sums cannot wrap: |d| <= clip is checked for every element, and the
+members' weights add up to at most W, so that |sum| <= clip / step for 32 bits and clip / step * W for 64. The sum
+is the same for any order, any grouping, any tree, and any worker that adds up a part of it.
+
+A model with float64 tensors always travels in int64. Integer buffers are summed as n_k * d exactly, in int64; their
+mean is rounded half to even. Errors of the mean: at most num_members * step * W / (2 * sum(n_k)) for 32 bits and
+step / 2 for 64, beside float rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.errors import UpdateRefused
+from hierfl.learning.state import Layout, ModelState
+
+__all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "decode", "sum_all"]
+
+BLOCK = 65536
+"""Elements per block: the working set of one block stays in a core's cache."""
+
+MAX_FAN_IN = 8
+"""Partial sums that are added in one pass over the accumulator."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The fixed-point grid of one round, the same for all its members; part of the round's opening record.
+
+    `width` bits per float32 parameter, `clip` the largest magnitude of a change (a power of two), `total_weight` W,
+    `dtype` of the model.
+    Errors: ValueError if the sum of W could leave the width.
+    """
+
+    width: int
+    clip: float
+    total_weight: int
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.width not in (32, 64):
+            raise ValueError(f"width {self.width}; allowed: 32, 64")
+        if not self.clip > 0 or math.frexp(self.clip)[0] != 0.5:
+            raise ValueError(f"clip {self.clip}; a power of two above 0")
+        if not 1 <= self.total_weight < 2**53:
+            raise ValueError(f"total weight {self.total_weight}; between 1 and 2**53")
+        assert self.clip / self.step * (1 if self.normalised else self.total_weight) < 2 ** (self.bits - 1)
+
+    @property
+    def normalised(self) -> bool:
+        """Whether members apply the public normalised weight n_k / W, and not the integer n_k."""
+        return self.width == 32
+
+    @property
+    def bits(self) -> int:
+        """Give the bits of one element of the sum: 32 only for float32 models at width 32."""
+        return 32 if self.width == 32 and self.dtype == "float32" else 64
+
+    @cached_property
+    def step(self) -> float:
+        """Give the grid's spacing, a power of two: the finest that leaves one bit of headroom."""
+        spare = 0 if self.normalised else self.total_weight.bit_length()
+        return math.ldexp(self.clip, -(self.bits - 2 - spare))
+
+    @property
+    def integer(self) -> np.dtype[Any]:
+        """Give the dtype of the sums."""
+        return np.dtype(np.int32 if self.bits == 32 else np.int64)
+
+    def scale(self, weight: int) -> tuple[np.float64, int]:
+        """Give the float64 factor before rounding and the integer factor after it, for a member of `weight`."""
+        if self.normalised:
+            return np.float64(weight / self.total_weight / self.step), 1
+        return np.float64(1.0 / self.step), weight
+
+    def unit(self, weight: int) -> np.float64:
+        """Give the value of one unit of the sum in the mean, for members of `weight` in all."""
+        return np.float64(self.step * (self.total_weight / weight if self.normalised else 1.0 / weight))
+
+
+@dataclass(frozen=True, slots=True)
+class PartialSum:
+    """The exact sum over some members: `floats` (P,) int32 or int64, `ints` (Q,) int64, `weight` their sum of n_k."""
+
+    floats: NDArray[Any]
+    ints: NDArray[np.int64]
+    weight: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Count the bytes that travel."""
+        return int(self.floats.nbytes + self.ints.nbytes)
+
+
+class Accumulator:
+    """One hub's (or worker's) running sum of one round; takes updates of members and partial sums of others."""
+
+    def __init__(self, grid: Grid, layout: Layout) -> None:
+        assert np.dtype(grid.dtype) == layout.float_dtype
+        self.grid = grid
+        self.layout = layout
+        self.weight = 0
+        self._floats = np.zeros(layout.num_floats, grid.integer)
+        self._ints = np.zeros(layout.num_ints, np.int64)
+        self._waiting: list[PartialSum] = []
+
+    def add_update(self, local: ModelState, start: ModelState, weight: int) -> None:
+        """Quantise `local - start` where it was born and add it, in one pass over blocks.
+
+        Errors: UpdateRefused (NaN, Inf, over the clip, another shape), naming the tensor; the sum stays as it was.
+        """
+        if weight < 1 or self.weight + weight > self.grid.total_weight:
+            raise UpdateRefused(
+                f"weight {weight} after {self.weight} of a total of {self.grid.total_weight}: weights are positive"
+                " and were fixed when the round opened"
+            )
+        self._check_shape(local.floats, local.ints)
+        self._check_ints(local, start, weight)
+        self._quantise(local.floats, start.floats, weight)
+        self._ints += (local.ints - start.ints) * np.int64(weight)
+        self.weight += weight
+
+    def add_sum(self, part: PartialSum) -> None:
+        """Add another's partial sum; it may be read-only, and is read at the latest in `total`.
+
+        Errors: UpdateRefused if its shape, dtype or weight cannot belong to this round.
+        """
+        self._check_shape(part.floats, part.ints)
+        if part.floats.dtype != self.grid.integer:
+            raise UpdateRefused(f"a partial sum of {part.floats.dtype}; this round sums {self.grid.integer}")
+        if part.weight < 1 or self.weight + part.weight > self.grid.total_weight:
+            raise UpdateRefused(f"weight {part.weight} after {self.weight} of {self.grid.total_weight} in all")
+        self.weight += part.weight
+        self._waiting.append(part)
+        if len(self._waiting) >= MAX_FAN_IN:
+            self._fold()
+
+    def total(self) -> PartialSum:
+        """Give the sum so far; it shares memory with the accumulator, which must not be added to afterwards."""
+        self._fold()
+        return PartialSum(self._floats, self._ints, self.weight)
+
+    def _fold(self) -> None:
+        """Add the waiting partial sums, all of them block by block: the accumulator is read and written once."""
+        parts, self._waiting = self._waiting, []
+        if not parts:
+            return
+        for start in range(0, self._floats.size, BLOCK):
+            block = self._floats[start : start + BLOCK]
+            for part in parts:
+                np.add(block, part.floats[start : start + BLOCK], out=block)
+        for part in parts:
+            np.add(self._ints, part.ints, out=self._ints)
+
+    def _quantise(self, local: NDArray[Any], start: NDArray[Any], weight: int) -> None:
+        """Add round(scale * (local - start)) in blocks; on a refusal take back what was added: integers allow it."""
+        factor, multiple = self.grid.scale(weight)
+        size = min(BLOCK, local.size)
+        change = np.empty(size, self.grid.dtype)
+        product = np.empty(size, np.float64)
+        whole = np.empty(size, self.grid.integer)
+        clip = self.grid.clip
+
+        def run(stop: int, add: Callable[..., Any]) -> int | None:
+            """Quantise the blocks before `stop`; give the block that must be refused, if there is one."""
+            for first in range(0, stop, BLOCK):
+                last = min(first + BLOCK, local.size)
+                delta, scaled, units = change[: last - first], product[: last - first], whole[: last - first]
+                np.subtract(local[first:last], start[first:last], out=delta)
+                if not (delta.max() <= clip and delta.min() >= -clip):
+                    return first
+                np.multiply(delta, factor, out=scaled, dtype=np.float64)
+                np.rint(scaled, out=scaled)
+                units[:] = scaled
+                if multiple != 1:
+                    np.multiply(units, multiple, out=units)
+                block = self._floats[first:last]
+                add(block, units, out=block)
+            return None
+
+        with np.errstate(invalid="ignore", over="ignore"):
+            bad = run(local.size, np.add)
+            if bad is not None:
+                run(bad, np.subtract)
+                self._refuse(local, start, bad)
+
+    def _refuse(self, local: NDArray[Any], start: NDArray[Any], first: int) -> None:
+        """Name the first element of a block that has no place on the grid."""
+        change = local[first : first + BLOCK] - start[first : first + BLOCK]
+        index = first + int(np.flatnonzero(~(np.abs(change) <= self.grid.clip))[0])
+        name = self.layout.locate(index, is_float=True)
+        value, moved = local[index], change[index - first]
+        if np.isfinite(value):
+            raise UpdateRefused(
+                f"{name} changed by {moved:g}, over the clip of {self.grid.clip:g};"
+                " lower training.lr, set training.clip_norm, or raise arithmetic.clip"
+            )
+        raise UpdateRefused(f"{name} is {value}; lower training.lr, set training.clip_norm, or look at the site's data")
+
+    def _check_shape(self, floats: NDArray[Any], ints: NDArray[Any]) -> None:
+        """Refuse vectors that are not of this layout."""
+        if floats.shape != self._floats.shape or ints.shape != self._ints.shape:
+            raise UpdateRefused(
+                f"an update of {floats.shape} and {ints.shape} elements;"
+                f" the model has {self._floats.shape} and {self._ints.shape}"
+            )
+
+    def _check_ints(self, local: ModelState, start: ModelState, weight: int) -> None:
+        """Refuse integer buffers whose weighted sum could wrap."""
+        if not local.ints.size:
+            return
+        bound = 2**62 // self.grid.total_weight
+        outside = (local.ints - start.ints > bound) | (local.ints - start.ints < -bound)
+        if outside.any():
+            index = int(np.flatnonzero(outside)[0])
+            name = self.layout.locate(index, is_float=False)
+            raise UpdateRefused(f"{name} changed from {start.ints[index]} to {local.ints[index]}: out of range")
+
+
+def decode(total: PartialSum, grid: Grid) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Give the weighted mean change: floats in the model's dtype, ints rounded half to even.
+
+    Errors: AssertionError for a sum of no members.
+    """
+    assert total.weight > 0, "a mean of no members"
+    mean = np.empty(total.floats.shape, grid.dtype)
+    unit = grid.unit(total.weight)
+    product = np.empty(min(BLOCK, mean.size), np.float64)
+    for first in range(0, mean.size, BLOCK):
+        block = slice(first, first + BLOCK)
+        scaled = product[: mean[block].size]
+        scaled[:] = total.floats[block]
+        np.multiply(scaled, unit, out=scaled)
+        mean[block] = scaled
+    return mean, _divide_half_even(total.ints, total.weight)
+
+
+def sum_all(parts: Sequence[PartialSum], grid: Grid, layout: Layout) -> PartialSum:
+    """Add partial sums; for tests and tools."""
+    total = Accumulator(grid, layout)
+    for part in parts:
+        total.add_sum(part)
+    return total.total()
+
+
+def _divide_half_even(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
+    """Divide integers, rounding half to even, without leaving the integers."""
+    quotient, remainder = np.divmod(values, np.int64(divisor))
+    doubled = 2 * remainder
+    up = (doubled > divisor) | ((doubled == divisor) & (quotient % 2 == 1))
+    rounded: NDArray[np.int64] = quotient + up.astype(np.int64)
+    return rounded

@@ -1,0 +1,29 @@
+"""FedAdam (Reddi et al. 2021, Algorithm 2): v <- beta2 * v + (1 - beta2) * delta^2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hierfl.learning.strategies._adaptive import Adaptive
+from hierfl.learning.strategies._average import between
+from hierfl.learning.strategy import Vector
+
+__all__ = ["FedAdam"]
+
+
+@dataclass(frozen=True)
+class FedAdam(Adaptive):
+    """Adam at the hub, without bias correction as in the paper."""
+
+    beta2: float = 0.99
+    """Decay of the second moment, from 0 to below 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        between("beta2", self.beta2, 0.0, 1.0, open_low=False)
+
+    def second(self, v: Vector, squared: Vector) -> Vector:
+        """Decay the second moment towards the squared change."""
+        dtype = v.dtype.type
+        second: Vector = v * dtype(self.beta2) + dtype(1.0 - self.beta2) * squared
+        return second

@@ -1,0 +1,86 @@
+"""What is learned: a model, the sites' data, a loss, and predictions to measure.
+
+A task is a (frozen) dataclass whose fields are the YAML's keys under `task:`. Its four methods are all that hierfl
+needs; it takes any `torch.nn.Module`, and no task needs an edit in hierfl. Import torch inside the methods, or at the
+top of the module: only workers call them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+    from torch.nn import Module
+    from torch.utils.data import Dataset
+
+__all__ = ["KnowsSites", "Prediction", "SiteData", "Standardised", "Task"]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteData:
+    """One site's records: map-style datasets, `train` to learn from and `test` to measure on (either may be empty).
+
+    A `torch.utils.data.TensorDataset` is the fast path: batches are cut by index without a DataLoader.
+    """
+
+    train: Dataset[Any]
+    test: Dataset[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Scores and labels of one batch of n samples.
+
+    `scores`: shape (n,) the probability of the positive class, or (n, C) the class probabilities; `labels`: shape (n,)
+    of class indices. Floats of any precision; on any device.
+    """
+
+    scores: Tensor
+    labels: Tensor
+
+
+@runtime_checkable
+class Task(Protocol):
+    """The seam between hierfl and what is learned."""
+
+    def model(self) -> Module:
+        """Build the model. hierfl seeds torch's generator beforehand, so every process builds the same one."""
+
+    def data(self, site: str, **source: Any) -> SiteData:
+        """Load one site's data. `site` is its key (its name, or `data: {key: ...}`); `source` the rest of `data:`.
+
+        Errors: DataError that names the site and the file.
+        """
+
+    def loss(self, model: Module, batch: Any) -> Tensor:
+        """Return the mean loss of one batch (an element of the dataset, collated), a scalar with gradient."""
+
+    def predict(self, model: Module, batch: Any) -> Prediction:
+        """Return scores and labels of one batch; called without gradients, the model in evaluation mode."""
+
+
+@runtime_checkable
+class KnowsSites(Protocol):
+    """A task that can list its sites without loading them: wrong names are found before the run starts."""
+
+    def sites(self) -> Sequence[str]:
+        """List the keys that `data` accepts."""
+
+    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
+        """Count one site's (train, test) samples without loading torch; `hierfl tree` shows them."""
+
+
+@runtime_checkable
+class Standardised(Protocol):
+    """A task whose features are to be standardised before the first round.
+
+    `standardise` is "none", "site" (the task does it itself, by each site's own training statistics) or "federated":
+    hierfl adds up counts, sums and squares over the tree, and every site scales the first tensor of its
+    `TensorDataset`s, shape (n, d), by the federation's mean and standard deviation.
+    """
+
+    standardise: str

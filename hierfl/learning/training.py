@@ -1,0 +1,188 @@
+"""Local training and measurement at one site: a loop over batches, deterministic for a seed.
+
+The site's part of FedAvg (McMahan et al. 2017, Algorithm 1, ClientUpdate): `local_epochs` passes or `local_steps`
+optimizer steps over batches of `batch_size`, from the model that was loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+
+from hierfl.config.schema import Evaluation, Training
+from hierfl.errors import ConfigError, UpdateRefused
+from hierfl.kinds import nearest
+from hierfl.learning.metrics import Tally
+from hierfl.learning.strategy import Objective
+from hierfl.learning.task import Task
+
+__all__ = ["LocalResult", "measure", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalResult:
+    """What one local training was: optimizer steps, and the mean loss over the samples that it saw."""
+
+    num_steps: int
+    loss: float | None
+
+
+def train(
+    module: Module,
+    task: Task,
+    dataset: Dataset[Any],
+    training: Training,
+    objective: Objective,
+    seed: int,
+    device: torch.device,
+) -> LocalResult:
+    """Train the module in place.
+
+    Errors: UpdateRefused if the loss is not finite; ConfigError for an optimizer's wrong option; whatever the task
+    raises.
+    """
+    num_steps = training.num_steps(len(dataset))  # type: ignore[arg-type]
+    if num_steps == 0:
+        return LocalResult(0, None)
+    module.train()
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    start = [parameter.detach().clone() for parameter in parameters] if objective.mu else []
+    optimizer = _optimizer(training, parameters)
+    scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
+    total, seen = torch.zeros((), device=device), 0
+    for batch, size in _batches(dataset, training.batch_size, num_steps, seed, device):
+        optimizer.zero_grad(set_to_none=True)
+        with _precision(training, device):
+            loss = task.loss(module, batch)
+        (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        if objective.mu:
+            _pull(parameters, start, objective.mu)
+        if training.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        total += loss.detach() * size
+        seen += size
+    mean = float(total) / seen
+    if not math.isfinite(mean):
+        raise UpdateRefused(
+            f"the training loss is {mean}; lower training.lr, set training.clip_norm, or look at the site's data"
+        )
+    return LocalResult(num_steps, mean)
+
+
+def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device) -> Tally:
+    """Measure the module on a dataset, in its order; the empty dataset gives the empty tally."""
+    num_samples = len(dataset)  # type: ignore[arg-type]
+    if num_samples == 0:
+        return Tally()
+    module.eval()
+    loss_sum = 0.0
+    scores: list[np.ndarray[Any, Any]] = []
+    labels: list[np.ndarray[Any, Any]] = []
+    with torch.inference_mode():
+        for batch, size in _in_order(dataset, evaluation.batch_size, device):
+            loss_sum += float(task.loss(module, batch)) * size
+            prediction = task.predict(module, batch)
+            scores.append(prediction.scores.detach().to(torch.float64).cpu().numpy())
+            labels.append(prediction.labels.detach().cpu().numpy())
+    return Tally.of(
+        np.concatenate(scores), np.concatenate(labels), loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins
+    )
+
+
+def _optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Build the optimizer named in the YAML. Errors: ConfigError with the nearest name or the wrong option."""
+    kinds = {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+    kind = kinds.get(training.optimizer.lower())
+    if kind is None:
+        raise ConfigError(f"training.optimizer {training.optimizer!r}{nearest(training.optimizer.lower(), kinds)}")
+    try:
+        return kind(parameters, lr=training.lr, **training.optimizer_options)  # type: ignore[call-arg]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
+
+
+def _pull(parameters: list[torch.nn.Parameter], start: list[Tensor], mu: float) -> None:
+    """Add the gradient of mu / 2 * ||w - w_t||^2 (FedProx)."""
+    with torch.no_grad():
+        for parameter, first in zip(parameters, start, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - first, alpha=mu)
+
+
+def _precision(training: Training, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Give the mixed-precision context; float32, and anything on a CPU, has none."""
+    if training.precision == "float32" or device.type != "cuda":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, training.precision))
+
+
+def _batches(
+    dataset: Dataset[Any], batch_size: int | None, num_steps: int, seed: int, device: torch.device
+) -> Iterator[tuple[Any, int]]:
+    """Yield (batch, size) for `num_steps` steps, in a new order for every pass over the dataset."""
+    generator = torch.Generator().manual_seed(seed)
+    num_samples = len(dataset)  # type: ignore[arg-type]
+    size = min(batch_size or num_samples, num_samples)
+    done = 0
+    while done < num_steps:
+        order = torch.randperm(num_samples, generator=generator)
+        for chosen in torch.split(order, size):
+            if done == num_steps:
+                return
+            yield _take(dataset, chosen, device), len(chosen)
+            done += 1
+
+
+def _in_order(dataset: Dataset[Any], batch_size: int, device: torch.device) -> Iterator[tuple[Any, int]]:
+    """Yield (batch, size) once over the dataset."""
+    if isinstance(dataset, TensorDataset):
+        num_samples = len(dataset)
+        for first in range(0, num_samples, batch_size):
+            tensors = tuple(tensor[first : first + batch_size].to(device) for tensor in dataset.tensors)
+            yield tensors, len(tensors[0])
+        return
+    sizes = partial(min, batch_size)
+    left = len(dataset)  # type: ignore[arg-type]
+    for batch in DataLoader(dataset, batch_size=batch_size):
+        yield _move(batch, device), sizes(left)
+        left -= batch_size
+
+
+def _take(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:
+    """Collate the chosen samples; tensors are cut at once."""
+    if isinstance(dataset, TensorDataset):
+        return tuple(tensor[chosen].to(device) for tensor in dataset.tensors)
+    return _move(default_collate([dataset[index] for index in chosen.tolist()]), device)
+
+
+def _move(batch: Any, device: torch.device) -> Any:
+    """Move every tensor of a collated batch to the device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {key: _move(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        moved = [_move(value, device) for value in batch]
+        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
+    return batch

@@ -1,0 +1,228 @@
+"""The run's own record on disk: `events.jsonl` (what happened) and `metrics.jsonl` (one line per node and round).
+
+Both are appended to as the run goes and written out once a round, so that a killed run leaves whole lines and at most
+one torn one. A resumed run appends: to `events.jsonl` after all that happened before, to `metrics.jsonl` after the
+last round that counts, because rounds after the last checkpoint are run again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import fields
+from pathlib import Path
+from typing import IO, Any
+
+from hierfl.errors import OutputError
+from hierfl.monitor.records import Evaluated, Notice, Record, RoundCommitted, RunEnded, RunStarted
+from hierfl.monitor.words import finite
+
+__all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "event_name", "read_events", "read_metrics"]
+
+EVENTS = "events.jsonl"
+METRICS = "metrics.jsonl"
+_FLUSH = (RunStarted, RoundCommitted, Notice, RunEnded)
+_FIRST = ("num_samples", "accuracy", "auc", "loss")
+
+
+class JsonLines:
+    """Writes every record to `events.jsonl` and every node's metrics of a round to `metrics.jsonl`.
+
+    `Evaluated` stands in `events.jsonl` with the root's metrics and the number of nodes only: its whole table is what
+    `metrics.jsonl` holds, and a tree of 10,000 sites need not be written twice a round.
+
+    Errors: OutputError that names the file, where it cannot be opened or written (a full disk).
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self._events = _Lines(run_dir / EVENTS)
+        self._metrics = _Lines(run_dir / METRICS)
+
+    def on(self, record: Record) -> None:
+        """Append one record."""
+        self._events.write(_event(record))
+        if isinstance(record, Evaluated):
+            for node, metrics in record.metrics.items():
+                self._metrics.write(_row(record.round_number, node, metrics))
+        elif isinstance(record, RunStarted):
+            self._metrics.rewind(record.first_round)
+        if isinstance(record, _FLUSH):
+            self._events.flush()
+            self._metrics.flush()
+
+    def close(self) -> None:
+        """Write out what is left and close both files."""
+        self._events.close()
+        self._metrics.close()
+
+
+class _Lines:
+    """One file of JSON lines, open for appending; a torn last line of an earlier process is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _truncate(path, _whole(path))
+            self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1 << 16)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        """Append one object; it reaches the disk with the next `flush`, or when the buffer is full."""
+        try:
+            self._file.write(as_json(value) + "\n")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def flush(self) -> None:
+        """Hand all lines to the operating system."""
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def rewind(self, first_round: int) -> None:
+        """Drop the rounds from `first_round` on: they will be run again. Lines stand in the order of their rounds."""
+        self.flush()
+        keep = 0
+        try:
+            with self._path.open("rb") as lines:
+                for line, row in zip(lines, _read(self._path), strict=False):
+                    if row["round"] >= first_round:
+                        break
+                    keep += len(line)
+            _truncate(self._path, keep)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Flush and close; closing twice does no harm."""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write {self._path}: {error.strerror or error}; free space or choose another folder (output.dir)"
+        )
+
+
+def event_name(record: Record) -> str:
+    """Name a record's class in snake case: `SiteTrained` is "site_trained"."""
+    name = type(record).__name__
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def as_json(value: Any) -> str:
+    """Write a value as one line of strict JSON: no NaN but null, NumPy as numbers, paths as strings."""
+    try:
+        return _ENCODER.encode(value)
+    except ValueError:  # a NaN somewhere: rare, so only now every value is looked at
+        return _ENCODER.encode(_clean(value))
+
+
+def read_events(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a run in order, one at a time; nothing where there is no file; a torn last line is left out.
+
+    Errors: OutputError that names the file and the line where one in the middle is not JSON.
+    """
+    return _read(run_dir / EVENTS)
+
+
+def read_metrics(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of `metrics.jsonl` in order: {"round", "node", "num_samples", "accuracy", "auc", "loss", ...}.
+
+    Errors: as `read_events`.
+    """
+    return _read(run_dir / METRICS)
+
+
+def _event(record: Record) -> dict[str, Any]:
+    """Make an event of a record: the class's name first, then its fields."""
+    if isinstance(record, Evaluated):
+        root = min(record.metrics, key=len, default="")
+        return {
+            "event": "evaluated",
+            "time_s": record.time_s,
+            "round_number": record.round_number,
+            "num_nodes": len(record.metrics),
+            "metrics": {root: record.metrics[root]} if root else {},
+        }
+    return {"event": event_name(record)} | {field.name: getattr(record, field.name) for field in fields(record)}
+
+
+def _row(round_number: int, node: str, metrics: Mapping[str, float | None]) -> dict[str, Any]:
+    """Make one line of metrics: the four that every run has come first, the rest in their order."""
+    first = {name: metrics.get(name) for name in _FIRST}
+    return {"round": round_number, "node": node} | first | dict(metrics)
+
+
+def _plain(value: Any) -> Any:
+    """Turn what `json` does not know into what it does."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence | Set):
+        return list(value)
+    if hasattr(value, "tolist"):  # NumPy and torch, without importing either
+        return value.tolist()
+    return str(value)
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+
+
+def _clean(value: Any) -> Any:
+    """Copy a value with None for every float that is not finite."""
+    if isinstance(value, str | bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return finite(value)
+    if isinstance(value, Mapping):
+        return {str(key): _clean(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence | Set):
+        return [_clean(inner) for inner in value]
+    return _clean(_plain(value))
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    """Parse a file line by line; only a last line may be torn."""
+    try:
+        lines = path.open("rb")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    with lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                value = json.loads(line)
+            except ValueError as error:  # bad JSON, or bytes that are no UTF-8
+                if line.endswith(b"\n"):
+                    raise OutputError(f"{path} is damaged at line {number}: it is not JSON; delete the line") from error
+                return
+            yield value
+
+
+def _whole(path: Path) -> int:
+    """Measure a file up to the end of its last whole line, in bytes."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - 4096)
+            file.seek(start)
+            at = file.read(end - start).rfind(b"\n")
+            if at >= 0:
+                return start + at + 1
+            end = start
+    return 0
+
+
+def _truncate(path: Path, size: int) -> None:
+    """Cut a file to `size` bytes, if it is longer."""
+    if path.stat().st_size > size:
+        with path.open("rb+") as file:
+            file.truncate(size)

@@ -1,0 +1,12 @@
+"""Pictures of a run, drawn with matplotlib without a display: the tree, curves per tier, the workers' timeline.
+
+Every function returns a `Figure`, legible when it is shown 1200 pixels wide. Import this package only where a picture
+is due: matplotlib takes a second to load.
+"""
+
+from hierfl.monitor.pictures.curves import curves
+from hierfl.monitor.pictures.style import pixels, png
+from hierfl.monitor.pictures.timeline import Bar, timeline
+from hierfl.monitor.pictures.tree import tree
+
+__all__ = ["Bar", "curves", "pixels", "png", "timeline", "tree"]

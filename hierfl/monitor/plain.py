@@ -1,0 +1,91 @@
+"""The run as plain lines, for logs and pipes: one line per round, notices as they come, no control characters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from hierfl.monitor.records import Evaluated, Notice, Record, RoundCommitted, RunEnded, RunStarted, Scalars
+from hierfl.monitor.words import UNDEFINED, count, metric, percent, seconds
+
+__all__ = ["Plain", "closing_lines"]
+
+_SHOWN = ("auc", "accuracy", "loss")
+
+
+class Plain:
+    """Prints a run to `stream`: how it starts, each committed round, notices, how it ends."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._root: Scalars = {}
+        self._measured = -1
+        self._run_dir = ""
+
+    def on(self, record: Record) -> None:
+        """Print the line of one record, if it has one."""
+        if isinstance(record, RunStarted):
+            self._run_dir = record.run_dir
+            self._line(_started(record))
+        elif isinstance(record, Evaluated):
+            self._root = record.metrics[min(record.metrics, key=len)] if record.metrics else {}
+            self._measured = record.round_number
+        elif isinstance(record, RoundCommitted):
+            self._line(self._committed(record))
+        elif isinstance(record, Notice):
+            self._line(f"{record.level}: {record.node + ': ' if record.node else ''}{record.message}")
+        elif isinstance(record, RunEnded):
+            for line in closing_lines(record.status, record.summary, self._run_dir):
+                self._line(line)
+
+    def close(self) -> None:
+        """Leave the stream open: it is not ours."""
+        self._stream.flush()
+
+    def _committed(self, record: RoundCommitted) -> str:
+        """Say what a round brought; a round that was not measured says nothing of metrics."""
+        place = f"round {record.round_number:>{len(str(record.rounds))}}/{record.rounds}"
+        metrics = [f"{name} {_or_undefined(self._root[name])}" for name in _SHOWN if name in self._root]
+        if self._measured != record.round_number:
+            metrics = []
+        return "  ".join([place, *metrics, seconds(record.duration_s), f"busy {percent(record.busy_fraction)}"])
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def _or_undefined(value: float | None) -> str:
+    """Write a metric in letters that every log can hold."""
+    return metric(value).replace(UNDEFINED, "undefined")
+
+
+def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list[str]:
+    """Say how a run ended: status and rounds, time, idle figure, the model's digest, the folder; what is known."""
+    rounds = (
+        f"{count(summary['rounds'])} of {count(summary.get('rounds_planned'))} rounds" if "rounds" in summary else ""
+    )
+    wall = f"in {seconds(summary['wall_s'])}" if "wall_s" in summary else ""
+    startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
+    lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
+    if percent(summary.get("idle_fraction")) != UNDEFINED:
+        lines.append(f"workers  busy {percent(summary.get('busy_fraction'))}, idle {percent(summary['idle_fraction'])}")
+    if summary.get("model_digest"):
+        parameters = f", {count(summary['num_parameters'])} parameters" if "num_parameters" in summary else ""
+        lines.append(f"model    sha256 {summary['model_digest']}{parameters}")
+    if run_dir:
+        lines.append(f"run      {run_dir}")
+    return lines
+
+
+def _started(record: RunStarted) -> str:
+    """Say what runs on what."""
+    paths = record.num_samples
+    hubs = {path.rpartition("/")[0] for path in paths} - {""}
+    samples = paths[min(paths, key=len)] if paths else 0
+    resumed = f", from round {record.first_round}" if record.first_round > 1 else ""
+    return (
+        f"{record.name}: {len(paths) - len(hubs):,} sites under {len(hubs):,} hubs, {samples:,} training samples,"
+        f" {record.num_parameters:,} parameters, {record.rounds} rounds{resumed};"
+        f" {len(record.workers)} workers ({record.runtime})"
+    )

@@ -1,0 +1,153 @@
+"""What a run says of itself: frozen records, written to `events.jsonl` and shown by the monitors.
+
+Times are seconds since the run's start (`time_s`); a node is named by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+__all__ = [
+    "Evaluated",
+    "Monitor",
+    "NodeChanged",
+    "Notice",
+    "Phase",
+    "Record",
+    "RoundClosed",
+    "RoundCommitted",
+    "RunEnded",
+    "RunStarted",
+    "Scalars",
+    "SiteTrained",
+]
+
+Scalars: TypeAlias = Mapping[str, float | None]
+"""Metrics of one node: num_samples, accuracy, auc, loss, brier ...; None reads "undefined"."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The run is set up: every site has told its sample counts, the workers are ready."""
+
+    time_s: float
+    name: str
+    run_dir: str
+    runtime: str
+    workers: Sequence[str]
+    rounds: int
+    first_round: int
+    num_parameters: int
+    num_samples: Mapping[str, int]
+    """Training samples by path, hubs rolled up."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A node's state: waiting, training, aggregating, evaluating, done, skipped or failed."""
+
+    time_s: float
+    node: str
+    state: str
+    round_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One worker (or hub) was busy with one thing: load, train, evaluate, aggregate or transfer.
+
+    `nodes`: the sites that it worked for, or the hub.
+    """
+
+    time_s: float
+    actor: str
+    phase: str
+    start_s: float
+    end_s: float
+    nodes: Sequence[str]
+    round_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTrained:
+    """A site has finished its local training of one round."""
+
+    time_s: float
+    node: str
+    round_number: int
+    worker: str
+    duration_s: float
+    num_samples: int
+    num_steps: int
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClosed:
+    """A hub has closed one of its rounds, for a reason; `members` counted, `missing` by name and why."""
+
+    time_s: float
+    node: str
+    round_number: int
+    reason: str
+    members: Sequence[str]
+    missing: Mapping[str, str]
+    duration_s: float
+    bytes_up: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The global model was measured at every site and rolled up per hub; `metrics` by path."""
+
+    time_s: float
+    round_number: int
+    metrics: Mapping[str, Scalars]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundCommitted:
+    """The root has published the model of a round; `checkpoint` is its folder, or None where none was due."""
+
+    time_s: float
+    round_number: int
+    rounds: int
+    duration_s: float
+    busy_fraction: float
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something a person should know: level info, warning or error; `node` a path, a worker, or empty."""
+
+    time_s: float
+    level: str
+    node: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The run is over: status "finished", "stopped early", "interrupted" or "failed"; `summary` as in summary.json."""
+
+    time_s: float
+    status: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+Record: TypeAlias = (
+    RunStarted | NodeChanged | Phase | SiteTrained | RoundClosed | Evaluated | RoundCommitted | Notice | RunEnded
+)
+
+
+class Monitor(Protocol):
+    """Sees every record of a run, in order, from the run's own thread; must not keep it waiting."""
+
+    def on(self, record: Record) -> None:
+        """Take one record."""
+
+    def close(self) -> None:
+        """Finish files and the screen; called once, also after a failure."""

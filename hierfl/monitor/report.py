@@ -1,0 +1,185 @@
+"""The report of a run, from its folder alone: `report.html` (one file, no network) and three PNGs beside it.
+
+What is missing is said, not guessed: a run that was cut off has no `summary.json`, one that never measured no metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hierfl.errors import OutputError
+from hierfl.monitor.files import EVENTS, METRICS, read_events, read_metrics
+from hierfl.monitor.pictures import Bar, curves, png, timeline, tree
+from hierfl.monitor.report_page import page
+from hierfl.monitor.words import count, finite, metric
+
+__all__ = ["RunRecord", "read_run", "write_report"]
+
+CONFIG, SUMMARY, REPORT = "config.yaml", "summary.json", "report.html"
+_MAX_NOTICES = 200
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """All that a report tells, read from a run's folder; what was not found stays empty.
+
+    Times of a resumed run are strung together: each process counts from its own start. `sessions` counts them.
+    """
+
+    run_dir: Path
+    config: str = ""
+    summary: dict[str, Any] = field(default_factory=dict)
+    started: dict[str, Any] = field(default_factory=dict)
+    ended: dict[str, Any] = field(default_factory=dict)
+    sessions: int = 0
+    commits: list[tuple[int, float]] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    notices: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_MAX_NOTICES))
+    num_notices: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        """Every node by path, as the run named them when it started, or as they were measured."""
+        found = self.started.get("num_samples") or self.summary.get("nodes") or {}
+        return list(found) or list(dict.fromkeys(str(row["node"]) for row in self.rows))
+
+    @property
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """The last metrics of every node by path; the summary's where there is one."""
+        last = {str(row["node"]): {key: row[key] for key in row if key not in ("node", "round")} for row in self.rows}
+        return last | dict(self.summary.get("nodes", {}))
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write the report of the run in `run_dir`, finished or not, and return the path of `report.html`.
+
+    Errors: OutputError where the folder is no run, cannot be read, or cannot be written.
+    """
+    record = read_run(run_dir)
+    pictures = dict(_pictures(record))
+    try:
+        for name, content in pictures.items():
+            (run_dir / f"{name}.png").write_bytes(content)
+        target = run_dir / REPORT
+        target.write_text(page(record, pictures), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write the report to {run_dir}: {error.strerror or error}") from error
+    return target
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """Read a run's folder; `missing` tells in words what was not there.
+
+    Errors: OutputError where none of a run's files is there, or one is damaged.
+    """
+    if not any((run_dir / name).is_file() for name in (CONFIG, SUMMARY, EVENTS, METRICS)):
+        what = "is no run directory" if run_dir.is_dir() else "does not exist"
+        raise OutputError(f"{run_dir} {what}: expected {CONFIG}, {EVENTS}, {METRICS} or {SUMMARY} in it")
+    record = RunRecord(run_dir)
+    record.config = _text(run_dir / CONFIG)
+    record.summary = _object(run_dir / SUMMARY)
+    record.rows = list(read_metrics(run_dir))
+    _events(record, read_events(run_dir))
+    record.missing = list(_missing(record))
+    return record
+
+
+def _events(record: RunRecord, events: Iterable[Mapping[str, Any]]) -> None:
+    """Take what the report needs out of the events, one at a time: there may be millions."""
+    offset = reached = 0.0
+    for event in events:
+        kind = event.get("event")
+        if kind == "run_started":
+            offset = reached
+            record.sessions += 1
+            record.started, record.ended = dict(event), {}
+            record.commits = [commit for commit in record.commits if commit[0] < event["first_round"]]
+        elif kind == "phase":
+            start, end = event["start_s"] + offset, event["end_s"] + offset
+            record.bars.append(Bar(event["actor"], event["phase"], start, end))
+            reached = max(reached, end)
+        elif kind == "round_committed":
+            record.commits.append((event["round_number"], event["time_s"] + offset))
+        elif kind == "round_closed" and event["missing"]:
+            for node, why in event["missing"].items():
+                message = f"round {event['round_number']} closed without it: {why}"
+                _notice(
+                    record, {"level": "warning", "node": node, "message": message, "time_s": event["time_s"] + offset}
+                )
+        elif kind == "notice":
+            _notice(record, {**event, "time_s": event["time_s"] + offset})
+        elif kind == "run_ended":
+            record.ended = dict(event)
+        reached = max(reached, event.get("time_s", 0.0) + offset)
+
+
+def _notice(record: RunRecord, notice: dict[str, Any]) -> None:
+    record.notices.append(notice)
+    record.num_notices += 1
+
+
+def _missing(record: RunRecord) -> Iterator[str]:
+    """Say what the folder lacks, and why that may be."""
+    if not record.summary:
+        yield f"{SUMMARY} is missing: the run still goes on, or was cut off; the figures are those of its event log."
+    if not record.started:
+        yield f"{EVENTS} tells of no start: the run failed before its first round."
+    if not record.rows:
+        yield f"{METRICS} holds no measurement: evaluation was off (evaluation.every: 0), or no round was finished."
+    if not record.bars:
+        yield f"{EVENTS} holds no working times: there is no timeline."
+    if not record.config:
+        yield f"{CONFIG} is missing: the configuration cannot be shown."
+
+
+def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
+    """Draw what there is data for."""
+    if record.paths:
+        yield "tree", png(tree(record.paths, {path: _note(record, path) for path in record.paths}))
+    if any(finite(row.get(name)) is not None for row in record.rows for name in ("auc", "accuracy", "loss")):
+        yield "curves", png(curves(record.rows))
+    if record.bars:
+        yield "timeline", png(timeline(record.bars, record.started.get("workers", ()), record.commits))
+
+
+def _note(record: RunRecord, path: str) -> str:
+    """Say under a node's name how many samples it trains on and how the model does there."""
+    samples = record.started.get("num_samples", {}).get(path)
+    found = record.nodes.get(path, {})
+    said = [f"{count(samples)} samples"] if samples is not None else []
+    if finite(found.get("auc")) is not None:
+        said.append(f"AUC {metric(found['auc'])}")
+    elif finite(found.get("accuracy")) is not None:
+        said.append(f"accuracy {metric(found['accuracy'])}")
+    return " · ".join(said)
+
+
+def _text(path: Path) -> str:
+    """Read a text file; empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is none."""
+    text = _text(path)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise OutputError(f"{path} is damaged: {error}; delete it to report from the event log") from error
+    if not isinstance(value, dict):
+        raise OutputError(f"{path} is damaged: expected an object, found {type(value).__name__}")
+    return value

@@ -1,0 +1,217 @@
+"""The report's HTML: one page, styles and pictures inside, light or dark as the reader's screen.
+
+Every text that comes from a run passes `_esc`; nothing is loaded from a network.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from hierfl.monitor.outline import members_by_hub
+from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, metric, percent, seconds
+
+if TYPE_CHECKING:
+    from hierfl.monitor.report import RunRecord
+
+__all__ = ["page"]
+
+_MAX_ROWS = 1000
+_MAX_CONFIG = 200_000
+_COLUMNS = (("num_samples", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric))
+_ALT = {
+    "tree": "The federation's tree, hubs with their members",
+    "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
+    "timeline": "What each worker and hub did over time",
+}
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --grey: #5b6570; --line: #d9dee3; --paper: #ffffff; --tint: #f4f6f8;
+  --accent: #0072B2; --warn: #8a5a00; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --grey: #9aa4ae; --line: #333a41; --paper: #15181c;
+  --tint: #1d2126; --accent: #56B4E9; --warn: #e6b450; --bad: #ff8a80; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", sans-serif; }
+main { max-width: 1200px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.9rem; margin: 0 0 .2rem; }
+h2 { font-size: 1.25rem; margin: 2.6rem 0 .8rem; padding-bottom: .3rem; border-bottom: 1px solid var(--line); }
+.under { color: var(--grey); margin: 0 0 1.4rem; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem 1.5rem; margin: 0; }
+dt { color: var(--grey); font-size: .85rem; } dd { margin: 0; font-size: 1.1rem; font-weight: 600; }
+.wide { grid-column: 1 / -1; } .wide dd { font: .9rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
+  border-radius: 8px; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .95rem; }
+th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { text-align: left; } th { color: var(--grey); font-weight: 500; }
+tr.hub td:first-child { font-weight: 600; }
+.note { color: var(--grey); font-size: .9rem; } .missing { border-left: 4px solid var(--warn); background: var(--tint);
+  padding: .6rem 1rem; margin: 1.2rem 0; }
+.warning { color: var(--warn); } .error { color: var(--bad); }
+td.text { white-space: pre-wrap; text-align: left; overflow-wrap: anywhere; }
+pre { background: var(--tint); border: 1px solid var(--line); border-radius: 8px; padding: 1rem; overflow-x: auto;
+  font: .85rem/1.5 ui-monospace, monospace; }
+"""
+
+
+def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
+    """Write the whole page; `pictures` are PNGs by name (tree, curves, timeline), the missing ones are said so."""
+    name = _esc(_find(record, "name") or record.run_dir.name)
+    parts = [
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name} - hierfl report</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<style>{_STYLE}</style></head><body><main>",
+        f'<h1>{name}</h1><p class="under">{_esc(_status(record))} · {_esc(record.run_dir)}</p>',
+        *_missing(record),
+        *_facts(record),
+        *_section("Federation", _picture("tree", pictures)),
+        *_section("Curves by tier", _picture("curves", pictures)),
+        *_section("Hubs and sites", _table(record)),
+        *_section("Timeline", _picture("timeline", pictures)),
+        *_section("Workers", _workers(record)),
+        *_section("Notices and failures", _notices(record)),
+        *_section("Configuration", _config(record)),
+        *_section("Versions", _versions(record)),
+        "</main></body></html>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _esc(value: object) -> str:
+    return escape(str(value), quote=True)
+
+
+def _find(record: RunRecord, name: str) -> Any:
+    """Look a fact up: the summary knows best, then how the run ended, then how it started."""
+    for source in (record.summary, record.ended.get("summary", {}), record.ended, record.started):
+        if source.get(name) is not None:
+            return source[name]
+    return None
+
+
+def _status(record: RunRecord) -> str:
+    """Say how the run ended, as far as the folder tells."""
+    found = _find(record, "status")
+    return str(found) if found else "unfinished: no end was recorded"
+
+
+def _missing(record: RunRecord) -> Iterator[str]:
+    if record.missing:
+        items = "<br>".join(_esc(text) for text in record.missing)
+        yield f'<div class="missing">{items}</div>'
+
+
+def _facts(record: RunRecord) -> Iterator[str]:
+    """Write the run's figures; what is not known is left out."""
+    done = record.summary.get("rounds", record.commits[-1][0] if record.commits else 0)
+    planned = record.summary.get("rounds_planned", record.started.get("rounds"))
+    wall = record.summary.get("wall_s", record.commits[-1][1] if record.commits else None)
+    members = members_by_hub(record.paths)
+    facts = [
+        ("Rounds", f"{count(done)} of {count(planned)}"),
+        ("Hubs", count(len(members))),
+        ("Sites", count(len(record.paths) - len(members))),
+        ("Parameters", count(_find(record, "num_parameters"))),
+        ("Wall time", seconds(wall)),
+        ("Start-up", seconds(_find(record, "startup_s"))),
+        ("Workers busy", percent(_find(record, "busy_fraction"))),
+        ("Workers idle", percent(_find(record, "idle_fraction"))),
+        ("Runtime", str(record.started.get("runtime", UNDEFINED))),
+        ("Seed", str(record.summary.get("seed", UNDEFINED))),
+        ("Processes", f"{record.sessions} (resumed)" if record.sessions > 1 else UNDEFINED),
+    ]
+    yield "<dl>"
+    yield from (f"<div><dt>{label}</dt><dd>{_esc(value)}</dd></div>" for label, value in facts if value != UNDEFINED)
+    digest = _find(record, "model_digest")
+    if digest:
+        yield f'<div class="wide"><dt>Model digest (sha256)</dt><dd>{_esc(digest)}</dd></div>'
+    yield "</dl>"
+
+
+def _section(title: str, body: Iterator[str]) -> Iterator[str]:
+    yield f"<section><h2>{title}</h2>"
+    yield from body
+    yield "</section>"
+
+
+def _picture(name: str, pictures: Mapping[str, bytes]) -> Iterator[str]:
+    """Embed a picture; say so where the run left no data for it."""
+    if name in pictures:
+        code = base64.b64encode(pictures[name]).decode("ascii")
+        yield f'<img alt="{_ALT[name]}" src="data:image/png;base64,{code}">'
+    else:
+        yield '<p class="note">The run left no data for this picture.</p>'
+
+
+def _table(record: RunRecord) -> Iterator[str]:
+    """Write one row per node, indented by tier, up to a thousand."""
+    nodes, paths = record.nodes, record.paths
+    if not paths:
+        yield '<p class="note">No node was recorded.</p>'
+        return
+    members, trained = members_by_hub(paths), record.started.get("num_samples", {})
+    columns = [*_COLUMNS, ("loss", "loss", metric)]
+    head = "".join(f"<th>{title}</th>" for _, title, _ in columns)
+    yield f'<div class="scroll"><table><thead><tr><th>node</th><th>training samples</th>{head}</tr></thead><tbody>'
+    undefined = False
+    for path in paths[:_MAX_ROWS]:
+        found = nodes.get(path, {})
+        undefined |= path in nodes and metric(found.get("auc")) == UNDEFINED
+        cells = "".join(f"<td>{write(found.get(name))}</td>" for name, _, write in columns)
+        indent = f' style="padding-left: {0.8 + 1.4 * path.count("/"):.1f}rem"'
+        name = f"<td{indent}>{_esc(path.rpartition('/')[2])}</td>"
+        kind = "hub" if path in members else "site"
+        yield f'<tr class="{kind}" title="{_esc(path)}">{name}<td>{count(trained.get(path))}</td>{cells}</tr>'
+    yield "</tbody></table></div>"
+    if len(paths) > _MAX_ROWS:
+        yield f'<p class="note">{len(paths) - _MAX_ROWS:,} more nodes stand in metrics.jsonl.</p>'
+    if undefined:
+        yield f'<p class="note">{WHY_UNDEFINED} They still count in the hub above, which adds up scores and labels.</p>'
+
+
+def _workers(record: RunRecord) -> Iterator[str]:
+    """Write each worker's busy and idle share."""
+    workers = _find(record, "workers")
+    if not isinstance(workers, Mapping):
+        yield '<p class="note">The run left no figures of its workers.</p>'
+        return
+    yield '<div class="scroll"><table><thead><tr><th>worker</th><th>busy</th><th>idle</th></tr></thead><tbody>'
+    for name, share in list(workers.items())[:_MAX_ROWS]:
+        busy, idle = percent(share.get("busy_fraction")), percent(share.get("idle_fraction"))
+        yield f"<tr><td>{_esc(name)}</td><td>{busy}</td><td>{idle}</td></tr>"
+    yield "</tbody></table></div>"
+
+
+def _notices(record: RunRecord) -> Iterator[str]:
+    """Write the notices, the last two hundred."""
+    if not record.notices:
+        yield '<p class="note">None.</p>'
+        return
+    if record.num_notices > len(record.notices):
+        yield f'<p class="note">The last {len(record.notices):,} of {record.num_notices:,}.</p>'
+    yield '<div class="scroll"><table><thead><tr><th>level</th><th>at</th><th>node</th><th></th></tr></thead><tbody>'
+    for notice in record.notices:
+        level = _esc(notice.get("level", ""))
+        cells = f"<td>{seconds(notice.get('time_s'))}</td><td>{_esc(notice.get('node', ''))}</td>"
+        text = f'<td class="text">{_esc(notice.get("message", ""))}</td>'
+        yield f'<tr><td class="{level}">{level}</td>{cells}{text}</tr>'
+    yield "</tbody></table></div>"
+
+
+def _config(record: RunRecord) -> Iterator[str]:
+    if record.config:
+        rest = "\n... the rest stands in config.yaml" if len(record.config) > _MAX_CONFIG else ""
+        yield f"<pre>{_esc(record.config[:_MAX_CONFIG] + rest)}</pre>"
+    else:
+        yield '<p class="note">config.yaml is missing.</p>'
+
+
+def _versions(record: RunRecord) -> Iterator[str]:
+    versions = _find(record, "versions")
+    if isinstance(versions, Mapping) and versions:
+        yield "<p>" + " · ".join(f"{_esc(name)} {_esc(version)}" for name, version in versions.items()) + "</p>"
+    else:
+        yield '<p class="note">Not recorded.</p>'

@@ -1,0 +1,226 @@
+"""The run as a TensorBoard log: `tensorboard --logdir RUN_DIR/tensorboard`.
+
+| tag | what |
+|---|---|
+| `world/us/cleveland/auc` | a node's metric after each round (also accuracy, loss ...); undefined ones are left out |
+| `world/us/cleveland/train_loss` | the loss of a site's local training |
+| `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
+| `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
+| `workers/busy`, `workers/<id>/busy`, `workers/<id>/idle` | fractions of the round |
+
+The step is the root's round. Custom scalars show one chart per tier and metric; text holds the configuration; images
+the tree; hparams the run's settings with the root's final metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierfl.monitor.busy import PHASES, Account
+from hierfl.monitor.records import (
+    Evaluated,
+    Phase,
+    Record,
+    RoundClosed,
+    RoundCommitted,
+    RunEnded,
+    RunStarted,
+    SiteTrained,
+)
+from hierfl.monitor.words import finite
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from hierfl.config.schema import RunConfig
+
+__all__ = ["FOLDER", "TensorBoard", "evenly"]
+
+FOLDER = "tensorboard"
+_CHARTS = ("auc", "accuracy", "loss", "train_loss")
+_TREE_AFTER_S = 30.0
+_TEXT_LIMIT = 200_000
+
+
+class TensorBoard:
+    """Writes the log below `run_dir/tensorboard`; a resumed run's log replaces the rounds that are run again.
+
+    Hubs always have curves; of the sites at most `config.output.tensorboard_sites`, spread evenly over the tree.
+    """
+
+    def __init__(self, run_dir: Path, config: RunConfig) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._make = SummaryWriter
+        self._dir = run_dir / FOLDER
+        self._config = config
+        self._nodes = set(config.federation.hubs) | set(
+            evenly(list(config.federation.sites), config.output.tensorboard_sites)
+        )
+        self._writer: SummaryWriter | None = None
+        self._account = Account((), 0.0)
+        self._train_loss: dict[str, float] = {}
+        self._bytes_up: dict[str, int] = {}
+        self._final: Mapping[str, float | None] = {}
+        self._tree_drawn = False
+
+    def on(self, record: Record) -> None:
+        """Take one record; scalars are handed to the writer's own thread."""
+        if isinstance(record, RunStarted):
+            self._start(record)
+        elif self._writer is None:
+            return
+        elif isinstance(record, Phase):
+            self._account.add(record)
+        elif isinstance(record, SiteTrained):
+            self._trained(record)
+        elif isinstance(record, RoundClosed):
+            self._bytes_up[record.node] = self._bytes_up.get(record.node, 0) + record.bytes_up
+        elif isinstance(record, Evaluated):
+            self._evaluated(record)
+        elif isinstance(record, RoundCommitted):
+            self._committed(record)
+        elif isinstance(record, RunEnded):
+            self._hparams()
+
+    def close(self) -> None:
+        """Draw the tree if a short run has not yet, and finish the file."""
+        if self._writer is not None:
+            self._tree()
+            self._writer.close()
+            self._writer = None
+
+    def _start(self, record: RunStarted) -> None:
+        """Open the log; `purge_step` hides what an earlier process wrote for the rounds to come."""
+        purge = record.first_round if self._dir.exists() else None
+        self._writer = self._make(str(self._dir), purge_step=purge, max_queue=10_000, flush_secs=5)
+        self._account = Account(tuple(record.workers), record.time_s)
+        self._writer.add_text("config", _code_block(self._config.resolved), 0)
+        self._writer.add_custom_scalars(_layout(self._config, self._nodes, record.workers))
+
+    def _trained(self, record: SiteTrained) -> None:
+        """Keep a site's latest training loss until the round is committed: an inner hub may run several rounds."""
+        loss = finite(record.loss)
+        if loss is not None and record.node in self._nodes:
+            self._train_loss[record.node] = loss
+
+    def _evaluated(self, record: Evaluated) -> None:
+        root = self._config.federation.root.name
+        self._final = record.metrics.get(root, {})
+        for node in self._nodes & record.metrics.keys():
+            for name, value in record.metrics[node].items():
+                self._scalar(f"{node}/{name}", value, record.round_number)
+
+    def _committed(self, record: RoundCommitted) -> None:
+        """Write what was added up over the round: training losses, times, bytes, the workers' shares."""
+        step = record.round_number
+        share = self._account.close(record.time_s)
+        self._scalar("time/round", record.duration_s, step)
+        for phase, spent_s in share.phase_s.items():
+            self._scalar(f"time/{phase}", spent_s, step)
+        self._scalar("workers/busy", record.busy_fraction, step)
+        for worker, busy in share.busy.items():
+            self._scalar(f"workers/{worker}/busy", busy, step)
+            self._scalar(f"workers/{worker}/idle", 1.0 - busy, step)
+        for node, loss in self._train_loss.items():
+            self._scalar(f"{node}/train_loss", loss, step)
+        for hub, num_bytes in self._bytes_up.items():
+            self._scalar(f"bytes/{hub}", num_bytes, step)
+        self._scalar("bytes/up", sum(self._bytes_up.values()), step)
+        self._train_loss.clear()
+        self._bytes_up.clear()
+        if record.time_s > _TREE_AFTER_S:
+            self._tree()
+
+    def _scalar(self, tag: str, value: object, step: int) -> None:
+        """Write one point, unless it is undefined."""
+        number = finite(value)
+        if number is not None and self._writer is not None:
+            self._writer.add_scalar(tag, number, step)
+
+    def _tree(self) -> None:
+        """Draw the tree once. Matplotlib takes a second to import, so not while a run starts."""
+        if self._tree_drawn or self._writer is None:
+            return
+        from hierfl.monitor import pictures
+
+        federation = self._config.federation
+        figure = pictures.tree(federation.nodes, _hub_notes(self._config))
+        self._writer.add_image("tree", pictures.pixels(figure), 0, dataformats="HWC")
+        self._tree_drawn = True
+
+    def _hparams(self) -> None:
+        """Describe the run for the HPARAMS page, by the root's own scalars and in the same run."""
+        from torch.utils.tensorboard.summary import hparams
+
+        root = self._config.federation.root.name
+        metrics = {f"{root}/{name}": finite(value) for name, value in self._final.items() if finite(value) is not None}
+        writer = self._writer
+        assert writer is not None, "the run ended before it started"
+        for summary in hparams(_settings(self._config), metrics):  # type: ignore[no-untyped-call]
+            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+
+
+def evenly(items: Sequence[str], limit: int) -> list[str]:
+    """Choose at most `limit` items, spread evenly over the sequence, in its order."""
+    if len(items) <= limit:
+        return list(items)
+    return [items[place * len(items) // limit] for place in range(limit)]
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    """Name what one would compare runs by; a setting that differs between sites reads "mixed"."""
+
+    def common(name: str) -> Any:
+        found = Counter(getattr(site.training, name) for site in config.sites.values())
+        return next(iter(found)) if len(found) == 1 else "mixed"
+
+    root = config.federation.root
+    settings = {name: common(name) for name in ("lr", "optimizer", "batch_size", "local_steps", "local_epochs")}
+    settings["strategy"] = _kind(config.hubs[root.name].strategy)
+    settings |= {"rounds": root.rounds, "seed": config.seed, "task": config.task_kind}
+    settings |= {"sites": len(config.federation.sites), "tiers": config.federation.num_tiers}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _layout(config: RunConfig, nodes: set[str], workers: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """Lay out one category per tier, one chart per metric, one line per node; tags are regular expressions there."""
+    layout: dict[str, dict[str, list[Any]]] = {}
+    for depth in range(config.federation.num_tiers):
+        tier = [path for path in config.federation.nodes if path in nodes and path.count("/") == depth]
+        charts = {name: ["Multiline", [_exactly(f"{path}/{name}") for path in tier]] for name in _CHARTS}
+        layout[f"tier {depth}"] = charts
+    layout["time"] = {"seconds by phase": ["Multiline", [_exactly(f"time/{name}") for name in (*PHASES, "wait")]]}
+    layout["workers"] = {"busy": ["Multiline", [_exactly(f"workers/{name}/busy") for name in workers]]}
+    return layout
+
+
+def _exactly(tag: str) -> str:
+    return f"^{re.escape(tag)}$"
+
+
+def _hub_notes(config: RunConfig) -> dict[str, str]:
+    """Say at each hub how it learns: topology, strategy and rounds."""
+    return {
+        path: f"{_kind(hub.topology)} · {_kind(config.hubs[path].strategy)} · rounds {hub.rounds}"
+        for path, hub in config.federation.hubs.items()
+    }
+
+
+def _kind(thing: object) -> str:
+    """Name a kind as the YAML does: its module's name, or the class's for one of the user's own in a script."""
+    return type(thing).__module__.rpartition(".")[2] if "." in type(thing).__module__ else type(thing).__name__
+
+
+def _code_block(resolved: Mapping[str, Any]) -> str:
+    """Write the configuration as YAML in a Markdown code block: each line indented by four spaces."""
+    from omegaconf import OmegaConf
+
+    text = OmegaConf.to_yaml(OmegaConf.create(dict(resolved)))
+    if len(text) > _TEXT_LIMIT:
+        text = text[:_TEXT_LIMIT] + "\n... the rest stands in config.yaml\n"
+    return "".join(f"    {line}\n" for line in text.splitlines())

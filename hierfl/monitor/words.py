@@ -1,0 +1,54 @@
+"""How numbers read: the same figure has the same words on the screen, in the log and in the report."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["UNDEFINED", "WHY_UNDEFINED", "count", "finite", "metric", "percent", "seconds"]
+
+UNDEFINED = "\N{EN DASH}"
+"""What stands for a metric that is not defined, here as in the literature: never 0, never NaN."""
+
+WHY_UNDEFINED = f"{UNDEFINED} undefined: AUC needs test samples of both classes at the node."
+
+
+def finite(value: object) -> float | None:
+    """Take a number as a float; None for anything that is not one, NaN and infinities included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def metric(value: object) -> str:
+    """Write a metric with three decimals ("0.873"), a dash where it is undefined, exponents where it is large."""
+    number = finite(value)
+    if number is None:
+        return UNDEFINED
+    return f"{number:.3f}" if abs(number) < 1000 else f"{number:.2e}"
+
+
+def count(value: object) -> str:
+    """Write a count with thousands apart ("10,000"), a dash where there is none."""
+    number = finite(value)
+    return UNDEFINED if number is None else f"{number:,.0f}"
+
+
+def percent(fraction: object) -> str:
+    """Write a fraction as whole percent ("87%"), a dash where there is none."""
+    number = finite(fraction)
+    return UNDEFINED if number is None else f"{100 * number:.0f}%"
+
+
+def seconds(value: object) -> str:
+    """Write a duration as a person says it: "40 ms", "1.24 s", "3 min 05 s", "2 h 07 min", or a dash."""
+    number = finite(value)
+    if number is None:
+        return UNDEFINED
+    if number < 0.0995:
+        return f"{1000 * number:.0f} ms"
+    if number < 59.95:
+        return f"{number:.2f} s" if number < 9.995 else f"{number:.1f} s"
+    whole = round(number)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

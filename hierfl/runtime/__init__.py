@@ -1,0 +1,1 @@
+"""Runtimes: the same commands carried out in threads or by Ray actors."""

@@ -1,0 +1,96 @@
+"""Global random numbers for one site at a time: dropout and the like draw from generators of the whole process.
+
+Torch's, NumPy's and Python's global generators are seeded before a site's code runs. Workers that are processes have
+them to themselves. Workers that are threads of one process share them: the first site runs alone, and if it drew from
+one, all sites run one at a time; if it did not, they run side by side, and a later draw is an error, not a difference.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from hierfl.errors import HierflError
+
+__all__ = ["Chance", "SharedChance"]
+
+T = TypeVar("T")
+
+
+class Chance:
+    """For a process with one worker: seed, then run."""
+
+    def run(self, seed: int, work: Callable[[], T], *, checked: bool = True) -> T:
+        """Run `work` with the global generators seeded; `checked` says that it is a site's training."""
+        _seed(seed)
+        return work()
+
+
+class SharedChance(Chance):
+    """For the threads of one process; one object for all of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._draws: bool | None = None
+        self._rest: tuple[Any, ...] = ()
+
+    def run(self, seed: int, work: Callable[[], T], *, checked: bool = True) -> T:
+        """Run `work` alone or beside others, as its first run showed it can. Errors: HierflError for a late draw."""
+        if not checked or self._draws is not False:
+            with self._lock:
+                if not checked or self._draws is not False:
+                    return self._alone(seed, work, checked)
+        result = work()
+        if _states() != self._rest:
+            self._check_at_rest()
+        return result
+
+    def _check_at_rest(self) -> None:
+        """Look again while no other thread builds a model, which draws but puts the generators back."""
+        with self._lock:
+            if _states() != self._rest:
+                raise HierflError(
+                    "this task draws from a global random generator in some rounds only; set runtime.num_workers: 1,"
+                    " or draw from a generator of your own"
+                )
+
+    def _alone(self, seed: int, work: Callable[[], T], checked: bool) -> T:
+        """Run with seeded generators while no other thread does, and learn whether `work` draws."""
+        kept = _states() if not checked else ()
+        _seed(seed)
+        before = _states()
+        result = work()
+        if not checked:
+            _restore(kept)
+        elif self._draws is None:
+            self._rest = _states()
+            self._draws = self._rest != before
+        return result
+
+
+def _seed(seed: int) -> None:
+    """Seed the three global generators."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def _states() -> tuple[Any, ...]:
+    """Give the three generators' states as values that compare."""
+    numpy_state: Any = np.random.get_state(legacy=True)
+    kind, keys, *rest = numpy_state
+    return torch.get_rng_state().numpy().tobytes(), (kind, keys.tobytes(), *rest), random.getstate()
+
+
+def _restore(states: tuple[Any, ...]) -> None:
+    """Put the three generators back."""
+    torch_state, (kind, keys, *rest), python_state = states
+    torch.set_rng_state(torch.from_numpy(np.frombuffer(torch_state, np.uint8).copy()))
+    numpy_state: Any = (kind, np.frombuffer(keys, np.uint32), *rest)
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)

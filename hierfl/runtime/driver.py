@@ -1,0 +1,70 @@
+"""The seam between the run's supervisor and what carries its calls: threads here, Ray actors there.
+
+An actor is a worker (`worker-0`) or a hub (its path). Calls to one actor run one at a time, in the order in which they
+were made. A reply is a small header; vectors stay where they are and are known by handles, which may be passed on as
+arguments. A driver never retries: it says what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from hierfl.errors import HierflError
+from hierfl.runtime.jobs import HubSpec, WorkerSpec
+
+__all__ = ["BESIDE", "Done", "Driver", "Handle"]
+
+Handle: TypeAlias = Any
+"""A vector's place: the object itself in threads, an object reference on Ray."""
+
+BESIDE = {"initial": 1, "collect": 1, "begin": 3, "arrive": 3, "lose": 3}
+"""How many vectors a method returns beside its header; the others return none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call has ended: with a header and handles, with an error, or with its actor.
+
+    `started_s`, `ended_s`: when the actor was busy with it, seconds since the epoch.
+    """
+
+    ticket: int
+    actor: str
+    value: Any = None
+    beside: tuple[Handle, ...] = ()
+    error: HierflError | None = None
+    crashed: str | None = None
+    started_s: float = 0.0
+    ended_s: float = 0.0
+
+
+class Driver(Protocol):
+    """Carries calls to actors and brings back what came of them."""
+
+    kind: str
+
+    def start(self, spec: WorkerSpec) -> tuple[str, ...]:
+        """Start the workers; return their names. Errors: RuntimeUnavailable."""
+
+    def start_hub(self, spec: HubSpec) -> None:
+        """Make a hub's aggregator, or a fresh one in its place."""
+
+    def call(self, actor: str, method: str, *arguments: Any) -> int:
+        """Call a method; handles among the arguments arrive as their values. Returns the call's ticket."""
+
+    def wait(self, timeout_s: float) -> Sequence[Done]:
+        """Wait until at least one call has ended, or the time is over; return all that have."""
+
+    def restart(self, actor: str) -> tuple[str, ...]:
+        """Replace a crashed actor's process; return all actors that were lost with it."""
+
+    def put(self, value: Any) -> Handle:
+        """Store a vector for all actors."""
+
+    def get(self, handle: Handle) -> Any:
+        """Fetch a vector."""
+
+    def close(self) -> None:
+        """End every actor and leave nothing behind."""

@@ -1,0 +1,109 @@
+"""The local runtime: workers are threads of this process, hubs run in the supervisor's own."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from hierfl.config.schema import Runtime
+from hierfl.errors import HierflError
+from hierfl.runtime.driver import BESIDE, Done, Handle
+from hierfl.runtime.hub import Aggregator
+from hierfl.runtime.jobs import HubSpec, WorkerSpec
+
+if TYPE_CHECKING:
+    from hierfl.runtime.worker import SiteWorker
+
+__all__ = ["LocalDriver"]
+
+
+class LocalDriver:
+    """Carries out calls in threads; a handle is the object itself."""
+
+    kind = "local"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.num_workers = runtime.num_workers or min(4, os.cpu_count() or 1)
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._workers: dict[str, SiteWorker] = {}
+        self._hubs: dict[str, Aggregator] = {}
+        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._next_ticket = 0
+
+    def start(self, spec: WorkerSpec) -> tuple[str, ...]:
+        """Start the threads; each makes its worker itself, since torch counts threads by thread."""
+        from hierfl.runtime.chance import Chance, SharedChance
+        from hierfl.runtime.worker import SiteWorker
+
+        chance = SharedChance() if self.num_workers > 1 else Chance()
+        for number in range(self.num_workers):
+            name = f"worker-{number}"
+            thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+            self._threads[name] = thread
+            self._workers[name] = thread.submit(SiteWorker, spec, chance).result()
+        return tuple(self._workers)
+
+    def start_hub(self, spec: HubSpec) -> None:
+        """Make a hub's aggregator."""
+        self._hubs[spec.path] = Aggregator(spec)
+
+    def call(self, actor: str, method: str, *arguments: Any) -> int:
+        """Run a hub's method at once, a worker's in its thread."""
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        if actor in self._hubs:
+            self._run(ticket, actor, getattr(self._hubs[actor], method), arguments)
+        else:
+            bound = getattr(self._workers[actor], method)
+            self._threads[actor].submit(self._run, ticket, actor, bound, arguments)
+        return ticket
+
+    def wait(self, timeout_s: float) -> Sequence[Done]:
+        """Give all calls that have ended."""
+        found: list[Done] = []
+        try:
+            found.append(self._done.get(timeout=timeout_s))
+            while True:
+                found.append(self._done.get_nowait())
+        except queue.Empty:
+            return found
+
+    def restart(self, actor: str) -> tuple[str, ...]:
+        """Threads do not crash alone."""
+        raise AssertionError(f"the local runtime was asked to restart {actor}")
+
+    def put(self, value: Any) -> Handle:
+        """Store nothing: the value is its own handle."""
+        return value
+
+    def get(self, handle: Handle) -> Any:
+        """Give the value that the handle is."""
+        return handle
+
+    def close(self) -> None:
+        """Let the running calls end, drop the waiting ones."""
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+        for thread in self._threads.values():
+            thread.shutdown(wait=True)
+        self._workers.clear()
+        self._hubs.clear()
+
+    def _run(self, ticket: int, actor: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """Run one call and tell what came of it."""
+        started = time.time()
+        try:
+            result = method(*arguments)
+        except HierflError as error:
+            self._done.put(Done(ticket, actor, error=error, started_s=started, ended_s=time.time()))
+        except BaseException as error:  # an error of ours: the supervisor must hear of it, not wait for ever
+            said = HierflError(f"{actor}: {method.__name__} failed: {error}\n{traceback.format_exc()}")
+            self._done.put(Done(ticket, actor, error=said, started_s=started, ended_s=time.time()))
+        else:
+            value, beside = (result[0], tuple(result[1:])) if method.__name__ in BESIDE else (result, ())
+            self._done.put(Done(ticket, actor, value, beside, started_s=started, ended_s=time.time()))

@@ -1,0 +1,254 @@
+"""The Ray runtime: hubs and workers are actors, vectors lie in the object store, the supervisor owns them all.
+
+Ray facts that shape this file: an object dies with the process that made the call, so every call is the supervisor's;
+a lost actor is noticed at its next or running call; a request for devices that are not there waits in silence, so what
+is asked for is checked before.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+
+from hierfl.config.schema import Runtime
+from hierfl.errors import HierflError, RuntimeUnavailable
+from hierfl.runtime.driver import BESIDE, Done, Handle
+from hierfl.runtime.hub import Aggregator
+from hierfl.runtime.jobs import HubSpec, WorkerSpec
+
+__all__ = ["RayDriver"]
+
+CONNECT_S = 10.0
+MAX_AGGREGATORS = 16
+
+
+class HubProcess:
+    """An actor that serves one hub, or a few; it needs no torch."""
+
+    def __init__(self) -> None:
+        self._hubs: dict[str, Aggregator] = {}
+
+    def start_hub(self, spec: HubSpec) -> None:
+        """Make a hub's aggregator, or a fresh one in its place."""
+        self._hubs[spec.path] = Aggregator(spec)
+
+    def call(self, actor: str, method: str, *arguments: Any) -> Any:
+        """Run a method of one hub."""
+        return _timed(getattr(self._hubs[actor], method), arguments)
+
+
+class WorkerProcess:
+    """An actor that holds one worker, on one device slot."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        from hierfl.runtime.worker import SiteWorker
+
+        self._worker = SiteWorker(spec)
+
+    def call(self, actor: str, method: str, *arguments: Any) -> Any:
+        """Run a method of the worker."""
+        return _timed(getattr(self._worker, method), arguments)
+
+
+def _timed(method: Any, arguments: tuple[Any, ...]) -> Any:
+    """Run a method; return (header, started, ended), and what travels beside it."""
+    started = time.time()
+    result = method(*arguments)
+    if method.__name__ in BESIDE:
+        return (result[0], started, time.time()), *result[1:]
+    return result, started, time.time()
+
+
+class RayDriver:
+    """Carries calls to Ray actors; a handle is an object reference that this process owns."""
+
+    kind = "ray"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._owns_ray = False
+        self._spec: Handle = None
+        self._actors: dict[str, Any] = {}
+        self._slots: dict[str, str] = {}
+        self._lives: dict[str, int] = {}
+        self._pending: dict[Any, tuple[int, str, str, int, tuple[Handle, ...]]] = {}
+        self._next_ticket = 0
+        self._connect()
+
+    def start(self, spec: WorkerSpec) -> tuple[str, ...]:
+        """Start one actor for each device slot, after a look whether they fit."""
+        names = tuple(f"worker-{number}" for number in range(self._num_workers()))
+        self._spec = ray.put(spec)
+        for name in names:
+            self._slots[name] = name
+            self._start_process(name)
+        return names
+
+    def start_hub(self, spec: HubSpec) -> None:
+        """Make a hub's aggregator, in a process of its own as long as there are few hubs."""
+        if spec.path not in self._slots:
+            limit = self.runtime.num_aggregators or MAX_AGGREGATORS
+            number = sum(1 for slot in self._slots.values() if slot.startswith("hub-"))
+            self._slots[spec.path] = f"hub-{number % limit}"
+        slot = self._slots[spec.path]
+        if slot not in self._actors:
+            self._start_process(slot)
+        self._actors[slot].start_hub.remote(spec)
+
+    def call(self, actor: str, method: str, *arguments: Any) -> int:
+        """Call a method; the replies and what is beside them belong to this process."""
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        slot = self._slots[actor]
+        num_beside = BESIDE.get(method, 0)
+        made = self._actors[slot].call.options(num_returns=1 + num_beside).remote(actor, method, *arguments)
+        header, beside = (made[0], tuple(made[1:])) if num_beside else (made, ())
+        self._pending[header] = (ticket, actor, slot, self._lives[slot], beside)
+        return ticket
+
+    def wait(self, timeout_s: float) -> Sequence[Done]:
+        """Give all calls that have ended; what an actor's earlier life still says is dropped."""
+        if not self._pending:
+            time.sleep(min(timeout_s, 0.01))
+            return ()
+        waiting = list(self._pending)
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
+        if not ready:
+            return ()
+        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        found = [self._fetch(header) for header in ready]
+        return [done for done in found if done is not None]
+
+    def restart(self, actor: str) -> tuple[str, ...]:
+        """Start a fresh process in the place of a crashed one."""
+        slot = self._slots[actor]
+        ray.kill(self._actors[slot], no_restart=True)
+        self._start_process(slot)
+        return tuple(name for name, place in self._slots.items() if place == slot)
+
+    def put(self, value: Any) -> Handle:
+        """Put a value into the object store."""
+        return ray.put(value)
+
+    def get(self, handle: Handle) -> Any:
+        """Fetch a value; vectors come without a copy, read-only."""
+        try:
+            return ray.get(handle)
+        except RayError as error:
+            raise RuntimeUnavailable(f"a value was lost from Ray's object store: {error}") from error
+
+    def close(self) -> None:
+        """Kill the actors; end Ray if this run began it."""
+        self._pending.clear()
+        if ray.is_initialized():
+            for actor in self._actors.values():
+                ray.kill(actor, no_restart=True)
+            if self._owns_ray:
+                ray.shutdown()
+        self._actors.clear()
+
+    def _fetch(self, header: Any) -> Done | None:
+        """Read one reply."""
+        ticket, actor, slot, life, beside = self._pending.pop(header)
+        if life != self._lives[slot]:
+            return None
+        try:
+            value, started_s, ended_s = ray.get(header)
+        except (RayActorError, ActorUnavailableError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return Done(ticket, actor, crashed=reason)
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, HierflError) else None
+            return Done(ticket, actor, error=cause or HierflError(f"{actor} failed: {error}"))
+        except RayError as error:
+            return Done(ticket, actor, crashed=f"{type(error).__name__}: {error}")
+        return Done(ticket, actor, value, beside, started_s=started_s, ended_s=ended_s)
+
+    def _start_process(self, slot: str) -> None:
+        """Start one actor's process; workers take their device slot, hubs take none."""
+        self._lives[slot] = self._lives.get(slot, -1) + 1
+        runtime = self.runtime
+        if slot.startswith("hub-"):
+            self._actors[slot] = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote()
+            return
+        options = {
+            "num_cpus": runtime.cpus_per_worker,
+            "num_gpus": runtime.gpus_per_worker,
+            "resources": dict(runtime.resources_per_worker) or None,
+            "max_restarts": 0,
+        }
+        self._actors[slot] = ray.remote(WorkerProcess).options(**options).remote(self._spec)
+
+    def _num_workers(self) -> int:
+        """Count the workers. Errors: RuntimeUnavailable if the cluster has not the slots for them."""
+        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        need = {
+            "CPU": self.runtime.cpus_per_worker,
+            "GPU": self.runtime.gpus_per_worker,
+            **self.runtime.resources_per_worker,
+        }
+        slots = {name: int(have.get(name, 0.0) / amount + 1e-9) for name, amount in need.items() if amount > 0}
+        wanted = self.runtime.num_workers or min(slots.values(), default=1)
+        for name, number in slots.items():
+            if number < max(1, wanted):
+                raise RuntimeUnavailable(
+                    f"{max(1, wanted)} workers need {max(1, wanted) * need[name]:g} {name}, the Ray cluster has"
+                    f" {have.get(name, 0.0):g}; lower runtime.num_workers"
+                    + (" or runtime.gpus_per_worker" if name == "GPU" else "")
+                    + (f" or raise runtime.num_{name.lower()}s" if name in ("CPU", "GPU") else "")
+                )
+        return wanted
+
+    def _connect(self) -> None:
+        """Join the running Ray or start one of this run's own. Errors: RuntimeUnavailable."""
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        address = self.runtime.address
+        common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        if address is None:
+            common |= {"address": "local", "include_dashboard": False}
+            common |= {"num_cpus": self.runtime.num_cpus, "num_gpus": self.runtime.num_gpus}
+        else:
+            _check_reachable(address)
+            common |= {"address": address}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(**common)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            raise RuntimeUnavailable(_unreachable(address, str(error).strip().splitlines()[0])) from error
+        self._owns_ray = True
+
+
+def _check_reachable(address: str) -> None:
+    """Knock at host:port, so that a wrong address is said in seconds. Errors: RuntimeUnavailable."""
+    if address.startswith("ray://"):
+        raise RuntimeUnavailable(
+            f"runtime.address {address!r} is a Ray Client address; send the run to the cluster instead:"
+            " hierfl submit CONFIG --address http://HOST:8265"
+        )
+    host, _, port = address.rpartition(":")
+    if address == "auto" or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host or "127.0.0.1", int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise RuntimeUnavailable(_unreachable(address, str(error))) from error
+
+
+def _unreachable(address: str | None, reason: str) -> str:
+    """Say that Ray cannot be reached, and the ways out."""
+    if address is None:
+        return f"Ray could not be started: {reason}; try runtime.kind=local"
+    return (
+        f"no Ray at runtime.address {address!r}: {reason}; start one with `ray start --head`, or set"
+        " runtime.address: null to start one for this run, or runtime.kind: local to do without"
+    )

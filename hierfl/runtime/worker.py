@@ -1,0 +1,227 @@
+"""A worker: one process (or thread) on one device that trains and measures whatever sites it is given.
+
+Sites are work, not processes. A worker adds up the sites of one hub that it trains, and hands up one partial sum when
+it is asked to: the sum is exact, so nothing depends on which worker trained whom.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import TensorDataset
+
+from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
+from hierfl.learning import standardise, training
+from hierfl.learning.flat import FlatModel
+from hierfl.learning.metrics import Tally
+from hierfl.learning.ring import Accumulator, PartialSum
+from hierfl.learning.seeds import derive
+from hierfl.learning.state import Layout, ModelState
+from hierfl.learning.task import SiteData, Standardised
+from hierfl.runtime.chance import Chance
+from hierfl.runtime.hub import grid_of
+from hierfl.runtime.jobs import Evaluated, Inventory, SiteReport, TrainJob, WorkerSpec
+from tiers.messages import Share, Update
+
+__all__ = ["SiteWorker"]
+
+CACHE_BYTES = 1 << 30
+CACHE_SITES = 256
+
+T = TypeVar("T")
+
+
+class SiteWorker:
+    """Trains, measures and describes sites; holds one model and the data of recent sites."""
+
+    def __init__(self, spec: WorkerSpec, chance: Chance | None = None) -> None:
+        self.spec = spec
+        self.device = torch.device(_device(spec.device))
+        torch.set_num_threads(spec.threads)
+        if self.device.type == "cuda":
+            _deterministic_cuda()
+        self._chance = chance or Chance()
+        self._model: FlatModel | None = None
+        self._layout: Layout | None = None
+        self._scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
+        self._cache: OrderedDict[str, tuple[SiteData, int]] = OrderedDict()
+        self._sums: dict[tuple[str, int], tuple[Accumulator, list[Share]]] = {}
+
+    def initial(self) -> tuple[Layout, ModelState]:
+        """Build the model as the run's seed makes it; return its layout and its values."""
+        model = self._bound()
+        state = model.read()
+        return model.layout, ModelState(state.floats.copy(), state.ints.copy())
+
+    def prepare(
+        self, layout: Layout | None, scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None
+    ) -> str | None:
+        """Fix the federation's layout and the features' mean and deviation; say what does not fit, if anything."""
+        if scale is not None and self._scale is None:
+            self._cache.clear()
+        self._scale = scale
+        self._layout = layout
+        if layout is None:
+            return None
+        return layout.difference(self._bound().layout) or None
+
+    def describe(self, sites: Sequence[str]) -> tuple[Inventory, ...]:
+        """Load sites and count what they have; a site that cannot be loaded says why."""
+        return tuple(self._describe(site) for site in sites)
+
+    def train(self, job: TrainJob, start: ModelState) -> tuple[SiteReport, ...]:
+        """Train sites from one model and add their updates to this worker's sum of the hub's round."""
+        key = (job.hub, job.round_number)
+        if key not in self._sums:
+            assert self._layout is not None
+            self._sums[key] = (Accumulator(grid_of(job.opening), self._layout), [])
+        return tuple(self._train(job, site, weight, start) for site, weight in job.sites)
+
+    def collect(self, hub: str, round_number: int) -> tuple[Update | None, PartialSum | None]:
+        """Hand over this worker's sum of a hub's round; None if no site of it gave an update."""
+        total, shares = self._sums.pop((hub, round_number), (None, []))
+        if total is None or not shares:
+            return None, None
+        part = total.total()
+        return Update(hub, round_number, tuple(shares), part.num_bytes), part
+
+    def forget(self) -> None:
+        """Drop all sums: the rounds that they were for are over."""
+        self._sums.clear()
+
+    def evaluate(self, hub: str, sites: Sequence[str], model: ModelState) -> Evaluated:
+        """Measure a model on the test data of sites of one hub."""
+        bound = self._bound()
+        bound.load(model)
+        tallies: dict[str, Tally] = {}
+        durations: dict[str, float] = {}
+        errors: dict[str, str] = {}
+        for site in sites:
+            started = time.perf_counter()
+            outcome = _guarded(lambda site=site: self._measure(bound, site))  # type: ignore[misc]
+            if isinstance(outcome, str):
+                errors[site] = outcome
+            else:
+                tallies[site] = outcome
+            durations[site] = time.perf_counter() - started
+        scalars = {site: tally.scalars() for site, tally in tallies.items()}
+        return Evaluated(hub, Tally.total(tallies.values()), scalars, durations, errors)
+
+    def _measure(self, bound: FlatModel, site: str) -> Tally:
+        """Measure one site."""
+        return training.measure(bound.module, self.spec.task, self._data(site).test, self.spec.evaluation, self.device)
+
+    def _describe(self, site: str) -> Inventory:
+        """Count one site's samples, and its features' moments where the task asks for them."""
+
+        def count() -> Inventory:
+            data = self._data(site)
+            moments = None
+            if isinstance(self.spec.task, Standardised) and self.spec.task.standardise == "federated":
+                moments = standardise.Moments.of(standardise.feature_matrix(data))
+            return Inventory(site, len(data.train), len(data.test), moments)  # type: ignore[arg-type]
+
+        outcome = _guarded(count)
+        return Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
+
+    def _train(self, job: TrainJob, site: str, weight: int, start: ModelState) -> SiteReport:
+        """Train one site; whatever goes wrong there is told, not raised, and leaves the sum as it was."""
+        started = time.perf_counter()
+        total, shares = self._sums[job.hub, job.round_number]
+
+        def run() -> tuple[int, training.LocalResult]:
+            data = self._data(site).train
+            num_samples = len(data)  # type: ignore[arg-type]
+            bound = self._bound()
+            bound.load(start)
+            base = bound.start() if bound.rounds_on_load else start
+            settings = self.spec.sites[site]
+            name = site.rpartition("/")[2]
+            seed = derive(self.spec.seed, "train", job.round_number, name)
+            result = self._chance.run(
+                seed,
+                lambda: training.train(
+                    bound.module, self.spec.task, data, settings.training, job.objective, seed, self.device
+                ),
+            )
+            total.add_update(bound.read(), base, weight)
+            return num_samples, result
+
+        outcome = _guarded(run)
+        duration_s = time.perf_counter() - started
+        if isinstance(outcome, str):
+            self._model = None
+            return SiteReport(site, duration_s, 0, 0, None, outcome)
+        num_samples, result = outcome
+        shares.append(Share(site.rpartition("/")[2], weight))
+        return SiteReport(site, duration_s, num_samples, result.num_steps, result.loss)
+
+    def _bound(self) -> FlatModel:
+        """Give the model, built anew if a failure may have left a trace in it."""
+        if self._model is None:
+            seed = derive(self.spec.seed, "model")
+            module = self._chance.run(seed, self.spec.task.model, checked=False)
+            self._model = FlatModel(module, str(self.device))
+        return self._model
+
+    def _data(self, site: str) -> SiteData:
+        """Load one site's data, or take them from the cache."""
+        if site in self._cache:
+            self._cache.move_to_end(site)
+            return self._cache[site][0]
+        settings = self.spec.sites[site]
+        data = self.spec.task.data(settings.key, **settings.source)
+        if self._scale is not None:
+            data = standardise.apply(data, *self._scale)
+        num_bytes = _num_bytes(data)
+        if num_bytes <= CACHE_BYTES // 2:
+            self._cache[site] = (data, num_bytes)
+        while len(self._cache) > CACHE_SITES or sum(size for _, size in self._cache.values()) > CACHE_BYTES:
+            self._cache.popitem(last=False)
+        return data
+
+
+def _guarded(work: Callable[[], T]) -> T | str:
+    """Run the user's code; return what it gave, or why it failed: one line of ours, or their traceback.
+
+    Errors: ConfigError passes, since it is not one site's.
+    """
+    try:
+        return work()
+    except ConfigError:
+        raise
+    except HierflError as error:
+        return str(error)
+    except Exception as error:
+        frames = traceback.format_exception(error)
+        return f"{type(error).__name__}: {error}\n{''.join(frames).rstrip()}"
+
+
+def _num_bytes(data: SiteData) -> int:
+    """Count the bytes of a site's tensors; other datasets count as lazy."""
+    tensors = [tensor for part in (data.train, data.test) if isinstance(part, TensorDataset) for tensor in part.tensors]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _device(wanted: str) -> str:
+    """Choose the device. Errors: RuntimeUnavailable if cuda is asked for and not there."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RuntimeUnavailable("runtime.device is cuda, but torch sees no CUDA device here; set runtime.device: auto")
+    return wanted
+
+
+def _deterministic_cuda() -> None:
+    """Make CUDA kernels repeat themselves, where torch has a deterministic one."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,1 @@
+"""Tasks that come with hierfl, one file each."""

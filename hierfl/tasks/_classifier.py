@@ -1,0 +1,106 @@
+"""What the built-in tasks share: a classifier on feature vectors, and checks of their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hierfl.errors import ConfigError, DataError, Problem
+from hierfl.kinds import nearest
+from hierfl.learning.task import Prediction, SiteData
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+    from torch.nn import Module
+
+__all__ = [
+    "NETWORKS",
+    "above_zero",
+    "at_least",
+    "check",
+    "choice",
+    "loss",
+    "network",
+    "no_source",
+    "predict",
+    "site_data",
+    "unknown_site",
+]
+
+NETWORKS = ("logistic", "mlp")
+
+
+def network(kind: str, num_features: int, num_classes: int, hidden: int) -> Module:
+    """Build a logistic regression, or an MLP with one hidden layer; one logit for two classes, else one per class."""
+    from torch import nn
+
+    outputs = 1 if num_classes == 2 else num_classes
+    if kind == "logistic":
+        return nn.Linear(num_features, outputs)
+    return nn.Sequential(nn.Linear(num_features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def loss(model: Module, batch: Any) -> Tensor:
+    """Return the mean cross entropy of a batch (features (n, d), labels (n,)) from the model's logits."""
+    from torch.nn import functional as F
+
+    logits, labels = model(batch[0]), batch[1]
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def predict(model: Module, batch: Any) -> Prediction:
+    """Return the probability of class 1 (n,), or of every class (n, C), and the labels."""
+    logits = model(batch[0]).float()
+    scores = logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
+    return Prediction(scores, batch[1])
+
+
+def site_data(x: NDArray[np.floating], y: NDArray[np.integer], is_test: NDArray[np.bool_]) -> SiteData:
+    """Make the data sets of one site: features (n, d) become float32, labels (n,) int64."""
+    import numpy as np
+    import torch
+    from torch.utils.data import TensorDataset
+
+    features = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    labels = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64))
+    test = torch.from_numpy(np.ascontiguousarray(is_test))
+    return SiteData(TensorDataset(features[~test], labels[~test]), TensorDataset(features[test], labels[test]))
+
+
+def choice(field: str, value: str, allowed: Iterable[str]) -> Problem | None:
+    """Find a field whose word is none of the allowed."""
+    return None if value in tuple(allowed) else Problem(field, f"unknown {value!r}{nearest(value, allowed)}")
+
+
+def at_least(field: str, value: float, smallest: float, below: float | None = None) -> Problem | None:
+    """Find a field whose number is too small, or not below a bound."""
+    if value >= smallest and (below is None or value < below):
+        return None
+    return Problem(field, f"{value} must be at least {smallest}" + ("" if below is None else f" and below {below}"))
+
+
+def above_zero(field: str, value: float) -> Problem | None:
+    """Find a field whose number is not above 0."""
+    return None if value > 0 else Problem(field, f"{value} must be above 0")
+
+
+def check(*found: Problem | None) -> None:
+    """Raise one ConfigError with every problem found, its path the field of the task."""
+    problems = [problem for problem in found if problem is not None]
+    if problems:
+        raise ConfigError(problems)
+
+
+def unknown_site(site: str, known: Iterable[str]) -> DataError:
+    """Make the error for a site that the task has no data for."""
+    return DataError(f"site {site!r}: the task has no data under that key{nearest(site, known)}")
+
+
+def no_source(site: str, source: Mapping[str, Any], allowed: str = "key") -> None:
+    """Refuse entries of a site's `data:` that the task does not know; `source` holds only those."""
+    if source:
+        raise DataError(f"site {site!r}: unknown under data: {', '.join(sorted(source))} (allowed: {allowed})")

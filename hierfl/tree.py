@@ -1,0 +1,179 @@
+"""A federation's tree before it runs: topology, strategy, rounds, sites and samples of every node.
+
+`survey` makes plain records for machines, `draw` lines for people; both need neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from hierfl.errors import HierflError
+from hierfl.learning.task import KnowsSites
+from hierfl.monitor.outline import Row, members_by_hub, outline
+from hierfl.monitor.words import UNDEFINED, count, finite
+from tiers.federation import Hub, parent
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from hierfl.config.schema import RunConfig
+
+__all__ = ["Node", "describe", "draw", "survey", "tabulate"]
+
+SIBLINGS = 20
+"""Members of one hub that are drawn at most; the rest is counted."""
+ROWS = 200
+"""Lines of a drawing at most; a larger tree shows fewer members of each hub."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node of the tree; counts of a hub are its subtree's, None reads "unknown"."""
+
+    path: str
+    is_hub: bool
+    num_sites: int
+    num_train: int | None
+    num_test: int | None
+    rounds: int | None = None
+    topology: str | None = None
+    strategy: str | None = None
+    key: str | None = None
+    """A site's key into the task's data."""
+    note: str | None = None
+    """Why a site's samples are unknown."""
+
+    def record(self) -> dict[str, Any]:
+        """Give the fields that say something, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if value is not None and name != "path"}
+
+
+def survey(config: RunConfig) -> dict[str, Node]:
+    """Describe every node by its path, parents before children; samples where the task can count them."""
+    federation = config.federation
+    nodes: dict[str, Node] = {}
+    for path, member in reversed(federation.nodes.items()):  # children before parents: hubs add up their members
+        if not isinstance(member, Hub):
+            nodes[path] = _site(config, path)
+            continue
+        num_sites, num_train, num_test = _totals(nodes[child] for child in federation.members(path))
+        nodes[path] = Node(
+            path,
+            is_hub=True,
+            num_sites=num_sites,
+            num_train=num_train,
+            num_test=num_test,
+            rounds=member.rounds,
+            topology=describe(member.topology),
+            strategy=describe(config.hubs[path].strategy),
+        )
+    return {path: nodes[path] for path in federation.nodes}
+
+
+def draw(nodes: Mapping[str, Node]) -> Text:
+    """Draw the surveyed tree; of many siblings only the first are drawn, the rest is counted."""
+    from rich.text import Text
+
+    rows = outline(members_by_hub(nodes), next(iter(nodes)), rows=ROWS, siblings=SIBLINGS)
+    return Text("\n").join(_line(row, nodes) for row in rows)
+
+
+def tabulate(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """Make a rich table of metrics by node path."""
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(name for scalars in metrics.values() for name in scalars))
+    table = Table("node", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for path, scalars in metrics.items():
+        table.add_row(path, *(_number(scalars[name]) if name in scalars else "" for name in columns))
+    return table
+
+
+def describe(kind: object) -> str:
+    """Name a kind as the YAML does, with the fields that differ from their defaults: `fedavgm (momentum=0.8)`."""
+    module = type(kind).__module__
+    ours = module.startswith(("hierfl.", "tiers.", "scheduler."))
+    name = module.rpartition(".")[2].lstrip("_") if ours else f"{module}:{type(kind).__qualname__}"
+    if not is_dataclass(kind):
+        return name
+    changed = []
+    for field in fields(kind):
+        value = getattr(kind, field.name)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if value != default:
+            changed.append(f"{field.name}={value}")
+    return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def _site(config: RunConfig, path: str) -> Node:
+    """Describe one site; a site whose data cannot be counted here says why instead."""
+    settings = config.sites[path]
+    num_train, num_test, note = None, None, None
+    if isinstance(config.task, KnowsSites):
+        try:
+            num_train, num_test = config.task.num_samples(settings.key, **settings.source)
+        except HierflError as error:
+            note = str(error)
+    return Node(path, False, num_sites=1, num_train=num_train, num_test=num_test, key=settings.key, note=note)
+
+
+def _totals(nodes: Iterable[Node]) -> tuple[int, int | None, int | None]:
+    """Add up sites, training and test samples; samples are unknown as soon as one node's are."""
+    sites, train, test = 0, 0, 0
+    known = True
+    for node in nodes:
+        sites += node.num_sites
+        train += node.num_train or 0
+        test += node.num_test or 0
+        known = known and node.num_train is not None and node.num_test is not None
+    return (sites, train, test) if known else (sites, None, None)
+
+
+def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
+    """Write one row of the drawing."""
+    from rich.text import Text
+
+    line = Text(row.guide, style="dim")
+    if row.hidden:
+        return line.append(_rest([nodes[path] for path in row.hidden]), style="dim italic")
+    node = nodes[row.path]
+    line.append(row.name, style="bold cyan" if node.is_hub else "green")
+    if node.is_hub:
+        hub = parent(node.path)
+        often = _plural(node.rounds or 0, "round") + (f" per round of {hub.rpartition('/')[2]}" if hub else "")
+        line.append(f"  {node.topology}, {node.strategy}, {often}", style="not dim")
+        return line.append(f"  {_plural(node.num_sites, 'site')}{_samples(node.num_train, node.num_test)}")
+    if node.key not in (None, row.name):
+        line.append(f"  data of {node.key}", style="not dim")
+    if node.note:
+        return line.append(f"  samples unknown: {node.note}", style="yellow not dim")
+    return line.append(_samples(node.num_train, node.num_test))
+
+
+def _rest(nodes: Sequence[Node]) -> str:
+    """Count the members that are not drawn."""
+    num_sites, num_train, num_test = _totals(nodes)
+    num_hubs = sum(node.is_hub for node in nodes)
+    hubs = f"{_plural(num_hubs, 'more hub')}, " if num_hubs else ""
+    return f"{hubs}{_plural(num_sites, 'site' if num_hubs else 'more site')}{_samples(num_train, num_test)}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _samples(num_train: int | None, num_test: int | None) -> str:
+    return "" if num_train is None or num_test is None else f"  train {count(num_train)}, test {count(num_test)}"
+
+
+def _number(value: object) -> str:
+    """Write a metric, or a count where it is an integer."""
+    number = finite(value)
+    if number is None:
+        return UNDEFINED
+    return count(value) if isinstance(value, int) else f"{number:.4f}"

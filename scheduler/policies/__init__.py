@@ -1,0 +1,1 @@
+"""Dispatch policies: which device runs which work next. One file each."""

@@ -1,0 +1,61 @@
+"""Tests are pure unless marked `ray`: in all others `ray.init` raises, also where Ray is imported only later."""
+
+import importlib.abc
+import importlib.util
+import os
+import sys
+from importlib.machinery import ModuleSpec
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: steady times, and the same bits
+
+# Deterministic unless asked otherwise: `pytest --hypothesis-profile=explore` draws new examples each time.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=1000, deadline=None)
+settings.load_profile("ci")
+
+
+class RayGuard(importlib.abc.MetaPathFinder):
+    """Sees Ray being imported, wherever that happens, and puts its own `init` in place of Ray's."""
+
+    allowed = False
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if fullname != "ray" or self not in sys.meta_path:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("ray")
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_guard(module: object) -> None:
+                load(module)
+                self.guard(module)
+
+            spec.loader.exec_module = load_and_guard
+        return spec
+
+    def guard(self, ray: object) -> None:
+        start = ray.init
+
+        def init(*args: object, **kwargs: object) -> object:
+            if not self.allowed:
+                pytest.fail("this test starts Ray: mark it `ray`, or move what it tests to the pure side")
+            return start(*args, **kwargs)
+
+        ray.init = init
+
+
+GUARD = RayGuard()
+if "ray" in sys.modules:
+    GUARD.guard(sys.modules["ray"])
+else:
+    sys.meta_path.insert(0, GUARD)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Allow Ray to marked tests, before any of their fixtures."""
+    GUARD.allowed = item.get_closest_marker("ray") is not None

@@ -1,0 +1,32 @@
+"""docs/configuration.md says what the schema says."""
+
+from pathlib import Path
+
+import pytest
+
+from hierfl import kinds
+from hierfl.config.document import document, field_docs
+from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
+from hierfl.config.schema import Training
+from hierfl.config.values import keys_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
+KINDS = [(seam, name) for seam in ("task", "strategy", "topology", "policy") for name in kinds.names(seam)]
+
+
+def test_the_page_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == document(), (
+        "write it anew: python -m hierfl.config.document > docs/configuration.md"
+    )
+
+
+@pytest.mark.parametrize("cls", [TopKeys, HubKeys, SiteKeys, TemplateKeys, Training, *SECTIONS.values()])
+def test_every_key_has_a_meaning(cls: type) -> None:
+    assert set(keys_of(cls)) == set(field_docs(cls))
+
+
+@pytest.mark.parametrize(("seam", "name"), KINDS)
+def test_every_kind_is_on_the_page_and_every_key_of_it_has_a_meaning(seam: str, name: str) -> None:
+    cls = kinds.load(seam, name)
+    assert set(keys_of(cls)) <= set(field_docs(cls))
+    assert f"### `{name}`" in document()

@@ -1,0 +1,173 @@
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+import torch
+
+from hierfl.errors import ConfigError, DataError
+from hierfl.learning.task import KnowsSites, Standardised, Task
+from hierfl.tasks.parquet import Parquet
+
+WRITERS = {
+    "parquet": pa.parquet.write_table,
+    "feather": pa.feather.write_feather,
+    "arrow": pa.feather.write_feather,
+    "csv": pa.csv.write_csv,
+}
+
+
+def columns(n=10, **other):
+    base = {
+        "age": pa.array(range(n), pa.int16()),
+        "dose": pa.array(np.linspace(0, 1, n)),
+        "smokes": pa.array([i % 2 == 0 for i in range(n)]),
+        "sick": pa.array([i % 3 == 0 for i in range(n)]).cast(pa.int8()),
+        "use": pa.array(["test" if i % 5 == 0 else "train" for i in range(n)]),
+    }
+    return pa.table(base | other)
+
+
+def task(**fields):
+    return Parquet(**({"features": ["dose", "age"], "label": "sick", "standardise": "none"} | fields))
+
+
+@pytest.fixture
+def path(tmp_path):
+    pa.parquet.write_table(columns(), tmp_path / "north.parquet")
+    return str(tmp_path / "north.parquet")
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_reads_every_format_by_its_ending(ending, tmp_path):
+    path = tmp_path / f"north.{ending}"
+    WRITERS[ending](columns(), path)
+    data = task(split="use").data("north", path=str(path))
+    assert data.train.tensors[0][:, 1].tolist() == [1, 2, 3, 4, 6, 7, 8, 9]
+    assert data.test.tensors[0][:, 1].tolist() == [0, 5]
+    assert data.train.tensors[0].dtype == torch.float32
+    assert data.train.tensors[1].tolist() == [int(i % 3 == 0) for i in (1, 2, 3, 4, 6, 7, 8, 9)]
+
+
+def test_a_folder_is_read_in_the_order_of_its_names(tmp_path):
+    for i, name in ((1, "b"), (0, "a")):
+        pa.parquet.write_table(columns(4, age=pa.array([10 * i] * 4, pa.int16())), tmp_path / f"{name}.parquet")
+    (tmp_path / "_SUCCESS").touch()
+    data = task(test_fraction=0.0).data("north", path=str(tmp_path))
+    assert data.train.tensors[0][:, 1].tolist() == [0] * 4 + [10] * 4
+    assert len(data.test) == 0
+
+
+def test_relative_to_the_current_folder(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert task().num_samples("north", path="north.parquet") == (8, 2)
+
+
+def test_counts_agree_with_the_data(path):
+    assert isinstance(task(), Task)
+    assert isinstance(task(), Standardised)
+    assert not isinstance(task(), KnowsSites)
+    for some in (task(), task(split="use"), task(test_fraction=0.0), task(test_fraction=0.5, seed=7)):
+        data = some.data("north", path=path)
+        assert some.num_samples("north", path=path) == (len(data.train), len(data.test))
+
+
+def test_test_rows_are_drawn_by_seed_and_site(path):
+    def drawn(site, seed):
+        return task(seed=seed, test_fraction=0.5).data(site, path=path).test.tensors[0][:, 1].tolist()
+
+    assert drawn("north", 0) == drawn("north", 0)
+    assert len({tuple(drawn(site, seed)) for site in ("north", "south") for seed in range(3)}) > 3
+
+
+def test_booleans_and_own_standardisation(path):
+    data = task(features=["smokes", "age"], standardise="site").data("north", path=path)
+    x = data.train.tensors[0]
+    assert x.mean(dim=0).abs().max() < 1e-6
+    assert x.std(dim=0, correction=0).tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize(("num_classes", "network"), [(2, "logistic"), (2, "mlp"), (3, "logistic"), (3, "mlp")])
+def test_trains_and_predicts(num_classes, network, tmp_path):
+    pa.parquet.write_table(columns(30, sick=pa.array([i % num_classes for i in range(30)])), tmp_path / "x.parquet")
+    some = task(num_classes=num_classes, network=network, standardise="site")
+    batch = some.data("north", path=str(tmp_path / "x.parquet")).train[:]
+    model = some.model()
+    some.loss(model, batch).backward()
+    scores = some.predict(model, batch).scores
+    assert scores.shape == ((24,) if num_classes == 2 else (24, 3))
+
+
+def test_one_class_and_no_rows_are_allowed(tmp_path):
+    pa.parquet.write_table(columns(3, sick=pa.array([1, 1, 1])), tmp_path / "one.parquet")
+    assert task().data("north", path=str(tmp_path / "one.parquet")).train.tensors[1].unique().tolist() == [1]
+    pa.parquet.write_table(columns(3).slice(0, 0), tmp_path / "none.parquet")
+    for some in (task(), task(split="use"), task(standardise="site")):
+        assert len(some.data("north", path=str(tmp_path / "none.parquet")).train) == 0
+
+
+@pytest.mark.parametrize(
+    ("other", "fields", "message"),
+    [
+        ({}, {"features": ["dos"]}, r"has no column 'dos' \(did you mean 'dose'\?"),
+        ({}, {"label": "sik"}, r"has no column 'sik' \(did you mean 'sick'\?"),
+        ({}, {"split": "us"}, r"has no column 'us' \(did you mean 'use'\?"),
+        ({}, {"features": ["use"]}, "column 'use' is of type string; needed: integers, floats or booleans"),
+        ({"age": pa.array([1, None, None] + [4] * 7)}, {}, "column 'age' has 2 nulls in 10 rows"),
+        ({"dose": pa.array([1.0, float("nan")] * 5)}, {}, "column 'dose' has 5 values that are NaN or Inf"),
+        ({"sick": pa.array([0, 1, 2, 3, 1] * 2)}, {}, r"4 values that are no class, the first is 2 \(allowed: 0 to 1;"),
+        ({"sick": pa.array([0.5] * 10)}, {}, r"label column 'sick' has 10 values that are no class, the first is 0\.5"),
+        ({"use": pa.array(["val"] * 10)}, {"split": "use"}, r"split column 'use' holds 'val' \(allowed: train, test\)"),
+        ({"use": pa.array([None] * 10)}, {"split": "use"}, r"split column 'use' holds None"),
+    ],
+)
+def test_wrong_columns_are_named(other, fields, message, tmp_path):
+    path = tmp_path / "north.parquet"
+    pa.parquet.write_table(columns(**other), path)
+    with pytest.raises(DataError, match=message) as caught:
+        task(**fields).data("north", path=str(path))
+    assert str(caught.value).startswith(f"site 'north': {path}: ")
+
+
+def test_missing_corrupt_and_mixed_files_are_named(path, tmp_path):
+    def message(source):
+        with pytest.raises(DataError) as caught:
+            task().data("north", **source)
+        return str(caught.value)
+
+    assert "/nowhere.parquet: does not exist" in message({"path": str(tmp_path / "nowhere.parquet")})
+    assert "needs data: {path: ...}, a file or folder; data.path is None" in message({})
+    assert "unknown under data: pth (allowed: key, path)" in message({"pth": "x"})
+    (tmp_path / "empty").mkdir()
+    assert "is a folder without files" in message({"path": str(tmp_path / "empty")})
+    for name, content in (("cut.parquet", b"PAR1 and nothing"), ("zero.parquet", b""), ("cut.arrow", b"ARROW1")):
+        (tmp_path / name).write_bytes(content)
+        assert f"{name}: cannot be read: " in message({"path": str(tmp_path / name)})
+    (tmp_path / "x.csv").write_text("age,dose,sick\n1,2\n")
+    assert "x.csv: cannot be read: " in message({"path": str(tmp_path / "x.csv")})
+    assert "holds several kinds of files: .arrow, .csv, .parquet" in message({"path": str(tmp_path)})
+    (tmp_path / "x.xlsx").touch()
+    assert "ends in '.xlsx' (allowed: .parquet, .arrow" in message({"path": str(tmp_path / "x.xlsx")})
+
+
+def test_wrong_fields_are_named():
+    with pytest.raises(ConfigError) as caught:
+        task(features=[], num_classes=1, network="cnn", test_fraction=1.5, standardise="yes")
+    assert [problem.path for problem in caught.value.problems] == [
+        *("features", "num_classes", "network", "test_fraction", "standardise")
+    ]
+    with pytest.raises(ConfigError, match="columns are used twice: sick"):
+        task(features=["sick"])
+
+
+def test_counting_needs_no_torch(path):
+    code = (
+        "import sys; from hierfl.tasks.parquet import Parquet;"
+        f"assert Parquet(['age'], 'sick').num_samples('north', path={path!r}) == (8, 2);"
+        "assert not {'torch', 'ray'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

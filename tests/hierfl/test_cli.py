@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_fakes import FakeRun, install, small
+from typer.testing import CliRunner
+
+import hierfl
+import hierfl.config
+from hierfl.cli import app
+from hierfl.errors import ConfigError, Problem, RoundFailed
+from hierfl.monitor.words import UNDEFINED
+from tiers.federation import Site
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    """A run that is not one, writing to an existing run's folder."""
+    folder = tmp_path / "runs" / "trial 1"
+    (folder / "tensorboard").mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: trial\n")
+    fake = FakeRun(folder)
+    install(monkeypatch, fake, small())
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def call(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_version_is_the_packages() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert call("--version").stdout == f"hierfl {declared}\n"
+    assert hierfl.__version__ == declared
+
+
+def test_run_ends_with_where_everything_is(run: FakeRun) -> None:
+    result = call("run", "trial.yaml", "--plain")
+    assert result.exit_code == 0, result.output
+    last = result.stdout.splitlines()[-5:]
+    assert last[0] == f"run     {run.run_dir}"
+    assert last[1] == f"model   {run.run_dir}/model.safetensors"
+    assert last[2] == "digest  c0ffee"
+    assert last[3].endswith(f"tensorboard --logdir '{run.run_dir}/tensorboard'")
+    assert last[4].endswith(f"hierfl report '{run.run_dir}'")
+
+
+def test_run_with_json_keeps_standard_output_for_the_summary(run: FakeRun) -> None:
+    result = call("run", "trial.yaml", "--json")
+    assert json.loads(result.stdout) == {"run_dir": str(run.run_dir), "status": "finished", "model_digest": "c0ffee"}
+    assert run.chatter in result.stderr
+    assert "tensorboard --logdir" in result.stderr
+
+
+def test_overrides_are_the_words_with_an_equals_sign(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(hierfl.config, "load", lambda path, overrides: seen.append((path, overrides)) or small())
+    assert call("validate", "trial.yaml", "training.lr=0.1", "federation.members.us.rounds=2").exit_code == 0
+    assert seen == [(Path("trial.yaml"), ["training.lr=0.1", "federation.members.us.rounds=2"])]
+
+
+def test_a_configuration_may_have_an_equals_sign_in_its_name(run: FakeRun, tmp_path: Path) -> None:
+    (tmp_path / "lr=1.yaml").touch()
+    assert call("validate", "lr=1.yaml", "seed=1").exit_code == 0
+
+
+@pytest.mark.parametrize("words", [("a.yaml", "b.yaml"), ("seed=1",)])
+def test_not_exactly_one_configuration_is_a_mistake(run: FakeRun, words: tuple[str, ...]) -> None:
+    result = call("run", *words)
+    assert result.exit_code == 2
+    assert "one CONFIG is needed" in result.stderr
+    assert run.calls == []
+
+
+def wrong(*args: object) -> Any:
+    raise ConfigError([Problem("training.lr", "must be above 0, is -1"), Problem("task.kind", "unknown 'hart'")])
+
+
+@pytest.mark.parametrize("command", ["run", "validate", "tree"])
+def test_every_mistake_is_listed(run: FakeRun, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setattr(hierfl.config, "load", wrong)
+    result = call(command, "trial.yaml")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "2 mistakes in the configuration:",
+        "  training.lr: must be above 0, is -1",
+        "  task.kind: unknown 'hart'",
+    ]
+
+
+def test_mistakes_are_there_for_machines_too(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hierfl.config, "load", wrong)
+    error = json.loads(call("validate", "trial.yaml", "--json").stdout)["error"]
+    assert error["kind"] == "ConfigError"
+    assert [problem["path"] for problem in error["problems"]] == ["training.lr", "task.kind"]
+    assert error["problems"][0]["message"] == "must be above 0, is -1"
+
+
+def test_a_failed_run_says_why_and_how_to_go_on(run: FakeRun) -> None:
+    run.end = RoundFailed("world: 1 of 4 members reported")
+    result = call("run", "trial.yaml", "--plain")
+    assert result.exit_code == 1
+    first, second = result.stderr.splitlines()
+    assert first == "error: world: 1 of 4 members reported"
+    assert re.search(rf"committed up to round 2 of 15; go on with: .*hierfl resume '{run.run_dir}'", second)
+
+
+def test_debug_adds_the_traceback(run: FakeRun) -> None:
+    run.end = RoundFailed("world: 1 of 4 members reported")
+    assert "Traceback" in call("run", "trial.yaml", "--debug").stderr
+    assert "Traceback" not in call("run", "trial.yaml").stderr
+
+
+def test_an_error_of_ours_is_not_dressed_up(run: FakeRun) -> None:
+    run.end = ZeroDivisionError("ours")
+    assert isinstance(call("run", "trial.yaml").exception, ZeroDivisionError)
+
+
+def test_ctrl_c_says_how_to_resume(run: FakeRun) -> None:
+    run.end = KeyboardInterrupt()
+    result = call("run", "trial.yaml")
+    assert result.exit_code == 130
+    assert f"hierfl resume '{run.run_dir}'" in result.stderr
+
+
+def test_ctrl_c_before_the_first_commit_has_nothing_to_resume(run: FakeRun) -> None:
+    run.end, run.committed = KeyboardInterrupt(), 0
+    result = call("run", "trial.yaml")
+    assert result.exit_code == 130
+    assert "no round was committed yet" in result.stderr
+    assert "resume" not in result.stderr
+
+
+def test_resume_hands_on_the_overrides(run: FakeRun) -> None:
+    result = call("resume", run.run_dir, "federation.rounds=30", "--plain")
+    assert result.exit_code == 0, result.output
+    assert run.calls == [("resume", run.run_dir, ["federation.rounds=30"])]
+    assert "c0ffee" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["resume", "evaluate", "report"])
+def test_a_folder_that_is_no_run_is_named(run: FakeRun, tmp_path: Path, command: str) -> None:
+    result = call(command, tmp_path / "nowhere")
+    assert (result.exit_code, run.calls) == (1, [])
+    assert f"{tmp_path / 'nowhere'} does not exist" in result.stderr
+    assert "has no config.yaml" in call(command, tmp_path).stderr
+
+
+def test_evaluate_shows_what_is_undefined(run: FakeRun) -> None:
+    lines = call("evaluate", run.run_dir).stdout.splitlines()
+    assert lines[1].split() == ["world", "16", "0.9100"]
+    assert lines[2].split() == ["world/us", "3", UNDEFINED]
+    assert json.loads(call("evaluate", run.run_dir, "--json").stdout)["world/us"]["auc"] is None
+
+
+def test_tree_tells_samples_and_why_some_are_unknown(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hierfl.config, "load", lambda *args: small(Site("dark")))
+    assert call("tree", "trial.yaml").stdout.splitlines() == [
+        "world  star, fedavg, 15 rounds  4 sites",
+        "├─ us  star, fedavg, 2 rounds per round of world  3 sites",
+        "│  ├─ cleveland  train 50, test 15",
+        "│  ├─ long_beach  train 10, test 3",
+        "│  └─ dark  samples unknown: site 'dark': there is no file dark.parquet",
+        "└─ budapest  data of bp  train 10, test 3",
+    ]
+
+
+def test_tree_for_machines(run: FakeRun) -> None:
+    nodes = json.loads(call("tree", "trial.yaml", "--json").stdout)["nodes"]
+    assert list(nodes) == ["world", "world/us", "world/us/cleveland", "world/us/long_beach", "world/budapest"]
+    assert nodes["world"]["num_train"] == 70
+    assert nodes["world/budapest"] == {"is_hub": False, "num_sites": 1, "num_train": 10, "num_test": 3, "key": "bp"}
+
+
+def test_validate_for_machines(run: FakeRun) -> None:
+    answer = json.loads(call("validate", "trial.yaml", "--json").stdout)
+    assert answer == {"valid": True, "name": "trial", "task": "counting", "hubs": 2, "sites": 3, "tiers": 3}
+
+
+def cpu_of(*command: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    before = os.times()
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return used, ran
+
+
+def test_help_answers_at_once() -> None:
+    used, ran = min((cpu_of(sys.executable, "-m", "hierfl", "--help") for _ in range(3)), key=lambda pair: pair[0])
+    assert ran.returncode == 0
+    assert "submit" in ran.stdout
+    assert used < 0.5
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+def test_a_reader_that_leaves_early_is_no_error(reader: str) -> None:
+    script = f"'{sys.executable}' -m hierfl tree configs/scale.yaml --json | {reader}"
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert ran.stderr == ""

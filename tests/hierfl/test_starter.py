@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hierfl.cli import app
+from hierfl.errors import OutputError
+from hierfl.learning.task import Task
+from hierfl.starter import FILES, write
+
+
+def test_init_writes_the_starter_and_says_how_to_run_it(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "my federation"
+    result = CliRunner().invoke(app, ["init", str(folder)])
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    assert result.stdout.splitlines()[-1].startswith(f"now: cd '{folder}' && ")
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    result = CliRunner().invoke(app, ["init", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"{tmp_path} is not empty (it holds thesis.tex)" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file/below cannot be written: Not a directory"):
+        write(tmp_path / "file" / "below")
+
+
+def test_the_starter_is_small_and_says_what_to_do() -> None:
+    task = Path(sys.modules["hierfl.starter"].__file__ or "").with_name("my_task.py")
+    assert len(task.read_text().splitlines()) <= 50
+
+
+def test_the_starters_task_learns() -> None:
+    import torch
+
+    from hierfl.starter.my_task import Readmission
+
+    task = Readmission()
+    assert isinstance(task, Task)
+    torch.manual_seed(0)
+    model, data = task.model(), task.data("bergen", patients=120)
+    assert (len(data.train), len(data.test)) == (90, 30)  # type: ignore[arg-type]
+    assert torch.equal(data.train[:][0], task.data("bergen", patients=120).train[:][0])
+    assert not torch.equal(data.train[:][0], task.data("turku", patients=120).train[:][0])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = task.loss(model, data.train[:])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    prediction = task.predict(model, data.test[:])
+    assert prediction.scores.shape == prediction.labels.shape == (30,)
+    assert 0 <= prediction.scores.min() <= prediction.scores.max() <= 1

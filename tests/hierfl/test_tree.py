@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import dataclasses
+
+from cli_fakes import config_of, small
+
+from hierfl.learning.strategies.fedavgm import FedAvgM
+from hierfl.tree import describe, draw, survey
+from tiers.federation import Federation, Hub, Site
+from tiers.topologies.star import Star
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """A kind of the user's own."""
+
+
+def test_hubs_add_up_their_subtrees() -> None:
+    nodes = survey(small())
+    assert (nodes["world"].num_train, nodes["world"].num_test, nodes["world"].num_sites) == (70, 21, 3)
+    assert nodes["world/us"].num_train == 60
+
+
+def test_one_unknown_site_makes_its_hubs_unknown_and_no_others() -> None:
+    nodes = survey(small(Site("dark")))
+    assert nodes["world/us"].num_train is None
+    assert nodes["world"].num_test is None
+    assert nodes["world/budapest"].num_train == 10
+
+
+def test_a_task_that_does_not_count_is_no_trouble() -> None:
+    class Silent:
+        pass
+
+    nodes = survey(dataclasses.replace(small(), task=Silent()))
+    assert all(node.num_train is None and node.note is None for node in nodes.values())
+    assert draw(nodes).plain.splitlines()[-1] == "└─ budapest  data of bp"
+
+
+def test_many_siblings_are_summed_up() -> None:
+    sites = tuple(Site(f"site-{i:04d}") for i in range(10_000))
+    lines = draw(survey(config_of(Hub("world", sites)))).plain.splitlines()
+    assert len(lines) == 22
+    assert lines[1] == "├─ site-0000  train 10, test 3"
+    assert lines[-1] == "└─ 9,980 more sites  train 99,800, test 29,940"
+
+
+def test_many_hubs_are_summed_up_and_fit_the_page() -> None:
+    hubs = tuple(Hub(f"hub-{h}", tuple(Site(f"site-{i}") for i in range(100))) for h in range(100))
+    lines = draw(survey(config_of(Hub("world", hubs)))).plain.splitlines()
+    assert len(lines) <= 200
+    assert "more hubs" in lines[-1]
+    assert lines[0].endswith("10,000 sites  train 100,000, test 30,000")
+
+
+def test_depth_is_unlimited() -> None:
+    node: Hub | Site = Site("bottom")
+    for depth in reversed(range(2000)):
+        node = Hub(f"h{depth}", (node,))
+    assert isinstance(node, Hub)
+    nodes = survey(config_of(node))
+    assert len(nodes) == Federation(node).num_tiers == 2001
+    assert nodes["h0"].num_train == 10
+    assert draw(nodes).plain.startswith("h0  star")
+
+
+def test_a_kind_is_named_with_what_was_changed() -> None:
+    assert describe(Star()) == "star"
+    assert describe(FedAvgM()) == "fedavgm"
+    assert describe(FedAvgM(momentum=0.5)) == "fedavgm (momentum=0.5)"
+    assert describe(Own()).endswith(":Own")

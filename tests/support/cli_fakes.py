@@ -1,0 +1,122 @@
+"""A small validated configuration made by hand, and a stand-in for what runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from hierfl.config.schema import (
+    Arithmetic,
+    Evaluation,
+    HubSettings,
+    Output,
+    RunConfig,
+    Runtime,
+    SiteSettings,
+    Stopping,
+    Training,
+)
+from hierfl.errors import DataError, HierflError
+from hierfl.learning.strategies.fedavg import FedAvg
+from hierfl.monitor.records import Monitor, RoundCommitted, RunStarted
+from tiers.federation import Federation, Hub, Site
+
+
+@dataclass(frozen=True)
+class CountingTask:
+    """Knows its sites; the one called "dark" has no file."""
+
+    def sites(self) -> Sequence[str]:
+        return []
+
+    def num_samples(self, site: str, scale: int = 1) -> tuple[int, int]:
+        if site == "dark":
+            raise DataError("site 'dark': there is no file dark.parquet")
+        return 10 * scale, 3 * scale
+
+
+def config_of(root: Hub, keys: dict[str, str] | None = None, sources: dict[str, dict[str, Any]] | None = None) -> Any:
+    federation = Federation(root)
+    return RunConfig(
+        name="trial",
+        seed=0,
+        task=CountingTask(),  # type: ignore[arg-type]
+        task_kind="counting",
+        federation=federation,
+        hubs={path: HubSettings(FedAvg()) for path in federation.hubs},
+        sites={
+            path: SiteSettings(Training(), (keys or {}).get(path, site.name), (sources or {}).get(path, {}))
+            for path, site in federation.sites.items()
+        },
+        evaluation=Evaluation(),
+        stopping=Stopping(),
+        arithmetic=Arithmetic(),
+        runtime=Runtime(kind="local"),
+        output=Output(),
+        resolved={},
+    )
+
+
+def small(*extra: Site) -> Any:
+    us = Hub("us", (Site("cleveland"), Site("long_beach"), *extra), rounds=2)
+    return config_of(
+        Hub("world", (us, Site("budapest")), rounds=15),
+        keys={"world/budapest": "bp"},
+        sources={"world/us/cleveland": {"scale": 5}},
+    )
+
+
+class FakeRun(ModuleType):
+    """Stands for `hierfl.run`: tells its monitors of two committed rounds, then ends as it is asked to."""
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__("hierfl.run")
+        self.run_dir = run_dir
+        self.end: BaseException | None = None
+        self.committed = 2
+        self.chatter = "chatter of the run"
+        self.calls: list[tuple[Any, ...]] = []
+
+    def run(self, config: Any, monitors: Sequence[Monitor] = ()) -> dict[str, Any]:
+        self.calls.append(("run", config))
+        return self._go(monitors)
+
+    def resume(self, run_dir: Path, overrides: Sequence[str], monitors: Sequence[Monitor]) -> dict[str, Any]:
+        self.calls.append(("resume", run_dir, list(overrides)))
+        return self._go(monitors)
+
+    def evaluate(self, run_dir: Path) -> dict[str, Any]:
+        self.calls.append(("evaluate", run_dir))
+        return {"world": {"num_samples": 16, "auc": 0.91}, "world/us": {"num_samples": 3, "auc": None}}
+
+    def _go(self, monitors: Sequence[Monitor]) -> dict[str, Any]:
+        print(self.chatter)
+        records: list[Any] = [RunStarted(0.0, "trial", str(self.run_dir), "local", ["w0"], 15, 1, 7, {"world": 1})]
+        records += [RoundCommitted(1.0, n + 1, 15, 0.5, 0.9, "somewhere") for n in range(self.committed)]
+        for record in records:
+            for monitor in monitors:
+                monitor.on(record)
+        if self.end is not None:
+            raise self.end
+        return {"run_dir": str(self.run_dir), "status": "finished", "model_digest": "c0ffee"}
+
+
+def refuse(*args: object, **kwargs: object) -> Any:
+    raise HierflError("must not be reached")
+
+
+def install(patch: pytest.MonkeyPatch, run: FakeRun, config: Any) -> None:
+    """Put the fakes in the place of the modules that the commands import."""
+    import sys
+
+    import hierfl
+    import hierfl.config
+
+    patch.setitem(sys.modules, "hierfl.run", run)
+    patch.setattr(hierfl, "run", run, raising=False)
+    patch.setattr(hierfl.config, "load", lambda path, overrides=(): config, raising=False)

@@ -1,0 +1,114 @@
+"""The immutable tree of a federation: sites are leaves, hubs are inner nodes, and to its parent a hub is a member
+like any other (Rieke et al. 2020, Fig. 2: topologies a-d).
+
+A path joins names by "/": `world/us/cleveland`. A change of the tree gives a new tree with the next epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from tiers.topologies.star import Star
+
+if TYPE_CHECKING:
+    from tiers.topology import Topology
+
+__all__ = ["Federation", "Hub", "Member", "Site", "parent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A leaf: holds private data and trains locally."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """An inner node: a sub-federation of sites and hubs, in the order of the configuration.
+
+    `rounds`: at the root the rounds of the run, at an inner hub its rounds per round of its parent (HierFAVG's kappa,
+    Liu et al. 2020). `quorum`: the fraction of members that must report for a round to close when `keep_going`.
+    """
+
+    name: str
+    members: tuple[Member, ...]
+    rounds: int = 1
+    topology: Topology = field(default_factory=Star)
+    keep_going: bool = False
+    quorum: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        names = [member.name for member in self.members]
+        doubles = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if doubles:
+            raise ValueError(f"hub {self.name!r} has two members of one name: {doubles}")
+        if not self.members:
+            raise ValueError(f"hub {self.name!r} has no members")
+        if self.rounds < 1:
+            raise ValueError(f"hub {self.name!r} has rounds {self.rounds}; at least 1")
+        if not 0.0 < self.quorum <= 1.0:
+            raise ValueError(f"hub {self.name!r} has quorum {self.quorum}; a fraction above 0, at most 1")
+
+
+Member: TypeAlias = Site | Hub
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The tree under one root hub, with the epoch of its membership."""
+
+    root: Hub
+    epoch: int = 0
+
+    @cached_property
+    def nodes(self) -> dict[str, Member]:
+        """Every node by its path, parents before children, in the order of the configuration."""
+        return dict(_walk(self.root, self.root.name))
+
+    @cached_property
+    def hubs(self) -> dict[str, Hub]:
+        """Every hub by its path, the root first."""
+        return {path: node for path, node in self.nodes.items() if isinstance(node, Hub)}
+
+    @cached_property
+    def sites(self) -> dict[str, Site]:
+        """Every site by its path."""
+        return {path: node for path, node in self.nodes.items() if isinstance(node, Site)}
+
+    @property
+    def num_tiers(self) -> int:
+        """Count the levels of the tree, the root's and the deepest sites' included."""
+        return 1 + max(path.count("/") for path in self.nodes)
+
+    def members(self, path: str) -> tuple[str, ...]:
+        """List the paths of a hub's members; KeyError if there is no such hub."""
+        return tuple(f"{path}/{member.name}" for member in self.hubs[path].members)
+
+
+def parent(path: str) -> str | None:
+    """Name the hub that a path belongs to; None at the root."""
+    return path.rpartition("/")[0] or None
+
+
+def _walk(node: Member, path: str) -> Iterator[tuple[str, Member]]:
+    """Walk a tree without recursion: depth is unlimited."""
+    stack: list[tuple[str, Member]] = [(path, node)]
+    while stack:
+        here, current = stack.pop()
+        yield here, current
+        if isinstance(current, Hub):
+            stack.extend((f"{here}/{member.name}", member) for member in reversed(current.members))
+
+
+def _check_name(name: str) -> None:
+    """A name is a path's part: not empty, no slash."""
+    if not name or "/" in name:
+        raise ValueError(f"a node's name must not be empty or hold '/': {name!r}")

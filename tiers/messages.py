@@ -1,0 +1,150 @@
+"""What hubs and members say to each other: frozen headers of a few numbers; tensors travel beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+__all__ = [
+    "Add",
+    "Arrived",
+    "Begin",
+    "Close",
+    "Command",
+    "Event",
+    "Finish",
+    "GiveUp",
+    "Lost",
+    "Open",
+    "Opening",
+    "Refuse",
+    "Share",
+    "TrainMember",
+    "Update",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The public record that opens a round: the same for all who contribute to one sum.
+
+    `hub` decodes the sum and `round_number` is its own; `width`, `clip` and `total_weight` fix the grid (see
+    docs/arithmetic.md), `dtype` is the model's.
+    """
+
+    hub: str
+    round_number: int
+    width: int
+    clip: float
+    total_weight: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One member's part in an update, with its integer weight."""
+
+    member: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The header of an update to `hub` in its round: whose it is, and how many bytes travel beside it.
+
+    More than one share: a worker has added up several sites of this hub.
+    """
+
+    hub: str
+    round_number: int
+    shares: tuple[Share, ...]
+    num_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Event: do `rounds` rounds, the first of them numbered `round_number` in this hub's own count."""
+
+    round_number: int
+    rounds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Event: an update has come."""
+
+    update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Event: these members will send nothing this round, each for a reason."""
+
+    round_number: int
+    members: Mapping[str, str]
+
+
+Event: TypeAlias = Begin | Arrived | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Command: open a round; `skipped` members do not take part, each for a reason."""
+
+    round_number: int
+    total_weight: int
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainMember:
+    """Command: ask a member for its update of this round."""
+
+    round_number: int
+    member: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Command: add this update's payload to the round's sum."""
+
+    update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Command: do not count this update, for a reason."""
+
+    update: Update
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Command: the sum is complete; the members in it, those missing and why, and why it closes now."""
+
+    round_number: int
+    members: tuple[str, ...]
+    missing: Mapping[str, str]
+    weight: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Command: the last round asked for is closed; hand up this hub's own update, or publish at the root."""
+
+    round_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Command: the round cannot be closed, for a reason."""
+
+    round_number: int
+    reason: str
+
+
+Command: TypeAlias = Open | TrainMember | Add | Refuse | Close | Finish | GiveUp

@@ -1,0 +1,1 @@
+"""Topologies: how the members of a hub exchange. One file each."""
