@@ -103,20 +103,19 @@ def load(folder: Path) -> Checkpoint:
 
 def save_model(path: Path, layout: Layout, model: ModelState) -> None:
     """Write a model in its own dtypes, every name that it had, for `safetensors` or torch. Errors: OutputError."""
-    import safetensors
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
 
-    tensors: dict[str, Any] = {}
-    for spec, values in model.tensors(layout):
-        tensors[spec.name] = {"dtype": spec.dtype, "shape": list(spec.shape), "data": _bytes(spec, values)}
-    for alias, name in layout.aliases:
-        tensors[alias] = tensors[name]
+    tensors: dict[str, Any] = {spec.name: _narrowed(spec, values) for spec, values in model.tensors(layout)}
+    tensors |= {alias: tensors[name].copy() for alias, name in layout.aliases}
     partial = path.with_name(f".{path.name}.partial")
     try:
-        safetensors.serialize_file(tensors, str(partial), {"format": "pt"})
+        if any(spec.dtype == "bfloat16" for spec in layout.tensors):
+            _save_bfloat16(partial, layout, tensors)
+        else:
+            save_file(tensors, partial, {"format": "pt"})
         os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(f"the model cannot be written to {path}: {error.strerror or error}") from error
-    except safetensors.SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise OutputError(f"the model cannot be written to {path}: {error}") from error
 
 
@@ -184,13 +183,27 @@ def _assemble(layout: Layout, tensors: Arrays) -> ModelState:
     return ModelState(floats, ints)
 
 
-def _bytes(spec: TensorSpec, values: NDArray[Any]) -> bytes:
-    """Narrow a tensor to its own dtype, as little-endian bytes."""
-    if spec.dtype != "bfloat16":
-        return np.ascontiguousarray(values, dtype=np.dtype(spec.dtype)).tobytes()
-    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return rounded.astype("<u2").tobytes()
+def _narrowed(spec: TensorSpec, values: NDArray[Any]) -> NDArray[Any]:
+    """Give a tensor in its own dtype; NumPy has no bfloat16, which stays float32 here."""
+    dtype = np.float32 if spec.dtype == "bfloat16" else np.dtype(spec.dtype)
+    return np.ascontiguousarray(values, dtype=dtype)
+
+
+def _save_bfloat16(path: Path, layout: Layout, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write a model with bfloat16 tensors; torch can round to them."""
+    import torch
+    from safetensors.torch import save_file
+
+    narrow = {spec.name for spec in layout.tensors if spec.dtype == "bfloat16"}
+    narrow |= {alias for alias, name in layout.aliases if name in narrow}
+    save_file(
+        {
+            name: torch.tensor(values, dtype=torch.bfloat16) if name in narrow else torch.tensor(values)
+            for name, values in tensors.items()
+        },
+        path,
+        {"format": "pt"},
+    )
 
 
 def _floats(words: list[str]) -> NDArray[np.float64]:

@@ -23,21 +23,16 @@ __all__ = ["Watch", "aside", "closing_lines", "command", "told"]
 
 @dataclass
 class Watch:
-    """A monitor that remembers where a run writes and what it has committed, to tell how to go on after a stop."""
+    """A monitor that remembers where a run writes, to tell how to go on after a stop."""
 
-    run_dir: str | None = None
-    committed: int = 0
-    rounds: int = 0
+    run_dir: Path | None = None
 
     def on(self, record: Record) -> None:
         """Take one record."""
-        from hierfl.monitor.records import RoundCommitted, RunStarted
+        from hierfl.monitor.records import RunStarted
 
         if isinstance(record, RunStarted):
-            self.run_dir, self.rounds = record.run_dir, record.rounds
-            self.committed = record.first_round - 1
-        elif isinstance(record, RoundCommitted) and record.checkpoint is not None:
-            self.committed = record.round_number
+            self.run_dir = Path(record.run_dir)
 
     def close(self) -> None:
         """Hold nothing, close nothing."""
@@ -46,10 +41,12 @@ class Watch:
         """Say how to go on; empty where the run has not begun."""
         if self.run_dir is None:
             return ""
-        if self.committed < 1:
+        from hierfl.checkpoint import latest
+
+        commit = latest(self.run_dir)
+        if commit is None:
             return f"no round was committed yet; what happened is in {self.run_dir}"
-        go_on = f"{command('hierfl')} resume {shlex.quote(self.run_dir)}"
-        return f"committed up to round {self.committed} of {self.rounds}; go on with: {go_on}"
+        return f"the last commit is {commit}; go on with: {command('hierfl')} resume {shlex.quote(str(self.run_dir))}"
 
 
 @contextlib.contextmanager
@@ -64,13 +61,13 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
 
             traceback.print_exc()
         _say_error(error)
-        if advice():
-            print(advice(), file=sys.stderr)
+        if way := advice():
+            print(way, file=sys.stderr)
         if as_json:
             _say_json({"error": _error_record(error)})
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        print(f"\nstopped{f'; {advice()}' if advice() else ''}", file=sys.stderr)
+        print("; ".join(filter(None, ("\nstopped", advice()))), file=sys.stderr)
         raise typer.Exit(130) from None
 
 

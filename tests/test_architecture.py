@@ -27,6 +27,7 @@ ALLOWED = {
     "tensorboard": ["hierfl/monitor/tensorboard.py"],
     "torch.utils.tensorboard": ["hierfl/monitor/tensorboard.py"],
     "torch": [
+        "hierfl/checkpoint.py",
         "hierfl/learning/*.py",
         "hierfl/monitor/tensorboard.py",
         "hierfl/privacy/*.py",

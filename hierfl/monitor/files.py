@@ -17,11 +17,12 @@ from hierfl.errors import OutputError
 from hierfl.monitor.records import Evaluated, Notice, Record, RoundCommitted, RunEnded, RunStarted
 from hierfl.monitor.words import finite
 
-__all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "event_name", "read_events", "read_metrics"]
+__all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "read_events", "read_metrics"]
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
 _FLUSH = (RunStarted, RoundCommitted, Notice, RunEnded)
+_SHAPES: dict[type[Any], tuple[str, tuple[str, ...]]] = {}
 _FIRST = ("num_samples", "accuracy", "auc", "loss")
 
 
@@ -52,8 +53,10 @@ class JsonLines:
 
     def close(self) -> None:
         """Write out what is left and close both files."""
-        self._events.close()
-        self._metrics.close()
+        try:
+            self._events.close()
+        finally:
+            self._metrics.close()
 
 
 class _Lines:
@@ -110,12 +113,6 @@ class _Lines:
         )
 
 
-def event_name(record: Record) -> str:
-    """Name a record's class in snake case: `SiteTrained` is "site_trained"."""
-    name = type(record).__name__
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
-
-
 def as_json(value: Any) -> str:
     """Write a value as one line of strict JSON: no NaN but null, NumPy as numbers, paths as strings."""
     try:
@@ -151,7 +148,16 @@ def _event(record: Record) -> dict[str, Any]:
             "num_nodes": len(record.metrics),
             "metrics": {root: record.metrics[root]} if root else {},
         }
-    return {"event": event_name(record)} | {field.name: getattr(record, field.name) for field in fields(record)}
+    name, keys = _shape(type(record))
+    return {"event": name} | {key: getattr(record, key) for key in keys}
+
+
+def _shape(kind: type[Record]) -> tuple[str, tuple[str, ...]]:
+    """Name a class of records and its fields; worked out once per class, as there may be millions of records."""
+    if kind not in _SHAPES:
+        name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind.__name__)
+        _SHAPES[kind] = name.lstrip("_"), tuple(field.name for field in fields(kind))
+    return _SHAPES[kind]
 
 
 def _row(round_number: int, node: str, metrics: Mapping[str, float | None]) -> dict[str, Any]:

@@ -30,7 +30,10 @@ Scalars: TypeAlias = Mapping[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run is set up: every site has told its sample counts, the workers are ready."""
+    """The run is set up: every site has told its sample counts, the workers are ready.
+
+    `first_round` counts the rounds that are done already: 0 for a new run.
+    """
 
     time_s: float
     name: str

@@ -9,6 +9,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ CONFIG, SUMMARY, REPORT = "config.yaml", "summary.json", "report.html"
 _MAX_NOTICES = 200
 
 
-@dataclass(slots=True)
+@dataclass
 class RunRecord:
     """All that a report tells, read from a run's folder; what was not found stays empty.
 
@@ -44,13 +45,13 @@ class RunRecord:
     rows: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
         """Every node by path, as the run named them when it started, or as they were measured."""
         found = self.started.get("num_samples") or self.summary.get("nodes") or {}
         return list(found) or list(dict.fromkeys(str(row["node"]) for row in self.rows))
 
-    @property
+    @cached_property
     def nodes(self) -> dict[str, dict[str, Any]]:
         """The last metrics of every node by path; the summary's where there is one."""
         last = {str(row["node"]): {key: row[key] for key in row if key not in ("node", "round")} for row in self.rows}
@@ -142,23 +143,25 @@ def _missing(record: RunRecord) -> Iterator[str]:
 def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
     """Draw what there is data for."""
     if record.paths:
-        yield "tree", png(tree(record.paths, {path: _note(record, path) for path in record.paths}))
+        yield "tree", png(tree(record.paths, _notes(record)))
     if any(finite(row.get(name)) is not None for row in record.rows for name in ("auc", "accuracy", "loss")):
         yield "curves", png(curves(record.rows))
     if record.bars:
         yield "timeline", png(timeline(record.bars, record.started.get("workers", ()), record.commits))
 
 
-def _note(record: RunRecord, path: str) -> str:
-    """Say under a node's name how many samples it trains on and how the model does there."""
-    samples = record.started.get("num_samples", {}).get(path)
-    found = record.nodes.get(path, {})
-    said = [f"{count(samples)} samples"] if samples is not None else []
-    if finite(found.get("auc")) is not None:
-        said.append(f"AUC {metric(found['auc'])}")
-    elif finite(found.get("accuracy")) is not None:
-        said.append(f"accuracy {metric(found['accuracy'])}")
-    return " · ".join(said)
+def _notes(record: RunRecord) -> dict[str, str]:
+    """Say under each node's name how many samples it trains on and how the model does there."""
+    samples, nodes = record.started.get("num_samples", {}), record.nodes
+    notes = {}
+    for path in record.paths:
+        said = [f"{count(samples[path])} samples"] if path in samples else []
+        found = nodes.get(path, {})
+        shown = next((name for name in ("auc", "accuracy") if finite(found.get(name)) is not None), None)
+        if shown:
+            said.append(f"{'AUC' if shown == 'auc' else shown} {metric(found[shown])}")
+        notes[path] = " · ".join(said)
+    return notes
 
 
 def _text(path: Path) -> str:

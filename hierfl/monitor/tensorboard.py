@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "TensorBoard", "evenly"]
 
 FOLDER = "tensorboard"
-_CHARTS = ("auc", "accuracy", "loss", "train_loss")
+_CHARTS = ("auc", "accuracy", "loss")
 _TREE_AFTER_S = 30.0
 _TEXT_LIMIT = 200_000
 
@@ -158,7 +158,11 @@ class TensorBoard:
         from torch.utils.tensorboard.summary import hparams
 
         root = self._config.federation.root.name
-        metrics = {f"{root}/{name}": finite(value) for name, value in self._final.items() if finite(value) is not None}
+        metrics = {
+            f"{root}/{name}": value
+            for name, value in self._final.items()
+            if finite(value) is not None and name != "num_samples"
+        }
         writer = self._writer
         assert writer is not None, "the run ended before it started"
         for summary in hparams(_settings(self._config), metrics):  # type: ignore[no-untyped-call]
@@ -193,7 +197,8 @@ def _layout(config: RunConfig, nodes: set[str], workers: Sequence[str]) -> dict[
     for depth in range(config.federation.num_tiers):
         tier = [path for path in config.federation.nodes if path in nodes and path.count("/") == depth]
         charts = {name: ["Multiline", [_exactly(f"{path}/{name}") for path in tier]] for name in _CHARTS}
-        layout[f"tier {depth}"] = charts
+        trained = [_exactly(f"{path}/train_loss") for path in tier if path in config.federation.sites]
+        layout[f"tier {depth}"] = charts | ({"train_loss": ["Multiline", trained]} if trained else {})
     layout["time"] = {"seconds by phase": ["Multiline", [_exactly(f"time/{name}") for name in (*PHASES, "wait")]]}
     layout["workers"] = {"busy": ["Multiline", [_exactly(f"workers/{name}/busy") for name in workers]]}
     return layout

@@ -76,10 +76,13 @@ class Engine:
         for path in self._tree.hubs:
             self._ask(Group(f"describe:{path}", "describe", path, 0, dict.fromkeys(self._own_sites(path), 1)))
         self._run_until(lambda: not self._open)
-        bad = [(path, item.error) for path, item in self._inventories.items() if item.error is not None]
+        bad = {path: item.error for path, item in self._inventories.items() if item.error is not None}
         if bad:
-            more = f"\n(and {len(bad) - 3} more sites)" if len(bad) > 3 else ""
-            raise DataError("\n".join(f"{path}: {_first(error)}" for path, error in bad[:3]) + more)
+            first, *others = bad
+            more = [f"\n{path}: {_first(bad[path])}" for path in others[:2]]
+            more += [f"\n(and {len(others) - 2} more sites)"] if len(others) > 2 else []
+            raise DataError(f"{first}: {bad[first]}" + "".join(more))
+        self._num_test = {path: item.num_test for path, item in self._inventories.items()}
         return self._inventories
 
     def moments(self) -> Moments:
@@ -93,7 +96,6 @@ class Engine:
     def set_up(self, layout: Layout, num_samples: Mapping[str, int], steps: Mapping[str, int]) -> None:
         """Make the hubs. `num_samples`: training samples by path, hubs rolled up; `steps`: optimizer steps by site."""
         self._steps = dict(steps)
-        self._num_test = {path: item.num_test for path, item in self._inventories.items()}
         for path, hub in self._tree.hubs.items():
             self.hubs.make(self._spec(path, hub, layout, num_samples))
 

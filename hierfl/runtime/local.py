@@ -101,7 +101,7 @@ class LocalDriver:
             result = method(*arguments)
         except HierflError as error:
             self._done.put(Done(ticket, actor, error=error, started_s=started, ended_s=time.time()))
-        except BaseException as error:  # an error of ours: the supervisor must hear of it, not wait for ever
+        except Exception as error:  # an error of ours: the supervisor must hear of it, not wait for ever
             said = HierflError(f"{actor}: {method.__name__} failed: {error}\n{traceback.format_exc()}")
             self._done.put(Done(ticket, actor, error=said, started_s=started, ended_s=time.time()))
         else:

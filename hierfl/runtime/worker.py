@@ -199,7 +199,7 @@ def _guarded(work: Callable[[], T]) -> T | str:
         raise
     except HierflError as error:
         return str(error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.format_exception(error)
         return f"{type(error).__name__}: {error}\n{''.join(frames).rstrip()}"
 

@@ -114,7 +114,7 @@ def test_a_failed_run_says_why_and_how_to_go_on(run: FakeRun) -> None:
     assert result.exit_code == 1
     first, second = result.stderr.splitlines()
     assert first == "error: world: 1 of 4 members reported"
-    assert re.search(rf"committed up to round 2 of 15; go on with: .*hierfl resume '{run.run_dir}'", second)
+    assert re.search(rf"the last commit is .*checkpoint-2; go on with: .*hierfl resume '{run.run_dir}'", second)
 
 
 def test_debug_adds_the_traceback(run: FakeRun) -> None:

@@ -21,7 +21,7 @@ from hierfl.config.schema import (
     Stopping,
     Training,
 )
-from hierfl.errors import DataError, HierflError
+from hierfl.errors import DataError
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.monitor.records import Monitor, RoundCommitted, RunStarted
 from tiers.federation import Federation, Hub, Site
@@ -96,7 +96,7 @@ class FakeRun(ModuleType):
 
     def _go(self, monitors: Sequence[Monitor]) -> dict[str, Any]:
         print(self.chatter)
-        records: list[Any] = [RunStarted(0.0, "trial", str(self.run_dir), "local", ["w0"], 15, 1, 7, {"world": 1})]
+        records: list[Any] = [RunStarted(0.0, "trial", str(self.run_dir), "local", ["w0"], 15, 0, 7, {"world": 1})]
         records += [RoundCommitted(1.0, n + 1, 15, 0.5, 0.9, "somewhere") for n in range(self.committed)]
         for record in records:
             for monitor in monitors:
@@ -106,17 +106,15 @@ class FakeRun(ModuleType):
         return {"run_dir": str(self.run_dir), "status": "finished", "model_digest": "c0ffee"}
 
 
-def refuse(*args: object, **kwargs: object) -> Any:
-    raise HierflError("must not be reached")
-
-
 def install(patch: pytest.MonkeyPatch, run: FakeRun, config: Any) -> None:
     """Put the fakes in the place of the modules that the commands import."""
     import sys
 
     import hierfl
+    import hierfl.checkpoint
     import hierfl.config
 
     patch.setitem(sys.modules, "hierfl.run", run)
     patch.setattr(hierfl, "run", run, raising=False)
-    patch.setattr(hierfl.config, "load", lambda path, overrides=(): config, raising=False)
+    patch.setattr(hierfl.config, "load", lambda path, overrides=(): config)
+    patch.setattr(hierfl.checkpoint, "latest", lambda run_dir: run_dir / "checkpoint-2" if run.committed else None)

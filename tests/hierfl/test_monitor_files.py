@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import monitor_script as script
+import numpy as np
+import pytest
+
+from hierfl.errors import OutputError
+from hierfl.monitor.files import EVENTS, METRICS, JsonLines, as_json, read_events, read_metrics
+from hierfl.monitor.records import Evaluated, Notice, RunEnded, RunStarted, SiteTrained
+
+
+def write(run_dir: Path, records) -> None:
+    lines = JsonLines(run_dir)
+    for record in records:
+        lines.on(record)
+    lines.close()
+
+
+def test_every_record_is_one_line_in_order(tmp_path):
+    records = script.run(script.heart())
+    write(tmp_path, records)
+    events = list(read_events(tmp_path))
+    assert len(events) == len(records)
+    assert [event["event"] for event in events[:3]] == ["run_started", "node_changed", "phase"]
+    assert [event["time_s"] for event in events] == [record.time_s for record in records]
+    trained = next(event for event in events if event["event"] == "site_trained")
+    assert trained["node"] == "world/us/cleveland"
+    assert trained["num_steps"] == 100
+
+
+def test_one_line_of_metrics_per_node_and_round(tmp_path):
+    federation = script.heart()
+    write(tmp_path, script.run(federation))
+    rows = list(read_metrics(tmp_path))
+    places = [(row["round"], row["node"]) for row in rows]
+    assert places == [(number, node) for number in range(1, 16) for node in federation.nodes]
+    assert list(rows[0])[:6] == ["round", "node", "num_samples", "accuracy", "auc", "loss"]
+    undefined = {row["node"] for row in rows if row["auc"] is None}
+    assert undefined == {"world/switzerland", "world/switzerland/zurich_basel"}
+
+
+def test_undefined_metrics_are_null_even_where_a_monitor_gets_nan(tmp_path):
+    trained = SiteTrained(1.0, "w/a", 1, "worker-0", 0.1, 3, 1, math.nan)
+    write(tmp_path, [trained, Evaluated(1.0, 1, {"w": {"auc": math.nan, "loss": math.inf}})])
+    assert "NaN" not in (tmp_path / EVENTS).read_text() + (tmp_path / METRICS).read_text()
+    assert next(read_events(tmp_path))["loss"] is None
+    row = {"round": 1, "node": "w", "num_samples": None, "accuracy": None, "auc": None, "loss": None}
+    assert list(read_metrics(tmp_path)) == [row]
+
+
+def test_numpy_and_paths_become_plain_json():
+    value = {
+        "a": np.float32(0.5),
+        "b": np.int64(3),
+        "c": np.array([1.0, np.nan]),
+        "d": Path("x/y"),
+        "e": frozenset("z"),
+    }
+    assert json.loads(as_json(value)) == {"a": 0.5, "b": 3, "c": [1.0, None], "d": "x/y", "e": ["z"]}
+
+
+def test_a_torn_last_line_is_left_out_and_cut_off_on_resume(tmp_path):
+    write(tmp_path, script.run(script.heart(), until=2))
+    whole = len(list(read_events(tmp_path)))
+    with (tmp_path / EVENTS).open("a") as file:
+        file.write('{"event":"site_trai')
+    assert len(list(read_events(tmp_path))) == whole
+    write(tmp_path, [Notice(0.0, "info", "", "resumed")])
+    assert [event["event"] for event in read_events(tmp_path)][-1] == "notice"
+    assert len(list(read_events(tmp_path))) == whole + 1
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path):
+    (tmp_path / EVENTS).write_text('{"event":"notice"}\nrubbish\n{"event":"notice"}\n')
+    with pytest.raises(OutputError, match=r"events\.jsonl is damaged at line 2"):
+        list(read_events(tmp_path))
+
+
+def test_no_files_give_no_events(tmp_path):
+    assert list(read_events(tmp_path)) == []
+    assert list(read_metrics(tmp_path)) == []
+
+
+def test_a_resumed_run_has_each_round_once_in_the_metrics(tmp_path):
+    federation = script.heart()
+    write(tmp_path, script.run(federation, until=5))  # the last checkpoint was of round 3
+    write(tmp_path, script.run(federation, first=4))
+    rows = list(read_metrics(tmp_path))
+    assert [(r["round"], r["node"]) for r in rows] == [(n, node) for n in range(1, 16) for node in federation.nodes]
+    starts = [event["first_round"] for event in read_events(tmp_path) if event["event"] == "run_started"]
+    assert starts == [1, 4]
+
+
+def test_each_round_is_on_disk_when_it_is_committed(tmp_path):
+    lines = JsonLines(tmp_path)
+    for record in script.run(script.heart(), until=2):
+        lines.on(record)
+    events = list(read_events(tmp_path))
+    assert events[-1]["event"] == "round_committed"
+    assert {row["round"] for row in read_metrics(tmp_path)} == {1, 2}
+    lines.close()
+    lines.close()
+
+
+def test_ten_thousand_sites_cost_a_line_each_and_no_table_twice(tmp_path):
+    federation = script.wide(100, 100, rounds=2)
+    records = script.run(federation)
+    lines = JsonLines(tmp_path)
+    sizes = {}
+    for record in records:
+        before = lines._events._file.tell() if isinstance(record, SiteTrained | Evaluated) else 0
+        lines.on(record)
+        if before:
+            sizes[type(record)] = max(sizes.get(type(record), 0), lines._events._file.tell() - before)
+    lines.close()
+    assert sizes[SiteTrained] < 250
+    assert sizes[Evaluated] < 300  # not 10,101 nodes: metrics.jsonl holds them
+    with (tmp_path / METRICS).open() as file:
+        assert sum(1 for _ in file) == 2 * len(federation.nodes)
+    with (tmp_path / EVENTS).open() as file:
+        long = [len(line) for line in file if len(line) > 20_000]
+    assert len(long) == sum(isinstance(record, RunStarted | RunEnded) for record in records)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot write .*file.*output\.dir"):
+        JsonLines(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path):
+    (tmp_path / EVENTS).symlink_to("/dev/full")
+    lines = JsonLines(tmp_path)
+    with pytest.raises(OutputError, match=r"events\.jsonl: No space left"):
+        lines.on(Notice(0.0, "info", "", "x"))
+    with pytest.raises(OutputError):
+        lines.close()

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import re
+import struct
+from html.parser import HTMLParser
+
+import monitor_script as script
+import pytest
+
+from hierfl.errors import OutputError
+from hierfl.monitor import pictures
+from hierfl.monitor.files import JsonLines
+from hierfl.monitor.records import Notice, RunEnded
+from hierfl.monitor.report import read_run, write_report
+from tiers.federation import Federation, Hub, Site
+
+
+def folder(run_dir, federation, records, extra=()):
+    lines = JsonLines(run_dir)
+    for record in [*records, *extra]:
+        lines.on(record)
+        if isinstance(record, RunEnded):
+            (run_dir / "summary.json").write_text(json.dumps(dict(record.summary)))
+    lines.close()
+    (run_dir / "config.yaml").write_text("name: heart\nseed: 0\n")
+    return run_dir
+
+
+class Checked(HTMLParser):
+    """Collects text and checks that every element is closed in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
+def parsed(path) -> Checked:
+    page = Checked()
+    page.feed(path.read_text())
+    page.close()
+    assert page.open == []
+    return page
+
+
+def test_the_report_of_a_finished_run_is_whole_and_self_contained(tmp_path):
+    federation = script.heart()
+    page = parsed(write_report(folder(tmp_path, federation, script.run(federation))))
+    text = " ".join(page.text)
+    for piece in ("15 of 15", "3f2a" * 16, "zurich_basel", "name: heart", "torch 2.13.0", "20%", "0.924", "one class"):
+        assert piece in text
+    assert "undefined" in text
+    assert "missing" not in text
+    assert len(page.links) == 3
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert not re.search(r"https?://|@import|url\(", (tmp_path / "report.html").read_text())
+    for name in ("tree", "curves", "timeline"):
+        data = (tmp_path / f"{name}.png").read_bytes()
+        width, height = struct.unpack(">II", data[16:24])
+        assert data[:4] == b"\x89PNG"
+        assert width >= 1000
+        assert height >= 300
+
+
+def test_a_run_that_was_cut_off_says_what_is_missing(tmp_path):
+    federation = script.heart()
+    text = " ".join(parsed(write_report(folder(tmp_path, federation, script.run(federation, until=4)))).text)
+    assert "summary.json is missing" in text
+    assert "unfinished" in text
+    assert "4 of 15" in text
+
+
+def test_a_run_without_metrics_or_times_still_has_a_report(tmp_path):
+    federation = script.heart()
+    folder(tmp_path, federation, script.run(federation)[:1], [Notice(1.0, "error", "world", "stopped")])
+    text = " ".join(parsed(write_report(tmp_path)).text)
+    assert "metrics.jsonl holds no measurement" in text
+    assert "no working times" in text
+    assert (tmp_path / "tree.png").exists()
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_run_that_never_began_has_only_its_configuration(tmp_path):
+    (tmp_path / "config.yaml").write_text("name: x\n")
+    text = " ".join(parsed(write_report(tmp_path)).text)
+    assert "failed before its first round" in text
+    assert "name: x" in text
+
+
+def test_what_a_run_says_is_text_in_the_page(tmp_path):
+    federation = Federation(Hub("w<b>", (Site('s"&<script>alert(1)'), Site("$x_{1}$")), rounds=1))
+    evil = "<script>alert('x')</script>"
+    folder(tmp_path, federation, script.run(federation), [Notice(1.0, evil, evil, evil)])
+    (tmp_path / "config.yaml").write_text(f"name: {evil}\n")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary |= {"name": evil, "status": evil, "model_digest": evil, "versions": {evil: evil}, "workers": {evil: {}}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    path = write_report(tmp_path)
+    assert "<script" not in path.read_text()
+    assert evil in " ".join(parsed(path).text)
+
+
+def test_a_resumed_runs_times_are_strung_together(tmp_path):
+    federation = script.heart()
+    folder(tmp_path, federation, script.run(federation, until=5))
+    folder(tmp_path, federation, script.run(federation, first=4))
+    record = read_run(tmp_path)
+    assert record.sessions == 2
+    assert [number for number, _ in record.commits] == list(range(1, 16))
+    times = [time_s for _, time_s in record.commits]
+    assert times == sorted(times)
+    assert "resumed" in write_report(tmp_path).read_text()
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(OutputError, match="is no run directory"):
+        write_report(tmp_path)
+    with pytest.raises(OutputError, match=r"nowhere does not exist"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_a_damaged_summary_is_named(tmp_path):
+    (tmp_path / "summary.json").write_text("{")
+    with pytest.raises(OutputError, match=r"summary\.json is damaged"):
+        write_report(tmp_path)
+
+
+def test_ten_thousand_sites_keep_the_report_small(tmp_path):
+    federation = script.wide(100, 100, rounds=1)
+    path = write_report(folder(tmp_path, federation, script.run(federation)))
+    assert path.stat().st_size < 2_000_000
+    assert path.read_text().count("<tr") < 1_100
+    assert "9,101 more nodes" in path.read_text()
+
+
+def test_no_box_of_a_tree_lies_on_another():
+    federation = script.heart()
+    notes = dict.fromkeys(federation.hubs, "star, fedavg, rounds 1")
+    boxes = [
+        patch for patch in pictures.tree(federation.nodes, notes).axes[0].patches if hasattr(patch, "get_boxstyle")
+    ]
+    spans = [(box.get_x(), box.get_x() + box.get_width(), box.get_y(), box.get_y() + box.get_height()) for box in boxes]
+    assert len(spans) == 8
+    for place, (left, right, low, high) in enumerate(spans):
+        for a, b, c, d in spans[place + 1 :]:
+            assert right <= a or b <= left or high <= c or d <= low
+
+
+def test_a_deep_tree_stays_legible_in_width():
+    deep = Hub("h0", (Site("leaf"),))
+    for depth in range(1, 60):
+        deep = Hub(f"h{depth}", (deep, Site(f"a-site-with-a-rather-long-name-{depth}")))
+    figure = pictures.tree(Federation(deep).nodes)
+    assert figure.get_size_inches()[0] < 17
+    assert pictures.pixels(figure).shape[2] == 3
+
+
+def test_pictures_without_data_say_so():
+    with pytest.raises(ValueError, match="no row has a value"):
+        pictures.curves([{"round": 1, "node": "w", "auc": None}])
+    with pytest.raises(ValueError, match="no phase"):
+        pictures.timeline([], ["worker-0"])

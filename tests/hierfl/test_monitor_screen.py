@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import io
+
+import monitor_script as script
+import pytest
+from rich.console import Console
+
+from hierfl.monitor.board import Board
+from hierfl.monitor.plain import Plain
+from hierfl.monitor.records import NodeChanged, Notice, RoundCommitted, SiteTrained
+from hierfl.monitor.screen import screen
+from hierfl.monitor.terminal import REFRESH_PER_SECOND, Terminal
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(terminal: Terminal, width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, height=50, color_system=None).print(terminal._screen())
+    return out.getvalue().splitlines()
+
+
+def at_work(federation, records, width: int = 100, height: int = 50) -> tuple[Terminal, io.StringIO]:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, height=height, color_system=None)
+    terminal = Terminal(script.config(federation), console)
+    for record in records:
+        terminal.on(record)
+    return terminal, out
+
+
+def final(terminal: Terminal, out: io.StringIO) -> str:
+    out.seek(0)
+    out.truncate()
+    terminal.close()
+    return out.getvalue().rpartition("\x1b[2K")[2]  # what stays once the live screen is taken away
+
+
+def test_the_screen_shows_state_metrics_progress_and_idle_figure():
+    records = script.run(script.heart(), until=3)
+    terminal, _ = at_work(script.heart(), [*records, NodeChanged(9.0, "world/us/cleveland", "training", 4)])
+    lines = shown(terminal, 100)
+    terminal.close()
+    row = next(line for line in lines if "cleveland" in line)
+    assert row.split()[2:6] == ["cleveland", "training", "199", "99"]
+    assert any(line.startswith("round 4/15") and "left" in line for line in lines)
+    assert any("idle" in line for line in lines)
+    assert any("one class only" in line for line in lines)
+    swiss = next(line for line in lines if "zurich_basel" in line)
+    assert "\N{EN DASH}" in swiss
+    assert any("undefined: AUC needs" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [20, 44, 60, 80, 200])
+def test_every_width_holds_the_tree(width):
+    terminal, out = at_work(script.heart(), script.run(script.heart()), width=width)
+    lines = shown(terminal, width)
+    assert all(len(line) <= width for line in lines)
+    assert sum("─ " in line for line in lines) == 7
+    assert "finished" in final(terminal, out)
+
+
+def test_a_narrow_screen_keeps_whole_figures():
+    terminal, _ = at_work(script.heart(), script.run(script.heart()), width=60)
+    row = next(line for line in shown(terminal, 60) if "cleveland" in line)
+    terminal.close()
+    assert "0.808" in row
+    assert "0.768" in row
+
+
+def test_ten_thousand_sites_take_forty_rows_and_the_rest_is_counted():
+    federation = script.wide(100, 100, rounds=2)
+    records = script.run(federation, until=1)
+    half = [record for record in records if isinstance(record, SiteTrained)][:50]
+    terminal, out = at_work(federation, [*records, *half])
+    lines = shown(terminal, 100)
+    assert len(lines) <= 46
+    told = [line for line in lines if "more (" in line]
+    assert len(told) == 1
+    assert "(9,500 sites): 9,500 waiting" in told[0]
+    assert any("45 trained, 50 waiting" in line for line in lines)
+    assert len(final(terminal, out).splitlines()) < 60
+
+
+def test_a_low_screen_gets_fewer_rows():
+    terminal, _ = at_work(script.wide(10, 10), [], height=20)
+    lines = [line for line in shown(terminal, 100) if "─ " in line]
+    terminal.close()
+    assert 5 <= len(lines) <= 10
+
+
+def test_the_end_leaves_a_table_and_the_facts():
+    terminal, out = at_work(script.heart(), script.run(script.heart()))
+    text = final(terminal, out)
+    for piece in ("zurich_basel", "0.924", "finished: 15 of 15 rounds", "idle 20%", "3f2a" * 16, "runs/x"):
+        assert piece in text
+    terminal.close()
+
+
+def test_a_run_that_fails_before_it_starts_leaves_its_notice():
+    terminal, out = at_work(script.heart(), [Notice(0.1, "error", "", "no workers")])
+    text = final(terminal, out)
+    assert "error: no workers" in text
+    assert "cut off after 0 of 15 rounds" in text
+
+
+def test_markup_in_names_and_messages_is_text():
+    terminal, out = at_work(script.heart(), [Notice(0.1, "warning", "world/[red]x", "[bold]a[/wrong] " + "y" * 300)])
+    assert any("[red]x: [bold]a[/wrong]" in line for line in shown(terminal, 60))
+    assert "[bold]a[/wrong]" in final(terminal, out)
+
+
+def test_redraws_are_limited():
+    terminal, _ = at_work(script.heart(), [])
+    assert REFRESH_PER_SECOND <= 8
+    assert terminal._live.refresh_per_second == REFRESH_PER_SECOND
+    terminal.close()
+
+
+def test_states_begin_anew_each_round_but_failures_stay():
+    board = Board(script.heart().__class__(script.heart().root))
+    board.on(NodeChanged(0.0, "world/us/cleveland", "failed", 1))
+    board.on(SiteTrained(0.0, "world/us/long_beach", 1, "worker-0", 0.1, 1, 1, None))
+    assert board.state("world/us/long_beach") == "trained"
+    assert board.progress == pytest.approx(0.25)
+    board.on(RoundCommitted(2.0, 1, 15, 2.0, 0.9, None))
+    assert board.state("world/us/long_beach") == "waiting"
+    assert board.state("world/us/cleveland") == "failed"
+    assert board.left_s == pytest.approx(28)
+
+
+def test_plain_prints_one_line_per_round_and_no_control_characters():
+    out = io.StringIO()
+    plain = Plain(out)
+    for record in script.run(script.heart()):
+        plain.on(record)
+    plain.close()
+    lines = out.getvalue().splitlines()
+    assert lines[0].startswith("heart: 4 sites under 4 hubs, 486 training samples, 14 parameters, 15 rounds")
+    rounds = [line for line in lines if line.startswith("round ")]
+    assert len(rounds) == 15
+    assert rounds[0] == "round  1/15  auc 0.636  accuracy 0.603  loss 0.676  0.28 s  busy 90%"
+    assert "warning: world/switzerland/zurich_basel: one class only: AUC is undefined" in lines
+    assert "finished: 15 of 15 rounds in 5.06 s (start-up 0.80 s)" in lines
+    assert "\x1b" not in out.getvalue()
+
+
+def test_plain_says_nothing_of_metrics_in_a_round_that_was_not_measured():
+    out = io.StringIO()
+    plain = Plain(out)
+    for record in script.run(script.heart(), until=1):
+        plain.on(record)
+    plain.on(RoundCommitted(9.0, 2, 15, 0.5, 0.9, None))
+    assert out.getvalue().splitlines()[-1] == "round  2/15  0.50 s  busy 90%"
+
+
+def test_the_screen_is_chosen_by_the_stream(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    config = script.config(script.heart())
+    live = screen(config, stream=Tty())
+    live.close()
+    assert isinstance(live, Terminal)
+    assert isinstance(screen(config, stream=io.StringIO()), Plain)
+    assert isinstance(screen(config, stream=Tty(), force_plain=True), Plain)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import matplotlib.image
+import monitor_script as script
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+
+from hierfl.config.schema import Output
+from hierfl.monitor.records import Evaluated, RunEnded
+from hierfl.monitor.tensorboard import FOLDER, TensorBoard, evenly
+
+
+def logged(run_dir, config, records) -> EventAccumulator:
+    monitor = TensorBoard(run_dir, config)
+    for record in records:
+        monitor.on(record)
+    monitor.close()
+    monitor.close()
+    return read(run_dir)
+
+
+def read(run_dir) -> EventAccumulator:
+    accumulator = EventAccumulator(str(run_dir / FOLDER), size_guidance={"scalars": 0, "tensors": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+@pytest.fixture(scope="module")
+def heart(tmp_path_factory):
+    federation = script.heart()
+    config = script.config(federation, training={"lr": 0.01})
+    return logged(tmp_path_factory.mktemp("heart"), config, script.run(federation))
+
+
+def test_metrics_stand_under_the_node_with_the_round_as_step(heart):
+    expected = [r.metrics["world/us/cleveland"]["auc"] for r in script.run(script.heart()) if isinstance(r, Evaluated)]
+    points = heart.Scalars("world/us/cleveland/auc")
+    assert [point.step for point in points] == list(range(1, 16))
+    assert [point.value for point in points] == pytest.approx(expected)
+    assert len(heart.Scalars("world/us/cleveland/train_loss")) == 15
+
+
+def test_undefined_metrics_are_left_out(heart):
+    tags = heart.Tags()["scalars"]
+    assert "world/switzerland/zurich_basel/auc" not in tags
+    assert "world/switzerland/zurich_basel/accuracy" in tags
+
+
+def test_times_bytes_and_workers_are_there(heart):
+    phases = ("round", "wait", "load", "train", "evaluate", "aggregate", "transfer")
+    for tag in [f"time/{phase}" for phase in phases] + ["bytes/up", "bytes/world/us", "workers/busy"]:
+        assert len(heart.Scalars(tag)) == 15
+    assert heart.Scalars("bytes/up")[0].value == 4 * 480
+    busy = [heart.Scalars(f"workers/{worker}/busy")[3].value for worker in script.WORKERS]
+    idle = [heart.Scalars(f"workers/{worker}/idle")[3].value for worker in script.WORKERS]
+    assert [a + b for a, b in zip(busy, idle, strict=True)] == pytest.approx([1, 1])
+    assert sum(busy) / 2 == pytest.approx(heart.Scalars("workers/busy")[3].value, abs=0.01)
+    spent = sum(heart.Scalars(f"time/{phase}")[3].value for phase in ("wait", "load", "train", "evaluate"))
+    assert spent == pytest.approx(2 * heart.Scalars("time/round")[3].value, abs=1e-5)
+
+
+def test_the_configuration_is_text_and_the_tree_a_picture(heart):
+    text = heart.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "    training:\n      lr: 0.01\n" in text
+    image = matplotlib.image.imread(io.BytesIO(heart.Images("tree")[0].encoded_image_string))
+    assert image.shape[1] > 500
+    assert image.std() > 0.05
+
+
+def test_each_tier_has_a_layout_whose_patterns_meet_existing_tags(heart):
+    layout = layout_pb2.Layout()
+    layout.ParseFromString(heart.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    assert [category.title for category in layout.category] == ["tier 0", "tier 1", "tier 2", "time", "workers"]
+    chart = next(chart for chart in layout.category[1].chart if chart.title == "accuracy")
+    assert list(chart.multiline.tag) == [f"^world/{name}/accuracy$" for name in ("us", "hungary", "switzerland")]
+
+
+def test_hparams_name_the_settings_and_the_roots_metrics(heart):
+    content = heart.PluginTagToContent("hparams")["_hparams_/experiment"]
+    for word in (b"lr", b"optimizer", b"batch_size", b"strategy", b"rounds", b"world/auc"):
+        assert word in content
+
+
+def test_only_so_many_sites_have_curves_but_every_hub(tmp_path):
+    federation = script.wide(10, 100, rounds=1)
+    config = dataclasses.replace(script.config(federation), output=Output(tensorboard_sites=20))
+    tags = logged(tmp_path, config, script.run(federation)).Tags()["scalars"]
+    with_auc = {tag.removesuffix("/auc") for tag in tags if tag.endswith("/auc")}
+    assert with_auc >= set(federation.hubs)
+    sites = with_auc - set(federation.hubs)
+    assert len(sites) == 20
+    assert {path.split("/")[1] for path in sites} == {hub.name for hub in federation.root.members}
+
+
+def test_a_resumed_run_replaces_the_rounds_that_are_run_again(tmp_path):
+    federation = script.heart()
+    config = script.config(federation)
+    first = TensorBoard(tmp_path, config)
+    for record in script.run(federation, until=5):
+        first.on(record)
+    first.close()
+    again = logged(tmp_path, config, script.run(federation, first=4))
+    assert [point.step for point in again.Scalars("world/auc")] == list(range(1, 16))
+
+
+def test_a_run_that_never_started_leaves_no_log(tmp_path):
+    monitor = TensorBoard(tmp_path, script.config(script.heart()))
+    monitor.on(RunEnded(0.1, "failed"))
+    monitor.close()
+    assert not (tmp_path / FOLDER).exists()
+
+
+def test_evenly_keeps_order_and_spreads():
+    assert evenly("abc", 5) == ["a", "b", "c"]
+    assert evenly("abcdefghij", 5) == ["a", "c", "e", "g", "i"]
+    assert evenly("abc", 0) == []
