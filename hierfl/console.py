@@ -82,13 +82,13 @@ def aside(as_json: bool) -> Iterator[dict[str, Any]]:
 
 
 def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str:
-    """Say where everything of a run is, and the commands to look at it."""
+    """Say where a run's model is and the commands to look at it; its folder and digest the screen has said."""
     run_dir = Path(summary["run_dir"])
-    lines = {"run": str(run_dir), "model": str(run_dir / "model.safetensors"), "digest": summary["model_digest"]}
+    lines = {"weights": str(run_dir / "model.safetensors")}
     if (run_dir / "tensorboard").is_dir():
         lines["curves"] = f"{command('tensorboard')} --logdir {shlex.quote(str(run_dir / 'tensorboard'))}"
     lines["report"] = str(report) if report else f"{command('hierfl')} report {shlex.quote(str(run_dir))}"
-    return "\n".join(f"{what:<8}{where}" for what, where in lines.items())
+    return "\n".join(f"{what:<9}{where}" for what, where in lines.items())
 
 
 def command(name: str) -> str:

@@ -256,17 +256,17 @@ class _Run:
         except DataError as error:
             raise DataError(f"{self._root()}: {error}") from error
 
-    def _tell_started(self, layout: Layout, first_round: int) -> None:
+    def _tell_started(self, layout: Layout, rounds_done: int) -> None:
         """Say what the run has, and who has nothing to train on."""
         self.voice.emit(
             RunStarted(
                 *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
-                *(self._rounds(), first_round, layout.num_floats, self.num_samples),
+                *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
             )
         )
         empty = [path for path in self.config.federation.nodes if self.num_samples[path] == 0]
         for path in empty:
-            self.voice.emit(NodeChanged(self._now(), path, "skipped", first_round))
+            self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), "warning", path, "has no training samples and is not trained"))
 
     def _rounds(self) -> int:

@@ -24,12 +24,11 @@ BELOW = {"scheduler": {"scheduler"}, "tiers": {"tiers", "scheduler"}, "hierfl": 
 ALLOWED = {
     "ray": ["hierfl/runtime/ray*.py"],
     "grpc": ["hierfl/link/*.py"],
-    "tensorboard": ["hierfl/monitor/tensorboard.py"],
-    "torch.utils.tensorboard": ["hierfl/monitor/tensorboard.py"],
+    "tensorboard": ["hierfl/monitor/event_file.py"],
+    "torch.utils.tensorboard": [],
     "torch": [
         "hierfl/checkpoint.py",
         "hierfl/learning/*.py",
-        "hierfl/monitor/tensorboard.py",
         "hierfl/privacy/*.py",
         "hierfl/runtime/*.py",
         "hierfl/starter/my_task.py",
@@ -59,11 +58,10 @@ AT_TOP = {
     "ray": ["hierfl/runtime/ray*.py"],
     "rich": ["hierfl/monitor/board.py", "hierfl/monitor/terminal.py"],
     "sklearn": [],
-    "tensorboard": ["hierfl/monitor/tensorboard.py"],
+    "tensorboard": ["hierfl/monitor/event_file.py"],
     "torch": [
         "hierfl/learning/flat.py",
         "hierfl/learning/training.py",
-        "hierfl/monitor/tensorboard.py",
         "hierfl/runtime/chance.py",
         "hierfl/runtime/worker.py",
         "hierfl/starter/my_task.py",

@@ -33,30 +33,32 @@ class FlatModel:
         if self.device.type != "cpu":
             self._flat = self._flat.to(self.device)
         self._ints = np.zeros(self.layout.num_ints, np.int64)
-        self._bound: dict[str, Tensor] = {}
-        state = _state(module)
-        self._bind(state)
-        self._transient = {
-            name: (buffer, buffer.detach().clone())
-            for name, buffer in module.named_buffers()
-            if name not in module.state_dict()
+        self._views = {
+            spec.name: self._flat[spec.offset : spec.offset + spec.size].view(spec.shape)
+            for spec in self.layout.tensors
+            if spec.dtype == str(self.layout.float_dtype)
         }
+        self._tensors: Mapping[str, Tensor] = {}
+        self._bind(_state(module))
+        self._check_bound()
+        kept = module.state_dict(keep_vars=True)
+        self._transient = [
+            (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers() if name not in kept
+        ]
 
     def load(self, start: ModelState) -> None:
         """Set the module to a model; `start` may be read-only."""
         np.copyto(self._host, start.floats)
         if self.device.type != "cpu":
             self._flat.copy_(torch.from_numpy(self._host), non_blocking=False)
-        state = _state(self.module)
-        self._bind(state, copy=False)
         with torch.no_grad():
             for spec in self.layout.tensors:
-                if spec.name in self._bound:
+                if spec.name in self._views:
                     continue
                 source = self._host if spec.is_float else start.ints
                 values = np.array(source[spec.offset : spec.offset + spec.size]).reshape(spec.shape)
-                state[spec.name].copy_(torch.from_numpy(values))
-            for buffer, first in self._transient.values():
+                self._tensors[spec.name].copy_(torch.from_numpy(values))
+            for buffer, first in self._transient:
                 buffer.copy_(first)
 
     def start(self) -> ModelState:
@@ -67,7 +69,7 @@ class FlatModel:
     @property
     def rounds_on_load(self) -> bool:
         """Whether the module holds tensors narrower than the vector, so that `load` may round."""
-        return any(spec.is_float and spec.name not in self._bound for spec in self.layout.tensors)
+        return any(spec.is_float and spec.name not in self._views for spec in self.layout.tensors)
 
     def read(self) -> ModelState:
         """Read the module's state; the vectors are this object's own and change with the next load.
@@ -79,35 +81,34 @@ class FlatModel:
             spec.name not in state or tuple(state[spec.name].shape) != spec.shape for spec in self.layout.tensors
         ):
             raise UpdateRefused(self.layout.difference(_layout(self.module)))
+        self._bind(state)
         if self.device.type != "cpu":
             np.copyto(self._host, self._flat.cpu().numpy())
         for spec in self.layout.tensors:
-            tensor, view = state[spec.name], self._bound.get(spec.name)
-            if view is not None and (tensor.data_ptr() == view.data_ptr() or spec.size == 0):
+            if spec.name in self._views:
                 continue
             target = self._host if spec.is_float else self._ints
-            values = tensor.detach().cpu()
-            wide = (
-                values.to(torch.float64 if target.dtype == np.float64 else torch.float32) if spec.is_float else values
-            )
-            target[spec.offset : spec.offset + spec.size] = wide.reshape(-1).numpy()
+            values = state[spec.name].detach().cpu().reshape(-1)
+            if spec.is_float:
+                values = values.to(self._flat.dtype)
+            target[spec.offset : spec.offset + spec.size] = values.numpy()
         return ModelState(self._host, self._ints)
 
-    def _bind(self, state: Mapping[str, Tensor], *, copy: bool = True) -> None:
-        """Make the tensors of the vector's dtype views of it, where they are not already."""
-        dtype = str(self.layout.float_dtype)
-        for spec in self.layout.tensors:
-            if spec.dtype != dtype or not spec.is_float:
-                continue
-            tensor, view = state[spec.name], self._bound.get(spec.name)
-            if view is not None and tensor.data_ptr() == view.data_ptr():
-                continue
-            view = self._flat[spec.offset : spec.offset + spec.size].view(spec.shape)
-            with torch.no_grad():
-                if copy:
+    def _bind(self, state: Mapping[str, Tensor]) -> None:
+        """Make the tensors of the vector's dtype views of it; those that are not yet bring their values along."""
+        self._tensors = state
+        for name, view in self._views.items():
+            tensor = state[name]
+            if tensor.data_ptr() != view.data_ptr():
+                with torch.no_grad():
                     view.copy_(tensor)
-                tensor.data = view
-            self._bound[spec.name] = view
+                    tensor.data = view
+
+    def _check_bound(self) -> None:
+        """Refuse a module whose state_dict gives copies: what is loaded would not reach it."""
+        for name, tensor in _state(self.module).items():
+            if name in self._views and tensor.numel() and tensor.data_ptr() != self._views[name].data_ptr():
+                raise UpdateRefused(f"state_dict() gives a copy of {name!r}; it must give the tensor itself")
 
 
 def _state(module: Module) -> dict[str, Tensor]:

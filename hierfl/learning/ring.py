@@ -225,7 +225,9 @@ class Accumulator:
         if not local.ints.size:
             return
         bound = 2**62 // self.grid.total_weight
-        outside = (local.ints - start.ints > bound) | (local.ints - start.ints < -bound)
+        change = local.ints - start.ints
+        wrapped = (change < 0) != (local.ints < start.ints)
+        outside = wrapped | (change > bound) | (change < -bound)
         if outside.any():
             index = int(np.flatnonzero(outside)[0])
             name = self.layout.locate(index, is_float=False)

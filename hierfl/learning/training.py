@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -108,11 +108,7 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
 
 def _optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimizer named in the YAML. Errors: ConfigError with the nearest name or the wrong option."""
-    kinds = {
-        name.lower(): value
-        for name, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-    }
+    kinds = _optimizers()
     kind = kinds.get(training.optimizer.lower())
     if kind is None:
         raise ConfigError(f"training.optimizer {training.optimizer!r}{nearest(training.optimizer.lower(), kinds)}")
@@ -120,6 +116,16 @@ def _optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torc
         return kind(parameters, lr=training.lr, **training.optimizer_options)  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
+
+
+@cache
+def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
+    """List torch's optimizers by their names in lower case."""
+    return {
+        name.lower(): value
+        for name, value in vars(torch.optim).items()
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
 
 
 def _pull(parameters: list[torch.nn.Parameter], start: list[Tensor], mu: float) -> None:

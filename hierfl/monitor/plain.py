@@ -69,7 +69,10 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
     if percent(summary.get("idle_fraction")) != UNDEFINED:
-        lines.append(f"workers  busy {percent(summary.get('busy_fraction'))}, idle {percent(summary['idle_fraction'])}")
+        lines.append(
+            f"workers  busy {percent(summary.get('busy_fraction'))}, idle {percent(summary['idle_fraction'])}"
+            f" (floor of any schedule {percent(summary.get('idle_floor'))})"
+        )
     if summary.get("model_digest"):
         parameters = f", {count(summary['num_parameters'])} parameters" if "num_parameters" in summary else ""
         lines.append(f"model    sha256 {summary['model_digest']}{parameters}")

@@ -25,15 +25,12 @@ __all__ = [
 ]
 
 Scalars: TypeAlias = Mapping[str, float | None]
-"""Metrics of one node: num_samples, accuracy, auc, loss, brier ...; None reads "undefined"."""
+"""Metrics of one node: num_samples (training), num_test, accuracy, auc, loss, brier ...; None reads "undefined"."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The run is set up: every site has told its sample counts, the workers are ready.
-
-    `first_round` counts the rounds that are done already: 0 for a new run.
-    """
+    """The run is set up: every site has told its sample counts, the workers are ready."""
 
     time_s: float
     name: str
@@ -42,6 +39,8 @@ class RunStarted:
     workers: Sequence[str]
     rounds: int
     first_round: int
+    """The first round that this process runs, counted from 1 as in `Evaluated` and `RoundCommitted`; a resumed run's
+    is the one after its checkpoint's."""
     num_parameters: int
     num_samples: Mapping[str, int]
     """Training samples by path, hubs rolled up."""
@@ -103,7 +102,10 @@ class RoundClosed:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The global model was measured at every site and rolled up per hub; `metrics` by path."""
+    """The global model was measured at every site and rolled up per hub; `metrics` by path.
+
+    Comes before the round's `RoundCommitted`.
+    """
 
     time_s: float
     round_number: int

@@ -94,18 +94,17 @@ def read_run(run_dir: Path) -> RunRecord:
 
 def _events(record: RunRecord, events: Iterable[Mapping[str, Any]]) -> None:
     """Take what the report needs out of the events, one at a time: there may be millions."""
-    offset = reached = 0.0
+    clock = _Clock()
     for event in events:
         kind = event.get("event")
+        offset = clock.offset(event)
         if kind == "run_started":
-            offset = reached
             record.sessions += 1
             record.started, record.ended = dict(event), {}
             record.commits = [commit for commit in record.commits if commit[0] < event["first_round"]]
         elif kind == "phase":
             start, end = event["start_s"] + offset, event["end_s"] + offset
             record.bars.append(Bar(event["actor"], event["phase"], start, end))
-            reached = max(reached, end)
         elif kind == "round_committed":
             record.commits.append((event["round_number"], event["time_s"] + offset))
         elif kind == "round_closed" and event["missing"]:
@@ -118,7 +117,27 @@ def _events(record: RunRecord, events: Iterable[Mapping[str, Any]]) -> None:
             _notice(record, {**event, "time_s": event["time_s"] + offset})
         elif kind == "run_ended":
             record.ended = dict(event)
-        reached = max(reached, event.get("time_s", 0.0) + offset)
+
+
+class _Clock:
+    """Tells where the processes of a resumed run stand on one time axis: each event's offset in seconds.
+
+    A new process shows by a time before the last one's, or, where its first events were late, by its `run_started`.
+    """
+
+    def __init__(self) -> None:
+        self._offset = self._reached = self._last = 0.0
+        self._named = False
+
+    def offset(self, event: Mapping[str, Any]) -> float:
+        now = event.get("time_s", self._last)
+        starts = event.get("event") == "run_started"
+        if now < self._last or (starts and self._named):
+            self._offset, self._named = self._reached, False
+        self._named |= starts
+        self._last = now
+        self._reached = max(self._reached, now + self._offset)
+        return self._offset
 
 
 def _notice(record: RunRecord, notice: dict[str, Any]) -> None:

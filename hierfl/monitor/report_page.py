@@ -20,7 +20,7 @@ __all__ = ["page"]
 
 _MAX_ROWS = 1000
 _MAX_CONFIG = 200_000
-_COLUMNS = (("num_samples", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric))
+_COLUMNS = (("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric))
 _ALT = {
     "tree": "The federation's tree, hubs with their members",
     "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
@@ -119,6 +119,7 @@ def _facts(record: RunRecord) -> Iterator[str]:
         ("Start-up", seconds(_find(record, "startup_s"))),
         ("Workers busy", percent(_find(record, "busy_fraction"))),
         ("Workers idle", percent(_find(record, "idle_fraction"))),
+        ("Floor of idle", percent(_find(record, "idle_floor"))),
         ("Runtime", str(record.started.get("runtime", UNDEFINED))),
         ("Seed", str(record.summary.get("seed", UNDEFINED))),
         ("Processes", f"{record.sessions} (resumed)" if record.sessions > 1 else UNDEFINED),

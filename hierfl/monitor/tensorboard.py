@@ -34,9 +34,8 @@ from hierfl.monitor.records import (
 from hierfl.monitor.words import finite
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
     from hierfl.config.schema import RunConfig
+    from hierfl.monitor.event_file import EventFile
 
 __all__ = ["FOLDER", "TensorBoard", "evenly"]
 
@@ -53,15 +52,12 @@ class TensorBoard:
     """
 
     def __init__(self, run_dir: Path, config: RunConfig) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._make = SummaryWriter
         self._dir = run_dir / FOLDER
         self._config = config
         self._nodes = set(config.federation.hubs) | set(
             evenly(list(config.federation.sites), config.output.tensorboard_sites)
         )
-        self._writer: SummaryWriter | None = None
+        self._writer: EventFile | None = None
         self._account = Account((), 0.0)
         self._train_loss: dict[str, float] = {}
         self._bytes_up: dict[str, int] = {}
@@ -96,11 +92,12 @@ class TensorBoard:
 
     def _start(self, record: RunStarted) -> None:
         """Open the log; `purge_step` hides what an earlier process wrote for the rounds to come."""
-        purge = record.first_round if self._dir.exists() else None
-        self._writer = self._make(str(self._dir), purge_step=purge, max_queue=10_000, flush_secs=5)
+        from hierfl.monitor.event_file import EventFile
+
+        self._writer = EventFile(self._dir, purge_step=record.first_round if self._dir.exists() else None)
         self._account = Account(tuple(record.workers), record.time_s)
-        self._writer.add_text("config", _code_block(self._config.resolved), 0)
-        self._writer.add_custom_scalars(_layout(self._config, self._nodes, record.workers))
+        self._writer.text("config", _code_block(self._config.resolved))
+        self._writer.custom_scalars(_layout(self._config, self._nodes, record.workers))
 
     def _trained(self, record: SiteTrained) -> None:
         """Keep a site's latest training loss until the round is committed: an inner hub may run several rounds."""
@@ -140,7 +137,7 @@ class TensorBoard:
         """Write one point, unless it is undefined."""
         number = finite(value)
         if number is not None and self._writer is not None:
-            self._writer.add_scalar(tag, number, step)
+            self._writer.scalar(tag, number, step)
 
     def _tree(self) -> None:
         """Draw the tree once. Matplotlib takes a second to import, so not while a run starts."""
@@ -150,23 +147,19 @@ class TensorBoard:
 
         federation = self._config.federation
         figure = pictures.tree(federation.nodes, _hub_notes(self._config))
-        self._writer.add_image("tree", pictures.pixels(figure), 0, dataformats="HWC")
+        self._writer.image("tree", pictures.png(figure))
         self._tree_drawn = True
 
     def _hparams(self) -> None:
         """Describe the run for the HPARAMS page, by the root's own scalars and in the same run."""
-        from torch.utils.tensorboard.summary import hparams
-
         root = self._config.federation.root.name
-        metrics = {
-            f"{root}/{name}": value
+        metrics = [
+            f"{root}/{name}"
             for name, value in self._final.items()
-            if finite(value) is not None and name != "num_samples"
-        }
-        writer = self._writer
-        assert writer is not None, "the run ended before it started"
-        for summary in hparams(_settings(self._config), metrics):  # type: ignore[no-untyped-call]
-            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+            if finite(value) is not None and name not in ("num_samples", "num_test")
+        ]
+        assert self._writer is not None, "the run ended before it started"
+        self._writer.hparams(_settings(self._config), metrics)
 
 
 def evenly(items: Sequence[str], limit: int) -> list[str]:
@@ -191,16 +184,16 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _layout(config: RunConfig, nodes: set[str], workers: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+def _layout(config: RunConfig, nodes: set[str], workers: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Lay out one category per tier, one chart per metric, one line per node; tags are regular expressions there."""
-    layout: dict[str, dict[str, list[Any]]] = {}
+    layout: dict[str, dict[str, list[str]]] = {}
     for depth in range(config.federation.num_tiers):
         tier = [path for path in config.federation.nodes if path in nodes and path.count("/") == depth]
-        charts = {name: ["Multiline", [_exactly(f"{path}/{name}") for path in tier]] for name in _CHARTS}
+        charts = {name: [_exactly(f"{path}/{name}") for path in tier] for name in _CHARTS}
         trained = [_exactly(f"{path}/train_loss") for path in tier if path in config.federation.sites]
-        layout[f"tier {depth}"] = charts | ({"train_loss": ["Multiline", trained]} if trained else {})
-    layout["time"] = {"seconds by phase": ["Multiline", [_exactly(f"time/{name}") for name in (*PHASES, "wait")]]}
-    layout["workers"] = {"busy": ["Multiline", [_exactly(f"workers/{name}/busy") for name in workers]]}
+        layout[f"tier {depth}"] = charts | ({"train_loss": trained} if trained else {})
+    layout["time"] = {"seconds by phase": [_exactly(f"time/{name}") for name in (*PHASES, "wait")]}
+    layout["workers"] = {"busy": [_exactly(f"workers/{name}/busy") for name in workers]}
     return layout
 
 

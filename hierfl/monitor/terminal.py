@@ -168,11 +168,11 @@ def _cell(board: Board, path: str, column: str) -> str:
     if column == "train":
         samples = board.started.num_samples if board.started else {}
         return count(samples[path]) if path in samples else ""
-    name = {"test": "num_samples"}.get(column, column.lower())
+    name = {"test": "num_test"}.get(column, column.lower())
     found = board.metrics.get(path)
     if found is None or name not in found:
         return ""
-    return count(found[name]) if name == "num_samples" else metric(found[name])
+    return count(found[name]) if name == "num_test" else metric(found[name])
 
 
 def _undefined(board: Board, row: Row) -> bool:

@@ -74,8 +74,10 @@ class SharedChance(Chance):
 
 
 def _seed(seed: int) -> None:
-    """Seed the three global generators."""
-    torch.manual_seed(seed)
+    """Seed the three global generators; torch.manual_seed costs 2 ms a call where no CUDA was ever used."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 

@@ -125,7 +125,6 @@ class Busy:
     start_s: float
     end_s: float
     sites: tuple[str, ...]
-    round_number: int
 
 
 Result: TypeAlias = Built | Trained | HandedUp | Measured | Described | SitesLost | WorkerLost | Busy
@@ -218,7 +217,7 @@ class Crew:
         if call.method != "collect" or done.value is not None:
             phase = {"describe": "load", "collect": "transfer"}.get(call.method, call.method)
             sites = tuple(job.name for job in call.jobs) or (group.hub,)
-            yield Busy(call.worker, phase, done.started_s, done.ended_s, sites, group.round_number)
+            yield Busy(call.worker, phase, done.started_s, done.ended_s, sites)
         yield from self._result(call, group, done)
 
     def _result(self, call: _Call, group: Group, done: Done) -> Iterator[Result]:

@@ -40,7 +40,10 @@ class RoundResult:
 
 
 class Engine:
-    """Runs rounds over the tree on a driver; `emit` takes every record of what happens."""
+    """Runs rounds over the tree on a driver; `emit` takes every record of what happens.
+
+    Machines count rounds from 0, people from 1: records carry the latter.
+    """
 
     def __init__(
         self, config: RunConfig, driver: Driver, crew: Crew, emit: Callable[[Record], None], started_s: float
@@ -60,6 +63,7 @@ class Engine:
         self._scalars: dict[str, Scalars] = {}
         self._open: dict[str, set[str]] = {}
         self._opened: dict[str, tuple[float, int]] = {}
+        self._shown = 0
         self._published: list[RoundResult] = []
         self._built: list[tuple[Layout, Handle]] = []
         self._states: dict[str, Handle] = {}
@@ -100,7 +104,8 @@ class Engine:
             self.hubs.make(self._spec(path, hub, layout, num_samples))
 
     def round(self, number: int, model: Handle, states: Mapping[str, Handle]) -> RoundResult:
-        """Run one round of the root. Errors: RoundFailed, SiteFailed, naming who and why."""
+        """Run one round of the root, counted from 0. Errors: RoundFailed, SiteFailed, naming who and why."""
+        self._shown = number + 1
         self._published, self._states, self._next_states = [], dict(states), dict(states)
         self.ledger.open()
         root = self._tree.root.name
@@ -111,6 +116,7 @@ class Engine:
 
     def evaluate(self, round_number: int, model: Handle) -> Mapping[str, Scalars]:
         """Measure a model at every site and roll the figures up per hub; by path."""
+        self._shown = round_number
         self._tallies, self._scalars = {}, {}
         self.ledger.open()
         for path in self._tree.hubs:
@@ -202,9 +208,7 @@ class Engine:
                 said = f"died ({result.reason}) and was replaced; {len(result.sites)} sites are done again"
                 self._notice("warning", result.worker, said)
             case results.Busy():
-                self._phase(
-                    result.worker, result.phase, result.start_s, result.end_s, result.sites, result.round_number
-                )
+                self._phase(result.worker, result.phase, result.start_s, result.end_s, result.sites)
 
     def _trained(self, result: results.Trained) -> None:
         """Record trained sites."""
@@ -213,7 +217,7 @@ class Engine:
                 self.ledger.work(result.worker, report.duration_s)
                 self._emit(
                     records.SiteTrained(
-                        *(self._now(), report.site, result.group.round_number, result.worker),
+                        *(self._now(), report.site, result.group.round_number + 1, result.worker),
                         *(report.duration_s, report.num_samples, report.num_steps, report.loss),
                     )
                 )
@@ -255,7 +259,7 @@ class Engine:
         """Say it, and stop the run unless the hub goes on without the site. Errors: SiteFailed."""
         if not self._tree.hubs[hub].keep_going:
             raise SiteFailed(f"{site} could not be {what}: {error}\n(on_failure: continue goes on without such a site)")
-        self._emit(records.NodeChanged(self._now(), site, "failed", 0))
+        self._emit(records.NodeChanged(self._now(), site, "failed", self._shown))
         self._notice("error", site, f"could not be {what}: {error}")
 
     def _close_open(self, group: Group, sites: list[str]) -> None:
@@ -281,7 +285,7 @@ class Engine:
             )
             return
         path, outcome = said.path, said.outcome
-        self._phase(path, "aggregate", said.started_s, said.ended_s, (path,), 0)
+        self._phase(path, "aggregate", said.started_s, said.ended_s, (path,))
         for refused in outcome.refused:
             members = ", ".join(share.member for share in refused.update.shares)
             self._notice("warning", path, f"refused an update of {members}: {refused.reason}")
@@ -301,7 +305,7 @@ class Engine:
         self._opened[path] = (self._now(), 0)
         self._emit(
             records.RoundClosed(
-                *(self._now(), path, closed.round_number, closed.reason, closed.members, closed.missing),
+                *(self._now(), path, closed.round_number + 1, closed.reason, closed.members, closed.missing),
                 *(self._now() - opened_s, bytes_up),
             )
         )
@@ -317,7 +321,7 @@ class Engine:
         sites = {site: self._steps[site] for site in weights if site in self._steps}
         model = self.hubs.model(path)
         for member in weights:
-            self._emit(records.NodeChanged(self._now(), member, "training", order.round_number))
+            self._emit(records.NodeChanged(self._now(), member, "training", order.round_number + 1))
         name = _group_name(path, order.round_number)
         self._ask(Group(name, "train", path, order.round_number, sites, weights, order, model))
         for member in weights:
@@ -334,7 +338,7 @@ class Engine:
         if above is None:
             self._published.append(RoundResult(result, self._next_states))
             return
-        self._emit(records.NodeChanged(self._now(), path, "done", outcome.finished.round_number))
+        self._emit(records.NodeChanged(self._now(), path, "done", outcome.finished.round_number + 1))
         self._count_bytes(above, outcome.finished.num_bytes)
         self.hubs.tell(above, "arrive", outcome.finished, result)
 
@@ -356,12 +360,10 @@ class Engine:
     def _notice(self, level: str, node: str, message: str) -> None:
         self._emit(records.Notice(self._now(), level, node, message))
 
-    def _phase(
-        self, actor: str, phase: str, start_s: float, end_s: float, nodes: tuple[str, ...], round_number: int
-    ) -> None:
+    def _phase(self, actor: str, phase: str, start_s: float, end_s: float, nodes: tuple[str, ...]) -> None:
         """Record a busy span, in seconds since the run's start."""
         begun, ended = start_s - self._started_s, end_s - self._started_s
-        self._emit(records.Phase(self._now(), actor, phase, begun, ended, nodes, round_number))
+        self._emit(records.Phase(self._now(), actor, phase, begun, ended, nodes, self._shown))
 
     def _now(self) -> float:
         return time.time() - self._started_s

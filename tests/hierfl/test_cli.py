@@ -48,12 +48,10 @@ def test_version_is_the_packages() -> None:
 def test_run_ends_with_where_everything_is(run: FakeRun) -> None:
     result = call("run", "trial.yaml", "--plain")
     assert result.exit_code == 0, result.output
-    last = result.stdout.splitlines()[-5:]
-    assert last[0] == f"run     {run.run_dir}"
-    assert last[1] == f"model   {run.run_dir}/model.safetensors"
-    assert last[2] == "digest  c0ffee"
-    assert last[3].endswith(f"tensorboard --logdir '{run.run_dir}/tensorboard'")
-    assert last[4].endswith(f"hierfl report '{run.run_dir}'")
+    weights, curves, report = result.stdout.splitlines()[-3:]
+    assert weights == f"weights  {run.run_dir}/model.safetensors"
+    assert curves.endswith(f"tensorboard --logdir '{run.run_dir}/tensorboard'")
+    assert report.endswith(f"hierfl report '{run.run_dir}'")
 
 
 def test_run_with_json_keeps_standard_output_for_the_summary(run: FakeRun) -> None:

@@ -64,7 +64,7 @@ def test_times_bytes_and_workers_are_there(heart):
 
 
 def test_the_configuration_is_text_and_the_tree_a_picture(heart):
-    text = heart.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = heart.Tensors("config")[0].tensor_proto.string_val[0].decode()
     assert "    training:\n      lr: 0.01\n" in text
     image = matplotlib.image.imread(io.BytesIO(heart.Images("tree")[0].encoded_image_string))
     assert image.shape[1] > 500

@@ -5,8 +5,8 @@ is due: matplotlib takes a second to load.
 """
 
 from hierfl.monitor.pictures.curves import curves
-from hierfl.monitor.pictures.style import pixels, png
+from hierfl.monitor.pictures.style import png
 from hierfl.monitor.pictures.timeline import Bar, timeline
 from hierfl.monitor.pictures.tree import tree
 
-__all__ = ["Bar", "curves", "pixels", "png", "timeline", "tree"]
+__all__ = ["Bar", "curves", "png", "timeline", "tree"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -13,9 +12,8 @@ from matplotlib.textpath import TextToPath
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
-__all__ = ["BLUE", "FAINT", "GREY", "HUES", "INK", "SIZE", "figure", "heading", "pixels", "png", "tidy", "width_in"]
+__all__ = ["BLUE", "FAINT", "GREY", "HUES", "INK", "SIZE", "figure", "heading", "png", "tidy", "width_in"]
 
 INK, GREY, FAINT = "#1b1f24", "#66707b", "#e8ebee"
 BLUE, SKY, GREEN, ORANGE, RED, PINK, YELLOW = (
@@ -75,10 +73,3 @@ def png(made: Figure) -> bytes:
     out = io.BytesIO()
     made.savefig(out, format="png", dpi=_DPI)
     return out.getvalue()
-
-
-def pixels(made: Figure) -> NDArray[np.uint8]:
-    """Draw a figure as an array of shape (height, width, 3), at 100 dots per inch."""
-    canvas = FigureCanvasAgg(made)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
