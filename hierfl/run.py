@@ -128,13 +128,14 @@ class _Run:
                 commit, reason = self._round(number, commit, layout)
                 if reason is not None:
                     status = "stopped early"
-                    self.voice.emit(
-                        Notice(self._now(), "info", self._root(), f"stops after round {number + 1}: {reason}")
-                    )
+                    said = f"stops after round {number + 1}: {reason}"
+                    self.voice.emit(Notice(self._now(), "info", self._root(), said))
                     break
-        finally:
+        except BaseException:
             if not commit.saved:
-                self._save(commit, layout)
+                with contextlib.suppress(HierflError):  # what ended the run is the better story
+                    self._save(commit, layout)
+            raise
         return self._finish(commit, layout, status, startup_s)
 
     def _set_up(self) -> tuple[Layout, _Commit]:

@@ -57,7 +57,6 @@ class Engine:
         self._started_s = started_s
         self._tree = config.federation
         self._steps: dict[str, int] = {}
-        self._num_test: dict[str, int] = {}
         self._inventories: dict[str, Inventory] = {}
         self._tallies: dict[str, list[Tally]] = {}
         self._scalars: dict[str, Scalars] = {}
@@ -76,17 +75,21 @@ class Engine:
         return self._built[0]
 
     def describe(self) -> Mapping[str, Inventory]:
-        """Let every site count its samples. Errors: DataError naming the sites that could not be loaded."""
+        """Let every site count its samples. Errors: DataError naming the sites that could not be loaded.
+
+        Where a hub goes on without failing sites (`on_failure: continue`), such a site counts as empty, by name.
+        """
         for path in self._tree.hubs:
             self._ask(Group(f"describe:{path}", "describe", path, 0, dict.fromkeys(self._own_sites(path), 1)))
         self._run_until(lambda: not self._open)
         bad = {path: item.error for path, item in self._inventories.items() if item.error is not None}
+        for path in [path for path in bad if self._tree.hubs[parent(path) or ""].keep_going]:
+            self._notice("error", path, f"could not be loaded: {bad.pop(path)}")
         if bad:
             first, *others = bad
             more = [f"\n{path}: {_first(bad[path])}" for path in others[:2]]
             more += [f"\n(and {len(others) - 2} more sites)"] if len(others) > 2 else []
             raise DataError(f"{first}: {bad[first]}" + "".join(more))
-        self._num_test = {path: item.num_test for path, item in self._inventories.items()}
         return self._inventories
 
     def moments(self) -> Moments:
@@ -120,7 +123,8 @@ class Engine:
         self._tallies, self._scalars = {}, {}
         self.ledger.open()
         for path in self._tree.hubs:
-            sizes = {site: max(1, self._num_test[site]) for site in self._own_sites(path)}
+            present = [site for site in self._own_sites(path) if self._inventories[site].error is None]
+            sizes = {site: max(1, self._inventories[site].num_test) for site in present}
             self._ask(Group(f"evaluate:{path}", "evaluate", path, round_number, sizes, model=model))
         self._run_until(lambda: not self._open)
         self.ledger.close()

@@ -126,7 +126,11 @@ class Aggregator:
             has_model=has_model,
             has_state=finished is not None and bool(self._state),
         )
-        return outcome, self._model if has_model else None, result, self._state if outcome.has_state else None
+        beside = (outcome, self._model if has_model else None, result, self._state if outcome.has_state else None)
+        if finished is not None:
+            self._start = self._model = None
+            self._state = {}
+        return beside
 
     def _open(self, command: Open) -> None:
         """Open a round: its own grid, or the parent's where the raw sum is passed up."""

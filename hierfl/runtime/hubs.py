@@ -123,7 +123,8 @@ class Hubs:
             if outcome.has_model:
                 life.model = model
             if outcome.finished is not None:
-                life.running = False
+                life.running, life.model = False, None
+                life.told.clear()
             yield HubSaid(path, outcome, result, state, done.started_s, done.ended_s)
 
     def _replace(self, path: str, reason: str) -> Iterator[HubLost]:
