@@ -124,7 +124,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     from safetensors.numpy import save
 
     layout, model = checkpoint.layout, checkpoint.model
-    tensors = {spec.name: np.ascontiguousarray(values) for spec, values in model.tensors(layout)}
+    tensors = {spec.name: np.asarray(values, order="C") for spec, values in model.tensors(layout)}
     flat = {
         f"{hub}:{name}": np.ascontiguousarray(vector)
         for hub, state in checkpoint.states.items()
@@ -186,7 +186,7 @@ def _assemble(layout: Layout, tensors: Arrays) -> ModelState:
 def _narrowed(spec: TensorSpec, values: NDArray[Any]) -> NDArray[Any]:
     """Give a tensor in its own dtype; NumPy has no bfloat16, which stays float32 here."""
     dtype = np.float32 if spec.dtype == "bfloat16" else np.dtype(spec.dtype)
-    return np.ascontiguousarray(values, dtype=dtype)
+    return np.asarray(values, dtype=dtype, order="C")
 
 
 def _save_bfloat16(path: Path, layout: Layout, tensors: Mapping[str, NDArray[Any]]) -> None:

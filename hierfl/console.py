@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,10 +53,14 @@ class Watch:
 
 @contextlib.contextmanager
 def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[None]:
-    """Turn errors into clear messages and exit codes; a traceback only with `debug`, or where the mistake is ours."""
+    """Turn errors into clear messages and exit codes; a traceback only with `debug`, or where the mistake is ours.
+
+    SIGTERM, which a batch system or a container sends, is a stop like Ctrl-C, with exit code 143 in place of 130.
+    """
     advice = watch.advice if watch is not None else str
     try:
-        yield
+        with _terminable():
+            yield
     except HierflError as error:
         if debug:
             import traceback
@@ -66,9 +72,30 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
         if as_json:
             _say_json({"error": _error_record(error)})
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("; ".join(filter(None, ("\nstopped", advice()))), file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came; whatever ends cleanly on Ctrl-C ends so on this."""
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM raise, where signals can be heard: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from hierfl.config.schema import Runtime
-from hierfl.errors import HierflError
+from hierfl.errors import HierflError, RuntimeUnavailable
 from hierfl.runtime.driver import BESIDE, Done, Handle
 from hierfl.runtime.hub import Aggregator
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from hierfl.runtime.worker import SiteWorker
 
 __all__ = ["LocalDriver"]
+
+
+ONE_RUN = threading.Lock()
+"""Held by the process's one run: torch's global random numbers cannot serve two."""
 
 
 class LocalDriver:
@@ -34,9 +39,18 @@ class LocalDriver:
         self._hubs: dict[str, Aggregator] = {}
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._next_ticket = 0
+        self._holds = False
 
     def start(self, spec: WorkerSpec) -> tuple[str, ...]:
-        """Start the threads; each makes its worker itself, since torch counts threads by thread."""
+        """Start the threads; each makes its worker itself, since torch counts threads by thread.
+
+        Errors: RuntimeUnavailable if another run of this process has not ended.
+        """
+        if not ONE_RUN.acquire(blocking=False):
+            raise RuntimeUnavailable(
+                "another local run is under way in this process; start each in a process of its own"
+            )
+        self._holds = True
         from hierfl.runtime.chance import Chance, SharedChance
         from hierfl.runtime.worker import SiteWorker
 
@@ -93,6 +107,9 @@ class LocalDriver:
             thread.shutdown(wait=True)
         self._workers.clear()
         self._hubs.clear()
+        if self._holds:
+            self._holds = False
+            ONE_RUN.release()
 
     def _run(self, ticket: int, actor: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Run one call and tell what came of it."""

@@ -1,0 +1,138 @@
+"""Small tasks for whole runs: wards with made-up patients, and everything that can go wrong at one of them."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from hierfl.learning.task import Prediction, SiteData
+
+__all__ = ["Deep", "Lines", "Wards"]
+
+
+def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
+    """Features (n, 4) and labels (n,) of one ward, the same each time."""
+    random = np.random.default_rng(zlib.crc32(site.encode()))
+    x = random.standard_normal((n, 4), dtype=np.float32)
+    y = (x[:, 0] - x[:, 1] + 0.3 * random.standard_normal(n) > 0).astype(np.int64)
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+@dataclass(frozen=True)
+class Wards:
+    """Logistic regression; `data: {fault: ...}` breaks a ward, `n` and `test` are its numbers of patients."""
+
+    standardise: str = "none"
+
+    def model(self) -> nn.Module:
+        return nn.Linear(4, 1)
+
+    def data(self, site: str, n: int = 12, test: int = 6, fault: str = "", labels: int | None = None) -> SiteData:
+        if fault == "no file":
+            raise FileNotFoundError(f"{site}.csv is missing")
+        x, y = patients(site, n + test)
+        if labels is not None:
+            y = torch.full_like(y, labels)
+        if fault:
+            x[:, 3] = {"raise": 1001.0, "nan": float("nan"), "reshape": 1002.0, "raise measured": 1003.0}[fault]
+        return SiteData(TensorDataset(x[:n], y[:n]), TensorDataset(x[n:], y[n:]))
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        mark = float(batch[0][0, 3])
+        if mark == 1001.0 and model.training:
+            raise ZeroDivisionError("a ward's own mistake")
+        if mark == 1002.0 and model.training:
+            model.weight = nn.Parameter(torch.zeros(1, 4).repeat(2, 1))
+        if mark == 1003.0 and not model.training:
+            raise ZeroDivisionError("a mistake in measuring")
+        return F.binary_cross_entropy_with_logits(model(batch[0])[:, 0], batch[1].float())
+
+    def predict(self, model: nn.Module, batch: Any) -> Prediction:
+        return Prediction(model(batch[0])[:, 0].sigmoid(), batch[1])
+
+
+@dataclass(frozen=True)
+class Deep:
+    """Batch norm (integer counters in the state), dropout (global random numbers), any dtype, and layers of a size."""
+
+    dtype: str = "float32"
+    dropout: float = 0.2
+    hidden: int = 5
+
+    def model(self) -> nn.Module:
+        layers = (nn.Linear(4, self.hidden), nn.BatchNorm1d(self.hidden), nn.ReLU(), nn.Dropout(self.dropout))
+        return nn.Sequential(*layers, nn.Linear(self.hidden, 2)).to(getattr(torch, self.dtype))
+
+    def data(self, site: str, n: int = 12) -> SiteData:
+        x, y = patients(site, n + 6)
+        x = x.to(getattr(torch, self.dtype))
+        return SiteData(TensorDataset(x[:n], y[:n]), TensorDataset(x[n:], y[n:]))
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    def predict(self, model: nn.Module, batch: Any) -> Prediction:
+        return Prediction(model(batch[0]).float().softmax(dim=1), batch[1])
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Least squares on exactly known numbers: y = x @ (1, -2), so that a reader's loop can follow each step."""
+
+    def model(self) -> nn.Module:
+        line = nn.Linear(2, 1, bias=False)
+        nn.init.constant_(line.weight, 0.5)
+        return line
+
+    def data(self, site: str, n: int = 4, shift: float = 0.0) -> SiteData:
+        x, y = lines(site, n, shift)
+        return SiteData(TensorDataset(torch.from_numpy(x), torch.from_numpy(y)), TensorDataset(*_empty()))
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return 0.5 * (model(batch[0])[:, 0] - batch[1]).square().mean()
+
+    def predict(self, model: nn.Module, batch: Any) -> Prediction:
+        return Prediction(model(batch[0])[:, 0].sigmoid(), batch[1].long())
+
+
+def lines(site: str, n: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """One site's x (n, 2) and y (n,), float32; `shift` makes sites disagree."""
+    random = np.random.default_rng(zlib.crc32(site.encode()))
+    x = random.standard_normal((n, 2)).astype(np.float32)
+    return x, (x @ np.array([1.0, -2.0], np.float32) + np.float32(shift)).astype(np.float32)
+
+
+def _empty() -> tuple[Tensor, Tensor]:
+    return torch.zeros(0, 2), torch.zeros(0)
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """Every worker that builds it builds another model: what a task must not do."""
+
+    def model(self) -> nn.Module:
+        return nn.Linear(4, 1 + _count())
+
+    data = Wards.data
+    loss = Wards.loss
+    predict = Wards.predict
+
+
+_built = 0
+_lock = threading.Lock()
+
+
+def _count() -> int:
+    """Count up, over all workers of the process."""
+    global _built
+    with _lock:
+        _built += 1
+        return _built
