@@ -171,7 +171,8 @@ class _Run:
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
             metric = self.config.stopping.metric
             value = self.metrics[self._root()].get(metric) if metric else None
-            commit.progress, reason = advance(self.config.stopping, last.progress, value)
+            if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
+                commit.progress, reason = advance(self.config.stopping, last.progress, value)
         folder = None
         if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
             folder = self._save(commit, layout)
@@ -265,7 +266,11 @@ class _Run:
                 *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
             )
         )
-        empty = [path for path in self.config.federation.nodes if self.num_samples[path] == 0]
+        present = {path for path, item in self.engine.inventories.items() if item.error is None}
+        nodes = self.config.federation
+        empty = [
+            path for path in nodes.nodes if self.num_samples[path] == 0 and (path in present or path in nodes.hubs)
+        ]
         for path in empty:
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), "warning", path, "has no training samples and is not trained"))

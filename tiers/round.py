@@ -47,11 +47,13 @@ class HubRounds:
     """The state machine of one hub.
 
     `weights`: each member's public integer weight; a member of weight 0 has nothing to train on and is skipped by
-    name. Members without an entry are an error (KeyError).
+    name. `absent`: members that could not even be loaded, each for a reason; the quorum counts them as lost. Members
+    without a weight are an error (KeyError).
     """
 
-    def __init__(self, hub: Hub, weights: Mapping[str, int]) -> None:
+    def __init__(self, hub: Hub, weights: Mapping[str, int], absent: Mapping[str, str] | None = None) -> None:
         self.hub = hub
+        self.absent = dict(absent or {})
         self.weights = {member.name: weights[member.name] for member in hub.members}
         self.phase = Phase.IDLE
         self.round_number = -1
@@ -76,13 +78,18 @@ class HubRounds:
         """Open a round: every member with a weight takes part, as the topology plans it."""
         self.round_number = round_number
         self.phase = Phase.COLLECTING
-        skipped = {name: "no training samples" for name, weight in self.weights.items() if weight == 0}
+        skipped = {
+            name: self.absent.get(name, "no training samples") for name, weight in self.weights.items() if weight == 0
+        }
         members = [name for name in self.weights if name not in skipped]
         trained = self.hub.topology.plan(members, round_number).trained
         self._waiting = {name: self.weights[name] for name in trained}
         self._reported, self._missing = {}, dict(skipped)
         if not self._waiting:
             return self._give_up(f"no member of {self.hub.name} has training samples")
+        if len(self._waiting) < self._needed():
+            said = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
+            return self._give_up(f"below the quorum of {self._needed()} of {self._num_asked()} members: {said}")
         opened: list[Command] = [Open(round_number, sum(self._waiting.values()), skipped)]
         return opened + [TrainMember(round_number, name, weight) for name, weight in self._waiting.items()]
 
@@ -153,8 +160,8 @@ class HubRounds:
         return [GiveUp(self.round_number, reason)]
 
     def _num_asked(self) -> int:
-        """Count the members that were asked to train this round."""
-        return sum(1 for weight in self.weights.values() if weight)
+        """Count the members that have something to train on, the absent ones with them."""
+        return sum(1 for name, weight in self.weights.items() if weight or name in self.absent)
 
     def _needed(self) -> int:
         """Count the members that must report for the round to close."""

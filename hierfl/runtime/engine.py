@@ -57,7 +57,7 @@ class Engine:
         self._started_s = started_s
         self._tree = config.federation
         self._steps: dict[str, int] = {}
-        self._inventories: dict[str, Inventory] = {}
+        self.inventories: dict[str, Inventory] = {}
         self._tallies: dict[str, list[Tally]] = {}
         self._scalars: dict[str, Scalars] = {}
         self._open: dict[str, set[str]] = {}
@@ -82,7 +82,7 @@ class Engine:
         for path in self._tree.hubs:
             self._ask(Group(f"describe:{path}", "describe", path, 0, dict.fromkeys(self._own_sites(path), 1)))
         self._run_until(lambda: not self._open)
-        bad = {path: item.error for path, item in self._inventories.items() if item.error is not None}
+        bad = {path: item.error for path, item in self.inventories.items() if item.error is not None}
         for path in [path for path in bad if self._tree.hubs[parent(path) or ""].keep_going]:
             self._notice("error", path, f"could not be loaded: {bad.pop(path)}")
         if bad:
@@ -90,12 +90,12 @@ class Engine:
             more = [f"\n{path}: {_first(bad[path])}" for path in others[:2]]
             more += [f"\n(and {len(others) - 2} more sites)"] if len(others) > 2 else []
             raise DataError(f"{first}: {bad[first]}" + "".join(more))
-        return self._inventories
+        return self.inventories
 
     def moments(self) -> Moments:
         """Add up the features' moments of all sites, hub by hub; exact in any order."""
         total = Moments()
-        for item in self._inventories.values():
+        for item in self.inventories.values():
             if item.moments is not None:
                 total = total + item.moments
         return total
@@ -123,8 +123,8 @@ class Engine:
         self._tallies, self._scalars = {}, {}
         self.ledger.open()
         for path in self._tree.hubs:
-            present = [site for site in self._own_sites(path) if self._inventories[site].error is None]
-            sizes = {site: max(1, self._inventories[site].num_test) for site in present}
+            present = [site for site in self._own_sites(path) if self.inventories[site].error is None]
+            sizes = {site: max(1, self.inventories[site].num_test) for site in present}
             self._ask(Group(f"evaluate:{path}", "evaluate", path, round_number, sizes, model=model))
         self._run_until(lambda: not self._open)
         self.ledger.close()
@@ -156,8 +156,11 @@ class Engine:
             member.name: self._weight(f"{path}/{member.name}", strategy.weights, num_samples) for member in hub.members
         }
         arithmetic = self.config.arithmetic
+        errors = {site.rpartition("/")[2]: self.inventories[site].error for site in self._own_sites(path)}
+        absent = {name: _first(error) for name, error in errors.items() if error is not None}
         return HubSpec(
-            path, hub, strategy, arithmetic.width, arithmetic.clip, weights, layout, above is None, passes_up
+            *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, layout, above is None, passes_up),
+            absent=absent,
         )
 
     def _weight(self, path: str, weights: str, num_samples: Mapping[str, int]) -> int:
@@ -204,7 +207,7 @@ class Engine:
             case results.Measured():
                 self._measured(result)
             case results.Described():
-                self._inventories.update((item.site, item) for item in result.inventories)
+                self.inventories.update((item.site, item) for item in result.inventories)
                 self._close_open(result.group, [item.site for item in result.inventories])
             case results.SitesLost():
                 self._sites_lost(result)
@@ -248,7 +251,7 @@ class Engine:
         """Tell a hub which of its sites give nothing."""
         group = result.group
         if group.kind == "describe":
-            self._inventories.update((site, Inventory(site, 0, 0, None, why)) for site, why in result.sites.items())
+            self.inventories.update((site, Inventory(site, 0, 0, None, why)) for site, why in result.sites.items())
         elif group.kind == "evaluate":
             for site, why in result.sites.items():
                 self._site_failed(group.hub, site, why, "measured")
@@ -293,6 +296,8 @@ class Engine:
         for refused in outcome.refused:
             members = ", ".join(share.member for share in refused.update.shares)
             self._notice("warning", path, f"refused an update of {members}: {refused.reason}")
+            lost = {share.member: f"its update was refused: {refused.reason}" for share in refused.update.shares}
+            self.hubs.tell(path, "lose", Lost(refused.update.round_number, lost))  # no effect on who has reported
         for closed in outcome.closed:
             self._closed(path, closed)
         if outcome.failed is not None:

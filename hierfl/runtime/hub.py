@@ -48,7 +48,7 @@ class Aggregator:
 
     def __init__(self, spec: HubSpec) -> None:
         self.spec = spec
-        self._machine = HubRounds(spec.hub, spec.weights)
+        self._machine = HubRounds(spec.hub, spec.weights, spec.absent)
         self._parent: Opening | None = None
         self._parent_round = 0
         self._weight = 0

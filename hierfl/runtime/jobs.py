@@ -41,7 +41,8 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class HubSpec:
-    """What a hub needs for a whole run; `weights` are its members' public integer weights by name.
+    """What a hub needs for a whole run; `weights` are its members' public integer weights by name, `absent` those
+    that could not be loaded, and why.
 
     `passes_up`: the hub hands its raw sum to its parent; else it decodes, steps and encodes its own change.
     """
@@ -55,6 +56,7 @@ class HubSpec:
     layout: Layout
     is_root: bool
     passes_up: bool
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,11 +155,14 @@ def test_a_resumed_run_scales_features_as_before(heart: Ran, tmp_path: Path) -> 
     assert resume(begun.folder, ["federation.rounds=2"])["model_digest"] == heart.digest
 
 
-@pytest.mark.parametrize(("where", "kept"), [((SiteTrained, 3), 2), ((RoundCommitted, 3), 3), ((Evaluated, 2), 1)])
+@pytest.mark.parametrize(("where", "kept"), [((SiteTrained, 5), 2), ((RoundCommitted, 3), 3), ((Evaluated, 2), 1)])
 def test_an_interrupted_run_keeps_its_last_commit_and_goes_on(
     where: tuple[type, int], kept: int, tmp_path: Path
 ) -> None:
-    """Checkpoints are due every third round only: what was done since the last one is saved on the way out."""
+    """Checkpoints are due every third round only: what was done since is saved on the way out.
+
+    The fifth round of `up` lies in the third of the world.
+    """
     root = {**STATEFUL, "rounds": 4}
     output = {"checkpoint_every": 3, "tensorboard": False}
     whole = go(tmp_path / "whole", root, DEEP)

@@ -13,6 +13,8 @@ from small_runs import Ran, events, go, hub, site, tensors
 
 from hierfl.errors import DataError, HierflError, RoundFailed, SiteFailed
 from hierfl.monitor.records import NodeChanged, Notice, RoundClosed, RunEnded
+from tiers.messages import Share
+from tiers.round import HubRounds
 
 FAULTS = ("raise", "nan", "reshape")
 GOES_ON: dict[str, Any] = {"on_failure": "continue", "quorum": 0.5}
@@ -219,3 +221,17 @@ def test_a_failing_site_leaves_nothing_in_the_next_ones_model(tmp_path: Path) ->
     alone = go(tmp_path / "alone", hub("world", "east", "north"))
     found, expected = tensors(ran.folder), tensors(alone.folder)
     assert all(np.abs(found[name] - expected[name]).max() < 1e-6 for name in expected)
+
+
+def test_sites_that_cannot_be_loaded_count_against_the_quorum(tmp_path: Path) -> None:
+    with pytest.raises(RoundFailed, match=r"below the quorum of 2 of 2 members: .*south: FileNotFoundError"):
+        go(tmp_path, with_fault("no file", on_failure="continue", quorum=1.0))
+
+
+def test_a_hub_never_waits_for_an_update_that_it_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: HubRounds, share: Share) -> str:
+        return "of a wrong kind" if share.member == "south" else ""
+
+    monkeypatch.setattr(HubRounds, "_refuse_share", refuse)
+    with pytest.raises(RoundFailed, match="its update was refused: of a wrong kind"):
+        go(tmp_path, with_fault(""))

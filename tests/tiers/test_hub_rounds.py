@@ -197,3 +197,23 @@ def test_two_beginnings_at_once_are_a_mistake_of_ours_and_tell_the_story() -> No
 def test_every_member_needs_a_weight() -> None:
     with pytest.raises(KeyError):
         HubRounds(Hub("h", (Site("a"), Site("b"))), {"a": 1})
+
+
+def test_members_that_could_not_be_loaded_count_against_the_quorum() -> None:
+    hub = Hub("h", (Site("a"), Site("b"), Site("c"), Site("d")), keep_going=True, quorum=0.5)
+    weights = {"a": 3, "b": 5, "c": 0, "d": 0}
+    enough = HubRounds(hub, weights, {"c": "no file"})
+    opened = enough.handle(Begin(0))
+    assert opened[0] == Open(0, 8, {"c": "no file", "d": "no training samples"})
+    assert enough.handle(arrived("a", "b"))[1] == Close(
+        0, ("a", "b"), {"c": "no file", "d": "no training samples"}, 8, "2 of 3 reported, the rest lost"
+    )
+    few = HubRounds(hub, {"a": 3, "b": 0, "c": 0, "d": 5}, {"b": "no disk", "c": "no file"})
+    assert few.handle(Begin(0))[0] == Open(0, 8, {"b": "no disk", "c": "no file"})
+    assert few.handle(Lost(0, {"d": "died"})) == [
+        GiveUp(0, "below the quorum of 2 of 4 members: d: died"),
+    ]
+    none = HubRounds(hub, {"a": 3, "b": 0, "c": 0, "d": 0}, {"b": "no disk", "c": "no file", "d": "no net"})
+    assert none.handle(Begin(0)) == [
+        GiveUp(0, "below the quorum of 2 of 4 members: b: no disk; c: no file; d: no net"),
+    ]
