@@ -115,8 +115,9 @@ class Runtime:
     """Worker processes (ray) or threads (local); null takes one per device slot, or per core without devices."""
     cpus_per_worker: float = 1.0
     """ray: logical CPUs that a worker takes."""
-    gpus_per_worker: float = 0.0
-    """ray: logical GPUs that a worker takes, a fraction shares one; 0 trains on the CPU."""
+    gpus_per_worker: float | None = None
+    """ray: logical GPUs that a worker takes, a fraction shares one, 0 trains on the CPU; null takes a whole one where
+    the cluster has any."""
     resources_per_worker: dict[str, float] = field(default_factory=dict)
     """ray: further Ray resources that a worker takes, {hospital_a: 1}."""
     num_cpus: int | None = None

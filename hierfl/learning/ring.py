@@ -34,6 +34,9 @@ __all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "decode", "sum_all"]
 BLOCK = 65536
 """Elements per block: the working set of one block stays in a core's cache."""
 
+FOLD_BLOCKS = 2
+"""Blocks at a time where partial sums are added: fewer arrays are in use there, and longer streams are faster."""
+
 MAX_FAN_IN = 8
 """Partial sums that are added in one pass over the accumulator."""
 
@@ -118,6 +121,7 @@ class Accumulator:
         self._floats = np.zeros(layout.num_floats, grid.integer)
         self._ints = np.zeros(layout.num_ints, np.int64)
         self._waiting: list[PartialSum] = []
+        self._fresh = True
 
     def add_update(self, local: ModelState, start: ModelState, weight: int) -> None:
         """Quantise `local - start` where it was born and add it, in one pass over blocks.
@@ -131,6 +135,7 @@ class Accumulator:
             )
         self._check_shape(local.floats, local.ints)
         self._check_ints(local, start, weight)
+        self._fresh = False
         self._quantise(local.floats, start.floats, weight)
         self._ints += (local.ints - start.ints) * np.int64(weight)
         self.weight += weight
@@ -156,14 +161,22 @@ class Accumulator:
         return PartialSum(self._floats, self._ints, self.weight)
 
     def _fold(self) -> None:
-        """Add the waiting partial sums, all of them block by block: the accumulator is read and written once."""
+        """Add the waiting partial sums, all of them block by block: the accumulator is read and written once.
+
+        A fresh accumulator is only written: its zeros need not be read.
+        """
         parts, self._waiting = self._waiting, []
         if not parts:
             return
-        for start in range(0, self._floats.size, BLOCK):
-            block = self._floats[start : start + BLOCK]
-            for part in parts:
-                np.add(block, part.floats[start : start + BLOCK], out=block)
+        fresh, self._fresh = self._fresh and len(parts) > 1, False
+        size = FOLD_BLOCKS * BLOCK
+        for start in range(0, self._floats.size, size):
+            cut = slice(start, start + size)
+            block = self._floats[cut]
+            if fresh:
+                np.add(parts[0].floats[cut], parts[1].floats[cut], out=block)
+            for part in parts[2:] if fresh else parts:
+                np.add(block, part.floats[cut], out=block)
         for part in parts:
             np.add(self._ints, part.ints, out=self._ints)
 
@@ -234,13 +247,17 @@ class Accumulator:
             raise UpdateRefused(f"{name} changed from {start.ints[index]} to {local.ints[index]}: out of range")
 
 
-def decode(total: PartialSum, grid: Grid) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def decode(total: PartialSum, grid: Grid, *, consume: bool = False) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Give the weighted mean change: floats in the model's dtype, ints rounded half to even.
 
-    Errors: AssertionError for a sum of no members.
+    `consume`: write the floats over the sum, which is then gone; at large models fresh memory costs more than the
+    arithmetic. Errors: AssertionError for a sum of no members.
     """
     assert total.weight > 0, "a mean of no members"
-    mean = np.empty(total.floats.shape, grid.dtype)
+    if consume:  # no element of the mean is wider than one of the sum: what is written was read
+        mean = total.floats.view(grid.dtype)[: total.floats.size]
+    else:
+        mean = np.empty(total.floats.shape, grid.dtype)
     unit = grid.unit(total.weight)
     product = np.empty(min(BLOCK, mean.size), np.float64)
     for first in range(0, mean.size, BLOCK):

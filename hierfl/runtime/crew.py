@@ -36,7 +36,8 @@ MAX_ATTEMPTS = 3
 """How often a site's work is begun before its worker's death is held against it."""
 
 MAX_RESTARTS = 5
-"""How often one worker is replaced without having done anything in between."""
+"""How often one worker is replaced without having done anything in between, and how often a site's finished training
+may be lost with a worker that had not handed it up."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ class Crew:
         self._held: dict[tuple[str, str], list[str]] = {}
         self._due: set[tuple[str, str]] = set()
         self._attempts: dict[tuple[str, str], int] = {}
+        self._wasted: dict[tuple[str, str], int] = {}
         self._restarts: dict[str, int] = {}
         self._prepared: tuple[Any, ...] | None = None
 
@@ -267,6 +269,9 @@ class Crew:
         group = self._groups[decision.jobs[0].group]
         worker, jobs = decision.device, decision.jobs
         sites = tuple(job.name for job in jobs)
+        if any(name == group.name for name, _ in self._attempts):
+            for _, name in [key for key in self._held if key[0] == worker]:
+                self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along
         if group.kind == "describe":
             self._call(worker, "describe", group, jobs, sites)
         elif group.kind == "evaluate":
@@ -310,9 +315,11 @@ class Crew:
         running = self._dispatcher.running(worker)
         suspects = {(job.group, job.name) for job in running[0]} if running else set()
         again = {(job.group, job.name) for job in self._dispatcher.leave(worker)}
-        for key in [key for key in self._held if key[0] == worker]:
-            again |= {(key[1], site) for site in self._held.pop(key)}
-            self._due.discard(key)
+        held = {(key[1], site) for key, sites in self._held.items() if key[0] == worker for site in sites}
+        self._waste(worker, held - again, reason)
+        again |= held
+        self._held = {key: sites for key, sites in self._held.items() if key[0] != worker}
+        self._due = {key for key in self._due if key[0] != worker}
         building = lost.method == "initial" or any(
             call.method == "initial" for call in self._calls.values() if call.worker == worker
         )
@@ -325,6 +332,15 @@ class Crew:
             self._call(worker, "prepare", None, (), *self._prepared)
         yield WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))
         yield from self._again(again, suspects, reason)
+
+    def _waste(self, worker: str, trained: set[tuple[str, str]], reason: str) -> None:
+        """Count the training that is lost with a worker. Errors: RuntimeUnavailable if it is lost again and again."""
+        for key in trained:
+            self._wasted[key] = self._wasted.get(key, 0) + 1
+            if self._wasted[key] > MAX_RESTARTS:
+                raise RuntimeUnavailable(
+                    f"{worker} died with the training of {key[1]}, lost so {self._wasted[key]} times: {reason}"
+                )
 
     def _again(self, keys: set[tuple[str, str]], suspects: set[tuple[str, str]], reason: str) -> Iterator[Result]:
         """Queue work once more; give a site up whose worker died under it too often."""
@@ -349,5 +365,6 @@ class Crew:
         """Forget a group whose work is all accounted for."""
         self._groups.pop(group_name, None)
         self._attempts = {key: count for key, count in self._attempts.items() if key[0] != group_name}
+        self._wasted = {key: count for key, count in self._wasted.items() if key[0] != group_name}
         self._held = {key: sites for key, sites in self._held.items() if key[1] != group_name}
         self._due = {key for key in self._due if key[1] != group_name}

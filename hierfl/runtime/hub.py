@@ -172,7 +172,7 @@ class Aggregator:
             self._closed = total
             return
         assert self._model is not None
-        delta, counted = decode(total, grid_of(self._opening))
+        delta, counted = decode(total, grid_of(self._opening), consume=True)
         floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state)
         self._model = ModelState(floats, self._model.ints + counted)
 

@@ -7,11 +7,10 @@ is asked for is checked before.
 
 from __future__ import annotations
 
-import os
-import socket
+import re
 import time
-import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -22,10 +21,10 @@ from hierfl.errors import HierflError, RuntimeUnavailable
 from hierfl.runtime.driver import BESIDE, Done, Handle
 from hierfl.runtime.hub import Aggregator
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.ray_cluster import connect, num_workers, with_gpus
 
 __all__ = ["RayDriver"]
 
-CONNECT_S = 10.0
 MAX_AGGREGATORS = 16
 
 
@@ -34,13 +33,19 @@ class HubProcess:
 
     def __init__(self) -> None:
         self._hubs: dict[str, Aggregator] = {}
+        self._failed: dict[str, Exception] = {}
 
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, or a fresh one in its place."""
-        self._hubs[spec.path] = Aggregator(spec)
+        try:
+            self._hubs[spec.path] = Aggregator(spec)
+        except Exception as error:  # nobody waits for this call: the next one tells
+            self._failed[spec.path] = error
 
     def call(self, actor: str, method: str, *arguments: Any) -> Any:
-        """Run a method of one hub."""
+        """Run a method of one hub. Errors: why there is no such hub, if it could not be made."""
+        if actor in self._failed:
+            raise self._failed[actor]
         return _timed(getattr(self._hubs[actor], method), arguments)
 
 
@@ -50,10 +55,16 @@ class WorkerProcess:
     def __init__(self, spec: WorkerSpec) -> None:
         from hierfl.runtime.worker import SiteWorker
 
-        self._worker = SiteWorker(spec)
+        self._failed: HierflError | None = None
+        try:
+            self._worker = SiteWorker(spec)
+        except HierflError as error:  # an actor whose constructor raises looks like one that was killed
+            self._failed = error
 
     def call(self, actor: str, method: str, *arguments: Any) -> Any:
-        """Run a method of the worker."""
+        """Run a method of the worker. Errors: why there is no worker, if there is none."""
+        if self._failed is not None:
+            raise self._failed
         return _timed(getattr(self._worker, method), arguments)
 
 
@@ -72,19 +83,20 @@ class RayDriver:
     kind = "ray"
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self._owns_ray = False
         self._spec: Handle = None
         self._actors: dict[str, Any] = {}
         self._slots: dict[str, str] = {}
         self._lives: dict[str, int] = {}
         self._pending: dict[Any, tuple[int, str, str, int, tuple[Handle, ...]]] = {}
         self._next_ticket = 0
-        self._connect()
+        self._owns_ray = connect(runtime)
+        self.runtime = with_gpus(runtime)
 
     def start(self, spec: WorkerSpec) -> tuple[str, ...]:
         """Start one actor for each device slot, after a look whether they fit."""
-        names = tuple(f"worker-{number}" for number in range(self._num_workers()))
+        names = tuple(f"worker-{number}" for number in range(num_workers(self.runtime)))
+        if spec.device == "auto" and not self.runtime.gpus_per_worker:
+            spec = replace(spec, device="cpu")
         self._spec = ray.put(spec)
         for name in names:
             self._slots[name] = name
@@ -162,6 +174,8 @@ class RayDriver:
         try:
             value, started_s, ended_s = ray.get(header)
         except (RayActorError, ActorUnavailableError) as error:
+            if error.actor_init_failed:
+                return Done(ticket, actor, error=_not_begun(actor, str(error)))
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             return Done(ticket, actor, crashed=reason)
         except RayTaskError as error:
@@ -186,69 +200,14 @@ class RayDriver:
         }
         self._actors[slot] = ray.remote(WorkerProcess).options(**options).remote(self._spec)
 
-    def _num_workers(self) -> int:
-        """Count the workers. Errors: RuntimeUnavailable if the cluster has not the slots for them."""
-        have: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        need = {
-            "CPU": self.runtime.cpus_per_worker,
-            "GPU": self.runtime.gpus_per_worker,
-            **self.runtime.resources_per_worker,
-        }
-        slots = {name: int(have.get(name, 0.0) / amount + 1e-9) for name, amount in need.items() if amount > 0}
-        wanted = self.runtime.num_workers or min(slots.values(), default=1)
-        for name, number in slots.items():
-            if number < max(1, wanted):
-                raise RuntimeUnavailable(
-                    f"{max(1, wanted)} workers need {max(1, wanted) * need[name]:g} {name}, the Ray cluster has"
-                    f" {have.get(name, 0.0):g}; lower runtime.num_workers"
-                    + (" or runtime.gpus_per_worker" if name == "GPU" else "")
-                    + (f" or raise runtime.num_{name.lower()}s" if name in ("CPU", "GPU") else "")
-                )
-        return wanted
 
-    def _connect(self) -> None:
-        """Join the running Ray or start one of this run's own. Errors: RuntimeUnavailable."""
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        address = self.runtime.address
-        common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-        if address is None:
-            common |= {"address": "local", "include_dashboard": False}
-            common |= {"num_cpus": self.runtime.num_cpus, "num_gpus": self.runtime.num_gpus}
-        else:
-            _check_reachable(address)
-            common |= {"address": address}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ray.init(**common)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-            raise RuntimeUnavailable(_unreachable(address, str(error).strip().splitlines()[0])) from error
-        self._owns_ray = True
-
-
-def _check_reachable(address: str) -> None:
-    """Knock at host:port, so that a wrong address is said in seconds. Errors: RuntimeUnavailable."""
-    if address.startswith("ray://"):
-        raise RuntimeUnavailable(
-            f"runtime.address {address!r} is a Ray Client address; send the run to the cluster instead:"
-            " hierfl submit CONFIG --address http://HOST:8265"
+def _not_begun(actor: str, said: str) -> HierflError:
+    """Say why a process's first step failed: it would fail in every other one."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", said).strip()
+    cause = plain.splitlines()[-1].strip() if plain else "no reason was given"
+    if "No module named" in cause:
+        return RuntimeUnavailable(
+            f"{actor} could not begin: {cause}; what the task imports must be installed on every node, or lie in the"
+            " folder from which the run is started or submitted"
         )
-    host, _, port = address.rpartition(":")
-    if address == "auto" or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host or "127.0.0.1", int(port)), timeout=CONNECT_S).close()
-    except OSError as error:
-        raise RuntimeUnavailable(_unreachable(address, str(error))) from error
-
-
-def _unreachable(address: str | None, reason: str) -> str:
-    """Say that Ray cannot be reached, and the ways out."""
-    if address is None:
-        return f"Ray could not be started: {reason}; try runtime.kind=local"
-    return (
-        f"no Ray at runtime.address {address!r}: {reason}; start one with `ray start --head`, or set"
-        " runtime.address: null to start one for this run, or runtime.kind: local to do without"
-    )
+    return RuntimeUnavailable(f"{actor} could not begin: {cause}\n{plain}")

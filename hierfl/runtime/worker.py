@@ -52,6 +52,7 @@ class SiteWorker:
         self._layout: Layout | None = None
         self._scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
         self._cache: OrderedDict[str, tuple[SiteData, int]] = OrderedDict()
+        self._cache_bytes = 0
         self._sums: dict[tuple[str, int], tuple[Accumulator, list[Share]]] = {}
 
     def initial(self) -> tuple[Layout, ModelState]:
@@ -66,6 +67,7 @@ class SiteWorker:
         """Fix the federation's layout and the features' mean and deviation; say what does not fit, if anything."""
         if scale is not None and self._scale is None:
             self._cache.clear()
+            self._cache_bytes = 0
         self._scale = scale
         self._layout = layout
         if layout is None:
@@ -183,8 +185,10 @@ class SiteWorker:
         num_bytes = _num_bytes(data)
         if num_bytes <= CACHE_BYTES // 2:
             self._cache[site] = (data, num_bytes)
-        while len(self._cache) > CACHE_SITES or sum(size for _, size in self._cache.values()) > CACHE_BYTES:
-            self._cache.popitem(last=False)
+            self._cache_bytes += num_bytes
+        while len(self._cache) > CACHE_SITES or self._cache_bytes > CACHE_BYTES:
+            _, (_, dropped) = self._cache.popitem(last=False)
+            self._cache_bytes -= dropped
         return data
 
 

@@ -1,0 +1,55 @@
+"""One Ray for the tests that do not end it; every other test starts its own, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray_runs import SUPPORT, Drivers, wait_gone
+
+
+@pytest.fixture
+def ray_temp() -> Iterator[Path]:
+    """Give a short path for a Ray session (sockets allow 107 characters) and see that no process of it is left."""
+    folder = Path(tempfile.mkdtemp(prefix="hfl-", dir="/tmp"))
+    yield folder
+    wait_gone(folder, 120)  # Ray's own agents outlive a driver that was killed by a minute
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared_ray() -> Iterator[None]:
+    """Keep one Ray with four logical CPUs and GPUs for a module's runs, which join it."""
+    import ray
+
+    folder = Path(tempfile.mkdtemp(prefix="hfl-", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(SUPPORT))  # for the workers: the run's own folder is not where the task lies
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(
+            address="local",
+            num_cpus=4,
+            num_gpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=str(folder),
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    assert "RAY_ADDRESS" not in os.environ
+    wait_gone(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def drivers(monkeypatch: pytest.MonkeyPatch) -> Drivers:
+    """Reach the processes of a run in this process."""
+    return Drivers(monkeypatch)

@@ -1,0 +1,77 @@
+"""The benchmarks run, and their table says what was measured; the figures themselves are not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.common import Case, Row, Sample, Work, measure
+from benchmarks.processes import Failed, watch
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_quick_run_measures_kernels_and_writes_json(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "aggregation", "--json", str(found)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(found.read_text())
+    assert content["quick"] is True
+    rows = {(row["work"], row["contender"]): row for row in content["rows"]}
+    assert {work for work, _ in rows} == {"aggregation, 8 x 100 MB", "encoding, 100 MB"}
+    assert all(row["seconds"] > 0 and row["ratio"] > 0 for row in rows.values())
+    exact = rows["aggregation, 8 x 100 MB", "hierfl"]
+    assert exact["limits"] == {"seconds": 0.06} and exact["held"] is (exact["seconds"] <= 0.06)
+    assert done.stdout.count("| hierfl ") == 2
+
+
+def test_unknown_work_is_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--only", "w9"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "w9" in done.stderr
+
+
+def test_cases_take_turns_and_ratios_are_taken_turn_by_turn() -> None:
+    turns: list[str] = []
+
+    def runner(name: str, seconds: list[float]) -> Case:
+        left = iter(seconds)
+
+        def run(memory: bool) -> Sample:
+            turns.append(name)
+            return Sample(peak_bytes=7) if memory else Sample(next(left))
+
+        return Case(name, run, limit_ratio=2.0 if name == "b" else None, memory=name == "b")
+
+    # The machine is ten times as slow in the second turn: the ratios stay what they are.
+    work = Work("w", "s", [runner("a", [1.0, 10.0, 1.0]), runner("b", [3.0, 30.0, 3.0])])
+    first, second = measure(work, 3, lambda said: None)
+    assert turns == ["a", "b", "a", "b", "a", "b", "b"]
+    assert (first.seconds, first.ratio, first.held, first.peak_bytes) == (1.0, 1.0, None, None)
+    assert (second.seconds, second.ratio, second.held, second.peak_bytes) == (3.0, 3.0, False, 7)
+
+
+def test_every_limit_of_a_row_must_hold() -> None:
+    held = Row("w", "s", "c", 1.0, 1.0, 100, {"seconds": 1.0, "peak_bytes": 100})
+    lost = Row("w", "s", "c", 1.0, 1.0, 101, {"seconds": 1.0, "peak_bytes": 100})
+    assert held.held is True and lost.held is False
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux' smaps_rollup")
+def test_memory_counts_the_whole_process_tree() -> None:
+    inner = "import time; kept = bytearray(60_000_000); time.sleep(1.0)"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}], check=True)"
+    _, peak_bytes, wall_s = watch([sys.executable, "-c", outer], memory=True)
+    assert 60_000_000 < peak_bytes < 120_000_000
+    assert wall_s >= 1.0
+
+
+def test_a_failing_contender_is_told_with_its_own_words() -> None:
+    with pytest.raises(Failed, match="out of paper"):
+        watch([sys.executable, "-c", "raise SystemExit('out of paper')"])
