@@ -254,16 +254,15 @@ def decode(total: PartialSum, grid: Grid, *, consume: bool = False) -> tuple[NDA
     arithmetic. Errors: AssertionError for a sum of no members.
     """
     assert total.weight > 0, "a mean of no members"
-    if consume:  # no element of the mean is wider than one of the sum: what is written was read
-        mean = total.floats.view(grid.dtype)[: total.floats.size]
-    else:
-        mean = np.empty(total.floats.shape, grid.dtype)
+    sums = total.floats
+    # No element of the mean is wider than one of the sum, so what is written over was read.
+    mean = sums.view(grid.dtype)[: sums.size] if consume else np.empty(sums.shape, grid.dtype)
     unit = grid.unit(total.weight)
     product = np.empty(min(BLOCK, mean.size), np.float64)
     for first in range(0, mean.size, BLOCK):
         block = slice(first, first + BLOCK)
         scaled = product[: mean[block].size]
-        scaled[:] = total.floats[block]
+        scaled[:] = sums[block]
         np.multiply(scaled, unit, out=scaled)
         mean[block] = scaled
     return mean, _divide_half_even(total.ints, total.weight)

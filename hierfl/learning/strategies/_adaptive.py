@@ -5,18 +5,20 @@ moment is the same for FedAdagrad, FedAdam and FedYogi.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hierfl.learning.strategies._average import Average, adaptive_step, between
+from hierfl.learning.strategies._fields import between
+from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategy import State, Vector
 
 __all__ = ["Adaptive"]
 
 
 @dataclass(frozen=True)
-class Adaptive(Average):
+class Adaptive(FedAvg):
     """A server step x + lr * m / (sqrt(v) + tau), without bias correction as in the paper."""
 
     linear: ClassVar[bool] = False
@@ -43,8 +45,19 @@ class Adaptive(Average):
         dtype = model.dtype.type
         m = state["m"] * dtype(self.beta1) + dtype(1.0 - self.beta1) * delta
         v = self.second(state["v"], np.square(delta))
-        return adaptive_step(model, m, v, self.lr, self.tau), {"m": m, "v": v}
+        return _adaptive_step(model, m, v, self.lr, self.tau), {"m": m, "v": v}
 
     def second(self, v: Vector, squared: Vector) -> Vector:
         """Return the next second moment, shape (P,), from the squared mean change."""
         raise NotImplementedError
+
+
+def _adaptive_step(model: Vector, momentum: Vector, second: Vector, lr: float, tau: float) -> NDArray[Any]:
+    """Return x + lr * m / (sqrt(v) + tau) in the model's dtype (Reddi et al. 2021, Algorithm 2, last line)."""
+    dtype = model.dtype.type
+    scaled = np.sqrt(second)
+    scaled += dtype(tau)
+    np.divide(momentum, scaled, out=scaled)
+    scaled *= dtype(lr)
+    scaled += model
+    return scaled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hierfl.learning.strategies._adaptive import Adaptive
-from hierfl.learning.strategies._average import between
+from hierfl.learning.strategies._fields import between
 from hierfl.learning.strategy import Vector
 
 __all__ = ["FedAdam"]

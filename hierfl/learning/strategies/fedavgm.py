@@ -9,14 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from hierfl.learning.strategies._average import Average, between
+from hierfl.learning.strategies._fields import between
+from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategy import State, Vector
 
 __all__ = ["FedAvgM"]
 
 
 @dataclass(frozen=True)
-class FedAvgM(Average):
+class FedAvgM(FedAvg):
     """FedAvg with momentum at the hub."""
 
     linear: ClassVar[bool] = False

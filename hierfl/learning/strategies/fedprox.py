@@ -6,14 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hierfl.learning.strategies._average import Average, between
+from hierfl.learning.strategies._fields import between
+from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategy import Objective, Strategy
 
 __all__ = ["FedProx"]
 
 
 @dataclass(frozen=True)
-class FedProx(Average):
+class FedProx(FedAvg):
     """FedAvg whose sites are held near the model they were sent; `mu` 0 is FedAvg."""
 
     mu: float = 0.01

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hierfl.learning.strategies._adaptive import Adaptive
-from hierfl.learning.strategies._average import between
+from hierfl.learning.strategies._fields import between
 from hierfl.learning.strategy import Vector
 
 __all__ = ["FedYogi"]
