@@ -62,7 +62,7 @@ def run(config: RunConfig, monitors: Sequence[Monitor] = (), *, resume_from: Pat
         raise
     except OSError as error:
         voice.end(started_s, "failed", {"error": str(error)})
-        raise OutputError(f"{folder.path} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"{error.filename or folder.path}: {error.strerror or error}") from error
     finally:
         voice.close()
     return {**summary, "run_dir": str(folder.path)}
@@ -84,7 +84,8 @@ def evaluate(run_dir: Path) -> Mapping[str, Scalars]:
     config = load(folder.config)
     saved = _newest(folder)
     with _closing(_open_driver(config.runtime)) as driver:
-        crew = Crew(driver, driver.start(_worker_spec(config)), _policy(config.runtime), preaggregate=True)
+        workers = driver.start(_worker_spec(config), num_hubs=0)
+        crew = Crew(driver, workers, _policy(config.runtime), preaggregate=True)
         engine = Engine(config, driver, crew, _unheard, time.time())
         engine.describe()
         crew.prepare(saved.layout, saved.scale)
@@ -111,7 +112,7 @@ class _Run:
         self.voice = voice
         self.driver = driver
         self.started_s = started_s
-        workers = driver.start(_worker_spec(config))
+        workers = driver.start(_worker_spec(config), len(config.federation.hubs))
         self.crew = Crew(driver, workers, _policy(config.runtime), preaggregate=config.runtime.preaggregate)
         self.engine = Engine(config, driver, self.crew, voice.emit, started_s)
         self.metrics: Mapping[str, Scalars] = {}

@@ -6,6 +6,7 @@ recursion: depth is unlimited. What a node inherits is `build`'s business.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -197,6 +198,8 @@ def check_tree(mapping: Any, report: Report) -> tuple[Node, dict[str, Any]] | No
         report("federation.members", "is missing: the root is a hub, list its members")
     checker = _Checker(report)
     root = checker.node(_Entry({"members": [], **mapping} if "members" not in mapping else mapping, "federation", None))
+    if re.fullmatch(r"worker-\d+", root.name):
+        report("federation.name", f"{root.name!r} is what a worker is called; choose another name for the root")
     if "members" in mapping:
         _descend(checker, root, mapping, report)
     if root.own.strategy is None and mapping.get("strategy") is None:

@@ -45,8 +45,8 @@ class Driver(Protocol):
 
     kind: str
 
-    def start(self, spec: WorkerSpec) -> tuple[str, ...]:
-        """Start the workers; return their names. Errors: RuntimeUnavailable."""
+    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[str, ...]:
+        """Start the workers, and room for the hubs; return the workers' names. Errors: RuntimeUnavailable."""
 
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, or a fresh one in its place."""

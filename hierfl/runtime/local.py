@@ -41,7 +41,7 @@ class LocalDriver:
         self._next_ticket = 0
         self._holds = False
 
-    def start(self, spec: WorkerSpec) -> tuple[str, ...]:
+    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[str, ...]:
         """Start the threads; each makes its worker itself, since torch counts threads by thread.
 
         Errors: RuntimeUnavailable if another run of this process has not ended.

@@ -92,8 +92,8 @@ class RayDriver:
         self._owns_ray = connect(runtime)
         self.runtime = with_gpus(runtime)
 
-    def start(self, spec: WorkerSpec) -> tuple[str, ...]:
-        """Start one actor for each device slot, after a look whether they fit."""
+    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[str, ...]:
+        """Start one actor for each device slot, after a look whether they fit, and the hubs' beside them."""
         names = tuple(f"worker-{number}" for number in range(num_workers(self.runtime)))
         if spec.device == "auto" and not self.runtime.gpus_per_worker:
             spec = replace(spec, device="cpu")
@@ -101,14 +101,19 @@ class RayDriver:
         for name in names:
             self._slots[name] = name
             self._start_process(name)
+        for number in range(min(num_hubs, self._max_hub_processes())):
+            self._start_process(f"hub-{number}")
         return names
+
+    def _max_hub_processes(self) -> int:
+        """Bound the processes that serve the hubs."""
+        return self.runtime.num_aggregators or MAX_AGGREGATORS
 
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, in a process of its own as long as there are few hubs."""
         if spec.path not in self._slots:
-            limit = self.runtime.num_aggregators or MAX_AGGREGATORS
             number = sum(1 for slot in self._slots.values() if slot.startswith("hub-"))
-            self._slots[spec.path] = f"hub-{number % limit}"
+            self._slots[spec.path] = f"hub-{number % self._max_hub_processes()}"
         slot = self._slots[spec.path]
         if slot not in self._actors:
             self._start_process(slot)

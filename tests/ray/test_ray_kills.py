@@ -50,10 +50,12 @@ def committed(round_number: int) -> Callable[[Record], bool]:
     return lambda record: isinstance(record, RoundCommitted) and record.round_number == round_number
 
 
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("workers", "times"),
+    [(1, 2), *(pytest.param(2, times, marks=pytest.mark.slow) for times in (1, 2))],
+)
 def test_a_worker_that_dies_while_it_trains(
-    config: Path, digest: str, tmp_path: Path, times: int, workers: int
+    config: Path, digest: str, tmp_path: Path, workers: int, times: int
 ) -> None:
     (tmp_path / "kill-b").write_text(str(times))
     watcher = Watcher()
@@ -80,6 +82,7 @@ def test_a_worker_that_dies_between_rounds_is_replaced(config: Path, digest: str
     assert [notice.node for notice in watcher.notices("warning")] == ["worker-1"]
 
 
+@pytest.mark.slow
 def test_a_site_that_always_kills_its_worker_is_left_out_where_the_hub_goes_on(
     tmp_path: Path, drivers: Drivers
 ) -> None:
@@ -129,16 +132,6 @@ def test_many_killers_are_all_named_and_the_others_train(tmp_path: Path) -> None
     first, second = (record for record in watcher.records if isinstance(record, RoundClosed))
     assert set(first.members) == set(names) - set(killers)
     assert set(second.members) == set(names)
-
-
-@pytest.mark.slow
-def test_work_that_is_lost_again_and_again_ends_the_run_with_a_reason(config: Path, drivers: Drivers) -> None:
-    def every(record: Record) -> bool:
-        return isinstance(record, SiteTrained) and record.node == "world/us/a"
-
-    watcher = Watcher([(every, lambda: drivers.kill("worker-0"))] * 20)
-    with pytest.raises(RuntimeUnavailable, match=r"worker-0 died with the training of world/us/[abc], lost so 6 times"):
-        run(config, "runtime.num_workers=1", watcher=watcher)
 
 
 @pytest.mark.slow

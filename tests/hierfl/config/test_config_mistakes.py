@@ -129,6 +129,7 @@ MISTAKES = [
     ("runtime.address=somewhere", "runtime.address", "host:port"),
     ("runtime.num_workers=0", "runtime.num_workers", "at least 1"),
     ("runtime.gpus_per_worker=1.5", "runtime.gpus_per_worker", "fraction"),
+    ("federation.name=worker-0", "federation.name", "what a worker is called"),
     ("runtime.resources_per_worker.a=x", "runtime.resources_per_worker.a", "must be a number"),
     ("runtime.device=gpu", "runtime.device", "allowed: auto, cpu, cuda"),
     ("runtime.preaggregate=1", "runtime.preaggregate", "true or false"),

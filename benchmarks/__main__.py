@@ -1,0 +1,94 @@
+"""`python -m benchmarks`: measure everything in one run and print one table; it takes about half an hour."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import aggregation, scale, w1, w2, w3
+from benchmarks.common import GIB, Row, Size, machine, measure
+from benchmarks.processes import Failed
+
+WORKS = {"w1": w1, "w2": w2, "w3": w3, "aggregation": aggregation, "scale": scale}
+HEADER = ("work", "contender", "time", "x first", "memory", "limit", "held")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    size = Size(options.quick, 1 if options.quick else options.turns)
+    said = machine()
+    print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in said.items()))
+    begun, load = time.time(), os.getloadavg()[0]
+    rows: list[Row] = []
+    failed = False
+    for work in (work for name in options.only or WORKS for work in WORKS[name].works(size)):
+        try:
+            rows.extend(measure(work, size.turns, lambda text: print(text, file=sys.stderr)))
+        except Failed as error:
+            print(f"{work.name}: {error}", file=sys.stderr)
+            failed = True
+        if options.json is not None:  # after each work: what is measured is kept, whatever comes
+            _write(options.json, {**said, "quick": size.quick}, rows)
+    print(f"{size.turns} turns, {time.time() - begun:.0f} s; load of the machine before: {load:.1f}\n")
+    print(_table(rows))
+    return int(failed)
+
+
+def _write(path: Path, said: dict[str, Any], rows: Sequence[Row]) -> None:
+    """Write what was found so far."""
+    found = {**said, "rows": [dataclasses.asdict(row) | {"held": row.held} for row in rows]}
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it works: the figures mean nothing"
+    )
+    parser.add_argument("--only", action="append", choices=sorted(WORKS), help="this work only; may be repeated")
+    parser.add_argument("--turns", type=int, default=3, help="how often the contenders take turns (3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    options = parser.parse_args(arguments)
+    if options.turns < 1:
+        parser.error(f"--turns {options.turns}: 1 or more")
+    return options
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """Draw the rows as a Markdown table."""
+    cells = [HEADER, tuple("---" for _ in HEADER), *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Write one row."""
+    limits = {"seconds": _seconds, "ratio": lambda value: f"{value:g} x", "peak_bytes": _memory}
+    held = {None: "", True: "yes", False: "NO"}[row.held]
+    return (
+        *(f"{row.work} ({row.what})", row.contender, _seconds(row.seconds), f"{row.ratio:.2f}"),
+        _memory(row.peak_bytes),
+        ", ".join(limits[name](limit) for name, limit in row.limits.items()),
+        held,
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def _memory(value: float | None) -> str:
+    return "" if value is None else f"{value / GIB:.2f} GiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

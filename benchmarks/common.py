@@ -1,0 +1,131 @@
+"""How a piece of work is measured: contenders take turns (A-B-A-B), medians count, ratios are taken turn by turn.
+
+On a shared machine single figures wander; contenders that run one right after the other meet much the same weather, so
+the median of each turn's ratio to the raw loop says more than the ratio of two medians.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["GIB", "Case", "Row", "Sample", "Size", "Work", "machine", "measure"]
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long to measure. `quick`: tiny, only to see that all of it works; its figures mean nothing."""
+
+    quick: bool = False
+    turns: int = 3
+
+    def pick(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One turn of one contender: the median seconds of its repetitions, or the peak of its memory."""
+
+    seconds: float | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contender of a work. `limit_s` is absolute, `limit_ratio` to the work's first case, `limit_bytes` a peak.
+
+    `run(memory)` gives one turn; with `memory` only the peak counts of it, and only cases with `memory` are asked.
+    """
+
+    contender: str
+    run: Callable[[bool], Sample]
+    limit_s: float | None = None
+    limit_ratio: float | None = None
+    limit_bytes: int | None = None
+    memory: bool = False
+
+
+@dataclass(frozen=True)
+class Work:
+    """Cases that do the same; the first is what the others are compared with. A long one may bound its turns."""
+
+    name: str
+    what: str
+    cases: Sequence[Case]
+    max_turns: int = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one case took: medians over the turns; `turns` holds each turn's seconds."""
+
+    work: str
+    what: str
+    contender: str
+    seconds: float
+    ratio: float
+    peak_bytes: int | None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    turns: Sequence[float] = ()
+
+    @property
+    def held(self) -> bool | None:
+        """Whether all limits hold; None where there is none."""
+        if not self.limits:
+            return None
+        found = {"seconds": self.seconds, "ratio": self.ratio, "peak_bytes": self.peak_bytes or 0}
+        return all(found[name] <= limit for name, limit in self.limits.items())
+
+
+def measure(work: Work, turns: int, say: Callable[[str], None]) -> Iterator[Row]:
+    """Let the cases take turns; yield a row for each."""
+    taken: list[list[float]] = [[] for _ in work.cases]
+    turns = min(turns, work.max_turns)
+    for turn in range(turns):
+        for case, seconds in zip(work.cases, taken, strict=True):
+            say(f"{work.name}: {case.contender}, turn {turn + 1} of {turns}")
+            sample = case.run(False)
+            assert sample.seconds is not None
+            seconds.append(sample.seconds)
+    for case, seconds in zip(work.cases, taken, strict=True):
+        peak = None
+        if case.memory:
+            say(f"{work.name}: {case.contender}, memory")
+            peak = case.run(True).peak_bytes
+        ratio = statistics.median(own / first for own, first in zip(seconds, taken[0], strict=True))
+        limits = {"seconds": case.limit_s, "ratio": case.limit_ratio, "peak_bytes": case.limit_bytes}
+        yield Row(
+            *(work.name, work.what, case.contender, statistics.median(seconds), ratio, peak),
+            {name: limit for name, limit in limits.items() if limit is not None},
+            seconds,
+        )
+
+
+def machine() -> dict[str, str]:
+    """Describe the machine in general words, and the versions that matter."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    packages = {name: metadata.version(name) for name in ("hierfl", "numpy", "ray", "torch")}
+    return {
+        "machine": f"{cores} core{'s' * (cores != 1)} of an {_processor()}, {gib:.0f} GiB",
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def _processor() -> str:
+    """Name the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

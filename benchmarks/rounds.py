@@ -1,0 +1,43 @@
+"""The contenders of works that count seconds per round."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmarks.common import Case, Sample
+from benchmarks.contenders.setting import Setting
+from benchmarks.processes import contend
+
+__all__ = ["LOCAL", "POOL", "POOL_SUMS", "RAW", "RAW_ONE", "RAY", "Contender", "case"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A name for the table, the module under contenders/, and what it is told beside the work."""
+
+    name: str
+    module: str
+    kind: str = "local"
+    variant: str = "per site"
+    threads: int = 0
+
+
+RAW = Contender("raw PyTorch loop", "raw_loop")
+RAW_ONE = Contender("raw PyTorch loop, 1 thread", "raw_loop", threads=1)
+POOL = Contender("bare Ray pool", "ray_pool")
+POOL_SUMS = Contender("bare Ray pool, pre-aggregated", "ray_pool", variant="pre-aggregated")
+LOCAL = Contender("hierfl, local", "engine")
+RAY = Contender("hierfl, Ray", "engine", kind="ray")
+
+
+def case(who: Contender, setting: Setting, **limits: Any) -> Case:
+    """Give a contender its work."""
+    work = replace(setting, kind=who.kind, variant=who.variant, threads=who.threads)
+
+    def run(memory: bool) -> Sample:
+        said = contend(who.module, work, memory=memory)
+        return Sample(statistics.median(said["seconds"]), said.get("peak_bytes"))
+
+    return Case(who.name, run, **limits)

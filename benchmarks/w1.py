@@ -1,0 +1,33 @@
+"""W1: many small sites. An MLP of 1e5 parameters, one SGD step on 32 samples at each of N sites: seconds per round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.common import Size, Work
+from benchmarks.contenders.setting import Setting
+from benchmarks.rounds import LOCAL, POOL, POOL_SUMS, RAW, RAW_ONE, RAY, Contender, case
+
+LIMITS_RAY_S = {8: 0.04, 32: 0.06, 128: 0.2}
+LIMIT_LOCAL = 1.5
+
+
+def works(size: Size) -> Iterator[Work]:
+    for sites in (8, 32, 128) if not size.quick else (2,):
+        setting = Setting(
+            sites=sites,
+            num_parameters=size.pick(100_000, 5000),
+            rounds=size.pick({8: 50, 32: 20, 128: 12}.get(sites, 0), 4),
+            warm_up=size.pick(3, 1),
+            network="mlp",
+            num_features=size.pick(784, 20),
+        )
+        limits: dict[Contender, dict[str, float]] = {
+            LOCAL: {"limit_ratio": LIMIT_LOCAL},
+            RAY: {"limit_s": LIMITS_RAY_S[sites]} if sites in LIMITS_RAY_S else {},
+        }
+        yield Work(
+            f"W1, {sites} sites",
+            "s per round",
+            [case(who, setting, **limits.get(who, {})) for who in (RAW, RAW_ONE, POOL, POOL_SUMS, LOCAL, RAY)],
+        )

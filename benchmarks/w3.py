@@ -1,0 +1,48 @@
+"""W3: a small job from start to end. Breast cancer data on 4 sites, 20 rounds: the wall time of whole processes."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.common import Case, Sample, Size, Work
+from benchmarks.processes import watch
+
+LIMIT_LOCAL_S = 5.0
+LIMIT_RAY_S = 12.0
+
+CONFIG = """\
+name: breast
+task: {kind: breast_cancer}
+training: {optimizer: sgd, lr: 0.1, batch_size: 32, local_epochs: 1}
+federation: {name: world, rounds: %d, members: {count: 4, name: "site-{i}"}}
+runtime: {num_cpus: 2, num_workers: 2}
+output: {tensorboard: false}
+"""
+
+
+def works(size: Size) -> Iterator[Work]:
+    rounds = size.pick(20, 2)
+    loop = [sys.executable, "-m", "benchmarks.contenders.raw_breast_cancer", str(rounds)]
+    log = ["runtime.kind=local", "output.tensorboard=true"]
+    yield Work(
+        f"W3, {rounds} rounds",
+        "s in all",
+        [
+            Case("raw PyTorch loop", lambda memory: Sample(watch(loop)[2])),
+            Case("hierfl run, local", lambda memory: _run(rounds, ["runtime.kind=local"]), limit_s=LIMIT_LOCAL_S),
+            Case("hierfl run, local, TensorBoard log", lambda memory: _run(rounds, log)),
+            Case("hierfl run, Ray", lambda memory: _run(rounds, ["runtime.kind=ray"]), limit_s=LIMIT_RAY_S),
+        ],
+    )
+
+
+def _run(rounds: int, overrides: list[str]) -> Sample:
+    """Run the command line once."""
+    with tempfile.TemporaryDirectory(prefix="hierfl-benchmark-") as folder:
+        config = Path(folder) / "breast.yaml"
+        config.write_text(CONFIG % rounds, encoding="utf-8")
+        command = [sys.executable, "-m", "hierfl", "run", str(config), "--plain", f"output.dir={folder}", *overrides]
+        return Sample(watch(command)[2])

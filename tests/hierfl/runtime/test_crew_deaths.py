@@ -1,0 +1,117 @@
+"""A crew whose workers die, on a driver that does nothing by itself: each end of a call is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from hierfl.errors import RuntimeUnavailable
+from hierfl.learning.strategy import Objective
+from hierfl.runtime.crew import Crew, Group, SitesLost, WorkerLost
+from hierfl.runtime.driver import Done
+from hierfl.runtime.jobs import Order, SiteReport
+from scheduler.policies.longest_first import LongestFirst
+from tiers.messages import Opening
+
+
+class Silent:
+    """Keeps the calls that are made; nothing comes of them until a test says so."""
+
+    kind = "silent"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, str, str, tuple[Any, ...]]] = []
+        self.restarted: list[str] = []
+
+    def call(self, actor: str, method: str, *arguments: Any) -> int:
+        self.calls.append((len(self.calls), actor, method, arguments))
+        return len(self.calls) - 1
+
+    def restart(self, actor: str) -> tuple[str, ...]:
+        self.restarted.append(actor)
+        return (actor,)
+
+
+class Play:
+    """One worker and one hub's round of training."""
+
+    def __init__(self, sites: Sequence[str]) -> None:
+        self.driver = Silent()
+        self.crew = Crew(self.driver, ["worker-0"], LongestFirst(), preaggregate=True)  # type: ignore[arg-type]
+        opening = Opening("world", 0, 32, 8.0, len(sites), "torch.float32")
+        order = Order("world", 0, tuple((site, 1) for site in sites), opening, Objective())
+        paths = {f"world/{site}": 1 for site in sites}
+        self.crew.ask(Group("train:world:0", "train", "world", 0, paths, paths, order))
+        self.seen = 0
+        self.results: list[Any] = []
+
+    def next(self) -> tuple[int, str, list[str]]:
+        """Give the next call that the worker has not answered: its ticket, method and sites."""
+        self.crew.pump()
+        ticket, _, method, arguments = self.driver.calls[self.seen]
+        self.seen += 1
+        return ticket, method, [site for site, _ in arguments[0].sites] if method == "train" else []
+
+    def train(self, ticket: int, sites: Sequence[str]) -> None:
+        """Let training succeed."""
+        reports = tuple(SiteReport(site, 0.5, 1, 1, 0.0) for site in sites)
+        self.results += self.crew.handle(Done(ticket, "worker-0", reports))
+
+    def die(self, ticket: int) -> None:
+        """Let the worker die, and all that it was asked with it."""
+        self.seen = len(self.driver.calls)
+        self.results += self.crew.handle(Done(ticket, "worker-0", crashed="killed"))
+
+
+def train_and_lose(play: Play) -> None:
+    ticket, method, sites = play.next()
+    assert (method, sites) == ("train", ["world/a"])
+    play.train(ticket, sites)
+    ticket, method, _ = play.next()
+    assert method == "collect"
+    play.die(ticket)
+
+
+def test_training_that_is_lost_with_its_worker_is_done_again_but_not_for_ever() -> None:
+    play = Play(["a"])
+    for _ in range(5):
+        train_and_lose(play)
+    assert [result.sites for result in play.results if isinstance(result, WorkerLost)] == [("world/a",)] * 5
+    with pytest.raises(RuntimeUnavailable, match=r"died with the training of world/a, lost so 6 times: killed"):
+        train_and_lose(play)
+    assert len(play.driver.restarted) == 5
+
+
+def test_a_site_that_kills_its_worker_is_given_up_after_three_times() -> None:
+    play = Play(["a"])
+    for _ in range(3):
+        ticket, _, sites = play.next()
+        assert sites == ["world/a"]
+        play.die(ticket)
+    (lost,) = [result for result in play.results if isinstance(result, SitesLost)]
+    assert set(lost.sites) == {"world/a"}
+    play.crew.pump()
+    assert play.seen == len(play.driver.calls), "nothing more is asked"
+
+
+def test_once_a_worker_has_died_what_is_trained_is_handed_up_before_the_next_site_begins() -> None:
+    play = Play(["a", "b", "c", "d"])
+    ticket, _, _ = play.next()
+    play.die(ticket)
+    play.crew.pump()
+    methods = []
+    for _ in range(20):
+        play.crew.pump()
+        if play.seen == len(play.driver.calls):
+            break
+        ticket, method, sites = play.next()
+        methods.append((method, len(sites)))
+        if method == "train":
+            play.train(ticket, sites)
+        else:
+            play.results += play.crew.handle(Done(ticket, "worker-0", None, (None,)))
+    trained = [number for number, (method, _) in enumerate(methods) if method == "train"]
+    assert len(trained) == 4
+    assert all(methods[number - 1][0] == "collect" for number in trained[1:]), methods
