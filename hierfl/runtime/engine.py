@@ -329,14 +329,15 @@ class Engine:
         weights = {f"{path}/{name}": weight for name, weight in order.members}
         sites = {site: self._steps[site] for site in weights if site in self._steps}
         model = self.hubs.model(path)
-        for member in weights:
-            self._emit(records.NodeChanged(self._now(), member, "training", order.round_number + 1))
         name = _group_name(path, order.round_number)
         self._ask(Group(name, "train", path, order.round_number, sites, weights, order, model))
         for member in weights:
             if member in self._tree.hubs:
                 rounds = self._tree.hubs[member].rounds
                 self._begin(member, Begin(order.round_number * rounds, rounds), order, model)
+        self.crew.pump()  # devices first: a word for each member takes time
+        for member in weights:
+            self._emit(records.NodeChanged(self._now(), member, "training", order.round_number + 1))
 
     def _finished(self, path: str, outcome: Outcome, result: Handle, state: Handle) -> None:
         """Hand a hub's result to its parent; at the root, publish."""

@@ -145,7 +145,7 @@ def test_resume_hands_on_the_overrides(run: FakeRun) -> None:
     result = call("resume", run.run_dir, "federation.rounds=30", "--plain")
     assert result.exit_code == 0, result.output
     assert run.calls == [("resume", run.run_dir, ["federation.rounds=30"])]
-    assert "c0ffee" in result.stdout
+    assert f"weights  {run.run_dir}" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "report"])
