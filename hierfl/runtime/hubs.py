@@ -86,6 +86,7 @@ class Hubs:
         """Begin a hub's rounds."""
         life = self._lives[path]
         assert not life.running, f"{path} has not ended its rounds"
+        life.number += 1  # what was said to an earlier begin, and comes late, is dropped
         life.running, life.model, life.order = True, model, order
         life.told.clear()
         life.carried_out = life.restarts = 0

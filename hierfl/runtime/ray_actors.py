@@ -39,6 +39,7 @@ class HubProcess:
         """Make a hub's aggregator, or a fresh one in its place."""
         try:
             self._hubs[spec.path] = Aggregator(spec)
+            self._failed.pop(spec.path, None)
         except Exception as error:  # nobody waits for this call: the next one tells
             self._failed[spec.path] = error
 
