@@ -16,7 +16,12 @@ LIMIT_S = 0.06
 def works(size: Size) -> Iterator[Work]:
     yield _work(
         *(size, "sum", "aggregation, 8 x 100 MB"),
-        {"read only": "read them once (bandwidth)", "float32": "float32 weighted sum, NumPy", "exact": "hierfl"},
+        {
+            "read only": "read them once (bandwidth)",
+            "float32": "float32 weighted sum, NumPy",
+            "exact": "hierfl",
+            "fresh": "hierfl, in fresh memory (a run's first round)",
+        },
         LIMIT_S,
     )
     yield _work(

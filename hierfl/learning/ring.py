@@ -111,14 +111,19 @@ class PartialSum:
 
 
 class Accumulator:
-    """One hub's (or worker's) running sum of one round; takes updates of members and partial sums of others."""
+    """One hub's (or worker's) running sum of one round; takes updates of members and partial sums of others.
 
-    def __init__(self, grid: Grid, layout: Layout) -> None:
+    `memory`: an earlier sum's vector that nobody needs any more, to be written over; fresh memory of a large model costs
+    more than the arithmetic.
+    """
+
+    def __init__(self, grid: Grid, layout: Layout, memory: NDArray[Any] | None = None) -> None:
         assert np.dtype(grid.dtype) == layout.float_dtype
         self.grid = grid
         self.layout = layout
         self.weight = 0
-        self._floats = np.zeros(layout.num_floats, grid.integer)
+        fits = memory is not None and memory.shape == (layout.num_floats,) and memory.dtype == grid.integer
+        self._floats = memory if memory is not None and fits else np.empty(layout.num_floats, grid.integer)
         self._ints = np.zeros(layout.num_ints, np.int64)
         self._waiting: list[PartialSum] = []
         self._fresh = True
@@ -135,7 +140,7 @@ class Accumulator:
             )
         self._check_shape(local.floats, local.ints)
         self._check_ints(local, start, weight)
-        self._fresh = False
+        self._clear()
         self._quantise(local.floats, start.floats, weight)
         self._ints += (local.ints - start.ints) * np.int64(weight)
         self.weight += weight
@@ -158,25 +163,36 @@ class Accumulator:
     def total(self) -> PartialSum:
         """Give the sum so far; it shares memory with the accumulator, which must not be added to afterwards."""
         self._fold()
+        self._clear()
         return PartialSum(self._floats, self._ints, self.weight)
 
-    def _fold(self) -> None:
-        """Add the waiting partial sums, all of them block by block: the accumulator is read and written once.
+    def _clear(self) -> None:
+        """Set a sum that nothing was added to yet to zero: its memory may hold anything."""
+        if self._fresh:
+            self._floats.fill(0)
+            self._fresh = False
 
-        A fresh accumulator is only written: its zeros need not be read.
+    def _fold(self) -> None:
+        """Add the waiting partial sums, all of them block by block; what they add up to stays in cache until the last.
+
+        So the accumulator's memory is written once, and read only if it held a sum before.
         """
         parts, self._waiting = self._waiting, []
         if not parts:
             return
-        fresh, self._fresh = self._fresh and len(parts) > 1, False
+        if self._fresh and len(parts) == 1:
+            self._clear()
+        vectors = [part.floats for part in parts] if self._fresh else [self._floats, *(part.floats for part in parts)]
+        self._fresh = False
         size = FOLD_BLOCKS * BLOCK
+        cached = np.empty(min(size, self._floats.size), self.grid.integer)
         for start in range(0, self._floats.size, size):
             cut = slice(start, start + size)
             block = self._floats[cut]
-            if fresh:
-                np.add(parts[0].floats[cut], parts[1].floats[cut], out=block)
-            for part in parts[2:] if fresh else parts:
-                np.add(block, part.floats[cut], out=block)
+            running: NDArray[Any] = vectors[0][cut]
+            for vector in vectors[1:-1]:
+                running = np.add(running, vector[cut], out=cached[: block.size])
+            np.add(running, vectors[-1][cut], out=block)
         for part in parts:
             np.add(self._ints, part.ints, out=self._ints)
 

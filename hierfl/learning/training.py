@@ -61,7 +61,8 @@ def train(
     scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
     total, seen = torch.zeros((), device=device), 0
     for batch, size in _batches(dataset, training.batch_size, num_steps, seed, device):
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         with _precision(training, device):
             loss = task.loss(module, batch)
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
@@ -146,10 +147,17 @@ def _precision(training: Training, device: torch.device) -> contextlib.AbstractC
 def _batches(
     dataset: Dataset[Any], batch_size: int | None, num_steps: int, seed: int, device: torch.device
 ) -> Iterator[tuple[Any, int]]:
-    """Yield (batch, size) for `num_steps` steps, in a new order for every pass over the dataset."""
-    generator = torch.Generator().manual_seed(seed)
+    """Yield (batch, size) for `num_steps` steps, in a new order for every pass over the dataset.
+
+    A batch of all samples keeps the dataset's order: its gradient is the same in any.
+    """
     num_samples = len(dataset)  # type: ignore[arg-type]
     size = min(batch_size or num_samples, num_samples)
+    if size == num_samples:
+        for _ in range(num_steps):
+            yield _all(dataset, device), num_samples
+        return
+    generator = torch.Generator().manual_seed(seed)
     done = 0
     while done < num_steps:
         order = torch.randperm(num_samples, generator=generator)
@@ -173,6 +181,13 @@ def _in_order(dataset: Dataset[Any], batch_size: int, device: torch.device) -> I
     for batch in DataLoader(dataset, batch_size=batch_size):
         yield _move(batch, device), sizes(left)
         left -= batch_size
+
+
+def _all(dataset: Dataset[Any], device: torch.device) -> Any:
+    """Collate all samples."""
+    if isinstance(dataset, TensorDataset):
+        return tuple(tensor.to(device) for tensor in dataset.tensors)
+    return _move(default_collate([dataset[index] for index in range(len(dataset))]), device)  # type: ignore[arg-type]
 
 
 def _take(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:

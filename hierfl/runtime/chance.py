@@ -30,6 +30,9 @@ class Chance:
         _seed(seed)
         return work()
 
+    def check(self) -> None:
+        """Nobody else draws from this process's generators."""
+
 
 class SharedChance(Chance):
     """For the threads of one process; one object for all of them."""
@@ -40,18 +43,21 @@ class SharedChance(Chance):
         self._rest: tuple[Any, ...] = ()
 
     def run(self, seed: int, work: Callable[[], T], *, checked: bool = True) -> T:
-        """Run `work` alone or beside others, as its first run showed it can. Errors: HierflError for a late draw."""
+        """Run `work` alone or beside others, as its first run showed it can."""
         if not checked or self._draws is not False:
             with self._lock:
                 if not checked or self._draws is not False:
                     return self._alone(seed, work, checked)
-        result = work()
-        if _states() != self._rest:
-            self._check_at_rest()
-        return result
+        return work()
 
-    def _check_at_rest(self) -> None:
-        """Look again while no other thread builds a model, which draws but puts the generators back."""
+    def check(self) -> None:
+        """Make sure that nobody drew who must not. Errors: HierflError for a late draw.
+
+        Call it before results leave: one look costs as much as a small site's step. Only a second look counts, while
+        no other thread builds a model, which draws but puts the generators back.
+        """
+        if self._draws is not False or _states() == self._rest:
+            return
         with self._lock:
             if _states() != self._rest:
                 raise HierflError(

@@ -6,7 +6,10 @@ lost one is replaced by replaying the events since its last `begin`.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
@@ -58,6 +61,7 @@ class Aggregator:
         self._opening: Opening | None = None
         self._sum: Accumulator | None = None
         self._closed: PartialSum | None = None
+        self._spare: NDArray[Any] | None = None
 
     def begin(self, event: Begin, order: Order | None, model: ModelState | None, state: State | None) -> Beside:
         """Begin rounds from a model. `order`: what the parent asked of this hub and its siblings; None at the root.
@@ -146,7 +150,8 @@ class Aggregator:
                 command.total_weight,
                 str(self.spec.layout.float_dtype),
             )
-        self._sum = Accumulator(grid_of(self._opening), self.spec.layout)
+        memory, self._spare = self._spare, None
+        self._sum = Accumulator(grid_of(self._opening), self.spec.layout, memory)
 
     def _add(self, command: Add, part: PartialSum | None) -> str | None:
         """Add the payload of an accepted update; say why if it cannot be."""
@@ -175,6 +180,8 @@ class Aggregator:
         delta, counted = decode(total, grid_of(self._opening), consume=True)
         floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state)
         self._model = ModelState(floats, self._model.ints + counted)
+        if not any(np.may_share_memory(total.floats, kept) for kept in (floats, *self._state.values())):
+            self._spare = total.floats
 
     def _finish(self, command: Finish) -> tuple[Update, ModelState | PartialSum]:
         """Give the hub's result: a new model at the root, its sum or its own change below."""

@@ -86,6 +86,7 @@ class RayDriver:
     def __init__(self, runtime: Runtime) -> None:
         self._spec: Handle = None
         self._actors: dict[str, Any] = {}
+        self._calls: dict[tuple[str, int], Any] = {}
         self._slots: dict[str, str] = {}
         self._lives: dict[str, int] = {}
         self._pending: dict[Any, tuple[int, str, str, int, tuple[Handle, ...]]] = {}
@@ -126,7 +127,7 @@ class RayDriver:
         self._next_ticket += 1
         slot = self._slots[actor]
         num_beside = BESIDE.get(method, 0)
-        made = self._actors[slot].call.options(num_returns=1 + num_beside).remote(actor, method, *arguments)
+        made = self._calls[slot, num_beside].remote(actor, method, *arguments)
         header, beside = (made[0], tuple(made[1:])) if num_beside else (made, ())
         self._pending[header] = (ticket, actor, slot, self._lives[slot], beside)
         return ticket
@@ -196,15 +197,18 @@ class RayDriver:
         self._lives[slot] = self._lives.get(slot, -1) + 1
         runtime = self.runtime
         if slot.startswith("hub-"):
-            self._actors[slot] = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote()
-            return
-        options = {
-            "num_cpus": runtime.cpus_per_worker,
-            "num_gpus": runtime.gpus_per_worker,
-            "resources": dict(runtime.resources_per_worker) or None,
-            "max_restarts": 0,
-        }
-        self._actors[slot] = ray.remote(WorkerProcess).options(**options).remote(self._spec)
+            actor = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote()
+        else:
+            options = {
+                "num_cpus": runtime.cpus_per_worker,
+                "num_gpus": runtime.gpus_per_worker,
+                "resources": dict(runtime.resources_per_worker) or None,
+                "max_restarts": 0,
+            }
+            actor = ray.remote(WorkerProcess).options(**options).remote(self._spec)
+        self._actors[slot] = actor
+        for num_beside in {0, *BESIDE.values()}:
+            self._calls[slot, num_beside] = actor.call.options(num_returns=1 + num_beside)
 
 
 def _not_begun(actor: str, said: str) -> HierflError:

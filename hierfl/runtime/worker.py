@@ -84,7 +84,9 @@ class SiteWorker:
         if key not in self._sums:
             assert self._layout is not None
             self._sums[key] = (Accumulator(grid_of(job.opening), self._layout), [])
-        return tuple(self._train(job, site, weight, start) for site, weight in job.sites)
+        reports = tuple(self._train(job, site, weight, start) for site, weight in job.sites)
+        self._chance.check()
+        return reports
 
     def collect(self, hub: str, round_number: int) -> tuple[Update | None, PartialSum | None]:
         """Hand over this worker's sum of a hub's round; None if no site of it gave an update."""
