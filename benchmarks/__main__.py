@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +72,28 @@ def _table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     """Write one row."""
-    limits = {"seconds": _seconds, "ratio": lambda value: f"{value:g} x", "peak_bytes": _memory}
-    held = {None: "", True: "yes", False: "NO"}[row.held]
+    held = "as ratio" if row.held and row.held_as_ratio else {None: "", True: "yes", False: "NO"}[row.held]
     return (
         *(f"{row.work} ({row.what})", row.contender, _seconds(row.seconds), f"{row.ratio:.2f}"),
         _memory(row.peak_bytes),
-        ", ".join(limits[name](limit) for name, limit in row.limits.items()),
+        _limits(row.limits),
         held,
     )
 
 
+def _limits(limits: Mapping[str, float]) -> str:
+    """Write a row's limits; seconds and what they were as a ratio are one."""
+    said = {"seconds": _seconds, "ratio of seconds": _ratio, "ratio": _ratio, "peak_bytes": _memory}
+    words = ", ".join(said[name](limit) for name, limit in limits.items())
+    return words.replace(", ", " or ", 1) if "ratio of seconds" in limits else words
+
+
 def _seconds(value: float) -> str:
     return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.3g} ms"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3g} x"
 
 
 def _memory(value: float | None) -> str:

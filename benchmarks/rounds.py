@@ -10,7 +10,7 @@ from benchmarks.common import Case, Sample
 from benchmarks.contenders.setting import Setting
 from benchmarks.processes import contend
 
-__all__ = ["LOCAL", "POOL", "POOL_SUMS", "RAW", "RAW_ONE", "RAY", "Contender", "case"]
+__all__ = ["LOCAL", "LOCAL_ONE", "POOL", "POOL_SUMS", "RAW", "RAW_ONE", "RAY", "Contender", "case"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Contender:
     kind: str = "local"
     variant: str = "per site"
     threads: int = 0
+    workers: int = 2
 
 
 RAW = Contender("raw PyTorch loop", "raw_loop")
@@ -29,12 +30,13 @@ RAW_ONE = Contender("raw PyTorch loop, 1 thread", "raw_loop", threads=1)
 POOL = Contender("bare Ray pool", "ray_pool")
 POOL_SUMS = Contender("bare Ray pool, pre-aggregated", "ray_pool", variant="pre-aggregated")
 LOCAL = Contender("hierfl, local", "engine")
+LOCAL_ONE = Contender("hierfl, local, 1 thread", "engine", workers=1)
 RAY = Contender("hierfl, Ray", "engine", kind="ray")
 
 
 def case(who: Contender, setting: Setting, **limits: Any) -> Case:
     """Give a contender its work."""
-    work = replace(setting, kind=who.kind, variant=who.variant, threads=who.threads)
+    work = replace(setting, kind=who.kind, variant=who.variant, threads=who.threads, num_workers=who.workers)
 
     def run(memory: bool) -> Sample:
         said = contend(who.module, work, memory=memory)

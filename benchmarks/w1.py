@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 from benchmarks.common import Size, Work
 from benchmarks.contenders.setting import Setting
-from benchmarks.rounds import LOCAL, POOL, POOL_SUMS, RAW, RAW_ONE, RAY, Contender, case
+from benchmarks.rounds import LOCAL, LOCAL_ONE, POOL, POOL_SUMS, RAW, RAW_ONE, RAY, Contender, case
 
 LIMITS_RAY_S = {8: 0.04, 32: 0.06, 128: 0.2}
+RAW_S = {8: 0.007, 32: 0.023, 128: 0.09}
+"""What the raw loop took where these limits were set."""
 LIMIT_LOCAL = 1.5
 
 
@@ -24,10 +26,14 @@ def works(size: Size) -> Iterator[Work]:
         )
         limits: dict[Contender, dict[str, float]] = {
             LOCAL: {"limit_ratio": LIMIT_LOCAL},
-            RAY: {"limit_s": LIMITS_RAY_S[sites]} if sites in LIMITS_RAY_S else {},
+            LOCAL_ONE: {"limit_ratio": LIMIT_LOCAL},
+            RAY: {"limit_s": LIMITS_RAY_S[sites], "first_s": RAW_S[sites]} if sites in LIMITS_RAY_S else {},
         }
         yield Work(
             f"W1, {sites} sites",
             "s per round",
-            [case(who, setting, **limits.get(who, {})) for who in (RAW, RAW_ONE, POOL, POOL_SUMS, LOCAL, RAY)],
+            [
+                case(who, setting, **limits.get(who, {}))
+                for who in (RAW, RAW_ONE, POOL, POOL_SUMS, LOCAL, LOCAL_ONE, RAY)
+            ],
         )
