@@ -18,6 +18,7 @@ from hierfl.errors import ConfigError
 __all__ = ["FOLDERS", "load", "names", "nearest"]
 
 FOLDERS = {
+    "participation": "scheduler.participations",
     "policy": "scheduler.policies",
     "strategy": "hierfl.learning.strategies",
     "task": "hierfl.tasks",

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
+from scheduler.participations.all import All
 from tiers.topologies.star import Star
 
 if TYPE_CHECKING:
+    from scheduler.participation import Participation
     from tiers.topology import Topology
 
 __all__ = ["Federation", "Hub", "Member", "Site", "parent"]
@@ -34,7 +36,8 @@ class Hub:
     """An inner node: a sub-federation of sites and hubs, in the order of the configuration.
 
     `rounds`: at the root the rounds of the run, at an inner hub its rounds per round of its parent (HierFAVG's kappa,
-    Liu et al. 2020). `quorum`: the fraction of members that must report for a round to close when `keep_going`.
+    Liu et al. 2020). `quorum`: the fraction of members that a round must not lose to go on, when `keep_going`.
+    `participation`: whom a round asks, and until when it waits.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Hub:
     topology: Topology = field(default_factory=Star)
     keep_going: bool = False
     quorum: float = 1.0
+    participation: Participation = field(default_factory=All)
 
     def __post_init__(self) -> None:
         _check_name(self.name)

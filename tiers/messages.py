@@ -10,16 +10,21 @@ __all__ = [
     "Add",
     "Arrived",
     "Begin",
+    "Carry",
     "Close",
     "Command",
+    "Dismiss",
     "Event",
     "Finish",
     "GiveUp",
+    "Hold",
     "Lost",
     "Open",
     "Opening",
     "Refuse",
+    "SetTimer",
     "Share",
+    "TimeUp",
     "TrainMember",
     "Update",
 ]
@@ -64,10 +69,14 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Event: do `rounds` rounds, the first of them numbered `round_number` in this hub's own count."""
+    """Event: do `rounds` rounds, the first of them numbered `round_number` in this hub's own count.
+
+    `forecast_s`: how long each member is predicted to take, in seconds, by name; without those that are not known.
+    """
 
     round_number: int
     rounds: int = 1
+    forecast_s: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +88,29 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Event: these members will send nothing this round, each for a reason."""
+    """Event: these members will send nothing for the round in which they were asked, each for a reason."""
 
     round_number: int
     members: Mapping[str, str]
 
 
-Event: TypeAlias = Begin | Arrived | Lost
+@dataclass(frozen=True, slots=True)
+class TimeUp:
+    """Event: `elapsed_s` seconds have passed since the round opened, as a `SetTimer` asked to be told."""
+
+    round_number: int
+    elapsed_s: float
+
+
+Event: TypeAlias = Begin | Arrived | Lost | TimeUp
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Command: open a round; `skipped` members do not take part, each for a reason."""
+    """Command: open a round; `skipped` members do not take part, each for a reason.
+
+    `total_weight` has room for all that may be added: who is asked, and updates of earlier rounds that may still come.
+    """
 
     round_number: int
     total_weight: int
@@ -107,10 +127,37 @@ class TrainMember:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Command: say `TimeUp` when `after_s` seconds have passed since the round opened, if it is still open."""
+
+    round_number: int
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Add:
     """Command: add this update's payload to the round's sum."""
 
     update: Update
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Command: keep this late update's payload, for a reason; `Carry` or `Refuse` follows as the next round opens."""
+
+    update: Update
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """Command: add a late update's payload, just come or held, to the open round's sum: with `weight` in place of its
+    own, for a reason; it was made on the grid of the round that its header names.
+    """
+
+    update: Update
+    weight: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +170,28 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Command: the sum is complete; the members in it, those missing and why, and why it closes now."""
+    """Command: the sum is complete; the members in it, those missing and why, and why it closes now.
+
+    `carried`: members whose updates of earlier rounds are in the sum, and how much they count.
+    """
 
     round_number: int
     members: tuple[str, ...]
     missing: Mapping[str, str]
     weight: int
     reason: str
+    carried: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Command: what these members were asked in this round can no longer count, each for a reason.
+
+    Their work may be stopped. They are asked again once they have reported or are lost.
+    """
+
+    round_number: int
+    members: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +203,10 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Command: the round cannot be closed, for a reason."""
+    """Command: the round cannot be closed, for a reason; all that was asked or held is void."""
 
     round_number: int
     reason: str
 
 
-Command: TypeAlias = Open | TrainMember | Add | Refuse | Close | Finish | GiveUp
+Command: TypeAlias = Open | TrainMember | SetTimer | Add | Hold | Carry | Refuse | Close | Dismiss | Finish | GiveUp

@@ -3,34 +3,44 @@
 A round opens with its compute plan, collects each member's update once, closes for a stated reason, and the next one
 opens until all that the parent asked for are done. The same machine serves every tier.
 
-    IDLE --Begin--> COLLECTING --all reported or lost--> (Close) --more rounds--> COLLECTING
-                                                                 `--none left----> IDLE (Finish)
-    COLLECTING --a member lost and not keep_going, or below the quorum--> FAILED (GiveUp)
+    IDLE --Begin--> COLLECTING --the participation policy says so--> (Close) --more rounds--> COLLECTING
+                                                                             `--none left----> IDLE (Finish)
+    COLLECTING --a member lost and not keep_going, or below the quorum, or the policy says so--> FAILED (GiveUp)
+
+A round may close while members are at work. They stay at work, and are not asked again until they have reported or are
+lost. What they send counts, discounted, in the round that is open when it comes, or in the next one (`Hold`); or it is
+refused. The weight of all that may come is in the total with which a round opens.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
+from scheduler.participation import Admission, Candidates, Choice, Ending, needed
+from tiers.collecting import Collecting
 from tiers.federation import Hub
 from tiers.messages import (
     Add,
     Arrived,
     Begin,
-    Close,
+    Carry,
     Command,
     Event,
     Finish,
     GiveUp,
+    Hold,
     Lost,
     Open,
     Refuse,
+    SetTimer,
     Share,
+    TimeUp,
     TrainMember,
     Update,
 )
+from tiers.standing import Attendance, Errand, Standing
 
 __all__ = ["HubRounds", "Phase"]
 
@@ -48,63 +58,176 @@ class HubRounds:
 
     `weights`: each member's public integer weight; a member of weight 0 has nothing to train on and is skipped by
     name. `absent`: members that could not even be loaded, each for a reason; the quorum counts them as lost. Members
-    without a weight are an error (KeyError).
+    without a weight are an error (KeyError). `path` (the hub's) and `seed` (the run's) fix what policies draw.
+    `standing`: what an earlier machine of this hub had to remember.
     """
 
-    def __init__(self, hub: Hub, weights: Mapping[str, int], absent: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        weights: Mapping[str, int],
+        absent: Mapping[str, str] | None = None,
+        *,
+        path: str = "",
+        seed: int = 0,
+        standing: Standing | None = None,
+    ) -> None:
         self.hub = hub
-        self.absent = dict(absent or {})
+        self.path = path or hub.name
+        self.seed = seed
         self.weights = {member.name: weights[member.name] for member in hub.members}
+        self.absent = {name: reason for name, reason in (absent or {}).items() if not self.weights.get(name, 1)}
         self.phase = Phase.IDLE
-        self.round_number = -1
+        before = standing or Standing()
+        self.round_number = before.round_number
         self._last_round = -1
-        self._waiting: dict[str, int] = {}
-        self._reported: dict[str, int] = {}
-        self._missing: dict[str, str] = {}
+        self._forecast_s: Mapping[str, float] = {}
+        self._attendance = Attendance(before)
+        self._round = Collecting(before.round_number, {}, lost=(), late=(), skipped={})
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """List the members whose updates of the open round are waited for."""
+        return tuple(self._round.waiting)
+
+    @property
+    def standing(self) -> Standing:
+        """Give what is to be remembered while no round is open."""
+        assert self.phase is not Phase.COLLECTING, self._story()
+        return self._attendance.standing(self.round_number)
 
     def handle(self, event: Event) -> list[Command]:
         """Take an event; return what to do now, in order."""
         match event:
             case Begin():
                 assert self.phase is not Phase.COLLECTING, f"{self.hub.name} begun while {self._story()}"
+                assert not self.standing.awaits or event.round_number > self.round_number, self._story()
                 self._last_round = event.round_number + event.rounds - 1
+                self._forecast_s = event.forecast_s
                 return self._open(event.round_number)
             case Arrived():
                 return self._arrived(event.update)
             case Lost():
                 return self._lost(event)
+            case TimeUp():
+                return self._time_up(event)
 
     def _open(self, round_number: int) -> list[Command]:
-        """Open a round: every member with a weight takes part, as the topology plans it."""
-        self.round_number = round_number
-        self.phase = Phase.COLLECTING
-        skipped = {
-            name: self.absent.get(name, "no training samples") for name, weight in self.weights.items() if weight == 0
+        """Open a round: whom the policy chooses takes part, as the topology plans it."""
+        policy, attendance = self.hub.participation, self._attendance
+        self.round_number, self.phase = round_number, Phase.COLLECTING
+        dismissed = attendance.dismiss(round_number, policy.admit)
+        errands = attendance.errands.items()
+        late = {name: self._admit(errand.weight, errand.round_number).weight for name, errand in errands}
+        held, refused = self._take_held()
+        asked = self._gather(name for name, weight in late.items() if weight)
+        commands: list[Command] = [*dismissed, *refused]
+        nobody = self._nobody(bool(asked or held))
+        if nobody:
+            return [*commands, *self._give_up(nobody)]
+        again = sum(errand.weight for _, errand in errands) if policy.rolling else 0
+        total = sum(asked.values()) + sum(late.values()) + sum(carry.weight for carry in held) + again
+        commands.append(Open(round_number, total, dict(self._round.missing)))
+        for carry in held:
+            self._round.carry(carry.update.shares[0].member, carry.weight, carry.reason)
+        self._round.limits = policy.limits([self._forecast_s[name] for name in asked if name in self._forecast_s])
+        return [*commands, *held, *self._go_on(asked, opens=True)]
+
+    def _take_held(self) -> tuple[list[Carry], list[Refuse]]:
+        """Weigh the held updates for the round that opens."""
+        carried: list[Carry] = []
+        refused: list[Refuse] = []
+        for update in self._attendance.held:
+            admission = self._admit(update.shares[0].weight, update.round_number)
+            if admission.weight:
+                carried.append(Carry(update, admission.weight, admission.reason))
+            else:
+                refused.append(Refuse(update, admission.reason))
+        self._attendance.held = []
+        return carried, refused
+
+    def _gather(self, late: Iterable[str]) -> dict[str, int]:
+        """Choose whom to ask and start the round's book; give those to ask, with their weights."""
+        attendance, policy, number = self._attendance, self.hub.participation, self.round_number
+        empty = {name: "no training samples" for name, weight in self.weights.items() if not weight}
+        resting = attendance.resting(number, policy.probe_after)
+        able = [name for name, weight in self.weights.items() if weight and name not in attendance.errands]
+        if all(name in resting for name in able):
+            resting = {}
+        free = {name: self.weights[name] for name in able if name not in resting}
+        busy = {
+            name: f"still at work for round {errand.round_number}, which closed without it"
+            for name, errand in attendance.errands.items()
         }
-        members = [name for name in self.weights if name not in skipped]
-        trained = self.hub.topology.plan(members, round_number).trained
-        self._waiting = {name: self.weights[name] for name in trained}
-        self._reported, self._missing = {}, dict(skipped)
-        if not self._waiting:
-            return self._give_up(f"no member of {self.hub.name} has training samples")
-        if len(self._waiting) < self._needed():
-            said = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
-            return self._give_up(f"below the quorum of {self._needed()} of {self._num_asked()} members: {said}")
-        opened: list[Command] = [Open(round_number, sum(self._waiting.values()), skipped)]
-        return opened + [TrainMember(round_number, name, weight) for name, weight in self._waiting.items()]
+        unable = {**self.absent, **resting, **busy}
+        weights = {name: self.weights[name] for name in unable}
+        choice = policy.choose(Candidates(self.path, number, self.seed, free, weights)) if free else Choice(())
+        assert bool(choice.asked) == bool(free) and free.keys() >= set(choice.asked), f"{policy} chose {choice.asked}"
+        why = {**empty, **choice.skipped, **unable}
+        self._round = Collecting(
+            number,
+            {name: weight for name, weight in {**free, **weights}.items() if name not in choice.skipped},
+            lost=(name for name in unable if name not in busy),
+            late=late,
+            skipped={name: why[name] for name in self.weights if name in why},
+        )
+        trained = self.hub.topology.plan(choice.asked, number).trained if free else ()
+        return {name: self.weights[name] for name in trained}
+
+    def _nobody(self, has_some: bool) -> str:
+        """Say why a round cannot even open; empty if it can. `has_some`: somebody is asked, or already in."""
+        book = self._round
+        if not any(self.weights.values()):
+            return f"no member of {self.hub.name} has training samples"
+        if not has_some and not book.late and not self._may_roll():
+            said = "; ".join(f"{name}: {reason}" for name, reason in book.missing.items())
+            return f"no member of {self.hub.name} can be asked: {said}"
+        return self._too_few({name: book.missing[name] for name in book.missing if name in book.lost})
 
     def _arrived(self, update: Update) -> list[Command]:
-        """Count an update once, if it is of this round and of members that are waited for."""
+        """Count an update once, if members that are waited for sent it, or such as are at work for an earlier round."""
+        if self._attendance.errands and any(
+            (errand := self._attendance.errands.get(share.member)) is not None
+            and errand.round_number == update.round_number
+            for share in update.shares
+        ):
+            return self._arrived_late(update)
         refusal = self._refusal(update)
         if refusal:
             return [Refuse(update, refusal)]
         for share in update.shares:
-            del self._waiting[share.member]
-            self._reported[share.member] = share.weight
-        return [Add(update), *self._close_if_done()]
+            self._round.report(share)
+            self._attendance.answered(share.member)
+        return [Add(update), *self._go_on({})]
+
+    def _arrived_late(self, update: Update) -> list[Command]:
+        """Carry an update of a round that closed without it, hold it for the next round, or refuse it."""
+        if len(update.shares) > 1:
+            return [Refuse(update, f"it is late, for round {update.round_number}: late updates come one member each")]
+        [share] = update.shares
+        errand = self._attendance.errands[share.member]
+        if not 0 < share.weight <= errand.weight:
+            return [Refuse(update, _overclaims(share, errand.weight, errand.round_number))]
+        self._attendance.answered(share.member)
+        is_open = self.phase is Phase.COLLECTING
+        admission = self._admit(share.weight, errand.round_number, 0 if is_open else 1)
+        if not is_open and admission.weight:
+            self._attendance.held.append(update)
+            return [Hold(update, admission.reason)]
+        if not admission.weight:
+            return [Refuse(update, admission.reason), *self._free(share.member)]
+        self._round.carry(share.member, admission.weight, admission.reason)
+        return [Carry(update, admission.weight, admission.reason), *self._free(share.member)]
+
+    def _free(self, member: str) -> list[Command]:
+        """A member at work for an earlier round is free now: the policy may want it asked at once."""
+        if self.phase is not Phase.COLLECTING:
+            return []
+        self._round.late.discard(member)
+        return self._go_on({member: self.weights[member]} if self.hub.participation.rolling else {})
 
     def _refusal(self, update: Update) -> str:
-        """Say why an update may not count; empty if it may."""
+        """Say why an update may not count in the open round; empty if it may."""
         if self.phase is not Phase.COLLECTING or update.round_number != self.round_number:
             return f"it is of round {update.round_number}; {self._story()}"
         members = [share.member for share in update.shares]
@@ -114,60 +237,119 @@ class HubRounds:
 
     def _refuse_share(self, share: Share) -> str:
         """Say why one share may not count."""
-        if share.member in self._reported:
+        book = self._round
+        if share.member in book.reported:
             return f"{share.member} has already reported in round {self.round_number}"
-        if share.member in self._missing:
-            return f"{share.member} was given up in round {self.round_number}: {self._missing[share.member]}"
-        if share.member not in self._waiting:
+        if share.member in book.missing:
+            return f"{share.member} was given up in round {self.round_number}: {book.missing[share.member]}"
+        if share.member in book.carried and share.member not in book.waiting:
+            return f"{share.member} was not asked in round {self.round_number}, which has an earlier update of it"
+        if share.member not in book.waiting:
             return f"{share.member} is not a member of {self.hub.name} in round {self.round_number}"
-        known = self._waiting[share.member]
-        if not 0 < share.weight <= known:
-            return f"{share.member} claims weight {share.weight}; the round opened with {known} for it"
-        return ""
+        known = book.waiting[share.member]
+        return "" if 0 < share.weight <= known else _overclaims(share, known)
 
     def _lost(self, event: Lost) -> list[Command]:
-        """Take members out of the wait set; the hub's own rule says whether the round goes on."""
-        gone = {name: reason for name, reason in event.members.items() if name in self._waiting}
-        if self.phase is not Phase.COLLECTING or event.round_number != self.round_number or not gone:
+        """Take members out of the wait set at once; the hub's own rule says whether the round goes on."""
+        number, is_open = event.round_number, self.phase is Phase.COLLECTING
+        errands = self._attendance.errands
+        gone = {
+            name: reason
+            for name, reason in event.members.items()
+            if (name in errands and errands[name].round_number == number)
+            or (is_open and number == self.round_number and name in self._round.waiting)
+        }
+        lost = {name: reason for name, reason in gone.items() if self._attendance.lose(name, self.round_number)}
+        if not is_open or not gone:
             return []
-        for name in gone:
-            del self._waiting[name]
-        self._missing.update(gone)
-        if not self.hub.keep_going:
-            name, reason = next(iter(gone.items()))
+        for name, reason in lost.items():
+            self._round.lose(name, reason)
+        if lost and not self.hub.keep_going:
+            name, reason = next(iter(lost.items()))
             return self._give_up(f"{name}: {reason}")
-        if len(self._reported) + len(self._waiting) < self._needed():
-            said = "; ".join(f"{name}: {reason}" for name, reason in gone.items())
-            return self._give_up(f"below the quorum of {self._needed()} of {self._num_asked()} members: {said}")
-        return self._close_if_done()
+        few = self._too_few(lost) if lost else ""
+        if few:
+            return self._give_up(few)
+        freed = [name for name in gone if name not in lost and self.hub.participation.rolling]
+        return self._go_on({name: self.weights[name] for name in freed})
 
-    def _close_if_done(self) -> list[Command]:
-        """Close once nobody is waited for; open the next round if the parent asked for more."""
-        if self._waiting:
+    def _time_up(self, event: TimeUp) -> list[Command]:
+        """Let the policy decide anew, later than before."""
+        if self.phase is not Phase.COLLECTING or event.round_number != self.round_number:
             return []
-        weight = sum(self._reported.values())
-        num = len(self._reported)
-        reason = "all reported" if num == self._num_asked() else f"{num} of {self._num_asked()} reported, the rest lost"
-        closed = Close(self.round_number, tuple(self._reported), dict(self._missing), weight, reason)
-        if self.round_number < self._last_round:
-            return [closed, *self._open(self.round_number + 1)]
+        self._round.elapsed_s = max(self._round.elapsed_s, event.elapsed_s)
+        return self._go_on({})
+
+    def _go_on(self, asked: Mapping[str, int], *, opens: bool = False) -> list[Command]:
+        """End the round if the policy says so; else ask these members, and wait."""
+        book = self._round
+        book.plan(asked)
+        ending = self._ending()
+        if ending is None:
+            train = [TrainMember(book.number, name, weight) for name, weight in asked.items()]
+            return [*(self._timers() if opens else ()), *train]
+        book.unplan(asked)
+        return self._give_up(ending.reason) if ending.gives_up else self._close(ending.reason)
+
+    def _ending(self) -> Ending | None:
+        """Ask the policy; a round without an update goes on while somebody may come, and gives up otherwise."""
+        book, policy = self._round, self.hub.participation
+        if book.waiting and not book.elapsed_s and not policy.may_close_early:
+            return None
+        if book.over and not book.num_in and not self._may_roll():
+            return Ending(f"nobody is left who could report to {self.hub.name}", gives_up=True)
+        ending = policy.decide(book.view())
+        assert ending is not None or not book.over or self._may_roll(), f"{policy} waits for nobody: {book.view()}"
+        return ending if ending is None or ending.gives_up or book.num_in else None
+
+    def _close(self, reason: str) -> list[Command]:
+        """Close the round; open the next one if the parent asked for more."""
+        book, attendance = self._round, self._attendance
+        commands: list[Command] = [book.closed(reason)]
+        attendance.errands.update({name: Errand(book.number, weight) for name, weight in book.waiting.items()})
+        book.waiting = {}
+        if book.number < self._last_round:
+            return commands + self._open(book.number + 1)
         self.phase = Phase.IDLE
-        return [closed, Finish(self.round_number)]
+        return [*commands, *attendance.dismiss(book.number + 1, self.hub.participation.admit), Finish(book.number)]
 
     def _give_up(self, reason: str) -> list[Command]:
-        """End the round without a result."""
+        """End the round without a result; what was asked and held is void."""
         self.phase = Phase.FAILED
+        self._attendance.errands, self._attendance.held = {}, []
         return [GiveUp(self.round_number, reason)]
 
-    def _num_asked(self) -> int:
-        """Count the members that have something to train on, the absent ones with them."""
-        return sum(1 for name, weight in self.weights.items() if weight or name in self.absent)
+    def _too_few(self, lost: Mapping[str, str]) -> str:
+        """Say that too many are lost; empty while enough are not."""
+        number = len(self._round.cohort)
+        least = needed(self.hub.quorum, number)
+        if self._round.num_alive >= least:
+            return ""
+        said = "; ".join(f"{name}: {reason}" for name, reason in lost.items())
+        return f"below the quorum of {least} of {number} members: {said}"
 
-    def _needed(self) -> int:
-        """Count the members that must report for the round to close."""
-        return max(1, math.ceil(self.hub.quorum * self._num_asked() - 1e-9))
+    def _admit(self, weight: int, asked_in: int, rounds_on: int = 0) -> Admission:
+        """Let the policy weigh an update for the round that is `rounds_on` after this one."""
+        admission = self.hub.participation.admit(weight, self.round_number + rounds_on - asked_in)
+        assert 0 <= admission.weight <= weight, f"{self.hub.participation} makes {admission.weight} of {weight}"
+        return admission
+
+    def _may_roll(self) -> bool:
+        """Whether a member that is too late to count would be asked again once it reports."""
+        return self.hub.participation.rolling and bool(self._attendance.errands)
+
+    def _timers(self) -> list[Command]:
+        """Ask to be told when the policy's limits have passed."""
+        limits = self._round.limits
+        times = sorted({limits.close_s, limits.give_up_s} - {math.inf})
+        return [SetTimer(self.round_number, after_s) for after_s in times]
 
     def _story(self) -> str:
         """Tell where the hub stands, for messages."""
-        waiting = f", waiting for {', '.join(list(self._waiting)[:3])}" if self._waiting else ""
+        waiting = f", waiting for {', '.join(self.waiting[:3])}" if self._round.waiting else ""
         return f"the hub is {self.phase.value} in round {self.round_number}{waiting}"
+
+
+def _overclaims(share: Share, known: int, number: int | None = None) -> str:
+    which = "the round" if number is None else f"round {number}"
+    return f"{share.member} claims weight {share.weight}; {which} opened with {known} for it"

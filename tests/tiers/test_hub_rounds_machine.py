@@ -176,8 +176,8 @@ class HubWorld:
         assert (self.machine.phase is Phase.COLLECTING) == self.is_open
         if self.is_open:
             assert self.machine.round_number == self.number
-            assert set(self.machine._waiting) == set(self.waiting) != set(), "an open round waits for somebody"
-            assert self.machine._reported == self.counted
+            assert set(self.machine.waiting) == set(self.waiting) != set(), "an open round waits for somebody"
+            assert self.machine._round.reported == self.counted
 
 
 def test_every_event_leaves_the_hub_where_the_ledger_says() -> None:

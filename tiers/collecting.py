@@ -1,0 +1,115 @@
+"""One open round of a hub: whom it waits for, who is in its sum, and the figures that policies see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from scheduler.participation import Limits, RoundView
+from tiers.messages import Close, Share
+
+__all__ = ["Collecting"]
+
+
+class Collecting:
+    """The book of one round; every entry costs the same however many members there are.
+
+    `cohort`: the members that quorums count, with their weights; `lost`: those of them that could not be asked and are
+    not at work either; `late`: members at work for an earlier round whose updates would count in this one.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        cohort: Mapping[str, int],
+        *,
+        lost: Iterable[str],
+        late: Iterable[str],
+        skipped: Mapping[str, str],
+    ) -> None:
+        self.number = number
+        self.cohort = cohort
+        self.lost = {name for name in lost if name in cohort}
+        self.late = set(late)
+        self.missing = dict(skipped)
+        self.waiting: dict[str, int] = {}
+        self.reported: dict[str, int] = {}
+        self.carried: dict[str, tuple[int, str]] = {}
+        self.elapsed_s = 0.0
+        self.limits = Limits()
+        self.weight = 0
+        self.num_in = 0
+        self._cohort_weight = sum(cohort.values())
+        self._weight_in = 0
+
+    @property
+    def num_alive(self) -> int:
+        """Count the members of the cohort that are in, or may still come."""
+        return len(self.cohort) - len(self.lost)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody can come any more who would count."""
+        return not self.waiting and not self.late
+
+    def plan(self, members: Mapping[str, int]) -> None:
+        """Wait for these members' updates of this round."""
+        self.waiting.update(members)
+        for name in members:
+            self.missing.pop(name, None)
+
+    def unplan(self, members: Iterable[str]) -> None:
+        """Do not ask these members after all."""
+        for name in members:
+            del self.waiting[name]
+            if name not in self.carried:
+                self.missing[name] = "not asked: late updates were enough to close the round"
+
+    def report(self, share: Share) -> None:
+        """Enter a member's update of this round."""
+        del self.waiting[share.member]
+        self.reported[share.member] = share.weight
+        self.weight += share.weight
+        earlier = self.carried.get(share.member)
+        self.num_in += earlier is None
+        self._weight_in += share.weight - (earlier[0] if earlier else 0)
+
+    def carry(self, member: str, weight: int, reason: str) -> None:
+        """Enter a member's update of an earlier round, with what it counts; one of this round may only follow."""
+        assert member not in self.carried and member not in self.reported
+        self.missing.pop(member, None)
+        self.carried[member] = (weight, reason)
+        self.weight += weight
+        self.num_in += 1
+        self._weight_in += weight
+
+    def lose(self, member: str, reason: str) -> None:
+        """Strike a member off; it is missing unless an update of an earlier round is in the sum."""
+        self.waiting.pop(member, None)
+        self.late.discard(member)
+        if member not in self.carried:
+            self.missing[member] = reason
+            if member in self.cohort:
+                self.lost.add(member)
+
+    def view(self) -> RoundView:
+        """Give the figures."""
+        return RoundView(
+            num_members=len(self.cohort),
+            total_weight=self._cohort_weight,
+            num_waiting=len(self.waiting),
+            num_late=len(self.late),
+            num_lost=len(self.lost),
+            num_in=self.num_in,
+            weight_in=self._weight_in,
+            num_updates=len(self.reported) + len(self.carried),
+            elapsed_s=self.elapsed_s,
+            limits=self.limits,
+        )
+
+    def closed(self, reason: str) -> Close:
+        """Give the record of the round as it ends now."""
+        for name in self.waiting:
+            if name not in self.carried:
+                self.missing[name] = "late: still at work when the round closed"
+        carried = {name: why for name, (_, why) in self.carried.items()}
+        return Close(self.number, tuple(self.reported), dict(self.missing), self.weight, reason, carried)
