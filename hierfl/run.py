@@ -33,8 +33,9 @@ from hierfl.monitor.records import (
 )
 from hierfl.rundir import RunDir
 from hierfl.runtime.crew import Crew
-from hierfl.runtime.driver import Driver, Handle
+from hierfl.runtime.driver import Driver, Handle, Seat
 from hierfl.runtime.engine import Engine
+from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import Inventory, WorkerSpec
 from tiers.federation import parent
 
@@ -84,8 +85,7 @@ def evaluate(run_dir: Path) -> Mapping[str, Scalars]:
     config = load(folder.config)
     saved = _newest(folder)
     with _closing(_open_driver(config.runtime)) as driver:
-        workers = driver.start(_worker_spec(config), num_hubs=0)
-        crew = Crew(driver, workers, _policy(config.runtime), preaggregate=True)
+        crew = _crew(config, driver, driver.start(_worker_spec(config), num_hubs=0))
         engine = Engine(config, driver, crew, _unheard, time.time())
         engine.describe()
         crew.prepare(saved.layout, saved.scale)
@@ -112,8 +112,7 @@ class _Run:
         self.voice = voice
         self.driver = driver
         self.started_s = started_s
-        workers = driver.start(_worker_spec(config), len(config.federation.hubs))
-        self.crew = Crew(driver, workers, _policy(config.runtime), preaggregate=config.runtime.preaggregate)
+        self.crew = _crew(config, driver, driver.start(_worker_spec(config), len(config.federation.hubs)))
         self.engine = Engine(config, driver, self.crew, voice.emit, started_s)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
@@ -200,6 +199,7 @@ class _Run:
         """Write the model and the summary."""
         model: ModelState = self.driver.get(commit.model)
         checkpoint.save_model(self.folder.model, layout, model)
+        self.crew.estimates.save()
         idle = self.engine.ledger.total()
         nodes = {
             path: {**self.metrics.get(path, {}), "num_samples": self.num_samples[path]}
@@ -350,11 +350,19 @@ def _worker_spec(config: RunConfig) -> WorkerSpec:
     )
 
 
-def _policy(runtime: Runtime) -> Any:
-    """Give the dispatch policy; longest first by default."""
-    from scheduler.policies.longest_first import LongestFirst
+def _crew(config: RunConfig, driver: Driver, seats: Sequence[Seat]) -> Crew:
+    """Gather the workers under the dispatch policy; the longest chain goes first by default."""
+    from scheduler.policies.chain_first import ChainFirst
 
-    return runtime.policy or LongestFirst()
+    runtime = config.runtime
+    estimates = Estimates.open(config.task_kind, Path(runtime.estimates) if runtime.estimates else None)
+    return Crew(
+        *(driver, seats, runtime.policy or ChainFirst()),
+        preaggregate=runtime.preaggregate,
+        sites=config.sites,
+        estimates=estimates,
+        timeout_s=runtime.site_timeout_s,
+    )
 
 
 def _rolled_up(config: RunConfig, inventory: Mapping[str, Inventory]) -> dict[str, int]:

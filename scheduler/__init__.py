@@ -1,9 +1,36 @@
 """Who takes part, in what order, where, until when; how idle the devices are; plain Python."""
 
+from scheduler.bounds import lower_bound
+from scheduler.colocation import Colocation
 from scheduler.dispatch import Dispatcher
-from scheduler.durations import Durations
-from scheduler.idle import Idle, lower_bound, measure
+from scheduler.durations import Accuracy, Durations
+from scheduler.eligibility import infeasible
+from scheduler.idle import Idle, measure
+from scheduler.memory import Memory
+from scheduler.participation import Admission, Candidates, Choice, Ending, Limits, Participation, RoundView
 from scheduler.policy import Policy
-from scheduler.views import Assign, Job, JobKey
+from scheduler.views import Assign, Device, Job, JobKey
 
-__all__ = ["Assign", "Dispatcher", "Durations", "Idle", "Job", "JobKey", "Policy", "lower_bound", "measure"]
+__all__ = [
+    "Accuracy",
+    "Admission",
+    "Assign",
+    "Candidates",
+    "Choice",
+    "Colocation",
+    "Device",
+    "Dispatcher",
+    "Durations",
+    "Ending",
+    "Idle",
+    "Job",
+    "JobKey",
+    "Limits",
+    "Memory",
+    "Participation",
+    "Policy",
+    "RoundView",
+    "infeasible",
+    "lower_bound",
+    "measure",
+]

@@ -1,103 +1,303 @@
-"""The ledger of devices and waiting work: work-conserving, a queue of depth two per device, jobs in chunks.
+"""The ledger of devices and waiting work: work-conserving, residency and memory kept, jobs in chunks.
+
+After every decision no device has a free place for which an eligible job waits. The job with the policy's smallest key
+goes first, on the device that holds the fewest chunks and, among those, completes it earliest, a model that has to be
+loaded included; it never waits for a faster device that is busy.
 
 Short jobs of one group share a call, so that the cost of a call is small beside its work: a chunk holds at least
 `CHUNK_MIN_S` of predicted work where there is as much, at most `CHUNK_MAX_S` (or one job), and never more than the
 device's guided share of what waits (Polychronopoulos and Kuck 1987), so that devices end together.
+
+The second place of a busy device goes to short work only: running chunk and next one at most `PREFETCH_S` each. It
+saves the gap between two calls, some 2 ms, which counts beside short work only; a long job bound to a busy device could
+not go to another that falls idle first, and binding late is what balances the load (Ousterhout et al. 2013, "Sparrow").
+Work of unknown duration is never bound early, and nothing short overtakes what is next there and long.
+
+An event costs what it changes: devices that changed are offered to the lanes that reach them, lanes with a new head to
+the open devices. What `predict`, `load` and `gain` say is asked again then, and for all that waits at `refresh`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+from scheduler.eligibility import Residency, admitted_bytes, infeasible
 from scheduler.policy import Policy
-from scheduler.views import Assign, Job, JobKey
+from scheduler.shares import Shares
+from scheduler.shelves import PREFETCH_S, Chunk, Shelves, Slot
+from scheduler.views import Assign, Device, Job, JobKey
+from scheduler.waiting import Entry, Lane, LaneKey, Waiting
 
-__all__ = ["CHUNK_MAX_S", "CHUNK_MIN_S", "DEPTH", "Dispatcher"]
+__all__ = [
+    "CHUNK_MAX_S",
+    "CHUNK_MIN_S",
+    "DEPTH",
+    "MIN_SHARE",
+    "PREFETCH_S",
+    "WINDOW_S",
+    "Dispatcher",
+    "Gain",
+    "Load",
+    "Predict",
+]
 
 CHUNK_MIN_S = 0.010
 CHUNK_MAX_S = 0.100
 DEPTH = 2
+MIN_SHARE = 0.5
+WINDOW_S = 60.0
+
+Predict = Callable[[Job, Device], float | None]
+"""Predicted seconds of a job on a device, equal for all devices of a kind; None if unknown."""
+
+Load = Callable[[str, Device], float]
+"""Seconds to load a model on a device, equal for all devices of a kind."""
+
+Gain = Callable[[tuple[Job, ...], Job, Device], bool]
+"""Whether a job should run beside these on a device, told by the models, the memory and the device's sort alone."""
+
+
+_Queue = list[tuple[tuple[float, ...], int, Lane]]
+"""A heap of lanes by what their heads' keys are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """The first job of a lane, and the open device that completes it earliest."""
+
+    lane: Lane
+    slot: Slot
 
 
 class Dispatcher:
-    """Which device runs what next. Devices and jobs come and go; every call leaves the ledger consistent."""
+    """Which device runs what next. Devices and jobs come and go; every call leaves the ledger consistent.
 
-    def __init__(self, policy: Policy, depth: int = DEPTH) -> None:
-        self.policy = policy
+    `depth`: chunks that a device may hold per place, where they are short; `min_share`: of its equal share of the
+    device-seconds over `window_s` seconds, what a run gets for certain while it has work.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        depth: int = DEPTH,
+        predict: Predict | None = None,
+        load: Load | None = None,
+        *,
+        gain: Gain | None = None,
+        min_share: float = MIN_SHARE,
+        window_s: float = WINDOW_S,
+    ) -> None:
         self.depth = depth
-        self._devices: dict[str, list[tuple[Job, ...]]] = {}
-        self._groups: dict[str, list[tuple[tuple[float, ...], int, Job]]] = {}
-        self._waiting_s: dict[str, float] = {}
-        self._count = 0
+        self._predict = predict or (lambda job, device: job.estimate_s)
+        self._load = load or (lambda model, device: 0.0)
+        self._gain = gain
+        self._residency = Residency()
+        self._waiting = Waiting(policy, self._residency)
+        self._shelves = Shelves()
+        self._shares = Shares(min_share, window_s)
+        self._heads: dict[LaneKey, Lane] = {}
+        self._firsts: dict[tuple[str, int, str | None], tuple[Lane, Entry]] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that orders what waits."""
+        return self._waiting.policy
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """List the devices that may be given work."""
-        return tuple(self._devices)
+        """List the devices that may be given work, in the order in which they joined."""
+        return tuple(self._shelves.slots)
 
-    def join(self, device: str) -> None:
-        """A device may be given work from now on."""
-        self._devices.setdefault(device, [])
+    def join(self, device: Device) -> None:
+        """A device may be given work from now on; one that is there stays as it is."""
+        if device.name not in self._shelves.slots:
+            self._shelves.place(Slot(device, self._residency.join(device), self.depth))
 
     def leave(self, device: str) -> tuple[Job, ...]:
         """A device is gone; return the jobs that it had, which wait for nobody now."""
-        return tuple(job for chunk in self._devices.pop(device, []) for job in chunk)
+        slot = self._shelves.remove(device)
+        if slot is None:
+            return ()
+        self._residency.leave(device)
+        self._waiting.free(device)
+        return tuple(job for chunk in slot.chunks for job in chunk.jobs)
 
     def ask(self, jobs: Iterable[Job]) -> None:
         """Add work."""
         for job in jobs:
-            heap = self._groups.setdefault(job.group, [])
-            self._count += 1
-            heapq.heappush(heap, (self.policy.priority(job), self._count, job))
-            self._waiting_s[job.group] = self._waiting_s.get(job.group, 0.0) + (job.estimate_s or 0.0)
+            self._waiting.ask(job)
 
     def withdraw(self, group: str) -> tuple[JobKey, ...]:
         """Take back the waiting work of a group; return what was waiting."""
-        self._waiting_s.pop(group, None)
-        return tuple(job.key for _, _, job in self._groups.pop(group, []))
+        return self._waiting.withdraw(group)
 
     def has_waiting(self, group: str) -> bool:
         """Say whether work of a group still waits for a device."""
-        return group in self._groups
+        return group in self._waiting
 
     def running(self, device: str) -> Sequence[tuple[Job, ...]]:
-        """List the chunks that a device holds, the running one first."""
-        return tuple(self._devices.get(device, ()))
+        """List the chunks that a device holds, in the order in which they were given."""
+        slot = self._shelves.slots.get(device)
+        return () if slot is None else tuple(chunk.jobs for chunk in slot.chunks)
 
     def done(self, device: str, jobs: Sequence[Job]) -> None:
-        """A device has returned a chunk."""
-        chunks = self._devices.get(device)
-        if chunks is not None and tuple(jobs) in chunks:
-            chunks.remove(tuple(jobs))
+        """A device has returned a chunk; what nobody waits for is ignored."""
+        slot, ended = self._shelves.slots.get(device), tuple(jobs)
+        if slot is None:
+            return
+        for number, chunk in enumerate(slot.chunks):
+            if chunk.jobs == ended:
+                del slot.chunks[number]
+                self._shelves.place(slot)
+                return
 
-    def decide(self) -> list[Assign]:
-        """Fill every free place: idle devices first, then the second place of busy ones."""
+    def use(self, policy: Policy) -> None:
+        """Order what waits by another policy."""
+        self._waiting.reorder(policy)
+
+    def refresh(self, reestimate: Callable[[Job], float | None]) -> None:
+        """Take what was learned into account: ask for the estimate of every waiting job, and order anew."""
+        self._waiting.refresh(reestimate)
+
+    def refusals(self) -> Mapping[JobKey, str]:
+        """Name the waiting jobs that none of the devices may ever take, each with what is missing."""
+        self._waiting.settle()
+        stuck = [job for lane in self._waiting.lanes() if not len(lane.reach) for _, _, job in lane.heap]
+        return infeasible(stuck, [slot.device for slot in self._shelves.slots.values()])
+
+    def decide(self, now_s: float = 0.0) -> list[Assign]:
+        """Fill every free place, those of the emptiest devices first; `now_s` is any clock that never goes back."""
+        self._waiting.settle()
+        self._shares.forget(now_s)
+        self._firsts.clear()
         decisions: list[Assign] = []
-        for level in range(self.depth):
-            for device, chunks in self._devices.items():
-                if len(chunks) == level and self._groups:
-                    decision = self._chunk(device)
-                    chunks.append(decision.jobs)
-                    decisions.append(decision)
+        while self._waiting.fresh or self._shelves.fresh:
+            self._heads, self._waiting.fresh = self._waiting.fresh, {}
+            level = 0
+            while level < self._shelves.num_levels:
+                decisions += self._fill(level, now_s)
+                level += 1
+            self._shelves.fresh.clear()
         return decisions
 
-    def _chunk(self, device: str) -> Assign:
-        """Take the first job of all, and more of its group while the chunk is short."""
-        group = min(self._groups, key=lambda name: self._groups[name][0])
-        heap = self._groups[group]
-        places = self.depth * max(1, len(self._devices))
-        limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, self._waiting_s[group] / places))
-        share = -(-len(heap) // len(self._devices))
-        first = heapq.heappop(heap)[2]
-        jobs, total_s = [first], first.estimate_s
-        while heap and total_s is not None and len(jobs) < share:
-            following = heap[0][2].estimate_s
+    def _fill(self, level: int, now_s: float) -> list[Assign]:
+        """Give the open devices that hold `level` chunks one more each, as far as there is work for them."""
+        queues: dict[str, _Queue] = {}
+        for lane in self._asking(level):
+            _push(queues.setdefault(lane.run, []), lane)
+        offers = {run: self._offer(queue, level) for run, queue in queues.items()}
+        decisions: list[Assign] = []
+        while live := {run: offer for run, offer in offers.items() if offer is not None}:
+            behind = [run for run in live if self._shares.behind(run)] if len(live) > 1 else []
+            run = min(behind or live, key=lambda run: live[run].lane.heap[0][:2])
+            decisions.append(self._give(live[run], now_s, list(live), bool(behind)))
+            heapq.heappop(queues[run])
+            if live[run].lane.heap:
+                _push(queues[run], live[run].lane)
+            for other, offer in live.items():
+                if offer.slot is live[run].slot:
+                    offers[other] = self._offer(queues[other], level)
+        return decisions
+
+    def _offer(self, queue: _Queue, level: int) -> _Offer | None:
+        """Find the first lane of a run that a device of this level takes; drop those that none does."""
+        while queue:
+            lane = queue[0][2]
+            slot = self._best(lane, level)
+            if slot is not None:
+                return _Offer(lane, slot)
+            heapq.heappop(queue)
+        return None
+
+    def _best(self, lane: Lane, level: int) -> Slot | None:
+        """Find the open device that completes a lane's head earliest, by name among equals."""
+        best: tuple[float, str] | None = None
+        seconds: dict[str, float | None] = {}
+        for slot in self._open(lane, level):
+            kind = slot.device.kind
+            if kind not in seconds:
+                seconds[kind] = self._predict(lane.head, slot.device)
+            predicted, wait_s = seconds[kind], self._loading_s(lane.head, slot)
+            complete = ((predicted or 0.0) + wait_s, slot.device.name)
+            if (best is None or complete < best) and self._takes(slot, lane, predicted, wait_s):
+                best = complete
+        return None if best is None else self._shelves.slots[best[1]]
+
+    def _asking(self, level: int) -> Iterable[Lane]:
+        """List the lanes with news for this level: their heads are new, or devices that they reach."""
+        names = {slot.device.name: slot.sort for slot in self._shelves.fresh_at(level)}
+        lanes = {lane.key: lane for lane in self._waiting.reaching(names)}
+        if self._shelves.level(level):
+            lanes |= {key: lane for key, lane in (self._heads | self._waiting.fresh).items() if lane.heap}
+        return lanes.values()
+
+    def _open(self, lane: Lane, level: int) -> Iterable[Slot]:
+        """List the open devices that a lane may try: the first of each shelf, or the changed ones for an old head."""
+        slots = self._shelves.slots
+        if lane.device is not None:
+            slot = slots[lane.device]
+            return (slot,) if slot.is_open and len(slot.chunks) == level else ()
+        if lane.key in self._heads or lane.key in self._waiting.fresh:
+            shelves = self._shelves.level(level).items()
+            return [slots[names[0]] for (sort, _, _), names in shelves if sort in lane.reach.sorts]
+        return [slot for slot in self._shelves.fresh_at(level) if slot.sort in lane.reach.sorts]
+
+    def _takes(self, slot: Slot, lane: Lane, predicted: float | None, wait_s: float) -> bool:
+        """Say whether a device may take the head of a lane beside what it holds."""
+        if not slot.chunks:
+            return True
+        if not slot.fits(admitted_bytes(lane.head.memory_bytes)):
+            return False
+        if slot.must_be_short:
+            return predicted is not None and predicted + wait_s <= PREFETCH_S and self._is_next(lane, slot.sort)
+        return self._gain is None or self._gain(tuple(chunk.jobs[0] for chunk in slot.chunks), lane.head, slot.device)
+
+    def _is_next(self, lane: Lane, sort: int) -> bool:
+        """Say whether nothing of its run that devices of this sort may take stands before a lane's head."""
+        key = (lane.run, sort, lane.device)
+        found = self._firsts.get(key)
+        if found is None or not found[0].heap or found[0].heap[0] is not found[1]:
+            first = self._waiting.first(*key)
+            found = self._firsts[key] = (first, first.heap[0])
+        return found[0] is lane
+
+    def _loading_s(self, job: Job, slot: Slot) -> float:
+        """Give the time until a device has the job's model."""
+        return 0.0 if job.model in ("", slot.warm) else self._load(job.model, slot.device)
+
+    def _give(self, offer: _Offer, now_s: float, waiting: Sequence[str], is_behind: bool) -> Assign:
+        """Give a device a chunk, and book it."""
+        slot, lane = offer.slot, offer.lane
+        chunk = self._chunk(slot, lane)
+        slot.chunks.append(chunk)
+        slot.warm = chunk.jobs[0].model or slot.warm
+        self._shelves.place(slot)
+        self._shares.give(now_s, lane.run, chunk.seconds, waiting)
+        reason = self.policy.reason(chunk.jobs[0])
+        if is_behind:
+            reason = f"{lane.run or 'this run'} is below its minimum share; {reason}"
+        return Assign(slot.device.name, chunk.jobs, reason)
+
+    def _chunk(self, slot: Slot, lane: Lane) -> Chunk:
+        """Take the head of a lane, and more while the chunk is short."""
+        places = self.depth * slot.device.places * lane.num_devices
+        limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, lane.waiting_s / places))
+        share = -(-len(lane.heap) // lane.num_devices)
+        wait_s = self._loading_s(lane.head, slot)
+        jobs = [self._waiting.take(lane)]
+        seconds = self._predict(jobs[0], slot.device)
+        total_s = None if seconds is None else seconds + wait_s
+        while lane.heap and total_s is not None and len(jobs) < share:
+            following = self._predict(lane.head, slot.device)
             if following is None or total_s + following > limit_s:
                 break
-            jobs.append(heapq.heappop(heap)[2])
+            jobs.append(self._waiting.take(lane))
             total_s += following
-        self._waiting_s[group] -= sum(job.estimate_s or 0.0 for job in jobs)
-        if not heap:
-            del self._groups[group], self._waiting_s[group]
-        return Assign(device, tuple(jobs), self.policy.reason(first))
+        return Chunk(tuple(jobs), total_s, admitted_bytes(max(job.memory_bytes for job in jobs)))
+
+
+def _push(queue: _Queue, lane: Lane) -> None:
+    key, turn, _ = lane.heap[0]
+    heapq.heappush(queue, (key, turn, lane))

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Assign", "Job", "JobKey"]
+__all__ = ["Assign", "Device", "Job", "JobKey"]
 
 JobKey = tuple[str, str]
 """(group, name): the hub's path (or another group) and the work inside it; unique among the open jobs."""
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A slot that runs work: a GPU, a share of one, or CPU cores.
+
+    `kind`: devices of one kind are equally fast (durations are learned per kind); `labels`: whose data may be
+    processed here (nation, hospital ...); `memory_bytes`: what jobs may take together, None if unknown; `places`: how
+    many jobs may run at once.
+    """
+
+    name: str
+    kind: str = "cpu"
+    labels: frozenset[str] = frozenset()
+    memory_bytes: int | None = None
+    places: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One piece of work for one device: a site to train, measure or describe.
 
-    `group`: jobs of one group (a hub's round) may share a call; `estimate_s`: predicted duration, None if unknown;
-    `size`: samples; `order`: the position in which the work was asked for.
+    `group`: jobs of one group (a hub's round) may share a call; `size`: samples; `estimate_s`: predicted duration on a
+    device of the usual kind, None if unknown; `order`: the position in which the work was asked for; `run`: the
+    federation that asks, where several share the devices; `chain_s`: predicted time from this group's barrier to the
+    end of its federation (the remaining chain); `labels`: residency, a device must carry all of them; `memory_bytes`:
+    predicted peak, 0 if unknown; `model`: what a device must have loaded before.
     """
 
     group: str
@@ -23,6 +42,11 @@ class Job:
     size: int
     estimate_s: float | None
     order: int
+    run: str = ""
+    chain_s: float = 0.0
+    labels: frozenset[str] = frozenset()
+    memory_bytes: int = 0
+    model: str = ""
 
     @property
     def key(self) -> JobKey:

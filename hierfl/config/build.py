@@ -23,6 +23,7 @@ class _Inherited:
     source: Mapping[str, Any]
     keep_going: bool
     quorum: float | None
+    labels: frozenset[str]
     strategy: Strategy | None
 
 
@@ -40,7 +41,7 @@ def build(checked: Checked) -> RunConfig:
     """Build the run's configuration from one that was checked and found sound."""
     assert checked.root is not None
     training = override_training(Training(), checked.training)
-    nodes = _inherit(checked.root, _Inherited(training, {}, False, None, None))
+    nodes = _inherit(checked.root, _Inherited(training, {}, False, None, frozenset(), None))
     named = checked.written["task"]["kind"]
     return RunConfig(
         name=checked.top["name"],
@@ -91,7 +92,10 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         strategy = node.own.strategy
         if strategy is None and above.strategy is not None and node.members is not None:
             strategy = handed.setdefault(id(above.strategy), above.strategy.inherited())
-        holds = _Inherited(trainings[both], source, keep_going, settings.get("quorum", above.quorum), strategy)
+        own_labels = settings.get("residency")
+        labels = above.labels.union(own_labels) if own_labels else above.labels
+        quorum = settings.get("quorum", above.quorum)
+        holds = _Inherited(trainings[both], source, keep_going, quorum, labels, strategy)
         placed.append(_Placed(node, path, parent, holds))
         here = len(placed) - 1
         stack.extend((member, f"{path}/{member.name}", here, holds) for member in reversed(node.members or ()))
@@ -122,6 +126,7 @@ def _hub(placed: _Placed, backwards: list[Member]) -> Hub:
         topology=placed.node.own.topology,
         keep_going=holds.keep_going,
         quorum=quorum,
+        participation=placed.node.own.participation,
     )
 
 
@@ -133,4 +138,5 @@ def _hub_settings(placed: _Placed) -> HubSettings:
 def _site_settings(placed: _Placed) -> SiteSettings:
     node = placed.node
     key = str(node.data.get("key", node.name))
-    return SiteSettings(placed.holds.training, key, placed.holds.source, node.own.settings.get("weight", 1.0))
+    weight = node.own.settings.get("weight", 1.0)
+    return SiteSettings(placed.holds.training, key, placed.holds.source, weight, placed.holds.labels)

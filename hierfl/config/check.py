@@ -20,7 +20,7 @@ from hierfl.learning.task import KnowsSites
 
 __all__ = ["DEFAULT_POLICY", "Checked", "check_config"]
 
-DEFAULT_POLICY = "longest_first"
+DEFAULT_POLICY = "chain_first"
 
 _MOST_UNKNOWN_SITES = 20
 """Unknown sites that are named one by one; the rest is counted."""

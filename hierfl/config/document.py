@@ -14,13 +14,13 @@ from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
 from hierfl.config.rules import RULES
-from hierfl.config.schema import Training
+from hierfl.config.schema import DeviceGroup, Training
 from hierfl.config.values import keys_of, plain
 
 __all__ = ["document", "field_docs"]
 
 _TEXT = Path(__file__).with_name("configuration.txt")
-_SEAMS = ("task", "strategy", "topology", "policy")
+_SEAMS = ("task", "strategy", "topology", "participation", "policy")
 _BAR = "\\|"
 
 
@@ -32,6 +32,7 @@ def document() -> str:
         "site": _table(SiteKeys),
         "template": _table(TemplateKeys),
         "training": _table(Training),
+        "devices": _table(DeviceGroup),
         **{name: _table(cls) for name, cls in SECTIONS.items()},
         **{seam: _kinds(seam) for seam in _SEAMS},
         "default_policy": f"The default is `{DEFAULT_POLICY}`.",

@@ -68,6 +68,8 @@ class SiteKeys:
     """Those keys of Training that differ here; see Inheritance."""
     data: Section = None
     """{key: its key into the task's data, ...}: further keys are handed to the task's `data` method."""
+    residency: list[str] = field(default_factory=list)
+    """Labels that a device must carry to process this site's data, beside those of the hubs above: [charite]."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class HubKeys:
     """At the root the rounds of the run, at an inner hub its rounds per round of its parent."""
     topology: Kind = "star"
     """How its members exchange: a kind (see Topologies). Not inherited."""
+    participation: Kind = "all"
+    """Whom its rounds ask, and until when they wait: a kind (see Participation). Not inherited."""
     strategy: Kind = None
     """How it reduces and steps: a kind (see Strategies). `fedavg` at the root; an inner hub without one averages, with
     its parent's weights and objective and no server optimiser of its own."""
@@ -93,6 +97,8 @@ class HubKeys:
     """stop: a failing member ends the run. continue: a round closes without it if the quorum is met. Inherited."""
     quorum: float | None = None
     """Fraction of the members that must report. Inherited; null is 1.0, or 0.5 with `on_failure: continue`."""
+    residency: list[str] = field(default_factory=list)
+    """Labels that a device must carry to process the data of this subtree, beside those of the hubs above: [de]."""
     weight: float = 1.0
     """Its weight at its parent where that hub's strategy says `weights: given`."""
 
@@ -116,7 +122,7 @@ SECTIONS: dict[str, type] = {
 }
 """The plain sections of the top."""
 
-KIND_KEYS = ("task", "topology", "strategy", "policy")
+KIND_KEYS = ("task", "topology", "strategy", "participation", "policy")
 """The keys whose value is a kind; `strategy: fedavgm` is short for `strategy: {kind: fedavgm}`."""
 
 TOP_KEYS = tuple(field.name for field in fields(TopKeys))

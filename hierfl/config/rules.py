@@ -145,6 +145,8 @@ RULES: dict[type, dict[str, Rule]] = {
         "resources_per_worker": Rule(
             "amounts above 0", lambda value: all(math.isfinite(amount) and amount > 0 for amount in value.values())
         ),
+        "site_timeout_s": _above(0),
+        "estimates": Rule("a file's name", lambda value: bool(value.strip())),
         "num_cpus": _at_least(1),
         "num_gpus": _at_least(0),
         "num_aggregators": _at_least(1),

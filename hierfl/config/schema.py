@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Arithmetic",
+    "DeviceGroup",
     "Evaluation",
     "HubSettings",
     "Output",
@@ -104,6 +105,40 @@ class Arithmetic:
 
 
 @dataclass(frozen=True)
+class DeviceGroup:
+    """Devices that are alike: an entry of `runtime.devices`."""
+
+    name: str
+    """What they are called: {name}-0, {name}-1 ..."""
+    count: int = 1
+    """How many there are."""
+    kind: str = "default"
+    """Durations are learned for each kind of device: a100, cpu ..."""
+    labels: list[str] = field(default_factory=list)
+    """Whose data may be processed here; see `residency` of a node."""
+    memory_gib: float | None = None
+    """Memory for jobs on one device; null: what a GPU has, else unbounded."""
+    places: int = 1
+    """Jobs that one device may run at once, each in a worker of its own; more than one only where it is faster so."""
+    cpus: float | None = None
+    """ray: logical CPUs of one worker; null: runtime.cpus_per_worker."""
+    gpus: float | None = None
+    """ray: logical GPUs of one device, shared by its workers; null: runtime.gpus_per_worker."""
+    resources: dict[str, float] = field(default_factory=dict)
+    """ray: further Ray resources of one worker, {hospital_a: 1}: what puts it on the right node."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or "/" in self.name:
+            raise ValueError(f"name is {self.name!r}; needed: a name without '/'")
+        for key, low in (("count", 1), ("places", 1), ("cpus", 0), ("gpus", 0)):
+            value = getattr(self, key)
+            if value is not None and not (math.isfinite(value) and value >= low):
+                raise ValueError(f"{key} is {value:g}; at least {low}")
+        if self.memory_gib is not None and not (math.isfinite(self.memory_gib) and self.memory_gib > 0):
+            raise ValueError(f"memory_gib is {self.memory_gib:g}; above 0")
+
+
+@dataclass(frozen=True)
 class Runtime:
     """What the run runs on: `local` (threads of this process) or `ray` (actors)."""
 
@@ -132,8 +167,14 @@ class Runtime:
     """auto (cuda where there is one), cpu, or cuda."""
     preaggregate: bool = True
     """Workers add up the sites of one hub that they train; the bits are the same either way."""
+    devices: list[DeviceGroup] = field(default_factory=list)
+    """What there is to train on, in groups of like devices; empty: `num_workers` devices that are all alike."""
     policy: Policy | None = None
     """The dispatch policy, {kind: longest_first}; null takes the default."""
+    estimates: str | None = None
+    """A file that keeps what was learned about durations and memory, for this and later runs; null keeps nothing."""
+    site_timeout_s: float | None = None
+    """How long one site's work may take before its worker is ended and the site is given up; null: no limit."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +201,8 @@ class SiteSettings:
     key: str
     source: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
+    labels: frozenset[str] = frozenset()
+    """Residency: what a device must carry to process the site's data."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ _MUST_HAVE = {
     "task": ("model", "data", "loss", "predict"),
     "strategy": ("objective", "inherited", "init", "step"),
     "topology": ("plan",),
+    "participation": ("choose", "limits", "decide", "admit"),
     "policy": ("priority", "reason"),
 }
 """The methods of each seam's protocol."""

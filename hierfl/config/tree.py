@@ -22,7 +22,7 @@ from hierfl.config.values import Wrong, convert, plain, shown
 
 __all__ = ["Node", "Own", "check_training", "check_tree"]
 
-_NESTED = ("members", "topology", "strategy", "training", "data")
+_NESTED = ("members", "topology", "strategy", "participation", "training", "data")
 """Keys with a check of their own."""
 
 
@@ -35,6 +35,7 @@ class Own:
     data: Any
     topology: Any = None
     strategy: Any = None
+    participation: Any = None
     written: dict[str, Any] = field(default_factory=dict)
 
 
@@ -105,10 +106,12 @@ class _Checker:
         return own
 
     def _kinds(self, mapping: Mapping[str, Any], place: str, own: Own) -> None:
-        topology = mapping.get("topology") or "star"
-        own.topology = kind("topology", topology, join(place, "topology"), self.report)
-        if own.topology is not None:
-            own.written["topology"] = canonical_kind(topology, own.topology)
+        for seam, default in (("topology", "star"), ("participation", "all")):
+            named = mapping.get(seam) or default
+            made = kind(seam, named, join(place, seam), self.report)
+            setattr(own, seam, made)
+            if made is not None:
+                own.written[seam] = canonical_kind(named, made)
         strategy = mapping.get("strategy")
         if strategy is not None:
             own.strategy = kind("strategy", strategy, join(place, "strategy"), self.report)

@@ -113,8 +113,8 @@ class PartialSum:
 class Accumulator:
     """One hub's (or worker's) running sum of one round; takes updates of members and partial sums of others.
 
-    `memory`: an earlier sum's vector that nobody needs any more, to be written over; fresh memory of a large model costs
-    more than the arithmetic.
+    `memory`: an earlier sum's vector that nobody needs any more, to be written over; fresh memory of a large model
+    costs more than the arithmetic.
     """
 
     def __init__(self, grid: Grid, layout: Layout, memory: NDArray[Any] | None = None) -> None:

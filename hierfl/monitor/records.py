@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 __all__ = [
+    "Assigned",
     "Evaluated",
     "Monitor",
     "NodeChanged",
@@ -70,6 +71,20 @@ class Phase:
     end_s: float
     nodes: Sequence[str]
     round_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """A device was given work: these sites of one hub, for a reason."""
+
+    time_s: float
+    worker: str
+    device: str
+    kind: str
+    hub: str
+    sites: Sequence[str]
+    round_number: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +159,16 @@ class RunEnded:
 
 
 Record: TypeAlias = (
-    RunStarted | NodeChanged | Phase | SiteTrained | RoundClosed | Evaluated | RoundCommitted | Notice | RunEnded
+    Assigned
+    | Evaluated
+    | NodeChanged
+    | Notice
+    | Phase
+    | RoundClosed
+    | RoundCommitted
+    | RunEnded
+    | RunStarted
+    | SiteTrained
 )
 
 

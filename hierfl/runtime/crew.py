@@ -1,165 +1,92 @@
-"""The workers of a run: work is asked of the crew, the scheduler's dispatcher says who does what, results come back.
+"""The workers of a run: work is asked of the crew, the dispatcher says which device does what, results come back.
 
 A worker keeps the sum of the sites that it trained for a hub's round; when no site of that round waits for a device
 any more, every worker that holds a part of it is asked to hand it up. What a lost worker had not handed up is done
-again by others: the same work gives the same bits.
+again by others: the same work gives the same bits. A worker counts from its first answer on: a process that is still
+starting, or whose node is gone, is given no work and holds nobody up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from hierfl.errors import HierflError, RuntimeUnavailable
-from hierfl.learning.state import Layout
-from hierfl.runtime.driver import Done, Driver, Handle
-from hierfl.runtime.jobs import Evaluated, Inventory, Order, SiteReport, TrainJob
-from scheduler import Assign, Dispatcher, Durations, Job, Policy
-from tiers.messages import Update
+from hierfl.config.schema import SiteSettings
+from hierfl.errors import HierflError
+from hierfl.runtime.blame import MAX_ATTEMPTS, Blame
+from hierfl.runtime.driver import Done, Driver, Seat
+from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.jobs import SiteReport, TrainJob
+from hierfl.runtime.results import (
+    Assigned,
+    Built,
+    Busy,
+    Described,
+    Group,
+    HandedUp,
+    Measured,
+    Result,
+    Said,
+    SitesLost,
+    Trained,
+    WorkerJoined,
+    WorkerLost,
+)
+from hierfl.runtime.roster import Call, Roster
+from scheduler import Assign, Device, Dispatcher, Job, Policy
 
-__all__ = [
-    "Built",
-    "Busy",
-    "Crew",
-    "Described",
-    "Group",
-    "HandedUp",
-    "Measured",
-    "Result",
-    "SitesLost",
-    "Trained",
-    "WorkerLost",
-]
+__all__ = ["Crew"]
 
-MAX_ATTEMPTS = 3
-"""How often a site's work is begun before its worker's death is held against it."""
-
-MAX_RESTARTS = 5
-"""How often one worker is replaced without having done anything in between, and how often a site's finished training
-may be lost with a worker that had not handed it up."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Work for the sites of one hub: train (`order` says for which round), evaluate or describe.
-
-    `sizes`: units of work by site's path (optimizer steps, samples), for predictions; `names` of weights are paths.
-    """
-
-    name: str
-    kind: str
-    hub: str
-    round_number: int
-    sizes: Mapping[str, int]
-    weights: Mapping[str, int] = field(default_factory=dict)
-    order: Order | None = None
-    model: Handle = None
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """Result: a worker has built the model."""
-
-    layout: Layout
-    model: Handle
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """Result: a worker has trained these sites."""
-
-    group: Group
-    worker: str
-    reports: tuple[SiteReport, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HandedUp:
-    """Result: a worker has handed up its sum of a hub's round."""
-
-    group: Group
-    update: Update
-    part: Handle
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Result: a worker has measured these sites."""
-
-    group: Group
-    worker: str
-    evaluated: Evaluated
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """Result: a worker has counted what these sites have."""
-
-    group: Group
-    inventories: tuple[Inventory, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SitesLost:
-    """Result: these sites will give nothing, each for a reason."""
-
-    group: Group
-    sites: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
-    """Result: a worker died and was replaced; these sites' work is done again."""
-
-    worker: str
-    reason: str
-    sites: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Result: a worker was busy with a phase for these sites, in seconds since the epoch."""
-
-    worker: str
-    phase: str
-    start_s: float
-    end_s: float
-    sites: tuple[str, ...]
-
-
-Result: TypeAlias = Built | Trained | HandedUp | Measured | Described | SitesLost | WorkerLost | Busy
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A call that a worker has not answered yet."""
-
-    worker: str
-    method: str
-    group: Group | None
-    jobs: tuple[Job, ...]
+LEARN_AT = (1, 4, 16)
+"""Observations of one kind of work after which what waits is predicted anew: nothing is known before the first."""
 
 
 class Crew:
     """Keeps workers fed and their results in order."""
 
-    def __init__(self, driver: Driver, workers: Iterable[str], policy: Policy, *, preaggregate: bool) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        seats: Sequence[Seat],
+        policy: Policy,
+        *,
+        preaggregate: bool,
+        sites: Mapping[str, SiteSettings] | None = None,
+        estimates: Estimates | None = None,
+        timeout_s: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.driver = driver
-        self.workers = tuple(workers)
-        self.durations = Durations()
-        self._dispatcher = Dispatcher(policy)
-        for worker in self.workers:
-            self._dispatcher.join(worker)
+        self.estimates = estimates or Estimates("")
+        self._roster = Roster(seats)
+        self._sites = sites or {}
+        self._timeout_s = timeout_s
+        self._now = now
         self._preaggregate = preaggregate
-        self._calls: dict[int, _Call] = {}
+        self._dispatcher = Dispatcher(policy, predict=self._predict, gain=self.estimates.gains)
+        self._calls: dict[int, Call] = {}
         self._groups: dict[str, Group] = {}
         self._held: dict[tuple[str, str], list[str]] = {}
         self._due: set[tuple[str, str]] = set()
-        self._attempts: dict[tuple[str, str], int] = {}
-        self._wasted: dict[tuple[str, str], int] = {}
-        self._restarts: dict[str, int] = {}
-        self._prepared: tuple[Any, ...] | None = None
+        self._blame = Blame()
+        self._seen: dict[str, int] = {}
+        self._prepared: tuple[Any, ...] = (None, None)
+        self._to_build = False
+        self._said: list[Result] = []
+        for worker in self.workers:
+            self._call(worker, "prepare", None, (), *self._prepared)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """List the workers, those that are not up yet with them."""
+        return tuple(self._roster.devices)
+
+    @property
+    def devices(self) -> Mapping[str, Device]:
+        """Give each worker's device."""
+        return self._roster.devices
 
     def owns(self, ticket: int) -> bool:
         """Say whether a call was the crew's."""
@@ -167,13 +94,22 @@ class Crew:
 
     def build(self) -> None:
         """Ask a worker for the model as the run's seed makes it."""
-        self._call(self.workers[0], "initial", None, ())
+        ready = self._roster.ready
+        self._to_build = not ready
+        if ready:
+            self._call(min(ready), "initial", None, ())
 
     def prepare(self, layout: Any, scale: Any) -> None:
         """Tell every worker, now and after a restart, the layout and the features' mean and deviation."""
         self._prepared = (layout, scale)
         for worker in self.workers:
             self._call(worker, "prepare", None, (), layout, scale)
+
+    def add(self, seats: Iterable[Seat]) -> None:
+        """Take in workers that have come while the run is under way."""
+        for seat in seats:
+            self._roster.add(seat)
+            self._call(seat.worker, "prepare", None, (), *self._prepared)
 
     def ask(self, group: Group) -> None:
         """Ask for the work of a group."""
@@ -189,13 +125,29 @@ class Crew:
             if group is not None:
                 self._call(worker, "collect", None, (), group.hub, group.round_number)
 
-    def pump(self) -> None:
-        """Give free devices work, and ask for sums whose sites are all on their way."""
-        for decision in self._dispatcher.decide():
+    def pump(self) -> list[Result]:
+        """Give free devices work, and ask for sums whose sites are all on their way; tell what was decided."""
+        for decision in self._dispatcher.decide(self._now()):
             self._assign(decision)
         for worker, name in list(self._due):
             if not self._dispatcher.has_waiting(name):
                 self._collect(worker, name)
+        said, self._said = self._said, []
+        return said
+
+    def refusals(self) -> Mapping[str, str]:
+        """Name the waiting sites that no device which is there may take, each with the reason."""
+        return {site: reason for (_, site), reason in self._dispatcher.refusals().items()}
+
+    def overdue(self) -> Iterator[Result]:
+        """End the workers whose work takes longer than is allowed; name the sites."""
+        if self._timeout_s is None:
+            return
+        for worker, chunk in self._roster.overdue(self._timeout_s, self._now()):
+            reason = f"no answer within {self._timeout_s * len(chunk):g} s (runtime.site_timeout_s)"
+            if len(chunk) == 1:  # a site that had the worker to itself is given up, others are tried again one by one
+                self._blame.condemn(chunk[0].key, reason)
+            yield from self._lost_worker(Call(worker, "train", None, chunk), reason)
 
     def handle(self, done: Done) -> Iterator[Result]:
         """Take the end of a call; yield what it means, in order. Errors: HierflError that is no single site's."""
@@ -203,13 +155,14 @@ class Crew:
         if done.crashed is not None:
             yield from self._lost_worker(call, done.crashed)
             return
-        self._dispatcher.done(call.worker, call.jobs)
+        self._end(call)
         if done.error is not None:
             raise done.error
-        self._restarts.pop(call.worker, None)
+        self._blame.answered(call.worker)
         if call.method == "prepare":
             if done.value is not None:
                 raise HierflError(f"{call.worker} builds another model than the federation's: {done.value}")
+            yield from self._up(call.worker)
             return
         if call.method == "initial":
             yield Built(done.value, done.beside[0])
@@ -222,7 +175,23 @@ class Crew:
             yield Busy(call.worker, phase, done.started_s, done.ended_s, sites)
         yield from self._result(call, group, done)
 
-    def _result(self, call: _Call, group: Group, done: Done) -> Iterator[Result]:
+    def _up(self, worker: str) -> Iterator[Result]:
+        """Count a worker in from its first answer on."""
+        if worker in self._roster.ready:
+            return
+        self._roster.ready.add(worker)
+        device = self._roster.devices[worker]
+        self._dispatcher.join(device)
+        if self._to_build:
+            self.build()
+        yield WorkerJoined(worker, device.name)
+
+    def _end(self, call: Call) -> None:
+        """A worker has answered: the place of what it did is free again."""
+        if self._roster.end(call.worker, call.jobs, self._now()):
+            self._dispatcher.done(self._roster.devices[call.worker].name, call.jobs)
+
+    def _result(self, call: Call, group: Group, done: Done) -> Iterator[Result]:
         """Turn a call's reply into results."""
         match call.method:
             case "train":
@@ -234,64 +203,114 @@ class Crew:
                     self._held[key] = [site for site in self._held.get(key, ()) if site not in handed]
                     yield HandedUp(group, done.value, done.beside[0])
             case "evaluate":
-                for site, duration_s in done.value.durations.items():
-                    self.durations.observe("evaluate", site, group.sizes[site], duration_s)
+                self._learn(call, group, done.value.durations)
                 yield Measured(group, call.worker, done.value)
             case "describe":
                 yield Described(group, done.value)
 
-    def _trained(self, call: _Call, group: Group, reports: tuple[SiteReport, ...]) -> Iterator[Result]:
-        """Learn from reports; tell which sites gave nothing."""
-        failed = {report.site: report.error for report in reports if report.error is not None}
+    def _trained(self, call: Call, group: Group, reports: tuple[SiteReport, ...]) -> Iterator[Result]:
+        """Learn from reports; tell which sites gave nothing. A site without memory beside others is tried again."""
+        again = self._without_memory(call, group, reports)
+        failed = {r.site: r.error for r in reports if r.error is not None and r.site not in again}
         held = self._held.get((call.worker, group.name), [])
+        self._learn(call, group, {report.site: report.duration_s for report in reports if report.error is None})
         for report in reports:
-            if report.error is None:
-                self.durations.observe("train", report.site, group.sizes[report.site], report.duration_s)
-            elif report.site in held:
+            if report.error is not None and report.site in held:
                 held.remove(report.site)
-        yield Trained(group, call.worker, reports)
+            if report.peak_bytes:
+                kind = self._roster.devices[call.worker].kind
+                batch_size = self._batch_size(report.site)
+                self.estimates.learn_memory(batch_size, report.peak_bytes, group.round_number, kind)
+        yield Trained(group, call.worker, tuple(report for report in reports if report.site not in again))
         if failed:
             yield SitesLost(group, failed)
+        if again:
+            self._queue(group, again)
+
+    def _without_memory(self, call: Call, group: Group, reports: tuple[SiteReport, ...]) -> list[str]:
+        """Learn from jobs that ran out of memory; list those that may fit at another time, or in no company."""
+        short = [report.site for report in reports if report.out_of_memory]
+        device = self._roster.devices[call.worker]
+        again = []
+        for job in [job for job in call.work if job.name in short]:
+            attempts = self._blame.failed(job.key)
+            self.estimates.out_of_memory(self._batch_size(job.name), job, group.round_number, device, call.company)
+            if call.company and attempts < MAX_ATTEMPTS:
+                again.append(job.name)
+        if again:
+            said = f"{', '.join(again)} ran out of memory beside {call.company} others there, and will be tried again"
+            self._said.append(Said("warning", device.name, said))
+        return again
+
+    def _learn(self, call: Call, group: Group, durations: Mapping[str, float]) -> None:
+        """Learn durations; once there is something to go by, predict anew what waits."""
+        device = self._roster.devices[call.worker]
+        work = {site: (group.sizes[site], seconds) for site, seconds in durations.items()}
+        steady = call.company == self._roster.company(call.worker)
+        self.estimates.learn(group.kind, work, device, call.company if steady else None)
+        seen = self._seen.get(group.kind, 0)
+        self._seen[group.kind] = seen + len(work)
+        if any(seen < count <= seen + len(work) for count in LEARN_AT):
+            self._dispatcher.refresh(lambda job: self._predict(job, None))
 
     def _queue(self, group: Group, sites: Iterable[str]) -> None:
         """Put sites into the dispatcher's queue, with what they are thought to take.
 
         A site under which a worker has died counts as unknown, so that it shares a call with no other.
         """
-        sizes = group.sizes
-        for order, site in enumerate(sites):
-            suspect = (group.name, site) in self._attempts
-            estimate_s = None if suspect else self.durations.predict(group.kind, site, sizes[site])
-            self._dispatcher.ask([Job(group.name, site, sizes[site], estimate_s, order)])
+        made = [
+            self.estimates.job(group, site, order, self._sites.get(site), self._batch_size(site))
+            for order, site in enumerate(sites)
+        ]
+        jobs = [replace(job, estimate_s=self._predict(job, None)) for job in made]
+        self._dispatcher.ask(jobs)
+
+    def _predict(self, job: Job, device: Device | None) -> float | None:
+        """Predict a job's seconds on a device, or on the usual kind."""
+        group = self._groups.get(job.group)
+        if group is None or self._blame.suspects(job.key):
+            return None
+        kind = device.kind if device is not None else ""
+        return self.estimates.predict(group.kind, job.name, group.sizes[job.name], kind)
+
+    def _batch_size(self, site: str) -> int:
+        settings = self._sites.get(site)
+        return (settings.training.batch_size or 0) if settings is not None else 0
 
     def _assign(self, decision: Assign) -> None:
-        """Send a chunk of work to its worker."""
+        """Send a chunk of work to a worker of its device."""
         group = self._groups[decision.jobs[0].group]
-        worker, jobs = decision.device, decision.jobs
+        jobs = decision.jobs
         sites = tuple(job.name for job in jobs)
-        if any(name == group.name for name, _ in self._attempts):
+        worker = self._roster.give(decision.device, jobs, self._now())
+        company = self._roster.company(worker)
+        if company:
+            device = self._roster.devices[worker]
+            self.estimates.colocation.started([self.estimates.model] * company, self.estimates.model, device.kind)
+        self._said.append(Assigned(decision.device, worker, group, sites, decision.reason))
+        if self._blame.in_group(group.name):
             for _, name in [key for key in self._held if key[0] == worker]:
                 self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along
         if group.kind == "describe":
             self._call(worker, "describe", group, jobs, sites)
         elif group.kind == "evaluate":
-            self._call(worker, "evaluate", group, jobs, group.hub, sites, group.model)
+            self._call(worker, "evaluate", group, jobs, group.hub, sites, group.model, company=company)
         else:
-            self._train(worker, group, jobs, sites)
+            self._train(worker, group, jobs, company)
 
-    def _train(self, worker: str, group: Group, jobs: tuple[Job, ...], sites: tuple[str, ...]) -> None:
+    def _train(self, worker: str, group: Group, jobs: tuple[Job, ...], company: int) -> None:
         """Send training; without pre-aggregation each site's update is handed up by itself."""
         assert group.order is not None
-        weighed = tuple((site, group.weights[site]) for site in sites)
-        each = [weighed] if self._preaggregate else [(pair,) for pair in weighed]
-        for number, part in enumerate(each):
-            job = TrainJob(group.hub, group.round_number, part, group.order.opening, group.order.objective)
-            self._held.setdefault((worker, group.name), []).extend(site for site, _ in part)
-            last = jobs if number == len(each) - 1 else ()
-            self._call(worker, "train", group, last, job, group.model)
-            if not self._preaggregate:
+        together = self._preaggregate and not group.one_by_one
+        for work in [jobs] if together else [(job,) for job in jobs]:
+            sites = tuple((job.name, group.weights[job.name]) for job in work)
+            order = TrainJob(group.hub, group.round_number, sites, group.order.opening, group.order.objective)
+            self._held.setdefault((worker, group.name), []).extend(site for site, _ in sites)
+            ended = jobs if work[-1] is jobs[-1] else ()
+            self._call(worker, "train", group, ended, order, group.model, company=company, work=work)
+            if not together:
                 self._collect(worker, group.name)
-        if self._preaggregate:
+        if together:
             self._due.add((worker, group.name))
 
     def _collect(self, worker: str, name: str) -> None:
@@ -301,22 +320,29 @@ class Crew:
         if group is not None:
             self._call(worker, "collect", group, (), group.hub, group.round_number)
 
-    def _call(self, worker: str, method: str, group: Group | None, jobs: tuple[Job, ...], *arguments: Any) -> None:
+    def _call(
+        self,
+        worker: str,
+        method: str,
+        group: Group | None,
+        jobs: tuple[Job, ...],
+        *arguments: Any,
+        company: int = 0,
+        work: tuple[Job, ...] = (),
+    ) -> None:
         """Make a call and remember what it was."""
         ticket = self.driver.call(worker, method, *arguments)
-        self._calls[ticket] = _Call(worker, method, group, jobs)
+        self._calls[ticket] = Call(worker, method, group, jobs, work or jobs, company)
 
-    def _lost_worker(self, lost: _Call, reason: str) -> Iterator[Result]:
+    def _lost_worker(self, lost: Call, reason: str) -> Iterator[Result]:
         """Replace a dead worker; what it had not handed up is done again, unless it may be what killed it."""
         worker = lost.worker
-        self._restarts[worker] = self._restarts.get(worker, 0) + 1
-        if self._restarts[worker] > MAX_RESTARTS:
-            raise RuntimeUnavailable(f"{worker} died {MAX_RESTARTS + 1} times in a row: {reason}")
-        running = self._dispatcher.running(worker)
-        suspects = {(job.group, job.name) for job in running[0]} if running else set()
-        again = {(job.group, job.name) for job in self._dispatcher.leave(worker)}
+        self._blame.died(worker, reason)
+        chunks = self._leave(worker)
+        suspects = {job.key for job in chunks[0]} if chunks else set()
+        again = {job.key for chunk in chunks for job in chunk}
         held = {(key[1], site) for key, sites in self._held.items() if key[0] == worker for site in sites}
-        self._waste(worker, held - again, reason)
+        self._blame.wasted(worker, held - again, reason)
         again |= held
         self._held = {key: sites for key, sites in self._held.items() if key[0] != worker}
         self._due = {key for key in self._due if key[0] != worker}
@@ -325,22 +351,21 @@ class Crew:
         )
         self._calls = {ticket: call for ticket, call in self._calls.items() if call.worker != worker}
         self.driver.restart(worker)
+        self._call(worker, "prepare", None, (), *self._prepared)
         if building:
             self.build()
-        self._dispatcher.join(worker)
-        if self._prepared is not None:
-            self._call(worker, "prepare", None, (), *self._prepared)
         yield WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))
         yield from self._again(again, suspects, reason)
 
-    def _waste(self, worker: str, trained: set[tuple[str, str]], reason: str) -> None:
-        """Count the training that is lost with a worker. Errors: RuntimeUnavailable if it is lost again and again."""
-        for key in trained:
-            self._wasted[key] = self._wasted.get(key, 0) + 1
-            if self._wasted[key] > MAX_RESTARTS:
-                raise RuntimeUnavailable(
-                    f"{worker} died with the training of {key[1]}, lost so {self._wasted[key]} times: {reason}"
-                )
+    def _leave(self, worker: str) -> list[tuple[Job, ...]]:
+        """Take a worker out until it answers again; return the chunks that it had."""
+        device = self._roster.devices[worker].name
+        chunks, has_others = self._roster.lose(worker)
+        for chunk in chunks:
+            self._dispatcher.done(device, chunk)
+        if not has_others:
+            self._dispatcher.leave(device)
+        return chunks
 
     def _again(self, keys: set[tuple[str, str]], suspects: set[tuple[str, str]], reason: str) -> Iterator[Result]:
         """Queue work once more; give a site up whose worker died under it too often."""
@@ -349,14 +374,11 @@ class Crew:
             if group is None:
                 continue
             sites = [site for site in group.sizes if (name, site) in keys]
-            for site in sites:
-                if (name, site) in suspects:
-                    self._attempts[name, site] = self._attempts.get((name, site), 0) + 1
-            given_up = {
-                site: f"its worker died {MAX_ATTEMPTS} times while it trained: {reason}"
-                for site in sites
-                if self._attempts.get((name, site), 0) >= MAX_ATTEMPTS
-            }
+            for key in suspects:
+                if key[0] == name:
+                    self._blame.failed(key)
+            verdicts = {site: self._blame.verdict((name, site), reason) for site in sites}
+            given_up = {site: said for site, said in verdicts.items() if said is not None}
             self._queue(group, [site for site in sites if site not in given_up])
             if given_up:
                 yield SitesLost(group, given_up)
@@ -364,7 +386,6 @@ class Crew:
     def finish(self, group_name: str) -> None:
         """Forget a group whose work is all accounted for."""
         self._groups.pop(group_name, None)
-        self._attempts = {key: count for key, count in self._attempts.items() if key[0] != group_name}
-        self._wasted = {key: count for key, count in self._wasted.items() if key[0] != group_name}
+        self._blame.forget(group_name)
         self._held = {key: sites for key, sites in self._held.items() if key[1] != group_name}
         self._due = {key for key in self._due if key[1] != group_name}

@@ -13,13 +13,14 @@ from typing import Any, Protocol, TypeAlias
 
 from hierfl.errors import HierflError
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from scheduler import Device
 
-__all__ = ["BESIDE", "Done", "Driver", "Handle"]
+__all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat"]
 
 Handle: TypeAlias = Any
 """A vector's place: the object itself in threads, an object reference on Ray."""
 
-BESIDE = {"initial": 1, "collect": 1, "begin": 3, "arrive": 3, "lose": 3}
+BESIDE = {"initial": 1, "collect": 1, "begin": 3, "arrive": 3, "lose": 3, "elapse": 3, "recall": 3}
 """How many vectors a method returns beside its header; the others return none."""
 
 
@@ -40,13 +41,24 @@ class Done:
     ended_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A worker and the device that it serves; workers of one device share it."""
+
+    worker: str
+    device: Device
+
+
 class Driver(Protocol):
     """Carries calls to actors and brings back what came of them."""
 
     kind: str
 
-    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[str, ...]:
-        """Start the workers, and room for the hubs; return the workers' names. Errors: RuntimeUnavailable."""
+    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
+        """Start the workers, and room for the hubs; return the workers. Errors: RuntimeUnavailable."""
+
+    def grow(self) -> tuple[Seat, ...]:
+        """Start workers on devices that have come since, and return them."""
 
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, or a fresh one in its place."""

@@ -17,18 +17,24 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.monitor import records
 from hierfl.monitor.records import Record, Scalars
-from hierfl.runtime import crew as results
-from hierfl.runtime.crew import Crew, Group
+from hierfl.runtime import results
+from hierfl.runtime.chains import Chains
+from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hubs import HubLost, Hubs, HubSaid
-from hierfl.runtime.jobs import HubSpec, Inventory, Order, Outcome
+from hierfl.runtime.jobs import Inventory, Order, Outcome
 from hierfl.runtime.ledger import Ledger
-from tiers.federation import Hub, parent
+from hierfl.runtime.patience import Patience
+from hierfl.runtime.results import Group
+from hierfl.runtime.specs import hub_spec
+from tiers.federation import parent
 from tiers.messages import Begin, Close, Lost
 
 __all__ = ["Engine", "RoundResult"]
 
 WAIT_S = 0.5
+LOOK_S = 3.0
+"""How often the engine looks for new devices, and for work that has none."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,10 @@ class Engine:
         self._built: list[tuple[Layout, Handle]] = []
         self._states: dict[str, Handle] = {}
         self._next_states: dict[str, Handle] = {}
+        self._looked_s = time.monotonic()
+        self._patience = Patience()
+        self._down: set[str] = set()
+        self._chains = Chains(config.federation)
 
     def initial(self) -> tuple[Layout, Handle]:
         """Let a worker build the model; return its layout and its values as the run's seed makes them."""
@@ -103,8 +113,10 @@ class Engine:
     def set_up(self, layout: Layout, num_samples: Mapping[str, int], steps: Mapping[str, int]) -> None:
         """Make the hubs. `num_samples`: training samples by path, hubs rolled up; `steps`: optimizer steps by site."""
         self._steps = dict(steps)
-        for path, hub in self._tree.hubs.items():
-            self.hubs.make(self._spec(path, hub, layout, num_samples))
+        for path in self._tree.hubs:
+            errors = {site.rpartition("/")[2]: self.inventories[site].error for site in self._own_sites(path)}
+            absent = {name: _first(error) for name, error in errors.items() if error is not None}
+            self.hubs.make(hub_spec(self.config, path, layout, num_samples, absent))
 
     def round(self, number: int, model: Handle, states: Mapping[str, Handle]) -> RoundResult:
         """Run one round of the root, counted from 0. Errors: RoundFailed, SiteFailed, naming who and why."""
@@ -112,6 +124,7 @@ class Engine:
         self._published, self._states, self._next_states = [], dict(states), dict(states)
         self.ledger.open()
         root = self._tree.root.name
+        self._chains.begin(number, lambda site: self.crew.estimates.predict("train", site, self._steps[site]))
         self._begin(root, Begin(number), None, model)
         self._run_until(lambda: bool(self._published))
         self.ledger.close()
@@ -141,37 +154,6 @@ class Engine:
             self._scalars[path] = total.scalars()
         return {path: self._scalars[path] for path in self._tree.nodes if path in self._scalars}
 
-    def _spec(self, path: str, hub: Hub, layout: Layout, num_samples: Mapping[str, int]) -> HubSpec:
-        """Fix what a hub is for the whole run."""
-        strategy = self.config.hubs[path].strategy
-        above = parent(path)
-        passes_up = (
-            above is not None
-            and hub.rounds == 1
-            and strategy.linear
-            and strategy.weights == "samples"
-            and self.config.hubs[above].strategy.weights == "samples"
-        )
-        weights = {
-            member.name: self._weight(f"{path}/{member.name}", strategy.weights, num_samples) for member in hub.members
-        }
-        arithmetic = self.config.arithmetic
-        errors = {site.rpartition("/")[2]: self.inventories[site].error for site in self._own_sites(path)}
-        absent = {name: _first(error) for name, error in errors.items() if error is not None}
-        return HubSpec(
-            *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, layout, above is None, passes_up),
-            absent=absent,
-        )
-
-    def _weight(self, path: str, weights: str, num_samples: Mapping[str, int]) -> int:
-        """Give a member's public integer weight at its hub; 0 where there is nothing to train on."""
-        if num_samples[path] == 0 or weights == "samples":
-            return num_samples[path]
-        if weights == "uniform":
-            return 1
-        settings = self.config.sites.get(path) or self.config.hubs[path]
-        return max(1, round(settings.weight * 2**20))
-
     def _own_sites(self, path: str) -> tuple[str, ...]:
         """List the sites directly under a hub."""
         return tuple(member for member in self._tree.members(path) if member in self._tree.sites)
@@ -184,8 +166,10 @@ class Engine:
 
     def _run_until(self, over: Callable[[], bool]) -> None:
         """Feed the workers and route what comes back."""
-        self.crew.pump()
+        self._pump()
         while not over():
+            for result in self.crew.overdue():
+                self._take(result)
             for done in self.driver.wait(WAIT_S):
                 if self.crew.owns(done.ticket):
                     for result in self.crew.handle(done):
@@ -193,7 +177,23 @@ class Engine:
                 elif self.hubs.owns(done.ticket):
                     for said in self.hubs.handle(done):
                         self._hear(said)
-            self.crew.pump()
+            self._pump()
+            self._look_around()
+
+    def _pump(self) -> None:
+        """Feed the workers."""
+        for result in self.crew.pump():
+            self._take(result)
+
+    def _look_around(self) -> None:
+        """From time to time, take in devices that have come, and name the sites that wait for one that is not there."""
+        now = time.monotonic()
+        if now - self._looked_s < LOOK_S:
+            return
+        self._looked_s = now
+        self.crew.add(self.driver.grow())
+        for said in self._patience.look(self.crew.refusals(), now):
+            self._notice("warning", self._tree.root.name, said)
 
     def _take(self, result: results.Result) -> None:
         """Route what the crew says."""
@@ -212,8 +212,23 @@ class Engine:
             case results.SitesLost():
                 self._sites_lost(result)
             case results.WorkerLost():
-                said = f"died ({result.reason}) and was replaced; {len(result.sites)} sites are done again"
+                said = f"died ({result.reason}) and is being replaced; {len(result.sites)} sites are done again"
                 self._notice("warning", result.worker, said)
+                self._down.add(result.worker)
+            case results.WorkerJoined():
+                if result.worker in self._down:
+                    self._down.discard(result.worker)
+                    self._notice("info", result.worker, "is back")
+                self.ledger.join(result.worker)
+            case results.Assigned():
+                self._emit(
+                    records.Assigned(
+                        *(self._now(), result.worker, result.device, result.group.kind, result.group.hub),
+                        *(result.sites, self._shown, result.reason),
+                    )
+                )
+            case results.Said():
+                self._notice(result.level, result.node, result.message)
             case results.Busy():
                 self._phase(result.worker, result.phase, result.start_s, result.end_s, result.sites)
 
@@ -330,12 +345,13 @@ class Engine:
         sites = {site: self._steps[site] for site in weights if site in self._steps}
         model = self.hubs.model(path)
         name = _group_name(path, order.round_number)
-        self._ask(Group(name, "train", path, order.round_number, sites, weights, order, model))
+        chain_s = self._chains.remaining_s(path, order.round_number)
+        self._ask(Group(name, "train", path, order.round_number, sites, weights, order, model, chain_s=chain_s))
         for member in weights:
             if member in self._tree.hubs:
                 rounds = self._tree.hubs[member].rounds
                 self._begin(member, Begin(order.round_number * rounds, rounds), order, model)
-        self.crew.pump()  # devices first: a word for each member takes time
+        self._pump()  # devices first: a word for each member takes time
         for member in weights:
             self._emit(records.NodeChanged(self._now(), member, "training", order.round_number + 1))
 

@@ -1,11 +1,13 @@
 """A hub's aggregator: it carries out what the hub's machine commands, on vectors, and decides nothing itself.
 
-State goes in with `begin` and comes out when the hub is finished; between rounds an aggregator holds nothing, so a
-lost one is replaced by replaying the events since its last `begin`.
+State goes in with `begin` and comes out when the hub is finished. What an aggregator remembers between its parent's
+rounds comes out with every answer that leaves it idle, and goes in with `recall`: a lost one is replaced by that and by
+replaying the events since.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,25 +17,31 @@ from hierfl.errors import UpdateRefused
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
 from hierfl.learning.state import ModelState
 from hierfl.learning.strategy import State
-from hierfl.runtime.jobs import HubSpec, Order, Outcome
+from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
 from tiers.federation import parent
 from tiers.messages import (
     Add,
     Arrived,
     Begin,
+    Carry,
     Close,
+    Command,
+    Dismiss,
     Event,
     Finish,
     GiveUp,
+    Hold,
     Lost,
     Open,
     Opening,
     Refuse,
+    SetTimer,
     Share,
+    TimeUp,
     TrainMember,
     Update,
 )
-from tiers.round import HubRounds
+from tiers.round import HubRounds, Phase
 
 __all__ = ["Aggregator", "Beside", "grid_of"]
 
@@ -46,12 +54,26 @@ def grid_of(opening: Opening) -> Grid:
     return Grid(opening.width, opening.clip, opening.total_weight, opening.dtype)
 
 
+@dataclass
+class _Wants:
+    """What comes out of one event, as it is gathered."""
+
+    asked: list[TrainMember] = field(default_factory=list)
+    closed: list[Close] = field(default_factory=list)
+    refused: list[Refuse] = field(default_factory=list)
+    dismissed: list[Dismiss] = field(default_factory=list)
+    timers: list[SetTimer] = field(default_factory=list)
+    finished: Update | None = None
+    result: ModelState | PartialSum | None = None
+    failed: str | None = None
+
+
 class Aggregator:
     """One hub's sums and steps. `spec` fixes who its members are; see `Outcome` for what comes out."""
 
     def __init__(self, spec: HubSpec) -> None:
         self.spec = spec
-        self._machine = HubRounds(spec.hub, spec.weights, spec.absent)
+        self._machine = HubRounds(spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed)
         self._parent: Opening | None = None
         self._parent_round = 0
         self._weight = 0
@@ -59,9 +81,21 @@ class Aggregator:
         self._model: ModelState | None = None
         self._state: State = {}
         self._opening: Opening | None = None
+        self._openings: dict[int, Opening] = {}
+        self._held: dict[tuple[int, str], PartialSum] = {}
         self._sum: Accumulator | None = None
         self._closed: PartialSum | None = None
         self._spare: NDArray[Any] | None = None
+
+    def recall(self, memory: Memory, *payloads: PartialSum) -> Beside:
+        """Go on as the aggregator did that gave this memory; `payloads` are those of the updates that it holds."""
+        spec, standing = self.spec, memory.standing
+        self._machine = HubRounds(
+            spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed, standing=standing
+        )
+        self._openings = dict(memory.openings)
+        self._held = {_key(update): part for update, part in zip(standing.held, payloads, strict=True)}
+        return Outcome(memory=self._memory()), None, None, None
 
     def begin(self, event: Begin, order: Order | None, model: ModelState | None, state: State | None) -> Beside:
         """Begin rounds from a model. `order`: what the parent asked of this hub and its siblings; None at the root.
@@ -85,56 +119,71 @@ class Aggregator:
         """Take word that members will send nothing."""
         return self._carry_out(event, None)
 
+    def elapse(self, event: TimeUp) -> Beside:
+        """Take word that time has passed."""
+        return self._carry_out(event, None)
+
     def _carry_out(self, event: Event, part: PartialSum | None) -> Beside:
         """Carry out the machine's commands in order and gather what leaves the hub."""
-        commands = self._machine.handle(event)
-        asked: list[TrainMember] = []
-        closed: list[Close] = []
-        refused: list[Refuse] = []
-        result: ModelState | PartialSum | None = None
-        finished: Update | None = None
-        failed: str | None = None
-        stepped = False
-        for command in commands:
-            match command:
-                case Open():
-                    self._open(command)
-                    asked = []
-                case TrainMember():
-                    asked.append(command)
-                case Add():
-                    refusal = self._add(command, part)
-                    if refusal is not None:
-                        return self._refuse_payload(refusal)
-                case Refuse():
-                    refused.append(command)
-                case Close():
-                    self._close()
-                    stepped = not self.spec.passes_up
-                    closed.append(command)
-                case Finish():
-                    try:
-                        finished, result = self._finish(command)
-                    except UpdateRefused as error:
-                        failed = str(error)
-                case GiveUp():
-                    failed = command.reason
-        orders = self._orders(asked)
-        has_model = bool(orders) and stepped
+        wants = _Wants()
+        for command in self._machine.handle(event):
+            refusal = self._obey(command, part, wants)
+            if refusal is not None:
+                return Outcome(failed=f"an update's payload is not what its header says: {refusal}"), None, None, None
+        has_model = bool(wants.closed) and not self.spec.passes_up and wants.finished is None and wants.failed is None
         outcome = Outcome(
-            orders=orders,
-            closed=tuple(closed),
-            refused=tuple(refused),
-            finished=finished,
-            failed=failed,
+            orders=self._orders(wants.asked),
+            closed=tuple(wants.closed),
+            refused=tuple(wants.refused),
+            dismissed=tuple(wants.dismissed),
+            timers=tuple(wants.timers),
+            finished=wants.finished,
+            failed=wants.failed,
             has_model=has_model,
-            has_state=finished is not None and bool(self._state),
+            has_state=wants.finished is not None and bool(self._state),
+            memory=self._memory() if self._machine.phase is Phase.IDLE else None,
         )
-        beside = (outcome, self._model if has_model else None, result, self._state if outcome.has_state else None)
-        if finished is not None:
+        state = self._state if outcome.has_state else None
+        beside = (outcome, self._model if has_model else None, wants.result, state)
+        if wants.finished is not None:
             self._start = self._model = None
             self._state = {}
         return beside
+
+    def _obey(self, command: Command, part: PartialSum | None, wants: _Wants) -> str | None:
+        """Carry out one command; say why, if an update's payload cannot be what its header says."""
+        match command:
+            case Open():
+                self._open(command)
+                wants.asked.clear()
+            case TrainMember():
+                wants.asked.append(command)
+            case SetTimer():
+                wants.timers.append(command)
+            case Add():
+                return self._add(command, part)
+            case Hold():
+                assert part is not None
+                self._held[_key(command.update)] = part
+            case Carry():
+                return self._carry(command, part)
+            case Refuse():
+                wants.refused.append(command)
+                if command.update.shares:
+                    self._held.pop(_key(command.update), None)
+            case Close():
+                self._close()
+                wants.closed.append(command)
+            case Dismiss():
+                wants.dismissed.append(command)
+            case Finish():
+                try:
+                    wants.finished, wants.result = self._finish(command)
+                except UpdateRefused as error:
+                    wants.failed = str(error)
+            case GiveUp():
+                wants.failed = command.reason
+        return None
 
     def _open(self, command: Open) -> None:
         """Open a round: its own grid, or the parent's where the raw sum is passed up."""
@@ -150,23 +199,44 @@ class Aggregator:
                 command.total_weight,
                 str(self.spec.layout.float_dtype),
             )
+            self._openings[command.round_number] = self._opening
         memory, self._spare = self._spare, None
         self._sum = Accumulator(grid_of(self._opening), self.spec.layout, memory)
 
     def _add(self, command: Add, part: PartialSum | None) -> str | None:
         """Add the payload of an accepted update; say why if it cannot be."""
         assert self._sum is not None and part is not None
-        if part.weight != sum(share.weight for share in command.update.shares):
-            return f"its header says weight {sum(s.weight for s in command.update.shares)}, its sum {part.weight}"
         try:
+            _check_weight(command.update, part)
             self._sum.add_sum(part)
         except UpdateRefused as error:
             return str(error)
         return None
 
-    def _refuse_payload(self, reason: str) -> Beside:
-        """End the round: a header was right and its payload is not, a fault of the transport or our own."""
-        return Outcome(failed=f"an update's payload is not what its header says: {reason}"), None, None, None
+    def _carry(self, command: Carry, part: PartialSum | None) -> str | None:
+        """Add a late update, just come or held: decoded on its own round's grid, quantised anew on this one's."""
+        assert self._sum is not None
+        update = command.update
+        late = self._held.pop(_key(update), part)
+        assert late is not None, f"{self.spec.path} holds no update {update}"
+        grid, clip = grid_of(self._openings[update.round_number]), self.spec.clip
+        try:
+            _check_weight(update, late)
+            mean, ints = decode(late, grid)
+            np.clip(mean, -clip, clip, out=mean)  # it was within, and the grid's rounding may have moved it out
+            nothing = ModelState(np.zeros_like(mean), np.zeros_like(ints))
+            self._sum.add_update(ModelState(mean, ints), nothing, command.weight)
+        except UpdateRefused as error:
+            return str(error)
+        return None
+
+    def _memory(self) -> Memory | None:
+        """Give what there is to remember while no round is open; drop the openings that nobody needs any more."""
+        standing = self._machine.standing
+        rounds = {errand.round_number for errand in standing.errands.values()}
+        rounds |= {update.round_number for update in standing.held}
+        self._openings = {number: opening for number, opening in self._openings.items() if number in rounds}
+        return Memory(standing, dict(self._openings)) if standing.awaits or standing.losses else None
 
     def _close(self) -> None:
         """Complete the sum; unless it is passed up, decode it and take the strategy's step."""
@@ -213,3 +283,15 @@ class Aggregator:
         members = tuple((command.member, command.weight) for command in asked)
         objective = self.spec.strategy.objective()
         return (Order(self.spec.path, asked[0].round_number, members, self._opening, objective),)
+
+
+def _key(update: Update) -> tuple[int, str]:
+    """Tell a held update from others: by its round and its member."""
+    return update.round_number, update.shares[0].member
+
+
+def _check_weight(update: Update, part: PartialSum) -> None:
+    """Errors: UpdateRefused if a payload has another weight than its header."""
+    claimed = sum(share.weight for share in update.shares)
+    if part.weight != claimed:
+        raise UpdateRefused(f"its header says weight {claimed}, its sum {part.weight}")

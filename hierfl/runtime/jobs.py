@@ -13,12 +13,14 @@ from hierfl.learning.strategy import Objective, Strategy
 from hierfl.learning.task import Task
 from hierfl.monitor.records import Scalars
 from tiers.federation import Hub
-from tiers.messages import Close, Opening, Refuse, Update
+from tiers.messages import Close, Dismiss, Opening, Refuse, SetTimer, Update
+from tiers.standing import Standing
 
 __all__ = [
     "Evaluated",
     "HubSpec",
     "Inventory",
+    "Memory",
     "Order",
     "Outcome",
     "SiteReport",
@@ -44,7 +46,8 @@ class HubSpec:
     """What a hub needs for a whole run; `weights` are its members' public integer weights by name, `absent` those
     that could not be loaded, and why.
 
-    `passes_up`: the hub hands its raw sum to its parent; else it decodes, steps and encodes its own change.
+    `passes_up`: the hub hands its raw sum to its parent; else it decodes, steps and encodes its own change. `seed`: the
+    run's, for what participation policies draw.
     """
 
     path: str
@@ -57,6 +60,7 @@ class HubSpec:
     is_root: bool
     passes_up: bool
     absent: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,11 @@ class TrainJob:
 
 @dataclass(frozen=True, slots=True)
 class SiteReport:
-    """One site's training: what it took and gave, or why it gave nothing."""
+    """One site's training: what it took and gave, or why it gave nothing.
+
+    `peak_bytes`: the device's memory that was in use at most, 0 where it cannot be told; `out_of_memory`: the error is
+    that there was too little of it.
+    """
 
     site: str
     duration_s: float
@@ -102,6 +110,8 @@ class SiteReport:
     num_steps: int
     loss: float | None
     error: str | None = None
+    peak_bytes: int = 0
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,18 +126,34 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """What a hub knows while no round of it is open, and needs for its next ones.
+
+    `openings`: those of the rounds, by number, whose late updates are held or may still come; the held payloads travel
+    beside, in the order of `standing.held`.
+    """
+
+    standing: Standing
+    openings: Mapping[int, Opening] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a hub's machine wants after an event.
 
-    `has_model`: the orders train from the model beside this header, else from the one that the hub was begun with.
-    `finished`: the hub's own update to its parent (or, at the root, a new model) lies beside this header, with the
-    strategy's next state where it has one (`has_state`).
+    `has_model`: orders train from the model beside this header from now on, and before the first such from the one that
+    the hub was begun with. `timers` count from the opening of the round that is open after this. `finished`: the hub's
+    own update to its parent (or, at the root, a new model) lies beside this header, with the strategy's next state where
+    it has one (`has_state`). `memory`: what there is to remember, if no round is open now.
     """
 
     orders: tuple[Order, ...] = ()
     closed: tuple[Close, ...] = ()
     refused: tuple[Refuse, ...] = ()
+    dismissed: tuple[Dismiss, ...] = ()
+    timers: tuple[SetTimer, ...] = ()
     finished: Update | None = None
     failed: str | None = None
     has_model: bool = False
     has_state: bool = False
+    memory: Memory | None = None

@@ -20,6 +20,11 @@ class Ledger:
         self._opened_s = 0.0
         self._jobs: list[float] = []
 
+    def join(self, worker: str) -> None:
+        """A worker counts from now on."""
+        self._busy_s.setdefault(worker, 0.0)
+        self._last_busy_s.setdefault(worker, 0.0)
+
     def open(self) -> None:
         """A span begins."""
         self._opened_s = time.perf_counter()

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
-from hierfl.runtime.driver import BESIDE, Done, Handle
+from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
 from hierfl.runtime.hub import Aggregator
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.seats import PROCESS, seats
+from scheduler import Device
 
 if TYPE_CHECKING:
     from hierfl.runtime.worker import SiteWorker
@@ -34,6 +36,7 @@ class LocalDriver:
 
     def __init__(self, runtime: Runtime) -> None:
         self.num_workers = runtime.num_workers or min(4, os.cpu_count() or 1)
+        self.runtime = runtime
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._workers: dict[str, SiteWorker] = {}
         self._hubs: dict[str, Aggregator] = {}
@@ -41,8 +44,11 @@ class LocalDriver:
         self._next_ticket = 0
         self._holds = False
 
-    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[str, ...]:
+    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
         """Start the threads; each makes its worker itself, since torch counts threads by thread.
+
+        They share this process, and with it Python's lock: one device, that runs more than one job at a time where it
+        is faster so.
 
         Errors: RuntimeUnavailable if another run of this process has not ended.
         """
@@ -55,12 +61,23 @@ class LocalDriver:
         from hierfl.runtime.worker import SiteWorker
 
         chance = SharedChance() if self.num_workers > 1 else Chance()
-        for number in range(self.num_workers):
-            name = f"worker-{number}"
+        found = self._seats()
+        for name in (seat.worker for seat in found):
             thread = ThreadPoolExecutor(1, thread_name_prefix=name)
             self._threads[name] = thread
             self._workers[name] = thread.submit(SiteWorker, spec, chance).result()
-        return tuple(self._workers)
+        return found
+
+    def _seats(self) -> tuple[Seat, ...]:
+        """Give the threads: `runtime.devices` as they are declared, for the sake of residency; else all on one."""
+        if self.runtime.devices:
+            return seats(self.runtime)
+        device = Device(PROCESS, PROCESS, places=self.num_workers)
+        return tuple(Seat(f"worker-{number}", device) for number in range(self.num_workers))
+
+    def grow(self) -> tuple[Seat, ...]:
+        """Nothing comes to a process."""
+        return ()
 
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator."""

@@ -18,10 +18,12 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
-from hierfl.runtime.driver import BESIDE, Done, Handle
+from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
 from hierfl.runtime.hub import Aggregator
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
-from hierfl.runtime.ray_cluster import connect, num_workers, with_gpus
+from hierfl.runtime.ray_cluster import check_devices, connect, more_slots, needs, num_workers, with_gpus
+from hierfl.runtime.seats import group_of, seats
+from scheduler import Device
 
 __all__ = ["RayDriver"]
 
@@ -88,24 +90,46 @@ class RayDriver:
         self._actors: dict[str, Any] = {}
         self._calls: dict[tuple[str, int], Any] = {}
         self._slots: dict[str, str] = {}
+        self._places: dict[str, Device] = {}
         self._lives: dict[str, int] = {}
         self._pending: dict[Any, tuple[int, str, str, int, tuple[Handle, ...]]] = {}
         self._next_ticket = 0
         self._owns_ray = connect(runtime)
         self.runtime = with_gpus(runtime)
 
-    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[str, ...]:
+    def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
         """Start one actor for each device slot, after a look whether they fit, and the hubs' beside them."""
-        names = tuple(f"worker-{number}" for number in range(num_workers(self.runtime)))
+        found = self._seats()
         if spec.device == "auto" and not self.runtime.gpus_per_worker:
             spec = replace(spec, device="cpu")
         self._spec = ray.put(spec)
-        for name in names:
-            self._slots[name] = name
-            self._start_process(name)
+        self._sit(found)
         for number in range(min(num_hubs, self._max_hub_processes())):
             self._start_process(f"hub-{number}")
-        return names
+        return found
+
+    def grow(self) -> tuple[Seat, ...]:
+        """Start workers where nodes have come, if the number of workers was left to the cluster."""
+        if self.runtime.num_workers or self.runtime.devices or self.runtime.address is None:
+            return ()
+        have = sum(1 for slot in self._slots.values() if not slot.startswith("hub-"))
+        return self._sit(tuple(_seat(number) for number in range(have, have + more_slots(self.runtime))))
+
+    def _seats(self) -> tuple[Seat, ...]:
+        """Give the workers: those of `runtime.devices`, or as many alike as are wanted or fit."""
+        if self.runtime.devices:
+            declared = seats(self.runtime)
+            check_devices(self.runtime)
+            return declared
+        return tuple(_seat(number) for number in range(num_workers(self.runtime)))
+
+    def _sit(self, found: tuple[Seat, ...]) -> tuple[Seat, ...]:
+        """Start the workers' processes."""
+        for seat in found:
+            self._slots[seat.worker] = seat.worker
+            self._places[seat.worker] = seat.device
+            self._start_process(seat.worker)
+        return found
 
     def _max_hub_processes(self) -> int:
         """Bound the processes that serve the hubs."""
@@ -197,18 +221,19 @@ class RayDriver:
         self._lives[slot] = self._lives.get(slot, -1) + 1
         runtime = self.runtime
         if slot.startswith("hub-"):
-            actor = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote()
+            actor: Any = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote()
         else:
-            options = {
-                "num_cpus": runtime.cpus_per_worker,
-                "num_gpus": runtime.gpus_per_worker,
-                "resources": dict(runtime.resources_per_worker) or None,
-                "max_restarts": 0,
-            }
-            actor = ray.remote(WorkerProcess).options(**options).remote(self._spec)
+            need = needs(runtime, group_of(runtime, self._places[slot].name))
+            options = {"num_cpus": need.pop("CPU"), "num_gpus": need.pop("GPU"), "resources": need or None}
+            actor = ray.remote(WorkerProcess).options(max_restarts=0, **options).remote(self._spec)
         self._actors[slot] = actor
         for num_beside in {0, *BESIDE.values()}:
             self._calls[slot, num_beside] = actor.call.options(num_returns=1 + num_beside)
+
+
+def _seat(number: int) -> Seat:
+    """Give a worker that has a device to itself."""
+    return Seat(f"worker-{number}", Device(f"worker-{number}"))
 
 
 def _not_begun(actor: str, said: str) -> HierflError:

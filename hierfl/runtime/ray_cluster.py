@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 
-from hierfl.config.schema import Runtime
+from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.errors import RuntimeUnavailable
 
 __all__ = ["connect", "num_workers", "with_gpus"]
@@ -76,11 +76,8 @@ def num_workers(runtime: Runtime) -> int:
 
     Errors: RuntimeUnavailable if the cluster has not the slots for them.
     """
-    gpus = runtime.gpus_per_worker or 0.0
-    need = {"CPU": runtime.cpus_per_worker, "GPU": gpus, **runtime.resources_per_worker}
-    need = {name: amount for name, amount in need.items() if amount > 0}
-    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"] for node in known if node["Alive"]]
+    need = _positive(needs(runtime, None))
+    nodes = _nodes()
     slots = sum(_slots(node, need) for node in nodes)
     wanted = runtime.num_workers or max(1, slots)
     if slots < wanted:
@@ -88,6 +85,50 @@ def num_workers(runtime: Runtime) -> int:
     if runtime.num_workers or runtime.address is None:
         return wanted
     return max(1, _free(wanted, need))
+
+
+def needs(runtime: Runtime, group: DeviceGroup | None) -> dict[str, float]:
+    """Give what one worker takes of Ray's resources, CPU and GPU among them; workers of one device share its GPUs."""
+    cpus, gpus = runtime.cpus_per_worker, runtime.gpus_per_worker or 0.0
+    if group is None:
+        return {"CPU": cpus, "GPU": gpus, **runtime.resources_per_worker}
+    return {
+        "CPU": cpus if group.cpus is None else group.cpus,
+        "GPU": (gpus if group.gpus is None else group.gpus) / group.places,
+        **runtime.resources_per_worker,
+        **group.resources,
+    }
+
+
+def check_devices(runtime: Runtime) -> None:
+    """Make sure that the cluster has room for `runtime.devices`. Errors: RuntimeUnavailable naming what is missing.
+
+    Groups are looked at one by one: what several of them want of one node is not added up.
+    """
+    nodes = _nodes()
+    for group in runtime.devices:
+        need = _positive(needs(runtime, group))
+        wanted, slots = group.count * group.places, sum(_slots(node, need) for node in nodes)
+        if slots < wanted:
+            said = _too_few(wanted, slots, need, nodes)
+            raise RuntimeUnavailable(f"runtime.devices, group {group.name!r}: {said}")
+
+
+def more_slots(runtime: Runtime) -> int:
+    """Count the workers for which there is room now beside those that are running."""
+    available: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    need = _positive(needs(runtime, None))
+    return min(_slots(available, need), sum(_slots(node, need) for node in _nodes())) if need else 0
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """List the resources of the nodes that are there."""
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in known if node["Alive"]]
+
+
+def _positive(need: Mapping[str, float]) -> dict[str, float]:
+    return {name: amount for name, amount in need.items() if amount > 0}
 
 
 def _slots(has: Mapping[str, float], need: Mapping[str, float]) -> int:

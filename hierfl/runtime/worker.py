@@ -158,14 +158,34 @@ class SiteWorker:
             total.add_update(bound.read(), base, weight)
             return num_samples, result
 
-        outcome = _guarded(run)
+        self._watch_memory()
+        short_of_memory: list[BaseException] = []
+        outcome = _guarded(run, short_of_memory)
         duration_s = time.perf_counter() - started
         if isinstance(outcome, str):
             self._model = None
-            return SiteReport(site, duration_s, 0, 0, None, outcome)
+            if short_of_memory:
+                self._release()
+            return SiteReport(site, duration_s, 0, 0, None, outcome, out_of_memory=bool(short_of_memory))
         num_samples, result = outcome
         shares.append(Share(site.rpartition("/")[2], weight))
-        return SiteReport(site, duration_s, num_samples, result.num_steps, result.loss)
+        return SiteReport(
+            *(site, duration_s, num_samples, result.num_steps, result.loss), peak_bytes=self._peak_bytes()
+        )
+
+    def _watch_memory(self) -> None:
+        """Begin to measure the device's memory."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def _peak_bytes(self) -> int:
+        """Give the most that this process held on its device; 0 on a CPU."""
+        return int(torch.cuda.max_memory_reserved(self.device)) if self.device.type == "cuda" else 0
+
+    def _release(self) -> None:
+        """Give back what a failed job left on the device."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _bound(self) -> FlatModel:
         """Give the model, built anew if a failure may have left a trace in it."""
@@ -194,10 +214,11 @@ class SiteWorker:
         return data
 
 
-def _guarded(work: Callable[[], T]) -> T | str:
+def _guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None = None) -> T | str:
     """Run the user's code; return what it gave, or why it failed: one line of ours, or their traceback.
 
-    Errors: ConfigError passes, since it is not one site's.
+    `short_of_memory` takes the error if it was one of too little memory. Errors: ConfigError passes, since it is not
+    one site's.
     """
     try:
         return work()
@@ -206,6 +227,8 @@ def _guarded(work: Callable[[], T]) -> T | str:
     except HierflError as error:
         return str(error)
     except (Exception, SystemExit) as error:
+        if short_of_memory is not None and isinstance(error, torch.OutOfMemoryError | MemoryError):
+            short_of_memory.append(error.with_traceback(None))
         frames = traceback.format_exception(error)
         return f"{type(error).__name__}: {error}\n{''.join(frames).rstrip()}"
 

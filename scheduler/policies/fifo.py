@@ -13,7 +13,7 @@ __all__ = ["Fifo"]
 class Fifo:
     """In the order in which the work was asked for."""
 
-    def priority(self, job: Job) -> tuple[float, ...]:
+    def priority(self, job: Job, num_eligible: int) -> tuple[float, ...]:
         """The earliest asked for goes first."""
         return (float(job.order),)
 

@@ -13,7 +13,7 @@ __all__ = ["Greedy"]
 class Greedy:
     """The most samples first."""
 
-    def priority(self, job: Job) -> tuple[float, ...]:
+    def priority(self, job: Job, num_eligible: int) -> tuple[float, ...]:
         """The largest goes first; among equals the earliest asked for."""
         return (-float(job.size), float(job.order))
 

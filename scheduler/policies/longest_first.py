@@ -13,7 +13,7 @@ __all__ = ["LongestFirst"]
 class LongestFirst:
     """The longest predicted job first; unknown durations by samples, before all known ones."""
 
-    def priority(self, job: Job) -> tuple[float, ...]:
+    def priority(self, job: Job, num_eligible: int) -> tuple[float, ...]:
         """The longest goes first; among equals the earliest asked for."""
         if job.estimate_s is None:
             return (0.0, -float(job.size), float(job.order))

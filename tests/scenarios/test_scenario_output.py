@@ -60,7 +60,15 @@ def test_the_events_tell_the_run_in_order(tmp_path: Path) -> None:
     names = [event["event"] for event in told]
     assert names[-1] == "run_ended"
     before = told[: names.index("run_started")]
-    assert {(event["event"], event["phase"]) for event in before} == {("phase", "load")}
+    assert {(event["event"], event.get("phase", event.get("kind"))) for event in before} == {
+        ("assigned", "describe"),
+        ("phase", "load"),
+    }
+    assigned = [event for event in told if event["event"] == "assigned" and event["kind"] == "train"]
+    assert sorted(site for event in assigned for site in event["sites"]) == sorted(
+        2 * ["world/up/north", "world/up/south", "world/east"]
+    )
+    assert all(event["reason"] and event["worker"] == "worker-0" for event in assigned)
     assert [event["time_s"] for event in told] == sorted(event["time_s"] for event in told)
     per_round = ["site_trained"] * 3 + ["round_closed"] * 2 + ["evaluated", "round_committed"]
     kept = [name for name in names if name in per_round]
@@ -232,7 +240,7 @@ from pathlib import Path
 from small_runs import config_of, hub
 from hierfl.errors import OutputError
 from hierfl.run import run
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
 config = config_of(Path(sys.argv[1]), hub("world", "north", "south"), {"kind": "ward_tasks:Deep", "hidden": 600})
 try:
     run(config)
@@ -243,7 +251,7 @@ except OutputError as error:
 
 
 def test_a_file_that_may_not_grow_ends_the_run_with_one_message(tmp_path: Path) -> None:
-    """A real limit of the operating system: no file over 4096 bytes, and a model of 24 kB."""
+    """A real limit of the operating system: no file over 8192 bytes, and a model of 24 kB."""
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"},

@@ -36,7 +36,7 @@ def test_heart_is_read_as_written() -> None:
     assert all(site.training == training for site in config.sites.values())
     assert config.sites["world/us/cleveland"].key == "cleveland"
     assert config.runtime == dataclasses.replace(Runtime(kind="ray"), policy=config.runtime.policy)
-    assert type(config.runtime.policy).__name__ == "LongestFirst"
+    assert type(config.runtime.policy).__name__ == "ChainFirst"
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))

@@ -9,9 +9,11 @@ import pytest
 
 from hierfl.errors import RuntimeUnavailable
 from hierfl.learning.strategy import Objective
-from hierfl.runtime.crew import Crew, Group, SitesLost, WorkerLost
-from hierfl.runtime.driver import Done
+from hierfl.runtime.crew import Crew
+from hierfl.runtime.driver import Done, Seat
 from hierfl.runtime.jobs import Order, SiteReport
+from hierfl.runtime.results import Group, SitesLost, WorkerLost
+from scheduler import Device
 from scheduler.policies.longest_first import LongestFirst
 from tiers.messages import Opening
 
@@ -39,7 +41,8 @@ class Play:
 
     def __init__(self, sites: Sequence[str]) -> None:
         self.driver = Silent()
-        self.crew = Crew(self.driver, ["worker-0"], LongestFirst(), preaggregate=True)  # type: ignore[arg-type]
+        seats = [Seat("worker-0", Device("worker-0"))]
+        self.crew = Crew(self.driver, seats, LongestFirst(), preaggregate=True)  # type: ignore[arg-type]
         opening = Opening("world", 0, 32, 8.0, len(sites), "torch.float32")
         order = Order("world", 0, tuple((site, 1) for site in sites), opening, Objective())
         paths = {f"world/{site}": 1 for site in sites}
@@ -48,8 +51,15 @@ class Play:
         self.results: list[Any] = []
 
     def next(self) -> tuple[int, str, list[str]]:
-        """Give the next call that the worker has not answered: its ticket, method and sites."""
+        """Give the next call that the worker has not answered: its ticket, method and sites.
+
+        A process that has come up says so at once.
+        """
         self.crew.pump()
+        while self.driver.calls[self.seen][2] == "prepare":
+            self.seen += 1
+            self.results += self.crew.handle(Done(self.seen - 1, "worker-0"))
+            self.crew.pump()
         ticket, _, method, arguments = self.driver.calls[self.seen]
         self.seen += 1
         return ticket, method, [site for site, _ in arguments[0].sites] if method == "train" else []
@@ -93,7 +103,7 @@ def test_a_site_that_kills_its_worker_is_given_up_after_three_times() -> None:
     (lost,) = [result for result in play.results if isinstance(result, SitesLost)]
     assert set(lost.sites) == {"world/a"}
     play.crew.pump()
-    assert play.seen == len(play.driver.calls), "nothing more is asked"
+    assert [method for _, _, method, _ in play.driver.calls[play.seen :]] == ["prepare"], "no more work is asked"
 
 
 def test_once_a_worker_has_died_what_is_trained_is_handed_up_before_the_next_site_begins() -> None:

@@ -1,0 +1,129 @@
+"""What a run learns about its work: durations, memory, and whether sharing a device pays. Kept in a file on wish.
+
+The file is JSON and holds no data of a site but its path: how long its work takes, what memory it needs. A later run of
+the same federation begins with it, and schedules its first round as well as its last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hierfl.config.schema import SiteSettings
+from hierfl.errors import ConfigError, OutputError
+from hierfl.runtime.results import Group
+from hierfl.runtime.seats import PROCESS
+from scheduler import Colocation, Device, Durations, Job, Memory
+
+__all__ = ["Estimates"]
+
+VERSION = 1
+
+EAGER = (PROCESS,)
+
+LONG_S = 1.0
+"""Longer work shares a process without a comparison: it has not many jobs to learn from."""
+
+
+class Estimates:
+    """Predictions for one model; `model` names it in the file, so that other models' figures stay apart."""
+
+    def __init__(self, model: str, path: Path | None = None) -> None:
+        self.model = model
+        self.path = path
+        self.durations = Durations()
+        self.memory = Memory()
+        self.colocation = Colocation(EAGER)
+
+    @classmethod
+    def open(cls, model: str, path: Path | None) -> Estimates:
+        """Read what earlier runs learned, if they kept it. Errors: ConfigError for a file that cannot be read."""
+        made = cls(model, path)
+        if path is None or not path.exists():
+            return made
+        try:
+            content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if content["version"] != VERSION:
+                raise ValueError(f"it is of version {content['version']}, not {VERSION}")
+            made.durations = Durations.from_state(content["durations"])
+            made.memory = Memory.from_state(content["memory"])
+            made.colocation = Colocation.from_state(content["colocation"], EAGER)
+        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+            raise ConfigError(
+                f"runtime.estimates: {path} cannot be read: {error}; remove it to learn anew, or name another file"
+            ) from error
+        return made
+
+    def save(self) -> None:
+        """Write what was learned, at once or not at all. Errors: OutputError."""
+        if self.path is None:
+            return
+        content = {
+            "version": VERSION,
+            "durations": self.durations.state(),
+            "memory": self.memory.state(),
+            "colocation": self.colocation.state(),
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+            beside.write_text(json.dumps(content), encoding="utf-8")
+            beside.replace(self.path)
+        except OSError as error:
+            raise OutputError(f"runtime.estimates: {self.path}: {error.strerror or error}") from error
+
+    def predict(self, kind: str, site: str, units: float, device: str = "") -> float | None:
+        """Predict the seconds of a site's work; None before anything of its kind was seen."""
+        return self.durations.predict(kind, site, units, device, self.model)
+
+    def learn(self, kind: str, work: Mapping[str, tuple[float, float]], device: Device, company: int | None) -> None:
+        """Learn from a chunk of work, units and seconds by site, that had so many other jobs beside it all the time.
+
+        None: the company changed. What was in company tells little of durations, but is better than nothing.
+        """
+        predicted = {site: self.predict(kind, site, units, device.kind) for site, (units, _) in work.items()}
+        known_s = sum(seconds for seconds in predicted.values() if seconds is not None)
+        for site, (units, seconds) in work.items():
+            if not company or predicted[site] is None:
+                self.durations.observe(kind, site, units, seconds, device.kind, self.model)
+        took_s = sum(seconds for _, seconds in work.values())
+        if device.places > 1 and kind == "train" and company is not None and known_s and took_s:
+            self.colocation.observe(self.model, [self.model] * company, known_s / took_s, device.kind)
+
+    def learn_memory(self, batch_size: int, peak_bytes: int, round_number: int, device: str) -> None:
+        """Learn the peak that a device has measured."""
+        self.memory.observe(self.model, batch_size, peak_bytes, round_number, device)
+
+    def out_of_memory(self, batch_size: int, job: Job, round_number: int, device: Device, company: int) -> None:
+        """Learn that a job's memory did not suffice, beside so many others."""
+        self.memory.out_of_memory(self.model, batch_size, job.memory_bytes, round_number, device.kind)
+        if company:
+            self.colocation.out_of_memory([self.model] * (company + 1), device.kind)
+
+    def job(self, group: Group, site: str, order: int, settings: SiteSettings | None, batch_size: int) -> Job:
+        """Write what the scheduler must know of a site's work; the prediction is still to come."""
+        need = self.need_bytes(batch_size) if group.kind == "train" else 0
+        labels: frozenset[str] = settings.labels if settings is not None else frozenset()
+        return Job(
+            *(group.name, site, group.sizes[site], None, order),
+            chain_s=group.chain_s,
+            labels=labels,
+            memory_bytes=need,
+            model=self.model,
+        )
+
+    def need_bytes(self, batch_size: int, device: str = "") -> int:
+        """Predict the peak memory of a job; 0 if it was never measured."""
+        return self.memory.predict(self.model, batch_size, device) or 0
+
+    def gains(self, running: Sequence[Job], job: Job, device: Device) -> bool:
+        """Say whether a job should join others on a device."""
+        if device.kind in EAGER and (job.estimate_s or 0.0) > LONG_S:
+            return True
+        taken = sum(other.memory_bytes for other in running)
+        free = None if device.memory_bytes is None else device.memory_bytes - taken
+        models = [other.model for other in running]
+        return self.colocation.gain(models, job.model, device.kind, device.places, job.memory_bytes, free)

@@ -1,0 +1,90 @@
+"""Who is there: workers, the devices that they serve, and the chunks of work that each has and has not answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hierfl.runtime.driver import Seat
+from hierfl.runtime.results import Group
+from scheduler import Device, Job
+
+__all__ = ["Call", "Roster"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that a worker has not answered yet.
+
+    `jobs`: the chunk that ends with it; `work`: what it is about; `company`: the jobs beside it when it was made.
+    """
+
+    worker: str
+    method: str
+    group: Group | None
+    jobs: tuple[Job, ...]
+    work: tuple[Job, ...] = ()
+    company: int = 0
+
+
+class Roster:
+    """Workers by name. Several may serve one device, which then runs as many chunks at once.
+
+    A worker is `ready` from its first answer on. Seconds are the caller's.
+    """
+
+    def __init__(self, seats: Iterable[Seat]) -> None:
+        self.ready: set[str] = set()
+        self._devices: dict[str, Device] = {}
+        self._beside: dict[str, list[str]] = {}
+        self._chunks: dict[str, list[tuple[Job, ...]]] = {}
+        self._since: dict[str, float] = {}
+        for seat in seats:
+            self.add(seat)
+
+    @property
+    def devices(self) -> Mapping[str, Device]:
+        """Give each worker's device, of those that are not up yet too."""
+        return self._devices
+
+    def add(self, seat: Seat) -> None:
+        """Take in a worker that is starting."""
+        self._devices[seat.worker] = seat.device
+        self._beside.setdefault(seat.device.name, []).append(seat.worker)
+        self._chunks[seat.worker] = []
+
+    def give(self, device: str, jobs: tuple[Job, ...], now_s: float) -> str:
+        """Note that a device has been given a chunk; return which of its workers runs it: the least busy one."""
+        ready = [worker for worker in self._beside[device] if worker in self.ready]
+        worker = min(ready, key=lambda name: len(self._chunks[name]))
+        if not self._chunks[worker]:
+            self._since[worker] = now_s
+        self._chunks[worker].append(jobs)
+        return worker
+
+    def end(self, worker: str, jobs: tuple[Job, ...], now_s: float) -> bool:
+        """Note that a worker has answered, and say whether that was a chunk of it: its next one runs from now on."""
+        self._since[worker] = now_s
+        if not jobs or jobs not in self._chunks[worker]:
+            return False
+        self._chunks[worker].remove(jobs)
+        return True
+
+    def lose(self, worker: str) -> tuple[list[tuple[Job, ...]], bool]:
+        """A worker is gone; return the chunks that it had, the running one first, and whether its device has others."""
+        chunks, self._chunks[worker] = self._chunks[worker], []
+        self.ready.discard(worker)
+        return chunks, any(other in self.ready for other in self._beside[self._devices[worker].name])
+
+    def company(self, worker: str) -> int:
+        """Count the other workers of this worker's device that are at work."""
+        beside = self._beside[self._devices[worker].name]
+        return 0 if len(beside) == 1 else sum(1 for other in beside if other != worker and self._chunks[other])
+
+    def overdue(self, allowed_s: float, now_s: float) -> list[tuple[str, tuple[Job, ...]]]:
+        """List the workers whose running chunk has taken longer than `allowed_s` a job, with the chunk."""
+        return [
+            (worker, chunks[0])
+            for worker, chunks in self._chunks.items()
+            if chunks and worker in self.ready and now_s - self._since[worker] > allowed_s * len(chunks[0])
+        ]

@@ -1,0 +1,52 @@
+"""What a hub is for a whole run: its members' public weights, its arithmetic, and whether it passes its sum up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hierfl.config.schema import RunConfig
+from hierfl.learning.state import Layout
+from hierfl.runtime.jobs import HubSpec
+from tiers.federation import parent
+
+__all__ = ["ONE", "hub_spec"]
+
+ONE = 2**20
+"""A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
+
+
+def hub_spec(
+    config: RunConfig, path: str, layout: Layout, num_samples: Mapping[str, int], absent: Mapping[str, str]
+) -> HubSpec:
+    """Fix a hub. `num_samples`: training samples by path, hubs rolled up; `absent`: members that are not there, why."""
+    hub, strategy = config.federation.hubs[path], config.hubs[path].strategy
+    above = parent(path)
+    passes_up = (
+        above is not None
+        and not hub.participation.may_close_early
+        and hub.rounds == 1
+        and strategy.linear
+        and strategy.weights == "samples"
+        and config.hubs[above].strategy.weights == "samples"
+    )
+    one = ONE if hub.participation.may_close_early else 1
+    weights = {
+        member.name: _weight(config, f"{path}/{member.name}", strategy.weights, num_samples, one)
+        for member in hub.members
+    }
+    arithmetic = config.arithmetic
+    return HubSpec(
+        *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, layout, above is None, passes_up),
+        absent=absent,
+        seed=config.seed,
+    )
+
+
+def _weight(config: RunConfig, path: str, weights: str, num_samples: Mapping[str, int], one: int) -> int:
+    """Give a member's public integer weight at its hub, `one` among equals; 0 where there is nothing to train on."""
+    if num_samples[path] == 0 or weights == "samples":
+        return num_samples[path]
+    if weights == "uniform":
+        return one
+    settings = config.sites.get(path) or config.hubs[path]
+    return max(1, round(settings.weight * ONE))

@@ -1,0 +1,125 @@
+"""The event log: what was busy with what, from when to when; the same fields from the simulator and from a live run.
+
+| phase | actor | from | to | nodes |
+|---|---|---|---|---|
+| `load` | device | a call begins | its model is loaded | the call's sites |
+| `train` | device | training begins | it ends | the call's sites |
+| `lost` | device | a call begins | its device is gone | the call's sites, which are done again |
+| `transfer` | device | its sums go up | they are there | the hub |
+| `aggregate` | hub | it adds up its last sums | it has its new model | the hub |
+| `round` | hub or federation | its round is asked for | its barrier | the members |
+
+Times are in seconds since the run's start. `round` counts from 1; a hub's own rounds are counted through. Records stand
+in the order of their ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scheduler.bounds import Fleet, hub_bounds
+from scheduler.idle import Idle, figures
+from scheduler.workload import Actual, Workload, cohort, eligible
+
+__all__ = ["Span", "hub_figures", "read", "union_s"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One record of the log."""
+
+    actor: str
+    phase: str
+    start_s: float
+    end_s: float
+    nodes: tuple[str, ...]
+    round: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the record as it stands in a file of JSON lines."""
+        return {
+            "actor": self.actor,
+            "phase": self.phase,
+            "start_s": self.start_s,
+            "end_s": self.end_s,
+            "nodes": list(self.nodes),
+            "round": self.round,
+        }
+
+
+def read(records: Iterable[Mapping[str, Any]]) -> list[Span]:
+    """Read a log back, in order of the ends; records that are no spans are passed over."""
+    spans = [
+        Span(
+            *(str(record["actor"]), str(record["phase"]), float(record["start_s"]), float(record["end_s"])),
+            *(tuple(record["nodes"]), int(record["round"])),
+        )
+        for record in records
+        if "phase" in record
+    ]
+    return sorted(spans, key=lambda span: (span.end_s, span.start_s))
+
+
+def union_s(spans: Iterable[tuple[float, float]], within: Sequence[tuple[float, float]] | None = None) -> float:
+    """Add up the seconds that at least one span covers; with `within`, those that one of these covers as well."""
+    merged = _merge(spans)
+    if within is None:
+        return sum(end - start for start, end in merged)
+    total_s, position = 0.0, 0
+    for start, end in _merge(within):
+        while position < len(merged) and merged[position][1] <= start:
+            position += 1
+        at = position
+        while at < len(merged) and merged[at][0] < end:
+            total_s += min(end, merged[at][1]) - max(start, merged[at][0])
+            at += 1
+    return total_s
+
+
+def _merge(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Unite what overlaps or touches."""
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def hub_figures(workload: Workload, actual: Actual, log: Sequence[Span]) -> dict[str, Idle]:
+    """Figure out, for every hub, how idle the devices that may take its sites were while its rounds were open.
+
+    Other hubs' work on these devices counts as busy; `efficiency` is the hub's own bound over its own rounds' time, so
+    it also says how much the hub was slowed down by those with whom it shares; `goodput` counts its own work alone.
+    """
+    fleet = Fleet.of(workload)
+    trained: dict[str, list[tuple[float, float]]] = {}
+    opened: dict[str, list[tuple[float, float]]] = {}
+    for span in log:
+        if span.phase == "train":
+            trained.setdefault(span.actor, []).append((span.start_s, span.end_s))
+        elif span.phase == "round":
+            opened.setdefault(span.actor, []).append((span.start_s, span.end_s))
+    found: dict[str, Idle] = {}
+    for federation in workload.federations:
+        for hub in federation.hubs:
+            path = f"{federation.name}/{hub.name}"
+            least = min(site.memory_bytes for site in hub.sites)
+            devices = [device for device in workload.devices if eligible(hub.labels, least, device)]
+            open_s = union_s(opened.get(path, []))
+            found[path] = figures(
+                {device.name: union_s(trained.get(device.name, []), opened.get(path, [])) for device in devices},
+                {device.name: open_s for device in devices},
+                work_s=sum(
+                    duration_s
+                    for number in range(federation.rounds * hub.rounds)
+                    for _, duration_s in cohort(federation, hub, number, actual)
+                ),
+                bound_s=sum(hub_bounds(federation, hub, actual, fleet)),
+                makespan_s=open_s,
+                speeds={device.name: workload.speed(device) for device in devices},
+            )
+    return found

@@ -1,0 +1,58 @@
+"""A minimum share for every run: over a window, none that waits gets much less than the others that wait with it.
+
+Whenever a device is given out, every run that had work for it is entitled to an equal part of the device-seconds, and
+the run that gets them is credited. A run is behind while its credit in the window is below `min_share` of its
+entitlement. Nobody earns a claim while it has nothing to run, or while nobody else has.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+
+__all__ = ["Shares"]
+
+UNKNOWN_S = 1.0
+"""What a chunk of unknown duration counts before there is a known one."""
+
+
+class Shares:
+    """Device-seconds by run over the last `window_s` seconds; `min_share`: 0 (no guarantee) to 1 (equal shares)."""
+
+    def __init__(self, min_share: float, window_s: float) -> None:
+        assert 0.0 <= min_share <= 1.0 and window_s > 0.0, (min_share, window_s)
+        self.min_share = min_share
+        self.window_s = window_s
+        self._given: deque[tuple[float, str, float, tuple[str, ...]]] = deque()
+        self._credit: defaultdict[str, float] = defaultdict(float)
+        self._entitled: defaultdict[str, float] = defaultdict(float)
+
+    def forget(self, now_s: float) -> None:
+        """Drop what lies before the window."""
+        while self._given and self._given[0][0] <= now_s - self.window_s:
+            _, run, seconds, waiting = self._given.popleft()
+            self._book(run, -seconds, waiting)
+        if not self._given:
+            self._credit.clear()
+            self._entitled.clear()
+
+    def give(self, now_s: float, run: str, seconds: float | None, waiting: Sequence[str]) -> None:
+        """Credit a run with device-seconds that all of `waiting` (itself among them) could have had.
+
+        An unknown duration counts as the mean of the window.
+        """
+        if len(waiting) < 2:
+            return
+        if seconds is None:
+            seconds = sum(self._credit.values()) / len(self._given) if self._given else UNKNOWN_S
+        self._given.append((now_s, run, seconds, tuple(waiting)))
+        self._book(run, seconds, waiting)
+
+    def behind(self, run: str) -> bool:
+        """Say whether a run has had less than its minimum share."""
+        return self._credit[run] < self.min_share * self._entitled[run] - 1e-9
+
+    def _book(self, run: str, seconds: float, waiting: Sequence[str]) -> None:
+        self._credit[run] += seconds
+        for each in waiting:
+            self._entitled[each] += seconds / len(waiting)

@@ -1,0 +1,125 @@
+"""The devices and what they hold, on shelves: devices that are equal for any job to come stand together.
+
+A shelf's devices are of one sort, hold as many chunks, with the same models and memory, and have the same model warm.
+A job is offered to the first of a shelf, by name, for all of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scheduler.views import Device, Job
+
+__all__ = ["PREFETCH_S", "Chunk", "Shelves", "Slot"]
+
+PREFETCH_S = 0.2
+"""The longest chunk, in predicted seconds, that waits at a device or is waited for there."""
+
+ShelfKey = tuple[int, str, tuple[tuple[str, int], ...]]
+"""(sort, warm model, models and bytes held, where jobs run beside each other)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What a device was given in one call; `seconds`: predicted, loading included; `memory_bytes`: as admitted."""
+
+    jobs: tuple[Job, ...]
+    seconds: float | None
+    memory_bytes: int
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is known to be over soon."""
+        return self.seconds is not None and self.seconds <= PREFETCH_S
+
+
+@dataclass(eq=False)
+class Slot:
+    """A device that is there, its chunks in the order in which they were given, and the model loaded last."""
+
+    device: Device
+    sort: int
+    depth: int
+    chunks: list[Chunk] = field(default_factory=list)
+    warm: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may take another chunk: a place is free, or short work at a place may be followed."""
+        places = self.device.places
+        short = sum(chunk.is_short for chunk in self.chunks[:places])
+        return len(self.chunks) < places + (self.depth - 1) * short
+
+    @property
+    def must_be_short(self) -> bool:
+        """Whether the next chunk waits for another one to end."""
+        return len(self.chunks) >= self.device.places
+
+    def fits(self, memory_bytes: int) -> bool:
+        """Say whether the chunks that may run at once still fit together: the largest, one per place."""
+        capacity = self.device.memory_bytes
+        if capacity is None:
+            return True
+        held = sorted((memory_bytes, *(chunk.memory_bytes for chunk in self.chunks)), reverse=True)
+        return sum(held[: self.device.places]) <= capacity
+
+    def shelf(self) -> ShelfKey:
+        """Give the shelf on which it stands."""
+        if self.device.places == 1:
+            return (self.sort, self.warm, ())
+        return (self.sort, self.warm, tuple(sorted((chunk.jobs[0].model, chunk.memory_bytes) for chunk in self.chunks)))
+
+
+class Shelves:
+    """All devices by name, and the open ones by the number of chunks that they hold."""
+
+    def __init__(self) -> None:
+        self.slots: dict[str, Slot] = {}
+        self.fresh: dict[str, Slot] = {}
+        """Devices that have changed since this was last emptied."""
+        self._levels: list[dict[ShelfKey, list[str]]] = []
+        self._stands: dict[str, tuple[int, ShelfKey]] = {}
+
+    @property
+    def num_levels(self) -> int:
+        """One more than the most chunks that an open device has ever held."""
+        return len(self._levels)
+
+    def level(self, num_chunks: int) -> Mapping[ShelfKey, list[str]]:
+        """Give the open devices that hold so many chunks: names, sorted, by shelf."""
+        return self._levels[num_chunks]
+
+    def fresh_at(self, num_chunks: int) -> list[Slot]:
+        """List the open devices among the fresh ones that hold so many chunks."""
+        return [slot for slot in self.fresh.values() if len(slot.chunks) == num_chunks and slot.is_open]
+
+    def place(self, slot: Slot) -> None:
+        """Put a device where it belongs now."""
+        name = slot.device.name
+        self.slots[name] = slot
+        self._take_off(name)
+        self.fresh[name] = slot
+        if slot.is_open:
+            level, key = len(slot.chunks), slot.shelf()
+            while len(self._levels) <= level:
+                self._levels.append({})
+            insort(self._levels[level].setdefault(key, []), name)
+            self._stands[name] = (level, key)
+
+    def remove(self, name: str) -> Slot | None:
+        """Take a device away, if it is there."""
+        self._take_off(name)
+        self.fresh.pop(name, None)
+        return self.slots.pop(name, None)
+
+    def _take_off(self, name: str) -> None:
+        stands = self._stands.pop(name, None)
+        if stands is None:
+            return
+        level, key = stands
+        names = self._levels[level][key]
+        del names[bisect_left(names, name)]
+        if not names:
+            del self._levels[level][key]
