@@ -8,7 +8,7 @@ better by more than the margin, which is about what predictions are worth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from statistics import median
@@ -160,32 +160,43 @@ class _Trial:
     def _rest_s(self, stand: Stand) -> float:
         """Bound what is left: the longest remaining chain, or all remaining work."""
         fleet = Fleet.of(self._workload)
-        chains, work = [0.0], []
-        for federation in self._workload.federations:
-            if federation.name in stand.ended:
-                continue
-            rounds_s, opened = {}, {}
-            for hub in federation.hubs:
-                found = _of(stand, federation, hub)
-                paths = {site_path(federation, hub, site): site for site in hub.sites}
-                whole = {path: Task(self._seconds[path], hub.labels, site.memory_bytes) for path, site in paths.items()}
-                waiting = [whole[path] for path in found.waiting]
-                running_s = [(r.site, r.left_s, self._workload.speeds[self._kinds[r.device]]) for r in found.running]
-                rounds_s[hub.name] = round_bound(list(whole.values()), fleet) + hub.transfer_s
-                now_s = max([round_bound(waiting, fleet), *(left_s for _, left_s, _ in running_s)])
-                opened[hub.name] = (now_s + hub.transfer_s, found)
-                num_left = federation.rounds * hub.rounds - found.number - found.is_open
-                work += waiting + [replace(whole[site], duration_s=left_s * speed) for site, left_s, speed in running_s]
-                work += [replace(task, duration_s=task.duration_s * num_left) for task in whole.values()]
-            kappa = {hub.name: hub.rounds for hub in federation.hubs}
-            for hub in federation.hubs:
-                now_s, found = opened[hub.name]
-                after = found.number + found.is_open
-                own_left = -after % hub.rounds
-                rounds_left = federation.rounds - -(-after // hub.rounds)
-                chain_s = remaining_chain_s(rounds_s, kappa, hub.name, own_left, rounds_left)
-                chains.append(chain_s + (now_s if found.is_open else 0.0))
-        return max(*chains, price_bound(work, fleet))
+        left = [fed for fed in self._workload.federations if fed.name not in stand.ended]
+        work = [task for fed in left for hub in fed.hubs for task in self._work(fed, hub, _of(stand, fed, hub))]
+        return max([price_bound(work, fleet), *(self._chain_s(fed, stand, fleet) for fed in left)])
+
+    def _tasks(self, federation: Federation, hub: Hub) -> dict[str, Task]:
+        """Give the sites of a hub by path."""
+        paths = ((site_path(federation, hub, site), site) for site in hub.sites)
+        return {path: Task(self._seconds[path], hub.labels, site.memory_bytes) for path, site in paths}
+
+    def _work(self, federation: Federation, hub: Hub, found: HubStand) -> Iterator[Task]:
+        """Go through a hub's remaining work: what waits, what is under way, and its later rounds."""
+        whole = self._tasks(federation, hub)
+        yield from (whole[path] for path in found.waiting)
+        for running in found.running:
+            speed = self._workload.speeds[self._kinds[running.device]]
+            yield replace(whole[running.site], duration_s=running.left_s * speed)
+        num_left = federation.rounds * hub.rounds - found.number - found.is_open
+        yield from (replace(task, duration_s=task.duration_s * num_left) for task in whole.values())
+
+    def _chain_s(self, federation: Federation, stand: Stand, fleet: Fleet) -> float:
+        """Bound a federation's remaining chain: the open rounds, and what must follow them."""
+        tasks = {hub.name: self._tasks(federation, hub) for hub in federation.hubs}
+        rounds_s = {
+            hub.name: round_bound([*tasks[hub.name].values()], fleet) + hub.transfer_s for hub in federation.hubs
+        }
+        kappa = {hub.name: hub.rounds for hub in federation.hubs}
+        chains_s = []
+        for hub in federation.hubs:
+            found = _of(stand, federation, hub)
+            after = found.number + found.is_open
+            rounds_left = federation.rounds - -(-after // hub.rounds)
+            chain_s = remaining_chain_s(rounds_s, kappa, hub.name, -after % hub.rounds, rounds_left)
+            if found.is_open:
+                waiting_s = round_bound([tasks[hub.name][path] for path in found.waiting], fleet)
+                chain_s += max([waiting_s, *(running.left_s for running in found.running)]) + hub.transfer_s
+            chains_s.append(chain_s)
+        return max(chains_s)
 
 
 def _of(stand: Stand, federation: Federation, hub: Hub) -> HubStand:

@@ -25,6 +25,9 @@ class Device:
     memory_bytes: int | None = None
     places: int = 1
 
+    def __post_init__(self) -> None:
+        assert self.places >= 1, f"{self.name} has {self.places} places; a device has at least one"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

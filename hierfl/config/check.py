@@ -10,7 +10,8 @@ from typing import Any
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
 from hierfl.config.places import join
-from hierfl.config.schema import Evaluation, Runtime, Stopping
+from hierfl.config.residency import check_residency
+from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
 from hierfl.config.section import Report, canonical_kind, fields_of, kind, section
 from hierfl.config.tree import Node, check_training, check_tree
 from hierfl.config.values import plain, shown
@@ -58,6 +59,8 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         tree = check_tree(config["federation"], report)
     if tree is not None and task is not None:
         _known_sites(task, tree[0], report)
+    if tree is not None and tree[0] is not None:
+        _residency(config, tree[0], sections["runtime"], report)
     written = escape(
         {
             **top,
@@ -105,13 +108,45 @@ def _task_kinds() -> Sequence[str]:
 def _runtime(given: Any, report: Report) -> tuple[Runtime, dict[str, Any]]:
     """Check `runtime:`, where `policy` is a kind."""
     named: Any = DEFAULT_POLICY
+    devices: list[DeviceGroup] = []
     if isinstance(given, Mapping):
         named = given.get("policy") or DEFAULT_POLICY
-        given = {key: value for key, value in given.items() if key != "policy"}
-    runtime: Runtime = section(Runtime, given, "runtime", report)
+        devices = _devices(given.get("devices"), report)
+        given = {key: value for key, value in given.items() if key not in ("policy", "devices")}
+    runtime: Runtime = replace(section(Runtime, given, "runtime", report), devices=devices)
     policy = kind("policy", named, "runtime.policy", report)
+    if runtime.kind == "local" and runtime.site_timeout_s is not None:
+        report("runtime.site_timeout_s", "needs runtime.kind: ray; work in a thread cannot be ended")
     written = {**plain(runtime), "policy": canonical_kind(named, policy) if policy is not None else None}
     return replace(runtime, policy=policy), written
+
+
+def _devices(given: Any, report: Report) -> list[DeviceGroup]:
+    """Check `runtime.devices`, every entry; wrong ones are left out."""
+    if given is None:
+        return []
+    if not isinstance(given, list):
+        report("runtime.devices", f"must be a list of groups ({{name: ..., count: ...}}), not {shown(given)}")
+        return []
+    found: dict[str, DeviceGroup] = {}
+    for index, entry in enumerate(given):
+        place = join("runtime.devices", index)
+        fields_here = fields_of(DeviceGroup, entry, place, report)
+        if isinstance(entry, Mapping) and "name" not in entry:
+            report(join(place, "name"), "is missing: devices are called {name}-0, {name}-1 ...")
+        elif "name" in fields_here and fields_here["name"] in found:
+            report(join(place, "name"), f"is {fields_here['name']!r}, the name of another group; give each its own")
+        elif "name" in fields_here:
+            found[fields_here["name"]] = DeviceGroup(**fields_here)
+    return list(found.values())
+
+
+def _residency(config: Mapping[Any, Any], root: Node, runtime: Runtime, report: Report) -> None:
+    """Look for sites without a device, unless what was declared was wrong anyway."""
+    given = config.get("runtime")
+    declared = given.get("devices") if isinstance(given, Mapping) else None
+    if len(declared if isinstance(declared, list) else ()) == len(runtime.devices):
+        check_residency(root, runtime, report)
 
 
 def _across(evaluation: Evaluation, stopping: Stopping, report: Report) -> None:

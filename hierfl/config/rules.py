@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierfl.config.keys import HubKeys, SiteKeys, TemplateKeys, TopKeys
-from hierfl.config.schema import Arithmetic, Evaluation, Output, Runtime, Stopping, Training
+from hierfl.config.schema import Arithmetic, DeviceGroup, Evaluation, Output, Runtime, Stopping, Training
 from hierfl.config.values import shown
 from hierfl.kinds import nearest
 
@@ -135,6 +135,18 @@ RULES: dict[type, dict[str, Rule]] = {
     Arithmetic: {
         "width": Rule("32 or 64", lambda value: value in (32, 64)),
         "clip": Rule("a power of two above 0 (... 4, 8, 16 ...)", _power_of_two),
+    },
+    DeviceGroup: {
+        "name": _NAME,
+        "count": _at_least(1),
+        "kind": Rule("a name that is not empty", lambda value: bool(value.strip())),
+        "memory_gib": _above(0),
+        "places": _at_least(1),
+        "cpus": _at_least(0),
+        "gpus": Rule("a fraction of one GPU, or a whole number of them", _share),
+        "resources": Rule(
+            "amounts above 0", lambda value: all(math.isfinite(amount) and amount > 0 for amount in value.values())
+        ),
     },
     Runtime: {
         "kind": _one_of("local", "ray"),

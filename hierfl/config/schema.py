@@ -127,16 +127,6 @@ class DeviceGroup:
     resources: dict[str, float] = field(default_factory=dict)
     """ray: further Ray resources of one worker, {hospital_a: 1}: what puts it on the right node."""
 
-    def __post_init__(self) -> None:
-        if not self.name.strip() or "/" in self.name:
-            raise ValueError(f"name is {self.name!r}; needed: a name without '/'")
-        for key, low in (("count", 1), ("places", 1), ("cpus", 0), ("gpus", 0)):
-            value = getattr(self, key)
-            if value is not None and not (math.isfinite(value) and value >= low):
-                raise ValueError(f"{key} is {value:g}; at least {low}")
-        if self.memory_gib is not None and not (math.isfinite(self.memory_gib) and self.memory_gib > 0):
-            raise ValueError(f"memory_gib is {self.memory_gib:g}; above 0")
-
 
 @dataclass(frozen=True)
 class Runtime:

@@ -55,6 +55,18 @@ MISTAKES = [
     ("task=hierfl.errors:ConfigErro", "task.kind", "has no class 'ConfigErro' (did you mean 'ConfigError'?"),
     ("task=hierfl.errors:ConfigError", "task.kind", "must be a dataclass"),
     ("task=hierfl.errors:Problem", "task.kind", "has no model, data, loss, predict"),
+    (f"{US}.participation=deadlin", f"{US}.participation.kind", "did you mean 'deadline'?"),
+    # devices and residency
+    ("runtime.devices=[{name: g, count: 0}]", "runtime.devices[0].count", "at least 1"),
+    ("runtime.devices=[{count: 2}]", "runtime.devices[0].name", "is missing"),
+    ("runtime.devices=[{name: g}, {name: g}]", "runtime.devices[1].name", "give each its own"),
+    ("runtime.devices=[{name: g, memory_gib: 0}]", "runtime.devices[0].memory_gib", "above 0"),
+    ("runtime.devices=[{name: g, label: [de]}]", "runtime.devices[0].label", "did you mean 'labels'?"),
+    ("runtime.devices=3", "runtime.devices", "must be a list of groups"),
+    (f"{US}.residency=[us]", f"{CLEVELAND}.residency", "declare devices with their labels"),
+    (f"{US}.residency=us", f"{US}.residency", "must be a list"),
+    ("runtime.site_timeout_s=3", "runtime.site_timeout_s", "needs runtime.kind: ray"),
+    ("runtime={kind: ray, site_timeout_s: 0}", "runtime.site_timeout_s", "above 0"),
     # what a kind refuses itself
     ("federation.strategy.momentum=1.5", "federation.strategy.momentum", "below 1"),
     ("federation.strategy.weights=sample", "federation.strategy.weights", "did you mean 'samples'?"),
