@@ -1,4 +1,7 @@
-"""`python -m benchmarks`: measure everything in one run and print one table; it takes about half an hour."""
+"""`python -m benchmarks`: measure everything in one run and print one table; it takes about half an hour.
+
+`python -m benchmarks scheduler` compares policies in simulated time, with a table and options of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import aggregation, scale, w1, w2, w3
+from benchmarks import aggregation, scale, scheduler, w1, w2, w3
 from benchmarks.common import GIB, Row, Size, machine, measure
 from benchmarks.processes import Failed
 
@@ -21,6 +24,9 @@ HEADER = ("work", "contender", "time", "x first", "memory", "limit", "held")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] == "scheduler":
+        return scheduler.main(arguments[1:])
     options = _options(arguments)
     size = Size(options.quick, 1 if options.quick else options.turns)
     said = machine()
@@ -47,7 +53,7 @@ def _write(path: Path, said: dict[str, Any], rows: Sequence[Row]) -> None:
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to see that it works: the figures mean nothing"

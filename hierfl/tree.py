@@ -117,6 +117,9 @@ def _site(config: RunConfig, path: str) -> Node:
     if isinstance(config.task, KnowsSites):
         try:
             num_train, num_test = config.task.num_samples(settings.key, **settings.source)
+            if settings.part is not None:
+                first, step = settings.part
+                num_train, num_test = len(range(first, num_train, step)), len(range(first, num_test, step))
         except HierflError as error:
             note = str(error)
     return Node(path, False, num_sites=1, num_train=num_train, num_test=num_test, key=settings.key, note=note)

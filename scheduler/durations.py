@@ -125,6 +125,10 @@ class Durations:
             return Pace(Line.through(units, seconds, OVERHEAD / (1.0 - OVERHEAD) * (units or 1.0)))
         return Pace(known[0].line.scaled(known[1]), known[0])
 
+    def speed(self, device: str, reference: str) -> float:
+        """Give how much faster one kind of device is than another; 1 until both have worked for the same site."""
+        return 1.0 / self._ratio(device, reference)
+
     def _ratio(self, device: str, reference: str) -> float:
         """Give the seconds on one kind of device over those on another, from work that both have done for a site."""
         for paces in self._works.values():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hierfl.config.check import Checked
@@ -27,6 +27,10 @@ class _Inherited:
     strategy: Strategy | None
 
 
+PART = "part-{}"
+"""The name of a split site's part."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Placed:
     """A node with its path, its hub's place in the list, and what holds at it."""
@@ -35,6 +39,12 @@ class _Placed:
     path: str
     parent: int
     holds: _Inherited
+
+    @property
+    def num_parts(self) -> int:
+        """Count the parts of a split site; 0 at any other node."""
+        split: int = self.node.own.settings.get("split", 1) if self.node.members is None else 1
+        return split if split > 1 else 0
 
 
 def build(checked: Checked) -> RunConfig:
@@ -49,8 +59,12 @@ def build(checked: Checked) -> RunConfig:
         task=checked.task,
         task_kind=named,
         federation=Federation(_tree(nodes)),
-        hubs={placed.path: _hub_settings(placed) for placed in nodes if placed.node.members is not None},
-        sites={placed.path: _site_settings(placed) for placed in nodes if placed.node.members is None},
+        hubs={
+            placed.path: _hub_settings(placed)
+            for placed in nodes
+            if placed.node.members is not None or placed.num_parts
+        },
+        sites={path: settings for placed in nodes for path, settings in _site_settings(placed)},
         **checked.sections,
         resolved=checked.written,
     )
@@ -90,7 +104,7 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         settings = node.own.settings
         keep_going = settings["on_failure"] == "continue" if "on_failure" in settings else above.keep_going
         strategy = node.own.strategy
-        if strategy is None and above.strategy is not None and node.members is not None:
+        if strategy is None and above.strategy is not None and (node.members is not None or "split" in settings):
             strategy = handed.setdefault(id(above.strategy), above.strategy.inherited())
         own_labels = settings.get("residency")
         labels = above.labels.union(own_labels) if own_labels else above.labels
@@ -108,12 +122,20 @@ def _tree(nodes: list[_Placed]) -> Hub:
     top: Member | None = None
     for index in range(len(nodes) - 1, -1, -1):
         placed = nodes[index]
-        top = _hub(placed, made[index]) if placed.node.members is not None else Site(placed.node.name)
+        top = _member(placed, made[index])
         made[index] = []
         if placed.parent >= 0:
             made[placed.parent].append(top)
     assert isinstance(top, Hub)
     return top
+
+
+def _member(placed: _Placed, backwards: list[Member]) -> Member:
+    """Make a node's place in the tree; a split site is a hub of its parts, and to its hub a member like any other."""
+    if placed.num_parts:
+        parts = tuple(Site(PART.format(number)) for number in range(placed.num_parts))
+        return Hub(placed.node.name, parts)
+    return _hub(placed, backwards) if placed.node.members is not None else Site(placed.node.name)
 
 
 def _hub(placed: _Placed, backwards: list[Member]) -> Hub:
@@ -135,8 +157,19 @@ def _hub_settings(placed: _Placed) -> HubSettings:
     return HubSettings(placed.holds.strategy, placed.node.own.settings.get("weight", 1.0))
 
 
-def _site_settings(placed: _Placed) -> SiteSettings:
+def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
+    """Yield a site's settings with its path, or its parts' if it is split; the parts share its local steps."""
     node = placed.node
+    if node.members is not None:
+        return
     key = str(node.data.get("key", node.name))
     weight = node.own.settings.get("weight", 1.0)
-    return SiteSettings(placed.holds.training, key, placed.holds.source, weight, placed.holds.labels)
+    training, number = placed.holds.training, placed.num_parts
+    settings = SiteSettings(training, key, placed.holds.source, weight, placed.holds.labels)
+    if not number:
+        yield placed.path, settings
+        return
+    if training.local_steps is not None:
+        training = replace(training, local_steps=-(-training.local_steps // number))
+    for part in range(number):
+        yield f"{placed.path}/{PART.format(part)}", replace(settings, training=training, part=(part, number))

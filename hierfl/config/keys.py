@@ -64,6 +64,8 @@ class SiteKeys:
     """Its name among its siblings; also its key into the task's data unless `data` gives one."""
     weight: float = 1.0
     """Its weight at its hub where that hub's strategy says `weights: given`."""
+    split: int = 1
+    """Cut its samples into so many parts that train side by side, as a hub of its own does; see Split sites."""
     training: Section = None
     """Those keys of Training that differ here; see Inheritance."""
     data: Section = None
@@ -128,4 +130,4 @@ KIND_KEYS = ("task", "topology", "strategy", "participation", "policy")
 TOP_KEYS = tuple(field.name for field in fields(TopKeys))
 HUB_KEYS = tuple(field.name for field in fields(HubKeys))
 SITE_KEYS = tuple(field.name for field in fields(SiteKeys))
-TEMPLATE_KEYS = (*(field.name for field in fields(TemplateKeys)), *HUB_KEYS)
+TEMPLATE_KEYS = tuple(dict.fromkeys((*(field.name for field in fields(TemplateKeys)), *HUB_KEYS, *SITE_KEYS)))

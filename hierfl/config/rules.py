@@ -102,7 +102,7 @@ _ADDRESS = Rule(
 
 RULES: dict[type, dict[str, Rule]] = {
     TopKeys: {"name": _NAME, "seed": _at_least(0)},
-    SiteKeys: {"name": _NAME, "weight": _above(0)},
+    SiteKeys: {"name": _NAME, "weight": _above(0), "split": _at_least(1)},
     HubKeys: {
         "name": _NAME,
         "rounds": _at_least(1),

@@ -193,6 +193,8 @@ class SiteSettings:
     weight: float = 1.0
     labels: frozenset[str] = frozenset()
     """Residency: what a device must carry to process the site's data."""
+    part: tuple[int, int] | None = None
+    """(i, n): only the samples i, i + n, i + 2n ... of the key's data, where a site was split."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
 from hierfl.learning import standardise, training
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.metrics import Tally
+from hierfl.learning.parts import part_of
 from hierfl.learning.ring import Accumulator, PartialSum
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
@@ -202,6 +203,8 @@ class SiteWorker:
             return self._cache[site][0]
         settings = self.spec.sites[site]
         data = self.spec.task.data(settings.key, **settings.source)
+        if settings.part is not None:
+            data = part_of(data, *settings.part)
         if self._scale is not None:
             data = standardise.apply(data, *self._scale)
         num_bytes = _num_bytes(data)

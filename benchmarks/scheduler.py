@@ -1,0 +1,243 @@
+"""Idle devices, policy by policy, in simulated time: `python -m benchmarks scheduler --help`.
+
+Every figure stands beside the floor that no schedule can beat, in points of a hundred; the efficiency is that bound
+over the makespan. All contenders of a seed meet the same durations. Both baselines, federations in sequence and
+interleaved first in, first out, are always there, and so is what was lost to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.common import machine
+from scheduler import Device, Dispatcher, Job
+from scheduler.bounds import workload_bound
+from scheduler.forecast import Forecast, Learned, Oracle
+from scheduler.outcome import Outcome
+from scheduler.policies.chain_first import ChainFirst
+from scheduler.policies.fifo import Fifo
+from scheduler.policies.greedy import Greedy
+from scheduler.policies.longest_first import LongestFirst
+from scheduler.policies.round_robin import RoundRobin
+from scheduler.policies.static import Static
+from scheduler.policy import Policy
+from scheduler.rollout import Rollout
+from scheduler.scenarios import SCENARIOS, several_share, workload
+from scheduler.simulator import simulate
+from scheduler.workload import Actual, Workload, draw
+
+NOISE = 0.05
+RULES: dict[str, Policy] = {"chain_first": ChainFirst(), "longest_first": LongestFirst(), "fifo": Fifo()}
+HEADER = ("scenario", "policy", "floor", "idle", "avoidable", "efficiency", "worst", "x FIFO")
+FIFO, SEQUENCE, CHAIN = "fifo", "fifo, in sequence", "chain_first"
+
+Run = Callable[[Workload, Actual, float], Outcome]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A contender in a scenario, over the seeds: means, and 95 % intervals where there are two numbers more."""
+
+    scenario: str
+    policy: str
+    floor: float
+    idle: float
+    avoidable: float
+    efficiency: tuple[float, float, float]
+    worst: float
+    ratio: tuple[float, float, float]
+    ratios: Sequence[float]
+
+
+def learning(policy: Policy, in_sequence: bool = False) -> Run:
+    """Run a policy that learns durations as it goes."""
+    return lambda work, actual, bound_s: simulate(
+        work, policy, actual, Learned(), in_sequence=in_sequence, bound_s=bound_s
+    )
+
+
+def knowing(policy: Policy, error: float = 0.0) -> Run:
+    """Run a policy with an oracle, which errs."""
+
+    def run(work: Workload, actual: Actual, bound_s: float) -> Outcome:
+        forecast: Forecast = Oracle(work, actual, error, np.random.default_rng(len(actual)))
+        return simulate(work, policy, actual, forecast, bound_s=bound_s)
+
+    return run
+
+
+def rolling(work: Workload, actual: Actual, bound_s: float) -> Outcome:
+    """Run chain first, with a rollout at each round's begin."""
+    forecast = Learned()
+    advise = Rollout(work, forecast, RULES)
+    return simulate(work, RULES[CHAIN], actual, forecast, advise=advise, bound_s=bound_s)
+
+
+CONTENDERS: dict[str, Run] = {
+    FIFO: learning(Fifo()),
+    "static": learning(Static()),
+    "round_robin": learning(RoundRobin()),
+    "greedy": learning(Greedy()),
+    "longest_first": learning(LongestFirst()),
+    "longest_first, oracle": knowing(LongestFirst()),
+    CHAIN: learning(ChainFirst()),
+    "chain_first + rollout": rolling,
+}
+SEQUENCES: dict[str, Run] = {SEQUENCE: learning(Fifo(), True), "static, in sequence": learning(Static(), True)}
+STRESS: dict[str, tuple[float, Run]] = {
+    "noise 15 %": (0.15, learning(ChainFirst())),
+    "noise 50 %": (0.5, learning(ChainFirst())),
+    "prediction error 0 %": (NOISE, knowing(ChainFirst(), 0.0)),
+    "prediction error 10 %": (NOISE, knowing(ChainFirst(), 0.1)),
+    "prediction error 50 %": (NOISE, knowing(ChainFirst(), 0.5)),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m benchmarks scheduler", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="how many workloads per scenario (20)")
+    parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="this one only; may be repeated")
+    parser.add_argument("--sites", type=int, default=10_000, help="sites of the plan that is timed (10,000)")
+    parser.add_argument("--devices", type=int, default=512, help="devices of the plan that is timed (512)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
+    options = parser.parse_args(arguments)
+    if min(options.seeds, options.sites, options.devices) < 1:
+        parser.error("--seeds, --sites and --devices: 1 or more")
+    rows, stress = [], []
+    for scenario in options.scenario or SCENARIOS:
+        begun = time.perf_counter()
+        compared, fifo = compare(scenario, options.seeds)
+        rows += compared
+        stress += endure(scenario, fifo)
+        print(f"{scenario}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    planned = plan(options.sites, options.devices)
+    said = machine()
+    print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in said.items()))
+    print(f"{options.seeds} seeds, noise {NOISE:.0%}; [95 % intervals of the mean]\n")
+    print(table(rows), "\n\nchain_first under stress; x FIFO under the same\n", table(stress), sep="\n")
+    print("\nLost:", *(lost([*rows, *stress]) or ["nothing"]), sep="\n  ")
+    print(
+        f"\n{options.sites} sites on {options.devices} devices: planned in {planned['plan_s']:.2f} s,"
+        f" then {planned['event_ms']:.2f} ms per event, the longest {planned['longest_ms']:.1f} ms"
+    )
+    if options.json is not None:
+        tables = {"rows": [dataclasses.asdict(row) for row in rows], "stress": [dataclasses.asdict(r) for r in stress]}
+        found = {**said, "seeds": options.seeds, "plan": planned, **tables}
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def compare(scenario: str, num_seeds: int) -> tuple[list[Row], list[Outcome]]:
+    """Run all contenders of a scenario; give their rows, and the runs by interleaved FIFO."""
+    drawn = [_drawn(scenario, seed, NOISE) for seed in range(num_seeds)]
+    contenders = CONTENDERS | (SEQUENCES if several_share(drawn[0][0]) else {})
+    runs = {name: [run(*each) for each in drawn] for name, run in contenders.items()}
+    return [_row(scenario, name, found, runs[FIFO]) for name, found in runs.items()], runs[FIFO]
+
+
+def endure(scenario: str, fifo: Sequence[Outcome]) -> list[Row]:
+    """Run chain first under more noise, and with wrong predictions; `fifo`: the runs under the usual noise."""
+    rows: list[Row] = []
+    for name, (noise, run) in STRESS.items():
+        drawn = [_drawn(scenario, seed, noise) for seed in range(len(fifo))]
+        others = fifo if noise == NOISE else [CONTENDERS[FIFO](*each) for each in drawn]
+        rows.append(_row(scenario, name, [run(*each) for each in drawn], others))
+    return rows
+
+
+def _drawn(scenario: str, seed: int, noise: float) -> tuple[Workload, Actual, float]:
+    """Draw a workload and what its jobs take; bound it."""
+    work = workload(scenario, seed)
+    actual = draw(work, np.random.default_rng((seed, 1)), noise)
+    return work, actual, workload_bound(work, actual)
+
+
+def _row(scenario: str, name: str, runs: Sequence[Outcome], fifo: Sequence[Outcome]) -> Row:
+    """Sum up a contender's runs."""
+    idle = [run.idle for run in runs]
+    ratios = [run.makespan_s / other.makespan_s for run, other in zip(runs, fifo, strict=True)]
+    efficiency = [each.efficiency for each in idle]
+    assert max(efficiency) <= 1 + 1e-9, "a bound that a schedule beats is none"
+    return Row(
+        scenario=scenario,
+        policy=name,
+        floor=_mean(each.floor for each in idle),
+        idle=_mean(each.idle for each in idle),
+        avoidable=_mean(each.avoidable for each in idle),
+        efficiency=_interval(efficiency),
+        worst=min(efficiency),
+        ratio=_interval(ratios),
+        ratios=ratios,
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Give a mean and its 95 % interval by the bootstrap (Efron 1979)."""
+    drawn = np.random.default_rng(0).choice(np.array(values), (2000, len(values))).mean(axis=1)
+    return _mean(values), float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
+
+
+def plan(num_sites: int, num_devices: int) -> dict[str, float]:
+    """Time the first plan of a large federation under eight nations' residency, and the events after it."""
+    generator = np.random.default_rng(0)
+    nations = [frozenset({f"nation{i}"}) for i in range(8)]
+    dispatcher = Dispatcher(ChainFirst())
+    for i in range(num_devices):
+        dispatcher.join(Device(f"d{i}", f"kind{i % 3}", nations[i % 8]))
+    seconds = np.exp(generator.standard_normal(num_sites)) * 10.0
+    begun = time.perf_counter()
+    dispatcher.ask(
+        Job(f"hub{i % 100}", f"s{i}", int(100 * took), float(took), i, chain_s=100.0, labels=nations[i % 100 % 8])
+        for i, took in enumerate(seconds)
+    )
+    running = [(decision.device, decision.jobs) for decision in dispatcher.decide(0.0)]
+    plan_s = time.perf_counter() - begun
+    events: list[float] = []
+    for number in range(min(2000, num_sites)):
+        device, jobs = running.pop(int(generator.integers(len(running))))
+        begun = time.perf_counter()
+        dispatcher.done(device, jobs)
+        decisions = dispatcher.decide(float(number))
+        events.append(1e3 * (time.perf_counter() - begun))
+        running += [(decision.device, decision.jobs) for decision in decisions]
+    return {"plan_s": plan_s, "event_ms": _mean(events), "longest_ms": max(events)}
+
+
+def lost(rows: Sequence[Row]) -> list[str]:
+    """Name what ours lost to interleaved FIFO, on average or in single seeds."""
+    found = []
+    for row in rows:
+        slower = [ratio for ratio in row.ratios if ratio > 1.0 + 1e-9]
+        if slower and (row.policy.startswith(CHAIN) or row.policy in STRESS):
+            found.append(
+                f"{row.scenario}, {row.policy}: slower than FIFO in {len(slower)} of {len(row.ratios)} seeds,"
+                f" at most {max(slower):.3f} x; on average {row.ratio[0]:.3f} x"
+            )
+    return found
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Draw the rows as a Markdown table."""
+    cells = [HEADER, tuple("---" for _ in HEADER), *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    points = (f"{100 * value:.1f}" for value in (row.floor, row.idle, row.avoidable))
+    spans = ["{:.3f} [{:.3f}, {:.3f}]".format(*value) for value in (row.efficiency, row.ratio)]
+    return (row.scenario, row.policy, *points, spans[0], f"{row.worst:.3f}", spans[1])
