@@ -6,6 +6,7 @@ from scheduler.dispatch import Dispatcher
 from scheduler.durations import Accuracy, Durations
 from scheduler.eligibility import infeasible
 from scheduler.idle import Idle, measure
+from scheduler.leases import Granted, LeaseDecision, Leases, Recall, Want
 from scheduler.memory import Memory
 from scheduler.participation import Admission, Candidates, Choice, Ending, Limits, Participation, RoundView
 from scheduler.policy import Policy
@@ -22,14 +23,19 @@ __all__ = [
     "Dispatcher",
     "Durations",
     "Ending",
+    "Granted",
     "Idle",
     "Job",
     "JobKey",
+    "LeaseDecision",
+    "Leases",
     "Limits",
     "Memory",
     "Participation",
     "Policy",
+    "Recall",
     "RoundView",
+    "Want",
     "infeasible",
     "lower_bound",
     "measure",

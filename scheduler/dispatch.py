@@ -2,7 +2,8 @@
 
 After every decision no device has a free place for which an eligible job waits. The job with the policy's smallest key
 goes first, on the device that holds the fewest chunks and, among those, completes it earliest, a model that has to be
-loaded included; it never waits for a faster device that is busy.
+loaded included; among equals on the one that least waits for. Where devices are unequal and the policy says so, a job
+may leave an idle device to one that loses less there (`scheduler.claims`).
 
 Short jobs of one group share a call, so that the cost of a call is small beside its work: a chunk holds at least
 `CHUNK_MIN_S` of predicted work where there is as much, at most `CHUNK_MAX_S` (or one job), and never more than the
@@ -20,12 +21,14 @@ the open devices. What `predict`, `load` and `gain` say is asked again then, and
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from scheduler.claims import Claims, Found, least_wanted, pools
 from scheduler.eligibility import Residency, admitted_bytes, infeasible
+from scheduler.leases import Want
 from scheduler.policy import Policy
-from scheduler.shares import Shares
+from scheduler.shares import MIN_SHARE, WINDOW_S, Shares
 from scheduler.shelves import PREFETCH_S, Chunk, Shelves, Slot
 from scheduler.views import Assign, Device, Job, JobKey
 from scheduler.waiting import Entry, Lane, LaneKey, Waiting
@@ -46,8 +49,6 @@ __all__ = [
 CHUNK_MIN_S = 0.010
 CHUNK_MAX_S = 0.100
 DEPTH = 2
-MIN_SHARE = 0.5
-WINDOW_S = 60.0
 
 Predict = Callable[[Job, Device], float | None]
 """Predicted seconds of a job on a device, equal for all devices of a kind; None if unknown."""
@@ -61,14 +62,6 @@ Gain = Callable[[tuple[Job, ...], Job, Device], bool]
 
 _Queue = list[tuple[tuple[float, ...], int, Lane]]
 """A heap of lanes by what their heads' keys are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Offer:
-    """The first job of a lane, and the open device that completes it earliest."""
-
-    lane: Lane
-    slot: Slot
 
 
 class Dispatcher:
@@ -124,6 +117,34 @@ class Dispatcher:
         self._waiting.free(device)
         return tuple(job for chunk in slot.chunks for job in chunk.jobs)
 
+    def pause(self, device: str, is_paused: bool = True) -> None:
+        """Give a device nothing more until it is taken up again; it counts as there, and ends what it has."""
+        slot = self._shelves.slots.get(device)
+        if slot is not None and slot.is_paused != is_paused:
+            slot.is_paused = is_paused
+            self._shelves.place(slot)
+
+    def firsts(self, devices: Iterable[str]) -> Mapping[str, Want]:
+        """Give what each of these devices, paused ones too, would be given first; no job waits for those left out."""
+        self._waiting.settle()
+        found: dict[str, Want] = {}
+        lanes: dict[int, list[Lane]] = {}
+        for device in devices:
+            slot = self._shelves.slots.get(device)
+            if slot is None:
+                continue
+            if slot.sort not in lanes:
+                lanes[slot.sort] = sorted(self._waiting.of_sort(slot.sort), key=lambda lane: lane.entries[0][:2])
+            lane = next((lane for lane in lanes[slot.sort] if lane.device in (None, device)), None)
+            if lane is not None:
+                found[device] = Want(lane.entries[0][0], self._predict(lane.head, slot.device))
+        return found
+
+    @property
+    def num_waiting(self) -> int:
+        """Count the jobs that wait."""
+        return sum(len(lane.entries) for lane in self._waiting.lanes())
+
     def ask(self, jobs: Iterable[Job]) -> None:
         """Add work."""
         for job in jobs:
@@ -157,14 +178,14 @@ class Dispatcher:
         """Order what waits by another policy."""
         self._waiting.reorder(policy)
 
-    def refresh(self, reestimate: Callable[[Job], float | None]) -> None:
-        """Take what was learned into account: ask for the estimate of every waiting job, and order anew."""
-        self._waiting.refresh(reestimate)
+    def refresh(self, renew: Callable[[Job], Job]) -> None:
+        """Take what was learned into account: renew every waiting job's `estimate_s` and `chain_s`, and order anew."""
+        self._waiting.refresh(renew)
 
     def refusals(self) -> Mapping[JobKey, str]:
         """Name the waiting jobs that none of the devices may ever take, each with what is missing."""
         self._waiting.settle()
-        stuck = [job for lane in self._waiting.lanes() if not len(lane.reach) for _, _, job in lane.heap]
+        stuck = [job for lane in self._waiting.lanes() if not len(lane.reach) for _, _, job in lane.entries]
         return infeasible(stuck, [slot.device for slot in self._shelves.slots.values()])
 
     def decide(self, now_s: float = 0.0) -> list[Assign]:
@@ -172,65 +193,92 @@ class Dispatcher:
         self._waiting.settle()
         self._shares.forget(now_s)
         self._firsts.clear()
+        for slot in self._shelves.fresh.values():
+            slot.begin(now_s)
         decisions: list[Assign] = []
         while self._waiting.fresh or self._shelves.fresh:
             self._heads, self._waiting.fresh = self._waiting.fresh, {}
             level = 0
             while level < self._shelves.num_levels:
-                decisions += self._fill(level, now_s)
+                if level == 0 and self._residency.is_uneven and getattr(self.policy, "claims", False):
+                    decisions += self._settle(now_s)
+                else:
+                    decisions += self._fill(level, self._asking(level), now_s)
                 level += 1
             self._shelves.fresh.clear()
         return decisions
 
-    def _fill(self, level: int, now_s: float) -> list[Assign]:
-        """Give the open devices that hold `level` chunks one more each, as far as there is work for them."""
+    def _settle(self, now_s: float) -> list[Assign]:
+        """Give the idle devices a chunk each: by claims where jobs may choose between kinds of devices."""
+        decisions: list[Assign] = []
+        for pool in pools(lane for lane in self._asking(0) if self._idle(lane)):
+            if len({self._residency.kinds[sort] for lane in pool for sort in lane.reach.sorts}) == 1:
+                decisions += self._fill(0, pool, now_s)
+                continue
+            claims = Claims(now_s, self._shelves.sorts, self._predict, self._load, self._waiting.demand)
+            while lanes := {lane: slots for lane in pool if lane.entries and (slots := self._idle(lane))}:
+                runs = sorted({lane.run for lane in lanes})
+                behind = {run for run in runs if len(runs) > 1 and self._shares.behind(run)}
+                found = claims.first(lanes, behind.__contains__)
+                decisions.append(self._give(found, now_s, runs, found.lane.run in behind))
+        return decisions
+
+    def _idle(self, lane: Lane) -> Sequence[Slot]:
+        """List the idle devices that a lane reaches, one for all that are equal."""
+        shelves = self._shelves.level(0).items()
+        return [self._shelves.slots[names[0]] for (sort, _, _), names in shelves if sort in lane.reach.sorts]
+
+    def _fill(self, level: int, lanes: Iterable[Lane], now_s: float) -> list[Assign]:
+        """Give the open devices that hold `level` chunks one more each, as far as these lanes have work for them."""
         queues: dict[str, _Queue] = {}
-        for lane in self._asking(level):
+        for lane in lanes:
             _push(queues.setdefault(lane.run, []), lane)
         offers = {run: self._offer(queue, level) for run, queue in queues.items()}
         decisions: list[Assign] = []
         while live := {run: offer for run, offer in offers.items() if offer is not None}:
             behind = [run for run in live if self._shares.behind(run)] if len(live) > 1 else []
-            run = min(behind or live, key=lambda run: live[run].lane.heap[0][:2])
+            run = min(behind or live, key=lambda run: live[run].lane.entries[0][:2])
             decisions.append(self._give(live[run], now_s, list(live), bool(behind)))
             heapq.heappop(queues[run])
-            if live[run].lane.heap:
+            if live[run].lane.entries:
                 _push(queues[run], live[run].lane)
             for other, offer in live.items():
                 if offer.slot is live[run].slot:
                     offers[other] = self._offer(queues[other], level)
         return decisions
 
-    def _offer(self, queue: _Queue, level: int) -> _Offer | None:
+    def _offer(self, queue: _Queue, level: int) -> Found | None:
         """Find the first lane of a run that a device of this level takes; drop those that none does."""
         while queue:
             lane = queue[0][2]
             slot = self._best(lane, level)
             if slot is not None:
-                return _Offer(lane, slot)
+                return Found(lane, 0, slot, 0)
             heapq.heappop(queue)
         return None
 
     def _best(self, lane: Lane, level: int) -> Slot | None:
-        """Find the open device that completes a lane's head earliest, by name among equals."""
-        best: tuple[float, str] | None = None
+        """Find the open device that completes a lane's head earliest, the least wanted among equals."""
+        best: list[Slot] = []
+        soonest_s = math.inf
         seconds: dict[str, float | None] = {}
         for slot in self._open(lane, level):
             kind = slot.device.kind
             if kind not in seconds:
                 seconds[kind] = self._predict(lane.head, slot.device)
             predicted, wait_s = seconds[kind], self._loading_s(lane.head, slot)
-            complete = ((predicted or 0.0) + wait_s, slot.device.name)
-            if (best is None or complete < best) and self._takes(slot, lane, predicted, wait_s):
-                best = complete
-        return None if best is None else self._shelves.slots[best[1]]
+            ends_s = (predicted or 0.0) + wait_s
+            if ends_s <= soonest_s and self._takes(slot, lane, predicted, wait_s):
+                best = [*best, slot] if ends_s == soonest_s else [slot]
+                soonest_s = ends_s
+        return least_wanted(best, self._waiting.demand) if best else None
 
     def _asking(self, level: int) -> Iterable[Lane]:
         """List the lanes with news for this level: their heads are new, or devices that they reach."""
         names = {slot.device.name: slot.sort for slot in self._shelves.fresh_at(level)}
         lanes = {lane.key: lane for lane in self._waiting.reaching(names)}
         if self._shelves.level(level):
-            lanes |= {key: lane for key, lane in (self._heads | self._waiting.fresh).items() if lane.heap}
+            lanes |= {key: lane for key, lane in (self._heads | self._waiting.fresh).items() if lane.entries}
         return lanes.values()
 
     def _open(self, lane: Lane, level: int) -> Iterable[Slot]:
@@ -258,46 +306,48 @@ class Dispatcher:
         """Say whether nothing of its run that devices of this sort may take stands before a lane's head."""
         key = (lane.run, sort, lane.device)
         found = self._firsts.get(key)
-        if found is None or not found[0].heap or found[0].heap[0] is not found[1]:
+        if found is None or not found[0].entries or found[0].entries[0] is not found[1]:
             first = self._waiting.first(*key)
-            found = self._firsts[key] = (first, first.heap[0])
+            found = self._firsts[key] = (first, first.entries[0])
         return found[0] is lane
 
     def _loading_s(self, job: Job, slot: Slot) -> float:
         """Give the time until a device has the job's model."""
         return 0.0 if job.model in ("", slot.warm) else self._load(job.model, slot.device)
 
-    def _give(self, offer: _Offer, now_s: float, waiting: Sequence[str], is_behind: bool) -> Assign:
+    def _give(self, found: Found, now_s: float, waiting: Sequence[str], is_behind: bool) -> Assign:
         """Give a device a chunk, and book it."""
-        slot, lane = offer.slot, offer.lane
-        chunk = self._chunk(slot, lane)
+        slot, lane = found.slot, found.lane
+        chunk = self._chunk(slot, lane, found.place)
         slot.chunks.append(chunk)
+        slot.begin(now_s)
         slot.warm = chunk.jobs[0].model or slot.warm
         self._shelves.place(slot)
         self._shares.give(now_s, lane.run, chunk.seconds, waiting)
         reason = self.policy.reason(chunk.jobs[0])
+        if found.num_before:
+            reason = f"{found.num_before} before it end sooner on faster devices; {reason}"
         if is_behind:
             reason = f"{lane.run or 'this run'} is below its minimum share; {reason}"
         return Assign(slot.device.name, chunk.jobs, reason)
 
-    def _chunk(self, slot: Slot, lane: Lane) -> Chunk:
-        """Take the head of a lane, and more while the chunk is short."""
+    def _chunk(self, slot: Slot, lane: Lane, place: int) -> Chunk:
+        """Take a job out of a lane, and those that follow it while the chunk is short."""
         places = self.depth * slot.device.places * lane.num_devices
         limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, lane.waiting_s / places))
-        share = -(-len(lane.heap) // lane.num_devices)
-        wait_s = self._loading_s(lane.head, slot)
-        jobs = [self._waiting.take(lane)]
+        share = -(-len(lane.entries) // lane.num_devices)
+        jobs = [self._waiting.take(lane, place)]
         seconds = self._predict(jobs[0], slot.device)
-        total_s = None if seconds is None else seconds + wait_s
-        while lane.heap and total_s is not None and len(jobs) < share:
-            following = self._predict(lane.head, slot.device)
+        total_s = None if seconds is None else seconds + self._loading_s(jobs[0], slot)
+        while len(lane.entries) > place and total_s is not None and len(jobs) < share:
+            following = self._predict(lane.entries[place][2], slot.device)
             if following is None or total_s + following > limit_s:
                 break
-            jobs.append(self._waiting.take(lane))
+            jobs.append(self._waiting.take(lane, place))
             total_s += following
         return Chunk(tuple(jobs), total_s, admitted_bytes(max(job.memory_bytes for job in jobs)))
 
 
 def _push(queue: _Queue, lane: Lane) -> None:
-    key, turn, _ = lane.heap[0]
+    key, turn, _ = lane.entries[0]
     heapq.heappush(queue, (key, turn, lane))

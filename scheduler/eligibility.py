@@ -100,6 +100,10 @@ class Residency:
     def __init__(self) -> None:
         self.epoch = 0
         self.num_changes = 0
+        self.kinds: list[str] = []
+        """The kind of device by sort."""
+        self.is_uneven = False
+        """Whether there have been devices of several kinds."""
         self._sorts: dict[Device, int] = {}
         self._capacities: list[int] = []
         self._here: dict[str, int] = {}
@@ -111,6 +115,8 @@ class Residency:
         alike = replace(device, name="")
         if alike not in self._sorts:
             self._sorts[alike] = len(self._sorts)
+            self.kinds.append(device.kind)
+            self.is_uneven |= device.kind != self.kinds[0]
             self.epoch += 1
             self._capacities = sorted({d.memory_bytes for d in self._sorts if d.memory_bytes is not None})
             self._by_need, self._by_sorts = {}, {}

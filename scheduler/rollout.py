@@ -4,6 +4,9 @@ No rule wins everywhere, but a simulated round costs microseconds per job where 
 round's begin each rule is played from where the run stands, with durations as they are predicted now, for as many
 events as the budget allows; what is left then counts with its lower bound. The rule in use stays unless another one is
 better by more than the margin, which is about what predictions are worth.
+
+Since the dispatcher settles unequal devices by claims (`scheduler.claims`), it gains nothing on any of the scenarios
+(`docs/benchmarks.md`): nothing uses it by default. It is kept to compare rules of one's own.
 """
 
 from __future__ import annotations

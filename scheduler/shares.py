@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
-__all__ = ["Shares"]
+__all__ = ["MIN_SHARE", "WINDOW_S", "Shares"]
+
+MIN_SHARE = 0.25
+WINDOW_S = 600.0
+"""Long beside a job: over a window of a few jobs a share is a turn for each run, however urgent the others are."""
 
 UNKNOWN_S = 1.0
 """What a chunk of unknown duration counts before there is a known one."""

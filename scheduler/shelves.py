@@ -6,8 +6,9 @@ A job is offered to the first of a shelf, by name, for all of it.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from scheduler.views import Device, Job
@@ -21,13 +22,17 @@ ShelfKey = tuple[int, str, tuple[tuple[str, int], ...]]
 """(sort, warm model, models and bytes held, where jobs run beside each other)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Chunk:
-    """What a device was given in one call; `seconds`: predicted, loading included; `memory_bytes`: as admitted."""
+    """What a device was given in one call; `seconds`: predicted, loading included; `memory_bytes`: as admitted.
+
+    `begun_s`: when it got to a place, None while it waits at the device.
+    """
 
     jobs: tuple[Job, ...]
     seconds: float | None
     memory_bytes: int
+    begun_s: float | None = None
 
     @property
     def is_short(self) -> bool:
@@ -37,17 +42,23 @@ class Chunk:
 
 @dataclass(eq=False)
 class Slot:
-    """A device that is there, its chunks in the order in which they were given, and the model loaded last."""
+    """A device that is there, its chunks in the order in which they were given, and the model loaded last.
+
+    While it is paused it takes nothing more.
+    """
 
     device: Device
     sort: int
     depth: int
     chunks: list[Chunk] = field(default_factory=list)
     warm: str = ""
+    is_paused: bool = False
 
     @property
     def is_open(self) -> bool:
         """Whether it may take another chunk: a place is free, or short work at a place may be followed."""
+        if self.is_paused:
+            return False
         places = self.device.places
         short = sum(chunk.is_short for chunk in self.chunks[:places])
         return len(self.chunks) < places + (self.depth - 1) * short
@@ -65,6 +76,22 @@ class Slot:
         held = sorted((memory_bytes, *(chunk.memory_bytes for chunk in self.chunks)), reverse=True)
         return sum(held[: self.device.places]) <= capacity
 
+    def begin(self, now_s: float) -> None:
+        """Note when what is at a place by now has got there."""
+        for chunk in self.chunks[: self.device.places]:
+            if chunk.begun_s is None:
+                chunk.begun_s = now_s
+
+    def left_s(self, now_s: float, predict: Callable[[Job, Device], float | None]) -> float:
+        """Predict when it will be done with what it holds, shared evenly by its places; infinite if unknown."""
+        total_s = 0.0
+        for chunk in self.chunks:
+            seconds = chunk.seconds
+            if seconds is None:
+                seconds = sum(math.inf if (each := predict(job, self.device)) is None else each for job in chunk.jobs)
+            total_s += max(0.0, seconds - (0.0 if chunk.begun_s is None else now_s - chunk.begun_s))
+        return total_s / self.device.places
+
     def shelf(self) -> ShelfKey:
         """Give the shelf on which it stands."""
         if self.device.places == 1:
@@ -79,6 +106,8 @@ class Shelves:
         self.slots: dict[str, Slot] = {}
         self.fresh: dict[str, Slot] = {}
         """Devices that have changed since this was last emptied."""
+        self.sorts: dict[int, dict[str, Slot]] = {}
+        """All devices by sort and name."""
         self._levels: list[dict[ShelfKey, list[str]]] = []
         self._stands: dict[str, tuple[int, ShelfKey]] = {}
 
@@ -98,7 +127,7 @@ class Shelves:
     def place(self, slot: Slot) -> None:
         """Put a device where it belongs now."""
         name = slot.device.name
-        self.slots[name] = slot
+        self.slots[name] = self.sorts.setdefault(slot.sort, {})[name] = slot
         self._take_off(name)
         self.fresh[name] = slot
         if slot.is_open:
@@ -112,7 +141,10 @@ class Shelves:
         """Take a device away, if it is there."""
         self._take_off(name)
         self.fresh.pop(name, None)
-        return self.slots.pop(name, None)
+        slot = self.slots.pop(name, None)
+        if slot is not None:
+            del self.sorts[slot.sort][name]
+        return slot
 
     def _take_off(self, name: str) -> None:
         stands = self._stands.pop(name, None)

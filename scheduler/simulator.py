@@ -23,7 +23,7 @@ from scheduler.outlook import Outlook
 from scheduler.policy import Policy
 from scheduler.simdevice import Call, SimDevice
 from scheduler.stand import HubStand, Running, Stand
-from scheduler.views import Device, Job
+from scheduler.views import Device, Job, JobKey
 from scheduler.workload import Actual, Federation, Hub, Workload, cohort, group_name, site_path
 
 __all__ = ["Advise", "Simulation", "simulate"]
@@ -315,13 +315,14 @@ class Simulation:
 
     def _renew(self) -> None:
         """Predict anew what waits, after 1, 2, 4 ... calls: what was asked before them knew nothing."""
+        renewed: dict[JobKey, Job] = {}
         for federation in self.workload.federations:
             runs = [run for run in self._of(federation) if run.num_out]
             found = self._outlook.renew(federation, [(run.hub, run.number, run.jobs) for run in runs])
             for run, jobs in zip(runs, found, strict=True):
                 run.jobs = jobs
-                self._dispatcher.withdraw(group_name(federation, run.hub, run.number))
-                self._dispatcher.ask(job for job in jobs if job.name in run.waiting)
+                renewed.update((job.key, job) for job in jobs)
+        self._dispatcher.refresh(lambda job: renewed[job.key])
 
     def _join(self, name: str) -> None:
         """A device comes."""

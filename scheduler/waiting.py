@@ -1,14 +1,15 @@
-"""The jobs that wait, in lanes: jobs that are equal in all but their place in the order share a heap.
+"""The jobs that wait, in lanes: jobs that are equal in all but their place in the order, sorted by the policy's key.
 
-Whether a device may take a job depends on the job's lane alone, so an event looks at the heads of a few lanes and never
-at the jobs behind them. Under a binding policy a lane belongs to one device.
+Whether a device may take a job depends on the job's lane alone, so an event looks at the heads of a few lanes, and at
+the jobs behind them only where devices are unequal. Under a binding policy a lane belongs to one device.
 """
 
 from __future__ import annotations
 
-import heapq
+import math
+from bisect import insort
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from scheduler.eligibility import Reach, Residency, admitted_bytes
 from scheduler.policy import Binding, Policy
@@ -29,13 +30,13 @@ class Lane:
 
     key: LaneKey
     num_eligible: int
-    heap: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     waiting_s: float = 0.0
 
     @property
     def head(self) -> Job:
         """The job that goes first."""
-        return self.heap[0][2]
+        return self.entries[0][2]
 
     @property
     def run(self) -> str:
@@ -71,6 +72,7 @@ class Waiting:
         self._is_loose = False
         self._groups: dict[str, dict[LaneKey, Lane]] = {}
         self._reaches: dict[Reach, dict[LaneKey, Lane]] = {}
+        self._sorts: dict[int, dict[Reach, dict[LaneKey, Lane]]] = {}
         self._turns = 0
         self._seats: dict[tuple[str, str], int] = {}
 
@@ -82,11 +84,11 @@ class Waiting:
         self._put(job, self._turns)
         self._turns += 1
 
-    def take(self, lane: Lane) -> Job:
-        """Take the head of a lane."""
-        job = heapq.heappop(lane.heap)[2]
+    def take(self, lane: Lane, place: int = 0) -> Job:
+        """Take a job out of a lane."""
+        _, _, job = lane.entries.pop(place)
         lane.waiting_s -= job.estimate_s or 0.0
-        if lane.heap:
+        if lane.entries:
             self.fresh[lane.key] = lane
         else:
             self._drop(lane)
@@ -109,11 +111,23 @@ class Waiting:
             if not reach.sorts.isdisjoint(sorts):
                 yield from (lane for lane in lanes.values() if lane.device is None or lane.device in names)
 
+    def of_sort(self, sort: int) -> Iterator[Lane]:
+        """Go through the lanes that devices of a sort may take from, those bound to one of them included."""
+        for lanes in self._sorts.get(sort, {}).values():
+            yield from lanes.values()
+
+    def demand(self, sort: int) -> float:
+        """Give the seconds that wait for devices of a sort, each job's spread over all that it reaches.
+
+        Where no duration is known, a job counts as a second.
+        """
+        lanes = self.of_sort(sort)
+        return math.fsum((lane.waiting_s or len(lane.entries)) / len(lane.reach) for lane in lanes)
+
     def first(self, run: str, sort: int, device: str | None) -> Lane:
         """Find the lane of a run whose head goes first among those for devices of a sort (or bound to one of them)."""
-        reaches = (lanes.values() for reach, lanes in self._reaches.items() if sort in reach.sorts)
-        mine = (lane for lanes in reaches for lane in lanes if lane.run == run and lane.device == device)
-        return min(mine, key=lambda lane: lane.heap[0][:2])
+        mine = (lane for lane in self.of_sort(sort) if lane.run == run and lane.device == device)
+        return min(mine, key=lambda lane: lane.entries[0][:2])
 
     def free(self, device: str) -> None:
         """Untie the jobs that were bound to a device, which is gone."""
@@ -129,7 +143,7 @@ class Waiting:
             self._seen, self._is_loose = (epoch, num_changes), True
             for lane in self.lanes():
                 if lane.num_eligible != len(lane.reach):
-                    self._rekey(lane, lane.heap)
+                    self._rekey(lane, lane.entries)
         if self._binding is not None and self._is_loose:
             self._bind(self._binding)
 
@@ -140,10 +154,10 @@ class Waiting:
         for turn, job in self._drain(list(self.lanes())):
             self._put(job, turn)
 
-    def refresh(self, reestimate: Callable[[Job], float | None]) -> None:
-        """Ask for every estimate again."""
+    def refresh(self, renew: Callable[[Job], Job]) -> None:
+        """Predict every job anew: its estimate and its chain, nothing else."""
         for lane in self.lanes():
-            self._rekey(lane, [(key, turn, _estimated(job, reestimate(job))) for key, turn, job in lane.heap])
+            self._rekey(lane, [(key, turn, renew(job)) for key, turn, job in lane.entries])
 
     def _put(self, job: Job, turn: int, device: str | None = None) -> None:
         """Put a job into its lane."""
@@ -154,8 +168,12 @@ class Waiting:
         lane = lanes.get(key)
         if lane is None:
             lane = lanes[key] = Lane(key, len(reach))
-            self._reaches.setdefault(reach, {})[key] = lane
-        heapq.heappush(lane.heap, (self.policy.priority(job, lane.num_eligible), turn, job))
+            if reach not in self._reaches:
+                self._reaches[reach] = {}
+                for sort in reach.sorts:
+                    self._sorts.setdefault(sort, {})[reach] = self._reaches[reach]
+            self._reaches[reach][key] = lane
+        insort(lane.entries, (self.policy.priority(job, lane.num_eligible), turn, job))
         lane.waiting_s += job.estimate_s or 0.0
         self._is_loose |= device is None
         if lane.head is job:
@@ -175,16 +193,15 @@ class Waiting:
     def _rekey(self, lane: Lane, entries: list[Entry]) -> None:
         """Make a lane's keys anew."""
         lane.num_eligible = len(lane.reach)
-        lane.heap = [(self.policy.priority(job, lane.num_eligible), turn, job) for _, turn, job in entries]
-        heapq.heapify(lane.heap)
+        lane.entries = sorted((self.policy.priority(job, lane.num_eligible), turn, job) for _, turn, job in entries)
         self.fresh[lane.key] = lane
-        lane.waiting_s = sum(job.estimate_s or 0.0 for _, _, job in lane.heap)
+        lane.waiting_s = sum(job.estimate_s or 0.0 for _, _, job in lane.entries)
 
     def _drain(self, lanes: list[Lane]) -> list[tuple[int, Job]]:
         """Empty these lanes; return (turn, job) in the order of asking."""
         for lane in lanes:
             self._drop(lane)
-        return sorted(((turn, job) for lane in lanes for _, turn, job in lane.heap), key=lambda entry: entry[0])
+        return sorted(((turn, job) for lane in lanes for _, turn, job in lane.entries), key=lambda entry: entry[0])
 
     def _drop(self, lane: Lane) -> None:
         """Forget a lane."""
@@ -195,8 +212,5 @@ class Waiting:
             del self._groups[group]
         if not self._reaches[reach]:
             del self._reaches[reach]
-
-
-def _estimated(job: Job, estimate_s: float | None) -> Job:
-    """Give a job another estimate."""
-    return job if job.estimate_s == estimate_s else replace(job, estimate_s=estimate_s)
+            for sort in reach.sorts:
+                del self._sorts[sort][reach]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from scheduler.views import Job
 
@@ -22,6 +23,9 @@ class ChainFirst:
 
     bucket: float = 0.1
     """Relative width within which two chains count as equal, above 0."""
+
+    claims: ClassVar[bool] = True
+    """Whether jobs may wait for a faster device while another job takes the free one."""
 
     def __post_init__(self) -> None:
         if not self.bucket > 0.0:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from scheduler import Assign, Device, Dispatcher, Job
 from scheduler.dispatch import CHUNK_MAX_S, CHUNK_MIN_S, PREFETCH_S
+from scheduler.policies.chain_first import ChainFirst
 from scheduler.policies.fifo import Fifo
 from scheduler.policies.longest_first import LongestFirst
 from scheduler.policies.round_robin import RoundRobin
@@ -187,18 +190,29 @@ def test_estimates_that_were_learned_order_anew_and_open_second_places() -> None
     ledger.ask(jobs(0.15, group="h"))
     assert said(ledger.decide()) == [("x", ["g1"])]
     ledger.done("x", ledger.running("x")[0])
-    ledger.refresh(lambda job: {"g0": 0.19, "g2": None}.get(job.name, job.estimate_s))
+    ledger.refresh(lambda job: replace(job, estimate_s={"g0": 0.19, "g2": None}.get(job.name, job.estimate_s)))
     (decision,) = ledger.decide()
     assert decision.jobs[0].name == "g2" and decision.jobs[0].estimate_s is None, "unknown again, so it goes first"
     ledger.done("x", decision.jobs)
     assert said(ledger.decide()) == [("x", ["g0"]), ("x", ["h0"])]
 
 
+def test_chains_that_were_learned_order_anew() -> None:
+    """Two hubs' rounds, asked for when nothing was known: h's is the one that 60 s hang on."""
+    ledger = dispatcher("x", policy=ChainFirst())
+    ledger.ask([*jobs(9.0, 9.0), *jobs(5.0, group="h")])
+    assert said(ledger.decide()) == [("x", ["g0"])]
+    ledger.refresh(lambda job: replace(job, chain_s=60.0 if job.group == "h" else 20.0))
+    ledger.done("x", ledger.running("x")[0])
+    (decision,) = ledger.decide()
+    assert decision.jobs[0].name == "h0" and decision.jobs[0].chain_s == 60.0
+
+
 def test_a_job_that_turns_out_short_waits_at_a_busy_device() -> None:
     ledger = dispatcher("x")
     ledger.ask(jobs(0.1, 9))
     assert said(ledger.decide()) == [("x", ["g0"])]
-    ledger.refresh(lambda job: 0.15)
+    ledger.refresh(lambda job: replace(job, estimate_s=0.15))
     assert said(ledger.decide()) == [("x", ["g1"])]
 
 

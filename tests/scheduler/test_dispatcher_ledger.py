@@ -46,6 +46,7 @@ class Ledger:
         self.random = random
         self.policy = load("policy", policy)()
         self.is_free = getattr(self.policy, "work_conserving", True)
+        self.claims = getattr(self.policy, "claims", False)
         self.depth = random.choice([1, 2, 2, 3])
         self.runs = random.choice([("",), ("a", "b")])
         self.dispatcher = Dispatcher(self.policy, self.depth, predict, loading, gain=gain)
@@ -129,7 +130,7 @@ class Ledger:
         assert all(job.key in self.waiting for job in chunk), "only what waits, and once"
         assert all(job.labels <= device.labels for job in chunk), "residency"
         self.seen["somebody's own device"] += bool(first.labels)
-        if self.is_free and len(self.runs) == 1 and len(chunks) < device.places:
+        if self.is_free and len(self.runs) == 1 and len(chunks) < device.places and (chunks or not self.claims):
             rivals = [job for job in self.waiting.values() if self.has_place(device.name, job)]
             assert self.key(first) == min(map(self.key, rivals)), "the first of those that the device may take"
         if len(chunk) > 1:
@@ -206,13 +207,13 @@ class Ledger:
         """Every third job is thought of anew; what waits is known by its key, and its fresh self replaces it."""
         fresh: dict[tuple[str, str], Job] = {}
 
-        def reestimate(job: Job) -> float | None:
+        def renew(job: Job) -> Job:
             fresh[job.key] = job
-            return 0.02 if job.order % 3 == 0 else job.estimate_s
+            return replace(job, estimate_s=0.02, chain_s=job.chain_s + 0.5) if job.order % 3 == 0 else job
 
-        self.dispatcher.refresh(reestimate)
+        self.dispatcher.refresh(renew)
         assert fresh == self.waiting
-        self.waiting = {key: replace(job, estimate_s=reestimate(job)) for key, job in self.waiting.items()}
+        self.waiting = {key: renew(job) for key, job in self.waiting.items()}
 
     def check(self) -> None:
         """Every job is in one place."""

@@ -29,7 +29,7 @@ def order(ledger: Dispatcher, num: int, device: str = "x") -> tuple[str, list[st
 
 def test_a_run_of_short_jobs_gets_a_quarter_beside_one_of_long_jobs() -> None:
     """b's seconds against a quarter of all: 0 of 9 (behind), 2 of 11 (behind), 4 of 13, 4 of 22 (behind), 6 of 24."""
-    ledger = Dispatcher(LongestFirst())
+    ledger = Dispatcher(LongestFirst(), min_share=0.5)
     ledger.join(Device("x"))
     ledger.ask([*work("a", 9, 9.0), *work("b", 9, 2.0)])
     runs, reasons = order(ledger, 7)
@@ -47,7 +47,7 @@ def test_the_share_is_a_matter_of_choice(min_share: float, expected: str) -> Non
 
 
 def test_a_run_alone_earns_no_claim_and_owes_none() -> None:
-    ledger = Dispatcher(LongestFirst())
+    ledger = Dispatcher(LongestFirst(), min_share=0.5)
     ledger.join(Device("x"))
     ledger.ask(work("a", 9, 2.0))
     assert order(ledger, 4)[0] == "aaaa"
@@ -56,7 +56,7 @@ def test_a_run_alone_earns_no_claim_and_owes_none() -> None:
 
 
 def test_work_that_a_device_may_not_take_is_no_claim_on_it() -> None:
-    ledger = Dispatcher(LongestFirst())
+    ledger = Dispatcher(LongestFirst(), min_share=0.5)
     ledger.join(Device("x"))
     ledger.ask([*work("a", 4, 9.0), *work("b", 4, 2.0, "fr")])
     assert order(ledger, 4)[0] == "aaaa"
