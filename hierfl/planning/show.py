@@ -1,0 +1,113 @@
+"""A plan, and a replay, for people: a table of the policies and the levers below it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from hierfl.monitor.words import count, seconds
+from hierfl.planning.lever import in_percent
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from hierfl.plan import Plan, Replay
+    from hierfl.planning.case import Figures
+    from hierfl.planning.lever import Lever
+
+__all__ = ["show_plan", "show_replay"]
+
+COLUMNS = ("idle", "floor", "avoidable", "efficiency")
+
+
+def show_plan(plan: Plan) -> Group:
+    """Draw a plan."""
+    from rich.console import Group
+    from rich.text import Text
+
+    there = sum(plan.devices.values())
+    kinds = ", ".join(f"{num} {kind}" for kind, num in plan.devices.items())
+    said = [
+        f"{plan.name}: {_counted(plan.counts['sites'], 'site')}, {_counted(plan.counts['hubs'], 'hub')},"
+        f" {_counted(plan.counts['rounds'], 'round')} ({plan.simulated} simulated)",
+        f"{_counted(there, 'device')} ({kinds}; {plan.devices_from})",
+        plan.durations,
+        *(f"note: {note}" for note in plan.notes),
+    ]
+    table = _table("a round")
+    for row in plan.policies:
+        _row(table, row.policy, row.is_configured, row.figures.round_s, row.figures)
+    footer = "* the configuration's policy; only training is simulated, measuring and start-up are not"
+    return Group(Text("\n".join(said)), table, Text(footer, style="dim"), _levers(plan.levers))
+
+
+def show_replay(replay: Replay) -> Group:
+    """Draw a replay."""
+    from rich.console import Group
+    from rich.text import Text
+
+    said = [
+        f"{replay.run_dir}: {_counted(replay.rounds, 'round')}, {_counted(replay.num_jobs, 'training')},"
+        f" {seconds(replay.work_s)} of work",
+        *(f"note: {note}" for note in replay.notes),
+    ]
+    table = _table("all rounds")
+    live = replay.live
+    _row(table, f"as it ran, {live.policy}", False, live.figures.round_s * replay.rounds, live.figures)
+    for row in replay.policies:
+        _row(table, row.policy, row.is_configured, row.figures.round_s * replay.rounds, row.figures)
+    verdict = f"* the run's policy; simulated, the same training takes {_beside(replay.fidelity)} of the time"
+    if replay.later_fidelity is not None:
+        verdict += f", without the first round {_beside(replay.later_fidelity)}"
+    return Group(Text("\n".join(said)), table, Text(verdict, style="dim"))
+
+
+def _table(time: str) -> Table:
+    from rich.table import Table
+
+    table = Table("policy", box=None, pad_edge=False)
+    for name in (time, *COLUMNS):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _row(table: Table, name: str, is_configured: bool, time_s: float, figures: Figures) -> None:
+    shares = (figures.idle, figures.floor, figures.avoidable)
+    cells = (seconds(time_s), *(_share(share) for share in shares), f"{figures.efficiency:.3f}")
+    table.add_row(f"{name} *" if is_configured else name, *cells, style="bold" if is_configured else None)
+
+
+def _levers(levers: Sequence[Lever]) -> Text:
+    """Write the levers, each with what it gains, why, and how to do it."""
+    from rich.text import Text
+
+    if not levers:
+        return Text("no lever gains more than 2 % of the time or a point of idle time")
+    return Text("\n").join(line for lever in levers for line in _lever(lever))
+
+
+def _lever(lever: Lever) -> Iterable[Text]:
+    from rich.text import Text
+
+    after, before = lever.after, lever.before
+    idle = f"idle {100 * before.idle:.0f} -> {in_percent(after.idle)}"
+    times = f"a round {seconds(before.round_s)} -> {seconds(after.round_s)}"
+    yield Text(f"{lever.what}: {idle}, {times}", style="bold")
+    yield Text(f"    {lever.reason}")
+    if lever.overrides:
+        yield Text(f"    {' '.join(shlex.quote(override) for override in lever.overrides)}", style="cyan")
+
+
+def _beside(excess: float) -> str:
+    return f"{100 * (1 + excess):.1f} %"
+
+
+def _share(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"

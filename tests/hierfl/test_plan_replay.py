@@ -1,0 +1,183 @@
+"""A run's log simulated: what it did is what is simulated, and a log that is none is told in one clear sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import events
+from typer.testing import CliRunner
+
+from hierfl.cli import app
+from hierfl.config import from_mapping
+from hierfl.errors import OutputError
+from hierfl.plan import knowledge, plan, replay
+from hierfl.planning.log import read_log
+from hierfl.run import run
+
+ROUNDS, KAPPA = 3, 2
+
+
+def mapping(folder: Path) -> dict[str, Any]:
+    """Five sites under a root and a hub with two rounds of its own; steps wait 2 ms, on two declared devices."""
+    north = {"name": "north", "rounds": KAPPA, "residency": ["no"], "members": [{"name": "a"}, {"name": "b"}]}
+    return {
+        "name": "live",
+        "task": {"kind": "synthetic", "num_samples_min": 8, "num_test": 4, "step_s": 0.002},
+        "training": {"batch_size": 4, "local_steps": 4},
+        "federation": {
+            "name": "world",
+            "rounds": ROUNDS,
+            "members": [north, {"name": "c", "training": {"local_steps": 12}}, {"name": "d"}, {"name": "e"}],
+        },
+        "runtime": {"kind": "local", "devices": [{"name": "gpu", "count": 2, "labels": ["no"]}], "policy": "fifo"},
+        "output": {"dir": str(folder), "tensorboard": False},
+    }
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real run's folder."""
+    folder = tmp_path_factory.mktemp("runs")
+    return Path(run(from_mapping(mapping(folder)))["run_dir"])
+
+
+def test_the_work_of_the_log_is_simulated_and_nothing_else(run_dir: Path) -> None:
+    found = replay(run_dir)
+    trained = [event for event in events(run_dir) if event["event"] == "site_trained"]
+    assert found.rounds == ROUNDS and found.num_jobs == len(trained) == ROUNDS * (3 + KAPPA * 2)
+    assert found.work_s == pytest.approx(sum(event["duration_s"] for event in trained))
+    closed = [event for event in events(run_dir) if event["event"] == "round_closed" and event["node"] == "world"]
+    assert found.live.figures.round_s * ROUNDS == pytest.approx(sum(event["duration_s"] for event in closed))
+    assert [one.live_s for one in found.times] == pytest.approx([event["duration_s"] for event in closed])
+
+
+def test_live_and_simulated_stand_side_by_side(run_dir: Path) -> None:
+    found = replay(run_dir)
+    rows = {row.policy: row for row in found.policies}
+    assert set(rows) == {"chain_first", "fifo", "greedy", "longest_first", "round_robin", "static"}
+    assert rows["fifo"].is_configured and found.live.policy == "fifo"
+    assert found.fidelity == pytest.approx(rows["fifo"].figures.round_s / found.live.figures.round_s - 1.0)
+    assert -0.95 < found.fidelity < 1.0, "of the same size; how near depends on the machine"
+    for row in (found.live, *found.policies):
+        assert 0.0 <= row.figures.floor <= row.figures.idle + 1e-9 <= 1.0 and 0.0 < row.figures.efficiency <= 1.0 + 1e-9
+    bound_s = {row.figures.efficiency * row.figures.round_s for row in (found.live, *found.policies)}
+    assert max(bound_s) == pytest.approx(min(bound_s)), "one bound for all"
+    assert all(0.0 < one.bound_s <= one.simulated_s + 1e-9 for one in found.times)
+
+
+def test_a_log_by_hand(run_dir: Path, tmp_path: Path) -> None:
+    """Two devices, a round of 1.2 s: c takes 1 s beside d 0.4 and e 0.5; 0.1 s before and after nothing runs."""
+    lines: list[dict[str, Any]] = [started()]
+    for number, begin in enumerate((10.0, 20.0), start=1):
+        for site, worker, start, end in (
+            ("c", "gpu-0", 0.1, 1.1),
+            ("d", "gpu-1", 0.1, 0.5),
+            ("e", "gpu-1", 0.52, 1.02),
+        ):
+            lines.append(phase(worker, begin + start, begin + end, f"world/{site}", number))
+            lines.append(trained(worker, f"world/{site}", number, end - start))
+        lines.append(closed("world", begin + 1.2, 1.2, number))
+    found = replay(written(run_dir, tmp_path, lines))
+    assert found.live.figures.round_s == pytest.approx(1.2) and found.rounds == 2
+    assert found.live.figures.idle == pytest.approx(1 - 1.9 / 2.4)
+    assert found.work_s == pytest.approx(2 * 1.9)
+    log = read_log(tmp_path)
+    assert log.call_s == pytest.approx(0.02) and log.transfer_s["world"] == pytest.approx(0.18)
+    fifo = next(row.figures for row in found.policies if row.policy == "fifo")
+    assert fifo.round_s == pytest.approx(0.02 + 1.0 + 0.18), "gap, the longest site, the pause"
+
+
+def test_of_a_resumed_run_the_last_time_counts(run_dir: Path, tmp_path: Path) -> None:
+    """Round 2 was done twice, its clock begins anew; the first time, of 9 s, does not count."""
+    lines = [started()]
+    for number, took in ((1, 1.0), (2, 9.0)):
+        lines += [phase("gpu-0", 10, 10 + took, "world/c", number), trained("gpu-0", "world/c", number, took)]
+        lines += [closed("world", 10 + took, took, number)]
+    lines += [started(), phase("gpu-1", 3, 5, "world/c", 2), trained("gpu-1", "world/c", 2, 2.0)]
+    lines += [closed("world", 5.0, 2.0, 2), phase("gpu-1", 6, 7, "world/c", 3), trained("gpu-1", "world/c", 3, 1.0)]
+    found = replay(written(run_dir, tmp_path, lines))
+    assert [one.live_s for one in found.times] == [1.0, 2.0], "the third round never closed"
+    assert found.work_s == pytest.approx(3.0)
+
+
+def test_an_earlier_run_tells_what_training_takes(run_dir: Path) -> None:
+    config = from_mapping(mapping(run_dir.parent), ["federation.members.c.training.local_steps=40"])
+    known = knowledge(config, run_dir=run_dir)
+    found = plan(config, known)
+    assert not found.is_guess and str(run_dir) in found.durations
+    assert known.seconds("world/c", 40, "default") > 2 * known.seconds("world/c", 12, "default") > 2 * 12 * 0.002
+    assert found.policies[0].figures.round_s > 40 * 0.002
+    unknown = from_mapping(
+        mapping(run_dir.parent) | {"task": {"kind": "ward_tasks:Wards"}}, ["training.local_steps=null"]
+    )
+    assert plan(unknown, known).counts["sites"] == 5, "samples as the run has told them"
+
+
+def test_the_command_prints_a_table_or_json(run_dir: Path) -> None:
+    shown = CliRunner().invoke(app, ["plan", "--replay", str(run_dir)])
+    assert shown.exit_code == 0, shown.output
+    assert "as it ran, fifo" in shown.stdout and "fifo *" in shown.stdout and "without the first round" in shown.stdout
+    answer = json.loads(CliRunner().invoke(app, ["plan", "--replay", str(run_dir), "--json"]).stdout)
+    assert answer["rounds"] == ROUNDS and answer["policy"] == "fifo" and len(answer["times"]) == ROUNDS
+    assert answer["makespans_s"]["fifo"] / answer["makespans_s"]["live"] - 1 == pytest.approx(answer["fidelity"])
+
+
+def test_replay_takes_nothing_beside_the_run(run_dir: Path) -> None:
+    for words in (["x.yaml"], ["--devices", "2"], ["--run", str(run_dir)]):
+        result = CliRunner().invoke(app, ["plan", "--replay", str(run_dir), *words])
+        assert result.exit_code == 2 and "give no CONFIG" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "events.jsonl").unlink(), "has no events.jsonl"),
+        (lambda folder: (folder / "config.yaml").unlink(), "has no config.yaml"),
+        (lambda folder: (folder / "events.jsonl").write_text("{}\nnonsense\n{}\n"), "damaged at line 2"),
+        (lambda folder: (folder / "events.jsonl").write_text('{"event": "site_trained"}\n'), "line 1: KeyError"),
+        (lambda folder: (folder / "events.jsonl").write_text("[]\n"), "line 1"),
+        (lambda folder: (folder / "events.jsonl").write_text(""), "no trained site"),
+    ],
+)
+def test_a_log_that_is_none_is_told(run_dir: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str) -> None:
+    written(run_dir, tmp_path, [started()])
+    spoil(tmp_path)
+    with pytest.raises(OutputError, match=said):
+        replay(tmp_path)
+    result = CliRunner().invoke(app, ["plan", "--replay", str(tmp_path)])
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+
+
+def test_a_run_without_a_whole_round_has_nothing_to_replay(run_dir: Path, tmp_path: Path) -> None:
+    written(run_dir, tmp_path, [started(), trained("gpu-0", "world/c", 1, 1.0)])
+    with pytest.raises(OutputError, match="no whole round"):
+        replay(tmp_path)
+
+
+def written(run_dir: Path, folder: Path, lines: list[dict[str, Any]]) -> Path:
+    """Write a log by hand beside the run's configuration."""
+    (folder / "config.yaml").write_text((run_dir / "config.yaml").read_text())
+    (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def started() -> dict[str, Any]:
+    return {"event": "run_started", "num_samples": {"world/c": 8}}
+
+
+def phase(actor: str, start_s: float, end_s: float, site: str, number: int) -> dict[str, Any]:
+    span = {"start_s": start_s, "end_s": end_s, "nodes": [site], "round_number": number}
+    return {"event": "phase", "time_s": end_s, "actor": actor, "phase": "train", **span}
+
+
+def trained(worker: str, site: str, number: int, seconds: float) -> dict[str, Any]:
+    done = {"node": site, "round_number": number, "worker": worker, "duration_s": seconds, "num_steps": 4}
+    return {"event": "site_trained", "time_s": 0.0, **done}
+
+
+def closed(node: str, time_s: float, duration_s: float, number: int) -> dict[str, Any]:
+    return {"event": "round_closed", "time_s": time_s, "node": node, "round_number": number, "duration_s": duration_s}
