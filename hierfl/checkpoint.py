@@ -2,7 +2,8 @@
 
     checkpoints/round-000015/model.safetensors       the model, every tensor by its name (narrow floats as float32)
                              strategies.safetensors  the state of each stateful hub, "world/us:velocity"
-                             checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping
+                             held.safetensors        late updates that count in the next round, if there are any
+                             checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
 A checkpoint is written under another name, flushed to disk and renamed; the newest complete one counts.
 """
@@ -21,12 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import OutputError
+from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState, TensorSpec
 from hierfl.learning.stopping import Progress
+from hierfl.runtime.jobs import Memory
+from tiers.messages import Opening, Share, Update
+from tiers.standing import Losses, Standing
 
 __all__ = ["Checkpoint", "latest", "load", "save", "save_model"]
 
 FOLDER = "checkpoints"
+HELD = "held.safetensors"
 FORMAT = 1
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -34,7 +40,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a run needs to go on: `rounds_done` rounds are in `model`."""
+    """Everything that a run needs to go on: `rounds_done` rounds are in `model`.
+
+    `hubs`: what hubs remember beside their strategies' states, with the payloads of the updates that they hold; who was
+    at work is not written, since that work ends with the process.
+    """
 
     rounds_done: int
     epoch: int
@@ -44,6 +54,7 @@ class Checkpoint:
     states: Mapping[str, Arrays] = field(default_factory=dict)
     scale: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     progress: Progress = field(default_factory=Progress)
+    hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]] = field(default_factory=dict)
 
 
 def save(run_dir: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -85,6 +96,8 @@ def load(folder: Path) -> Checkpoint:
         flat = load_file(folder / "strategies.safetensors")
         layout = _layout(said["layout"])
         model = _assemble(layout, tensors)
+        held = load_file(folder / HELD) if (folder / HELD).exists() else {}
+        hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"checkpoint {folder} cannot be read: {error}") from error
     except Exception as error:
@@ -97,7 +110,8 @@ def load(folder: Path) -> Checkpoint:
         states.setdefault(hub, {})[name] = vector
     scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
     return Checkpoint(
-        said["rounds_done"], said["epoch"], said["seed"], layout, model, states, scale, Progress(**said["progress"])
+        *(said["rounds_done"], said["epoch"], said["seed"], layout, model, states, scale),
+        *(Progress(**said["progress"]), hubs),
     )
 
 
@@ -120,7 +134,7 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write and flush the three files."""
+    """Write and flush the files."""
     from safetensors.numpy import save
 
     layout, model = checkpoint.layout, checkpoint.model
@@ -140,10 +154,18 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "layout": asdict(layout),
         "scale": scale and {"mean": [x.hex() for x in scale[0].tolist()], "std": [x.hex() for x in scale[1].tolist()]},
         "progress": asdict(checkpoint.progress),
+        "hubs": {hub: _written(memory) for hub, (memory, _) in checkpoint.hubs.items()},
+    }
+    held = {
+        f"{hub}:{number}:{part}": np.ascontiguousarray(vector)
+        for hub, (_, payloads) in checkpoint.hubs.items()
+        for number, payload in enumerate(payloads)
+        for part, vector in (("floats", payload.floats), ("ints", payload.ints))
     }
     contents = {
         "model.safetensors": save(tensors),
         "strategies.safetensors": save(flat),
+        **({HELD: save(held)} if held else {}),
         "checkpoint.json": json.dumps(said, indent=1).encode(),
     }
     for name, content in contents.items():
@@ -151,6 +173,32 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _written(memory: Memory) -> dict[str, Any]:
+    """Write what a hub remembers, without who is at work."""
+    standing = memory.standing
+    return {
+        "round_number": standing.round_number,
+        "losses": {name: asdict(lost) for name, lost in standing.losses.items()},
+        "held": [asdict(update) for update in standing.held],
+        "openings": [asdict(memory.openings[number]) for number in sorted({u.round_number for u in standing.held})],
+    }
+
+
+def _memory(hub: str, said: Mapping[str, Any], held: Arrays) -> tuple[Memory, tuple[PartialSum, ...]]:
+    """Read what a hub remembers, and the payloads of the updates that it holds."""
+    updates = tuple(
+        Update(one["hub"], one["round_number"], tuple(Share(**share) for share in one["shares"]), one["num_bytes"])
+        for one in said["held"]
+    )
+    losses = {name: Losses(**lost) for name, lost in said["losses"].items()}
+    openings = {one["round_number"]: Opening(**one) for one in said["openings"]}
+    payloads = (
+        PartialSum(held[f"{hub}:{number}:floats"], held[f"{hub}:{number}:ints"], update.shares[0].weight)
+        for number, update in enumerate(updates)
+    )
+    return Memory(Standing(said["round_number"], {}, losses, updates), openings), tuple(payloads)
 
 
 def _complete(run_dir: Path) -> list[Path]:

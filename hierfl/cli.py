@@ -11,8 +11,9 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -34,6 +35,10 @@ app = typer.Typer(
 )
 
 Words = Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides.")]
+PlanWords = Annotated[list[str] | None, typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="As for run.")]
+SeveralWords = Annotated[
+    list[str], typer.Argument(metavar="CONFIG... [KEY=VALUE]...", help="One YAML or several, then overrides.")
+]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
@@ -66,21 +71,42 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
 
 @app.command("run")
 def _run(
-    words: Words, report: Report = False, as_json: Json = False, plain: Plain = False, debug: Debug = False
+    words: SeveralWords,
+    report: Report = False,
+    as_json: Json = False,
+    plain: Plain = False,
+    debug: Debug = False,
+    join: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train the federation of CONFIG.
+    """Train the federation of CONFIG; of several at once, taking turns on the same devices.
 
     KEY=VALUE overrides any key of it: training.lr=0.1 federation.rounds=3 federation.members.us.rounds=2.
     """
+    if len(_configs(words)) > 1:
+        _run_several(words, report, as_json, debug)
     watch = Watch()
     with told(as_json, debug, watch), aside(as_json) as answer:
         config = _load(words)  # mistakes are told before torch is loaded
+        if join is not None:  # the Ray of `hierfl run A B`; the run's folder knows nothing of it, to be resumed alone
+            config = replace(config, runtime=replace(config.runtime, address=join))
         from hierfl.monitor.screen import screen
         from hierfl.run import run
 
         summary = run(config, [screen(config, force_plain=plain), watch])
         _finish(summary, report)
         answer.update(summary)
+
+
+def _run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool) -> NoReturn:
+    """Run several configurations on one Ray; exit with the worst code."""
+    with told(as_json, debug):
+        from hierfl.several import load_all, run_all
+
+        paths = [Path(word) for word in _configs(words)]
+        overrides = [word for word in words if word not in _configs(words)]
+        options = [*(["--report"] if report else []), *(["--debug"] if debug else [])]
+        code = run_all(paths, overrides, load_all(paths, overrides), options, as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command("resume")
@@ -135,6 +161,46 @@ def _tree(words: Words, as_json: Json = False, plain: Plain = False, debug: Debu
         answer.update(name=config.name, nodes={path: node.record() for path, node in nodes.items()})
         if not as_json:
             _print(draw(nodes), plain)
+
+
+@app.command("plan")
+def _plan(
+    words: PlanWords = None,
+    estimates: Annotated[Path | None, typer.Option(metavar="FILE", help="Durations of earlier runs.")] = None,
+    run_dir: Annotated[Path | None, typer.Option("--run", metavar="RUN_DIR", help="Durations of a run.")] = None,
+    seconds_per_step: Annotated[float | None, typer.Option(metavar="S", help="Guess durations so.")] = None,
+    num_devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="Plan for N like devices.")] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="R", help="Rounds to simulate.")] = None,
+    replayed: Annotated[Path | None, typer.Option("--replay", metavar="RUN_DIR", help="Simulate a run's log.")] = None,
+    as_json: Json = False,
+    plain: Plain = False,
+    debug: Debug = False,
+) -> None:
+    """Predict round time and idle devices per policy, and what would change them.
+
+    The tree of CONFIG on its devices, simulated; --replay compares a run with its simulation.
+    """
+    with told(as_json, debug), aside(as_json) as answer:
+        from hierfl.plan import knowledge, plan, replay
+        from hierfl.planning.show import show_plan, show_replay
+
+        if replayed is not None:
+            others = (estimates, run_dir, seconds_per_step, num_devices, rounds)
+            if words or any(option is not None for option in others):
+                raise ConfigError(
+                    "--replay RUN_DIR takes all it needs from the run: give no CONFIG and no other option"
+                )
+            found = replay(replayed)
+            answer.update(found.record())
+            drawing = show_replay(found)
+        else:
+            config = _load(words or [])
+            known = knowledge(config, estimates=estimates, run_dir=run_dir, seconds_per_step=seconds_per_step)
+            planned = plan(config, known, num_devices=num_devices, rounds=rounds)
+            answer.update(planned.record())
+            drawing = show_plan(planned)
+        if not as_json:
+            _print(drawing, plain)
 
 
 @app.command("evaluate")
@@ -219,11 +285,16 @@ def _submit(
 
 def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
     """Tell the configuration from the overrides, which hold a "="."""
-    configs = [word for word in words if "=" not in word or Path(word).is_file()]
+    configs = _configs(words)
     if len(configs) != 1:
         given = f"{len(configs)} are given: {', '.join(configs)}" if configs else "none is given"
         raise ConfigError(f"one CONFIG is needed, {given}; every other word is an override, KEY=VALUE")
     return Path(configs[0]), [word for word in words if word not in configs]
+
+
+def _configs(words: Sequence[str]) -> list[str]:
+    """List the words that are no overrides."""
+    return [word for word in words if "=" not in word or Path(word).is_file()]
 
 
 def _load(words: Sequence[str]) -> RunConfig:

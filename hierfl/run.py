@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.stopping import Progress, advance
 from hierfl.learning.task import Standardised
+from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import (
     Evaluated,
     Monitor,
@@ -36,7 +37,10 @@ from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle, Seat
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.gate import gate_of
 from hierfl.runtime.jobs import Inventory, WorkerSpec
+from hierfl.runtime.remembered import Remembered
+from hierfl.summary import of_nodes, of_schedule
 from tiers.federation import parent
 
 __all__ = ["evaluate", "resume", "run"]
@@ -52,7 +56,7 @@ def run(config: RunConfig, monitors: Sequence[Monitor] = (), *, resume_from: Pat
     folder = RunDir.open(resume_from) if resume_from is not None else RunDir.create(config)
     voice = _Voice(folder, config, monitors)
     try:
-        with _closing(_open_driver(config.runtime)) as driver:
+        with _closing(_open_driver(config.runtime, config.name)) as driver:
             summary = _Run(config, folder, voice, driver, started_s).go()
     except KeyboardInterrupt:
         voice.end(started_s, "interrupted", {})
@@ -84,8 +88,8 @@ def evaluate(run_dir: Path) -> Mapping[str, Scalars]:
     folder = RunDir.open(run_dir)
     config = load(folder.config)
     saved = _newest(folder)
-    with _closing(_open_driver(config.runtime)) as driver:
-        crew = _crew(config, driver, driver.start(_worker_spec(config), num_hubs=0))
+    with _closing(_open_driver(config.runtime, config.name)) as driver:
+        crew = _crew(config, driver, driver.start(_worker_spec(config), num_hubs=0), _unheard)
         engine = Engine(config, driver, crew, _unheard, time.time())
         engine.describe()
         crew.prepare(saved.layout, saved.scale)
@@ -98,7 +102,7 @@ class _Commit:
 
     rounds_done: int
     model: Handle
-    states: Mapping[str, Handle]
+    remembered: Remembered
     progress: Progress
     saved: bool
 
@@ -112,7 +116,14 @@ class _Run:
         self.voice = voice
         self.driver = driver
         self.started_s = started_s
-        self.crew = _crew(config, driver, driver.start(_worker_spec(config), len(config.federation.hubs)))
+        seats = driver.start(_worker_spec(config), len(config.federation.hubs))
+        self.crew = _crew(config, driver, seats, voice.emit, started_s)
+        labels = {path: settings.labels for path, settings in config.sites.items()}
+        self.idle = IdleTime(
+            *(config.federation, self.crew.devices, labels),
+            held_s=self.crew.gate.held_s,
+        )
+        voice.listen(self.idle)
         self.engine = Engine(config, driver, self.crew, voice.emit, started_s)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
@@ -149,63 +160,60 @@ class _Run:
         steps = {
             path: settings.training.num_steps(self.num_samples[path]) for path, settings in self.config.sites.items()
         }
-        self.engine.set_up(layout, self.num_samples, steps)
-        commit = _Commit(0, first, {}, Progress(), saved=True)
+        commit = _Commit(0, first, Remembered(), Progress(), saved=True)
         if saved is not None:
-            states = {hub: self.driver.put(dict(state)) for hub, state in saved.states.items()}
-            commit = _Commit(saved.rounds_done, self.driver.put(saved.model), states, saved.progress, saved=True)
+            model, remembered = self.driver.put(saved.model), Remembered.of(saved, self.config.federation, self.driver)
+            commit = _Commit(saved.rounds_done, model, remembered, saved.progress, saved=True)
+        self.engine.set_up(layout, self.num_samples, steps, commit.remembered)
         self._tell_started(layout, commit.rounds_done)
         return layout, commit
 
     def _round(self, number: int, last: _Commit, layout: Layout) -> tuple[_Commit, str | None]:
         """Run, measure and commit one round; return the commit and the reason to stop, if there is one."""
         begun = time.perf_counter()
-        result = self.engine.round(number, last.model, last.states)
+        model = self.engine.round(number, last.model)
         done = number + 1
-        idle = self.engine.ledger.last()
-        commit = _Commit(done, result.model, result.states, last.progress, saved=False)
+        idle = self.idle.last()
+        commit = _Commit(done, model, last.remembered, last.progress, saved=False)
         reason = None
         every = self.config.evaluation.every
         if every and (done % every == 0 or done == self._rounds()):
-            self.metrics = self.engine.evaluate(done, result.model)
+            self.metrics = self.engine.evaluate(done, model)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
             metric = self.config.stopping.metric
             value = self.metrics[self._root()].get(metric) if metric else None
             if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
                 commit.progress, reason = advance(self.config.stopping, last.progress, value)
+        commit.remembered = self.engine.remember()
         folder = None
         if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
             folder = self._save(commit, layout)
         spent_s = time.perf_counter() - begun
         self.voice.emit(
             RoundCommitted(
-                *(self._now(), done, self._rounds(), spent_s, 1.0 - idle.idle, str(folder) if folder else None)
+                *(self._now(), done, self._rounds(), spent_s, 1.0 - idle.idle, str(folder) if folder else None),
+                *(idle.floor, idle.efficiency),
             )
         )
         return commit, reason
 
     def _save(self, commit: _Commit, layout: Layout) -> Path:
         """Write a checkpoint."""
-        states = {hub: self.driver.get(handle) for hub, handle in commit.states.items()}
+        states, hubs = commit.remembered.fetched(self.driver)
         model = self.driver.get(commit.model)
         content = Checkpoint(
             *(commit.rounds_done, self.config.federation.epoch, self.config.seed, layout, model, states),
-            *(self.scale, commit.progress),
+            *(self.scale, commit.progress, hubs),
         )
         commit.saved = True
         return checkpoint.save(self.folder.path, content, self.config.output.keep)
 
     def _finish(self, commit: _Commit, layout: Layout, status: str, startup_s: float) -> Mapping[str, Any]:
         """Write the model and the summary."""
+        self.engine.end()
         model: ModelState = self.driver.get(commit.model)
         checkpoint.save_model(self.folder.model, layout, model)
         self.crew.estimates.save()
-        idle = self.engine.ledger.total()
-        nodes = {
-            path: {**self.metrics.get(path, {}), "num_samples": self.num_samples[path]}
-            | ({"num_test": self.metrics[path]["num_samples"]} if path in self.metrics else {})
-            for path in self.config.federation.nodes
-        }
         summary = {
             "name": self.config.name,
             "seed": self.config.seed,
@@ -217,14 +225,8 @@ class _Run:
             "wall_s": round(self._now(), 3),
             "startup_s": round(startup_s, 3),
             "runtime": self.driver.kind,
-            "nodes": nodes,
-            "workers": {
-                worker: {"busy_fraction": busy, "idle_fraction": 1.0 - busy} for worker, busy in idle.busy.items()
-            },
-            "busy_fraction": 1.0 - idle.idle,
-            "idle_fraction": idle.idle,
-            "idle_floor": idle.floor,
-            "efficiency": idle.efficiency,
+            "nodes": of_nodes(self.config.federation, self.metrics, self.num_samples),
+            **of_schedule(self.idle, self.crew.estimates),
             "versions": self.folder.versions(),
         }
         self.folder.write_summary(summary)
@@ -301,6 +303,10 @@ class _Voice:
             self._monitors.append(TensorBoard(folder.path, config))
         self._monitors.extend(monitors)
 
+    def listen(self, monitor: Monitor) -> None:
+        """Tell one more monitor from now on, before the others."""
+        self._monitors.insert(0, monitor)
+
     def emit(self, record: Record) -> None:
         """Tell a record."""
         self._ended = self._ended or isinstance(record, RunEnded)
@@ -322,15 +328,15 @@ class _Voice:
             monitor.close()
 
 
-def _open_driver(runtime: Runtime) -> Driver:
-    """Open the runtime that the configuration names."""
+def _open_driver(runtime: Runtime, name: str) -> Driver:
+    """Open the runtime that the configuration names, for a run of this name."""
     if runtime.kind == "local":
         from hierfl.runtime.local import LocalDriver
 
         return LocalDriver(runtime)
     from hierfl.runtime.ray_actors import RayDriver
 
-    return RayDriver(runtime)
+    return RayDriver(runtime, name)
 
 
 @contextlib.contextmanager
@@ -350,7 +356,9 @@ def _worker_spec(config: RunConfig) -> WorkerSpec:
     )
 
 
-def _crew(config: RunConfig, driver: Driver, seats: Sequence[Seat]) -> Crew:
+def _crew(
+    config: RunConfig, driver: Driver, seats: Sequence[Seat], emit: Callable[[Record], None], started_s: float = 0.0
+) -> Crew:
     """Gather the workers under the dispatch policy; the longest chain goes first by default."""
     from scheduler.policies.chain_first import ChainFirst
 
@@ -362,6 +370,7 @@ def _crew(config: RunConfig, driver: Driver, seats: Sequence[Seat]) -> Crew:
         sites=config.sites,
         estimates=estimates,
         timeout_s=runtime.site_timeout_s,
+        gate=gate_of(driver.link, emit, started_s),
     )
 
 

@@ -61,6 +61,7 @@ AT_TOP = {
     "tensorboard": ["hierfl/monitor/event_file.py"],
     "torch": [
         "hierfl/learning/flat.py",
+        "hierfl/learning/parts.py",
         "hierfl/learning/training.py",
         "hierfl/runtime/chance.py",
         "hierfl/runtime/worker.py",

@@ -6,12 +6,14 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hierfl.monitor.lateness import lateness
 from hierfl.monitor.outline import Row, members_by_hub, outline, sites_below
 from hierfl.monitor.records import (
     Evaluated,
     NodeChanged,
     Notice,
     Record,
+    RoundClosed,
     RoundCommitted,
     RunEnded,
     RunStarted,
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["STATES", "Board"]
 
-STATES = ("failed", "skipped", "done", "trained", "evaluating", "aggregating", "training", "waiting")
+STATES = ("failed", "skipped", "done", "trained", "evaluating", "aggregating", "late", "training", "waiting")
 """The states of a node, in the order in which a count of many is told."""
 
 _LASTING = ("failed", "skipped")
-_AT_WORK = ("waiting", "training", "aggregating", "evaluating")
+_KEPT = (*_LASTING, "late")
+_AT_WORK = ("waiting", "training", "aggregating", "evaluating", "late")
 
 
 class Board:
@@ -66,6 +69,8 @@ class Board:
             self.metrics.update(record.metrics)
         elif isinstance(record, RoundCommitted):
             self._commit(record)
+        elif isinstance(record, RoundClosed):
+            self.notices.extend(lateness(record))
         elif isinstance(record, Notice):
             self._notice(record)
         elif isinstance(record, RunEnded):
@@ -119,13 +124,13 @@ class Board:
         return self.ended.summary if self.ended else {}
 
     def _commit(self, record: RoundCommitted) -> None:
-        """Begin the next round: all wait again, but for those that were skipped or have failed."""
+        """Begin the next round: all wait again, but for those that were skipped, have failed or are late."""
         self.committed, self.rounds = record.round_number, record.rounds
         self.busy_fraction = record.busy_fraction
         self._durations.append(record.duration_s)
         if record.round_number < record.rounds:
             self._trained.clear()
-            self._states = {path: state for path, state in self._states.items() if state in _LASTING}
+            self._states = {path: state for path, state in self._states.items() if state in _KEPT}
 
     def _notice(self, record: Notice) -> None:
         self.notices.append(record)

@@ -45,11 +45,11 @@ class EventFile:
         shape = tensor_shape_pb2.TensorShapeProto(dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=1)])
         self._tensor(tag, markdown.encode(), text.create_summary_metadata(tag, ""), shape)
 
-    def image(self, tag: str, png: bytes) -> None:
+    def image(self, tag: str, png: bytes, step: int = 0) -> None:
         """Add a picture, given as the bytes of a PNG; its header holds width and height."""
         width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
         picture = summary_pb2.Summary.Image(encoded_image_string=png, width=width, height=height, colorspace=4)
-        self._add(summary_pb2.Summary.Value(tag=tag, image=picture), 0)
+        self._add(summary_pb2.Summary.Value(tag=tag, image=picture), step)
 
     def custom_scalars(self, layout: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         """Lay out charts: {category: {title: tags}}; tags are regular expressions."""

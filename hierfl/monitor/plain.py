@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from hierfl.monitor.records import Evaluated, Notice, Record, RoundCommitted, RunEnded, RunStarted, Scalars
+from hierfl.monitor.lateness import lateness
+from hierfl.monitor.records import (
+    Evaluated,
+    Notice,
+    Record,
+    RoundClosed,
+    RoundCommitted,
+    RunEnded,
+    RunStarted,
+    Scalars,
+)
 from hierfl.monitor.words import UNDEFINED, count, metric, percent, seconds
 
 __all__ = ["Plain", "closing_lines"]
 
+_MOST_NAMED = 4
+_WORTH_SAYING = 0.02
 _SHOWN = ("auc", "accuracy", "loss")
 
 
 class Plain:
-    """Prints a run to `stream`: how it starts, each committed round, notices, how it ends."""
+    """Prints a run to `stream`: how it starts, each committed round, who is late, notices, how it ends."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -32,8 +44,11 @@ class Plain:
             self._measured = record.round_number
         elif isinstance(record, RoundCommitted):
             self._line(self._committed(record))
+        elif isinstance(record, RoundClosed):
+            for notice in lateness(record):
+                self._notice(notice)
         elif isinstance(record, Notice):
-            self._line(f"{record.level}: {record.node + ': ' if record.node else ''}{record.message}")
+            self._notice(record)
         elif isinstance(record, RunEnded):
             for line in closing_lines(record.status, record.summary, self._run_dir):
                 self._line(line)
@@ -49,6 +64,9 @@ class Plain:
         if self._measured != record.round_number:
             metrics = []
         return "  ".join([place, *metrics, seconds(record.duration_s), f"busy {percent(record.busy_fraction)}"])
+
+    def _notice(self, record: Notice) -> None:
+        self._line(f"{record.level}: {record.node + ': ' if record.node else ''}{record.message}")
 
     def _line(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -70,15 +88,36 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
     if percent(summary.get("idle_fraction")) != UNDEFINED:
         lines.append(
-            f"workers  busy {percent(summary.get('busy_fraction'))}, idle {percent(summary['idle_fraction'])}"
-            f" (floor of any schedule {percent(summary.get('idle_floor'))})"
+            f"devices  busy {percent(summary.get('busy_fraction'))}, idle {percent(summary['idle_fraction'])}"
+            f" (floor of any schedule {percent(summary.get('idle_floor'))},"
+            f" avoidable {percent(summary.get('idle_avoidable'))}); efficiency {_share(summary.get('efficiency'))}"
         )
+        lines += _idlest(summary.get("schedule", {}))
     if summary.get("model_digest"):
         parameters = f", {count(summary['num_parameters'])} parameters" if "num_parameters" in summary else ""
         lines.append(f"model    sha256 {summary['model_digest']}{parameters}")
     if run_dir:
         lines.append(f"run      {run_dir}")
     return lines
+
+
+def _idlest(schedule: Mapping[str, Any]) -> list[str]:
+    """Name the devices and the hubs with most to gain, where there are several."""
+    lines = []
+    devices = sorted(schedule.get("devices", {}).items(), key=lambda item: -item[1]["idle_fraction"])
+    if len(devices) > 1:
+        said = [f"{name} {percent(share['idle_fraction'])}" for name, share in devices[:_MOST_NAMED]]
+        lines.append(f"idlest   {', '.join(said)}")
+    hubs = sorted(schedule.get("hubs", {}).items(), key=lambda item: -item[1]["idle_avoidable"])
+    if len(hubs) > 1 and hubs[0][1]["idle_avoidable"] >= _WORTH_SAYING:
+        said = [f"{path} {percent(found['idle_avoidable'])}" for path, found in hubs[:_MOST_NAMED]]
+        lines.append(f"hubs     most avoidable idle time: {', '.join(said)}")
+    return lines
+
+
+def _share(value: Any) -> str:
+    """Write a fraction with two places."""
+    return f"{value:.2f}" if isinstance(value, int | float) else UNDEFINED
 
 
 def _started(record: RunStarted) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 __all__ = [
     "Assigned",
     "Evaluated",
+    "Leased",
     "Monitor",
     "NodeChanged",
     "Notice",
@@ -49,7 +50,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class NodeChanged:
-    """A node's state: waiting, training, aggregating, evaluating, done, skipped or failed."""
+    """A node's state: waiting, training, late, aggregating, evaluating, done, skipped or failed."""
 
     time_s: float
     node: str
@@ -88,6 +89,17 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
+class Leased:
+    """A device that runs share: its lease was granted, recalled or released, for a reason; `run` as others see it."""
+
+    time_s: float
+    device: str
+    run: str
+    change: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SiteTrained:
     """A site has finished its local training of one round."""
 
@@ -103,7 +115,11 @@ class SiteTrained:
 
 @dataclass(frozen=True, slots=True)
 class RoundClosed:
-    """A hub has closed one of its rounds, for a reason; `members` counted, `missing` by name and why."""
+    """A hub has closed one of its rounds, for a reason; `members` counted, `missing` by name and why.
+
+    `carried`: members whose updates of earlier rounds count too, and how much; `late`: those of the missing that are
+    still at work; `others`: reasons that too many are missing for to be named in `missing`, each with their number.
+    """
 
     time_s: float
     node: str
@@ -113,6 +129,9 @@ class RoundClosed:
     missing: Mapping[str, str]
     duration_s: float
     bytes_up: int
+    carried: Mapping[str, str] = field(default_factory=dict)
+    late: Sequence[str] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +148,11 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class RoundCommitted:
-    """The root has published the model of a round; `checkpoint` is its folder, or None where none was due."""
+    """The root has published the model of a round; `checkpoint` is its folder, or None where none was due.
+
+    `busy_fraction` of the devices in the round's training, the `idle_floor` that no schedule can beat, and the
+    `efficiency` of the schedule: the least time that the work can take over the time that it took.
+    """
 
     time_s: float
     round_number: int
@@ -137,6 +160,8 @@ class RoundCommitted:
     duration_s: float
     busy_fraction: float
     checkpoint: str | None
+    idle_floor: float = 0.0
+    efficiency: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +186,7 @@ class RunEnded:
 Record: TypeAlias = (
     Assigned
     | Evaluated
+    | Leased
     | NodeChanged
     | Notice
     | Phase

@@ -120,6 +120,8 @@ def _facts(record: RunRecord) -> Iterator[str]:
         ("Workers busy", percent(_find(record, "busy_fraction"))),
         ("Workers idle", percent(_find(record, "idle_fraction"))),
         ("Floor of idle", percent(_find(record, "idle_floor"))),
+        ("Avoidable idle", percent(_find(record, "idle_avoidable"))),
+        ("Efficiency", percent(_find(record, "efficiency"))),
         ("Runtime", str(record.started.get("runtime", UNDEFINED))),
         ("Seed", str(record.summary.get("seed", UNDEFINED))),
         ("Processes", f"{record.sessions} (resumed)" if record.sessions > 1 else UNDEFINED),
@@ -184,6 +186,24 @@ def _workers(record: RunRecord) -> Iterator[str]:
         busy, idle = percent(share.get("busy_fraction")), percent(share.get("idle_fraction"))
         yield f"<tr><td>{_esc(name)}</td><td>{busy}</td><td>{idle}</td></tr>"
     yield "</tbody></table></div>"
+    yield from _hubs(record)
+
+
+def _hubs(record: RunRecord) -> Iterator[str]:
+    """Write how idle the devices of each hub were while its rounds were open, those with most to gain first."""
+    schedule = _find(record, "schedule")
+    hubs = schedule.get("hubs") if isinstance(schedule, Mapping) else None
+    if not isinstance(hubs, Mapping) or not hubs:
+        return
+    titles = ("idle", "floor", "avoidable", "efficiency")
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    yield f'<div class="scroll"><table><thead><tr><th>hub</th>{head}</tr></thead><tbody>'
+    for path, found in sorted(hubs.items(), key=lambda item: -item[1].get("idle_avoidable", 0.0))[:_MAX_ROWS]:
+        keys = ("idle_fraction", "idle_floor", "idle_avoidable", "efficiency")
+        cells = "".join(f"<td>{percent(found.get(key))}</td>" for key in keys)
+        yield f"<tr><td>{_esc(path)}</td>{cells}</tr>"
+    yield "</tbody></table></div>"
+    yield '<p class="note">Of the devices that may take a hub\'s sites, while its rounds were open.</p>'
 
 
 def _notices(record: RunRecord) -> Iterator[str]:

@@ -6,10 +6,12 @@
 | `world/us/cleveland/train_loss` | the loss of a site's local training |
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
+| `schedule/idle`, `schedule/floor`, `schedule/avoidable` | idle fraction of a round, and its floor |
+| `schedule/efficiency` | the least time that the round's work can take over the time that it took |
 | `workers/busy`, `workers/<id>/busy`, `workers/<id>/idle` | fractions of the round |
 
 The step is the root's round. Custom scalars show one chart per tier and metric; text holds the configuration; images
-the tree; hparams the run's settings with the root's final metrics.
+the tree, and who worked when in the last round; hparams the run's settings with the root's final metrics.
 """
 
 from __future__ import annotations
@@ -63,6 +65,9 @@ class TensorBoard:
         self._bytes_up: dict[str, int] = {}
         self._final: Mapping[str, float | None] = {}
         self._tree_drawn = False
+        self._bars: list[Phase] = []
+        self._last_bars: tuple[int, list[Phase]] = (0, [])
+        self._workers: tuple[str, ...] = ()
 
     def on(self, record: Record) -> None:
         """Take one record; scalars are handed to the writer's own thread."""
@@ -72,6 +77,7 @@ class TensorBoard:
             return
         elif isinstance(record, Phase):
             self._account.add(record)
+            self._bars.append(record)
         elif isinstance(record, SiteTrained):
             self._trained(record)
         elif isinstance(record, RoundClosed):
@@ -87,6 +93,7 @@ class TensorBoard:
         """Draw the tree if a short run has not yet, and finish the file."""
         if self._writer is not None:
             self._tree()
+            self._timeline()
             self._writer.close()
             self._writer = None
 
@@ -95,7 +102,8 @@ class TensorBoard:
         from hierfl.monitor.event_file import EventFile
 
         self._writer = EventFile(self._dir, purge_step=record.first_round if self._dir.exists() else None)
-        self._account = Account(tuple(record.workers), record.time_s)
+        self._workers = tuple(record.workers)
+        self._account = Account(self._workers, record.time_s)
         self._writer.text("config", _code_block(self._config.resolved))
         self._writer.custom_scalars(_layout(self._config, self._nodes, record.workers))
 
@@ -120,6 +128,11 @@ class TensorBoard:
         for phase, spent_s in share.phase_s.items():
             self._scalar(f"time/{phase}", spent_s, step)
         self._scalar("workers/busy", record.busy_fraction, step)
+        self._scalar("schedule/idle", 1.0 - record.busy_fraction, step)
+        self._scalar("schedule/floor", record.idle_floor, step)
+        self._scalar("schedule/avoidable", max(0.0, 1.0 - record.busy_fraction - record.idle_floor), step)
+        self._scalar("schedule/efficiency", record.efficiency, step)
+        self._last_bars, self._bars = (step, self._bars), []
         for worker, busy in share.busy.items():
             self._scalar(f"workers/{worker}/busy", busy, step)
             self._scalar(f"workers/{worker}/idle", 1.0 - busy, step)
@@ -149,6 +162,16 @@ class TensorBoard:
         figure = pictures.tree(federation.nodes, _hub_notes(self._config))
         self._writer.image("tree", pictures.png(figure))
         self._tree_drawn = True
+
+    def _timeline(self) -> None:
+        """Draw who worked when in the last round that was committed; the report has all of them."""
+        step, bars = self._last_bars
+        if not bars or self._writer is None:
+            return
+        from hierfl.monitor import pictures
+
+        drawn = [pictures.Bar(bar.actor, bar.phase, bar.start_s, bar.end_s) for bar in bars]
+        self._writer.image("timeline", pictures.png(pictures.timeline(drawn, self._workers)), step)
 
     def _hparams(self) -> None:
         """Describe the run for the HPARAMS page, by the root's own scalars and in the same run."""
@@ -193,6 +216,7 @@ def _layout(config: RunConfig, nodes: set[str], workers: Sequence[str]) -> dict[
         trained = [_exactly(f"{path}/train_loss") for path in tier if path in config.federation.sites]
         layout[f"tier {depth}"] = charts | ({"train_loss": trained} if trained else {})
     layout["time"] = {"seconds by phase": [_exactly(f"time/{name}") for name in (*PHASES, "wait")]}
+    layout["schedule"] = {"idle, beside the floor": [_exactly("schedule/idle"), _exactly("schedule/floor")]}
     layout["workers"] = {"busy": [_exactly(f"workers/{name}/busy") for name in workers]}
     return layout
 

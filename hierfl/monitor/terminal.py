@@ -35,6 +35,7 @@ _BESIDE_ROWS = 10
 _STYLES = {
     "waiting": "dim",
     "training": "cyan",
+    "late": "yellow",
     "aggregating": "magenta",
     "evaluating": "blue",
     "trained": "green",

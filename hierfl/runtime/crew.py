@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from hierfl.config.schema import SiteSettings
@@ -18,6 +19,7 @@ from hierfl.errors import HierflError
 from hierfl.runtime.blame import MAX_ATTEMPTS, Blame
 from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.gate import Gate, OpenGate
 from hierfl.runtime.jobs import SiteReport, TrainJob
 from hierfl.runtime.results import (
     Assigned,
@@ -39,6 +41,9 @@ from scheduler import Assign, Device, Dispatcher, Job, Policy
 
 __all__ = ["Crew"]
 
+ALL_SAMPLES = 1 << 20
+"""The batch size that stands for all of a site's samples at once."""
+
 LEARN_AT = (1, 4, 16)
 """Observations of one kind of work after which what waits is predicted anew: nothing is known before the first."""
 
@@ -56,10 +61,12 @@ class Crew:
         sites: Mapping[str, SiteSettings] | None = None,
         estimates: Estimates | None = None,
         timeout_s: float | None = None,
+        gate: Gate | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.driver = driver
         self.estimates = estimates or Estimates("")
+        self.gate = gate or OpenGate()
         self._roster = Roster(seats)
         self._sites = sites or {}
         self._timeout_s = timeout_s
@@ -72,6 +79,7 @@ class Crew:
         self._due: set[tuple[str, str]] = set()
         self._blame = Blame()
         self._seen: dict[str, int] = {}
+        self._order = count()
         self._prepared: tuple[Any, ...] = (None, None)
         self._to_build = False
         self._said: list[Result] = []
@@ -125,9 +133,15 @@ class Crew:
             if group is not None:
                 self._call(worker, "collect", None, (), group.hub, group.round_number)
 
+    def take_back(self, group_name: str, site: str) -> bool:
+        """Let a site's work go if it still waits for a device; say whether it did."""
+        waiting = [name for _, name in self._dispatcher.withdraw(group_name)]
+        self._queue(self._groups[group_name], [name for name in waiting if name != site])
+        return site in waiting
+
     def pump(self) -> list[Result]:
         """Give free devices work, and ask for sums whose sites are all on their way; tell what was decided."""
-        for decision in self._dispatcher.decide(self._now()):
+        for decision in self.gate.decide(self._dispatcher, self._now()):
             self._assign(decision)
         for worker, name in list(self._due):
             if not self._dispatcher.has_waiting(name):
@@ -251,19 +265,17 @@ class Crew:
         seen = self._seen.get(group.kind, 0)
         self._seen[group.kind] = seen + len(work)
         if any(seen < count <= seen + len(work) for count in LEARN_AT):
-            self._dispatcher.refresh(lambda job: self._predict(job, None))
+            self._dispatcher.refresh(lambda job: replace(job, estimate_s=self._predict(job, None)))
 
     def _queue(self, group: Group, sites: Iterable[str]) -> None:
         """Put sites into the dispatcher's queue, with what they are thought to take.
 
         A site under which a worker has died counts as unknown, so that it shares a call with no other.
         """
-        made = [
-            self.estimates.job(group, site, order, self._sites.get(site), self._batch_size(site))
-            for order, site in enumerate(sites)
-        ]
-        jobs = [replace(job, estimate_s=self._predict(job, None)) for job in made]
-        self._dispatcher.ask(jobs)
+        for site in sites:
+            settings, size = self._sites.get(site), self._batch_size(site)
+            job = self.estimates.job(group, site, next(self._order), settings, size)
+            self._dispatcher.ask([replace(job, estimate_s=self._predict(job, None))])
 
     def _predict(self, job: Job, device: Device | None) -> float | None:
         """Predict a job's seconds on a device, or on the usual kind."""
@@ -275,7 +287,7 @@ class Crew:
 
     def _batch_size(self, site: str) -> int:
         settings = self._sites.get(site)
-        return (settings.training.batch_size or 0) if settings is not None else 0
+        return (settings.training.batch_size if settings is not None else None) or ALL_SAMPLES
 
     def _assign(self, decision: Assign) -> None:
         """Send a chunk of work to a worker of its device."""
@@ -346,9 +358,7 @@ class Crew:
         again |= held
         self._held = {key: sites for key, sites in self._held.items() if key[0] != worker}
         self._due = {key for key in self._due if key[0] != worker}
-        building = lost.method == "initial" or any(
-            call.method == "initial" for call in self._calls.values() if call.worker == worker
-        )
+        building = "initial" in {lost.method, *(call.method for call in self._calls.values() if call.worker == worker)}
         self._calls = {ticket: call for ticket, call in self._calls.items() if call.worker != worker}
         self.driver.restart(worker)
         self._call(worker, "prepare", None, (), *self._prepared)
@@ -374,9 +384,8 @@ class Crew:
             if group is None:
                 continue
             sites = [site for site in group.sizes if (name, site) in keys]
-            for key in suspects:
-                if key[0] == name:
-                    self._blame.failed(key)
+            for key in [key for key in suspects if key[0] == name]:
+                self._blame.failed(key)
             verdicts = {site: self._blame.verdict((name, site), reason) for site in sites}
             given_up = {site: said for site, said in verdicts.items() if said is not None}
             self._queue(group, [site for site in sites if site not in given_up])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from hierfl.errors import HierflError
+from hierfl.runtime.gate import Link
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from scheduler import Device
 
@@ -53,6 +54,10 @@ class Driver(Protocol):
     """Carries calls to actors and brings back what came of them."""
 
     kind: str
+
+    @property
+    def link(self) -> Link | None:
+        """Give the way to what leases devices to the run, once it has started; None where all are its own."""
 
     def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
         """Start the workers, and room for the hubs; return the workers. Errors: RuntimeUnavailable."""

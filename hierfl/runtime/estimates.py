@@ -99,7 +99,8 @@ class Estimates:
 
     def out_of_memory(self, batch_size: int, job: Job, round_number: int, device: Device, company: int) -> None:
         """Learn that a job's memory did not suffice, beside so many others."""
-        self.memory.out_of_memory(self.model, batch_size, job.memory_bytes, round_number, device.kind)
+        if job.memory_bytes:
+            self.memory.out_of_memory(self.model, batch_size, job.memory_bytes, round_number, device.kind)
         if company:
             self.colocation.out_of_memory([self.model] * (company + 1), device.kind)
 
@@ -114,6 +115,13 @@ class Estimates:
             memory_bytes=need,
             model=self.model,
         )
+
+    def errors(self) -> dict[str, dict[str, float]]:
+        """Give, by kind of work, how far predictions were off: the median and the 90th percentile, relative."""
+        return {
+            kind: {"num": float(found.num), "median": found.median, "p90": found.p90}
+            for kind, found in self.durations.error().items()
+        }
 
     def need_bytes(self, batch_size: int, device: str = "") -> int:
         """Predict the peak memory of a job; 0 if it was never measured."""

@@ -130,6 +130,9 @@ class Aggregator:
             refusal = self._obey(command, part, wants)
             if refusal is not None:
                 return Outcome(failed=f"an update's payload is not what its header says: {refusal}"), None, None, None
+        is_idle = self._machine.phase is Phase.IDLE
+        if not is_idle:
+            self._held.clear()  # a round takes what was held as it opens, and refuses the rest
         has_model = bool(wants.closed) and not self.spec.passes_up and wants.finished is None and wants.failed is None
         outcome = Outcome(
             orders=self._orders(wants.asked),
@@ -141,7 +144,7 @@ class Aggregator:
             failed=wants.failed,
             has_model=has_model,
             has_state=wants.finished is not None and bool(self._state),
-            memory=self._memory() if self._machine.phase is Phase.IDLE else None,
+            memory=self._memory() if is_idle else None,
         )
         state = self._state if outcome.has_state else None
         beside = (outcome, self._model if has_model else None, wants.result, state)
@@ -169,8 +172,6 @@ class Aggregator:
                 return self._carry(command, part)
             case Refuse():
                 wants.refused.append(command)
-                if command.update.shares:
-                    self._held.pop(_key(command.update), None)
             case Close():
                 self._close()
                 wants.closed.append(command)

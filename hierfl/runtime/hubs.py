@@ -1,21 +1,22 @@
-"""The hubs of a run, each replaceable: what a hub was told since its rounds began is kept until they are over.
+"""The hubs of a run, each replaceable: what a hub was told since it last was idle is kept, and told once more.
 
-A hub whose process is lost is made again and told the same once more. Its machine is deterministic, so it comes to the
-same state and the same bits, and of its answers only those that were not carried out yet count.
+A hub whose process is lost is made again, recalls what it remembered between its rounds, and is told the same as the
+lost one was since. Its machine is deterministic, so it comes to the same state and the same bits, and of its answers
+only those that were not carried out yet count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime.driver import Done, Driver, Handle
-from hierfl.runtime.jobs import HubSpec, Order, Outcome
-from tiers.messages import Begin
+from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
+from tiers.messages import Begin, Update
 
-__all__ = ["HubLost", "HubSaid", "Hubs"]
+__all__ = ["HubLost", "HubSaid", "Hubs", "Kept"]
 
 MAX_RESTARTS = 5
 """How often one hub's process is replaced within its rounds."""
@@ -41,18 +42,48 @@ class HubLost:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a hub remembers, and the payloads of the updates that it holds, in the order of `memory.standing.held`."""
+
+    memory: Memory
+    payloads: tuple[Handle, ...] = ()
+
+
 @dataclass
 class _Life:
-    """One hub: what it was told since its rounds began, and how many of its answers are carried out."""
+    """One hub: what it was told since it was idle (from the call `first` on), and how many answers are carried out."""
 
     spec: HubSpec
     number: int = 0
     running: bool = False
     model: Handle = None
     order: Order | None = None
+    kept: Kept | None = None
     told: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    first: int = 0
     carried_out: int = 0
     restarts: int = 0
+
+    @property
+    def next(self) -> int:
+        """The index of the next call."""
+        return self.first + len(self.told)
+
+    def idle(self, index: int, memory: Memory | None) -> None:
+        """After this call no round is open: recalling the memory replaces all calls up to it."""
+        _, arguments = self.told[index - self.first]
+        payloads = (
+            dict(zip(map(_key, self.kept.memory.standing.held), self.kept.payloads, strict=True)) if self.kept else {}
+        )
+        if arguments and isinstance(arguments[0], Update):
+            payloads.setdefault(_key(arguments[0]), arguments[1])
+        del self.told[: index + 1 - self.first]
+        self.first, self.kept = index + 1, None
+        if memory is not None:
+            self.kept = Kept(memory, tuple(payloads[_key(update)] for update in memory.standing.held))
+            self.told.insert(0, ("recall", (self.kept.memory, *self.kept.payloads)))
+            self.first = index
 
 
 class Hubs:
@@ -63,14 +94,28 @@ class Hubs:
         self._lives: dict[str, _Life] = {}
         self._calls: dict[int, tuple[str, int, int]] = {}
 
-    def make(self, spec: HubSpec) -> None:
-        """Make a hub's aggregator."""
-        self._lives[spec.path] = _Life(spec)
+    def make(self, spec: HubSpec, kept: Kept | None = None) -> None:
+        """Make a hub's aggregator; `kept`: what one of an earlier run remembered."""
+        self._lives[spec.path] = _Life(spec, kept=kept)
         self._driver.start_hub(spec)
+        if kept is not None:
+            self.tell(spec.path, "recall", kept.memory, *kept.payloads)
+
+    def settled(self) -> bool:
+        """Say whether no idle hub has anything left to answer."""
+        return all(life.running or life.carried_out == life.next for life in self._lives.values())
 
     def owns(self, ticket: int) -> bool:
         """Say whether a call was made here."""
         return ticket in self._calls
+
+    def running(self, path: str) -> bool:
+        """Say whether a hub's rounds are under way."""
+        return self._lives[path].running
+
+    def kept(self) -> Mapping[str, Kept]:
+        """Give what the hubs remember, each from before its rounds if they are under way."""
+        return {path: life.kept for path, life in self._lives.items() if life.kept is not None}
 
     def model(self, path: str) -> Handle:
         """Give the model that a hub's members train from now."""
@@ -86,24 +131,23 @@ class Hubs:
         """Begin a hub's rounds."""
         life = self._lives[path]
         assert not life.running, f"{path} has not ended its rounds"
-        life.number += 1  # what was said to an earlier begin, and comes late, is dropped
         life.running, life.model, life.order = True, model, order
-        life.told.clear()
-        life.carried_out = life.restarts = 0
+        life.restarts = 0
         self.tell(path, "begin", event, order, None if life.spec.passes_up else model, state)
 
     def tell(self, path: str, method: str, *arguments: Any) -> None:
-        """Tell a hub something; one whose rounds are over does not listen."""
+        """Tell a hub something, whether its rounds are under way or not."""
         life = self._lives[path]
-        if life.running:
-            life.told.append((method, arguments))
-            self._call(path, len(life.told) - 1)
+        life.told.append((method, arguments))
+        self._call(path, life.next - 1)
 
     def stop(self, path: str) -> None:
-        """Give up a hub's rounds; a fresh aggregator will begin the next."""
+        """Give up a hub's rounds and what it remembers; a fresh aggregator will begin the next."""
         life = self._lives[path]
-        if life.running:
-            life.running = False
+        if life.running or life.told:
+            life.running, life.model, life.kept = False, None, None
+            life.told.clear()
+            life.first = life.carried_out = 0
             self._renew(path)
 
     def handle(self, done: Done) -> Iterator[HubSaid | HubLost]:
@@ -116,7 +160,7 @@ class Hubs:
             yield from self._replace(path, done.crashed)
         elif done.error is not None:
             raise done.error
-        elif life.running and index >= life.carried_out:
+        elif index >= life.carried_out:
             assert index == life.carried_out, f"{path} answered call {index} before call {life.carried_out}"
             life.carried_out += 1
             model, result, state = done.beside
@@ -125,7 +169,8 @@ class Hubs:
                 life.model = model
             if outcome.finished is not None:
                 life.running, life.model = False, None
-                life.told.clear()
+            if not life.running and outcome.failed is None:
+                life.idle(index, outcome.memory)
             yield HubSaid(path, outcome, result, state, done.started_s, done.ended_s)
 
     def _replace(self, path: str, reason: str) -> Iterator[HubLost]:
@@ -136,7 +181,7 @@ class Hubs:
             if life.restarts > MAX_RESTARTS:
                 raise RuntimeUnavailable(f"the aggregator of {lost} died {life.restarts} times in one round: {reason}")
             self._renew(lost)
-            for index in range(len(life.told) if life.running else 0):
+            for index in range(life.first, life.next):
                 self._call(lost, index)
             yield HubLost(lost, reason)
 
@@ -149,6 +194,11 @@ class Hubs:
     def _call(self, path: str, index: int) -> None:
         """Tell a hub the thing of this index."""
         life = self._lives[path]
-        method, arguments = life.told[index]
+        method, arguments = life.told[index - life.first]
         ticket = self._driver.call(path, method, *arguments)
         self._calls[ticket] = (path, life.number, index)
+
+
+def _key(update: Update) -> tuple[int, str]:
+    """Tell a held update from others."""
+    return update.round_number, update.shares[0].member if update.shares else ""

@@ -143,8 +143,8 @@ class Outcome:
 
     `has_model`: orders train from the model beside this header from now on, and before the first such from the one that
     the hub was begun with. `timers` count from the opening of the round that is open after this. `finished`: the hub's
-    own update to its parent (or, at the root, a new model) lies beside this header, with the strategy's next state where
-    it has one (`has_state`). `memory`: what there is to remember, if no round is open now.
+    own update to its parent (or, at the root, a new model) lies beside this header, with the strategy's next state
+    where it has one (`has_state`). `memory`: what there is to remember, if no round is open now.
     """
 
     orders: tuple[Order, ...] = ()

@@ -33,6 +33,7 @@ class LocalDriver:
     """Carries out calls in threads; a handle is the object itself."""
 
     kind = "local"
+    link = None
 
     def __init__(self, runtime: Runtime) -> None:
         self.num_workers = runtime.num_workers or min(4, os.cpu_count() or 1)

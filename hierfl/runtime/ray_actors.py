@@ -7,6 +7,7 @@ is asked for is checked before.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Sequence
@@ -15,19 +16,24 @@ from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
 from hierfl.runtime.hub import Aggregator
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
-from hierfl.runtime.ray_cluster import check_devices, connect, more_slots, needs, num_workers, with_gpus
+from hierfl.runtime.ray_cluster import check_devices, connect, more_slots, needs, num_slots, num_workers, with_gpus
+from hierfl.runtime.ray_link import RayLink
 from hierfl.runtime.seats import group_of, seats
 from scheduler import Device
 
 __all__ = ["RayDriver"]
 
 MAX_AGGREGATORS = 16
+
+SHARED_GPU = 0.001
+"""What a worker takes of a slot that runs share, so that Ray shows it the slot's GPU; the lease says who may use it."""
 
 
 class HubProcess:
@@ -81,11 +87,16 @@ def _timed(method: Any, arguments: tuple[Any, ...]) -> Any:
 
 
 class RayDriver:
-    """Carries calls to Ray actors; a handle is an object reference that this process owns."""
+    """Carries calls to Ray actors; a handle is an object reference that this process owns.
+
+    `name`: what the run is called among those that share the cluster.
+    """
 
     kind = "ray"
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, name: str = "run") -> None:
+        self.link: RayLink | None = None
+        self._name = name
         self._spec: Handle = None
         self._actors: dict[str, Any] = {}
         self._calls: dict[tuple[str, int], Any] = {}
@@ -110,18 +121,44 @@ class RayDriver:
 
     def grow(self) -> tuple[Seat, ...]:
         """Start workers where nodes have come, if the number of workers was left to the cluster."""
+        if self.link is not None:
+            with contextlib.suppress(RuntimeUnavailable):  # nodes have gone, and may come back
+                self.link.more(0 if self.runtime.devices else num_slots(self.runtime))
+            return self._sit(tuple(seat for seat in self._leasable(self.link) if seat.worker not in self._slots))
         if self.runtime.num_workers or self.runtime.devices or self.runtime.address is None:
             return ()
         have = sum(1 for slot in self._slots.values() if not slot.startswith("hub-"))
-        return self._sit(tuple(_seat(number) for number in range(have, have + more_slots(self.runtime))))
+        return self._sit(tuple(_seat(f"worker-{number}") for number in range(have, have + more_slots(self.runtime))))
 
     def _seats(self) -> tuple[Seat, ...]:
         """Give the workers: those of `runtime.devices`, or as many alike as are wanted or fit."""
         if self.runtime.devices:
-            declared = seats(self.runtime)
             check_devices(self.runtime)
-            return declared
-        return tuple(_seat(number) for number in range(num_workers(self.runtime)))
+        if self.runtime.share and self.runtime.address is not None:
+            self.link = self._join()
+            return self._leasable(self.link)
+        if self.runtime.devices:
+            return seats(self.runtime)
+        return tuple(_seat(f"worker-{number}") for number in range(num_workers(self.runtime)))
+
+    def _join(self) -> RayLink:
+        """Join the runs that share the cluster."""
+        runtime = self.runtime
+        named = {seat.device.name: self._bundle(seat.device) for seat in seats(runtime)}
+        count = 0 if runtime.devices else num_slots(runtime)
+        return RayLink(self._name, repr(runtime.policy), named, self._bundle(None), count)
+
+    def _bundle(self, device: Device | None) -> dict[str, float]:
+        """Give what a slot takes, all of its places together; a little, where its workers take nothing."""
+        places = device.places if device is not None else 1
+        need = needs(self.runtime, group_of(self.runtime, device.name) if device is not None else None)
+        return {name: amount * places for name, amount in need.items() if amount > 0} or {"CPU": SHARED_GPU}
+
+    def _leasable(self, link: RayLink) -> tuple[Seat, ...]:
+        """Give the workers of the slots that there are."""
+        if self.runtime.devices:
+            return tuple(seat for seat in seats(self.runtime) if seat.device.name in link.groups)
+        return tuple(_seat(name) for name in link.groups)
 
     def _sit(self, found: tuple[Seat, ...]) -> tuple[Seat, ...]:
         """Start the workers' processes."""
@@ -158,14 +195,17 @@ class RayDriver:
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Give all calls that have ended; what an actor's earlier life still says is dropped."""
-        if not self._pending:
+        waiting = [*self._pending, *(self.link.waiting if self.link is not None else ())]
+        if not waiting:
             time.sleep(min(timeout_s, 0.01))
             return ()
-        waiting = list(self._pending)
         ready, _ = ray.wait(waiting, num_returns=1, timeout=timeout_s, fetch_local=False)
         if not ready:
             return ()
         ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        if self.link is not None and any(news in ready for news in self.link.waiting):
+            ready = [header for header in ready if header in self._pending]
+            self.link.collect()
         found = [self._fetch(header) for header in ready]
         return [done for done in found if done is not None]
 
@@ -193,6 +233,8 @@ class RayDriver:
         if ray.is_initialized():
             for actor in self._actors.values():
                 ray.kill(actor, no_restart=True)
+            if self.link is not None:
+                self.link.close()
             if self._owns_ray:
                 ray.shutdown()
         self._actors.clear()
@@ -224,16 +266,24 @@ class RayDriver:
             actor: Any = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote()
         else:
             need = needs(runtime, group_of(runtime, self._places[slot].name))
-            options = {"num_cpus": need.pop("CPU"), "num_gpus": need.pop("GPU"), "resources": need or None}
+            options: dict[str, Any] = {
+                "num_cpus": need.pop("CPU"),
+                "num_gpus": need.pop("GPU"),
+                "resources": need or None,
+            }
+            if self.link is not None:
+                place = PlacementGroupSchedulingStrategy(self.link.groups[self._places[slot].name], 0)
+                num_gpus = SHARED_GPU if options["num_gpus"] else 0
+                options = {"num_cpus": 0, "num_gpus": num_gpus, "scheduling_strategy": place}
             actor = ray.remote(WorkerProcess).options(max_restarts=0, **options).remote(self._spec)
         self._actors[slot] = actor
         for num_beside in {0, *BESIDE.values()}:
             self._calls[slot, num_beside] = actor.call.options(num_returns=1 + num_beside)
 
 
-def _seat(number: int) -> Seat:
+def _seat(name: str) -> Seat:
     """Give a worker that has a device to itself."""
-    return Seat(f"worker-{number}", Device(f"worker-{number}"))
+    return Seat(name, Device(name))
 
 
 def _not_begun(actor: str, said: str) -> HierflError:

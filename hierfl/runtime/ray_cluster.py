@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,7 +21,18 @@ import ray
 from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.errors import RuntimeUnavailable
 
-__all__ = ["connect", "num_workers", "with_gpus"]
+__all__ = [
+    "SETTLE_S",
+    "check_devices",
+    "connect",
+    "embedded",
+    "more_slots",
+    "needs",
+    "num_slots",
+    "num_that_fit",
+    "num_workers",
+    "with_gpus",
+]
 
 CONNECT_S = 8.0
 """Seconds that an address may take to answer."""
@@ -63,6 +74,16 @@ def connect(runtime: Runtime) -> bool:
     return True
 
 
+@contextmanager
+def embedded(runtime: Runtime) -> Iterator[str]:
+    """Start a Ray, give the address at which other processes join it, and end it. Errors: RuntimeUnavailable."""
+    connect(runtime)
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()
+
+
 def with_gpus(runtime: Runtime) -> Runtime:
     """Settle how much of a GPU a worker takes: a whole one where the cluster has any, unless the user has said."""
     if runtime.gpus_per_worker is not None:
@@ -76,15 +97,34 @@ def num_workers(runtime: Runtime) -> int:
 
     Errors: RuntimeUnavailable if the cluster has not the slots for them.
     """
+    wanted = num_slots(runtime)
+    if runtime.num_workers or runtime.address is None:
+        return wanted
+    return max(1, _free(wanted, _positive(needs(runtime, None))))
+
+
+def num_slots(runtime: Runtime) -> int:
+    """Count the workers that are asked for, else the slots for workers, taken or not.
+
+    Errors: RuntimeUnavailable if the cluster has not the slots for them.
+    """
     need = _positive(needs(runtime, None))
     nodes = _nodes()
     slots = sum(_slots(node, need) for node in nodes)
     wanted = runtime.num_workers or max(1, slots)
     if slots < wanted:
         raise RuntimeUnavailable(_too_few(wanted, slots, need, nodes))
-    if runtime.num_workers or runtime.address is None:
-        return wanted
-    return max(1, _free(wanted, need))
+    return wanted
+
+
+def num_that_fit(bundles: Sequence[Mapping[str, float]]) -> int:
+    """Count how many of these, from the first on, what is free in the cluster would suffice for, nodes aside."""
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    for number, bundle in enumerate(bundles):
+        if any(free.get(name, 0.0) + 1e-9 < amount for name, amount in bundle.items()):
+            return number
+        free = {name: amount - bundle.get(name, 0.0) for name, amount in free.items()}
+    return len(bundles)
 
 
 def needs(runtime: Runtime, group: DeviceGroup | None) -> dict[str, float]:

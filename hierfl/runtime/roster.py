@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hierfl.runtime.driver import Seat
 from hierfl.runtime.results import Group
 from scheduler import Device, Job
+from scheduler.dispatch import PREFETCH_S
 
 __all__ = ["Call", "Roster"]
 
@@ -54,9 +56,12 @@ class Roster:
         self._chunks[seat.worker] = []
 
     def give(self, device: str, jobs: tuple[Job, ...], now_s: float) -> str:
-        """Note that a device has been given a chunk; return which of its workers runs it: the least busy one."""
+        """Note that a device has been given a chunk; return which of its workers runs it: the least busy one.
+
+        What has to wait for another chunk waits for a short one, where there is any.
+        """
         ready = [worker for worker in self._beside[device] if worker in self.ready]
-        worker = min(ready, key=lambda name: len(self._chunks[name]))
+        worker = min(ready, key=lambda name: (len(self._chunks[name]), not all(map(_is_short, self._chunks[name]))))
         if not self._chunks[worker]:
             self._since[worker] = now_s
         self._chunks[worker].append(jobs)
@@ -88,3 +93,8 @@ class Roster:
             for worker, chunks in self._chunks.items()
             if chunks and worker in self.ready and now_s - self._since[worker] > allowed_s * len(chunks[0])
         ]
+
+
+def _is_short(jobs: tuple[Job, ...]) -> bool:
+    """Say whether a chunk is known to be over soon."""
+    return sum(math.inf if job.estimate_s is None else job.estimate_s for job in jobs) <= PREFETCH_S

@@ -73,9 +73,9 @@ def test_a_configuration_may_have_an_equals_sign_in_its_name(run: FakeRun, tmp_p
     assert call("validate", "lr=1.yaml", "seed=1").exit_code == 0
 
 
-@pytest.mark.parametrize("words", [("a.yaml", "b.yaml"), ("seed=1",)])
+@pytest.mark.parametrize("words", [("validate", "a.yaml", "b.yaml"), ("run", "seed=1")])
 def test_not_exactly_one_configuration_is_a_mistake(run: FakeRun, words: tuple[str, ...]) -> None:
-    result = call("run", *words)
+    result = call(*words)
     assert result.exit_code == 2
     assert "one CONFIG is needed" in result.stderr
     assert run.calls == []

@@ -74,7 +74,14 @@ def test_the_configuration_is_text_and_the_tree_a_picture(heart):
 def test_each_tier_has_a_layout_whose_patterns_meet_existing_tags(heart):
     layout = layout_pb2.Layout()
     layout.ParseFromString(heart.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["tier 0", "tier 1", "tier 2", "time", "workers"]
+    assert [category.title for category in layout.category] == [
+        "tier 0",
+        "tier 1",
+        "tier 2",
+        "time",
+        "schedule",
+        "workers",
+    ]
     chart = next(chart for chart in layout.category[1].chart if chart.title == "accuracy")
     assert list(chart.multiline.tag) == [f"^world/{name}/accuracy$" for name in ("us", "hungary", "switzerland")]
 

@@ -52,7 +52,7 @@ class FaultyTask:
     def _obey(self, who: str) -> None:
         """Note that this step began, then do what the folder says.
 
-        `kill-a` holds how many times; `hold-a` says to wait while it is there, from the step after so many on.
+        `kill-a` and `oom-a` hold how many times; `hold-a` says to wait while it is there, from the step after so many on.
         """
         folder = Path(self.folder)
         with (folder / f"steps-{who}").open("a") as notes:
@@ -63,6 +63,11 @@ class FaultyTask:
         if left > 0:
             order.write_text(str(left - 1))
             os.kill(os.getpid(), signal.SIGKILL)
+        short = folder / f"oom-{who}"
+        left = int(short.read_text()) if short.exists() else 0
+        if left > 0:
+            short.write_text(str(left - 1))
+            raise torch.OutOfMemoryError(f"site {who} was told to need more memory than there is")
         if (folder / f"fail-{who}").exists():
             raise ValueError(f"site {who} was told to fail")
         hold = folder / f"hold-{who}"

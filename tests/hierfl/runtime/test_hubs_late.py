@@ -1,4 +1,4 @@
-"""Answers to a hub's earlier rounds that come after its next have begun."""
+"""What a hub is told while none of its rounds is under way, and answers that come late."""
 
 from __future__ import annotations
 
@@ -6,21 +6,31 @@ from typing import Any
 
 from hierfl.runtime.driver import Done
 from hierfl.runtime.hubs import Hubs, HubSaid
-from hierfl.runtime.jobs import Outcome
-from tiers.messages import Begin, Update
+from hierfl.runtime.jobs import Memory, Outcome
+from tiers.messages import Begin, Share, Update
+from tiers.standing import Errand, Standing
+
+FINISHED = Outcome(finished=Update("", 0, ()))
 
 
 class Calls:
-    """A driver that only counts calls."""
+    """A driver that only notes calls."""
 
     def __init__(self) -> None:
-        self.made: list[str] = []
+        self.made: list[tuple[str, tuple[Any, ...]]] = []
 
     def start_hub(self, spec: Any) -> None: ...
 
+    def restart(self, actor: str) -> tuple[str, ...]:
+        return (actor,)
+
     def call(self, actor: str, method: str, *arguments: Any) -> int:
-        self.made.append(method)
+        self.made.append((method, arguments))
         return len(self.made) - 1
+
+    @property
+    def methods(self) -> list[str]:
+        return [method for method, _ in self.made]
 
 
 class Spec:
@@ -28,21 +38,70 @@ class Spec:
     passes_up = False
 
 
-def answer(ticket: int, outcome: Outcome) -> Done:
-    return Done(ticket, "world", outcome, (None, None, None))
-
-
-def test_an_answer_to_earlier_rounds_is_dropped() -> None:
+def begun() -> tuple[Calls, Hubs]:
     driver = Calls()
     hubs = Hubs(driver)  # type: ignore[arg-type]
     hubs.make(Spec())  # type: ignore[arg-type]
     hubs.begin("world", Begin(0), None, "model", None)
-    hubs.tell("world", "arrive", "update", "part")
+    return driver, hubs
+
+
+def answer(hubs: Hubs, ticket: int, outcome: Outcome) -> list[Outcome]:
+    heard = hubs.handle(Done(ticket, "world", outcome, (None, None, None)))
+    return [said.outcome for said in heard if isinstance(said, HubSaid)]
+
+
+def late(round_number: int) -> Update:
+    return Update("world", round_number, (Share("a", 1),))
+
+
+def test_answers_to_what_was_told_before_the_next_rounds_are_heard_in_order() -> None:
+    driver, hubs = begun()
+    hubs.tell("world", "arrive", late(0), "part")
     hubs.tell("world", "lose", "late news")
-    finished = Outcome(finished=Update("", 0, ()))
-    assert [said.outcome for said in hubs.handle(answer(0, Outcome())) if isinstance(said, HubSaid)] == [Outcome()]
-    assert len(list(hubs.handle(answer(1, finished)))) == 1
+    assert answer(hubs, 0, Outcome()) == [Outcome()]
+    assert answer(hubs, 1, FINISHED) == [FINISHED] and not hubs.settled()
     hubs.begin("world", Begin(1), None, "next model", None)
-    assert list(hubs.handle(answer(2, Outcome()))) == []
-    assert len(list(hubs.handle(answer(3, finished)))) == 1
-    assert driver.made == ["begin", "arrive", "lose", "begin"]
+    assert answer(hubs, 2, Outcome()) == [Outcome()]
+    assert answer(hubs, 3, FINISHED) == [FINISHED] and hubs.settled()
+    assert driver.methods == ["begin", "arrive", "lose", "begin"]
+
+
+def test_a_hub_that_is_over_forgets_what_it_was_told() -> None:
+    driver, hubs = begun()
+    answer(hubs, 0, FINISHED)
+    answer(hubs, hubs_died(hubs, driver), Outcome())
+    assert driver.methods == ["begin", "lose", "lose"]
+
+
+def hubs_died(hubs: Hubs, driver: Calls) -> int:
+    """The process dies with the first call that was made after the hub's rounds; return that of the second try."""
+    hubs.tell("world", "lose", "late news")
+    list(hubs.handle(Done(len(driver.made) - 1, "world", crashed="power cut")))
+    return len(driver.made) - 1
+
+
+def test_a_hub_that_dies_idle_recalls_what_it_remembered_and_hears_the_rest_again() -> None:
+    driver, hubs = begun()
+    awaited = Memory(Standing(0, {"a": Errand(0, 1)}))
+    answer(hubs, 0, Outcome(finished=Update("", 0, ()), memory=awaited))
+    hubs.tell("world", "arrive", late(0), "payload")
+    holding = Memory(Standing(0, held=(late(0),)))
+    answer(hubs, 1, Outcome(memory=holding))
+    assert hubs.kept()["world"].memory == holding and hubs.kept()["world"].payloads == ("payload",)
+    ticket = hubs_died(hubs, driver)
+    assert driver.made[-2:] == [("recall", (holding, "payload")), ("lose", ("late news",))]
+    assert answer(hubs, ticket - 1, Outcome(memory=holding)) == []  # it was carried out before
+    assert answer(hubs, ticket, Outcome()) == [Outcome()]
+    assert hubs.kept() == {}
+
+
+def test_what_is_kept_of_a_running_hub_is_from_before_its_rounds() -> None:
+    _, hubs = begun()
+    holding = Memory(Standing(0, {"a": Errand(0, 1)}))
+    answer(hubs, 0, Outcome(finished=Update("", 0, ()), memory=holding))
+    hubs.begin("world", Begin(1), None, "model", None)
+    answer(hubs, 1, Outcome())
+    assert hubs.running("world") and hubs.kept()["world"].memory == holding
+    hubs.stop("world")
+    assert not hubs.running("world") and hubs.kept() == {} and hubs.settled()

@@ -1,0 +1,75 @@
+"""What is said of a hub's round as it closes: who is in it, who is late, who is missing and why, seconds and bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from hierfl.monitor.records import RoundClosed
+from hierfl.runtime.scribe import Scribe
+from tiers.messages import Close
+
+__all__ = ["NAMED", "Closings", "shortened"]
+
+NAMED = 20
+"""Members that are missing for one reason are named up to so many, and counted beyond."""
+
+
+class Closings:
+    """Keeps, for each hub, when its round was opened, what has come up since, and who was asked and not heard of."""
+
+    def __init__(self, scribe: Scribe) -> None:
+        self._scribe = scribe
+        self._opened_s: dict[str, float] = {}
+        self._bytes_up: dict[str, int] = {}
+        self._asked: dict[str, dict[str, int]] = {}
+
+    def opened(self, hub: str) -> None:
+        """A hub's rounds begin."""
+        self._opened_s[hub] = self._scribe.now()
+
+    def asked(self, hub: str, round_number: int, members: Iterable[str]) -> None:
+        """Members were asked for their updates of a round."""
+        self._asked.setdefault(hub, {}).update(dict.fromkeys(members, round_number))
+
+    def lost(self, hub: str, round_number: int, members: Iterable[str]) -> None:
+        """Members will send nothing for the round in which they were asked."""
+        asked = self._asked.get(hub, {})
+        for name in members:
+            if asked.get(name) == round_number:
+                del asked[name]
+
+    def stopped(self, hub: str) -> None:
+        """Nothing that was asked for is waited for any more."""
+        self._asked.pop(hub, None)
+
+    def count_bytes(self, hub: str, num_bytes: int) -> None:
+        """Count what has come up to a hub, for the round that it closes next."""
+        self._bytes_up[hub] = self._bytes_up.get(hub, 0) + num_bytes
+
+    def closed(self, hub: str, closed: Close) -> None:
+        """Say how a round closed; the next one opens."""
+        asked = self._asked.setdefault(hub, {})
+        self.lost(hub, closed.round_number, closed.members)
+        for name in closed.carried:
+            if asked.get(name, closed.round_number) < closed.round_number:
+                del asked[name]
+        late = {name: asked[name] + 1 for name in closed.missing if name in asked}
+        said = {name: f"late: at work since round {since}" for name, since in late.items()}
+        missing, others = shortened({**closed.missing, **said})
+        now, number = self._scribe.now(), closed.round_number + 1
+        self._scribe.emit(
+            RoundClosed(
+                *(now, hub, number, closed.reason, closed.members, missing, now - self._opened_s[hub]),
+                *(self._bytes_up.pop(hub, 0), closed.carried, tuple(late), others),
+            )
+        )
+        self._scribe.changed((f"{hub}/{name}" for name, since in late.items() if since == number), "late", number)
+        self._opened_s[hub] = now
+
+
+def shortened(missing: Mapping[str, str]) -> tuple[dict[str, str], dict[str, int]]:
+    """Part the missing members in those to name, each with its reason, and reasons that more than `NAMED` share."""
+    numbers = Counter(missing.values())
+    named = {name: reason for name, reason in missing.items() if numbers[reason] <= NAMED}
+    return named, {reason: number for reason, number in numbers.items() if number > NAMED}

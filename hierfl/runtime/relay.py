@@ -1,0 +1,233 @@
+"""Carries orders down the tree and updates up it, by the commands of the hubs' machines; decides nothing.
+
+Members that are late stay at work: what they send goes to their hub whenever it comes, whether a round of the hub is
+open or not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import RoundFailed
+from hierfl.learning.state import Layout
+from hierfl.runtime.chains import Chains
+from hierfl.runtime.closings import Closings
+from hierfl.runtime.crew import Crew
+from hierfl.runtime.driver import Driver, Handle
+from hierfl.runtime.forecasts import forecasts
+from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, Kept
+from hierfl.runtime.jobs import Order, Outcome
+from hierfl.runtime.openwork import OpenWork
+from hierfl.runtime.results import Group, HandedUp, SitesLost
+from hierfl.runtime.scribe import Scribe, first_line
+from hierfl.runtime.specs import hub_spec
+from hierfl.runtime.timers import Timers
+from tiers.federation import parent
+from tiers.messages import Begin, Dismiss, Lost
+
+__all__ = ["Relay"]
+
+
+class Relay:
+    """The hubs of a run and what they asked for; `published` is the root's new model once its round is over.
+
+    `feed`: gives the workers what they are asked for.
+    """
+
+    def __init__(self, config: RunConfig, driver: Driver, crew: Crew, scribe: Scribe, feed: Callable[[], None]) -> None:
+        self.hubs = Hubs(driver)
+        self.states: dict[str, Handle] = {}
+        self.published: Handle = None
+        self._config = config
+        self._tree = config.federation
+        self._crew = crew
+        self._scribe = scribe
+        self._feed = feed
+        self._work = OpenWork(crew)
+        self._timers = Timers()
+        self._closings = Closings(scribe)
+        self._chains = Chains(config.federation)
+        self._steps: Mapping[str, int] = {}
+        self._num_orders = 0
+
+    def make(
+        self, path: str, layout: Layout, num_samples: Mapping[str, int], absent: Mapping[str, str], kept: Kept | None
+    ) -> None:
+        """Make a hub; see `hub_spec` and `Hubs.make`."""
+        self.hubs.make(hub_spec(self._config, path, layout, num_samples, absent), kept)
+
+    def begin(self, number: int, model: Handle, steps: Mapping[str, int]) -> None:
+        """Begin a round of the root, counted from 0. `steps`: optimizer steps by site."""
+        self.published, self._steps = None, steps
+        self._chains.begin(number, lambda site: self._crew.estimates.predict("train", site, steps[site]))
+        self._begin(self._tree.root.name, number, 1, None, model)
+
+    def ring(self) -> None:
+        """Tell hubs that time has passed."""
+        for path, event in self._timers.ring(time.monotonic()):
+            self.hubs.tell(path, "elapse", event)
+
+    def left_s(self) -> float:
+        """Give the seconds until a hub must be told."""
+        return self._timers.left_s(time.monotonic())
+
+    def handed_up(self, result: HandedUp) -> None:
+        """Give a worker's sum to its hub."""
+        group = result.group
+        self._closings.count_bytes(group.hub, result.update.num_bytes)
+        self.hubs.tell(group.hub, "arrive", result.update, result.part)
+        self._work.account(group, [f"{group.hub}/{share.member}" for share in result.update.shares])
+
+    def lost(self, result: SitesLost) -> None:
+        """Tell a hub which of its sites give nothing. Errors: SiteFailed."""
+        group = result.group
+        for site, why in result.sites.items():
+            self._scribe.site_failed(site, why, "trained")
+        self._lose(group.hub, group.round_number, {_name(site): first_line(why) for site, why in result.sites.items()})
+        self._work.account(group, list(result.sites))
+
+    def hear(self, said: HubSaid | HubLost) -> None:
+        """Carry out what a hub wants. Errors: RoundFailed."""
+        if isinstance(said, HubLost):
+            lost = f"its aggregator died ({said.reason}) and was replaced; its round goes on"
+            self._scribe.notice("warning", said.path, lost)
+            return
+        path, outcome = said.path, said.outcome
+        self._scribe.phase(path, "aggregate", said.started_s, said.ended_s, (path,))
+        for refused in outcome.refused:
+            members = ", ".join(share.member for share in refused.update.shares)
+            self._scribe.notice("warning", path, f"refused an update of {members}: {refused.reason}")
+            lost_ones = {share.member: f"its update was refused: {refused.reason}" for share in refused.update.shares}
+            self._lose(path, refused.update.round_number, lost_ones)  # no effect on who has reported
+        for closed in outcome.closed:
+            self._timers.drop(path)
+            self._closings.closed(path, closed)
+        for dismissed in outcome.dismissed:
+            self._dismiss(path, dismissed)
+        if outcome.failed is not None:
+            self._give_up(path, outcome.failed)
+            return
+        opened_s = time.monotonic()
+        for timer in outcome.timers:
+            self._timers.set(path, timer, opened_s)
+        for order in outcome.orders:
+            self._order(path, order)
+        if outcome.finished is not None:
+            self._finished(path, outcome, said.result, said.state)
+
+    def end(self) -> None:
+        """The run is over: say whose work is dropped, and whose update will not count."""
+        for path, kept in self.hubs.kept().items():
+            if self.hubs.running(path):
+                continue
+            standing = kept.memory.standing
+            late = [f"{name} (since round {errand.round_number + 1})" for name, errand in standing.errands.items()]
+            if late:
+                self._scribe.notice("info", path, f"the run ends while these are still at work: {_few(late)}")
+            held = [update.shares[0].member for update in standing.held]
+            if held:
+                said = "came too late for the last round; a resumed run would count them"
+                self._scribe.notice("info", path, f"updates of {_few(held)} {said}")
+        for path in self._tree.hubs:
+            self._work.withdraw(path)
+
+    def _begin(self, path: str, number: int, rounds: int, order: Order | None, model: Handle) -> None:
+        """Begin a hub's rounds."""
+        self._closings.opened(path)
+        expected: Mapping[str, float] = {}
+        if self._tree.hubs[path].participation.may_close_early:
+            expected = forecasts(self._tree, path, self._p90, len(self._crew.workers))
+        self.hubs.begin(path, Begin(number, rounds, expected), order, model, self.states.get(path))
+
+    def _p90(self, site: str) -> float | None:
+        """Predict how long a site takes at most, nine times of ten."""
+        if site not in self._steps:
+            return None
+        estimates = self._crew.estimates
+        return estimates.durations.p90("train", site, self._steps[site], model=estimates.model)
+
+    def _order(self, path: str, order: Order) -> None:
+        """Carry an order to a hub's members: sites to the crew, hubs to their aggregators."""
+        weights = {f"{path}/{name}": weight for name, weight in order.members}
+        sites = {site: self._steps[site] for site in weights if site in self._tree.sites}
+        model = self.hubs.model(path)
+        number, hub = order.round_number, self._tree.hubs[path]
+        self._num_orders += 1
+        self._closings.asked(path, number, [name for name, _ in order.members])
+        group = Group(
+            *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
+            one_by_one=hub.participation.may_close_early,
+            chain_s=self._chains.remaining_s(path, number),
+        )
+        self._work.ask(group)
+        for member in weights:
+            if member in self._tree.hubs:
+                rounds = self._tree.hubs[member].rounds
+                self._begin(member, number * rounds, rounds, order, model)
+        self._feed()  # devices first: a word for each member takes time
+        self._scribe.changed(weights, "training", number + 1)
+
+    def _finished(self, path: str, outcome: Outcome, result: Handle, state: Handle) -> None:
+        """Hand a hub's result to its parent; at the root, publish."""
+        assert outcome.finished is not None
+        if outcome.has_state:
+            self.states[path] = state
+        above = parent(path)
+        if above is None:
+            self.published = result
+            return
+        self._scribe.changed([path], "done", outcome.finished.round_number + 1)
+        self._closings.count_bytes(above, outcome.finished.num_bytes)
+        self.hubs.tell(above, "arrive", outcome.finished, result)
+
+    def _give_up(self, path: str, reason: str) -> None:
+        """A hub's round failed: its parent goes on without it, or the run ends. Errors: RoundFailed."""
+        above = parent(path)
+        if above is None or not self._tree.hubs[above].keep_going:
+            raise RoundFailed(f"{path}: the round cannot be closed: {reason}")
+        self._scribe.notice("error", path, f"gave up its round: {reason}")
+        asked_in = self.hubs.order(path).round_number
+        self._stop(path)
+        self._lose(above, asked_in, {_name(path): first_line(reason)})
+
+    def _dismiss(self, path: str, dismissed: Dismiss) -> None:
+        """Stop work that cannot count any more, where it can be: what a site has begun goes on to its end."""
+        stopped = {}
+        for name, reason in dismissed.members.items():
+            member = f"{path}/{name}"
+            if member in self._tree.hubs and self.hubs.running(member):
+                self._stop(member)
+                stopped[name] = reason
+            elif member in self._tree.sites and self._work.take_back(member, dismissed.round_number):
+                stopped[name] = reason
+        for name, reason in stopped.items():
+            said = f"its work for round {dismissed.round_number + 1} is stopped: {reason}"
+            self._scribe.notice("info", f"{path}/{name}", said)
+        if stopped:
+            self._lose(path, dismissed.round_number, stopped)
+
+    def _stop(self, path: str) -> None:
+        """End the rounds of a hub and of all hubs below it."""
+        for hub in self._tree.hubs:
+            if hub == path or hub.startswith(path + "/"):
+                self._work.withdraw(hub)
+                self._timers.drop(hub)
+                self._closings.stopped(hub)
+                self.hubs.stop(hub)
+
+    def _lose(self, path: str, round_number: int, members: Mapping[str, str]) -> None:
+        """Tell a hub that members will send nothing for the round in which they were asked."""
+        self._closings.lost(path, round_number, members)
+        self.hubs.tell(path, "lose", Lost(round_number, members))
+
+
+def _name(path: str) -> str:
+    """Give a node's name among its siblings."""
+    return path.rpartition("/")[2]
+
+
+def _few(names: list[str]) -> str:
+    """Name a few, and count the rest."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

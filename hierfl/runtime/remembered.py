@@ -1,0 +1,71 @@
+"""What hubs need for their next rounds beside a model: states of strategies, who keeps being lost, what is held."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hierfl.checkpoint import Checkpoint
+from hierfl.learning.ring import PartialSum
+from hierfl.runtime.driver import Driver, Handle
+from hierfl.runtime.hubs import Kept
+from hierfl.runtime.jobs import Memory
+from tiers.federation import Federation
+
+__all__ = ["Remembered", "still_true"]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """By hub; the vectors lie with the driver."""
+
+    states: Mapping[str, Handle] = field(default_factory=dict)
+    hubs: Mapping[str, Kept] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, saved: Checkpoint, federation: Federation, driver: Driver) -> Remembered:
+        """Take what a checkpoint has, as far as it is true of the federation as it is now."""
+        hubs = {}
+        for path, (memory, payloads) in saved.hubs.items():
+            kept = still_true(memory, payloads, path, saved.rounds_done, federation)
+            if kept is not None:
+                hubs[path] = Kept(kept[0], tuple(driver.put(part) for part in kept[1]))
+        return cls({hub: driver.put(dict(state)) for hub, state in saved.states.items()}, hubs)
+
+    def fetched(self, driver: Driver) -> tuple[dict[str, Any], dict[str, tuple[Memory, tuple[PartialSum, ...]]]]:
+        """Fetch the vectors: states, and memories with the held payloads, by hub."""
+        states = {hub: driver.get(handle) for hub, handle in self.states.items()}
+        hubs = {
+            hub: (kept.memory, tuple(driver.get(part) for part in kept.payloads)) for hub, kept in self.hubs.items()
+        }
+        return states, hubs
+
+
+def still_true(
+    memory: Memory, payloads: tuple[PartialSum, ...], hub: str, rounds_done: int, federation: Federation
+) -> tuple[Memory, tuple[PartialSum, ...]] | None:
+    """Give what is left of a memory in another process: nobody is at work, and members may have gone.
+
+    None if there is nothing, or if the hub's rounds are counted otherwise now. `rounds_done`: of the root.
+    """
+    if hub not in federation.hubs:
+        return None
+    above = [hub.rsplit("/", up)[0] for up in range(hub.count("/"))]
+    first = rounds_done * math.prod(federation.hubs[path].rounds for path in above)
+    if memory.standing.round_number >= first:
+        return None
+    names = {member.name for member in federation.hubs[hub].members}
+    held = [
+        (update, part)
+        for update, part in zip(memory.standing.held, payloads, strict=True)
+        if update.shares[0].member in names
+    ]
+    losses = {name: lost for name, lost in memory.standing.losses.items() if name in names}
+    standing = replace(memory.standing, errands={}, losses=losses, held=tuple(update for update, _ in held))
+    if not held and not losses:
+        return None
+    rounds = {update.round_number for update, _ in held}
+    openings = {number: opening for number, opening in memory.openings.items() if number in rounds}
+    return Memory(standing, openings), tuple(part for _, part in held)

@@ -1,0 +1,56 @@
+"""What the supervisor says: records of what happens, with the time and the round; a site's failure is said here too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from hierfl.errors import SiteFailed
+from hierfl.monitor import records
+from hierfl.monitor.records import Record
+from tiers.federation import Federation
+
+__all__ = ["Scribe", "first_line"]
+
+
+class Scribe:
+    """Makes records and hands them to `emit`. Machines count rounds from 0, people from 1: records carry the latter.
+
+    `shown`: the root's round that is under way, from 1; 0 before the first.
+    """
+
+    def __init__(self, federation: Federation, emit: Callable[[Record], None], started_s: float) -> None:
+        self.emit = emit
+        self.shown = 0
+        self._tree = federation
+        self._started_s = started_s
+
+    def now(self) -> float:
+        """Give the seconds since the run's start."""
+        return time.time() - self._started_s
+
+    def notice(self, level: str, node: str, message: str) -> None:
+        """Say something that a person should know."""
+        self.emit(records.Notice(self.now(), level, node, message))
+
+    def changed(self, nodes: Iterable[str], state: str, round_number: int) -> None:
+        """Say the state of nodes; `round_number` counts from 1."""
+        for node in nodes:
+            self.emit(records.NodeChanged(self.now(), node, state, round_number))
+
+    def phase(self, actor: str, phase: str, start_s: float, end_s: float, nodes: Sequence[str]) -> None:
+        """Say a busy span, given in seconds since the epoch."""
+        begun, ended = start_s - self._started_s, end_s - self._started_s
+        self.emit(records.Phase(self.now(), actor, phase, begun, ended, nodes, self.shown))
+
+    def site_failed(self, site: str, error: str, what: str) -> None:
+        """Say it, and stop the run unless the site's hub goes on without it. Errors: SiteFailed."""
+        if not self._tree.hubs[site.rpartition("/")[0]].keep_going:
+            raise SiteFailed(f"{site} could not be {what}: {error}\n(on_failure: continue goes on without such a site)")
+        self.changed([site], "failed", self.shown)
+        self.notice("error", site, f"could not be {what}: {error}")
+
+
+def first_line(text: str | None) -> str:
+    """Give the first line of a reason."""
+    return (text or "").strip().splitlines()[0] if (text or "").strip() else ""

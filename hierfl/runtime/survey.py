@@ -1,0 +1,111 @@
+"""What is asked of every site beside training: to count its samples, and to measure a model; rolled up per hub."""
+
+from __future__ import annotations
+
+from hierfl.errors import DataError
+from hierfl.learning.metrics import Tally
+from hierfl.learning.standardise import Moments
+from hierfl.monitor.records import Scalars
+from hierfl.runtime.crew import Crew
+from hierfl.runtime.driver import Handle
+from hierfl.runtime.jobs import Inventory
+from hierfl.runtime.openwork import OpenWork
+from hierfl.runtime.results import Described, Group, Measured, SitesLost
+from hierfl.runtime.scribe import Scribe, first_line
+from tiers.federation import Federation, parent
+
+__all__ = ["Survey", "own_sites"]
+
+
+class Survey:
+    """Asks, and adds up the answers; `busy` while any are to come."""
+
+    def __init__(self, federation: Federation, crew: Crew, scribe: Scribe) -> None:
+        self.inventories: dict[str, Inventory] = {}
+        self._tree = federation
+        self._scribe = scribe
+        self._work = OpenWork(crew)
+        self._tallies: dict[str, list[Tally]] = {}
+        self._scalars: dict[str, Scalars] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether answers are still to come."""
+        return bool(self._work)
+
+    def describe(self) -> None:
+        """Ask every site what it has."""
+        for path in self._tree.hubs:
+            sizes = dict.fromkeys(own_sites(self._tree, path), 1)
+            self._work.ask(Group(f"describe:{path}", "describe", path, 0, sizes))
+
+    def complain(self) -> None:
+        """Name the sites that could not be loaded. Errors: DataError, unless their hub goes on without them."""
+        bad = {path: item.error for path, item in self.inventories.items() if item.error is not None}
+        for path in [path for path in bad if self._tree.hubs[parent(path) or ""].keep_going]:
+            self._scribe.notice("error", path, f"could not be loaded: {bad.pop(path)}")
+        if bad:
+            first, *others = bad
+            more = [f"\n{path}: {first_line(bad[path])}" for path in others[:2]]
+            more += [f"\n(and {len(others) - 2} more sites)"] if len(others) > 2 else []
+            raise DataError(f"{first}: {bad[first]}" + "".join(more))
+
+    def moments(self) -> Moments:
+        """Add up the features' moments of all sites, hub by hub; exact in any order."""
+        total = Moments()
+        for item in self.inventories.values():
+            if item.moments is not None:
+                total = total + item.moments
+        return total
+
+    def absent(self, hub: str) -> dict[str, str]:
+        """Name a hub's own sites that could not be loaded, and why."""
+        errors = {site.rpartition("/")[2]: self.inventories[site].error for site in own_sites(self._tree, hub)}
+        return {name: first_line(error) for name, error in errors.items() if error is not None}
+
+    def evaluate(self, round_number: int, model: Handle) -> None:
+        """Ask every site to measure a model."""
+        self._tallies, self._scalars = {}, {}
+        for path in self._tree.hubs:
+            present = [site for site in own_sites(self._tree, path) if self.inventories[site].error is None]
+            sizes = {site: max(1, self.inventories[site].num_test) for site in present}
+            self._work.ask(Group(f"evaluate:{path}", "evaluate", path, round_number, sizes, model=model))
+
+    def rolled_up(self) -> dict[str, Scalars]:
+        """Add tallies from the leaves to the root; by path."""
+        for path in reversed(list(self._tree.hubs)):
+            above = parent(path)
+            total = Tally.total(self._tallies.get(path, []))
+            self._tallies[path] = [total]
+            if above is not None:
+                self._tallies.setdefault(above, []).append(total)
+            self._scalars[path] = total.scalars()
+        return {path: self._scalars[path] for path in self._tree.nodes if path in self._scalars}
+
+    def described(self, result: Described) -> None:
+        """Keep what sites have."""
+        self.inventories.update((item.site, item) for item in result.inventories)
+        self._work.account(result.group, [item.site for item in result.inventories])
+
+    def measured(self, result: Measured) -> None:
+        """Keep a worker's measurements. Errors: SiteFailed."""
+        evaluated = result.evaluated
+        self._tallies.setdefault(result.group.hub, []).append(evaluated.total)
+        self._scalars.update(evaluated.sites)
+        for site, error in evaluated.errors.items():
+            self._scribe.site_failed(site, error, "measured")
+        self._work.account(result.group, list(evaluated.durations))
+
+    def lost(self, result: SitesLost) -> None:
+        """Note which sites give nothing. Errors: SiteFailed."""
+        for site, why in result.sites.items():
+            if result.group.kind == "describe":
+                self.inventories[site] = Inventory(site, 0, 0, None, why)
+            else:
+                self._scribe.site_failed(site, why, "measured")
+        self._work.account(result.group, list(result.sites))
+
+
+def own_sites(federation: Federation, hub: str) -> tuple[str, ...]:
+    """List the sites directly under a hub."""
+    return tuple(member for member in federation.members(hub) if member in federation.sites)

@@ -1,0 +1,175 @@
+"""Several runs at once on one Ray: each is a process of its own, and one scheduler serves them all.
+
+All configurations are checked before anything starts. What the runs say is shown line by line, each with its run's
+name. A stop is passed on to every run once, so that each keeps its last commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TextIO
+
+from hierfl.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from hierfl.config.schema import RunConfig
+
+__all__ = ["labels", "load_all", "run_all", "worst"]
+
+
+def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[RunConfig]:
+    """Read several configurations, the same overrides in each. Errors: ConfigError with all mistakes of all files."""
+    from hierfl.config import load
+
+    problems: list[Problem] = []
+    configs = []
+    for path in paths:
+        try:
+            configs.append(load(path, overrides))
+        except ConfigError as error:
+            problems += [_in_file(path, problem) for problem in error.problems]
+        else:
+            if configs[-1].runtime.kind != "ray":
+                said = f"is {configs[-1].runtime.kind}; several runs share a Ray, runtime.kind=ray"
+                problems.append(_in_file(path, Problem("runtime.kind", said)))
+    addresses = {config.runtime.address or "null": path for path, config in zip(paths, configs, strict=False)}
+    if len(configs) == len(paths) and len(addresses) > 1:
+        said = ", ".join(f"{address} in {path}" for address, path in addresses.items())
+        problems.append(Problem("runtime.address", f"is {said}; several runs share one Ray"))
+    if problems:
+        raise ConfigError(problems)
+    return configs
+
+
+def run_all(
+    paths: Sequence[Path],
+    overrides: Sequence[str],
+    configs: Sequence[RunConfig],
+    options: Sequence[str] = (),
+    *,
+    as_json: bool = False,
+) -> int:
+    """Run every configuration, all at once; return the worst exit code.
+
+    `options`: of `hierfl run`, for each. With `as_json` standard output gets one line of JSON for each run, when it
+    ends, and all else goes to standard error. Errors: RuntimeUnavailable; KeyboardInterrupt once every run has stopped.
+    """
+    with _one_ray(configs) as join:
+        more = [*overrides, *options, *join, "--json" if as_json else "--plain"]
+        runs: list[_Run] = []
+        try:
+            for path, name in zip(paths, labels(configs), strict=True):
+                runs.append(_Run(path, name, more, as_json))
+            for run in runs:
+                run.wait()
+        except KeyboardInterrupt:
+            for run in runs:
+                run.stop()
+            for run in runs:
+                run.wait()
+            raise
+        finally:
+            for run in runs:
+                run.kill()
+    return worst([run.process.returncode for run in runs])
+
+
+def labels(configs: Sequence[RunConfig]) -> list[str]:
+    """Name the runs for people: the second of one name is "heart 2"."""
+    seen: Counter[str] = Counter()
+    names = []
+    for config in configs:
+        seen[config.name] += 1
+        names.append(config.name + (f" {seen[config.name]}" if seen[config.name] > 1 else ""))
+    return names
+
+
+def worst(codes: Sequence[int]) -> int:
+    """Give the highest exit code, as a shell counts them: 128 and the number for a run that a signal ended."""
+    return max((code if code >= 0 else 128 - code for code in codes), default=0)
+
+
+class _Run:
+    """One run's process, whose lines are shown as they come; it hears no signal but those that it is sent."""
+
+    def __init__(self, path: Path, name: str, words: Sequence[str], as_json: bool) -> None:
+        command = [sys.executable, "-m", "hierfl", "run", str(path), *words]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+        self.process = subprocess.Popen(command, text=True, errors="replace", start_new_session=True, **pipes)
+        out: tuple[Any, ...] = (_answer, path) if as_json else (_show, name, sys.stdout)
+        assert self.process.stdout is not None and self.process.stderr is not None
+        self._readers = [
+            threading.Thread(target=out[0], args=(self.process.stdout, *out[1:]), daemon=True),
+            threading.Thread(target=_show, args=(self.process.stderr, name, sys.stderr), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait(self) -> None:
+        """Wait for the end, and for all that was said."""
+        self.process.wait()
+        for reader in self._readers:
+            reader.join()
+
+    def stop(self) -> None:
+        """Stop it as Ctrl-C does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def _show(lines: IO[str], name: str, stream: TextIO) -> None:
+    """Pass lines on, each with the run's name; empty ones are nobody's."""
+    with lines:
+        for line in lines:
+            if line.strip():
+                stream.write(f"[{name}] {line.rstrip()}\n")
+                stream.flush()
+
+
+def _answer(lines: IO[str], path: Path) -> None:
+    """Pass a run's JSON document on as one line, with its configuration's place."""
+    with lines, contextlib.suppress(ValueError):  # a run that was killed has no answer
+        document: Mapping[str, Any] = json.loads(lines.read())
+        sys.stdout.write(json.dumps({"config": str(path), **document}) + "\n")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _one_ray(configs: Sequence[RunConfig]) -> Iterator[Sequence[str]]:
+    """Start a Ray for all, unless they name one; give what tells a run to join it."""
+    runtimes = [config.runtime for config in configs]
+    if runtimes[0].address is not None:
+        yield ()
+        return
+    from hierfl.runtime.ray_cluster import embedded
+
+    num_cpus = _most([runtime.num_cpus for runtime in runtimes])
+    num_gpus = _most([runtime.num_gpus for runtime in runtimes])
+    with embedded(replace(runtimes[0], num_cpus=num_cpus, num_gpus=num_gpus)) as address:
+        yield ("--join", address)
+
+
+def _most(numbers: Sequence[int | None]) -> int | None:
+    """Give the largest; None, all that the machine has, where one asks for that."""
+    given = [number for number in numbers if number is not None]
+    return max(given) if len(given) == len(numbers) else None
+
+
+def _in_file(path: Path, problem: Problem) -> Problem:
+    """Say in which file a mistake is."""
+    return replace(problem, path=f"{path}: {problem.path}" if problem.path else str(path))

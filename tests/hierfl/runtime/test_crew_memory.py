@@ -1,0 +1,91 @@
+"""Jobs that share a device and run out of its memory, on a driver that does nothing by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hierfl.learning.strategy import Objective
+from hierfl.runtime.crew import Crew
+from hierfl.runtime.driver import Done, Seat
+from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.jobs import Order, SiteReport
+from hierfl.runtime.results import Group, Said, SitesLost, Trained
+from scheduler import Device
+from scheduler.policies.fifo import Fifo
+from tiers.messages import Opening
+
+SITES = ("world/a", "world/b", "world/c")
+
+
+class Silent:
+    """Keeps the calls that are made."""
+
+    kind = "silent"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
+
+    def call(self, actor: str, method: str, *arguments: Any) -> int:
+        self.calls.append((actor, method, arguments))
+        return len(self.calls) - 1
+
+
+class Play:
+    """One card with two places, and a model that is known to gain by company there."""
+
+    def __init__(self) -> None:
+        estimates = Estimates("model")
+        for site in SITES:
+            estimates.durations.observe("train", site, 1, 5.0, "card", "model")
+        for _ in range(3):
+            estimates.colocation.observe("model", [], 1.0, "card")
+        card = Device("card-0", "card", places=2)
+        self.driver = Silent()
+        seats = [Seat("card-0.0", card), Seat("card-0.1", card)]
+        self.crew = Crew(self.driver, seats, Fifo(), preaggregate=True, estimates=estimates)  # type: ignore[arg-type]
+        for ticket, (worker, _, _) in enumerate(list(self.driver.calls)):
+            list(self.crew.handle(Done(ticket, worker)))
+        order = Order("world", 0, (), Opening("world", 0, 32, 8.0, 3, "float32"), Objective())
+        units = dict.fromkeys(SITES, 1)
+        self.crew.ask(Group("train:world:0", "train", "world", 0, units, units, order))
+        self.said = self.crew.pump()
+
+    def training(self) -> dict[str, tuple[int, str]]:
+        """List the sites that were ever sent, with the newest call's ticket and worker."""
+        return {
+            site: (ticket, worker)
+            for ticket, (worker, method, arguments) in enumerate(self.driver.calls)
+            if method == "train"
+            for site, _ in arguments[0].sites
+        }
+
+    def end(self, site: str, *, short: bool) -> list[Any]:
+        ticket, worker = self.training()[site]
+        error = "OutOfMemoryError: there is too little" if short else None
+        report = SiteReport(site, 5.0, 1, 1, 0.0, error, out_of_memory=short)
+        results = list(self.crew.handle(Done(ticket, worker, (report,))))
+        return [*results, *self.crew.pump()]
+
+
+def test_who_fails_beside_another_is_tried_again_and_the_pair_is_not() -> None:
+    play = Play()
+    assert set(play.training()) == {"world/a", "world/b"}, "company is tried once the rate alone is known"
+    first = play.training()["world/b"]
+    results = play.end("world/b", short=True)
+    assert not [result for result in results if isinstance(result, SitesLost)]
+    [warning] = [result for result in results if isinstance(result, Said)]
+    assert "world/b ran out of memory beside 1 others" in warning.message
+    assert play.training()["world/b"] == first and "world/c" not in play.training(), "nobody joins a now"
+    play.end("world/a", short=False)
+    running = [site for site in ("world/b", "world/c") if play.training().get(site, first) != first]
+    assert len(running) == 1
+    assert [r for r in play.end(running[0], short=False) if isinstance(r, Trained)]
+
+
+def test_who_fails_alone_is_lost_by_name() -> None:
+    play = Play()
+    play.end("world/b", short=True)
+    play.end("world/a", short=False)
+    last = max(play.training(), key=lambda site: play.training()[site][0])
+    [lost] = [result for result in play.end(last, short=True) if isinstance(result, SitesLost)]
+    assert list(lost.sites) == [last] and "too little" in lost.sites[last]

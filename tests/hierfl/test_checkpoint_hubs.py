@@ -1,0 +1,72 @@
+"""What hubs remember goes through a checkpoint: held updates to the bit, and who keeps being lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hierfl.checkpoint import Checkpoint, load, save
+from hierfl.learning.ring import PartialSum
+from hierfl.learning.state import Layout, ModelState
+from hierfl.runtime.jobs import Memory
+from hierfl.runtime.remembered import still_true
+from tiers.federation import Federation, Hub, Site
+from tiers.messages import Opening, Share, Update
+from tiers.standing import Errand, Losses, Standing
+
+LAYOUT = Layout.of({"w": ((3,), "float32"), "seen": ((), "int64")})
+HELD = Update("world:a/us", 6, (Share("bay", 40),), 20)
+OPENINGS = {6: Opening("world:a/us", 6, 32, 8.0, 100, "float32"), 5: Opening("world:a/us", 5, 32, 8.0, 90, "float32")}
+STANDING = Standing(7, {"hill": Errand(5, 10)}, {"gone": Losses(3, 7)}, (HELD,))
+PART = PartialSum(np.array([1, -2, 2**30], np.int32), np.array([2**40], np.int64), 40)
+US = Hub("us", (Site("bay"), Site("hill"), Site("gone")), rounds=2)
+TREE = Federation(Hub("world:a", (US, Site("north")), rounds=9))
+PATH = "world:a/us"
+
+
+def saved(folder: Path) -> Checkpoint:
+    model = ModelState(np.zeros(3, np.float32), np.zeros(1, np.int64))
+    hubs = {PATH: (Memory(STANDING, OPENINGS), (PART,)), "world:a": (Memory(Standing(3, {}, {"us": Losses(1, 3)})), ())}
+    return load(save(folder, Checkpoint(4, 0, 1, LAYOUT, model, hubs=hubs), keep=2))
+
+
+def test_what_hubs_remember_is_read_as_it_was_written(tmp_path: Path) -> None:
+    memory, [part] = saved(tmp_path).hubs[PATH]
+    assert memory.standing == Standing(7, {}, {"gone": Losses(3, 7)}, (HELD,))  # who was at work is not any more
+    assert memory.openings == {6: OPENINGS[6]}
+    assert part.weight == 40 and part.floats.dtype == np.int32
+    assert part.floats.tobytes() == PART.floats.tobytes() and part.ints.tobytes() == PART.ints.tobytes()
+    assert saved(tmp_path).hubs["world:a"] == (Memory(Standing(3, {}, {"us": Losses(1, 3)})), ())
+
+
+def test_a_checkpoint_without_late_updates_has_no_file_of_them(tmp_path: Path) -> None:
+    model = ModelState(np.zeros(3, np.float32), np.zeros(1, np.int64))
+    folder = save(tmp_path, Checkpoint(4, 0, 1, LAYOUT, model), keep=2)
+    assert not (folder / "held.safetensors").exists() and load(folder).hubs == {}
+
+
+@pytest.mark.parametrize(
+    ("tree", "rounds_done"),
+    [
+        (Federation(Hub("other", (Site("x"),))), 4),  # there is no such hub
+        (TREE, 3),  # its rounds 6 and 7 are to be done again
+        (Federation(Hub("world:a", (Hub("us", (Site("bay"),)),))), 4),  # its rounds are counted otherwise now
+        (Federation(Hub("world:a", (Hub("us", (Site("new"),), rounds=2),))), 4),  # nobody is left whom it concerns
+    ],
+)
+def test_a_memory_of_another_federation_is_dropped(tree: Federation, rounds_done: int) -> None:
+    assert still_true(Memory(STANDING, OPENINGS), (PART,), PATH, rounds_done, tree) is None
+
+
+def test_what_is_left_of_a_memory_is_what_concerns_members_that_are_there() -> None:
+    assert still_true(Memory(STANDING, OPENINGS), (PART,), PATH, 4, TREE) == (
+        Memory(Standing(7, {}, {"gone": Losses(3, 7)}, (HELD,)), {6: OPENINGS[6]}),
+        (PART,),
+    )
+    fewer = Federation(Hub("world:a", (Hub("us", (Site("gone"), Site("new")), rounds=2),)))
+    assert still_true(Memory(STANDING, OPENINGS), (PART,), PATH, 4, fewer) == (
+        Memory(Standing(7, {}, {"gone": Losses(3, 7)})),
+        (),
+    )

@@ -1,0 +1,132 @@
+"""`hierfl run A B`: all mistakes at once, lines with names, one stop for all; the runs are shell scripts here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_fakes import small
+from typer.testing import CliRunner
+
+from hierfl.cli import app
+from hierfl.errors import ConfigError
+from hierfl.several import labels, load_all, run_all, worst
+
+CONFIG = """
+name: {name}
+task: {{kind: heart_disease}}
+federation: {{name: world, rounds: 1, members: [{{name: cleveland}}]}}
+runtime: {{kind: {kind}, address: {address}}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name: str, kind: str = "ray", address: str = "auto") -> Path:
+    path = Path(f"{name}.yaml")
+    path.write_text(CONFIG.format(name=name, kind=kind, address=address))
+    return path
+
+
+def script(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Put a shell script in Python's place; $4 is the configuration."""
+    path = Path("fake").resolve()
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+def call(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_all_mistakes_of_all_files_are_told_at_once(folder: Path) -> None:
+    write("good")
+    write("local", kind="local")
+    result = call("run", "good.yaml", "local.yaml", "absent.yaml", "training.lrr=1")
+    assert result.exit_code == 2
+    assert result.stderr.count("training.lrr: unknown key") == 2
+    assert "good.yaml: training.lrr" in result.stderr and "absent.yaml" in result.stderr
+    result = call("run", "good.yaml", "local.yaml")
+    assert result.exit_code == 2
+    assert "local.yaml: runtime.kind: is local; several runs share a Ray, runtime.kind=ray" in result.stderr
+
+
+def test_runs_on_several_rays_are_a_mistake(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is auto in a.yaml, h:1 in b.yaml, null in c.yaml; several runs share one"):
+        load_all([write("a"), write("b", address="h:1"), write("c", address="null")])
+    assert len(load_all([write("a"), write("b")])) == 2
+    assert len(load_all([write("a"), write("b", address="h:1")], ["runtime.address=auto"])) == 2
+
+
+def test_two_runs_of_one_name_are_told_apart() -> None:
+    assert labels([small(), small(), small()]) == ["trial", "trial 2", "trial 3"]
+
+
+def test_the_worst_exit_code_counts() -> None:
+    assert worst([0, 0]) == 0 and worst([0, 1, 130, 2]) == 130 and worst([0, -9]) == 137 and worst([]) == 0
+
+
+def test_lines_carry_the_runs_name_and_the_worst_code_is_the_commands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write("a"), write("b")
+    script(monkeypatch, 'echo "round 1/1"; echo; echo "$@" >&2; [ "$4" = b.yaml ] && exit 3; exit 0')
+    paths = [Path("a.yaml"), Path("b.yaml"), Path("b.yaml")]
+    assert run_all(paths, ["seed=1"], load_all(paths, ["seed=1"]), ["--report"]) == 3
+    out, err = capfd.readouterr()
+    assert sorted(out.splitlines()) == ["[a] round 1/1", "[b 2] round 1/1", "[b] round 1/1"]
+    assert "[a] -m hierfl run a.yaml seed=1 --report --plain" in err.splitlines()
+
+
+def test_with_json_each_run_is_a_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write("a"), write("b")
+    script(
+        monkeypatch,
+        """printf '{\\n "status":\\n "finished"}\\n'; echo "chatter $6" >&2; [ $4 = b.yaml ] && kill -9 $$""",
+    )
+    paths = [Path("a.yaml"), Path("b.yaml")]
+    assert run_all(paths, ["seed=1"], load_all(paths), as_json=True) == 137
+    out, err = capfd.readouterr()
+    assert [json.loads(line) for line in sorted(out.splitlines())] == [
+        {"config": "a.yaml", "status": "finished"},
+        {"config": "b.yaml", "status": "finished"},
+    ]
+    assert sorted(err.splitlines()) == ["[a] chatter --json", "[b] chatter --json"]
+
+
+def test_a_stop_goes_to_every_run_once_and_waits_for_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write("a"), write("b")
+    script(
+        monkeypatch,
+        'trap "sleep 0.2; echo kept; echo >> ended; exit 130" INT; touch begun-$4; while :; do sleep 0.05; done',
+    )
+    paths = [Path("a.yaml"), Path("b.yaml")]
+    configs = load_all(paths)
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 30
+        while len(list(folder.glob("begun-*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_all(paths, [], configs)
+    assert Path("ended").read_text() == "\n\n"
+    assert sorted(capfd.readouterr().out.splitlines()) == ["[a] kept", "[b] kept"]

@@ -1,0 +1,220 @@
+"""Rounds that do not wait for all, in whole local runs: who closed without whom, and what became of what was late.
+
+Stragglers wait twenty times as long as the others, so that the order of events does not hang on the machine's pace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import Listener, Ran, config_of, events, go, hub, site
+
+from hierfl import checkpoint
+from hierfl.monitor.records import NodeChanged, Notice, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.run import resume
+
+FAST_S, SLOW_S = 0.025, 0.5
+TASK: dict[str, Any] = {"kind": "late_task:LateTask"}
+DEVICES: dict[str, Any] = {"kind": "local", "devices": [{"name": "device", "count": 10}]}
+TOP: dict[str, Any] = {
+    "training": {"lr": 0.1, "batch_size": None, "local_steps": 1},
+    "runtime": DEVICES,
+    "evaluation": {"every": 0},
+}
+DEADLINE: dict[str, Any] = {"kind": "deadline", "after_s": 0.1, "quorum": 0.7, "weight": 0.7, "staleness": 100}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Train once: the first training of a process takes long, and no site is to be late for that."""
+    went(tmp_path_factory.mktemp("warm"), hub("world", "a", rounds=1))
+
+
+def ward(name: str, step_s: float = FAST_S, **data: Any) -> dict[str, Any]:
+    return site(name, step_s=step_s, **data)
+
+
+def four(participation: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """Three fast sites and a slow one."""
+    members = [ward("a"), ward("b"), ward("c"), ward("slow", SLOW_S)]
+    return hub("world", *members, participation=participation, **settings)
+
+
+def went(folder: Path, root: dict[str, Any], *, task: dict[str, Any] = TASK, **top: Any) -> Ran:
+    return go(folder, root, task, **{**TOP, **top})
+
+
+def closed(ran: Ran | Listener, node: str = "world") -> list[RoundClosed]:
+    monitor = ran.monitor if isinstance(ran, Ran) else ran
+    return [record for record in monitor.of(RoundClosed) if record.node == node]
+
+
+def counts(rounds: list[RoundClosed], name: str) -> int:
+    return sum((name in record.members) + (name in record.carried) for record in rounds)
+
+
+def trainings(monitor: Listener, node: str) -> int:
+    return sum(record.node == node for record in monitor.of(SiteTrained))
+
+
+def test_a_deadline_closes_rounds_without_a_straggler_and_carries_its_update_later(tmp_path: Path) -> None:
+    ran = went(tmp_path, four(DEADLINE, rounds=50))
+    rounds = closed(ran)
+    without = [record for record in rounds if record.late == ("slow",)]
+    carried = [record for record in rounds if "slow" in record.carried]
+    assert len(without) > 20 and carried and len(rounds) == 50
+    assert all("slow" not in record.members for record in without)
+    assert without[0].missing["slow"].startswith("late: at work since round")
+    assert re.fullmatch(r"late by \d+ rounds, weight \d+ % of 8", carried[0].carried["slow"])
+    assert trainings(ran.monitor, "world/slow") - counts(rounds, "slow") in (0, 1)
+    assert "world/slow" in {record.node for record in ran.monitor.of(NodeChanged) if record.state == "late"}
+    event = next(event for event in events(ran.folder) if event["event"] == "round_closed" and event["carried"])
+    assert event["carried"] == carried[0].carried
+
+
+def test_the_run_ends_without_its_late_members_and_says_so(tmp_path: Path) -> None:
+    ran = went(tmp_path, four(DEADLINE, rounds=3))
+    assert ran.summary["status"] == "finished" and ran.summary["rounds"] == 3
+    if closed(ran)[-1].late:
+        told = [notice.message for notice in ran.monitor.of(Notice) if notice.node == "world"]
+        assert any(re.match(r"the run ends while these are still at work: slow \(since round \d\)", m) for m in told)
+
+
+def test_a_dead_site_leaves_the_wait_set_at_once(tmp_path: Path) -> None:
+    """The deadline is an hour away."""
+    policy = {**DEADLINE, "after_s": 3600.0, "probe_after": 1}
+    members = [ward("a"), ward("b"), site("dead", fails=True)]
+    root = hub("world", *members, participation=policy, on_failure="continue", rounds=4)
+    rounds = closed(went(tmp_path, root))
+    assert rounds[0].reason == "2 of 3 reported, the rest lost"
+    assert rounds[0].missing == {"dead": "ValueError: a power cut"} and rounds[0].late == ()
+    assert rounds[1].missing["dead"] == "lost once; asked again in 1 round"
+    assert rounds[2].missing["dead"] == "ValueError: a power cut"
+
+
+def test_a_deadline_that_is_never_needed_changes_no_bit(tmp_path: Path) -> None:
+    members = [ward("a", 0.0), ward("b", 0.0), ward("c", 0.0)]
+    runs = [
+        went(tmp_path / kind, hub("world", *members, rounds=3, participation=policy))
+        for kind, policy in {"all": {"kind": "all"}, "deadline": {**DEADLINE, "after_s": 3600.0}}.items()
+    ]
+    assert runs[0].digest == runs[1].digest
+
+
+def test_a_deadline_follows_what_was_learned(tmp_path: Path) -> None:
+    """Nine of ten are in time by their own forecasts, and the tenth is the slow one; the first rounds teach that."""
+    members = [*(ward(f"s{number}", 0.01) for number in range(9)), ward("slow", 0.6)]
+    policy = {"kind": "deadline", "after": {"p90": 2.0}, "quorum": 0.8, "weight": 0.8, "staleness": 100}
+    ran = went(tmp_path, hub("world", *members, rounds=20, participation=policy))
+    rounds = closed(ran)
+    assert rounds[0].late == () and rounds[0].reason == "all reported"
+    without = [record.reason for record in rounds if record.late == ("slow",)]
+    assert any("9 of 10 members and 90 % of the weight are in at the deadline of" in reason for reason in without)
+
+
+def test_late_updates_may_be_refused(tmp_path: Path) -> None:
+    ran = went(tmp_path, four({**DEADLINE, "late": "refuse"}, rounds=40))
+    refused = [notice.message for notice in ran.monitor.of(Notice) if "refused an update of slow" in notice.message]
+    assert refused and all("late updates do not count here" in message for message in refused)
+    assert not any(record.carried for record in closed(ran))
+
+
+def test_a_buffered_hub_steps_at_its_goal(tmp_path: Path) -> None:
+    ran = went(tmp_path, four({"kind": "buffered", "goal": 2, "staleness": 100}, rounds=60))
+    rounds = closed(ran)
+    assert all(record.reason == "2 updates are in, the goal is 2" for record in rounds)
+    assert all(len(record.members) + len(record.carried) == 2 for record in rounds)
+    for name in ("a", "b", "c", "slow"):
+        assert trainings(ran.monitor, f"world/{name}") - counts(rounds, name) in (0, 1)
+    assert counts(rounds, "slow") < counts(rounds, "a") / 4
+
+
+def test_synchronous_hubs_under_a_buffered_root_are_begun_again_only_when_they_are_done(tmp_path: Path) -> None:
+    fast = hub("fast", ward("a"), ward("b"), rounds=2, strategy={"kind": "fedavgm"})
+    near = hub("near", ward("c"))
+    far = hub("far", ward("d"), ward("slow", SLOW_S))
+    policy = {"kind": "buffered", "goal": 2, "staleness": 100}
+    root = hub("world", fast, near, far, rounds=40, participation=policy, strategy={"kind": "fedadam"})
+    ran = went(tmp_path, root)
+    for name in ("fast", "near", "far"):
+        states = [record.state for record in ran.monitor.of(NodeChanged) if record.node == f"world/{name}"]
+        at_work = [state for state in states if state != "late"]
+        assert all(before != after for before, after in pairwise(at_work))
+        inner = closed(ran, f"world/{name}")
+        assert all(record.reason == "all reported" for record in inner)
+        assert [r.round_number for r in inner] == sorted({r.round_number for r in inner})
+    assert counts(closed(ran), "far") < counts(closed(ran), "near")
+    assert any(record.late and "far" in record.late for record in closed(ran))
+    assert len(closed(ran, "world/fast")) >= 2 * counts(closed(ran), "fast")
+
+
+def test_an_inner_hub_with_a_deadline_hands_up_its_own_change(tmp_path: Path) -> None:
+    ward_hub = hub(
+        "us", ward("a"), ward("b"), ward("slow", SLOW_S), participation={**DEADLINE, "quorum": 0.6, "weight": 0.6}
+    )
+    ran = went(tmp_path, hub("world", ward_hub, ward("c"), rounds=40))
+    assert any(record.late == ("slow",) for record in closed(ran, "world/us"))
+    assert any(record.carried for record in closed(ran, "world/us"))
+    assert all(set(record.members) == {"us", "c"} for record in closed(ran))
+
+
+def test_some_are_drawn_and_a_resumed_run_draws_the_same(tmp_path: Path) -> None:
+    members = [site(f"s{number}") for number in range(30)]
+    root = hub("world", *members, rounds=4, participation={"kind": "sample", "count": 5})
+    whole = went(tmp_path / "whole", root)
+    assert [len(record.members) for record in closed(whole)] == [5] * 4
+    assert [record.others for record in closed(whole)] == [{"not drawn: 5 of 30 take part": 25}] * 4
+    assert all(not record.missing and not record.late for record in closed(whole))
+    with pytest.raises(KeyboardInterrupt):
+        went(tmp_path / "cut", root, until=(RoundCommitted, 2))
+    [folder] = (tmp_path / "cut").iterdir()
+    assert resume(folder)["model_digest"] == whole.digest
+
+
+def test_a_hub_draws_among_its_members_and_the_draws_differ_from_hub_to_hub(tmp_path: Path) -> None:
+    policy = {"kind": "sample", "fraction": 0.5}
+    hubs = [hub(name, *(site(f"s{i}") for i in range(8)), participation=policy) for name in ("us", "eu")]
+    ran = went(tmp_path, hub("world", *hubs, rounds=4))
+    drawn = {name: [set(record.members) for record in closed(ran, f"world/{name}")] for name in ("us", "eu")}
+    assert all(len(members) == 4 for rounds in drawn.values() for members in rounds)
+    assert drawn["us"] != drawn["eu"] and len({frozenset(members) for members in drawn["us"]}) > 1
+
+
+def test_an_update_that_came_between_two_rounds_survives_the_process(tmp_path: Path) -> None:
+    """The straggler ends while the model is measured; what it sends then is held, written down, and counted once."""
+    members = [ward("a"), ward("b"), ward("c"), site("slow", gated=True)]
+    root = hub("world", *members, participation=DEADLINE, rounds=2)
+    task = {**TASK, "measure_s": 1.0, "gate": str(tmp_path / "gate")}
+    top = {**TOP, "evaluation": {"every": 1}}
+    first = Listener(until=(RoundCommitted, 1))
+    from hierfl.run import run
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config_of(tmp_path / "runs", root, task, **top), [first])
+    [folder] = (tmp_path / "runs").iterdir()
+    newest = checkpoint.latest(folder)
+    assert newest is not None
+    assert closed(first)[0].late == ("slow",)
+    memory, payloads = checkpoint.load(newest).hubs["world"]
+    assert [update.shares[0].member for update in memory.standing.held] == ["slow"] and len(payloads) == 1
+    second = Listener()
+    assert resume(folder, monitors=[second])["status"] == "finished"
+    [last] = closed(second)
+    assert last.carried == {"slow": "late by 1 round, weight 75 % of 8"}
+    assert trainings(first, "world/slow") == 1
+
+
+def test_a_run_that_is_cut_off_with_work_out_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        went(tmp_path, four(DEADLINE, rounds=40), until=(RoundCommitted, 3))
+    [folder] = tmp_path.iterdir()
+    second = Listener()
+    assert resume(folder, monitors=[second])["rounds"] == 40
+    numbers = Counter(record.round_number for record in closed(second))
+    assert numbers == Counter(range(4, 41))
+    assert counts(closed(second), "slow") <= trainings(second, "world/slow") + 1
