@@ -52,7 +52,8 @@ class FaultyTask:
     def _obey(self, who: str) -> None:
         """Note that this step began, then do what the folder says.
 
-        `kill-a` and `oom-a` hold how many times; `hold-a` says to wait while it is there, from the step after so many on.
+        `kill-a` and `oom-a` hold how many times; `hold-a` says to wait while it is there, from the step after so many
+        on.
         """
         folder = Path(self.folder)
         with (folder / f"steps-{who}").open("a") as notes:
