@@ -3,6 +3,7 @@
 import importlib.abc
 import importlib.util
 import os
+import signal
 import sys
 from importlib.machinery import ModuleSpec
 
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: steady times, and the same bits
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: programs under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Deterministic unless asked otherwise: `pytest --hypothesis-profile=explore` draws new examples each time.
 settings.register_profile("ci", derandomize=True, deadline=None)
