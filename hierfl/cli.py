@@ -1,8 +1,8 @@
 """The command line. What is heavy is imported inside the commands, so that help answers at once.
 
 Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 130 stopped with Ctrl-C; `submit` hands on
-the job's own. With `--json` standard output holds one JSON document, the result or `{"error": ...}`, and all else goes
-to standard error.
+the job's own. With `--json` standard output holds one JSON document, the result or `{"error": ...}` (of several runs a
+line each), and all else goes to standard error.
 """
 
 from __future__ import annotations

@@ -1,0 +1,176 @@
+"""The service that leases devices to runs, by its methods alone: what it tells to whom, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from hierfl.runtime import ray_service
+from hierfl.runtime.ray_service import SchedulerService
+from scheduler import Granted, LeaseDecision, Recall, Want
+
+CPU = {"CPU": 1.0}
+WANTS = {"worker-0": Want((1.0,), 1.0)}
+
+
+class Cluster:
+    """What the service uses of Ray: slots as far as there is room, and its own end."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        self.groups: list[Group] = []
+        self.current_actor = "the service"
+        self.killed: list[str] = []
+        patch.setattr(ray_service, "ray", self)
+        patch.setattr(ray_service, "placement_group", self.make)
+        patch.setattr(ray_service, "remove_placement_group", self.remove)
+        patch.setattr(ray_service, "placement_group_table", dict)
+        patch.setattr(ray_service, "num_that_fit", lambda bundles: min(len(bundles), self.room))
+        patch.setattr(ray_service, "POLL_S", 0.05)
+        patch.setattr(ray_service, "ANSWER_S", 0.0)
+
+    def make(self, bundles: list[dict[str, float]], name: str, lifetime: str) -> Group:
+        assert lifetime == "detached"
+        self.room -= 1
+        self.groups.append(Group(name))
+        return self.groups[-1]
+
+    def remove(self, group: Group) -> None:
+        self.groups.remove(group)
+        self.room += 1
+
+    def get_runtime_context(self) -> Cluster:
+        return self
+
+    def kill(self, actor: str) -> None:
+        self.killed.append(actor)
+
+
+class Group:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def wait(self, timeout_s: float) -> bool:
+        return True
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    return Cluster(monkeypatch, room=1)
+
+
+async def joined(service: SchedulerService, *runs: str, count: int = 1) -> None:
+    for run in runs:
+        assert await service.register(run, "p", ())
+        await service.reserve(run, {}, CPU, count, 0.0)
+
+
+async def letters(service: SchedulerService, run: str, seen: int) -> list[LeaseDecision]:
+    answer = await service.changes(run, seen)
+    assert answer is not None
+    assert answer[0] == seen + len(answer[1])
+    return answer[1]
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+def test_a_run_is_told_of_each_decision_until_it_has_heard_of_it(cluster: Cluster) -> None:
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "a", "b")
+        assert await letters(service, "a", 0) == []
+        asking = asyncio.create_task(letters(service, "a", 0))
+        await asyncio.sleep(0.0)
+        await service.report("a", 1, WANTS, 1, {})
+        granted = Granted("a", "worker-0", 1, "no other run wants it")
+        assert await asking == [granted]
+        assert await letters(service, "a", 0) == [granted], "the answer may have been lost"
+        await service.report("b", 1, WANTS, 1, {})
+        (recall,) = await letters(service, "a", 1)
+        assert isinstance(recall, Recall) and recall.number == 1
+        await service.report("a", 2, {}, 0, {"worker-0": 1})
+        assert [letter.run for letter in await letters(service, "b", 0)] == ["b"]
+        assert await letters(service, "a", 2) == []
+
+    play(story())
+
+
+def test_of_reports_that_come_out_of_order_the_last_wants_hold_and_every_release(cluster: Cluster) -> None:
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "a", "b")
+        await service.report("a", 1, WANTS, 1, {})
+        await service.report("a", 3, {}, 0, {})
+        await service.report("a", 2, WANTS, 1, {"worker-0": 1})
+        await service.report("b", 1, WANTS, 1, {})
+        (granted,) = await letters(service, "b", 0)
+        assert isinstance(granted, Granted) and granted.reason == "no other run wants it"
+
+    play(story())
+
+
+def test_a_run_that_is_not_known_is_told_so(cluster: Cluster) -> None:
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "a")
+        await service.report("ghost", 1, WANTS, 1, {})
+        assert await service.changes("ghost", 0) is None
+        await service.report("a", 1, WANTS, 1, {})
+        assert len(await letters(service, "a", 0)) == 1
+
+    play(story())
+
+
+def test_who_falls_silent_loses_its_devices(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_service, "LOOK_S", 0.01)
+    monkeypatch.setattr(ray_service, "SILENCE_S", 0.3)
+
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "silent", "b")
+        await service.report("silent", 1, WANTS, 1, {})
+        await service.report("b", 1, WANTS, 1, {})
+        heard: list[LeaseDecision] = []
+        for _ in range(100):
+            heard += await letters(service, "b", len(heard))
+            if heard:
+                break
+        assert [type(letter) for letter in heard] == [Granted]
+        assert await service.changes("silent", 0) is None
+
+    play(story())
+
+
+def test_slots_are_shared_and_what_is_more_comes_when_there_is_room(cluster: Cluster) -> None:
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "a", "b", count=2)
+        assert len(cluster.groups) == 1, "one for both"
+        cluster.room = 5
+        found = await service.reserve("b", {}, CPU, 2, 0.0)
+        assert isinstance(found, dict) and list(found) == ["worker-0", "worker-1"]
+        other = await service.reserve("b", {}, {"CPU": 2.0}, 1, 0.0)
+        assert list(other) == ["worker-2"], "another sort has another name"
+        said = await service.reserve("b", {"worker-1": {"CPU": 4.0}}, CPU, 0, 0.0)
+        assert isinstance(said, str) and "'worker-1' takes 4 CPU here, but 1 CPU" in said
+
+    play(story())
+
+
+def test_with_the_last_run_the_slots_and_the_service_go(cluster: Cluster) -> None:
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "a", "b")
+        await service.leave("a")
+        assert len(cluster.groups) == 1 and not cluster.killed
+        await service.leave("b")
+        assert not await service.register("late", "p", ()), "ask for another service"
+        await asyncio.sleep(0.05)
+        assert cluster.groups == [] and cluster.killed == ["the service"]
+
+    play(story())
