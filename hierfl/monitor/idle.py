@@ -8,7 +8,7 @@ a hub takes what its sites' work takes on the devices that may do it, and as lon
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hierfl.monitor.busy import covered_s
 from hierfl.monitor.records import Evaluated, Phase, Record, RoundClosed, SiteTrained
@@ -80,7 +80,7 @@ class IdleTime:
         self._held_s = held_s
         self._had_s: Mapping[str, float] = {}
         self._span = _Span(0.0)
-        self._hub_rounds: dict[tuple[str, int], float] = {}
+        self._hub_rounds: dict[tuple[str, int], tuple[float, float]] = {}
         self._last = self._total = _Sum()
         self._hubs: dict[str, _Sum] = {}
         self._wanted = {path: self._labels_below(path) for path in tree.hubs}
@@ -123,8 +123,13 @@ class IdleTime:
         }
 
     def hubs(self) -> dict[str, Idle]:
-        """Give every hub's figures: the devices that may take its sites, while its rounds were open."""
-        return {path: self._idle(found, self._of_hub(path)) for path, found in self._hubs.items()}
+        """Give every hub's figures: the devices that may take its sites, while its rounds were open.
+
+        Other hubs' work on these devices counts as busy, so that less may be idle than the hub alone could not avoid;
+        the floor is then what was idle.
+        """
+        found = {path: self._idle(added, self._of_hub(path)) for path, added in self._hubs.items()}
+        return {path: replace(idle, floor=min(idle.floor, idle.idle)) for path, idle in found.items()}
 
     def _closed(self, record: RoundClosed) -> None:
         """A hub's barrier is reached: its bound is known, and at the root the span is over."""
@@ -133,29 +138,32 @@ class IdleTime:
         seconds = self._span.work.get((path, number), {})
         counted = {site: spent for site, spent in seconds.items() if site.rpartition("/")[2] in members}
         tasks = [Task(spent, self._labels.get(site, frozenset())) for site, spent in counted.items()]
-        bound_s = max(round_bound(tasks, self._fleet()), self._members_s(path, number, members))
+        below_s, work_s = self._members_s(path, number, members)
+        work_s += sum(counted.values())
+        bound_s = max(round_bound(tasks, self._fleet()), below_s)
         bound_s = min(bound_s, record.duration_s)  # clocks differ a little, and a site may have worked for two rounds
-        self._hub_rounds[path, number] = bound_s
+        self._hub_rounds[path, number] = bound_s, work_s
         opened_s = record.time_s - record.duration_s
         of_hub = self._hubs.setdefault(path, _Sum())
         busy = {name: self._covered(self._span, name, opened_s, record.time_s) for name in self._of_hub(path)}
         held_s = self._held(record.duration_s)
         share = {name: held_s.get(name, 0.0) for name in busy}
-        of_hub.add(busy, share, sum(counted.values()), bound_s, record.duration_s)
+        of_hub.add(busy, share, work_s, bound_s, record.duration_s)
         if path == self._tree.root.name:
             self._span.bound_s = bound_s
             self._end(record.duration_s, record.time_s, measured=False)
 
-    def _members_s(self, path: str, number: int, members: set[str]) -> float:
-        """Bound what the slowest member hub takes: the sum of its own rounds."""
-        longest_s = 0.0
+    def _members_s(self, path: str, number: int, members: set[str]) -> tuple[float, float]:
+        """Bound what the slowest member hub takes, the sum of its own rounds; and add up all member hubs' work."""
+        longest_s = work_s = 0.0
         for member in self._tree.members(path):
             hub = self._tree.nodes[member]
             if isinstance(hub, Hub) and hub.name in members:
                 first = number * hub.rounds
-                own = (self._hub_rounds.pop((member, first + k), 0.0) for k in range(hub.rounds))
-                longest_s = max(longest_s, sum(own))
-        return longest_s
+                own = [self._hub_rounds.pop((member, first + k), (0.0, 0.0)) for k in range(hub.rounds)]
+                longest_s = max(longest_s, sum(bound_s for bound_s, _ in own))
+                work_s += sum(spent for _, spent in own)
+        return longest_s, work_s
 
     def _end(self, makespan_s: float, time_s: float, *, measured: bool) -> None:
         """A span is over."""

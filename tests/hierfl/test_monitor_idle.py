@@ -39,6 +39,8 @@ def test_a_round_by_hand() -> None:
     assert found.idle == pytest.approx(3 / 12) and found.makespan_s == 6
     assert found.efficiency == pytest.approx(4.5 / 6), "the three are of two hubs: only their sum bounds, 9 / 2"
     assert found.floor == pytest.approx(0.0) and found.goodput == pytest.approx(9 / 12)
+    world = idle.hubs()["world"]
+    assert (world.idle, world.floor) == (pytest.approx(3 / 12), pytest.approx(0.0)), "its hub's work is its own too"
     us = idle.hubs()["world/us"]
     assert us.makespan_s == 3 and us.efficiency == pytest.approx(1.0) and us.idle == us.floor == pytest.approx(1 / 6)
 
