@@ -150,7 +150,8 @@ def check_devices(runtime: Runtime) -> None:
         need = _positive(needs(runtime, group))
         wanted, slots = group.count * group.places, sum(_slots(node, need) for node in nodes)
         if slots < wanted:
-            said = _too_few(wanted, slots, need, nodes)
+            fewer = f"declare fewer devices, or fewer cpus for each (cpus: {need.get('CPU', 0) / 4:g})"
+            said = _too_few(wanted, slots, need, nodes).replace("lower runtime.num_workers", fewer)
             raise RuntimeUnavailable(f"runtime.devices, group {group.name!r}: {said}")
 
 
