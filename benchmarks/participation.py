@@ -22,9 +22,9 @@ from benchmarks.common import machine
 from hierfl.kinds import load
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Delayed", "main"]
+__all__ = ["Delayed", "main", "reached"]
 
-HEADER = ("data", "participation", "rounds", "s per round", "metric at the end", "x time to waiting's last")
+HEADER = ("data", "participation", "rounds", "s per round", "metric at the end", "x waiting's time to there")
 BASE_S, SLOW = 0.12, 6.0
 
 
@@ -137,7 +137,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A contender, over the seeds: means, and of the ratio the median."""
+    """A contender, over the seeds: means, and of the ratio the median; None if one seed does not get there."""
 
     data: str
     participation: str
@@ -201,19 +201,20 @@ def rows(work: Work, seeds: int, rounds: int) -> Iterator[Row]:
                 print(f"{work.name}: {name}, seed {seed}", file=sys.stderr)
                 found[name].append(curve(work, name, seed, Path(folder), 100 * rounds, waiting.points[-1][0]))
     for name, curves in found.items():
-        reached = [_reached(own, first) for own, first in zip(curves, found["all"], strict=True)]
+        shares = [reached(own, first) for own, first in zip(curves, found["all"], strict=True)]
         yield Row(
             *(work.name, name, statistics.mean(len(one.points) for one in curves)),
             statistics.mean(one.points[-1][0] / len(one.points) for one in curves),
             statistics.mean(one.points[-1][1] for one in curves),
-            None if None in reached else statistics.median(share for share in reached if share is not None),
+            None if None in shares else statistics.median(share for share in shares if share is not None),
         )
 
 
-def _reached(own: Curve, waiting: Curve) -> float | None:
-    """Give the time to what waiting for all has at its end, as a part of the time that it took; None: not reached."""
-    total_s, target = waiting.points[-1]
-    return next((spent_s / total_s for spent_s, value in own.points if value >= target), None)
+def reached(own: Curve, waiting: Curve) -> float | None:
+    """Give the time to 99 % of what waiting for all has at its end, over its own time to there; None: not reached."""
+    target = 0.99 * waiting.points[-1][1]
+    first_s, own_s = (next((at_s for at_s, value in one.points if value >= target), None) for one in (waiting, own))
+    return None if own_s is None or first_s is None else own_s / first_s
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -230,7 +231,7 @@ def main(arguments: Sequence[str]) -> int:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=1) + "\n")
     print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
     for row in found:
-        reached = "not reached" if row.reached is None else f"{row.reached:.2f}"
-        cells = (row.data, row.participation, f"{row.rounds:.0f}", f"{row.round_s:.2f}", f"{row.metric:.3f}", reached)
+        share = "not reached" if row.reached is None else f"{row.reached:.2f}"
+        cells = (row.data, row.participation, f"{row.rounds:.0f}", f"{row.round_s:.2f}", f"{row.metric:.3f}", share)
         print("| " + " | ".join(cells) + " |")
     return 0

@@ -1,4 +1,4 @@
-"""A task whose sites take their time: some to train, all to be measured, one until the model has been measured."""
+"""A task whose sites take their time: some to train, all to be measured, one until the model is measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAILS, GATED = -1.0, -2.0
 class LateTask:
     """Two classes, four features; a site's data say how long each of its steps waits, or that they fail.
 
-    `gate`: a file that the first measurement makes, and for which the steps of gated sites wait.
+    `gate`: a file; while it is there the steps of gated sites wait, and a measurement takes it away.
     """
 
     measure_s: float = 0.0
@@ -46,14 +46,14 @@ class LateTask:
         if model.training:
             if wait[0] == FAILS:
                 raise ValueError("a power cut")
-            while wait[0] == GATED and not Path(self.gate).exists():
+            while wait[0] == GATED and Path(self.gate).exists():
                 time.sleep(0.01)
             time.sleep(max(0.0, float(wait[0])))
         return cross_entropy(model(x), y)
 
     def predict(self, model: nn.Module, batch: tuple[Tensor, Tensor, Any]) -> Prediction:
         if self.gate:
-            Path(self.gate).touch()
+            Path(self.gate).unlink(missing_ok=True)
         time.sleep(self.measure_s)
         x, y, _ = batch
         return Prediction(scores=torch.softmax(model(x), 1)[:, 1], labels=y)
