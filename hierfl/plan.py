@@ -17,7 +17,7 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import load, names
-from hierfl.planning.case import Case, Figures, case_of, usual_kind
+from hierfl.planning.case import Case, Figures, case_of
 from hierfl.planning.costs import SECONDS_PER_STEP, Knowledge, from_estimates, from_log
 from hierfl.planning.devices import devices, settle
 from hierfl.planning.lever import LEAST_TIME, Lever
@@ -25,6 +25,7 @@ from hierfl.planning.levers import find_levers
 from hierfl.planning.log import Log, read_log
 from hierfl.planning.shape import Shape, SiteWork, rounds_per_round
 from hierfl.tree import describe
+from scheduler.eligibility import usual_kind
 from scheduler.forecast import Learned
 from scheduler.idle import figures
 from scheduler.outcome import Outcome

@@ -4,19 +4,21 @@
 
 The line (a, b) belongs to a kind of device and is fitted in log space (`scheduler.line`); the factor c_s is the site's
 own, shrunk to 1 until it has data (`scheduler.pace`). It multiplies the overhead too, so that it learns what a site
-takes also where the units explain nothing. Work that was never seen on a kind of device has the line of the kind on
-which it was seen first, times the ratio of the two kinds in other work if both have seen a site in common.
+takes also where the units explain nothing. What a site takes on a kind of device that never worked for it is what it
+takes elsewhere, times the ratio of the two kinds (`scheduler.ratio`): by the sites that both have worked for, in this
+work or else in other work. A site that nobody has seen has the line of the kind, or of the kind seen first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scheduler.line import Line
 from scheduler.pace import Pace
+from scheduler.ratio import Shared, best_known, by_lines, shrunk
 
 __all__ = ["Accuracy", "Durations"]
 
@@ -50,16 +52,17 @@ class Durations:
 
     def __init__(self) -> None:
         self._works: dict[tuple[str, str], dict[str, Pace]] = {}
+        self._shared: dict[tuple[str, str], Shared] = {}
         self._errors: dict[str, dict[int, int]] = {}
 
     def predict(self, kind: str, site: str, units: float, device: str = "", model: str = "") -> float | None:
         """Predict the duration of `units` of work; None before the first observation of this kind and model."""
-        known = self._known(kind, model, device)
+        known = self._known(kind, model, device, site)
         return None if known is None else known[0].predict(site, _checked(units)) * known[1]
 
     def p90(self, kind: str, site: str, units: float, device: str = "", model: str = "") -> float | None:
         """Predict the duration that nine jobs of ten keep, for deadlines; never below `predict`."""
-        known = self._known(kind, model, device)
+        known = self._known(kind, model, device, site)
         return None if known is None else known[0].upper(site, _checked(units)) * known[1]
 
     def observe(self, kind: str, site: str, units: float, duration_s: float, device: str = "", model: str = "") -> None:
@@ -70,11 +73,11 @@ class Durations:
             error = max(MIN_ERROR, abs(predicted / seconds - 1.0))
             counts, place = self._errors.setdefault(kind, {}), round(math.log(error) / RESOLUTION)
             counts[place] = counts.get(place, 0) + 1
-        pace = self._works.get((kind, model), {}).get(device)
-        if pace is None:
-            pace = self._new(kind, model, device, units, seconds)
-            self._works.setdefault((kind, model), {})[device] = pace
-        pace.observe(site, units, seconds, predicted or seconds)
+        paces = self._works.setdefault((kind, model), {})
+        if device not in paces:
+            paces[device] = self._new(kind, model, device, units, seconds)
+        paces[device].observe(site, units, seconds, predicted or seconds)
+        self._shared.setdefault((kind, model), Shared()).saw(paces, device, site)
 
     def error(self) -> Mapping[str, Accuracy]:
         """Tell by kind of work how good the predictions have been, each compared with the job that followed."""
@@ -105,37 +108,51 @@ class Durations:
             paces = durations._works[work["kind"], work["model"]] = {}
             for device, pace in work["devices"]:
                 paces[device] = Pace.from_state(pace, next(iter(paces.values()), None))
+            durations._shared[work["kind"], work["model"]] = Shared.of(paces)
         durations._errors = {kind: dict(counts) for kind, counts in state["errors"].items()}
         return durations
 
-    def _known(self, kind: str, model: str, device: str) -> tuple[Pace, float] | None:
-        """Find what tells of this work on this kind of device, and the factor that its seconds need."""
+    def speed(self, device: str, reference: str, kind: str = "train") -> float:
+        """Give how much faster one kind of device is than another at a kind of work, or at any that tells.
+
+        Only sites that both have worked for tell; it is 1 until there are any.
+        """
+        logs = [log for work in self._works if work[0] == kind for log in self._logs(work, device, reference)]
+        return 1.0 / shrunk(logs or self._all_logs(device, reference))
+
+    def _known(self, kind: str, model: str, device: str, site: str) -> tuple[Pace, float] | None:
+        """Find what tells most of a site's work on this kind of device, and the factor that its seconds need."""
         paces = self._works.get((kind, model))
-        if paces is None:
+        if not paces:
             return None
-        if device in paces:
-            return paces[device], 1.0
-        reference = next(iter(paces))
-        return paces[reference], self._ratio(device, reference)
+        here = paces.get(device)
+        if here is not None and (len(paces) == 1 or site in here.sites):
+            return here, 1.0
+        elsewhere = best_known(paces, site, paces)
+        if elsewhere is None and here is not None:
+            return here, 1.0
+        found = elsewhere or next(iter(paces))
+        return paces[found], self._ratio((kind, model), device, found)
 
     def _new(self, kind: str, model: str, device: str, units: float, seconds: float) -> Pace:
         """Begin with a kind of device: the line seen elsewhere, or the one through the first job."""
-        known = self._known(kind, model, device)
-        if known is None:
+        paces = self._works[kind, model]
+        if not paces:
             return Pace(Line.through(units, seconds, OVERHEAD / (1.0 - OVERHEAD) * (units or 1.0)))
-        return Pace(known[0].line.scaled(known[1]), known[0])
+        name, reference = next(iter(paces.items()))
+        return Pace(reference.line.scaled(self._ratio((kind, model), device, name)), reference)
 
-    def speed(self, device: str, reference: str) -> float:
-        """Give how much faster one kind of device is than another; 1 until both have worked for the same site."""
-        return 1.0 / self._ratio(device, reference)
+    def _ratio(self, work: tuple[str, str], device: str, reference: str) -> float:
+        """Give the seconds on one kind of device over those on another, from what tells most of this work."""
+        logs = self._logs(work, device, reference) or self._all_logs(device, reference)
+        paces = self._works[work]
+        return by_lines(paces[device], paces[reference]) if not logs and device in paces else shrunk(logs)
 
-    def _ratio(self, device: str, reference: str) -> float:
-        """Give the seconds on one kind of device over those on another, from work that both have done for a site."""
-        for paces in self._works.values():
-            here, there = paces.get(device), paces.get(reference)
-            if here is not None and there is not None and here.shares(there):
-                return here.line(here.usual_units) / there.line(here.usual_units)
-        return 1.0
+    def _logs(self, work: tuple[str, str], device: str, reference: str) -> Sequence[float]:
+        return self._shared[work].logs(self._works[work], device, reference)
+
+    def _all_logs(self, device: str, reference: str) -> Sequence[float]:
+        return [log for work in self._works for log in self._logs(work, device, reference)]
 
 
 def _checked(value: float) -> float:

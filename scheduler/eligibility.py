@@ -12,12 +12,23 @@ from dataclasses import replace
 
 from scheduler.views import Device, Job, JobKey
 
-__all__ = ["Reach", "Residency", "admitted_bytes", "can_take", "infeasible"]
+__all__ = ["Reach", "Residency", "admitted_bytes", "can_take", "infeasible", "usual_kind"]
 
 
 def can_take(device: Device, job: Job) -> bool:
     """Say whether a device that is empty may run the job."""
     return job.labels <= device.labels and (device.memory_bytes is None or job.memory_bytes <= device.memory_bytes)
+
+
+def usual_kind(devices: Iterable[Device], labels: frozenset[str] = frozenset()) -> str:
+    """Name the kind of most devices that carry the labels, the first of them where there are as many.
+
+    Where none carries them all count; no devices are an assertion.
+    """
+    there = list(devices)
+    assert there, "no device, no usual kind"
+    kinds = [device.kind for device in there if labels <= device.labels] or [device.kind for device in there]
+    return max(kinds, key=kinds.count)
 
 
 def admitted_bytes(memory_bytes: int) -> int:

@@ -2,8 +2,11 @@
 
 `t = factor(site) * line(units)`. A site's factor is its mean seconds over the line at its mean units, taken against the
 line of today, so that a better line never spoils what a site has shown; as far as it is not certain it is shrunk to 1
-(or to the factor that the site has on the device kind on which this work was first seen) by the ratio of the variances
-between and within sites (James and Stein 1961; Efron and Morris 1972 for the sites that stand apart).
+(or to the factor that the site has on the device kind on which this work was first seen, the reference) by the ratio of
+the variances between and within sites (James and Stein 1961; Efron and Morris 1972 for the sites that stand apart).
+
+Beside a reference the line goes through the sites that the reference knows too, less their factors there, as soon as
+there are `MIN_SHARED` of them: which other sites a kind of device was given must not look like its speed.
 
 One surprise is chance, two in a row on one side are a change: the first is clipped, the second starts the site anew. A
 site whose first job was slow starts anew at once.
@@ -49,6 +52,8 @@ SAMPLE_SITES = 32
 SAMPLE_JOBS = 64
 FIT_EVERY = 16
 """Jobs of known sites in the sample from one fit of the line to the next, at most; a new site is fitted at once."""
+
+MIN_SHARED = 2
 
 MAX_SITES = 100_000
 
@@ -96,9 +101,10 @@ class Pace:
             return base
         apart = math.log(seen.seconds / self.line(seen.units)) - base
         error = self._noise**2 / seen.count
-        trust = self._spread**2 / (self._spread**2 + error)
+        spread = self._spread_of(site)
+        trust = spread**2 / (spread**2 + error)
         if seen.count == 1:
-            limit = FIRST_SPREADS * math.hypot(self._spread, self._noise)
+            limit = FIRST_SPREADS * math.hypot(spread, self._noise)
             apart = max(-limit, min(limit, apart))
         elif apart:
             trust = max(trust, 1.0 - 4.0 * error / apart**2)
@@ -109,9 +115,15 @@ class Pace:
         """Give the mean units of the sampled jobs."""
         return sum(job[1] for job in self._jobs) / max(1, len(self._jobs))
 
-    def shares(self, other: Pace) -> bool:
-        """Say whether a site has been seen by both."""
-        return not self._sites.keys().isdisjoint(other._sites)
+    @property
+    def sites(self) -> Mapping[str, Seen]:
+        """Give what was seen, by site."""
+        return self._sites
+
+    @property
+    def spread(self) -> float:
+        """Give the standard deviation of the logarithms of the sites' factors."""
+        return self._spread
 
     def observe(self, site: str, units: float, seconds: float, predicted_s: float) -> None:
         """Learn from one job of positive duration, which was thought to take `predicted_s`."""
@@ -176,12 +188,14 @@ class Pace:
 
     def _fit(self) -> None:
         """Draw the line anew through the sample's jobs."""
+        jobs = [job for job in self._jobs if job[0] in self._sites]
+        shared = [job for job in jobs if self._is_shared(job[0])]
+        if len({site for site, _, _ in shared}) >= MIN_SHARED:
+            jobs = shared
         points = []
-        for site, units, seconds in self._jobs:
-            seen = self._sites.get(site)
-            if seen is not None:
-                known = math.exp(-self._base(site))
-                points.append(Point(units, seconds * known, seen.units, seen.seconds * known, seen.count))
+        for site, units, seconds in jobs:
+            seen, known = self._sites[site], math.exp(-self._base(site))
+            points.append(Point(units, seconds * known, seen.units, seen.seconds * known, seen.count))
         if points:
             self.line, self._spread = fit(self.line, self._overhead_units, points, self._noise)
 
@@ -189,10 +203,20 @@ class Pace:
         """Give what is known of a site's factor from the device kind on which this work was first seen."""
         return self._reference.factor(site) if self._reference is not None else 0.0
 
+    def _is_shared(self, site: str) -> bool:
+        """Say whether the reference knows a site."""
+        return self._reference is not None and site in self._reference._sites
+
+    def _spread_of(self, site: str) -> float:
+        """Give what a site's factor may be about its base: wider for one that the reference does not know."""
+        if self._reference is None or self._is_shared(site):
+            return self._spread
+        return max(PRIOR_SPREAD, self._spread, self._reference._spread)
+
     def _deviation(self, site: str) -> float:
         """Give the standard deviation of the logarithm of a site's next job."""
         seen = self._sites.get(site)
-        return math.hypot(self._noise, self._spread if seen is None else self._noise / math.sqrt(seen.count))
+        return math.hypot(self._noise, self._spread_of(site) if seen is None else self._noise / math.sqrt(seen.count))
 
     def state(self) -> dict[str, Any]:
         """Return all that was learned, as JSON has it."""

@@ -13,6 +13,7 @@ from hierfl.planning.costs import Knowledge, site_works
 from hierfl.planning.devices import devices, rates, shared
 from hierfl.planning.shape import Shape, SiteWork, Took, asked, tree_bounds
 from scheduler.bounds import Fleet, Task, price_bound
+from scheduler.eligibility import usual_kind
 from scheduler.eventlog import union_s
 from scheduler.forecast import Forecast, Oracle
 from scheduler.idle import figures
@@ -24,7 +25,7 @@ from scheduler.workload import Federation as Planned
 from scheduler.workload import Workload, eligible
 from tiers.federation import Federation
 
-__all__ = ["Beside", "Case", "Figures", "case_of", "usual_kind"]
+__all__ = ["Beside", "Case", "Figures", "case_of"]
 
 MAX_ROUNDS = 10
 MAX_JOBS = 2000
@@ -156,12 +157,6 @@ class Case:
         """Give all jobs as the bounds see them."""
         where = {f"{fed.name}/{hub.name}/{site.name}": (hub.labels, site) for fed, hub, site in work.sites()}
         return [Task(spent, where[path][0], where[path][1].memory_bytes) for (_, path), spent in actual.items()]
-
-
-def usual_kind(found: Iterable[Device]) -> str:
-    """Name the kind of which there are most devices, the first of them where there are as many."""
-    kinds = [device.kind for device in found]
-    return max(kinds, key=kinds.count)
 
 
 def case_of(config: RunConfig, known: Knowledge, rounds: int | None = None) -> Case:

@@ -68,6 +68,7 @@ class Crew:
         self.estimates = estimates or Estimates("")
         self.gate = gate or OpenGate()
         self._roster = Roster(seats)
+        self.usual_kind = self._roster.usual_kind
         self._sites = sites or {}
         self._timeout_s = timeout_s
         self._now = now
@@ -232,9 +233,8 @@ class Crew:
             if report.error is not None and report.site in held:
                 held.remove(report.site)
             if report.peak_bytes:
-                kind = self._roster.devices[call.worker].kind
-                batch_size = self._batch_size(report.site)
-                self.estimates.learn_memory(batch_size, report.peak_bytes, group.round_number, kind)
+                kind, size = self._roster.devices[call.worker].kind, self._batch_size(report.site)
+                self.estimates.learn_memory(size, report.peak_bytes, group.round_number, kind)
         yield Trained(group, call.worker, tuple(report for report in reports if report.site not in again))
         if failed:
             yield SitesLost(group, failed)
@@ -278,11 +278,11 @@ class Crew:
             self._dispatcher.ask([replace(job, estimate_s=self._predict(job, None))])
 
     def _predict(self, job: Job, device: Device | None) -> float | None:
-        """Predict a job's seconds on a device, or on the usual kind."""
+        """Predict a job's seconds on a device, or on the usual kind of those that may take it."""
         group = self._groups.get(job.group)
         if group is None or self._blame.suspects(job.key):
             return None
-        kind = device.kind if device is not None else ""
+        kind = device.kind if device is not None else self.usual_kind(job.labels)
         return self.estimates.predict(group.kind, job.name, group.sizes[job.name], kind)
 
     def _batch_size(self, site: str) -> int:

@@ -61,7 +61,8 @@ class Relay:
     def begin(self, number: int, model: Handle, steps: Mapping[str, int]) -> None:
         """Begin a round of the root, counted from 0. `steps`: optimizer steps by site."""
         self.published, self._steps = None, steps
-        self._chains.begin(number, lambda site: self._crew.estimates.predict("train", site, steps[site]))
+        estimates = self._crew.estimates
+        self._chains.begin(number, lambda site: estimates.predict("train", site, steps[site], self._kind(site)))
         self._begin(self._tree.root.name, number, 1, None, model)
 
     def ring(self) -> None:
@@ -146,7 +147,11 @@ class Relay:
         if site not in self._steps:
             return None
         estimates = self._crew.estimates
-        return estimates.durations.p90("train", site, self._steps[site], model=estimates.model)
+        return estimates.durations.p90("train", site, self._steps[site], self._kind(site), estimates.model)
+
+    def _kind(self, site: str) -> str:
+        """Name the usual kind of device among those that may take a site."""
+        return self._crew.usual_kind(self._config.sites[site].labels)
 
     def _order(self, path: str, order: Order) -> None:
         """Carry an order to a hub's members: sites to the crew, hubs to their aggregators."""

@@ -10,6 +10,7 @@ from hierfl.runtime.driver import Seat
 from hierfl.runtime.results import Group
 from scheduler import Device, Job
 from scheduler.dispatch import PREFETCH_S
+from scheduler.eligibility import usual_kind
 
 __all__ = ["Call", "Roster"]
 
@@ -41,6 +42,7 @@ class Roster:
         self._beside: dict[str, list[str]] = {}
         self._chunks: dict[str, list[tuple[Job, ...]]] = {}
         self._since: dict[str, float] = {}
+        self._usual: dict[frozenset[str], str] = {}
         for seat in seats:
             self.add(seat)
 
@@ -54,6 +56,14 @@ class Roster:
         self._devices[seat.worker] = seat.device
         self._beside.setdefault(seat.device.name, []).append(seat.worker)
         self._chunks[seat.worker] = []
+        self._usual.clear()
+
+    def usual_kind(self, labels: frozenset[str]) -> str:
+        """Name the kind of most devices that may take work with these labels."""
+        if labels not in self._usual:
+            there = {device.name: device for device in self._devices.values()}
+            self._usual[labels] = usual_kind(there.values(), labels)
+        return self._usual[labels]
 
     def give(self, device: str, jobs: tuple[Job, ...], now_s: float) -> str:
         """Note that a device has been given a chunk; return which of its workers runs it: the least busy one.

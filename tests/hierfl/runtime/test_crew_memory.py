@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from hierfl.config.schema import SiteSettings, Training
 from hierfl.learning.strategy import Objective
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Done, Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import Order, SiteReport
 from hierfl.runtime.results import Group, Said, SitesLost, Trained
-from scheduler import Device
+from scheduler import Device, Job
 from scheduler.policies.fifo import Fifo
 from tiers.messages import Opening
 
@@ -89,3 +92,29 @@ def test_who_fails_alone_is_lost_by_name() -> None:
     last = max(play.training(), key=lambda site: play.training()[site][0])
     [lost] = [result for result in play.end(last, short=True) if isinstance(result, SitesLost)]
     assert list(lost.sites) == [last] and "too little" in lost.sites[last]
+
+
+def test_what_waits_is_predicted_for_a_device_that_may_take_it() -> None:
+    """A site that must stay on the slow device is predicted as it runs there, though a fast one was seen first."""
+    estimates = Estimates("model")
+    for kind, seconds in (("fast", 1.0), ("slow", 9.0)):
+        for site in SITES:
+            estimates.durations.observe("train", site, 1, seconds, kind, "model")
+    here = frozenset({"ch"})
+    devices = [Device("fast-0", "fast"), Device("fast-1", "fast"), Device("slow-0", "slow", here)]
+    settings = SiteSettings(Training(batch_size=1), "a", labels=here)
+    seats = [Seat(device.name, device) for device in devices]
+    crew = Crew(
+        Silent(),  # type: ignore[arg-type]
+        *(seats, Fifo()),
+        preaggregate=True,
+        sites={"world/a": settings},
+        estimates=estimates,
+    )
+    order = Order("world", 0, (), Opening("world", 0, 32, 8.0, 3, "float32"), Objective())
+    crew.ask(Group("train:world:0", "train", "world", 0, {"world/a": 1, "world/b": 1}, {}, order))
+    jobs = [
+        Job("train:world:0", site, 1, None, 0, labels=labels)
+        for site, labels in (("world/a", here), ("world/b", frozenset()))
+    ]
+    assert [crew._predict(job, None) for job in jobs] == [pytest.approx(9.0, rel=0.1), pytest.approx(1.0, rel=0.1)]
