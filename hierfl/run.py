@@ -37,9 +37,12 @@ from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle, Seat
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.foresight import check_needs
 from hierfl.runtime.gate import gate_of
-from hierfl.runtime.jobs import Inventory, WorkerSpec
+from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.remembered import Remembered
+from hierfl.runtime.seats import declared_devices
+from hierfl.runtime.specs import worker_spec
 from hierfl.summary import of_nodes, of_schedule
 from tiers.federation import parent
 
@@ -89,7 +92,7 @@ def evaluate(run_dir: Path) -> Mapping[str, Scalars]:
     config = load(folder.config)
     saved = _newest(folder)
     with _closing(_open_driver(config.runtime, config.name)) as driver:
-        crew = _crew(config, driver, driver.start(_worker_spec(config), num_hubs=0), _unheard)
+        crew = _crew(config, driver, driver.start(worker_spec(config), num_hubs=0), _unheard)
         engine = Engine(config, driver, crew, _unheard, time.time())
         engine.describe()
         crew.prepare(saved.layout, saved.scale)
@@ -116,8 +119,9 @@ class _Run:
         self.voice = voice
         self.driver = driver
         self.started_s = started_s
-        seats = driver.start(_worker_spec(config), len(config.federation.hubs))
+        seats = driver.start(worker_spec(config), len(config.federation.hubs))
         self.crew = _crew(config, driver, seats, voice.emit, started_s)
+        check_needs(self.crew.estimates, config.sites, self.crew.prospects)
         labels = {path: settings.labels for path, settings in config.sites.items()}
         self.idle = IdleTime(
             *(config.federation, self.crew.devices, labels),
@@ -143,8 +147,10 @@ class _Run:
                     self.voice.emit(Notice(self._now(), "info", self._root(), said))
                     break
         except BaseException:
-            if not commit.saved:
-                with contextlib.suppress(HierflError):  # what ended the run is the better story
+            with contextlib.suppress(HierflError):  # what ended the run is the better story
+                if commit.saved:
+                    self.crew.estimates.save()
+                else:
                     self._save(commit, layout)
             raise
         return self._finish(commit, layout, status, startup_s)
@@ -198,7 +204,7 @@ class _Run:
         return commit, reason
 
     def _save(self, commit: _Commit, layout: Layout) -> Path:
-        """Write a checkpoint."""
+        """Write a checkpoint, and what was learned on the way to it."""
         states, hubs = commit.remembered.fetched(self.driver)
         model = self.driver.get(commit.model)
         content = Checkpoint(
@@ -206,7 +212,9 @@ class _Run:
             *(self.scale, commit.progress, hubs),
         )
         commit.saved = True
-        return checkpoint.save(self.folder.path, content, self.config.output.keep)
+        saved = checkpoint.save(self.folder.path, content, self.config.output.keep)
+        self.crew.estimates.save()
+        return saved
 
     def _finish(self, commit: _Commit, layout: Layout, status: str, startup_s: float) -> Mapping[str, Any]:
         """Write the model and the summary."""
@@ -348,14 +356,6 @@ def _closing(driver: Driver) -> Iterator[Driver]:
         driver.close()
 
 
-def _worker_spec(config: RunConfig) -> WorkerSpec:
-    """Give what every worker needs."""
-    runtime = config.runtime
-    return WorkerSpec(
-        *(config.task, config.seed, config.sites, config.evaluation, runtime.device, runtime.threads_per_worker)
-    )
-
-
 def _crew(
     config: RunConfig, driver: Driver, seats: Sequence[Seat], emit: Callable[[Record], None], started_s: float = 0.0
 ) -> Crew:
@@ -369,7 +369,7 @@ def _crew(
         preaggregate=runtime.preaggregate,
         sites=config.sites,
         estimates=estimates,
-        timeout_s=runtime.site_timeout_s,
+        declared=declared_devices(runtime),
         gate=gate_of(driver.link, emit, started_s),
     )
 

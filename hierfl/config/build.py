@@ -25,6 +25,7 @@ class _Inherited:
     quorum: float | None
     labels: frozenset[str]
     strategy: Strategy | None
+    timeout_s: float | None = None
 
 
 PART = "part-{}"
@@ -51,7 +52,8 @@ def build(checked: Checked) -> RunConfig:
     """Build the run's configuration from one that was checked and found sound."""
     assert checked.root is not None
     training = override_training(Training(), checked.training)
-    nodes = _inherit(checked.root, _Inherited(training, {}, False, None, frozenset(), None))
+    timeout_s = checked.sections["runtime"].site_timeout_s
+    nodes = _inherit(checked.root, _Inherited(training, {}, False, None, frozenset(), None, timeout_s))
     named = checked.written["task"]["kind"]
     return RunConfig(
         name=checked.top["name"],
@@ -109,7 +111,8 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         own_labels = settings.get("residency")
         labels = above.labels.union(own_labels) if own_labels else above.labels
         quorum = settings.get("quorum", above.quorum)
-        holds = _Inherited(trainings[both], source, keep_going, quorum, labels, strategy)
+        timeout_s = settings.get("site_timeout_s", above.timeout_s)
+        holds = _Inherited(trainings[both], source, keep_going, quorum, labels, strategy, timeout_s)
         placed.append(_Placed(node, path, parent, holds))
         here = len(placed) - 1
         stack.extend((member, f"{path}/{member.name}", here, holds) for member in reversed(node.members or ()))
@@ -165,7 +168,8 @@ def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
     key = str(node.data.get("key", node.name))
     weight = node.own.settings.get("weight", 1.0)
     training, number = placed.holds.training, placed.num_parts
-    settings = SiteSettings(training, key, placed.holds.source, weight, placed.holds.labels)
+    holds = placed.holds
+    settings = SiteSettings(training, key, holds.source, weight, holds.labels, timeout_s=holds.timeout_s)
     if not number:
         yield placed.path, settings
         return

@@ -23,6 +23,8 @@ __all__ = ["DEFAULT_POLICY", "Checked", "check_config"]
 
 DEFAULT_POLICY = "chain_first"
 
+NO_TIMEOUT = "needs runtime.kind: ray; work in a thread cannot be ended"
+
 _MOST_UNKNOWN_SITES = 20
 """Unknown sites that are named one by one; the rest is counted."""
 
@@ -61,6 +63,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         _known_sites(task, tree[0], report)
     if tree is not None and tree[0] is not None:
         _residency(config, tree[0], sections["runtime"], report)
+        _timeouts(tree[0], sections["runtime"], report)
     written = escape(
         {
             **top,
@@ -116,7 +119,7 @@ def _runtime(given: Any, report: Report) -> tuple[Runtime, dict[str, Any]]:
     runtime: Runtime = replace(section(Runtime, given, "runtime", report), devices=devices)
     policy = kind("policy", named, "runtime.policy", report)
     if runtime.kind == "local" and runtime.site_timeout_s is not None:
-        report("runtime.site_timeout_s", "needs runtime.kind: ray; work in a thread cannot be ended")
+        report("runtime.site_timeout_s", NO_TIMEOUT)
     written = {**plain(runtime), "policy": canonical_kind(named, policy) if policy is not None else None}
     return replace(runtime, policy=policy), written
 
@@ -197,3 +200,15 @@ def _sites(root: Node) -> list[tuple[Node, str]]:
         else:
             stack.extend(reversed(node.members))
     return found
+
+
+def _timeouts(root: Node, runtime: Runtime, report: Report) -> None:
+    """Report limits of nodes on a runtime that cannot keep them."""
+    if runtime.kind != "local":
+        return
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.own.settings.get("site_timeout_s") is not None:
+            report(join(node.place, "site_timeout_s"), NO_TIMEOUT)
+        stack.extend(reversed(node.members or ()))

@@ -72,6 +72,8 @@ class SiteKeys:
     """{key: its key into the task's data, ...}: further keys are handed to the task's `data` method."""
     residency: list[str] = field(default_factory=list)
     """Labels that a device must carry to process this site's data, beside those of the hubs above: [charite]."""
+    site_timeout_s: float | None = None
+    """How long its work may take; see `runtime.site_timeout_s`."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class HubKeys:
     """Fraction of the members that must report. Inherited; null is 1.0, or 0.5 with `on_failure: continue`."""
     residency: list[str] = field(default_factory=list)
     """Labels that a device must carry to process the data of this subtree, beside those of the hubs above: [de]."""
+    site_timeout_s: float | None = None
+    """How long the work of each site of this subtree may take; see `runtime.site_timeout_s`. Inherited."""
     weight: float = 1.0
     """Its weight at its parent where that hub's strategy says `weights: given`."""
 

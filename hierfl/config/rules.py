@@ -102,13 +102,14 @@ _ADDRESS = Rule(
 
 RULES: dict[type, dict[str, Rule]] = {
     TopKeys: {"name": _NAME, "seed": _at_least(0)},
-    SiteKeys: {"name": _NAME, "weight": _above(0), "split": _at_least(1)},
+    SiteKeys: {"name": _NAME, "weight": _above(0), "split": _at_least(1), "site_timeout_s": _above(0)},
     HubKeys: {
         "name": _NAME,
         "rounds": _at_least(1),
         "on_failure": _one_of("stop", "continue"),
         "quorum": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
         "weight": _above(0),
+        "site_timeout_s": _above(0),
     },
     TemplateKeys: {"count": _at_least(1), "start": _at_least(0)},
     Training: {
@@ -158,6 +159,7 @@ RULES: dict[type, dict[str, Rule]] = {
             "amounts above 0", lambda value: all(math.isfinite(amount) and amount > 0 for amount in value.values())
         ),
         "site_timeout_s": _above(0),
+        "device_timeout_s": _above(0),
         "estimates": Rule("a file's name", lambda value: bool(value.strip())),
         "num_cpus": _at_least(1),
         "num_gpus": _at_least(0),

@@ -117,7 +117,8 @@ class DeviceGroup:
     labels: list[str] = field(default_factory=list)
     """Whose data may be processed here; see `residency` of a node."""
     memory_gib: float | None = None
-    """Memory for jobs on one device; null: what a GPU has, else unbounded."""
+    """GPU memory for the jobs on one device; null: unbounded. What a job needs is measured on CUDA only: on a CPU this
+    bounds nothing, but for what an estimates file says."""
     places: int = 1
     """Jobs that one device may run at once, each in a worker of its own; more than one only where it is faster so."""
     cpus: float | None = None
@@ -167,7 +168,11 @@ class Runtime:
     estimates: str | None = None
     """A file that keeps what was learned about durations and memory, for this and later runs; null keeps nothing."""
     site_timeout_s: float | None = None
-    """How long one site's work may take before its worker is ended and the site is given up; null: no limit."""
+    """ray: how long one site's work may take before its worker is ended and the site is given up, counted from when the
+    worker is ready; null: no limit. For every site that has no `site_timeout_s` of its own or its hubs'."""
+    device_timeout_s: float | None = 1800.0
+    """How long work waits for a device that has gone, or was declared and has not come, before its site is given up;
+    null: for ever. Work that no device could take whichever came is given up at once."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,8 @@ class SiteSettings:
     """Residency: what a device must carry to process the site's data."""
     part: tuple[int, int] | None = None
     """(i, n): only the samples i, i + n, i + 2n ... of the key's data, where a site was split."""
+    timeout_s: float | None = None
+    """How long its work may take at once, a training or a measurement; None: no limit."""
 
 
 @dataclass(frozen=True)

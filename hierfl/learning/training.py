@@ -26,7 +26,7 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.strategy import Objective
 from hierfl.learning.task import Task
 
-__all__ = ["LocalResult", "measure", "train"]
+__all__ = ["LocalResult", "measure", "train", "warm_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,14 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
     return Tally.of(
         np.concatenate(scores), np.concatenate(labels), loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins
     )
+
+
+def warm_up(device: torch.device) -> None:
+    """Take one step on nothing: what torch imports and sets up at the first is a second or two, more on a GPU."""
+    parameter = torch.nn.Parameter(torch.zeros(1, device=device))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    parameter.square().sum().backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def _optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

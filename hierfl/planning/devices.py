@@ -11,7 +11,7 @@ from hierfl.config import from_mapping
 from hierfl.config.schema import RunConfig, Runtime
 from hierfl.errors import ConfigError
 from hierfl.runtime.estimates import Estimates
-from hierfl.runtime.seats import PROCESS, seats
+from hierfl.runtime.seats import PROCESS, declared_devices, seats
 from scheduler.colocation import GAIN
 from scheduler.views import Device
 
@@ -50,7 +50,7 @@ def settle(config: RunConfig, num_devices: int | None) -> tuple[RunConfig, str]:
 def devices(runtime: Runtime) -> tuple[Device, ...]:
     """List the devices of a runtime whose number is fixed; a thread, which shares a process, counts as one."""
     if runtime.devices:
-        return tuple({seat.device.name: seat.device for seat in seats(runtime)}.values())
+        return declared_devices(runtime)
     assert runtime.num_workers is not None
     return tuple(_plain(f"worker-{number}", runtime) for number in range(runtime.num_workers))
 

@@ -9,16 +9,16 @@ starting, or whose node is gone, is given no work and holds nobody up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import HierflError
-from hierfl.runtime.blame import MAX_ATTEMPTS, Blame
+from hierfl.runtime.blame import Blame
 from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.foresight import Foresight
 from hierfl.runtime.gate import Gate, OpenGate
 from hierfl.runtime.jobs import SiteReport, TrainJob
 from hierfl.runtime.results import (
@@ -37,19 +37,19 @@ from hierfl.runtime.results import (
     WorkerLost,
 )
 from hierfl.runtime.roster import Call, Roster
-from scheduler import Assign, Device, Dispatcher, Job, Policy
+from scheduler import Assign, Device, Dispatcher, Job, JobKey, Policy
 
 __all__ = ["Crew"]
 
-ALL_SAMPLES = 1 << 20
-"""The batch size that stands for all of a site's samples at once."""
-
-LEARN_AT = (1, 4, 16)
-"""Observations of one kind of work after which what waits is predicted anew: nothing is known before the first."""
+WARMING_UP = ("prepare", "initial")
+"""What a worker does before it can work, and which no site is to blame for."""
 
 
 class Crew:
-    """Keeps workers fed and their results in order."""
+    """Keeps workers fed and their results in order.
+
+    `declared`: devices that may come, beside those of the seats, which may come back.
+    """
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Crew:
         preaggregate: bool,
         sites: Mapping[str, SiteSettings] | None = None,
         estimates: Estimates | None = None,
-        timeout_s: float | None = None,
+        declared: Iterable[Device] = (),
         gate: Gate | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,17 +69,16 @@ class Crew:
         self.gate = gate or OpenGate()
         self._roster = Roster(seats)
         self.usual_kind = self._roster.usual_kind
-        self._sites = sites or {}
-        self._timeout_s = timeout_s
+        self._declared = tuple(declared)
         self._now = now
         self._preaggregate = preaggregate
-        self._dispatcher = Dispatcher(policy, predict=self._predict, gain=self.estimates.gains)
         self._calls: dict[int, Call] = {}
         self._groups: dict[str, Group] = {}
         self._held: dict[tuple[str, str], list[str]] = {}
         self._due: set[tuple[str, str]] = set()
         self._blame = Blame()
-        self._seen: dict[str, int] = {}
+        self._foresight = Foresight(self.estimates, sites or {}, self._groups, self._blame, self.usual_kind)
+        self._dispatcher = Dispatcher(policy, predict=self._foresight.predict, gain=self.estimates.gains)
         self._order = count()
         self._prepared: tuple[Any, ...] = (None, None)
         self._to_build = False
@@ -96,6 +95,11 @@ class Crew:
     def devices(self) -> Mapping[str, Device]:
         """Give each worker's device."""
         return self._roster.devices
+
+    @property
+    def prospects(self) -> tuple[Device, ...]:
+        """List the devices that are there, that may come, and that may come back."""
+        return (*self._declared, *self.devices.values())
 
     def owns(self, ticket: int) -> bool:
         """Say whether a call was the crew's."""
@@ -134,11 +138,11 @@ class Crew:
             if group is not None:
                 self._call(worker, "collect", None, (), group.hub, group.round_number)
 
-    def take_back(self, group_name: str, site: str) -> bool:
-        """Let a site's work go if it still waits for a device; say whether it did."""
+    def take_back(self, group_name: str, sites: Collection[str]) -> list[str]:
+        """Let sites' work go if it still waits for a device; return whose did."""
         waiting = [name for _, name in self._dispatcher.withdraw(group_name)]
-        self._queue(self._groups[group_name], [name for name in waiting if name != site])
-        return site in waiting
+        self._queue(self._groups[group_name], [name for name in waiting if name not in sites])
+        return [name for name in waiting if name in sites]
 
     def pump(self) -> list[Result]:
         """Give free devices work, and ask for sums whose sites are all on their way; tell what was decided."""
@@ -150,19 +154,34 @@ class Crew:
         said, self._said = self._said, []
         return said
 
-    def refusals(self) -> Mapping[str, str]:
-        """Name the waiting sites that no device which is there may take, each with the reason."""
-        return {site: reason for (_, site), reason in self._dispatcher.refusals().items()}
+    def refusals(self) -> Mapping[JobKey, str]:
+        """Name the waiting work that no device which is there may take, each with the reason."""
+        return self._dispatcher.refusals()
+
+    def hopeless(self) -> Mapping[JobKey, str]:
+        """Name the waiting work that no device will take, whichever comes or comes back, each with the reason."""
+        return self._dispatcher.refusals(self.prospects)
+
+    def give_up(self, refused: Mapping[JobKey, str]) -> Iterator[Result]:
+        """Wait no more for devices for this work; name the sites."""
+        for name, sites in self._foresight.given_up(refused).items():
+            group = self._groups.get(name)
+            if group is not None and self.take_back(name, sites):
+                yield SitesLost(group, sites)
 
     def overdue(self) -> Iterator[Result]:
         """End the workers whose work takes longer than is allowed; name the sites."""
-        if self._timeout_s is None:
-            return
-        for worker, chunk in self._roster.overdue(self._timeout_s, self._now()):
-            reason = f"no answer within {self._timeout_s * len(chunk):g} s (runtime.site_timeout_s)"
+        for worker, chunk, allowed_s in self._roster.overdue(self._foresight.allowed_s, self._now()):
+            if self._running(worker) in WARMING_UP:
+                continue
+            reason = f"no answer within {allowed_s:g} s (site_timeout_s)"
             if len(chunk) == 1:  # a site that had the worker to itself is given up, others are tried again one by one
                 self._blame.condemn(chunk[0].key, reason)
             yield from self._lost_worker(Call(worker, "train", None, chunk), reason)
+
+    def _running(self, worker: str) -> str:
+        """Name the method that a worker has not answered first."""
+        return next((call.method for call in self._calls.values() if call.worker == worker), "")
 
     def handle(self, done: Done) -> Iterator[Result]:
         """Take the end of a call; yield what it means, in order. Errors: HierflError that is no single site's."""
@@ -232,9 +251,7 @@ class Crew:
         for report in reports:
             if report.error is not None and report.site in held:
                 held.remove(report.site)
-            if report.peak_bytes:
-                kind, size = self._roster.devices[call.worker].kind, self._batch_size(report.site)
-                self.estimates.learn_memory(size, report.peak_bytes, group.round_number, kind)
+        self._foresight.learn_memory(group, reports, self._roster.devices[call.worker])
         yield Trained(group, call.worker, tuple(report for report in reports if report.site not in again))
         if failed:
             yield SitesLost(group, failed)
@@ -242,15 +259,9 @@ class Crew:
             self._queue(group, again)
 
     def _without_memory(self, call: Call, group: Group, reports: tuple[SiteReport, ...]) -> list[str]:
-        """Learn from jobs that ran out of memory; list those that may fit at another time, or in no company."""
-        short = [report.site for report in reports if report.out_of_memory]
+        """List the sites that ran out of memory and are tried again, and say so."""
         device = self._roster.devices[call.worker]
-        again = []
-        for job in [job for job in call.work if job.name in short]:
-            attempts = self._blame.failed(job.key)
-            self.estimates.out_of_memory(self._batch_size(job.name), job, group.round_number, device, call.company)
-            if call.company and attempts < MAX_ATTEMPTS:
-                again.append(job.name)
+        again = self._foresight.without_memory(call, group, reports, device)
         if again:
             said = f"{', '.join(again)} ran out of memory beside {call.company} others there, and will be tried again"
             self._said.append(Said("warning", device.name, said))
@@ -258,36 +269,14 @@ class Crew:
 
     def _learn(self, call: Call, group: Group, durations: Mapping[str, float]) -> None:
         """Learn durations; once there is something to go by, predict anew what waits."""
-        device = self._roster.devices[call.worker]
-        work = {site: (group.sizes[site], seconds) for site, seconds in durations.items()}
         steady = call.company == self._roster.company(call.worker)
-        self.estimates.learn(group.kind, work, device, call.company if steady else None)
-        seen = self._seen.get(group.kind, 0)
-        self._seen[group.kind] = seen + len(work)
-        if any(seen < count <= seen + len(work) for count in LEARN_AT):
-            self._dispatcher.refresh(lambda job: replace(job, estimate_s=self._predict(job, None)))
+        company = call.company if steady else None
+        if self._foresight.learn(group, durations, self._roster.devices[call.worker], company):
+            self._dispatcher.refresh(self._foresight.renewed)
 
     def _queue(self, group: Group, sites: Iterable[str]) -> None:
-        """Put sites into the dispatcher's queue, with what they are thought to take.
-
-        A site under which a worker has died counts as unknown, so that it shares a call with no other.
-        """
-        for site in sites:
-            settings, size = self._sites.get(site), self._batch_size(site)
-            job = self.estimates.job(group, site, next(self._order), settings, size)
-            self._dispatcher.ask([replace(job, estimate_s=self._predict(job, None))])
-
-    def _predict(self, job: Job, device: Device | None) -> float | None:
-        """Predict a job's seconds on a device, or on the usual kind of those that may take it."""
-        group = self._groups.get(job.group)
-        if group is None or self._blame.suspects(job.key):
-            return None
-        kind = device.kind if device is not None else self.usual_kind(job.labels)
-        return self.estimates.predict(group.kind, job.name, group.sizes[job.name], kind)
-
-    def _batch_size(self, site: str) -> int:
-        settings = self._sites.get(site)
-        return (settings.training.batch_size if settings is not None else None) or ALL_SAMPLES
+        """Put sites into the dispatcher's queue."""
+        self._dispatcher.ask([self._foresight.job(group, site, next(self._order)) for site in sites])
 
     def _assign(self, decision: Assign) -> None:
         """Send a chunk of work to a worker of its device."""

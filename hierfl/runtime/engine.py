@@ -6,6 +6,7 @@ are asked beside training is `Survey`'s.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -46,7 +47,8 @@ class Engine:
         self._steps: Mapping[str, int] = {}
         self._built: list[tuple[Layout, Handle]] = []
         self._looked_s = time.monotonic()
-        self._patience = Patience()
+        limit_s = config.runtime.device_timeout_s
+        self._patience = Patience(limit_s=math.inf if limit_s is None else limit_s)
         self._down: set[str] = set()
 
     @property
@@ -129,14 +131,19 @@ class Engine:
             self._take(result)
 
     def _look_around(self) -> None:
-        """From time to time, take in devices that have come, and name the sites that wait for one that is not there."""
+        """From time to time, take in devices that have come, name the sites that wait for one that is not there, and
+        give those up that no device will ever take, or that have waited too long.
+        """
         now = time.monotonic()
         if now - self._looked_s < LOOK_S:
             return
         self._looked_s = now
         self.crew.add(self.driver.grow())
-        for said in self._patience.look(self.crew.refusals(), now):
+        refused = self.crew.refusals()
+        for said in self._patience.look(refused, now):
             self._scribe.notice("warning", self._tree.root.name, said)
+        for result in self.crew.give_up({**self._patience.spent(refused, now), **self.crew.hopeless()}):
+            self._take(result)
 
     def _take(self, result: results.Result) -> None:
         """Route what the crew says. Errors: SiteFailed."""

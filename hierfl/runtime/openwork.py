@@ -40,10 +40,9 @@ class OpenWork:
         """Let a site's work for a hub's round go if it still waits for a device; say whether it did."""
         for group, waiting in list(self._open.values()):
             if group.round_number == round_number and site in waiting:
-                taken = self._crew.take_back(group.name, site)
-                if taken:
-                    self.account(group, [site])
-                return taken
+                taken = self._crew.take_back(group.name, [site])
+                self.account(group, taken)
+                return bool(taken)
         return False
 
     def withdraw(self, hub: str) -> None:

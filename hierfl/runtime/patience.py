@@ -1,8 +1,11 @@
-"""Work that no device which is there can take: said once it has waited a while, and once for each reason."""
+"""Work that no device which is there can take: said once it has waited a while, given up in the end."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+
+from scheduler import JobKey
 
 __all__ = ["Patience"]
 
@@ -11,24 +14,33 @@ PATIENCE_S = 15.0
 
 
 class Patience:
-    """Notes since when sites wait, and for what reason. Seconds are the caller's."""
+    """Notes since when work waits, and for what reason. Seconds are the caller's; `limit_s`: how long it may wait."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, patience_s: float = PATIENCE_S, limit_s: float = math.inf) -> None:
         self._patience_s = patience_s
-        self._since: dict[str, float] = {}
+        self._limit_s = limit_s
+        self._since: dict[JobKey, float] = {}
         self._told: set[str] = set()
 
-    def look(self, refusals: Mapping[str, str], now_s: float) -> list[str]:
-        """Take the sites that wait now, each with its reason; return what is to be said of it."""
-        reasons: dict[str, list[str]] = {}
-        for site, reason in refusals.items():
-            reasons.setdefault(reason, []).append(site)
-        self._since = {reason: self._since.get(reason, now_s) for reason in reasons}
-        self._told &= set(reasons)
-        due = [reason for reason, since in self._since.items() if now_s - since >= self._patience_s]
-        new = [reason for reason in due if reason not in self._told]
-        self._told.update(new)
-        return [f"{_named(reasons[reason])} for a device: {reason}" for reason in new]
+    def look(self, refusals: Mapping[JobKey, str], now_s: float) -> list[str]:
+        """Take the work that waits now, each with its reason; return what is to be said of it, once per reason."""
+        self._since = {key: self._since.get(key, now_s) for key in refusals}
+        self._told &= set(refusals.values())
+        due = {refusals[key] for key, since_s in self._since.items() if now_s - since_s >= self._patience_s}
+        sites: dict[str, list[str]] = {}
+        for (_, site), reason in refusals.items():
+            if reason in due and reason not in self._told:
+                sites.setdefault(reason, []).append(site)
+        self._told.update(sites)
+        return [f"{_named(waiting)} for a device: {reason}" for reason, waiting in sites.items()]
+
+    def spent(self, refusals: Mapping[JobKey, str], now_s: float) -> dict[JobKey, str]:
+        """Give the work that has waited as long as it may, as of the last look."""
+        return {
+            key: f"{reason}, and none has come within {self._limit_s:g} s (runtime.device_timeout_s)"
+            for key, reason in refusals.items()
+            if now_s - self._since.get(key, now_s) >= self._limit_s
+        }
 
 
 def _named(sites: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from hierfl.runtime.driver import Seat
@@ -96,13 +96,16 @@ class Roster:
         beside = self._beside[self._devices[worker].name]
         return 0 if len(beside) == 1 else sum(1 for other in beside if other != worker and self._chunks[other])
 
-    def overdue(self, allowed_s: float, now_s: float) -> list[tuple[str, tuple[Job, ...]]]:
-        """List the workers whose running chunk has taken longer than `allowed_s` a job, with the chunk."""
-        return [
-            (worker, chunks[0])
-            for worker, chunks in self._chunks.items()
-            if chunks and worker in self.ready and now_s - self._since[worker] > allowed_s * len(chunks[0])
-        ]
+    def overdue(self, allowed_s: Callable[[Job], float], now_s: float) -> Iterator[tuple[str, tuple[Job, ...], float]]:
+        """Give the workers whose running chunk has taken longer than its jobs may, with the chunk and the seconds.
+
+        `allowed_s`: for a job; infinite where there is no limit.
+        """
+        for worker, chunks in list(self._chunks.items()):
+            if chunks and worker in self.ready:
+                limit_s = sum(map(allowed_s, chunks[0]))
+                if now_s - self._since[worker] > limit_s:
+                    yield worker, chunks[0], limit_s
 
 
 def _is_short(jobs: tuple[Job, ...]) -> bool:

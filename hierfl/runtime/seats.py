@@ -6,7 +6,7 @@ from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.runtime.driver import Seat
 from scheduler import Device
 
-__all__ = ["GIB", "PROCESS", "group_of", "seats"]
+__all__ = ["GIB", "PROCESS", "declared_devices", "group_of", "seats"]
 
 GIB = 2**30
 
@@ -18,6 +18,11 @@ def seats(runtime: Runtime) -> tuple[Seat, ...]:
     """Give a worker for each place of each device of `runtime.devices`, in order."""
     named = [(group, f"{group.name}-{number}") for group in runtime.devices for number in range(group.count)]
     return tuple(seat for group, name in named for seat in _on(group, name))
+
+
+def declared_devices(runtime: Runtime) -> tuple[Device, ...]:
+    """List the devices of `runtime.devices`; none where none is declared."""
+    return tuple({seat.device.name: seat.device for seat in seats(runtime)}.values())
 
 
 def group_of(runtime: Runtime, device: str) -> DeviceGroup | None:

@@ -1,4 +1,4 @@
-"""What a hub is for a whole run: its members' public weights, its arithmetic, and whether it passes its sum up."""
+"""What hubs and workers are for a whole run; a hub: its members' public weights, its arithmetic, what it passes up."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from hierfl.config.schema import RunConfig
 from hierfl.learning.state import Layout
-from hierfl.runtime.jobs import HubSpec
+from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from tiers.federation import parent
 
-__all__ = ["ONE", "hub_spec"]
+__all__ = ["ONE", "hub_spec", "worker_spec"]
 
 ONE = 2**20
 """A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
@@ -39,6 +39,14 @@ def hub_spec(
         *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, layout, above is None, passes_up),
         absent=absent,
         seed=config.seed,
+    )
+
+
+def worker_spec(config: RunConfig) -> WorkerSpec:
+    """Give what every worker needs."""
+    runtime = config.runtime
+    return WorkerSpec(
+        *(config.task, config.seed, config.sites, config.evaluation, runtime.device, runtime.threads_per_worker)
     )
 
 

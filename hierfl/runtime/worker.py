@@ -54,6 +54,7 @@ class SiteWorker:
         self._scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
         self._cache: OrderedDict[str, tuple[SiteData, int]] = OrderedDict()
         self._cache_bytes = 0
+        self._is_warm = False
         self._sums: dict[tuple[str, int], tuple[Accumulator, list[Share]]] = {}
 
     def initial(self) -> tuple[Layout, ModelState]:
@@ -65,7 +66,13 @@ class SiteWorker:
     def prepare(
         self, layout: Layout | None, scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None
     ) -> str | None:
-        """Fix the federation's layout and the features' mean and deviation; say what does not fit, if anything."""
+        """Fix the federation's layout and the features' mean and deviation; say what does not fit, if anything.
+
+        The first time the process warms up too: nobody's work is to be measured by that, or called hung for it.
+        """
+        if not self._is_warm:
+            training.warm_up(self.device)
+            self._is_warm = True
         if scale is not None and self._scale is None:
             self._cache.clear()
             self._cache_bytes = 0

@@ -31,7 +31,7 @@ def test_a_site_that_hangs_is_named_and_left_out(tmp_path: Path) -> None:
     watcher = Watcher()
     run(config, "runtime.num_workers=2", "runtime.site_timeout_s=15", watcher=watcher)
     [lost] = {(notice.node, notice.message) for notice in watcher.notices("error")}
-    assert lost[0] == "world/us/b" and "no answer within 15 s (runtime.site_timeout_s)" in lost[1]
+    assert lost[0] == "world/us/b" and "no answer within 15 s (site_timeout_s)" in lost[1]
     rounds = [record for record in watcher.records if isinstance(record, RoundClosed) and record.node == "world/us"]
     assert [set(record.members) for record in rounds] == [{"a", "c"}, {"a", "c"}]
 

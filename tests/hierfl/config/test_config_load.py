@@ -250,3 +250,10 @@ def test_a_task_of_ones_own_beside_the_yaml(tmp_path: Path, monkeypatch: pytest.
     assert config.task.columns == ("a", "b")  # type: ignore[attr-defined]
     assert config.task.odd == {"x": 1}  # type: ignore[attr-defined]
     assert from_mapping(config.resolved) == config
+
+
+def test_a_limit_of_time_holds_for_the_sites_below_it_that_have_none_of_their_own() -> None:
+    inner = {"name": "h", "site_timeout_s": 20, "members": [{"name": "b"}, {"name": "c", "site_timeout_s": 5}]}
+    mapping = synthetic([{"name": "a"}, inner]) | {"runtime": {"kind": "ray", "site_timeout_s": 60}}
+    limits = {path: settings.timeout_s for path, settings in from_mapping(mapping).sites.items()}
+    assert limits == {"w/a": 60.0, "w/h/b": 20.0, "w/h/c": 5.0}

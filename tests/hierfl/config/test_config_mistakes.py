@@ -66,6 +66,8 @@ MISTAKES = [
     (f"{US}.residency=[us]", f"{CLEVELAND}.residency", "declare devices with their labels"),
     (f"{US}.residency=us", f"{US}.residency", "must be a list"),
     ("runtime.site_timeout_s=3", "runtime.site_timeout_s", "needs runtime.kind: ray"),
+    (f"{CLEVELAND}.site_timeout_s=3", f"{CLEVELAND}.site_timeout_s", "needs runtime.kind: ray"),
+    ("runtime={kind: ray, device_timeout_s: 0}", "runtime.device_timeout_s", "above 0"),
     ("runtime={kind: ray, site_timeout_s: 0}", "runtime.site_timeout_s", "above 0"),
     # what a kind refuses itself
     ("federation.strategy.momentum=1.5", "federation.strategy.momentum", "below 1"),

@@ -1,0 +1,147 @@
+"""Work that takes too long, and work that no device can take, on a driver that does nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+
+from hierfl.config.schema import SiteSettings, Training
+from hierfl.errors import ConfigError
+from hierfl.learning.strategy import Objective
+from hierfl.runtime.crew import Crew
+from hierfl.runtime.driver import Done, Seat
+from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.foresight import check_needs
+from hierfl.runtime.jobs import Order, SiteReport
+from hierfl.runtime.results import Group, SitesLost, WorkerLost
+from scheduler import Device
+from scheduler.policies.fifo import Fifo
+from tiers.messages import Opening
+
+GIB = 2**30
+
+
+class Silent:
+    """Keeps the calls that are made."""
+
+    kind = "silent"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, tuple[Any, ...]]] = []
+        self.restarted: list[str] = []
+
+    def call(self, actor: str, method: str, *arguments: Any) -> int:
+        self.calls.append((actor, method, arguments))
+        return len(self.calls) - 1
+
+    def restart(self, actor: str) -> tuple[str, ...]:
+        self.restarted.append(actor)
+        return (actor,)
+
+
+class Play:
+    """One crew under a clock that a test sets; all calls but those that train are answered at once."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, float | None],
+        devices: Iterable[Device] = (Device("worker-0"),),
+        declared: Iterable[Device] = (),
+        estimates: Estimates | None = None,
+    ) -> None:
+        self.now_s = 0.0
+        self.driver = Silent()
+        self.sites = {path: SiteSettings(Training(), path, timeout_s=limit) for path, limit in limits.items()}
+        seats = [Seat(device.name, device) for device in devices]
+        self.crew = Crew(
+            *(self.driver, seats, Fifo()),  # type: ignore[arg-type]
+            preaggregate=True,
+            sites=self.sites,
+            estimates=estimates,
+            declared=declared,
+            now=lambda: self.now_s,
+        )
+        self.answered = -1
+        self.rounds = 0
+
+    def answer(self) -> None:
+        """Answer the calls that are not yet, up to the first that trains."""
+        while self.answered + 1 < len(self.driver.calls):
+            worker, method, _ = self.driver.calls[self.answered + 1]
+            if method == "train":
+                return
+            self.answered += 1
+            list(self.crew.handle(Done(self.answered, worker)))
+
+    def ask(self, *sites: str) -> str:
+        units = dict.fromkeys(sites, 1)
+        order = Order("world", self.rounds, (), Opening("world", self.rounds, 32, 8.0, 3, "float32"), Objective())
+        name = f"train:world:{self.rounds}"
+        self.crew.ask(Group(name, "train", "world", self.rounds, units, units, order))
+        self.rounds += 1
+        self.crew.pump()
+        return name
+
+    def overdue(self, now_s: float) -> list[Any]:
+        self.now_s = now_s
+        return list(self.crew.overdue())
+
+
+def test_every_site_has_a_limit_of_its_own() -> None:
+    play = Play({"world/a": 5.0, "world/b": None}, [Device("worker-0"), Device("worker-1")])
+    play.answer()
+    play.ask("world/a", "world/b")
+    assert play.overdue(4.9) == []
+    lost, gone = play.overdue(5.1)
+    assert isinstance(lost, WorkerLost) and lost.sites == ("world/a",)
+    assert isinstance(gone, SitesLost) and "no answer within 5 s (site_timeout_s)" in gone.sites["world/a"]
+    assert play.overdue(1e6) == [], "b has no limit"
+
+
+def test_a_process_that_warms_up_costs_no_site_its_time() -> None:
+    play = Play({"world/a": 5.0})
+    play.answer()
+    play.crew.prepare(None, None)  # the worker builds the model, for a long time, before it can train
+    play.ask("world/a")
+    assert play.overdue(100.0) == []
+    play.answer()
+    assert play.overdue(104.9) == []
+    assert play.overdue(105.1) != []
+
+
+def test_what_no_device_can_hold_is_refused_before_the_start_by_name() -> None:
+    estimates = Estimates("model")
+    estimates.learn_memory(32, 4 * GIB, 0, "default")
+    play = Play({f"world/{name}": None for name in "abcdefg"})
+    small = Device("gpu-0", memory_bytes=GIB)
+    with pytest.raises(ConfigError, match=r"world/a, world/b, .* and 2 more sites: each needs 4\.72 GB") as caught:
+        check_needs(estimates, play.sites, [small])
+    assert "memory_gib" in str(caught.value) and "training.batch_size" in str(caught.value)
+    check_needs(estimates, play.sites, [small, Device("gpu-1", memory_bytes=8 * GIB)])
+
+
+def test_a_need_that_grows_beyond_every_device_ends_by_name_and_the_others_go_on() -> None:
+    play = Play({"world/a": None}, [Device("gpu-0", memory_bytes=GIB)])
+    play.answer()
+    play.ask("world/a")
+    report = SiteReport("world/a", 1.0, 1, 1, 0.0, peak_bytes=2 * GIB)
+    list(play.crew.handle(Done(play.answered + 1, "gpu-0", (report,))))
+    assert not play.crew.hopeless()
+    name = play.ask("world/a")
+    assert set(play.crew.hopeless()) == {(name, "world/a")}
+    [lost] = play.crew.give_up(play.crew.hopeless())
+    assert isinstance(lost, SitesLost) and "no device can take it: needs 2.36 GB" in lost.sites["world/a"]
+    assert "give a device more memory_gib" in lost.sites["world/a"]
+    assert not play.crew.hopeless() and not play.crew.refusals(), "nobody waits any more"
+
+
+def test_a_declared_device_that_has_not_come_may_still_take_it() -> None:
+    estimates = Estimates("model")
+    estimates.learn_memory(32, 4 * GIB, 0, "default")
+    small, large = Device("gpu-0", memory_bytes=GIB), Device("gpu-1", memory_bytes=8 * GIB)
+    play = Play({"world/a": None}, [small], declared=[small, large], estimates=estimates)
+    play.answer()
+    play.ask("world/a")
+    assert play.crew.refusals() and not play.crew.hopeless()
