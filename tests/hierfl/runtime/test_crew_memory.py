@@ -117,4 +117,7 @@ def test_what_waits_is_predicted_for_a_device_that_may_take_it() -> None:
         Job("train:world:0", site, 1, None, 0, labels=labels)
         for site, labels in (("world/a", here), ("world/b", frozenset()))
     ]
-    assert [crew._predict(job, None) for job in jobs] == [pytest.approx(9.0, rel=0.1), pytest.approx(1.0, rel=0.1)]
+    assert [crew._foresight.predict(job, None) for job in jobs] == [
+        pytest.approx(9.0, rel=0.1),
+        pytest.approx(1.0, rel=0.1),
+    ]
