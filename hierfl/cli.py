@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 130 stopped with Ctrl-C; `submit` hands on
 the job's own. With `--json` standard output holds one JSON document, the result or `{"error": ...}` (of several runs a
-line each), and all else goes to standard error.
+line each, then one of their devices), and all else goes to standard error.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ SeveralWords = Annotated[
     list[str], typer.Argument(metavar="CONFIG... [KEY=VALUE]...", help="One YAML or several, then overrides.")
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")]
+RunDirs = Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="The folder of a run, or of several.")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display, no colours.")]
@@ -77,6 +78,7 @@ def _run(
     plain: Plain = False,
     debug: Debug = False,
     join: Annotated[str | None, typer.Option(hidden=True)] = None,
+    note: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Train the federation of CONFIG; of several at once, taking turns on the same devices.
 
@@ -84,7 +86,7 @@ def _run(
     """
     if len(_configs(words)) > 1:
         _run_several(words, report, as_json, debug)
-    watch = Watch()
+    watch = Watch(note=note)
     with told(as_json, debug, watch), aside(as_json) as answer:
         config = _load(words)  # mistakes are told before torch is loaded
         if join is not None:  # the Ray of `hierfl run A B`; the run's folder knows nothing of it, to be resumed alone
@@ -220,19 +222,29 @@ def _evaluate(run_dir: RunDir, as_json: Json = False, plain: Plain = False, debu
 
 @app.command("report")
 def _report(
-    run_dir: RunDir,
+    run_dirs: RunDirs,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run's report.html and pictures.
+    """Write a run's report.html and pictures; of runs that shared devices joint.html, in the first one's folder.
 
-    Curves per tier, the table of sites, the tree and the timeline, in one file that needs no other.
+    Curves per tier, the table of sites, the tree and the timeline, in one file that needs no other. Of several runs:
+    who had which device when, and the idle time of all together beside its floor.
     """
     with told(False, debug):
-        _saved(run_dir)
-        from hierfl.monitor.report import write_report
+        for run_dir in run_dirs:
+            _saved(run_dir)
+        if len(run_dirs) > 1:
+            from hierfl.monitor.joint import joint_lines, read_joint
+            from hierfl.monitor.joint_report import write_joint
 
-        written = write_report(run_dir)
+            record = read_joint(run_dirs)
+            print("\n".join(joint_lines(record)))
+            written = write_joint(record)
+        else:
+            from hierfl.monitor.report import write_report
+
+            written = write_report(run_dirs[0])
         print(written)
         if open_:
             typer.launch(str(written))

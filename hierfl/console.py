@@ -25,9 +25,10 @@ __all__ = ["Watch", "aside", "closing_lines", "command", "told"]
 
 @dataclass
 class Watch:
-    """A monitor that remembers where a run writes, to tell how to go on after a stop."""
+    """A monitor that remembers where a run writes, to tell how to go on after a stop; in the file `note` too."""
 
     run_dir: Path | None = None
+    note: Path | None = None
 
     def on(self, record: Record) -> None:
         """Take one record."""
@@ -35,6 +36,8 @@ class Watch:
 
         if isinstance(record, RunStarted):
             self.run_dir = Path(record.run_dir)
+            if self.note is not None:
+                self.note.write_text(str(self.run_dir.resolve()), encoding="utf-8")
 
     def close(self) -> None:
         """Hold nothing, close nothing."""

@@ -124,8 +124,7 @@ class _Run:
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
         labels = {path: settings.labels for path, settings in config.sites.items()}
         self.idle = IdleTime(
-            *(config.federation, self.crew.devices, labels),
-            held_s=self.crew.gate.held_s,
+            *(config.federation, self.crew.devices, labels), held_s=self.crew.gate.held_s, tell=voice.emit
         )
         voice.listen(self.idle)
         self.engine = Engine(config, driver, self.crew, voice.emit, started_s)
@@ -275,6 +274,7 @@ class _Run:
             RunStarted(
                 *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
                 *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
+                *(self.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
             )
         )
         present = {path for path, item in self.engine.inventories.items() if item.error is None}

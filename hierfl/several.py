@@ -1,29 +1,33 @@
 """Several runs at once on one Ray: each is a process of its own, and one scheduler serves them all.
 
 All configurations are checked before anything starts. What the runs say is shown line by line, each with its run's
-name. A stop is passed on to every run once, so that each keeps its last commit.
+name, and at the end what they made of the devices together. A stop is passed on to every run once, so that each keeps
+its last commit.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
-from hierfl.errors import ConfigError, Problem
+from hierfl.console import command
+from hierfl.errors import ConfigError, OutputError, Problem
+from hierfl.monitor.words import told_apart
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
 
-__all__ = ["labels", "load_all", "run_all", "worst"]
+__all__ = ["load_all", "run_all", "worst"]
 
 
 def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[RunConfig]:
@@ -61,14 +65,28 @@ def run_all(
     """Run every configuration, all at once; return the worst exit code.
 
     `options`: of `hierfl run`, for each. With `as_json` standard output gets one line of JSON for each run, when it
-    ends, and all else goes to standard error. Errors: RuntimeUnavailable; KeyboardInterrupt once every run has stopped.
+    ends, and one of them together, {"joint": ...}; all else goes to standard error. Errors: RuntimeUnavailable;
+    KeyboardInterrupt once every run has stopped.
     """
+    with tempfile.TemporaryDirectory() as notes:
+        own = [Path(notes) / str(number) for number in range(len(paths))]
+        code = _run_together(paths, own, [*overrides, *options], configs, as_json=as_json)
+        run_dirs = [Path(note.read_text(encoding="utf-8")) for note in own if note.exists()]
+    if len(run_dirs) > 1:
+        _tell_joint(run_dirs, as_json=as_json, report="--report" in options)
+    return code
+
+
+def _run_together(
+    paths: Sequence[Path], notes: Sequence[Path], words: Sequence[str], configs: Sequence[RunConfig], *, as_json: bool
+) -> int:
+    """Run all to their ends; each notes its folder in one of `notes`. Return the worst exit code."""
     with _one_ray(configs) as join:
-        more = [*overrides, *options, *join, "--json" if as_json else "--plain"]
+        more = [*words, *join, "--json" if as_json else "--plain"]
         runs: list[_Run] = []
         try:
-            for path, name in zip(paths, labels(configs), strict=True):
-                runs.append(_Run(path, name, more, as_json))
+            for path, note, name in zip(paths, notes, told_apart([config.name for config in configs]), strict=True):
+                runs.append(_Run(path, name, [*more, "--note", str(note)], as_json))
             for run in runs:
                 run.wait()
         except KeyboardInterrupt:
@@ -83,19 +101,30 @@ def run_all(
     return worst([run.process.returncode for run in runs])
 
 
-def labels(configs: Sequence[RunConfig]) -> list[str]:
-    """Name the runs for people: the second of one name is "heart 2"."""
-    seen: Counter[str] = Counter()
-    names = []
-    for config in configs:
-        seen[config.name] += 1
-        names.append(config.name + (f" {seen[config.name]}" if seen[config.name] > 1 else ""))
-    return names
-
-
 def worst(codes: Sequence[int]) -> int:
     """Give the highest exit code, as a shell counts them: 128 and the number for a run that a signal ended."""
     return max((code if code >= 0 else 128 - code for code in codes), default=0)
+
+
+def _tell_joint(run_dirs: Sequence[Path], *, as_json: bool, report: bool) -> None:
+    """Say what the runs made of the devices together, where they shared them."""
+    from hierfl.monitor.joint import joint_lines, read_joint
+
+    try:
+        record = read_joint(run_dirs)
+        lines = joint_lines(record)
+        if report:
+            from hierfl.monitor.joint_report import write_joint
+
+            lines.append(f"report   {write_joint(record)}")
+        else:
+            lines.append(f"report   {command('hierfl')} report {shlex.join(map(str, run_dirs))}")
+    except OutputError as error:
+        print(f"note: no joint figures: {error}", file=sys.stderr)
+        return
+    print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps({"joint": record.record()}), flush=True)
 
 
 class _Run:

@@ -23,7 +23,7 @@ from scheduler.bounds import Fleet, hub_bounds
 from scheduler.idle import Idle, figures
 from scheduler.workload import Actual, Workload, cohort, eligible
 
-__all__ = ["Span", "hub_figures", "read", "union_s"]
+__all__ = ["Span", "hub_figures", "merge", "read", "union_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ def read(records: Iterable[Mapping[str, Any]]) -> list[Span]:
 
 def union_s(spans: Iterable[tuple[float, float]], within: Sequence[tuple[float, float]] | None = None) -> float:
     """Add up the seconds that at least one span covers; with `within`, those that one of these covers as well."""
-    merged = _merge(spans)
+    merged = merge(spans)
     if within is None:
         return sum(end - start for start, end in merged)
     total_s, position = 0.0, 0
-    for start, end in _merge(within):
+    for start, end in merge(within):
         while position < len(merged) and merged[position][1] <= start:
             position += 1
         at = position
@@ -78,7 +78,7 @@ def union_s(spans: Iterable[tuple[float, float]], within: Sequence[tuple[float, 
     return total_s
 
 
-def _merge(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def merge(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """Unite what overlaps or touches."""
     merged: list[tuple[float, float]] = []
     for start, end in sorted(spans):

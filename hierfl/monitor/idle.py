@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hierfl.monitor.busy import covered_s
-from hierfl.monitor.records import Evaluated, Phase, Record, RoundClosed, SiteTrained
+from hierfl.monitor.records import Evaluated, Phase, Record, RoundClosed, SiteTrained, StretchEnded
 from scheduler.bounds import Fleet, Task, price_bound, round_bound
 from scheduler.idle import Idle, figures
 from scheduler.views import Device
@@ -62,7 +63,7 @@ class IdleTime:
     """A monitor that adds up busy and idle time. `devices` by worker may grow; `labels` by site is the residency.
 
     `speed` of a kind of device; `held_s`: how long the run has had each device so far, where others use them too; None:
-    always. Only what a run has can be idle.
+    always. Only what a run has can be idle. `tell` hears of every span that is over.
     """
 
     def __init__(
@@ -72,12 +73,14 @@ class IdleTime:
         labels: Mapping[str, frozenset[str]],
         speed: Callable[[str], float] = lambda kind: 1.0,
         held_s: Callable[[], Mapping[str, float] | None] = lambda: None,
+        tell: Callable[[Record], None] = lambda record: None,
     ) -> None:
         self._tree = tree
         self._devices = devices
         self._labels = labels
         self._speed = speed
         self._held_s = held_s
+        self._tell = tell
         self._had_s: Mapping[str, float] = {}
         self._span = _Span(0.0)
         self._hub_rounds: dict[tuple[str, int], tuple[float, float]] = {}
@@ -192,6 +195,19 @@ class IdleTime:
         self._total.add(busy, allocated_s, found.work_s, bound_s, makespan_s)
         if not measured:
             self._last = found
+        work: dict[frozenset[str], float] = {}
+        for task in tasks:
+            work[task.labels] = work.get(task.labels, 0.0) + task.duration_s
+        said = [(sorted(labels), spent) for labels, spent in work.items()]
+        self._tell(StretchEnded(time_s, began_s, bound_s, said, self._described()))
+
+    def _described(self) -> dict[str, dict[str, Any]]:
+        """Say of every device what makes it differ from others."""
+        found: dict[str, dict[str, Any]] = {}
+        for worker, device in self._devices.items():
+            first = {"labels": sorted(device.labels), "places": device.places, "speed": self._speed(device.kind)}
+            found.setdefault(device.name, {"workers": [], **first})["workers"].append(worker)
+        return found
 
     def _held(self, window_s: float) -> dict[str, float]:
         """Give how much of a window that ends now the run had each device; at most what it had since the last span."""

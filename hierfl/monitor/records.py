@@ -24,6 +24,7 @@ __all__ = [
     "RunStarted",
     "Scalars",
     "SiteTrained",
+    "StretchEnded",
 ]
 
 Scalars: TypeAlias = Mapping[str, float | None]
@@ -46,6 +47,10 @@ class RunStarted:
     num_parameters: int
     num_samples: Mapping[str, int]
     """Training samples by path, hubs rolled up."""
+    epoch_s: float = 0.0
+    """The run's start, `time_s` 0, in seconds since the epoch: what logs of several runs have in common."""
+    cluster: str = ""
+    """The Ray cluster on whose devices runs take turns, this one among them; empty where its devices are its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,21 @@ class SiteTrained:
     num_samples: int
     num_steps: int
     loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StretchEnded:
+    """Work between two barriers, a round of the root or a measurement, is over; what it was, and on what.
+
+    `bound_s`: the least that it takes; `work`: seconds of all jobs of one residency, with its labels; `devices`: by
+    name their workers, labels, places and speed.
+    """
+
+    time_s: float
+    start_s: float
+    bound_s: float
+    work: Sequence[tuple[Sequence[str], float]]
+    devices: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +215,7 @@ Record: TypeAlias = (
     | RunEnded
     | RunStarted
     | SiteTrained
+    | StretchEnded
 )
 
 

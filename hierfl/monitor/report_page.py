@@ -6,7 +6,7 @@ Every text that comes from a run passes `_esc`; nothing is loaded from a network
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, metric, percen
 if TYPE_CHECKING:
     from hierfl.monitor.report import RunRecord
 
-__all__ = ["page"]
+__all__ = ["image", "page", "whole"]
 
 _MAX_ROWS = 1000
 _MAX_CONFIG = 200_000
@@ -59,12 +59,7 @@ pre { background: var(--tint); border: 1px solid var(--line); border-radius: 8px
 
 def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """Write the whole page; `pictures` are PNGs by name (tree, curves, timeline), the missing ones are said so."""
-    name = _esc(_find(record, "name") or record.run_dir.name)
     parts = [
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name} - hierfl report</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}</style></head><body><main>",
-        f'<h1>{name}</h1><p class="under">{_esc(_status(record))} · {_esc(record.run_dir)}</p>',
         *_missing(record),
         *_facts(record),
         *_section("Federation", _picture("tree", pictures)),
@@ -75,9 +70,27 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Notices and failures", _notices(record)),
         *_section("Configuration", _config(record)),
         *_section("Versions", _versions(record)),
+    ]
+    title = str(_find(record, "name") or record.run_dir.name)
+    return whole(title, f"{_status(record)} · {record.run_dir}", parts)
+
+
+def whole(title: str, under: str, parts: Iterable[str]) -> str:
+    """Write a report's page around its parts, which are HTML."""
+    lines = [
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_esc(title)} - hierfl report</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<style>{_STYLE}</style></head><body><main>",
+        f'<h1>{_esc(title)}</h1><p class="under">{_esc(under)}</p>',
+        *parts,
         "</main></body></html>\n",
     ]
-    return "\n".join(parts)
+    return "\n".join(lines)
+
+
+def image(alt: str, content: bytes) -> str:
+    """Write a PNG into the page."""
+    return f'<img alt="{_esc(alt)}" src="data:image/png;base64,{base64.b64encode(content).decode("ascii")}">'
 
 
 def _esc(value: object) -> str:
@@ -143,8 +156,7 @@ def _section(title: str, body: Iterator[str]) -> Iterator[str]:
 def _picture(name: str, pictures: Mapping[str, bytes]) -> Iterator[str]:
     """Embed a picture; say so where the run left no data for it."""
     if name in pictures:
-        code = base64.b64encode(pictures[name]).decode("ascii")
-        yield f'<img alt="{_ALT[name]}" src="data:image/png;base64,{code}">'
+        yield image(_ALT[name], pictures[name])
     else:
         yield '<p class="note">The run left no data for this picture.</p>'
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
-__all__ = ["UNDEFINED", "WHY_UNDEFINED", "count", "finite", "metric", "percent", "seconds"]
+__all__ = ["UNDEFINED", "WHY_UNDEFINED", "count", "finite", "metric", "percent", "seconds", "told_apart"]
 
 UNDEFINED = "\N{EN DASH}"
 """What stands for a metric that is not defined, here as in the literature: never 0, never NaN."""
@@ -52,3 +54,13 @@ def seconds(value: object) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Make names differ for people: the second "heart" is "heart 2"."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name + (f" {seen[name]}" if seen[name] > 1 else ""))
+    return found

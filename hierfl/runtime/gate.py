@@ -25,11 +25,15 @@ Tell = Callable[[str, str, str], None]
 
 
 class Link(Protocol):
-    """The way to what leases devices to runs; `run`: what this one is called there."""
+    """The way to what leases devices to runs; `run`: what this one is called there; `cluster`: whose devices."""
 
     @property
     def run(self) -> str:
         """Name the run, as leases and their reasons do."""
+
+    @property
+    def cluster(self) -> str:
+        """Name the cluster; runs of one cluster share its devices."""
 
     def news(self) -> Sequence[LeaseDecision]:
         """Give what was decided for this run since the last time; never waits."""

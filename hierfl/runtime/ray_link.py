@@ -47,6 +47,11 @@ class RayLink:
         self._reach()
 
     @property
+    def cluster(self) -> str:
+        """Name the Ray cluster, by the address of its head."""
+        return str(ray.get_runtime_context().gcs_address)
+
+    @property
     def groups(self) -> Mapping[str, PlacementGroup]:
         """Give the slots that there are, by device."""
         return self._groups

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_fakes import small
+from shared_runs import write_run
 from typer.testing import CliRunner
 
 from hierfl.cli import app
 from hierfl.errors import ConfigError
-from hierfl.several import labels, load_all, run_all, worst
+from hierfl.monitor.words import told_apart
+from hierfl.several import load_all, run_all, worst
 
 CONFIG = """
 name: {name}
@@ -71,7 +73,7 @@ def test_runs_on_several_rays_are_a_mistake(folder: Path) -> None:
 
 
 def test_two_runs_of_one_name_are_told_apart() -> None:
-    assert labels([small(), small(), small()]) == ["trial", "trial 2", "trial 3"]
+    assert told_apart(["trial", "heart", "trial", "trial"]) == ["trial", "heart", "trial 2", "trial 3"]
 
 
 def test_the_worst_exit_code_counts() -> None:
@@ -87,7 +89,7 @@ def test_lines_carry_the_runs_name_and_the_worst_code_is_the_commands(
     assert run_all(paths, ["seed=1"], load_all(paths, ["seed=1"]), ["--report"]) == 3
     out, err = capfd.readouterr()
     assert sorted(out.splitlines()) == ["[a] round 1/1", "[b 2] round 1/1", "[b] round 1/1"]
-    assert "[a] -m hierfl run a.yaml seed=1 --report --plain" in err.splitlines()
+    assert "[a] -m hierfl run a.yaml seed=1 --report --plain --note" in re.sub(r" /\S+", "", err).splitlines()
 
 
 def test_with_json_each_run_is_a_line(
@@ -106,6 +108,36 @@ def test_with_json_each_run_is_a_line(
         {"config": "b.yaml", "status": "finished"},
     ]
     assert sorted(err.splitlines()) == ["[a] chatter --json", "[b] chatter --json"]
+
+
+def test_what_the_runs_made_of_the_devices_together_comes_last(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The last word of a run's command is the file in which it notes its folder."""
+    write("a"), write("b")
+    write_run(folder / "run-a.yaml", "a", 1000.0), write_run(folder / "run-b.yaml", "b", 1005.0)
+    script(monkeypatch, f'for last; do :; done; printf {folder}/run-$4 > "$last"; echo "{{}}"')
+    paths = [Path("a.yaml"), Path("b.yaml")]
+    assert run_all(paths, [], load_all(paths), ["--report"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-4].startswith("together busy 59% (a 32%, b 32%), idle 41%")
+    assert lines[-1] == f"report   {folder}/run-a.yaml/joint.html" and Path(lines[-1].split()[1]).is_file()
+    assert run_all(paths, [], load_all(paths), as_json=True) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out.splitlines()[-1])["joint"]["idle_fraction"] == pytest.approx(9 / 22)
+    assert "together busy" in err and f" report {folder}/run-a.yaml {folder}/run-b.yaml" in err
+
+
+def test_runs_that_shared_nothing_end_with_a_note(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write("a"), write("b")
+    write_run(folder / "run-a.yaml", "a", 1000.0), write_run(folder / "run-b.yaml", "b", 1005.0, cluster="")
+    script(monkeypatch, f'for last; do :; done; printf {folder}/run-$4 > "$last"')
+    paths = [Path("a.yaml"), Path("b.yaml")]
+    assert run_all(paths, [], load_all(paths)) == 0
+    out, err = capfd.readouterr()
+    assert out == "" and err.startswith("note: no joint figures: these runs shared no devices: ")
 
 
 def test_a_stop_goes_to_every_run_once_and_waits_for_them(

@@ -43,6 +43,8 @@ def test_both_have_the_bits_that_each_has_alone(configs: list[Path], tmp_path: P
     assert all(f"[{name}] round {number}/3" in out for name in NAMES for number in (1, 2, 3))
     assert all("address: null" in (run_dir(config) / "config.yaml").read_text() for config in configs)
     assert all('"event":"leased"' in (run_dir(config) / "events.jsonl").read_text() for config in configs)
+    together = [line for line in out.splitlines() if line.startswith("together busy ")]
+    assert len(together) == 1 and "(one " in together[0] and ", other " in together[0], out
     wait_gone(ray_temp)
 
 

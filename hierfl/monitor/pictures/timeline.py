@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
 from hierfl.monitor.busy import PHASES, covered_s
+from hierfl.monitor.pictures.rows import IDLE, by_number, draw_spans, unit_of
 from hierfl.monitor.pictures.style import (
     BLUE,
     FAINT,
@@ -36,10 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Bar", "timeline"]
 
 _HUES = {"load": SKY, "train": BLUE, "evaluate": ORANGE, "aggregate": PINK, "transfer": GREEN}
-_IDLE = "#e9edf0"
 _MAX_WORKERS, _MAX_HUBS = 24, 12
-_FINEST = 3000
-"""Bars of one phase closer than one part in so many of the whole are drawn as one: a pixel's width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ def timeline(bars: Sequence[Bar], workers: Sequence[str], commits: Sequence[tupl
     height = 1.95 + 0.36 * len(rows)
     made = figure(12, height)
     axes = made.add_axes((labels / 12, 0.95 / height, 1 - (labels + 0.75) / 12, 0.36 * len(rows) / height))
-    scale, unit = (60.0, "minutes") if until - since > 600 else (1.0, "seconds")
+    scale, unit = unit_of(until - since)
     for place, actor in enumerate(rows):
         _draw_row(axes, place, by_actor[actor], (since, until), scale, is_worker=actor in workers)
     _draw_commits(axes, commits, scale)
@@ -83,7 +79,7 @@ def timeline(bars: Sequence[Bar], workers: Sequence[str], commits: Sequence[tupl
     axes.set_xlabel(f"{unit} since the start", size=SIZE, color=GREY, loc="right", labelpad=2)
     phases = {bar.phase for bar in bars}
     keys = [Patch(color=_HUES[name], label=name) for name in PHASES if name in phases]
-    keys.append(Patch(color=_IDLE, label="idle"))
+    keys.append(Patch(color=IDLE, label="idle"))
     made.legend(
         handles=keys, loc="lower left", bbox_to_anchor=(0.012, 0), ncols=6, frameon=False, fontsize=SIZE, handlelength=1
     )
@@ -94,15 +90,10 @@ def timeline(bars: Sequence[Bar], workers: Sequence[str], commits: Sequence[tupl
 def _rows(bars: Sequence[Bar], workers: Sequence[str]) -> tuple[list[str], str]:
     """Choose the rows: workers by number, then hubs by tier; say how many are left out."""
     hubs = sorted({bar.actor for bar in bars} - set(workers), key=lambda actor: (actor.count("/"), actor))
-    mine = sorted(workers, key=_by_number)
+    mine = sorted(workers, key=by_number)
     more = len(mine[_MAX_WORKERS:]), len(hubs[_MAX_HUBS:])
     said = [f"{many:,} more {what}" for many, what in zip(more, ("workers", "hubs"), strict=True) if many]
     return mine[:_MAX_WORKERS] + hubs[:_MAX_HUBS], f" · not shown: {', '.join(said)}" if said else ""
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """Sort worker-10 after worker-9."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _draw_row(
@@ -111,29 +102,15 @@ def _draw_row(
     """Draw one actor's bars; behind a worker's the idle time, beside them its busy fraction."""
     since, until = span
     if is_worker:
-        axes.barh(place, (until - since) / scale, left=since / scale, height=0.62, color=_IDLE, linewidth=0)
+        axes.barh(place, (until - since) / scale, left=since / scale, height=0.62, color=IDLE, linewidth=0)
         share = covered_s((bar.start_s, bar.end_s) for bar in bars) / max(until - since, 1e-9)
         across = blended_transform_factory(axes.transAxes, axes.transData)
         axes.text(1.006, place, percent(share), transform=across, size=SIZE, color=GREY, va="center")
     else:
         axes.axhline(place, color=FAINT, linewidth=1, zorder=0)
     for phase, hue in _HUES.items():
-        spans = _joined([(bar.start_s, bar.end_s) for bar in bars if bar.phase == phase], (until - since) / _FINEST)
-        low, high = place - 0.31, place + 0.31
-        boxes = [[(a / scale, low), (a / scale, high), (b / scale, high), (b / scale, low)] for a, b in spans]
-        if boxes:
-            axes.add_collection(PolyCollection(boxes, facecolors=hue, edgecolors=hue, linewidths=0.4), autolim=False)
-
-
-def _joined(spans: list[tuple[float, float]], finest: float) -> list[tuple[float, float]]:
-    """Join spans that no pixel would keep apart, so that a long run stays quick to draw."""
-    joined: list[tuple[float, float]] = []
-    for start, end in sorted(spans):
-        if joined and start - joined[-1][1] < finest:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    return joined
+        spans = [(bar.start_s, bar.end_s) for bar in bars if bar.phase == phase]
+        draw_spans(axes, place, spans, hue, whole_s=until - since, scale=scale)
 
 
 def _draw_commits(axes: Axes, commits: Sequence[tuple[int, float]], scale: float) -> None:
