@@ -1,7 +1,8 @@
 """`python -m benchmarks`: measure everything in one run and print one table; it takes about half an hour.
 
-Two comparisons have a table and options of their own: `python -m benchmarks scheduler` (policies in simulated time) and
-`python -m benchmarks participation` (rounds that do not wait for all).
+Some comparisons have a table and options of their own: `python -m benchmarks scheduler` (policies in simulated time),
+`python -m benchmarks participation` (rounds that do not wait for all) and `python -m benchmarks colocation` (small
+models side by side on one GPU).
 """
 
 from __future__ import annotations
@@ -16,20 +17,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import aggregation, live_schedule, participation, scale, scheduler, w1, w2, w3
+from benchmarks import aggregation, colocation, live_schedule, participation, scale, scheduler, w1, w2, w3
 from benchmarks.common import GIB, Row, Size, machine, measure
 from benchmarks.processes import Failed
 
 WORKS = {"w1": w1, "w2": w2, "w3": w3, "aggregation": aggregation, "live": live_schedule, "scale": scale}
+APART = {"scheduler": scheduler, "participation": participation, "colocation": colocation}
 HEADER = ("work", "contender", "time", "x first", "memory", "limit", "held")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and arguments[0] == "scheduler":
-        return scheduler.main(arguments[1:])
-    if arguments and arguments[0] == "participation":
-        return participation.main(arguments[1:])
+    if arguments and arguments[0] in APART:
+        return APART[arguments[0]].main(arguments[1:])
     options = _options(arguments)
     size = Size(options.quick, 1 if options.quick else options.turns)
     said = machine()
