@@ -34,6 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they print local variables: patients' data
 )
 
+_UNBROKEN = 10_000
+"""The width of what is no terminal: nothing is cut and nothing is left out there."""
+
 Words = Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides.")]
 PlanWords = Annotated[list[str] | None, typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="As for run.")]
 SeveralWords = Annotated[
@@ -217,7 +220,7 @@ def _evaluate(run_dir: RunDir, as_json: Json = False, plain: Plain = False, debu
         if not as_json:
             from hierfl.tree import tabulate
 
-            _print(tabulate(metrics), plain)
+            _print(lambda width: tabulate(metrics, width), plain)
 
 
 @app.command("report")
@@ -336,8 +339,10 @@ def _finish(summary: Mapping[str, Any], report: bool) -> None:
 
 
 def _print(drawing: Any, plain: bool) -> None:
-    """Print a drawing of rich's: in colours on a terminal, unbroken lines elsewhere."""
+    """Print a drawing of rich's, or what makes one for a width: in colours on a terminal, unbroken lines elsewhere."""
     from rich.console import Console
 
     console = Console(highlight=False, no_color=plain, force_terminal=False if plain else None)
-    console.print(drawing, soft_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console.width = _UNBROKEN
+    console.print(drawing(console.width) if callable(drawing) else drawing, soft_wrap=not console.is_terminal)

@@ -15,7 +15,7 @@ from dataclasses import is_dataclass
 
 from hierfl.errors import ConfigError
 
-__all__ = ["FOLDERS", "load", "names", "nearest"]
+__all__ = ["FOLDERS", "METHODS", "lacking", "load", "names", "nearest"]
 
 FOLDERS = {
     "participation": "scheduler.participations",
@@ -24,6 +24,15 @@ FOLDERS = {
     "task": "hierfl.tasks",
     "topology": "tiers.topologies",
 }
+
+METHODS = {
+    "task": ("model", "data", "loss", "predict"),
+    "strategy": ("objective", "inherited", "init", "step"),
+    "topology": ("plan",),
+    "participation": ("choose", "limits", "decide", "admit"),
+    "policy": ("priority", "reason"),
+}
+"""The methods of each seam's protocol."""
 
 MOST_NAMED = 24
 """Words that an error message lists at most."""
@@ -58,6 +67,11 @@ def load(seam: str, kind: str) -> type:
     return found[0]
 
 
+def lacking(seam: str, cls: type) -> list[str]:
+    """List the methods of a seam's protocol that a class does not have."""
+    return [method for method in METHODS[seam] if not callable(getattr(cls, method, None))]
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Say in a half sentence what is allowed, the nearest word first: " (did you mean 'x'? allowed: x, y)"."""
     options = [str(option) for option in allowed]
@@ -85,8 +99,9 @@ def _load_own(seam: str, kind: str) -> type:
         ) from error
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
-        classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
-        raise ConfigError(f"{seam} {kind!r}: {module_name} has no class {class_name!r}{nearest(class_name, classes)}")
+        fit = [name for name, value in vars(module).items() if inspect.isclass(value) and not lacking(seam, value)]
+        way = nearest(class_name, fit) or f"; nor any other that is a {seam} (with {', '.join(METHODS[seam])})"
+        raise ConfigError(f"{seam} {kind!r}: {module_name} has no class {class_name!r}{way}")
     if not is_dataclass(found):
         raise ConfigError(f"{seam} {kind!r}: {class_name} must be a dataclass; its fields are the YAML's keys")
     return found

@@ -10,9 +10,9 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import HierflError
-from hierfl.learning.task import KnowsSites
+from hierfl.learning.task import CountsSamples
 from hierfl.monitor.outline import Row, members_by_hub, outline
-from hierfl.monitor.words import UNDEFINED, count, finite
+from hierfl.monitor.words import count, finite
 from tiers.federation import Hub, parent
 
 if TYPE_CHECKING:
@@ -81,16 +81,30 @@ def draw(nodes: Mapping[str, Node]) -> Text:
     return Text("\n").join(_line(row, nodes) for row in rows)
 
 
-def tabulate(metrics: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """Make a rich table of metrics by node path."""
+def tabulate(metrics: Mapping[str, Mapping[str, float | None]], width: int) -> Table:
+    """Make a rich table of metrics by node path; the first metrics that fit into `width`, the others are named below.
+
+    The nodes come first: their column is never narrower than half the width, and folds what is longer still.
+    """
     from rich.table import Table
 
-    columns = list(dict.fromkeys(name for scalars in metrics.values() for name in scalars))
-    table = Table("node", box=None, pad_edge=False)
-    for name in columns:
+    columns = {
+        name: [_number(scalars[name]) if name in scalars else "" for scalars in metrics.values()]
+        for name in dict.fromkeys(name for scalars in metrics.values() for name in scalars)
+    }
+    room = width - min(max(map(len, metrics), default=0), width // 2)
+    shown = list(columns)
+    while len(shown) > 1 and sum(_wide(name, columns[name]) for name in shown) > room:
+        shown.pop()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("node", overflow="fold")
+    for name in shown:
         table.add_column(name, justify="right", no_wrap=True)
-    for path, scalars in metrics.items():
-        table.add_row(path, *(_number(scalars[name]) if name in scalars else "" for name in columns))
+    for path, *cells in zip(metrics, *(columns[name] for name in shown), strict=True):
+        table.add_row(path, *cells)
+    if rest := list(columns)[len(shown) :]:
+        table.caption = f"no room for {', '.join(rest)}: --json has all"
+        table.caption_justify = "left"
     return table
 
 
@@ -114,7 +128,7 @@ def _site(config: RunConfig, path: str) -> Node:
     """Describe one site; a site whose data cannot be counted here says why instead."""
     settings = config.sites[path]
     num_train, num_test, note = None, None, None
-    if isinstance(config.task, KnowsSites):
+    if isinstance(config.task, CountsSamples):
         try:
             num_train, num_test = config.task.num_samples(settings.key, **settings.source)
             if settings.part is not None:
@@ -122,6 +136,8 @@ def _site(config: RunConfig, path: str) -> Node:
                 num_train, num_test = len(range(first, num_train, step)), len(range(first, num_test, step))
         except HierflError as error:
             note = str(error)
+        except Exception as error:  # the user's task may raise anything
+            note = f"{type(error).__name__}: {error}"
     return Node(path, False, num_sites=1, num_train=num_train, num_test=num_test, key=settings.key, note=note)
 
 
@@ -174,9 +190,14 @@ def _samples(num_train: int | None, num_test: int | None) -> str:
     return "" if num_train is None or num_test is None else f"  train {count(num_train)}, test {count(num_test)}"
 
 
+def _wide(name: str, cells: Sequence[str]) -> int:
+    """Give a column's width with the gap before it."""
+    return max(len(name), *map(len, cells)) + 2
+
+
 def _number(value: object) -> str:
-    """Write a metric, or a count where it is an integer."""
+    """Write a metric, or a count where it is an integer; in letters that every log can hold."""
     number = finite(value)
     if number is None:
-        return UNDEFINED
+        return "undefined"
     return count(value) if isinstance(value, int) else f"{number:.4f}"

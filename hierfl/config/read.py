@@ -62,7 +62,9 @@ def read(path: Path) -> str:
         raise ConfigError(f"there is no configuration {path}{_siblings(path)}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder; name the YAML file{_siblings(path / '_')}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"the configuration {path} is no YAML text: it is binary, or not in UTF-8") from None
+    except OSError as error:
         raise ConfigError(f"the configuration {path} cannot be read: {error}") from error
 
 

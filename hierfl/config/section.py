@@ -13,15 +13,6 @@ from hierfl.errors import ConfigError, HierflError
 
 __all__ = ["Report", "canonical_kind", "fields_of", "kind", "section"]
 
-_MUST_HAVE = {
-    "task": ("model", "data", "loss", "predict"),
-    "strategy": ("objective", "inherited", "init", "step"),
-    "topology": ("plan",),
-    "participation": ("choose", "limits", "decide", "admit"),
-    "policy": ("priority", "reason"),
-}
-"""The methods of each seam's protocol."""
-
 Report = Callable[[str, str], None]
 """Takes a place and a message; collects."""
 
@@ -96,7 +87,7 @@ def _instance(seam: str, cls: type, name: str, given: Mapping[Any, Any], place: 
         complaints.append(at)
         report(at, message)
 
-    lacking = [method for method in _MUST_HAVE[seam] if not callable(getattr(cls, method, None))]
+    lacking = kinds.lacking(seam, cls)
     if lacking:
         report(join(place, "kind"), f"{cls.__name__} is no {seam}: it has no {', '.join(lacking)}")
         return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from torch.utils.data import Dataset
 
-__all__ = ["KnowsSites", "Prediction", "SiteData", "Standardised", "Task"]
+__all__ = ["CountsSamples", "KnowsSites", "Prediction", "SiteData", "Standardised", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,11 @@ class KnowsSites(Protocol):
 
     def sites(self) -> Sequence[str]:
         """List the keys that `data` accepts."""
+
+
+@runtime_checkable
+class CountsSamples(Protocol):
+    """A task that can count a site's samples before the run starts."""
 
     def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
         """Count one site's (train, test) samples without loading torch; `hierfl tree` shows them."""

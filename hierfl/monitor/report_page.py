@@ -168,13 +168,14 @@ def _table(record: RunRecord) -> Iterator[str]:
         yield '<p class="note">No node was recorded.</p>'
         return
     members, trained = members_by_hub(paths), record.started.get("num_samples", {})
-    columns = [*_COLUMNS, ("loss", "loss", metric)]
+    measured = {name for found in nodes.values() for name in found}
+    columns = [column for column in (*_COLUMNS, ("loss", "loss", metric)) if column[0] in measured]
     head = "".join(f"<th>{title}</th>" for _, title, _ in columns)
     yield f'<div class="scroll"><table><thead><tr><th>node</th><th>training samples</th>{head}</tr></thead><tbody>'
     undefined = False
     for path in paths[:_MAX_ROWS]:
         found = nodes.get(path, {})
-        undefined |= path in nodes and metric(found.get("auc")) == UNDEFINED
+        undefined |= "auc" in found and metric(found.get("auc")) == UNDEFINED
         cells = "".join(f"<td>{write(found.get(name))}</td>" for name, _, write in columns)
         indent = f' style="padding-left: {0.8 + 1.4 * path.count("/"):.1f}rem"'
         name = f"<td{indent}>{_esc(path.rpartition('/')[2])}</td>"

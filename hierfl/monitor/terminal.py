@@ -121,7 +121,7 @@ class Terminal:
         """Draw the outline with as many columns as the width has room for."""
         board = self._board
         with_state = not final or board.lasting()
-        columns = _columns(width)
+        columns = _columns(width, self._config.evaluation.auc != "none")
         beside = sum(_WIDTHS[name] + 2 for name in (*columns, *(("state",) if with_state else ())))
         names = max(cell_len(row.guide + row.name) for row in rows)
         room = max(8, min(names, width - beside))
@@ -158,10 +158,10 @@ def _about(left_s: float) -> str:
     return f"{max(1, round(left_s))} s" if left_s < 59.5 else seconds(left_s)
 
 
-def _columns(width: int) -> list[str]:
-    """Choose the metrics that fit beside the node's name and state."""
-    wanted = (("train", 76), ("test", 88), ("AUC", 0), ("accuracy", 50), ("loss", 64))
-    return [name for name, at_least in wanted if width >= at_least]
+def _columns(width: int, with_auc: bool) -> list[str]:
+    """Choose the metrics that are measured and fit beside the node's name and state."""
+    wanted = (("train", 76), ("test", 88), ("AUC", 0), ("accuracy", 50 if with_auc else 0), ("loss", 64))
+    return [name for name, at_least in wanted if width >= at_least and (with_auc or name != "AUC")]
 
 
 def _cell(board: Board, path: str, column: str) -> str:

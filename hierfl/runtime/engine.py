@@ -41,6 +41,7 @@ class Engine:
         self.driver = driver
         self.crew = crew
         self._tree = config.federation
+        self._auc = config.evaluation.auc
         self._scribe = Scribe(config.federation, emit, started_s)
         self._survey = Survey(config.federation, crew, self._scribe)
         self._relay = Relay(config, driver, crew, self._scribe, self._pump)
@@ -93,11 +94,18 @@ class Engine:
         return self._relay.published
 
     def evaluate(self, round_number: int, model: Handle) -> Mapping[str, Scalars]:
-        """Measure a model at every site and roll the figures up per hub; by path. Errors: SiteFailed."""
+        """Measure a model at every site and roll the figures up per hub; by path, without AUC where none is wanted.
+
+        Errors: SiteFailed.
+        """
         self._scribe.shown = round_number
         self._survey.evaluate(round_number, model)
         self._run_until(lambda: not self._survey.busy)
-        return self._survey.rolled_up()
+        measured = self._survey.rolled_up()
+        if self._auc != "none":
+            return measured
+        without = ({name: value for name, value in scalars.items() if name != "auc"} for scalars in measured.values())
+        return dict(zip(measured, without, strict=True))
 
     def remember(self) -> Remembered:
         """Give what the hubs need for their next rounds, as it is between two rounds of the root."""

@@ -17,7 +17,6 @@ import hierfl
 import hierfl.config
 from hierfl.cli import app
 from hierfl.errors import ConfigError, Problem, RoundFailed
-from hierfl.monitor.words import UNDEFINED
 from tiers.federation import Site
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +158,7 @@ def test_a_folder_that_is_no_run_is_named(run: FakeRun, tmp_path: Path, command:
 def test_evaluate_shows_what_is_undefined(run: FakeRun) -> None:
     lines = call("evaluate", run.run_dir).stdout.splitlines()
     assert lines[1].split() == ["world", "16", "0.9100"]
-    assert lines[2].split() == ["world/us", "3", UNDEFINED]
+    assert lines[2].split() == ["world/us", "3", "undefined"]
     assert json.loads(call("evaluate", run.run_dir, "--json").stdout)["world/us"]["auc"] is None
 
 

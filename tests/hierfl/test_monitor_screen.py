@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import monitor_script as script
@@ -168,3 +169,14 @@ def test_the_screen_is_chosen_by_the_stream(monkeypatch):
     assert isinstance(live, Terminal)
     assert isinstance(screen(config, stream=io.StringIO()), Plain)
     assert isinstance(screen(config, stream=Tty(), force_plain=True), Plain)
+
+
+def test_auc_has_no_column_where_it_is_not_measured():
+    config = script.config(script.heart())
+    config = dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, auc="none"))
+    terminal = Terminal(config, Console(file=io.StringIO(), force_terminal=True, width=100, height=50))
+    for record in script.run(script.heart(), until=3):
+        terminal.on(record)
+    head = next(line for line in shown(terminal, 100) if line.startswith("node"))
+    terminal.close()
+    assert head.split()[1:] == ["state", "train", "test", "accuracy", "loss"]

@@ -100,6 +100,12 @@ def test_a_run_may_go_without_measuring(tmp_path: Path) -> None:
     assert ran.summary["nodes"]["world"] == {"num_samples": 36}
 
 
+def test_auc_that_is_not_measured_is_nowhere(tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE, evaluation={"auc": "none"})
+    assert all("auc" not in node and "accuracy" in node for node in ran.summary["nodes"].values())
+    assert "auc" not in evaluate(ran.folder)["world"]
+
+
 @pytest.mark.parametrize(
     ("root", "task"),
     [(TREE, DEEP), (hub("world", hub("us", "cleveland", "long_beach"), "budapest"), {"kind": "heart_disease"})],

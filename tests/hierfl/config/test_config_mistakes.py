@@ -52,7 +52,9 @@ MISTAKES = [
     ("federation.strategy=[fedavg]", "federation.strategy", "must name a strategy"),
     ("federation.strategy={momentum: 1}", "federation.strategy.kind", "must name a strategy"),
     ("task=no_such_module:Task", "task.kind", "there is no module 'no_such_module'"),
-    ("task=hierfl.errors:ConfigErro", "task.kind", "has no class 'ConfigErro' (did you mean 'ConfigError'?"),
+    ("task=hierfl.errors:ConfigErro", "task.kind", "has no class 'ConfigErro'"),
+    ("task=hierfl.tasks.heart_disease:Heart", "task.kind", "(did you mean 'HeartDisease'? allowed: HeartDisease)"),
+    ("task=os:path", "task.kind", "nor any other that is a task (with model, data, loss, predict)"),
     ("task=hierfl.errors:ConfigError", "task.kind", "must be a dataclass"),
     ("task=hierfl.errors:Problem", "task.kind", "has no model, data, loss, predict"),
     (f"{US}.participation=deadlin", f"{US}.participation.kind", "did you mean 'deadline'?"),
@@ -233,7 +235,7 @@ def test_a_file_that_is_not_there(sound: Path) -> None:
     assert "in that folder: sound.yaml" in str(check(sound.with_name("soud.yaml"))[0])
     assert "is a folder" in str(check(sound.parent)[0])
     sound.write_bytes(b"\xff\xfe\xfd")
-    assert "cannot be read" in str(check(sound)[0])
+    assert "is no YAML text" in str(check(sound)[0])
 
 
 def test_many_unknown_sites_are_counted() -> None:
