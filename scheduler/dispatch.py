@@ -23,6 +23,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from scheduler.claims import Claims, Found, least_wanted, pools
 from scheduler.eligibility import Residency, admitted_bytes, infeasible
@@ -44,6 +45,7 @@ __all__ = [
     "Gain",
     "Load",
     "Predict",
+    "Saves",
 ]
 
 CHUNK_MIN_S = 0.010
@@ -59,6 +61,8 @@ Load = Callable[[str, Device], float]
 Gain = Callable[[tuple[Job, ...], Job, Device], bool]
 """Whether a job should run beside these on a device, told by the models, the memory and the device's sort alone."""
 
+Saves = Callable[[Job], Mapping[str, float]]
+"""The devices that hold a job's data already, by name, and the seconds that each saves by that."""
 
 _Queue = list[tuple[tuple[float, ...], int, Lane]]
 """A heap of lanes by what their heads' keys are."""
@@ -79,6 +83,7 @@ class Dispatcher:
         load: Load | None = None,
         *,
         gain: Gain | None = None,
+        saves: Saves | None = None,
         min_share: float = MIN_SHARE,
         window_s: float = WINDOW_S,
     ) -> None:
@@ -86,6 +91,7 @@ class Dispatcher:
         self._predict = predict or (lambda job, device: job.estimate_s)
         self._load = load or (lambda model, device: 0.0)
         self._gain = gain
+        self._saves = saves
         self._residency = Residency()
         self._waiting = Waiting(policy, self._residency)
         self._shelves = Shelves()
@@ -219,7 +225,7 @@ class Dispatcher:
             while lanes := {lane: slots for lane in pool if lane.entries and (slots := self._idle(lane))}:
                 runs = sorted({lane.run for lane in lanes})
                 behind = {run for run in runs if len(runs) > 1 and self._shares.behind(run)}
-                found = claims.first(lanes, behind.__contains__)
+                found = self._warmest(claims.first(lanes, behind.__contains__))
                 decisions.append(self._give(found, now_s, runs, found.lane.run in behind))
         return decisions
 
@@ -253,7 +259,7 @@ class Dispatcher:
             lane = queue[0][2]
             slot = self._best(lane, level)
             if slot is not None:
-                return Found(lane, 0, slot, 0)
+                return self._warmest(Found(lane, 0, slot, 0))
             heapq.heappop(queue)
         return None
 
@@ -314,6 +320,34 @@ class Dispatcher:
     def _loading_s(self, job: Job, slot: Slot) -> float:
         """Give the time until a device has the job's model."""
         return 0.0 if job.model in ("", slot.warm) else self._load(job.model, slot.device)
+
+    def _warmest(self, found: Found) -> Found:
+        """Prefer a device that holds the job's data, by what it saves, unless more waits for it than for the other."""
+        lane, best = found.lane, found.slot
+        job = lane.entries[found.place][2]
+        saved_s = self._saves(job) if self._saves is not None and lane.device is None else {}
+        if not saved_s:
+            return found
+        wanted = self._waiting.demand(best.sort)
+        soonest_s = self._ends_s(job, best) - saved_s.get(best.device.name, 0.0)
+        for name in sorted(saved_s):
+            slot = self._shelves.slots.get(name)
+            if slot is None or not slot.is_open or len(slot.chunks) != len(best.chunks):
+                continue
+            if slot.sort not in lane.reach.sorts or (
+                slot.sort != best.sort and self._waiting.demand(slot.sort) > wanted
+            ):
+                continue
+            ends_s = self._ends_s(job, slot) - saved_s[name]
+            if ends_s < soonest_s and self._takes(
+                slot, lane, self._predict(job, slot.device), self._loading_s(job, slot)
+            ):
+                best, soonest_s = slot, ends_s
+        return replace(found, slot=best)
+
+    def _ends_s(self, job: Job, slot: Slot) -> float:
+        """Predict when a device that begins now would have done a job, its model loaded first."""
+        return (self._predict(job, slot.device) or 0.0) + self._loading_s(job, slot)
 
     def _give(self, found: Found, now_s: float, waiting: Sequence[str], is_behind: bool) -> Assign:
         """Give a device a chunk, and book it."""

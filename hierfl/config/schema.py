@@ -166,7 +166,7 @@ class Runtime:
     policy: Policy | None = None
     """The dispatch policy, {kind: longest_first}; null takes the default."""
     estimates: str | None = None
-    """A file that keeps what was learned about durations and memory, for this and later runs; null keeps nothing."""
+    """A file that keeps what was learned (durations, memory, loading), for this and later runs; null keeps nothing."""
     site_timeout_s: float | None = None
     """ray: how long one site's work may take before its worker is ended and the site is given up, counted from when the
     worker is ready; null: no limit. For every site that has no `site_timeout_s` of its own or its hubs'."""

@@ -77,8 +77,10 @@ class Crew:
         self._held: dict[tuple[str, str], list[str]] = {}
         self._due: set[tuple[str, str]] = set()
         self._blame = Blame()
-        self._foresight = Foresight(self.estimates, sites or {}, self._groups, self._blame, self.usual_kind)
-        self._dispatcher = Dispatcher(policy, predict=self._foresight.predict, gain=self.estimates.gains)
+        self._foresight = Foresight(self.estimates, sites or {}, self._groups, self._blame, self._roster)
+        self._dispatcher = Dispatcher(
+            policy, predict=self._foresight.predict, gain=self.estimates.gains, saves=self._foresight.saves
+        )
         self._order = count()
         self._prepared: tuple[Any, ...] = (None, None)
         self._to_build = False
@@ -114,6 +116,8 @@ class Crew:
 
     def prepare(self, layout: Any, scale: Any) -> None:
         """Tell every worker, now and after a restart, the layout and the features' mean and deviation."""
+        if scale is not None and self._prepared[1] is None:
+            self._foresight.warmth.clear()  # data are kept as they are standardised
         self._prepared = (layout, scale)
         for worker in self.workers:
             self._call(worker, "prepare", None, (), layout, scale)
@@ -240,6 +244,7 @@ class Crew:
                 self._learn(call, group, done.value.durations)
                 yield Measured(group, call.worker, done.value)
             case "describe":
+                self._foresight.learn_loads(call.worker, done.value)
                 yield Described(group, done.value)
 
     def _trained(self, call: Call, group: Group, reports: tuple[SiteReport, ...]) -> Iterator[Result]:
@@ -247,7 +252,8 @@ class Crew:
         again = self._without_memory(call, group, reports)
         failed = {r.site: r.error for r in reports if r.error is not None and r.site not in again}
         held = self._held.get((call.worker, group.name), [])
-        self._learn(call, group, {report.site: report.duration_s for report in reports if report.error is None})
+        self._foresight.learn_loads(call.worker, reports)
+        self._learn(call, group, {report.site: report.work_s for report in reports if report.error is None})
         for report in reports:
             if report.error is not None and report.site in held:
                 held.remove(report.site)
@@ -283,7 +289,8 @@ class Crew:
         group = self._groups[decision.jobs[0].group]
         jobs = decision.jobs
         sites = tuple(job.name for job in jobs)
-        worker = self._roster.give(decision.device, jobs, self._now())
+        holders = self._foresight.warmth.holders(jobs[0].name)
+        worker = self._roster.give(decision.device, jobs, self._now(), holders)
         company = self._roster.company(worker)
         if company:
             device = self._roster.devices[worker]
@@ -359,6 +366,7 @@ class Crew:
     def _leave(self, worker: str) -> list[tuple[Job, ...]]:
         """Take a worker out until it answers again; return the chunks that it had."""
         device = self._roster.devices[worker].name
+        self._foresight.warmth.lost(worker)
         chunks, has_others = self._roster.lose(worker)
         for chunk in chunks:
             self._dispatcher.done(device, chunk)

@@ -37,6 +37,8 @@ class Estimates:
         self.durations = Durations()
         self.memory = Memory()
         self.colocation = Colocation(EAGER)
+        self.loads_s: dict[str, float] = {}
+        """What loading a site's data takes, by path."""
 
     @classmethod
     def open(cls, model: str, path: Path | None) -> Estimates:
@@ -51,6 +53,7 @@ class Estimates:
             made.durations = Durations.from_state(content["durations"])
             made.memory = Memory.from_state(content["memory"])
             made.colocation = Colocation.from_state(content["colocation"], EAGER)
+            made.loads_s = {str(site): float(seconds) for site, seconds in content.get("loads_s", {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
             raise ConfigError(
                 f"runtime.estimates: {path} cannot be read: {error}; remove it to learn anew, or name another file"
@@ -66,6 +69,7 @@ class Estimates:
             "durations": self.durations.state(),
             "memory": self.memory.state(),
             "colocation": self.colocation.state(),
+            "loads_s": self.loads_s,
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +100,10 @@ class Estimates:
     def learn_memory(self, batch_size: int, peak_bytes: int, round_number: int, device: str) -> None:
         """Learn the peak that a device has measured."""
         self.memory.observe(self.model, batch_size, peak_bytes, round_number, device)
+
+    def learn_load(self, site: str, seconds: float) -> None:
+        """Learn what loading a site's data took; the newest counts for half."""
+        self.loads_s[site] = (self.loads_s.get(site, seconds) + seconds) / 2
 
     def out_of_memory(self, batch_size: int, job: Job, round_number: int, device: Device, company: int) -> None:
         """Learn that a job's memory did not suffice, beside so many others."""

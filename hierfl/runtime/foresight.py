@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import ConfigError
 from hierfl.runtime.blame import MAX_ATTEMPTS, Blame
 from hierfl.runtime.estimates import Estimates
-from hierfl.runtime.jobs import SiteReport
+from hierfl.runtime.jobs import Inventory, SiteReport
 from hierfl.runtime.results import Group
-from hierfl.runtime.roster import Call
+from hierfl.runtime.roster import Call, Roster
+from hierfl.runtime.warmth import Warmth
 from scheduler import Device, Job, JobKey, infeasible
 
 __all__ = ["ALL_SAMPLES", "Foresight", "check_needs"]
@@ -29,10 +30,7 @@ MOST_NAMED = 5
 
 
 class Foresight:
-    """Makes the scheduler's jobs of a crew's groups; `groups` are those that are open, by name.
-
-    `usual_kind`: the kind of most devices that may take work with some labels.
-    """
+    """Makes the scheduler's jobs of a crew's groups; `groups` are those that are open, by name."""
 
     def __init__(
         self,
@@ -40,10 +38,11 @@ class Foresight:
         sites: Mapping[str, SiteSettings],
         groups: Mapping[str, Group],
         blame: Blame,
-        usual_kind: Callable[[frozenset[str]], str],
+        roster: Roster,
     ) -> None:
         self.estimates = estimates
-        self._usual_kind = usual_kind
+        self.warmth = Warmth()
+        self._roster = roster
         self._sites = sites
         self._groups = groups
         self._blame = blame
@@ -63,7 +62,7 @@ class Foresight:
         group = self._groups.get(job.group)
         if group is None or self._blame.suspects(job.key):
             return None
-        kind = device.kind if device is not None else self._usual_kind(job.labels)
+        kind = device.kind if device is not None else self._roster.usual_kind(job.labels)
         return self.estimates.predict(group.kind, job.name, group.sizes[job.name], kind)
 
     def renewed(self, job: Job) -> Job:
@@ -83,6 +82,19 @@ class Foresight:
         seen = self._seen.get(group.kind, 0)
         self._seen[group.kind] = seen + len(work)
         return any(seen < count <= seen + len(work) for count in LEARN_AT)
+
+    def saves(self, job: Job) -> dict[str, float]:
+        """Give the devices that hold the data of a job's site, with the seconds that loading them would take."""
+        seconds = self.estimates.loads_s.get(job.name, 0.0)
+        holders = self.warmth.holders(job.name) if seconds else ()
+        return {self._roster.devices[worker].name: seconds for worker in holders}
+
+    def learn_loads(self, worker: str, used: Iterable[SiteReport | Inventory]) -> None:
+        """Learn what loading took, and what a worker holds."""
+        for item in used:
+            if item.load_s and item.is_kept:
+                self.estimates.learn_load(item.site, item.load_s)
+            self.warmth.used(worker, item.site, was_loaded=item.load_s > 0, is_kept=item.is_kept)
 
     def learn_memory(self, group: Group, reports: Iterable[SiteReport], device: Device) -> None:
         """Learn measured peaks."""

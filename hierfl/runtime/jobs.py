@@ -65,13 +65,18 @@ class HubSpec:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a site has: sample counts, and the moments of its features where the task asks for them."""
+    """What a site has: sample counts, and the moments of its features where the task asks for them.
+
+    `load_s`, `is_kept`: as in `SiteReport`.
+    """
 
     site: str
     num_train: int
     num_test: int
     moments: Moments | None = None
     error: str | None = None
+    load_s: float = 0.0
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ class SiteReport:
     """One site's training: what it took and gave, or why it gave nothing.
 
     `peak_bytes`: the device's memory that was in use at most, 0 where it cannot be told; `out_of_memory`: the error is
-    that there was too little of it.
+    that there was too little of it. `load_s`: the seconds, of `duration_s`, that went into loading the site's data, 0
+    where the worker held them; `is_kept`: it holds them now.
     """
 
     site: str
@@ -112,6 +118,13 @@ class SiteReport:
     error: str | None = None
     peak_bytes: int = 0
     out_of_memory: bool = False
+    load_s: float = 0.0
+    is_kept: bool = False
+
+    @property
+    def work_s(self) -> float:
+        """Give the seconds that this takes the next time: without loading, if the data are kept."""
+        return self.duration_s - (self.load_s if self.is_kept else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

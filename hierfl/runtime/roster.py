@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from hierfl.runtime.driver import Seat
@@ -65,13 +65,19 @@ class Roster:
             self._usual[labels] = usual_kind(there.values(), labels)
         return self._usual[labels]
 
-    def give(self, device: str, jobs: tuple[Job, ...], now_s: float) -> str:
+    def give(self, device: str, jobs: tuple[Job, ...], now_s: float, holders: Set[str] = frozenset()) -> str:
         """Note that a device has been given a chunk; return which of its workers runs it: the least busy one.
 
-        What has to wait for another chunk waits for a short one, where there is any.
+        What has to wait for another chunk waits for a short one, where there is any. Among equals one of the `holders`,
+        which have the data already.
         """
         ready = [worker for worker in self._beside[device] if worker in self.ready]
-        worker = min(ready, key=lambda name: (len(self._chunks[name]), not all(map(_is_short, self._chunks[name]))))
+
+        def busy(name: str) -> tuple[int, bool, bool]:
+            chunks = self._chunks[name]
+            return len(chunks), not all(map(_is_short, chunks)), name not in holders
+
+        worker = min(ready, key=busy)
         if not self._chunks[worker]:
             self._since[worker] = now_s
         self._chunks[worker].append(jobs)

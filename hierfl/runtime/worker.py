@@ -29,12 +29,12 @@ from hierfl.learning.task import SiteData, Standardised
 from hierfl.runtime.chance import Chance
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, Inventory, SiteReport, TrainJob, WorkerSpec
+from hierfl.runtime.warmth import CACHE_SITES
 from tiers.messages import Share, Update
 
 __all__ = ["SiteWorker"]
 
 CACHE_BYTES = 1 << 30
-CACHE_SITES = 256
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class SiteWorker:
         self._cache: OrderedDict[str, tuple[SiteData, int]] = OrderedDict()
         self._cache_bytes = 0
         self._is_warm = False
+        self._load_s = 0.0
         self._sums: dict[tuple[str, int], tuple[Accumulator, list[Share]]] = {}
 
     def initial(self) -> tuple[Layout, ModelState]:
@@ -138,8 +139,10 @@ class SiteWorker:
             moments = None
             if isinstance(self.spec.task, Standardised) and self.spec.task.standardise == "federated":
                 moments = standardise.Moments.of(standardise.feature_matrix(data))
-            return Inventory(site, len(data.train), len(data.test), moments)  # type: ignore[arg-type]
+            counts = len(data.train), len(data.test)  # type: ignore[arg-type]
+            return Inventory(site, *counts, moments, load_s=self._load_s, is_kept=site in self._cache)
 
+        self._load_s = 0.0
         outcome = _guarded(count)
         return Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
 
@@ -167,6 +170,7 @@ class SiteWorker:
             return num_samples, result
 
         self._watch_memory()
+        self._load_s = 0.0
         short_of_memory: list[BaseException] = []
         outcome = _guarded(run, short_of_memory)
         duration_s = time.perf_counter() - started
@@ -178,7 +182,10 @@ class SiteWorker:
         num_samples, result = outcome
         shares.append(Share(site.rpartition("/")[2], weight))
         return SiteReport(
-            *(site, duration_s, num_samples, result.num_steps, result.loss), peak_bytes=self._peak_bytes()
+            *(site, duration_s, num_samples, result.num_steps, result.loss),
+            peak_bytes=self._peak_bytes(),
+            load_s=self._load_s,
+            is_kept=site in self._cache,
         )
 
     def _watch_memory(self) -> None:
@@ -208,12 +215,14 @@ class SiteWorker:
         if site in self._cache:
             self._cache.move_to_end(site)
             return self._cache[site][0]
+        started = time.perf_counter()
         settings = self.spec.sites[site]
         data = self.spec.task.data(settings.key, **settings.source)
         if settings.part is not None:
             data = part_of(data, *settings.part)
         if self._scale is not None:
             data = standardise.apply(data, *self._scale)
+        self._load_s += time.perf_counter() - started
         num_bytes = _num_bytes(data)
         if num_bytes <= CACHE_BYTES // 2:
             self._cache[site] = (data, num_bytes)

@@ -145,3 +145,20 @@ def test_a_declared_device_that_has_not_come_may_still_take_it() -> None:
     play.answer()
     play.ask("world/a")
     assert play.crew.refusals() and not play.crew.hopeless()
+
+
+def test_a_sites_work_returns_to_the_worker_that_has_loaded_its_data() -> None:
+    play = Play({"world/a": None, "world/b": None}, [Device("worker-0"), Device("worker-1")])
+    play.answer()
+    play.ask("world/a", "world/b")
+    trained = {arguments[0].sites[0][0]: worker for worker, method, arguments in play.driver.calls if method == "train"}
+    assert trained == {"world/a": "worker-0", "world/b": "worker-1"}
+    for ticket, (worker, method, arguments) in enumerate(list(play.driver.calls)):
+        if method == "train":
+            report = SiteReport(arguments[0].sites[0][0], 1.5, 1, 1, 0.0, load_s=1.0, is_kept=True)
+            list(play.crew.handle(Done(ticket, worker, (report,))))
+    play.ask("world/b", "world/a")
+    newest = [
+        (worker, arguments[0].sites[0][0]) for worker, method, arguments in play.driver.calls if method == "train"
+    ]
+    assert newest[2:] == [("worker-1", "world/b"), ("worker-0", "world/a")]
