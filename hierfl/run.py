@@ -16,6 +16,7 @@ from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig, Runtime
 from hierfl.errors import DataError, HierflError, OutputError
+from hierfl.learning.optimizers import try_out
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.stopping import Progress, advance
@@ -56,6 +57,7 @@ def run(config: RunConfig, monitors: Sequence[Monitor] = (), *, resume_from: Pat
     last commit kept.
     """
     started_s = time.time()
+    try_out({path: settings.training for path, settings in config.sites.items()})
     folder = RunDir.open(resume_from) if resume_from is not None else RunDir.create(config)
     voice = _Voice(folder, config, monitors)
     try:

@@ -9,11 +9,12 @@ from typing import Any
 
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
+from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
 from hierfl.config.section import Report, canonical_kind, fields_of, kind, section
-from hierfl.config.tree import Node, check_training, check_tree
+from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
 from hierfl.config.values import plain, shown
 from hierfl.errors import Problem
 from hierfl.kinds import nearest
@@ -61,6 +62,9 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         tree = check_tree(config["federation"], report)
     if tree is not None and task is not None:
         _known_sites(task, tree[0], report)
+    root = tree[0] if tree is not None else None
+    named = named_optimizer(config.get("training"))
+    check_option_names(named, training.get("optimizer_options", {}), root, report)
     if tree is not None and tree[0] is not None:
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)

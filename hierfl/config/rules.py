@@ -4,59 +4,30 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hierfl.config.keys import HubKeys, SiteKeys, TemplateKeys, TopKeys
 from hierfl.config.schema import Arithmetic, DeviceGroup, Evaluation, Output, Runtime, Stopping, Training
 from hierfl.config.values import shown
 from hierfl.kinds import nearest
+from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
 
-__all__ = ["OPTIMIZERS", "RULES", "Rule", "broken", "optimizers"]
-
-OPTIMIZERS = (
-    "adadelta",
-    "adafactor",
-    "adagrad",
-    "adam",
-    "adamax",
-    "adamw",
-    "asgd",
-    "muon",
-    "nadam",
-    "radam",
-    "rmsprop",
-    "rprop",
-    "sgd",
-    "sparseadam",
-)
-"""The classes of torch.optim in small letters, so that checking needs no torch. LBFGS is not among them: it wants to
-call the loss itself."""
+__all__ = ["RULES", "Rule", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`text` completes "must be ..."; `test` says whether a value (never null) keeps the rule."""
+    """`text` completes "must be ..."; `test` says whether a value (never null) keeps the rule.
+
+    `words`: what is allowed; `reasons`: why some words are not that one may well think of.
+    """
 
     text: str
     test: Callable[[Any], bool]
-    words: Callable[[], Sequence[str]] | None = None
-
-
-def optimizers() -> Sequence[str]:
-    """List the optimizers; by torch itself once it is imported."""
-    torch = sys.modules.get("torch")
-    optim = getattr(torch, "optim", None)
-    if optim is None or not hasattr(optim, "Optimizer"):
-        return OPTIMIZERS
-    found = {
-        name.lower()
-        for name, value in vars(optim).items()
-        if isinstance(value, type) and issubclass(value, optim.Optimizer) and value is not optim.Optimizer
-    }
-    return sorted(found - {"lbfgs"})
+    words: Sequence[str] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 def broken(cls: type, key: str, value: Any) -> str | None:
@@ -64,8 +35,9 @@ def broken(cls: type, key: str, value: Any) -> str | None:
     rule = RULES.get(cls, {}).get(key)
     if rule is None or value is None or rule.test(value):
         return None
-    if rule.words is not None:
-        return f"is {shown(value)}{nearest(str(value), rule.words())}"
+    if rule.words:
+        why = rule.reasons.get(str(value).lower())
+        return f"is {shown(value)}{f', which {why}' if why else ''}{nearest('' if why else str(value), rule.words)}"
     return f"must be {rule.text}, not {shown(value)}"
 
 
@@ -78,7 +50,7 @@ def _above(low: float) -> Rule:
 
 
 def _one_of(*words: str) -> Rule:
-    return Rule("one of " + ", ".join(words), lambda value: value in words, lambda: words)
+    return Rule("one of " + ", ".join(words), lambda value: value in words, words)
 
 
 def _share(value: float) -> bool:
@@ -113,7 +85,7 @@ RULES: dict[type, dict[str, Rule]] = {
     },
     TemplateKeys: {"count": _at_least(1), "start": _at_least(0)},
     Training: {
-        "optimizer": Rule("a class of torch.optim", lambda value: value.lower() in optimizers(), optimizers),
+        "optimizer": Rule("a class of torch.optim", is_known, tuple(OPTIONS), IMPOSSIBLE),
         "lr": _above(0),
         "batch_size": _at_least(1),
         "local_steps": _at_least(1),

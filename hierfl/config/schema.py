@@ -40,11 +40,11 @@ class Training:
     """
 
     optimizer: str = "sgd"
-    """A name of torch.optim, in any case: sgd, adam, adamw, rmsprop ..."""
+    """A name of torch.optim, in any case; all but lbfgs, muon and sparseadam can train here."""
     lr: float = 0.01
     """Learning rate, above 0."""
     optimizer_options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of the optimizer: {momentum: 0.9, weight_decay: 1e-4}."""
+    """Further arguments of the optimizer, {momentum: 0.9, weight_decay: 1e-4}; not those on how torch computes."""
     batch_size: int | None = 32
     """Samples per step; null trains on all of the site's samples at once."""
     local_steps: int | None = None

@@ -14,13 +14,14 @@ from typing import Any
 from hierfl.config.generate import fill, fill_data, is_template
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SITE_KEYS, TEMPLATE_KEYS, TOP_KEYS, HubKeys, SiteKeys, TemplateKeys
+from hierfl.config.optimizer import OPTION_NAMES, option_values
 from hierfl.config.places import join
 from hierfl.config.rules import broken
 from hierfl.config.schema import Training
 from hierfl.config.section import Report, canonical_kind, fields_of, kind
 from hierfl.config.values import Wrong, convert, plain, shown
 
-__all__ = ["Node", "Own", "check_training", "check_tree"]
+__all__ = ["Node", "Own", "check_training", "check_tree", "named_optimizer"]
 
 _NESTED = ("members", "topology", "strategy", "participation", "training", "data")
 """Keys with a check of their own."""
@@ -37,6 +38,8 @@ class Own:
     strategy: Any = None
     participation: Any = None
     written: dict[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    """The optimizer that the node names, sound or not."""
 
 
 @dataclass(slots=True)
@@ -94,6 +97,7 @@ class _Checker:
             self.report(join(place, "name"), "is missing: every node needs a name")
         own.settings = fields_of(cls, given, place, self.report, skip=skip, allowed=allowed)
         own.training = check_training(mapping.get("training"), join(place, "training"), self.report)
+        own.optimizer = named_optimizer(mapping.get("training"))
         if is_hub:
             own.settings.setdefault("rounds", 1)
             self._kinds(mapping, place, own)
@@ -213,10 +217,21 @@ def check_tree(mapping: Any, report: Report) -> tuple[Node, dict[str, Any]] | No
 
 def check_training(given: Any, place: str, report: Report) -> dict[str, Any]:
     """Check the keys of Training that one node gives; not both of local_steps and local_epochs."""
-    good = fields_of(Training, given, place, report)
+    beside = [key for key in given if key in OPTION_NAMES] if isinstance(given, Mapping) else []
+    for key in beside:
+        report(join(place, key), f"is an option of the optimizer: optimizer_options: {{{key}: {shown(given[key])}}}")
+    good = fields_of(Training, given, place, report, skip=tuple(beside))
+    if "optimizer_options" in good:
+        good["optimizer_options"] = option_values(good["optimizer_options"], join(place, "optimizer_options"), report)
     if good.get("local_steps") is not None and good.get("local_epochs") is not None:
         report(place, "has both local_steps and local_epochs; keep one, and set the other to null in an override")
     return good
+
+
+def named_optimizer(training: Any) -> str | None:
+    """Read the optimizer that a `training:` section names, sound or not; None where it names none."""
+    named = training.get("optimizer") if isinstance(training, Mapping) else None
+    return None if named is None else str(named)
 
 
 def _descend(checker: _Checker, root: Node, mapping: Mapping[str, Any], report: Report) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,8 @@ from torch.nn import Module
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from hierfl.config.schema import Evaluation, Training
-from hierfl.errors import ConfigError, UpdateRefused
-from hierfl.kinds import nearest
+from hierfl.errors import UpdateRefused
+from hierfl.learning import optimizers
 from hierfl.learning.metrics import Tally
 from hierfl.learning.strategy import Objective
 from hierfl.learning.task import Task
@@ -57,7 +57,7 @@ def train(
     module.train()
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     start = [parameter.detach().clone() for parameter in parameters] if objective.mu else []
-    optimizer = _optimizer(training, parameters)
+    optimizer = optimizers.make(training, parameters)
     scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
     total, seen = torch.zeros((), device=device), 0
     for batch, size in _batches(dataset, training.batch_size, num_steps, seed, device):
@@ -113,28 +113,6 @@ def warm_up(device: torch.device) -> None:
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     parameter.square().sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def _optimizer(training: Training, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer named in the YAML. Errors: ConfigError with the nearest name or the wrong option."""
-    kinds = _optimizers()
-    kind = kinds.get(training.optimizer.lower())
-    if kind is None:
-        raise ConfigError(f"training.optimizer {training.optimizer!r}{nearest(training.optimizer.lower(), kinds)}")
-    try:
-        return kind(parameters, lr=training.lr, **training.optimizer_options)  # type: ignore[call-arg]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
-
-
-@cache
-def _optimizers() -> dict[str, type[torch.optim.Optimizer]]:
-    """List torch's optimizers by their names in lower case."""
-    return {
-        name.lower(): value
-        for name, value in vars(torch.optim).items()
-        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-    }
 
 
 def _pull(parameters: list[torch.nn.Parameter], start: list[Tensor], mu: float) -> None:

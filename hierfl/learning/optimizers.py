@@ -1,0 +1,127 @@
+"""The optimizers that a site may train with, and what each takes under `optimizer_options`.
+
+The table answers without torch, so that a configuration is checked in milliseconds. What it does not know is asked of
+the installed torch: a newer one may have more optimizers and more options.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from hierfl.errors import ConfigError, Problem
+from hierfl.kinds import nearest
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+    from hierfl.config.schema import Training
+
+__all__ = ["HELD_BACK", "IMPOSSIBLE", "OPTIONS", "is_known", "make", "takes", "try_out"]
+
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "adadelta": ("rho", "eps", "weight_decay", "maximize"),
+    "adafactor": ("beta2_decay", "eps", "d", "weight_decay", "maximize"),
+    "adagrad": ("lr_decay", "weight_decay", "initial_accumulator_value", "eps", "maximize"),
+    "adam": ("betas", "eps", "weight_decay", "amsgrad", "maximize", "decoupled_weight_decay"),
+    "adamax": ("betas", "eps", "weight_decay", "maximize"),
+    "adamw": ("betas", "eps", "weight_decay", "amsgrad", "maximize"),
+    "asgd": ("lambd", "alpha", "t0", "weight_decay", "maximize"),
+    "nadam": ("betas", "eps", "weight_decay", "momentum_decay", "decoupled_weight_decay", "maximize"),
+    "radam": ("betas", "eps", "weight_decay", "decoupled_weight_decay", "maximize"),
+    "rmsprop": ("alpha", "eps", "weight_decay", "momentum", "centered", "maximize"),
+    "rprop": ("etas", "step_sizes", "maximize"),
+    "sgd": ("momentum", "dampening", "weight_decay", "nesterov", "maximize"),
+}
+"""The classes of torch.optim in small letters, with the options of each."""
+
+IMPOSSIBLE = {
+    "lbfgs": "calls the loss several times a step, which local training does not",
+    "muon": "takes matrices only, and models have biases",
+    "sparseadam": "takes sparse gradients only, and those here are dense",
+}
+"""Classes of torch.optim that cannot train here, and why."""
+
+_HOW = "says how torch computes, not what; torch chooses that itself"
+
+HELD_BACK = {
+    "lr": "stands beside it: training.lr",
+    "params": "are the model's, not the YAML's",
+    "foreach": _HOW,
+    "fused": _HOW,
+    "capturable": _HOW,
+    "differentiable": "is for gradients of gradients, which local training has not",
+}
+"""Arguments of torch's optimizers that are no options here, and why."""
+
+
+def is_known(optimizer: str) -> bool:
+    """Say whether a site can train with the optimizer of this name, in any case."""
+    name = optimizer.lower()
+    return name in OPTIONS or (name not in IMPOSSIBLE and name in _installed())
+
+
+def takes(optimizer: str, option: str) -> bool:
+    """Say whether a known optimizer takes an option."""
+    name = optimizer.lower()
+    return option in OPTIONS.get(name, ()) or option in _arguments(name)
+
+
+def make(training: Training, parameters: Iterable[Parameter]) -> Optimizer:
+    """Build the optimizer named in the YAML. Errors: ConfigError with the nearest name or the wrong option."""
+    kind = _installed().get(training.optimizer.lower())
+    if kind is None:
+        raise ConfigError(
+            f"training.optimizer: this torch has no {training.optimizer!r}{nearest(training.optimizer, _installed())}"
+        )
+    try:
+        return kind(parameters, lr=training.lr, **training.optimizer_options)  # type: ignore[call-arg]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
+
+
+def try_out(trainings: Mapping[str, Training]) -> None:
+    """Take one step with each site's optimizer, on a parameter of no importance, as the installed torch does it.
+
+    Errors: ConfigError with every optimizer that cannot, each with the first site that would use it.
+    """
+    import torch
+
+    different: dict[tuple[str, float, str], tuple[str, Training]] = {}
+    for path, training in trainings.items():
+        key = (training.optimizer.lower(), training.lr, repr(training.optimizer_options))
+        different.setdefault(key, (path, training))
+    problems = []
+    for path, training in different.values():
+        parameter = torch.nn.Parameter(torch.zeros(2, 2))
+        parameter.grad = torch.ones(2, 2)
+        try:
+            make(training, [parameter]).step()
+        except ConfigError as error:
+            problems.append(Problem("", f"{path}: {error}"))
+        except Exception as error:  # whatever torch says of options that do not go together
+            said = f"training.optimizer_options of {training.optimizer}: {type(error).__name__}: {error}"
+            problems.append(Problem("", f"{path}: {said}"))
+    if problems:
+        raise ConfigError(problems)
+
+
+@cache
+def _installed() -> Mapping[str, type[Optimizer]]:
+    """List torch's optimizers by their names in lower case."""
+    from torch import optim
+
+    return {
+        name.lower(): value
+        for name, value in vars(optim).items()
+        if isinstance(value, type) and issubclass(value, optim.Optimizer) and value is not optim.Optimizer
+    }
+
+
+def _arguments(name: str) -> Sequence[str]:
+    """List what the installed torch's class of this name takes."""
+    kind: Any = _installed().get(name)
+    return list(inspect.signature(kind).parameters) if kind is not None else []
