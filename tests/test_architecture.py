@@ -23,7 +23,7 @@ BELOW = {"scheduler": {"scheduler"}, "tiers": {"tiers", "scheduler"}, "hierfl": 
 
 ALLOWED = {
     "ray": ["hierfl/runtime/ray*.py"],
-    "grpc": ["hierfl/link/*.py"],
+    "grpc": ["hierfl/link/*.py", "hierfl/runtime/ray_address.py"],
     "tensorboard": ["hierfl/monitor/event_file.py"],
     "torch.utils.tensorboard": [],
     "torch": [

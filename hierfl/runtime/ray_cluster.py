@@ -5,9 +5,9 @@ Ray itself waits: for an address where nothing answers, and in silence for devic
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import socket
 import threading
 import time
 import warnings
@@ -20,6 +20,7 @@ import ray
 
 from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.errors import RuntimeUnavailable
+from hierfl.runtime.ray_address import check, locate, unreachable, within
 
 __all__ = [
     "SETTLE_S",
@@ -34,43 +35,31 @@ __all__ = [
     "with_gpus",
 ]
 
-CONNECT_S = 8.0
-"""Seconds that an address may take to answer."""
+JOIN_S = 14.0
+"""Seconds that joining a Ray may take in all; with the imports before it, a mistake is told within 20 s."""
 
 SETTLE_S = 3.0
 """Seconds for which what another run held may still count as taken."""
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-"""How an HTTP/2 client begins (RFC 9113, section 3.4): the preface and an empty SETTINGS frame."""
 
-SETTINGS = 4
-"""The type of the frame with which an HTTP/2 server begins; it stands in the frame's fourth byte."""
-
-
-def connect(runtime: Runtime) -> bool:
+def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
     """Join the running Ray, or start one; return whether this call did it, so that the caller ends it.
 
-    Errors: RuntimeUnavailable, within 20 s.
+    Errors: RuntimeUnavailable; where a Ray is to be joined, within `limit_s` seconds.
     """
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a lost call's other results repeat its error
     address = runtime.address
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if address is None:
-        common |= {"address": "local", "include_dashboard": False}
-        common |= {"num_cpus": runtime.num_cpus, "num_gpus": runtime.num_gpus}
-    else:
-        _check_reachable(address)
-        common |= {"address": address}
+    if address is not None:
+        _join(address, limit_s)
+        return True
     try:
-        with warnings.catch_warnings(), _signals_kept():
-            warnings.simplefilter("ignore")
-            ray.init(**common)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RuntimeUnavailable(_unreachable(address, reason)) from error
+        with _signals_kept():
+            _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
+    except Exception as error:
+        raise RuntimeUnavailable(f"Ray could not be started: {_reason(error)}; try runtime.kind=local") from error
     return True
 
 
@@ -206,6 +195,44 @@ def _too_few(wanted: int, slots: int, need: Mapping[str, float], nodes: list[Map
     return f"{said}; {' or '.join(outs) or 'add nodes'}"
 
 
+def _join(address: str, limit_s: float) -> None:
+    """Join the Ray at an address. Errors: RuntimeUnavailable, within `limit_s` seconds."""
+    heard: list[str] = []
+
+    def work() -> bool:
+        found = locate(address)
+        check(address, found)
+        heard.append(found)
+        logging.getLogger("ray").setLevel(logging.ERROR)  # it warns of not being in the main thread
+        _init(found)
+        return True
+
+    try:
+        within(limit_s, work)
+    except RuntimeUnavailable:
+        raise
+    except TimeoutError:
+        late = (
+            f"it answers, but takes no driver within {limit_s:g} s (is its raylet on this machine alive, and has this"
+            " user the cluster's token?)"
+        )
+        raise unreachable(address, late if heard else f"no answer within {limit_s:g} s", *heard) from None
+    except Exception as error:
+        raise unreachable(address, _reason(error)) from error
+
+
+def _init(address: str, **more: Any) -> None:
+    """Call ray.init without its chatter. Errors: whatever Ray raises."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **more)
+
+
+def _reason(error: BaseException) -> str:
+    """Give the first line of what Ray says."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextmanager
 def _signals_kept() -> Iterator[None]:
     """Keep what the program does on SIGTERM: ray.init puts an exit of its own in its place."""
@@ -215,49 +242,3 @@ def _signals_kept() -> Iterator[None]:
     finally:
         if callable(kept) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, kept)
-
-
-def _check_reachable(address: str) -> None:
-    """Knock at host:port, so that a wrong address is said in seconds. Errors: RuntimeUnavailable."""
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", "auto")
-    if address.startswith("ray://"):
-        raise RuntimeUnavailable(
-            f"runtime.address {address!r} is a Ray Client address; send the run to the cluster instead:"
-            " hierfl submit CONFIG --address http://HOST:8265"
-        )
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return
-    try:
-        answer = _knock(host.strip("[]") or "127.0.0.1", int(port))
-    except TimeoutError:
-        raise RuntimeUnavailable(_unreachable(address, f"no answer within {CONNECT_S:g} s")) from None
-    except (OSError, OverflowError) as error:
-        raise RuntimeUnavailable(_unreachable(address, str(error))) from error
-    if answer[3:4] != bytes([SETTINGS]):
-        raise RuntimeUnavailable(
-            _unreachable(address, "what answers there is not Ray (6379 is its usual port; 8265 is the dashboard's)")
-        )
-
-
-def _knock(host: str, port: int) -> bytes:
-    """Begin HTTP/2, which Ray speaks, and return the head of the answer's first frame. Errors: OSError."""
-    with socket.create_connection((host, port), timeout=CONNECT_S) as line:
-        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-            return bytes([0, 0, 0, SETTINGS])  # it waits for a handshake that is Ray's to make
-        line.sendall(PREFACE)
-        answer = b""
-        while len(answer) < 9 and (more := line.recv(9 - len(answer))):
-            answer += more
-        return answer
-
-
-def _unreachable(address: str | None, reason: str) -> str:
-    """Say that Ray cannot be reached, and the ways out."""
-    if address is None:
-        return f"Ray could not be started: {reason}; try runtime.kind=local"
-    return (
-        f"no Ray at runtime.address {address!r}: {reason}; start one with `ray start --head`, or set"
-        " runtime.address: null to start one for this run, or runtime.kind: local to do without"
-    )
