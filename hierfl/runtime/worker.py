@@ -36,6 +36,9 @@ __all__ = ["SiteWorker"]
 
 CACHE_BYTES = 1 << 30
 
+KEPT = 1 / 16
+"""Of the device's memory, what a worker keeps from one job to the next: other processes may be at work there."""
+
 T = TypeVar("T")
 
 
@@ -181,9 +184,12 @@ class SiteWorker:
             return SiteReport(site, duration_s, 0, 0, None, outcome, out_of_memory=bool(short_of_memory))
         num_samples, result = outcome
         shares.append(Share(site.rpartition("/")[2], weight))
+        peak_bytes = self._peak_bytes()
+        if peak_bytes > KEPT * self._device_bytes():
+            self._release()
         return SiteReport(
             *(site, duration_s, num_samples, result.num_steps, result.loss),
-            peak_bytes=self._peak_bytes(),
+            peak_bytes=peak_bytes,
             load_s=self._load_s,
             is_kept=site in self._cache,
         )
@@ -197,8 +203,12 @@ class SiteWorker:
         """Give the most that this process held on its device; 0 on a CPU."""
         return int(torch.cuda.max_memory_reserved(self.device)) if self.device.type == "cuda" else 0
 
+    def _device_bytes(self) -> int:
+        """Give the memory that the device has; 0 on a CPU."""
+        return torch.cuda.get_device_properties(self.device).total_memory if self.device.type == "cuda" else 0
+
     def _release(self) -> None:
-        """Give back what a failed job left on the device."""
+        """Give the device back what torch keeps of a job's memory."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
