@@ -1,14 +1,20 @@
-"""A TensorBoard event file, written with tensorboard's own writer and messages.
+"""A TensorBoard event file, written with tensorboard's own messages and records.
 
-torch.utils.tensorboard writes the same, but importing torch costs the supervisor two seconds and 190 MB.
+torch.utils.tensorboard writes the same, but importing torch costs the supervisor two seconds and 190 MB; tensorboard's
+own writer lets a full disk end its thread with a traceback on the screen.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
+import queue
+import socket
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -16,25 +22,32 @@ from tensorboard.plugins.custom_scalar import metadata as custom_scalar
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.text import metadata as text
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from hierfl.errors import OutputError
 
 __all__ = ["EventFile"]
 
 QUEUE = 10_000
-FLUSH_S = 5
+FLUSH_S = 5.0
+
+_numbers = itertools.count()
 
 
 class EventFile:
-    """One event file in a folder; points are queued and written by a thread of the writer's own.
+    """One event file in a folder; points are queued and written by a thread.
 
-    `purge_step`: a reader drops what earlier files of the folder say from this step on.
+    `purge_step`: a reader drops what earlier files of the folder say from this step on. Errors: every method may raise
+    OutputError that names the file, where it cannot be written (a full disk); once, and all that follows is dropped.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        self._writer = EventFileWriter(str(folder), QUEUE, FLUSH_S)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        self._records = _Records(folder / name)
+        self._event(file_version="brain.Event:2")
         if purge_step is not None:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=purge_step, session_log=start))
+            self._event(step=purge_step, session_log=start)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Add a point to a curve."""
@@ -89,11 +102,11 @@ class EventFile:
 
     def flush(self) -> None:
         """Write what is queued."""
-        self._writer.flush()
+        self._records.flush()
 
     def close(self) -> None:
-        """Write what is queued and close the file."""
-        self._writer.close()
+        """Write what is queued and close the file; closing twice does no harm."""
+        self._records.close()
 
     def _hparams(self, tag: str, content: Any) -> None:
         """Add one message of the hparams plugin, which lives in the metadata."""
@@ -108,8 +121,92 @@ class EventFile:
 
     def _add(self, value: Any, step: int) -> None:
         """Queue one summary."""
-        summary = summary_pb2.Summary(value=[value])
-        self._writer.add_event(event_pb2.Event(wall_time=time.time(), step=step, summary=summary))
+        self._event(step=step, summary=summary_pb2.Summary(value=[value]))
+
+    def _event(self, **content: Any) -> None:
+        self._records.write(event_pb2.Event(wall_time=time.time(), **content).SerializeToString())
+
+
+class _Records:
+    """A file of records, written by a thread; what goes wrong there is raised here, by the next call.
+
+    The file is on disk after every FLUSH_S seconds in which something came.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._error: OSError | None = None
+        self._told = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: IO[bytes] = path.open("wb")
+        except OSError as error:
+            raise self._failed(error) from error
+        self._queue: queue.Queue[bytes | None] = queue.Queue(QUEUE)
+        self._thread = threading.Thread(target=self._work, name="hierfl-event-file", daemon=True)
+        self._thread.start()
+
+    def write(self, record: bytes) -> None:
+        """Queue one record."""
+        self._queue.put(record)
+        self._check()
+
+    def flush(self) -> None:
+        """Wait until all that is queued was written."""
+        self._queue.join()
+        self._guard(self._file.flush)
+        self._check()
+
+    def close(self) -> None:
+        """Write what is queued, end the thread and close the file."""
+        if self._file.closed:
+            return
+        self._queue.put(None)
+        self._thread.join()
+        try:
+            self._file.close()
+        except OSError as error:  # what was told first is the cause of this too
+            self._error = self._error or error
+        self._check()
+
+    def _work(self) -> None:
+        """Write what comes, and go on taking it after an error, so that nobody waits for a place in the queue."""
+        writer = RecordWriter(self._file)
+        flushed_s, pending = time.monotonic(), False
+        while True:
+            try:
+                record = self._queue.get(timeout=FLUSH_S if pending else None)
+            except queue.Empty:
+                record = b""
+            if record is None:
+                return
+            if record:
+                self._guard(lambda record=record: writer.write(record))  # type: ignore[misc]
+                pending = True
+                self._queue.task_done()
+            if pending and time.monotonic() - flushed_s > FLUSH_S:
+                self._guard(self._file.flush)
+                flushed_s, pending = time.monotonic(), False
+
+    def _guard(self, work: Callable[[], object]) -> None:
+        """Keep the first error, and do nothing after it."""
+        try:
+            if self._error is None:
+                work()
+        except OSError as error:
+            self._error = error
+
+    def _check(self) -> None:
+        """Raise what went wrong in the thread, once."""
+        if self._error is not None and not self._told:
+            self._told = True
+            raise self._failed(self._error) from self._error
+
+    def _failed(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write {self._path}: {error.strerror or error}; free space, choose another folder (output.dir), or"
+            " do without this log (output.tensorboard=false)"
+        )
 
 
 def _number(value: Any) -> bool:
