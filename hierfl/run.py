@@ -21,7 +21,6 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.stopping import Progress, advance
 from hierfl.learning.task import Standardised
-from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import (
     Evaluated,
     Monitor,
@@ -44,7 +43,7 @@ from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.seats import declared_devices
 from hierfl.runtime.specs import worker_spec
-from hierfl.summary import of_nodes, of_schedule
+from hierfl.summary import idle_time, of_nodes, of_round, of_schedule
 from tiers.federation import parent
 
 __all__ = ["evaluate", "resume", "run"]
@@ -124,10 +123,7 @@ class _Run:
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         self.crew = _crew(config, driver, seats, voice.emit, started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
-        labels = {path: settings.labels for path, settings in config.sites.items()}
-        self.idle = IdleTime(
-            *(config.federation, self.crew.devices, labels), held_s=self.crew.gate.held_s, tell=voice.emit
-        )
+        self.idle = idle_time(config, self.crew, voice.emit)
         voice.listen(self.idle)
         self.engine = Engine(config, driver, self.crew, voice.emit, started_s)
         self.metrics: Mapping[str, Scalars] = {}
@@ -180,7 +176,6 @@ class _Run:
         begun = time.perf_counter()
         model = self.engine.round(number, last.model)
         done = number + 1
-        idle = self.idle.last()
         commit = _Commit(done, model, last.remembered, last.progress, saved=False)
         reason = None
         every = self.config.evaluation.every
@@ -196,12 +191,9 @@ class _Run:
         if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
             folder = self._save(commit, layout)
         spent_s = time.perf_counter() - begun
-        self.voice.emit(
-            RoundCommitted(
-                *(self._now(), done, self._rounds(), spent_s, 1.0 - idle.idle, str(folder) if folder else None),
-                *(idle.floor, idle.efficiency),
-            )
-        )
+        busy, place = 1.0 - self.idle.last().idle, str(folder) if folder else None
+        figures = of_round(self.idle)
+        self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *figures))
         return commit, reason
 
     def _save(self, commit: _Commit, layout: Layout) -> Path:
@@ -277,6 +269,7 @@ class _Run:
                 *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
                 *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
                 *(self.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
+                {worker: device.name for worker, device in self.crew.devices.items()},
             )
         )
         present = {path for path, item in self.engine.inventories.items() if item.error is None}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from hierfl.config.schema import RunConfig
 from hierfl.monitor.idle import IdleTime
-from hierfl.monitor.records import Scalars
+from hierfl.monitor.records import Record, Scalars
+from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
 from scheduler import Idle
 from tiers.federation import Federation
 
-__all__ = ["of_nodes", "of_schedule"]
+__all__ = ["idle_time", "of_nodes", "of_round", "of_schedule"]
 
 
 def of_nodes(
@@ -25,16 +27,34 @@ def of_nodes(
     }
 
 
+def idle_time(config: RunConfig, crew: Crew, tell: Callable[[Record], None]) -> IdleTime:
+    """Make the monitor of a run's idle time: speeds, and what company does, are those that the run has learned."""
+    durations, usual = crew.estimates.durations, crew.usual_kind(frozenset())
+    return IdleTime(
+        *(config.federation, crew.devices, {path: settings.labels for path, settings in config.sites.items()}),
+        speed=lambda kind: durations.speed(kind, usual),
+        rates=crew.estimates.rates,
+        held_s=crew.gate.held_s,
+        tell=tell,
+    )
+
+
+def of_round(idle: IdleTime) -> tuple[float, float, float, Mapping[str, Scalars], Mapping[str, Scalars]]:
+    """Give the last round's floor, efficiency and goodput, and the figures of devices and hubs."""
+    found = idle.last()
+    devices = {name: _figures(own) for name, own in idle.devices(last=True).items()}
+    hubs = {path: _figures(own) for path, own in idle.hubs(last=True).items()}
+    return found.floor, found.efficiency, found.goodput, devices, hubs
+
+
 def of_schedule(idle: IdleTime, estimates: Estimates) -> dict[str, Any]:
     """Write busy and idle fractions beside the floor: of the run, of workers, devices and hubs; prediction errors."""
     total = idle.total()
     return {
         "workers": {worker: _shares(busy) for worker, busy in idle.workers().items()},
-        "busy_fraction": 1.0 - total.idle,
         **_figures(total),
-        "goodput": total.goodput,
         "schedule": {
-            "devices": {device: _shares(busy) for device, busy in total.busy.items()},
+            "devices": {device: _figures(found) for device, found in idle.devices().items()},
             "hubs": {path: _figures(found) for path, found in idle.hubs().items()},
             "prediction_error": estimates.errors(),
         },
@@ -47,8 +67,10 @@ def _shares(busy: float) -> dict[str, float]:
 
 def _figures(idle: Idle) -> dict[str, float]:
     return {
+        "busy_fraction": 1.0 - idle.idle,
         "idle_fraction": idle.idle,
         "idle_floor": idle.floor,
         "idle_avoidable": idle.avoidable,
         "efficiency": idle.efficiency,
+        "goodput": idle.goodput,
     }

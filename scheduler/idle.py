@@ -6,17 +6,20 @@ the total work, m the number of devices and LB a lower bound of the makespan:
     idle = 1 - busy / A    floor = 1 - W / (m * LB)    efficiency = LB / makespan    goodput = W / A
 
 W adds up what each job takes alone, so goodput may exceed 1 where jobs share a device. A device of speed s counts s
-times in A, in busy and in m, so that it matters how fast the device is that stands idle.
+times in A, in busy and in m, so that it matters how fast the device is that stands idle. Over several spans, each with
+its own bound, every part is added up by itself.
+
+Nothing is cut to look right: an efficiency above 1 tells of a wrong bound.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from scheduler.bounds import lower_bound
 
-__all__ = ["Idle", "figures", "measure"]
+__all__ = ["Idle", "Tally", "figures", "measure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,68 @@ class Idle:
         return max(0.0, self.idle - self.floor)
 
 
+@dataclass(slots=True)
+class Tally:
+    """What spans add up to; see `figures`."""
+
+    busy_s: dict[str, float] = field(default_factory=dict)
+    allocated_s: dict[str, float] = field(default_factory=dict)
+    spent_s: float = 0.0
+    capacity_s: float = 0.0
+    needed_s: float = 0.0
+    work_s: float = 0.0
+    bound_s: float = 0.0
+    makespan_s: float = 0.0
+
+    def add(
+        self,
+        busy_s: Mapping[str, float],
+        allocated_s: Mapping[str, float],
+        *,
+        work_s: float,
+        bound_s: float,
+        makespan_s: float,
+        speeds: Mapping[str, float] | None = None,
+    ) -> None:
+        """Add a span; its arguments are those of `figures`."""
+        for device, spent_s in busy_s.items():
+            speed, had_s = (speeds or {}).get(device, 1.0), allocated_s[device]
+            self.busy_s[device] = self.busy_s.get(device, 0.0) + spent_s
+            self.allocated_s[device] = self.allocated_s.get(device, 0.0) + had_s
+            self.spent_s += speed * spent_s
+            self.capacity_s += speed * had_s
+            self.needed_s += speed * min(had_s, bound_s)
+        self.work_s += work_s
+        self.bound_s += bound_s
+        self.makespan_s += makespan_s
+
+    def update(self, other: Tally) -> None:
+        """Add what other spans add up to."""
+        for mine, theirs in ((self.busy_s, other.busy_s), (self.allocated_s, other.allocated_s)):
+            for device, seconds in theirs.items():
+                mine[device] = mine.get(device, 0.0) + seconds
+        self.spent_s += other.spent_s
+        self.capacity_s += other.capacity_s
+        self.needed_s += other.needed_s
+        self.work_s += other.work_s
+        self.bound_s += other.bound_s
+        self.makespan_s += other.makespan_s
+
+    def idle(self) -> Idle:
+        """Give the figures."""
+        if self.capacity_s <= 0.0 or self.makespan_s <= 0.0:
+            return Idle(dict.fromkeys(self.busy_s, 0.0), 0.0, 0.0, 1.0, 0.0)
+        had = self.allocated_s
+        return Idle(
+            busy={name: spent_s / had[name] if had[name] > 0.0 else 0.0 for name, spent_s in self.busy_s.items()},
+            idle=max(0.0, 1.0 - self.spent_s / self.capacity_s),
+            floor=max(0.0, 1.0 - self.work_s / self.needed_s) if self.needed_s > 0.0 else 0.0,
+            efficiency=self.bound_s / self.makespan_s,
+            makespan_s=self.makespan_s,
+            goodput=self.work_s / self.capacity_s,
+        )
+
+
 def figures(
     busy_s: Mapping[str, float],
     allocated_s: Mapping[str, float],
@@ -48,38 +113,25 @@ def figures(
 ) -> Idle:
     """Figure out a span's idle time from its devices' busy and allocated seconds.
 
-    `work_s`: what the jobs that counted take alone on a device of speed 1; `speeds` by device, 1 where missing. The
-    efficiency is not cut at 1: above, the bound is wrong.
+    `work_s`: what the jobs that counted take alone on a device of speed 1; `bound_s` and `makespan_s` as the clock
+    runs; `speeds` by device, 1 where missing.
     """
-    speed = {device: (speeds or {}).get(device, 1.0) for device in busy_s}
-    capacity = sum(speed[device] * allocated_s[device] for device in busy_s)
-    needed = sum(speed[device] * min(allocated_s[device], bound_s) for device in busy_s)
-    if capacity <= 0.0 or makespan_s <= 0.0:
-        return Idle(dict.fromkeys(busy_s, 0.0), 0.0, 0.0, 1.0, 0.0)
-    return Idle(
-        busy={d: spent / allocated_s[d] if allocated_s[d] > 0.0 else 0.0 for d, spent in busy_s.items()},
-        idle=max(0.0, 1.0 - sum(speed[device] * spent for device, spent in busy_s.items()) / capacity),
-        floor=max(0.0, 1.0 - work_s / needed) if needed > 0.0 else 0.0,
-        efficiency=bound_s / makespan_s,
-        makespan_s=makespan_s,
-        goodput=work_s / capacity,
-    )
+    tally = Tally()
+    tally.add(busy_s, allocated_s, work_s=work_s, bound_s=bound_s, makespan_s=makespan_s, speeds=speeds)
+    return tally.idle()
 
 
 def measure(busy_s: Mapping[str, float], rounds: Sequence[tuple[float, Sequence[float]]]) -> Idle:
     """Measure a span of rounds on equal devices, each its makespan in seconds and its jobs' durations.
 
-    `busy_s`: device-seconds of work that counted, by device; every device is there. Times come from several clocks, so
-    fractions that end a little above 1 are cut.
+    `busy_s`: device-seconds of work that counted, by device; every device is there.
     """
     num = max(1, len(busy_s))
     makespan_s = sum(span for span, _ in rounds)
-    found = figures(
+    return figures(
         busy_s,
         dict.fromkeys(busy_s, makespan_s),
         work_s=sum(sum(durations) for _, durations in rounds),
         bound_s=sum(lower_bound(durations, num) for _, durations in rounds),
         makespan_s=makespan_s,
     )
-    busy = {device: min(1.0, fraction) for device, fraction in found.busy.items()}
-    return Idle(busy, found.idle, found.floor, min(1.0, found.efficiency), found.makespan_s, found.goodput)

@@ -6,12 +6,15 @@ of its intervals, not their sum. Between two commits lies one window; what a wor
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, islice
 
 from hierfl.monitor.records import Phase
 
-__all__ = ["PHASES", "Account", "Share", "covered_s"]
+__all__ = ["PHASES", "Account", "Covered", "Share", "covered_s", "united", "without"]
 
 PHASES = ("load", "train", "evaluate", "aggregate", "transfer")
 """The phases of a worker or hub, in the order in which they are shown; "wait" is the rest."""
@@ -19,12 +22,57 @@ PHASES = ("load", "train", "evaluate", "aggregate", "transfer")
 
 def covered_s(intervals: Iterable[tuple[float, float]]) -> float:
     """Measure the union of intervals (start, end), in seconds."""
-    total, reached = 0.0, float("-inf")
+    return sum(end - start for start, end in united(intervals))
+
+
+def united(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Unite intervals (start, end) that overlap or touch; in order."""
+    found: list[tuple[float, float]] = []
     for start, end in sorted(intervals):
-        if end > reached:
-            total += end - max(start, reached)
-            reached = end
-    return total
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((start, end))
+    return found
+
+
+class Covered:
+    """The union of intervals, made to be asked for many windows."""
+
+    def __init__(self, intervals: Iterable[tuple[float, float]]) -> None:
+        self._united = united(intervals)
+        self._before_s = [0.0, *accumulate(end - start for start, end in self._united)]
+
+    def inside_s(self, start_s: float, end_s: float) -> float:
+        """Measure how much of a window is covered, in seconds."""
+        return self._until(end_s) - self._until(start_s)
+
+    def _until(self, time_s: float) -> float:
+        place = bisect_right(self._united, (time_s, math.inf))
+        if not place:
+            return 0.0
+        start, end = self._united[place - 1]
+        return self._before_s[place - 1] + min(time_s, end) - start
+
+
+def without(
+    intervals: Iterable[tuple[float, float]], holes: Iterable[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    """Cut holes out of intervals (start, end), in seconds; what is left, in order."""
+    left: list[tuple[float, float]] = []
+    cuts, first = sorted(holes), 0
+    for start, end in sorted(intervals):
+        while first < len(cuts) and cuts[first][1] <= start:
+            first += 1
+        for begun, ended in islice(cuts, first, None):
+            if begun >= end:
+                break
+            if begun > start:
+                left.append((start, begun))
+            start = max(start, ended)
+        if end > start:
+            left.append((start, end))
+    return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +91,16 @@ class Account:
     since_s: float
     _phase_s: dict[str, float] = field(default_factory=dict)
     _intervals: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    _trained: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def add(self, phase: Phase) -> None:
-        """Count one phase."""
+        """Count one phase; loading within a training is not training."""
+        if phase.phase == "train":
+            self._trained[phase.actor] = phase.start_s, phase.end_s
+        elif phase.phase == "load":
+            start_s, end_s = self._trained.get(phase.actor, (0.0, 0.0))
+            inside_s = min(end_s, phase.end_s) - max(start_s, phase.start_s)
+            self._phase_s["train"] = self._phase_s.get("train", 0.0) - max(0.0, inside_s)
         self._phase_s[phase.phase] = self._phase_s.get(phase.phase, 0.0) + phase.end_s - phase.start_s
         self._intervals.setdefault(phase.actor, []).append((phase.start_s, phase.end_s))
 

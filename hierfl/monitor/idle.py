@@ -3,67 +3,48 @@
 A span is a round of the root, from its opening to its barrier, or a measurement. Its bound is the longest chain of
 barriers in the tree or what all its work takes on all devices, whichever is more (see `scheduler.bounds`): the round of
 a hub takes what its sites' work takes on the devices that may do it, and as long as the slowest member hub.
+
+Bounds are made of what the work took, less loading, times the speed of its device and its share of it (`company`), and
+of the part of it that lies in the span; so the schedule that was is one of those that are bounded, and no bound can be
+above the time but by what the machines' clocks differ. Nothing is cut: an efficiency above 1 is a defect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from hierfl.monitor.busy import covered_s
-from hierfl.monitor.records import Evaluated, Phase, Record, RoundClosed, SiteTrained, StretchEnded
-from scheduler.bounds import Fleet, Task, price_bound, round_bound
-from scheduler.idle import Idle, figures
+from hierfl.monitor.records import (
+    Assigned,
+    Evaluated,
+    NodeChanged,
+    Phase,
+    Record,
+    RoundClosed,
+    SiteTrained,
+    StretchEnded,
+)
+from hierfl.monitor.span import Figures, Piece, Yard
+from scheduler.bounds import Task, price_bound, round_bound
+from scheduler.idle import Idle, Tally
 from scheduler.views import Device
 from tiers.federation import Federation, Hub
 
 __all__ = ["IdleTime"]
 
 
-@dataclass
-class _Span:
-    """Work between two barriers; `busy` by worker as intervals, `work` by hub and its round as {site: seconds}."""
-
-    start_s: float
-    end_s: float = 0.0
-    busy: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    work: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
-    bound_s: float = 0.0
-
-
-@dataclass
-class _Sum:
-    """What spans, or a hub's rounds, add up to."""
-
-    busy_s: dict[str, float] = field(default_factory=dict)
-    allocated_s: dict[str, float] = field(default_factory=dict)
-    work_s: float = 0.0
-    bound_s: float = 0.0
-    makespan_s: float = 0.0
-
-    def add(
-        self,
-        busy_s: Mapping[str, float],
-        allocated_s: Mapping[str, float],
-        work_s: float,
-        bound_s: float,
-        makespan_s: float,
-    ) -> None:
-        for device, spent in busy_s.items():
-            self.busy_s[device] = self.busy_s.get(device, 0.0) + spent
-            had_s = max(spent, allocated_s.get(device, 0.0))
-            self.allocated_s[device] = self.allocated_s.get(device, 0.0) + had_s
-        self.work_s += work_s
-        self.bound_s += bound_s
-        self.makespan_s += makespan_s
+def _own_rate(device: Device) -> Sequence[float]:
+    """Take jobs not to disturb each other."""
+    return tuple(float(num) for num in range(1, device.places + 1))
 
 
 class IdleTime:
     """A monitor that adds up busy and idle time. `devices` by worker may grow; `labels` by site is the residency.
 
-    `speed` of a kind of device; `held_s`: how long the run has had each device so far, where others use them too; None:
-    always. Only what a run has can be idle. `tell` hears of every span that is over.
+    `speed` of a kind of device and a device's total `rates` with 1, 2, ... jobs are asked for once a span; `held_s`:
+    how long the run has had each device so far, where others use them too; None: always. Only what a run has can be
+    idle. `tell` hears of every span that is over.
     """
 
     def __init__(
@@ -72,6 +53,7 @@ class IdleTime:
         devices: Mapping[str, Device],
         labels: Mapping[str, frozenset[str]],
         speed: Callable[[str], float] = lambda kind: 1.0,
+        rates: Callable[[Device], Sequence[float]] = _own_rate,
         held_s: Callable[[], Mapping[str, float] | None] = lambda: None,
         tell: Callable[[Record], None] = lambda record: None,
     ) -> None:
@@ -79,82 +61,164 @@ class IdleTime:
         self._devices = devices
         self._labels = labels
         self._speed = speed
+        self._rates = rates
         self._held_s = held_s
         self._tell = tell
         self._had_s: Mapping[str, float] = {}
-        self._span = _Span(0.0)
+        self._pieces: list[Piece] = []
+        self._reached_s: dict[str, float] = {}
+        self._open: dict[str, Assigned] = {}
+        self._memory: dict[str, int] = {}
+        self._trained: dict[tuple[str, int], dict[str, Piece]] = {}
+        self._closed: list[RoundClosed] = []
+        self._measuring_s: float | None = None
         self._hub_rounds: dict[tuple[str, int], tuple[float, float]] = {}
-        self._last = self._total = _Sum()
-        self._hubs: dict[str, _Sum] = {}
         self._wanted = {path: self._labels_below(path) for path in tree.hubs}
-        self._total = _Sum()
-        self._workers_s: dict[str, float] = {}
+        self._total, self._last = Figures(), Figures()
+        self._worked_s: dict[str, float] = {}
 
     def on(self, record: Record) -> None:
         """Take a record."""
-        if isinstance(record, Phase) and record.phase in ("train", "evaluate"):
+        if isinstance(record, Assigned):
+            if record.kind == "train":
+                self._open.update(dict.fromkeys(record.sites, record))
+                self._memory.update(dict.fromkeys(record.sites, record.memory_bytes))
+        elif isinstance(record, Phase):
             if record.actor in self._devices:
-                self._span.busy.setdefault(record.actor, []).append((record.start_s, record.end_s))
-                if record.phase == "evaluate":
-                    key = (record.nodes[0].rpartition("/")[0], 0)
-                    seconds = self._span.work.setdefault(key, {})
-                    seconds[f"{record.actor}:{record.start_s}"] = record.end_s - record.start_s
+                self._phase(record)
         elif isinstance(record, SiteTrained):
-            hub = record.node.rpartition("/")[0]
-            self._span.work.setdefault((hub, record.round_number - 1), {})[record.node] = record.duration_s
+            self._site(record)
+        elif isinstance(record, NodeChanged):
+            if record.state == "failed":
+                self._open.pop(record.node, None)
         elif isinstance(record, RoundClosed):
-            self._closed(record)
+            self._closed.append(record)
+            self._forget(record)
+            if record.node == self._tree.root.name:
+                self._end(record.duration_s, record.time_s, measured=False)
         elif isinstance(record, Evaluated):
-            self._end(record.time_s - self._started(record.time_s), record.time_s, measured=True)
+            if self._measuring_s is not None:
+                self._end(record.time_s - self._measuring_s, record.time_s, measured=True)
+            self._measuring_s = None
 
     def close(self) -> None:
         """Nothing is open."""
 
     def last(self) -> Idle:
         """Give the figures of the last round's training."""
-        return self._idle(self._last, self._names())
+        return self._last.run.idle()
 
     def total(self) -> Idle:
         """Give the figures of all rounds and measurements."""
-        return self._idle(self._total, self._names())
+        return self._total.run.idle()
 
     def workers(self) -> dict[str, float]:
         """Give each worker's busy fraction over all rounds and measurements; several may share a device."""
-        whole_s = self._total.makespan_s
-        return {
-            worker: min(1.0, self._workers_s.get(worker, 0.0) / whole_s) if whole_s else 0.0 for worker in self._devices
-        }
+        whole_s = self._total.run.makespan_s
+        return {worker: self._worked_s.get(worker, 0.0) / whole_s if whole_s else 0.0 for worker in self._devices}
 
-    def hubs(self) -> dict[str, Idle]:
+    def devices(self, *, last: bool = False) -> dict[str, Idle]:
+        """Give every device's figures, over all or in the last round.
+
+        The floor is what those of its speed, labels, memory and places have on average, and the efficiency is what was
+        busy over what then could be; the goodput is the device's own.
+        """
+        found = self._last if last else self._total
+        return {name: found.device(device) for name, device in self._by_name().items() if name in found.devices}
+
+    def hubs(self, *, last: bool = False) -> dict[str, Idle]:
         """Give every hub's figures: the devices that may take its sites, while its rounds were open.
 
         Other hubs' work on these devices counts as busy, so that less may be idle than the hub alone could not avoid;
-        the floor is then what was idle.
+        the floor is then what was idle. The goodput is of its own work.
         """
-        found = {path: self._idle(added, self._of_hub(path)) for path, added in self._hubs.items()}
+        found = {path: tally.idle() for path, tally in (self._last if last else self._total).hubs.items()}
         return {path: replace(idle, floor=min(idle.floor, idle.idle)) for path, idle in found.items()}
 
-    def _closed(self, record: RoundClosed) -> None:
-        """A hub's barrier is reached: its bound is known, and at the root the span is over."""
-        path, number = record.node, record.round_number - 1
-        members = set(record.members)
-        seconds = self._span.work.get((path, number), {})
-        counted = {site: spent for site, spent in seconds.items() if site.rpartition("/")[2] in members}
-        tasks = [Task(spent, self._labels.get(site, frozenset())) for site, spent in counted.items()]
+    def _phase(self, record: Phase) -> None:
+        """A worker was busy."""
+        self._reached_s[record.actor] = max(record.end_s, self._reached_s.get(record.actor, 0.0))
+        for site in record.nodes if record.phase == "train" else ():
+            if site in self._open and self._open[site].worker == record.actor:
+                del self._open[site]
+        if record.phase == "evaluate":
+            labels = self._any_label(record.nodes[0].rpartition("/")[0])
+            self._pieces.append(Piece(record.actor, record.start_s, record.end_s, labels))
+            self._measuring_s = min(record.start_s, self._measuring_s or record.start_s)
+
+    def _site(self, record: SiteTrained) -> None:
+        """A site was trained."""
+        if record.worker not in self._devices:
+            return
+        began_s = record.time_s - record.duration_s if record.start_s is None else record.start_s
+        piece = self._piece(record.node, record.worker, began_s + record.load_s, began_s + record.duration_s)
+        self._pieces.append(piece)
+        hub = record.node.rpartition("/")[0]
+        self._trained.setdefault((hub, record.round_number - 1), {})[record.node] = piece
+
+    def _piece(self, site: str, worker: str, start_s: float, end_s: float) -> Piece:
+        return Piece(worker, start_s, end_s, self._labels.get(site, frozenset()), self._memory.get(site, 0))
+
+    def _forget(self, record: RoundClosed) -> None:
+        """Whoever is not said to be late is not at work any more for the round that closed."""
+        for site in [site for site in self._open if site.startswith(f"{record.node}/")]:
+            member, _, below = site.removeprefix(f"{record.node}/").partition("/")
+            if member not in record.late and (not below or member in record.missing):
+                del self._open[site]
+
+    def _running(self, time_s: float) -> list[Piece]:
+        """List what goes on, each worker's as far as it has come."""
+        found: dict[str, Piece] = {}
+        for site, record in self._open.items():
+            if record.worker in self._devices and record.worker not in found:
+                began_s = max(record.time_s, self._reached_s.get(record.worker, 0.0))
+                found[record.worker] = self._piece(site, record.worker, began_s, time_s)
+        return [piece for piece in found.values() if piece.end_s > piece.start_s]
+
+    def _end(self, makespan_s: float, time_s: float, *, measured: bool) -> None:
+        """A span is over: the hubs' rounds that closed in it are bounded, and then the whole."""
+        began_s, pieces = time_s - makespan_s, [*self._pieces, *self._running(time_s)]
+        yard = Yard(self._devices, self._speed, self._rates, pieces)
+        bound_s, found = 0.0, Figures()
+        for record in self._closed:
+            bound_s = self._bound_hub(record, yard, found)
+        self._closed = []
+        parts = [(piece, yard.task(piece, began_s, time_s)) for piece in pieces]
+        tasks = [task for _, task in parts if task.duration_s > 0.0]
+        bound_s = max(bound_s, price_bound(tasks, yard.fleet))
+        held_s = self._held(makespan_s)
+        self._had_s = self._held_s() or {}
+        if makespan_s > 0.0:
+            found.span(yard, parts, (began_s, time_s), held_s, bound_s)
+            self._total.add(found)
+            self._tell(StretchEnded(time_s, began_s, bound_s, _by_labels(tasks), self._described(yard)))
+        for piece in pieces:
+            inside_s = max(0.0, min(piece.end_s, time_s) - max(piece.start_s, began_s))
+            self._worked_s[piece.worker] = self._worked_s.get(piece.worker, 0.0) + inside_s
+        if not measured:
+            self._last = found
+        waiting = (piece.start_s for own in self._trained.values() for piece in own.values())
+        since_s = min(waiting, default=time_s)  # company of work whose hub's round is open yet
+        self._pieces = [piece for piece in self._pieces if piece.end_s > min(since_s, time_s)]
+
+    def _bound_hub(self, record: RoundClosed, yard: Yard, found: Figures) -> float:
+        """Bound a round of a hub in seconds, and note its figures."""
+        path, number, members = record.node, record.round_number - 1, set(record.members)
+        trained = self._trained.get((path, number), {})
+        counted = [yard.task(piece) for site, piece in trained.items() if site.rpartition("/")[2] in members]
+        for key in [key for key in self._trained if key[0] == path and key[1] <= number]:
+            del self._trained[key]
         below_s, work_s = self._members_s(path, number, members)
-        work_s += sum(counted.values())
-        bound_s = max(round_bound(tasks, self._fleet()), below_s)
-        bound_s = min(bound_s, record.duration_s)  # clocks differ a little, and a site may have worked for two rounds
-        self._hub_rounds[path, number] = bound_s, work_s
-        opened_s = record.time_s - record.duration_s
-        of_hub = self._hubs.setdefault(path, _Sum())
-        busy = {name: self._covered(self._span, name, opened_s, record.time_s) for name in self._of_hub(path)}
-        held_s = self._held(record.duration_s)
-        share = {name: held_s.get(name, 0.0) for name in busy}
-        of_hub.add(busy, share, work_s, bound_s, record.duration_s)
-        if path == self._tree.root.name:
-            self._span.bound_s = bound_s
-            self._end(record.duration_s, record.time_s, measured=False)
+        work_s += sum(task.duration_s for task in counted)
+        bound_s = max(round_bound(counted, yard.fleet), below_s)
+        if path != self._tree.root.name:
+            self._hub_rounds[path, number] = bound_s, work_s
+        opened_s, held_s = record.time_s - record.duration_s, self._held(record.duration_s)
+        busy = {name: yard.covered_s(name, opened_s, record.time_s) for name in self._of_hub(path)}
+        had_s = {name: max(spent_s, held_s.get(name, 0.0)) for name, spent_s in busy.items()}
+        spent = {"work_s": work_s, "bound_s": bound_s, "makespan_s": record.duration_s}
+        found.hubs.setdefault(path, Tally()).add(busy, had_s, speeds=yard.speeds, **spent)
+        return bound_s
 
     def _members_s(self, path: str, number: int, members: set[str]) -> tuple[float, float]:
         """Bound what the slowest member hub takes, the sum of its own rounds; and add up all member hubs' work."""
@@ -168,44 +232,11 @@ class IdleTime:
                 work_s += sum(spent for _, spent in own)
         return longest_s, work_s
 
-    def _end(self, makespan_s: float, time_s: float, *, measured: bool) -> None:
-        """A span is over."""
-        span, self._span = self._span, _Span(time_s)
-        if makespan_s <= 0.0:
-            return
-        self._span.busy = {  # what goes on, late work among it, counts in the next span too
-            name: kept
-            for name, spans in span.busy.items()
-            if (kept := [(start, end) for start, end in spans if end > time_s])
-        }
-        began_s = time_s - makespan_s
-        busy = {name: self._covered(span, name, began_s, time_s) for name in self._names()}
-        for worker, spans in span.busy.items():
-            self._workers_s[worker] = self._workers_s.get(worker, 0.0) + _covered(spans, began_s, time_s)
-        tasks = [
-            Task(spent, self._labels.get(site, frozenset()) if not measured else self._any_label(hub))
-            for (hub, _), seconds in span.work.items()
-            for site, spent in seconds.items()
-        ]
-        bound_s = max(span.bound_s, min(makespan_s, price_bound(tasks, self._fleet()) if tasks else 0.0))
-        found = _Sum()
-        allocated_s = self._held(makespan_s)
-        self._had_s = self._held_s() or {}
-        found.add(busy, allocated_s, sum(task.duration_s for task in tasks), bound_s, makespan_s)
-        self._total.add(busy, allocated_s, found.work_s, bound_s, makespan_s)
-        if not measured:
-            self._last = found
-        work: dict[frozenset[str], float] = {}
-        for task in tasks:
-            work[task.labels] = work.get(task.labels, 0.0) + task.duration_s
-        said = [(sorted(labels), spent) for labels, spent in work.items()]
-        self._tell(StretchEnded(time_s, began_s, bound_s, said, self._described()))
-
-    def _described(self) -> dict[str, dict[str, Any]]:
+    def _described(self, yard: Yard) -> dict[str, dict[str, Any]]:
         """Say of every device what makes it differ from others."""
         found: dict[str, dict[str, Any]] = {}
         for worker, device in self._devices.items():
-            first = {"labels": sorted(device.labels), "places": device.places, "speed": self._speed(device.kind)}
+            first = {"labels": sorted(device.labels), "places": device.places, "speed": yard.speeds[device.name]}
             found.setdefault(device.name, {"workers": [], **first})["workers"].append(worker)
         return found
 
@@ -213,36 +244,21 @@ class IdleTime:
         """Give how much of a window that ends now the run had each device; at most what it had since the last span."""
         held = self._held_s()
         if held is None:
-            return dict.fromkeys(self._names(), window_s)
+            return dict.fromkeys(self._by_name(), window_s)
         return {name: min(window_s, had - self._had_s.get(name, 0.0)) for name, had in held.items()}
-
-    def _started(self, time_s: float) -> float:
-        """Say when a measurement began."""
-        return min((start for spans in self._span.busy.values() for start, _ in spans), default=time_s)
 
     def _any_label(self, hub: str) -> frozenset[str]:
         """Give the labels of a hub's sites if they are all alike: a measurement's call may be of several."""
         labels = {self._labels.get(site, frozenset()) for site in self._tree.members(hub) if site in self._tree.sites}
         return labels.pop() if len(labels) == 1 else frozenset()
 
-    def _covered(self, span: _Span, device: str, start_s: float, end_s: float) -> float:
-        """Measure how much of a window at least one worker of a device was busy."""
-        beside = [spans for worker, spans in span.busy.items() if self._devices[worker].name == device]
-        return _covered([one for spans in beside for one in spans], start_s, end_s)
-
-    def _fleet(self) -> Fleet:
-        found = {device.name: device for device in self._devices.values()}
-        devices = tuple(found.values())
-        rates = tuple(float(k) for k in range(1, 1 + max((device.places for device in devices), default=1)))
-        return Fleet(devices, tuple(self._speed(device.kind) for device in devices), rates)
-
-    def _names(self) -> list[str]:
-        return list(dict.fromkeys(device.name for device in self._devices.values()))
+    def _by_name(self) -> dict[str, Device]:
+        return {device.name: device for device in self._devices.values()}
 
     def _of_hub(self, path: str) -> list[str]:
         """List the devices that may take at least one of the sites below a hub."""
-        found = {device.name: device for device in self._devices.values()}
-        return [name for name, device in found.items() if any(label <= device.labels for label in self._wanted[path])]
+        found = self._by_name().items()
+        return [name for name, device in found if any(label <= device.labels for label in self._wanted[path])]
 
     def _labels_below(self, path: str) -> set[frozenset[str]]:
         """Collect the residency of the sites directly under a hub, or of those below where it has none."""
@@ -250,19 +266,10 @@ class IdleTime:
         below = own or [site for site in self._tree.sites if site.startswith(f"{path}/")]
         return {self._labels.get(site, frozenset()) for site in below}
 
-    def _idle(self, found: _Sum, names: list[str]) -> Idle:
-        idle = figures(
-            {name: found.busy_s.get(name, 0.0) for name in names},
-            {name: found.allocated_s.get(name, 0.0) for name in names},
-            work_s=found.work_s,
-            bound_s=found.bound_s,
-            makespan_s=found.makespan_s,
-            speeds={device.name: self._speed(device.kind) for device in self._devices.values()},
-        )
-        busy = {device: min(1.0, fraction) for device, fraction in idle.busy.items()}
-        return Idle(busy, idle.idle, idle.floor, min(1.0, idle.efficiency), idle.makespan_s, idle.goodput)
 
-
-def _covered(spans: list[tuple[float, float]], start_s: float, end_s: float) -> float:
-    """Measure how much of a window intervals cover."""
-    return covered_s((max(start, start_s), min(end, end_s)) for start, end in spans if end > start_s and start < end_s)
+def _by_labels(tasks: Sequence[Task]) -> list[tuple[list[str], float]]:
+    """Add up the seconds of tasks by their residency."""
+    found: dict[frozenset[str], float] = {}
+    for task in tasks:
+        found[task.labels] = found.get(task.labels, 0.0) + task.duration_s
+    return [(sorted(labels), spent) for labels, spent in found.items()]

@@ -51,6 +51,8 @@ class RunStarted:
     """The run's start, `time_s` 0, in seconds since the epoch: what logs of several runs have in common."""
     cluster: str = ""
     """The Ray cluster on whose devices runs take turns, this one among them; empty where its devices are its own."""
+    devices: Mapping[str, str] = field(default_factory=dict)
+    """The device of each worker; several workers may share one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class NodeChanged:
 class Phase:
     """One worker (or hub) was busy with one thing: load, train, evaluate, aggregate or transfer.
 
-    `nodes`: the sites that it worked for, or the hub.
+    `nodes`: the sites that it worked for, or the hub. A load within a training is a phase of its own, inside the other.
     """
 
     time_s: float
@@ -81,7 +83,10 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """A device was given work: these sites of one hub, for a reason."""
+    """A device was given work: these sites of one hub, for a reason.
+
+    `memory_bytes`: what each of them was thought to take at most when it was admitted, 0 if unknown.
+    """
 
     time_s: float
     worker: str
@@ -91,6 +96,7 @@ class Assigned:
     sites: Sequence[str]
     round_number: int
     reason: str
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,10 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class SiteTrained:
-    """A site has finished its local training of one round."""
+    """A site has finished its local training of one round.
+
+    `duration_s` from `start_s` on (None: it ended at `time_s`), of which the first `load_s` went by loading its data.
+    """
 
     time_s: float
     node: str
@@ -116,6 +125,8 @@ class SiteTrained:
     num_samples: int
     num_steps: int
     loss: float | None
+    load_s: float = 0.0
+    start_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +181,10 @@ class Evaluated:
 class RoundCommitted:
     """The root has published the model of a round; `checkpoint` is its folder, or None where none was due.
 
-    `busy_fraction` of the devices in the round's training, the `idle_floor` that no schedule can beat, and the
-    `efficiency` of the schedule: the least time that the work can take over the time that it took.
+    `busy_fraction` of the devices in the round's training, the `idle_floor` that no schedule can beat, the
+    `efficiency` of the schedule: the least time that the work can take over the time that it took, and `goodput`: what
+    the work takes alone over the devices' time. `devices` and `hubs` have the same figures each, named as in
+    summary.json.
     """
 
     time_s: float
@@ -182,6 +195,9 @@ class RoundCommitted:
     checkpoint: str | None
     idle_floor: float = 0.0
     efficiency: float = 1.0
+    goodput: float = 0.0
+    devices: Mapping[str, Scalars] = field(default_factory=dict)
+    hubs: Mapping[str, Scalars] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

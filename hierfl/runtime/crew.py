@@ -286,8 +286,7 @@ class Crew:
 
     def _assign(self, decision: Assign) -> None:
         """Send a chunk of work to a worker of its device."""
-        group = self._groups[decision.jobs[0].group]
-        jobs = decision.jobs
+        jobs, group = decision.jobs, self._groups[decision.jobs[0].group]
         sites = tuple(job.name for job in jobs)
         holders = self._foresight.warmth.holders(jobs[0].name)
         worker = self._roster.give(decision.device, jobs, self._now(), holders)
@@ -295,7 +294,8 @@ class Crew:
         if company:
             device = self._roster.devices[worker]
             self.estimates.colocation.started([self.estimates.model] * company, self.estimates.model, device.kind)
-        self._said.append(Assigned(decision.device, worker, group, sites, decision.reason))
+        memory_bytes = max(job.memory_bytes for job in jobs)
+        self._said.append(Assigned(decision.device, worker, group, sites, decision.reason, memory_bytes))
         if self._blame.in_group(group.name):
             for _, name in [key for key in self._held if key[0] == worker]:
                 self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along

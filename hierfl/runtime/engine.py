@@ -28,6 +28,9 @@ from hierfl.runtime.survey import Survey
 __all__ = ["Engine"]
 
 WAIT_S = 0.5
+SHOWN_S = 0.001
+"""Loading that takes as long is worth a record; data that lie in a worker's cache take microseconds."""
+
 LOOK_S = 3.0
 """How often the engine looks for new devices, and for work that has none."""
 
@@ -180,7 +183,7 @@ class Engine:
                 self._scribe.emit(
                     records.Assigned(
                         *(self._scribe.now(), result.worker, result.device, result.group.kind, result.group.hub),
-                        *(result.sites, self._scribe.shown, result.reason),
+                        *(result.sites, self._scribe.shown, result.reason, result.memory_bytes),
                     )
                 )
             case results.Said():
@@ -196,5 +199,9 @@ class Engine:
                     records.SiteTrained(
                         *(self._scribe.now(), report.site, result.group.round_number + 1, result.worker),
                         *(report.duration_s, report.num_samples, report.num_steps, report.loss),
+                        *(report.load_s, self._scribe.since(report.started_s)),
                     )
                 )
+            if report.load_s >= SHOWN_S:
+                loaded_s = report.started_s + report.load_s
+                self._scribe.phase(result.worker, "load", report.started_s, loaded_s, [report.site])

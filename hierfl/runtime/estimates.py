@@ -135,6 +135,14 @@ class Estimates:
         """Predict the peak memory of a job; 0 if it was never measured."""
         return self.memory.predict(self.model, batch_size, device) or 0
 
+    def rates(self, device: Device) -> tuple[float, ...]:
+        """Give a device's total rate with 1, 2, ... jobs, as measured; else one more adds all of its own."""
+        measured = self.colocation.curve(self.model, device.kind)
+        found = [1.0]
+        for num in range(2, device.places + 1):
+            found.append(min(float(num), measured.get(num, found[-1] + 1.0)))
+        return tuple(found)
+
     def gains(self, running: Sequence[Job], job: Job, device: Device) -> bool:
         """Say whether a job should join others on a device."""
         if device.kind in EAGER and (job.estimate_s or 0.0) > LONG_S:

@@ -105,6 +105,7 @@ class TrainJob:
 class SiteReport:
     """One site's training: what it took and gave, or why it gave nothing.
 
+    `started_s`: when it began, in seconds since the epoch.
     `peak_bytes`: the device's memory that was in use at most, 0 where it cannot be told; `out_of_memory`: the error is
     that there was too little of it. `load_s`: the seconds, of `duration_s`, that went into loading the site's data, 0
     where the worker held them; `is_kept`: it holds them now.
@@ -120,6 +121,7 @@ class SiteReport:
     out_of_memory: bool = False
     load_s: float = 0.0
     is_kept: bool = False
+    started_s: float = 0.0
 
     @property
     def work_s(self) -> float:

@@ -59,13 +59,14 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """A device was given these sites, for a reason."""
+    """A device was given these sites, for a reason; `memory_bytes`: what each was thought to take at most."""
 
     device: str
     worker: str
     group: Group
     sites: tuple[str, ...]
     reason: str
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

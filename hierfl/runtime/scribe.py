@@ -29,6 +29,10 @@ class Scribe:
         """Give the seconds since the run's start."""
         return time.time() - self._started_s
 
+    def since(self, epoch_s: float) -> float:
+        """Turn seconds since the epoch into seconds since the run's start."""
+        return epoch_s - self._started_s
+
     def notice(self, level: str, node: str, message: str) -> None:
         """Say something that a person should know."""
         self.emit(records.Notice(self.now(), level, node, message))
@@ -40,7 +44,7 @@ class Scribe:
 
     def phase(self, actor: str, phase: str, start_s: float, end_s: float, nodes: Sequence[str]) -> None:
         """Say a busy span, given in seconds since the epoch."""
-        begun, ended = start_s - self._started_s, end_s - self._started_s
+        begun, ended = self.since(start_s), self.since(end_s)
         self.emit(records.Phase(self.now(), actor, phase, begun, ended, nodes, self.shown))
 
     def site_failed(self, site: str, error: str, what: str) -> None:

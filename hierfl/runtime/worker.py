@@ -151,7 +151,7 @@ class SiteWorker:
 
     def _train(self, job: TrainJob, site: str, weight: int, start: ModelState) -> SiteReport:
         """Train one site; whatever goes wrong there is told, not raised, and leaves the sum as it was."""
-        started = time.perf_counter()
+        started_s, started = time.time(), time.perf_counter()
         total, shares = self._sums[job.hub, job.round_number]
 
         def run() -> tuple[int, training.LocalResult]:
@@ -181,7 +181,9 @@ class SiteWorker:
             self._model = None
             if short_of_memory:
                 self._release()
-            return SiteReport(site, duration_s, 0, 0, None, outcome, out_of_memory=bool(short_of_memory))
+            return SiteReport(
+                *(site, duration_s, 0, 0, None, outcome, 0, bool(short_of_memory), self._load_s, False, started_s),
+            )
         num_samples, result = outcome
         shares.append(Share(site.rpartition("/")[2], weight))
         peak_bytes = self._peak_bytes()
@@ -192,6 +194,7 @@ class SiteWorker:
             peak_bytes=peak_bytes,
             load_s=self._load_s,
             is_kept=site in self._cache,
+            started_s=started_s,
         )
 
     def _watch_memory(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hierfl.monitor.idle import IdleTime
-from hierfl.monitor.records import Evaluated, Phase, RoundClosed, SiteTrained
+from hierfl.monitor.records import Assigned, Evaluated, Phase, RoundClosed, SiteTrained
 from scheduler import Device
 from tiers.federation import Federation, Hub, Site
 
@@ -42,7 +42,8 @@ def test_a_round_by_hand() -> None:
     world = idle.hubs()["world"]
     assert (world.idle, world.floor) == (pytest.approx(3 / 12), pytest.approx(0.0)), "its hub's work is its own too"
     us = idle.hubs()["world/us"]
-    assert us.makespan_s == 3 and us.efficiency == pytest.approx(1.0) and us.idle == us.floor == pytest.approx(1 / 6)
+    assert us.makespan_s == 3 and us.efficiency == pytest.approx(1.0)
+    assert us.idle == us.floor == 0.0 and us.goodput == pytest.approx(5 / 6), "y works for c from 2 on: not idle"
 
 
 def test_rounds_of_an_inner_hub_are_a_chain() -> None:
@@ -120,3 +121,105 @@ def test_only_what_a_run_had_can_be_idle() -> None:
 def test_nothing_has_happened_yet() -> None:
     idle = IdleTime(tree(), {"x": X}, {})
     assert idle.total().idle == 0.0 and idle.last().efficiency == 1.0 and idle.hubs() == {}
+
+
+def test_a_device_of_speed_three_counts_three_times() -> None:
+    """x is three times as fast. Sites take 6, 6 and 3 s at speed 1: x does both long ones in 4 s, y the short one in 3.
+
+    W = 15; 15 of 4 * 4 = 16 are busy; LB = 15 / 4; the floor is 0, for nothing confines the work.
+    """
+    fast = {"x": Device("x", "fast"), "y": Device("y", "slow")}
+    one = Federation(Hub("world", (Site("a"), Site("b"), Site("c"))))
+    idle = IdleTime(one, fast, {}, speed=lambda kind: 3.0 if kind == "fast" else 1.0)
+    trained(idle, "x", "world/a", 0, 2)
+    trained(idle, "x", "world/b", 2, 4)
+    trained(idle, "y", "world/c", 0, 3)
+    idle.on(closed("world", 1, ["a", "b", "c"], 0, 4))
+    found = idle.last()
+    assert found.idle == pytest.approx(1 / 16) and found.goodput == pytest.approx(15 / 16)
+    assert found.efficiency == pytest.approx(15 / 16) and found.floor == pytest.approx(0.0)
+    assert idle.devices()["y"].idle == pytest.approx(1 / 4) and idle.devices()["x"].idle == pytest.approx(0.0)
+
+
+def test_memory_is_part_of_the_floor() -> None:
+    """Two places, but two jobs of 6 GB do not fit 10 GB: 4 s one after another, where company would have made 2."""
+    card = Device("card", memory_bytes=10, places=2)
+    for memory, bound_s in ((6, 4.0), (4, 2.0)):
+        idle = IdleTime(Federation(Hub("world", (Site("a"), Site("b")))), {"card.0": card, "card.1": card}, {})
+        for start, worker, site in ((0.0, "card.0", "world/a"), (2.0, "card.1", "world/b")):
+            idle.on(Assigned(start, worker, "card", "train", "world", [site], 1, "", memory))
+            trained(idle, worker, site, start, start + 2)
+        idle.on(closed("world", 1, ["a", "b"], 0, 4))
+        assert idle.last().efficiency == pytest.approx(bound_s / 4)
+
+
+def test_what_company_costs_is_not_work() -> None:
+    """Two jobs side by side for 8 s at a total rate of 1.5: 6 s each alone. LB = max(12 / 1.5, 6)."""
+    card = Device("card", places=2)
+    idle = IdleTime(
+        Federation(Hub("world", (Site("a"), Site("b")))),
+        {"card.0": card, "card.1": card},
+        {},
+        rates=lambda device: (1.0, 1.5),
+    )
+    trained(idle, "card.0", "world/a", 0, 8)
+    trained(idle, "card.1", "world/b", 0, 8)
+    idle.on(closed("world", 1, ["a", "b"], 0, 8))
+    found = idle.last()
+    assert found.goodput == pytest.approx(12 / 8) and found.efficiency == pytest.approx(1.0) and found.idle == 0.0
+
+
+def test_loading_is_not_training() -> None:
+    idle = IdleTime(Federation(Hub("world", (Site("a"),))), {"x": X}, {})
+    idle.on(Phase(4.0, "x", "train", 0.0, 4.0, ["world/a"], 1))
+    idle.on(SiteTrained(4.0, "world/a", 1, "x", 4.0, 10, 1, 0.5, load_s=1.0, start_s=0.0))
+    idle.on(closed("world", 1, ["a"], 0, 4))
+    assert idle.last().idle == pytest.approx(1 / 4) and idle.last().efficiency == pytest.approx(3 / 4)
+
+
+def test_late_work_counts_in_the_round_in_which_it_is_done() -> None:
+    """y works for b from 0 to 5, past the barrier at 2: busy in both rounds, and no more work than that."""
+    idle = IdleTime(Federation(Hub("world", (Site("a"), Site("b")))), {"x": X, "y": Y}, {})
+    idle.on(Assigned(0.0, "y", "y", "train", "world", ["world/b"], 1, ""))
+    trained(idle, "x", "world/a", 0, 2)
+    idle.on(RoundClosed(2.0, "world", 1, "deadline", ["a"], {"b": "late"}, 2.0, 0, late=["b"]))
+    assert idle.last().busy == {"x": pytest.approx(1.0), "y": pytest.approx(1.0)}
+    assert idle.last().goodput == pytest.approx(1.0)
+    trained(idle, "y", "world/b", 0, 5, number=1)
+    trained(idle, "x", "world/a", 2, 4, number=2)
+    idle.on(closed("world", 2, ["a"], 2, 5))
+    assert idle.last().goodput == pytest.approx(5 / 6) == 1.0 - idle.last().idle
+    assert idle.total().goodput == pytest.approx(9 / 10)
+
+
+def test_a_device_is_not_at_work_for_what_was_withdrawn() -> None:
+    idle = IdleTime(Federation(Hub("world", (Site("a"), Site("b")))), {"x": X, "y": Y}, {})
+    idle.on(Assigned(0.0, "y", "y", "train", "world", ["world/b"], 1, ""))
+    trained(idle, "x", "world/a", 0, 2)
+    idle.on(closed("world", 1, ["a"], 0, 2))
+    assert idle.last().busy["y"] == 0.0, "b is missing and not said to be late"
+
+
+def test_devices_that_are_alike_share_their_floor() -> None:
+    """x alone may take a and b, 5 s; y and z share c: of their 10 s at best 1 is busy, wherever it is."""
+    labels = {"world/us/a": frozenset({"us"}), "world/us/b": frozenset({"us"})}
+    devices = {"x": Device("x", labels=frozenset({"us"})), "y": Y, "z": Device("z")}
+    idle = IdleTime(tree(), devices, labels)
+    trained(idle, "x", "world/us/a", 0, 3)
+    trained(idle, "x", "world/us/b", 3, 5)
+    trained(idle, "y", "world/c", 0, 1)
+    idle.on(closed("world/us", 1, ["a", "b"], 0, 5))
+    idle.on(closed("world", 1, ["us", "c"], 0, 5))
+    found = idle.devices()
+    assert found["x"].idle == found["x"].floor == 0.0
+    assert found["y"].floor == found["z"].floor == pytest.approx(0.9)
+    assert (found["y"].idle, found["z"].idle) == (pytest.approx(0.8), pytest.approx(1.0))
+    assert found["z"].avoidable == pytest.approx(0.1) and found["y"].avoidable == 0.0
+
+
+def test_a_bound_above_the_time_is_shown_for_what_it_is() -> None:
+    """A site that claims 3 s of work in a round of 2 s: some record is wrong, and the efficiency says so."""
+    idle = IdleTime(Federation(Hub("world", (Site("a"),))), {"x": X}, {})
+    trained(idle, "x", "world/a", 0, 3)
+    idle.on(closed("world", 1, ["a"], 0, 2))
+    assert idle.last().efficiency == pytest.approx(1.5)

@@ -51,6 +51,7 @@ def test_the_summary_holds_the_run(tmp_path: Path) -> None:
     worker = summary["workers"]["worker-0"]
     assert worker["busy_fraction"] + worker["idle_fraction"] == pytest.approx(1.0)
     assert 0.0 <= summary["idle_floor"] <= 1.0 and 0.0 <= summary["idle_fraction"] <= 1.0
+    assert 0.0 < summary["efficiency"] <= 1.001, "no bound is above the time"
     assert {"python", "hierfl", "torch", "ray", "numpy"} <= set(summary["versions"])
 
 
