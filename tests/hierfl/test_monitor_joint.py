@@ -84,3 +84,13 @@ def test_what_cannot_be_added_up_is_said(pair: list[Path], tmp_path: Path) -> No
         read_joint(pair)
     with pytest.raises(OutputError, match=r"empty has no events\.jsonl"):
         read_joint([pair[0], tmp_path / "empty"])
+
+
+def test_a_resumed_run_goes_on_by_its_new_clock(tmp_path: Path) -> None:
+    """Its second process began 100 s after the first; between them nobody wanted anything."""
+    write_run(tmp_path / "run", "heart", 1000.0)
+    write_run(tmp_path / "more", "heart", 1100.0)
+    with (tmp_path / "run" / "events.jsonl").open("a") as events:
+        events.write((tmp_path / "more" / "events.jsonl").read_text())
+    joint = read_joint([tmp_path / "run"]).joint
+    assert joint.wanted["x"] == [(1001.0, 1007.0), (1101.0, 1107.0)] and joint.busy_s["x"] == {"heart": 10.0}

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from ray_runs import HIERFL, SUPPORT, digest_in, environment, finish, run, started, tree, wait_gone, write_config
 
+from hierfl.monitor.joint import read_joint
+
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 NAMES = ("one", "other")
@@ -32,17 +34,27 @@ def run_dir(config: Path) -> Path:
     return folder
 
 
-def test_both_have_the_bits_that_each_has_alone(configs: list[Path], tmp_path: Path, ray_temp: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "devices"),
+    [
+        ([], {"worker-0", "worker-1"}),
+        (["runtime.num_gpus=1", "runtime.devices=[{name: half, count: 2, gpus: 0.5}]"], {"half-0", "half-1"}),
+    ],
+    ids=["workers", "halves of one GPU"],
+)
+def test_both_have_the_bits_that_each_has_alone(
+    words: list[str], devices: set[str], configs: list[Path], tmp_path: Path, ray_temp: Path
+) -> None:
     (tmp_path / "alone").mkdir()
     alone = run(write_config(tmp_path / "alone", tree(rounds=3)), "runtime.kind=local")["model_digest"]
     env = environment(ray_temp, PYTHONPATH=str(SUPPORT))
-    with started(command(configs), tmp_path, env) as going:
+    with started([*command(configs), *words], tmp_path, env) as going:
         returned, out, err = finish(going, 240)
     assert returned == 0, (out, err)
     assert [digest_in(run_dir(config)) for config in configs] == [alone, alone]
     assert all(f"[{name}] round {number}/3" in out for name in NAMES for number in (1, 2, 3))
     assert all("address: null" in (run_dir(config) / "config.yaml").read_text() for config in configs)
-    assert all('"event":"leased"' in (run_dir(config) / "events.jsonl").read_text() for config in configs)
+    assert set(read_joint([run_dir(config) for config in configs]).joint.wanted) == devices
     together = [line for line in out.splitlines() if line.startswith("together busy ")]
     assert len(together) == 1 and "(one " in together[0] and ", other " in together[0], out
     wait_gone(ray_temp)

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from ray_runs import HIERFL, SUPPORT, digest_in, environment, finish, run, started, tree, wait_gone, write_config
 
+from hierfl.monitor.joint import read_joint
+
 pytestmark = pytest.mark.ray
 
 DEVICES = {"worker-0", "worker-1"}
@@ -158,6 +160,9 @@ def test_two_runs_take_turns_and_each_has_the_bits_that_it_has_alone(runs: Runs,
     assert [returned for returned, _, _ in ends] == [0, 0], ends
     assert [runs.digest("one"), runs.digest("other")] == [alone, alone]
     assert runs.devices_of("one") == runs.devices_of("other") == DEVICES
+    joint = read_joint([next((runs.folder / name / "runs").iterdir()) for name in ("one", "other")]).joint
+    assert set(joint.wanted) == DEVICES and 0.0 < joint.share("one") < 1.0
+    assert joint.idle.idle == pytest.approx(1.0 - sum(map(joint.fraction, ("one", "other")))), "nothing runs at once"
     recalled = [event["reason"] for event in runs.events("one", "leased") if event["change"] == "recalled"]
     assert recalled and all(reason.startswith("other-") and reason.endswith(" wants it") for reason in recalled)
     nothing_left()
