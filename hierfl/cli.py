@@ -150,6 +150,12 @@ def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None
         answer.update(valid=True, name=config.name, task=config.task_kind, **counts)
         said = ", ".join(f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items())
         print(f"{_split(words)[0]} is valid: {config.name}, {said}")
+        from hierfl.tree import promises
+
+        promised = promises(config)
+        answer.update(promises=promised)
+        for path, promise in promised.items():
+            print(f"{path}: {promise}")
 
 
 @app.command("tree")

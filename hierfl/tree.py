@@ -10,6 +10,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import HierflError
+from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples
 from hierfl.monitor.outline import Row, members_by_hub, outline
 from hierfl.monitor.words import count, finite
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from hierfl.config.schema import RunConfig
 
-__all__ = ["Node", "describe", "draw", "survey", "tabulate"]
+__all__ = ["Node", "describe", "draw", "promises", "survey", "tabulate"]
 
 SIBLINGS = 20
 """Members of one hub that are drawn at most; the rest is counted."""
@@ -79,6 +80,27 @@ def draw(nodes: Mapping[str, Node]) -> Text:
 
     rows = outline(members_by_hub(nodes), next(iter(nodes)), rows=ROWS, siblings=SIBLINGS)
     return Text("\n").join(_line(row, nodes) for row in rows)
+
+
+def promises(config: RunConfig) -> dict[str, str]:
+    """Say what the strategies of hubs hold out against, by path, and where a hub below has no defence of its own.
+
+    A rule protects the hub at which it stands: a member that is a hub counts as one, with whatever its own sites can
+    make it send. Rules at several tiers do not add up to one over all sites.
+    """
+    tree, found = config.federation, {}
+    for path, hub in tree.hubs.items():
+        strategy = config.hubs[path].strategy
+        if not isinstance(strategy, Reducer):
+            continue
+        said = f"{describe(strategy)} {strategy.promise(len(hub.members))}"
+        below = [child for child in tree.members(path) if child in tree.hubs]
+        open_ones = [child for child in below if not isinstance(config.hubs[child].strategy, Reducer)]
+        if open_ones:
+            names = ", ".join(child.rpartition("/")[2] for child in open_ones[:3]) + (" ..." if open_ones[3:] else "")
+            said += f"; a hub counts as one member, and in {names} a single bad site makes its hub a bad one"
+        found[path] = said
+    return found
 
 
 def tabulate(metrics: Mapping[str, Mapping[str, float | None]], width: int) -> Table:

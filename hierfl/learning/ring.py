@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from hierfl.errors import UpdateRefused
 from hierfl.learning.state import Layout, ModelState
 
-__all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "decode", "sum_all"]
+__all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "check_part", "decode", "sum_all"]
 
 BLOCK = 65536
 """Elements per block: the working set of one block stays in a core's cache."""
@@ -138,7 +138,7 @@ class Accumulator:
                 f"weight {weight} after {self.weight} of a total of {self.grid.total_weight}: weights are positive"
                 " and were fixed when the round opened"
             )
-        self._check_shape(local.floats, local.ints)
+        _check_shape(local.floats, local.ints, self.layout)
         self._check_ints(local, start, weight)
         self._clear()
         self._quantise(local.floats, start.floats, weight)
@@ -150,11 +150,7 @@ class Accumulator:
 
         Errors: UpdateRefused if its shape, dtype or weight cannot belong to this round.
         """
-        self._check_shape(part.floats, part.ints)
-        if part.floats.dtype != self.grid.integer:
-            raise UpdateRefused(f"a partial sum of {part.floats.dtype}; this round sums {self.grid.integer}")
-        if part.weight < 1 or self.weight + part.weight > self.grid.total_weight:
-            raise UpdateRefused(f"weight {part.weight} after {self.weight} of {self.grid.total_weight} in all")
+        check_part(part, self.grid, self.layout, self.weight)
         self.weight += part.weight
         self._waiting.append(part)
         if len(self._waiting) >= MAX_FAN_IN:
@@ -241,14 +237,6 @@ class Accumulator:
             )
         raise UpdateRefused(f"{name} is {value}; lower training.lr, set training.clip_norm, or look at the site's data")
 
-    def _check_shape(self, floats: NDArray[Any], ints: NDArray[Any]) -> None:
-        """Refuse vectors that are not of this layout."""
-        if floats.shape != self._floats.shape or ints.shape != self._ints.shape:
-            raise UpdateRefused(
-                f"an update of {floats.shape} and {ints.shape} elements;"
-                f" the model has {self._floats.shape} and {self._ints.shape}"
-            )
-
     def _check_ints(self, local: ModelState, start: ModelState, weight: int) -> None:
         """Refuse integer buffers whose weighted sum could wrap."""
         if not local.ints.size:
@@ -263,16 +251,27 @@ class Accumulator:
             raise UpdateRefused(f"{name} changed from {start.ints[index]} to {local.ints[index]}: out of range")
 
 
-def decode(total: PartialSum, grid: Grid, *, consume: bool = False) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def check_part(part: PartialSum, grid: Grid, layout: Layout, weight: int) -> None:
+    """Errors: UpdateRefused if a partial sum cannot belong to a round in which `weight` is in already."""
+    _check_shape(part.floats, part.ints, layout)
+    if part.floats.dtype != grid.integer:
+        raise UpdateRefused(f"a partial sum of {part.floats.dtype}; this round sums {grid.integer}")
+    if part.weight < 1 or weight + part.weight > grid.total_weight:
+        raise UpdateRefused(f"weight {part.weight} after {weight} of {grid.total_weight} in all")
+
+
+def decode(
+    total: PartialSum, grid: Grid, *, consume: bool = False, out: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Give the weighted mean change: floats in the model's dtype, ints rounded half to even.
 
     `consume`: write the floats over the sum, which is then gone; at large models fresh memory costs more than the
-    arithmetic. Errors: AssertionError for a sum of no members.
+    arithmetic. `out`: write them there. Errors: AssertionError for a sum of no members.
     """
     assert total.weight > 0, "a mean of no members"
     sums = total.floats
     # No element of the mean is wider than one of the sum, so what is written over was read.
-    mean = sums.view(grid.dtype)[: sums.size] if consume else np.empty(sums.shape, grid.dtype)
+    mean = sums.view(grid.dtype)[: sums.size] if consume else np.empty(sums.shape, grid.dtype) if out is None else out
     unit = grid.unit(total.weight)
     product = np.empty(min(BLOCK, mean.size), np.float64)
     for first in range(0, mean.size, BLOCK):
@@ -290,6 +289,15 @@ def sum_all(parts: Sequence[PartialSum], grid: Grid, layout: Layout) -> PartialS
     for part in parts:
         total.add_sum(part)
     return total.total()
+
+
+def _check_shape(floats: NDArray[Any], ints: NDArray[Any], layout: Layout) -> None:
+    """Refuse vectors that are not of this layout."""
+    if floats.shape != (layout.num_floats,) or ints.shape != (layout.num_ints,):
+        raise UpdateRefused(
+            f"an update of {floats.shape} and {ints.shape} elements;"
+            f" the model has {(layout.num_floats,)} and {(layout.num_ints,)}"
+        )
 
 
 def _divide_half_even(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:

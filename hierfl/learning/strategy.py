@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 Vector: TypeAlias = NDArray[Any]
@@ -18,7 +19,7 @@ Vector: TypeAlias = NDArray[Any]
 State: TypeAlias = Mapping[str, Vector]
 """A strategy's progress by name, each of shape (P,)."""
 
-__all__ = ["WEIGHTS", "Objective", "State", "Strategy", "Vector"]
+__all__ = ["WEIGHTS", "Objective", "Reducer", "State", "Strategy", "Vector"]
 
 WEIGHTS = ("samples", "uniform", "given")
 """How a hub weighs its members: by their training samples (N_k), all alike, or by `weight:` in the YAML."""
@@ -56,3 +57,24 @@ class Strategy(Protocol):
 
     def step(self, model: Vector, delta: Vector, state: State) -> tuple[Vector, State]:
         """Take the members' weighted mean change `delta`, shape (P,); return the next model and state."""
+
+
+@runtime_checkable
+class Reducer(Protocol):
+    """A strategy that looks at every member's change by itself: its hub keeps them all until the round closes.
+
+    A member that is a hub counts as one, so what is tolerated are bad members of this hub: bad sites where its members
+    are sites, bad hubs where they are hubs.
+    """
+
+    def reduce(self, deltas: Vector, weights: NDArray[np.float64], state: State) -> Vector:
+        """Make one change, shape (P,), of the members' (n, P), in the order of their names; `weights` (n,) add up to 1.
+
+        Errors: UpdateRefused if there are too few members for what the rule promises.
+        """
+
+    def shortage(self, num_members: int) -> str:
+        """Say why so many members are too few for what the rule promises; empty if they are enough."""
+
+    def promise(self, num_members: int) -> str:
+        """Say in words what the rule holds out against, with so many members."""

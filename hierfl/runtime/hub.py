@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
+from hierfl.learning.gathered import Gathered
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
 from hierfl.learning.state import ModelState
-from hierfl.learning.strategy import State
+from hierfl.learning.strategy import Reducer, State
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
 from tiers.federation import parent
 from tiers.messages import (
@@ -84,6 +85,7 @@ class Aggregator:
         self._openings: dict[int, Opening] = {}
         self._held: dict[tuple[int, str], PartialSum] = {}
         self._sum: Accumulator | None = None
+        self._rows: Gathered | None = None
         self._closed: PartialSum | None = None
         self._spare: NDArray[Any] | None = None
 
@@ -129,7 +131,7 @@ class Aggregator:
         for command in self._machine.handle(event):
             refusal = self._obey(command, part, wants)
             if refusal is not None:
-                return Outcome(failed=f"an update's payload is not what its header says: {refusal}"), None, None, None
+                return Outcome(failed=refusal), None, None, None
         is_idle = self._machine.phase is Phase.IDLE
         if not is_idle:
             self._held.clear()  # a round takes what was held as it opens, and refuses the rest
@@ -154,7 +156,7 @@ class Aggregator:
         return beside
 
     def _obey(self, command: Command, part: PartialSum | None, wants: _Wants) -> str | None:
-        """Carry out one command; say why, if an update's payload cannot be what its header says."""
+        """Carry out one command; say why, if the round cannot go on."""
         match command:
             case Open():
                 self._open(command)
@@ -173,8 +175,8 @@ class Aggregator:
             case Refuse():
                 wants.refused.append(command)
             case Close():
-                self._close()
                 wants.closed.append(command)
+                return self._close()
             case Dismiss():
                 wants.dismissed.append(command)
             case Finish():
@@ -201,22 +203,36 @@ class Aggregator:
                 str(self.spec.layout.float_dtype),
             )
             self._openings[command.round_number] = self._opening
+        grid = grid_of(self._opening)
+        if isinstance(self.spec.strategy, Reducer):
+            self._rows = Gathered(grid, self.spec.layout)
+            return
         memory, self._spare = self._spare, None
-        self._sum = Accumulator(grid_of(self._opening), self.spec.layout, memory)
+        self._sum = Accumulator(grid, self.spec.layout, memory)
 
     def _add(self, command: Add, part: PartialSum | None) -> str | None:
         """Add the payload of an accepted update; say why if it cannot be."""
-        assert self._sum is not None and part is not None
+        assert part is not None
         try:
             _check_weight(command.update, part)
-            self._sum.add_sum(part)
+            self._take(command.update, part)
         except UpdateRefused as error:
-            return str(error)
+            return f"an update's payload is not what its header says: {error}"
         return None
+
+    def _take(self, update: Update, part: PartialSum) -> None:
+        """Add a payload to the round's sum, or keep it by itself. Errors: UpdateRefused."""
+        if self._rows is None:
+            assert self._sum is not None
+            self._sum.add_sum(part)
+        elif len(update.shares) == 1:
+            self._rows.add(update.shares[0].member, part)
+        else:
+            raise UpdateRefused("it is one sum of several members; this hub's strategy looks at each by itself")
 
     def _carry(self, command: Carry, part: PartialSum | None) -> str | None:
         """Add a late update, just come or held: decoded on its own round's grid, quantised anew on this one's."""
-        assert self._sum is not None
+        assert self._opening is not None
         update = command.update
         late = self._held.pop(_key(update), part)
         assert late is not None, f"{self.spec.path} holds no update {update}"
@@ -226,9 +242,12 @@ class Aggregator:
             mean, ints = decode(late, grid)
             np.clip(mean, -clip, clip, out=mean)  # it was within, and the grid's rounding may have moved it out
             nothing = ModelState(np.zeros_like(mean), np.zeros_like(ints))
-            self._sum.add_update(ModelState(mean, ints), nothing, command.weight)
+            anew = self._sum if self._sum is not None else Accumulator(grid_of(self._opening), self.spec.layout)
+            anew.add_update(ModelState(mean, ints), nothing, command.weight)
+            if self._rows is not None:
+                self._rows.add(update.shares[0].member, anew.total())
         except UpdateRefused as error:
-            return str(error)
+            return f"a late update cannot be added: {error}"
         return None
 
     def _memory(self) -> Memory | None:
@@ -239,20 +258,37 @@ class Aggregator:
         self._openings = {number: opening for number, opening in self._openings.items() if number in rounds}
         return Memory(standing, dict(self._openings)) if standing.awaits or standing.losses else None
 
-    def _close(self) -> None:
-        """Complete the sum; unless it is passed up, decode it and take the strategy's step."""
+    def _close(self) -> str | None:
+        """Complete the sum; unless it is passed up, decode it and take the strategy's step. Say why, if that fails."""
+        if self._rows is not None:
+            return self._reduce(self._rows)
         assert self._sum is not None and self._opening is not None
         total = self._sum.total()
         self._sum = None
         if self.spec.passes_up:
             self._closed = total
-            return
+            return None
         assert self._model is not None
         delta, counted = decode(total, grid_of(self._opening), consume=True)
         floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state)
         self._model = ModelState(floats, self._model.ints + counted)
         if not any(np.may_share_memory(total.floats, kept) for kept in (floats, *self._state.values())):
             self._spare = total.floats
+        return None
+
+    def _reduce(self, rows: Gathered) -> str | None:
+        """Let the strategy make one change of all members', and take its step; say why, if it cannot."""
+        strategy = self.spec.strategy
+        assert isinstance(strategy, Reducer) and self._model is not None
+        self._rows = None
+        deltas, weights, counted = rows.rows()
+        try:
+            delta = strategy.reduce(deltas, weights, self._state)
+        except UpdateRefused as error:
+            return str(error)
+        floats, self._state = strategy.step(self._model.floats, delta, self._state)
+        self._model = ModelState(floats, self._model.ints + counted)
+        return None
 
     def _finish(self, command: Finish) -> tuple[Update, ModelState | PartialSum]:
         """Give the hub's result: a new model at the root, its sum or its own change below."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from hierfl.config.schema import RunConfig
 from hierfl.errors import RoundFailed
 from hierfl.learning.state import Layout
+from hierfl.learning.strategy import Reducer
 from hierfl.runtime.chains import Chains
 from hierfl.runtime.closings import Closings
 from hierfl.runtime.crew import Crew
@@ -163,7 +164,7 @@ class Relay:
         self._closings.asked(path, number, [name for name, _ in order.members])
         group = Group(
             *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
-            one_by_one=hub.participation.may_close_early,
+            one_by_one=hub.participation.may_close_early or isinstance(self._config.hubs[path].strategy, Reducer),
             chain_s=self._chains.remaining_s(path, number),
         )
         self._work.ask(group)

@@ -33,8 +33,8 @@ class Group:
     """Work for the sites of one hub: train (`order` says for which round), evaluate or describe.
 
     `sizes`: units of work by site's path (optimizer steps, samples), for predictions; `names` of weights are paths.
-    `one_by_one`: every site is handed up by itself, since the hub may close without the others. `chain_s`: predicted
-    seconds from this group's end to the end of the run.
+    `one_by_one`: every site is handed up by itself, since the hub may close without the others, or looks at each.
+    `chain_s`: predicted seconds from this group's end to the end of the run.
     """
 
     name: str

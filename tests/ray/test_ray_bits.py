@@ -51,6 +51,11 @@ def test_the_bits_do_not_depend_on_how_the_work_is_shared(
     assert run(config, *overrides)["model_digest"] == digest
 
 
+def test_a_hub_that_looks_at_each_member_has_the_same_bits(config: Path) -> None:
+    rule = "federation.strategy={kind: trimmed_mean, num_byzantine: 0, mixing: true}"
+    assert run(config, *RAY, rule)["model_digest"] == run(config, "runtime.kind=local", rule)["model_digest"]
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
