@@ -11,27 +11,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import ConfigError, OutputError
+from hierfl.errors import ConfigError
 from hierfl.kinds import load, names
 from hierfl.planning.case import Case, Figures, case_of
 from hierfl.planning.costs import SECONDS_PER_STEP, Knowledge, from_estimates, from_log
 from hierfl.planning.devices import devices, settle
 from hierfl.planning.lever import LEAST_TIME, Lever
 from hierfl.planning.levers import find_levers
-from hierfl.planning.log import Log, read_log
-from hierfl.planning.shape import Shape, SiteWork, rounds_per_round
+from hierfl.planning.log import read_log
+from hierfl.planning.ran import Ran
+from hierfl.planning.replayed import as_it_ran, case_of_log
+from hierfl.planning.simulation import simulate
 from hierfl.tree import describe
-from scheduler.eligibility import usual_kind
 from scheduler.forecast import Learned
-from scheduler.idle import figures
-from scheduler.outcome import Outcome
 from scheduler.policies.chain_first import ChainFirst
 from scheduler.policy import Policy
-from tiers.federation import parent
 
 __all__ = ["Plan", "Ranked", "Replay", "RoundTimes", "knowledge", "plan", "replay"]
 
@@ -175,9 +172,9 @@ def plan(
     case = case_of(config, known, rounds)
     policies = _policies(config)
     configured = next(iter(policies))
-    outcomes = {name: case.simulate(policy) for name, policy in policies.items()}
-    rows = [Ranked(name, name == configured, case.figures(found)) for name, found in outcomes.items()]
-    levers = find_levers(config, known, case, policies[configured], outcomes[configured])
+    found = {name: simulate(case, policy) for name, policy in policies.items()}
+    rows = [Ranked(name, name == configured, case.figures(ran)) for name, ran in found.items()]
+    levers = find_levers(config, known, case, policies[configured], found[configured])
     tree = config.federation
     return Plan(
         config.name,
@@ -189,7 +186,7 @@ def plan(
         known.is_guess,
         tuple(sorted(rows, key=lambda row: row.figures.round_s)),
         (*_better_policy(rows), *levers),
-        (*case.shape.notes, *_notes(config, case)),
+        tuple(_notes(config, case, found)),
     )
 
 
@@ -199,30 +196,20 @@ def replay(run_dir: Path) -> Replay:
     Errors: OutputError if the log is missing, damaged or without a whole round.
     """
     log = read_log(run_dir)
-    case = _case_of_log(log)
+    case = case_of_log(log)
     policies = _policies(log.config)
     configured = next(iter(policies))
     learns = log.config.runtime.estimates is None
-    outcomes: dict[str, Outcome] = {
-        name: case.simulate(policy, forecast=Learned() if learns else None) for name, policy in policies.items()
-    }
-    rows = [Ranked(name, name == configured, case.figures(found)) for name, found in outcomes.items()]
-    work_s = sum(case.actual.values())
-    busy_s = log.busy_s()
-    idle = figures(
-        busy_s,
-        dict.fromkeys(busy_s, log.makespan_s),
-        work_s=work_s,
-        bound_s=case.bound_s,
-        makespan_s=log.makespan_s,
-        speeds={device.name: case.speeds.get(device.kind, 1.0) for device in case.devices},
-    )
-    live = Figures(log.makespan_s / case.rounds, idle.idle, idle.floor, idle.efficiency)
+    live = as_it_ran(log, case)
+    found = {name: simulate(case, policy, forecast=Learned() if learns else None) for name, policy in policies.items()}
+    rows = [Ranked(name, name == configured, case.figures(ran)) for name, ran in found.items()]
+    times = zip(live.rounds_s(), found[configured].rounds_s(), case.round_bounds_s(live), strict=False)
     return Replay(
-        *(run_dir, case.rounds, len(case.actual), work_s, Ranked(configured, True, live)),
+        *(run_dir, case.rounds, case.num_jobs, case.work_s),
+        Ranked(configured, True, case.figures(live)),
         tuple(sorted(rows, key=lambda row: row.figures.round_s)),
-        tuple(map(RoundTimes, log.rounds_s, case.rounds_s(outcomes[configured]), case.bounds_s)),
-        (*case.shape.notes, *_notes(log.config, case)),
+        tuple(RoundTimes(*three) for three in times),
+        tuple(_notes(log.config, case, found)),
     )
 
 
@@ -243,13 +230,14 @@ def _better_policy(rows: list[Ranked]) -> Iterator[Lever]:
         yield Lever("policy", what, reason, (f"runtime.policy={best.policy}",), own.figures, best.figures)
 
 
-def _notes(config: RunConfig, case: Case) -> Iterator[str]:
-    """Say what is simulated otherwise than it runs."""
-    early = [path for path, hub in config.federation.hubs.items() if hub.participation.may_close_early]
-    if early:
-        kind = describe(config.federation.hubs[early[0]].participation)
-        more = f" (and {len(early) - 1} more hubs)" if len(early) > 1 else ""
-        yield f"{early[0]}{more} need not wait for all ({kind}); simulated as if it did"
+def _notes(config: RunConfig, case: Case, found: Mapping[str, Ran]) -> Iterator[str]:
+    """Say what is simulated otherwise than it runs, and which rounds fail."""
+    gave_up = [(name, ran.gave_up) for name, ran in found.items() if ran.gave_up]
+    if gave_up:
+        name, said = gave_up[0]
+        yield f"under {name} {said}; its figures end there"
+    if case.closes_early:
+        yield "not all are waited for: figures count the work that was done while rounds were open, late work with it"
     declared = {device.name: device.places for device in devices(config.runtime)} if config.runtime.devices else {}
     fewer = [device.name for device in case.devices if device.places < declared.get(device.name, 1)]
     if fewer:
@@ -257,42 +245,3 @@ def _notes(config: RunConfig, case: Case) -> Iterator[str]:
             f"{fewer[0]} is planned with fewer jobs at once than its {declared[fewer[0]]} places: no gain of more was"
             " measured"
         )
-
-
-def _case_of_log(log: Log) -> Case:
-    """Make the case of what a run has done. Errors: OutputError if it has no whole round."""
-    config = log.config
-    tree = config.federation
-    order = {found.number: index for index, found in enumerate(log.rounds)}
-    there = tuple({device.name: device for device in log.devices.values()}.values())
-    known = from_log(log)
-    assert known.estimates is not None
-    usual = usual_kind(there)
-    speeds = {kind: known.estimates.durations.speed(kind, usual) for kind in {device.kind for device in there}}
-    took: dict[tuple[str, int], dict[str, float]] = {}
-    seen: dict[str, list[float]] = {}
-    steps: dict[str, int] = {}
-    shape = Shape(tree, {site: SiteWork(1.0, 1) for site in tree.sites})
-    for done in log.trained:
-        hub = parent(done.site) or ""
-        root_round = shape.root_round(hub, done.number)
-        if root_round not in order or done.steps == 0:
-            continue
-        number = done.number - (root_round - order[root_round]) * rounds_per_round(tree, hub)
-        spent = max(1e-9, done.seconds * speeds[log.kinds[done.worker]])
-        took.setdefault((hub, number), {})[done.site] = spent
-        seen.setdefault(done.site, []).append(spent)
-        steps[done.site] = done.steps
-    if not took:
-        raise OutputError(f"{log.run_dir} has no whole round in its events.jsonl: there is nothing to replay")
-    sites = {
-        site: SiteWork(median(seen[site]), steps[site], labels=config.sites[site].labels)
-        for site in tree.sites
-        if site in seen
-    }
-    places = max(device.places for device in there)
-    return Case(
-        *(tree, sites, took, there, len(order), speeds, tuple(float(k) for k in range(1, places + 1))),
-        call_s=log.call_s,
-        transfer_s=log.transfer_s,
-    )

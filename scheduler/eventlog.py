@@ -1,4 +1,7 @@
-"""The event log: what was busy with what, from when to when; the same fields from the simulator and from a live run.
+"""The event log: what was busy with what, from when to when, and what was decided; one schema for both drivers.
+
+A live run writes these records into `events.jsonl` among others, a simulation keeps them as it goes. `event: phase`
+says who was busy (`Span`):
 
 | phase | actor | from | to | nodes |
 |---|---|---|---|---|
@@ -9,8 +12,9 @@
 | `aggregate` | hub | it adds up its last sums | it has its new model | the hub |
 | `round` | hub or federation | its round is asked for | its barrier | the members |
 
-Times are in seconds since the run's start. `round` counts from 1; a hub's own rounds are counted through. Records stand
-in the order of their ends.
+`event: assigned` says what the dispatcher decided (`Decision`). Times are in seconds since the run's start. Rounds
+count from 1; in a simulation a hub's own rounds are counted through, a live run's spans name the root's. Spans stand in
+the order of their ends.
 """
 
 from __future__ import annotations
@@ -21,45 +25,57 @@ from typing import Any
 
 from scheduler.bounds import Fleet, hub_bounds
 from scheduler.idle import Idle, figures
+from scheduler.views import Assign
 from scheduler.workload import Actual, Workload, cohort, eligible
 
-__all__ = ["Span", "hub_figures", "merge", "read", "union_s"]
+__all__ = ["Decision", "Span", "hub_figures", "merge", "read_span", "union_s"]
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One record of the log."""
+    """An actor was busy with one thing; on a device in a live run the actor is its worker."""
 
     actor: str
     phase: str
     start_s: float
     end_s: float
     nodes: tuple[str, ...]
-    round: int
+    round_number: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """Give the record as it stands in a file of JSON lines."""
         return {
+            "event": "phase",
+            "time_s": self.end_s,
             "actor": self.actor,
             "phase": self.phase,
             "start_s": self.start_s,
             "end_s": self.end_s,
             "nodes": list(self.nodes),
-            "round": self.round,
+            "round_number": self.round_number,
         }
 
 
-def read(records: Iterable[Mapping[str, Any]]) -> list[Span]:
-    """Read a log back, in order of the ends; records that are no spans are passed over."""
-    spans = [
-        Span(
-            *(str(record["actor"]), str(record["phase"]), float(record["start_s"]), float(record["end_s"])),
-            *(tuple(record["nodes"]), int(record["round"])),
-        )
-        for record in records
-        if "phase" in record
-    ]
-    return sorted(spans, key=lambda span: (span.end_s, span.start_s))
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the dispatcher decided, and when; `round_number` is that of the jobs' hub."""
+
+    time_s: float
+    assign: Assign
+    round_number: int = 0
+
+
+def read_span(record: Mapping[str, Any]) -> Span | None:
+    """Read a span back; None for a record of another sort.
+
+    Errors: KeyError, TypeError or ValueError for a span that neither driver has written.
+    """
+    if record.get("event") != "phase":
+        return None
+    return Span(
+        *(str(record["actor"]), str(record["phase"]), float(record["start_s"]), float(record["end_s"])),
+        *(tuple(map(str, record["nodes"])), int(record["round_number"])),
+    )
 
 
 def union_s(spans: Iterable[tuple[float, float]], within: Sequence[tuple[float, float]] | None = None) -> float:

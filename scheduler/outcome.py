@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scheduler.eventlog import Span, union_s
+from scheduler.eventlog import Decision, Span, union_s
 from scheduler.idle import Idle, figures
-from scheduler.views import Assign
+from scheduler.simcrew import SimCrew
 from scheduler.workload import Actual, Workload
 
-__all__ = ["Change", "Decision", "Outcome", "settle"]
+__all__ = ["Change", "Outcome", "settle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,6 @@ class Change:
     time_s: float
     device: str
     joins: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What the dispatcher decided, and when."""
-
-    time_s: float
-    assign: Assign
 
 
 @dataclass(frozen=True)
@@ -43,28 +35,23 @@ class Outcome:
     num_events: int
 
 
-def settle(
-    workload: Workload,
-    actual: Actual,
-    log: Sequence[Span],
-    present: Mapping[str, Sequence[tuple[float, float]]],
-    ends_s: Mapping[str, float],
-    decisions: Sequence[Decision],
-    bound_s: float,
-    num_events: int,
-) -> Outcome:
-    """Figure out a run that is over; `present`: from when to when each device was there, without end if it stayed."""
+def settle(workload: Workload, actual: Actual, crew: SimCrew, ends_s: Mapping[str, float], bound_s: float) -> Outcome:
+    """Figure out a run that is over, from what its crew has done by the last of `ends_s`, by federation.
+
+    `actual`: the work that counts.
+    """
     makespan_s = max(ends_s.values())
     trained: dict[str, list[tuple[float, float]]] = {device.name: [] for device in workload.devices}
-    for span in log:
+    for span in crew.log:
         if span.phase == "train":
             trained[span.actor].append((span.start_s, span.end_s))
     idle = figures(
         {name: union_s(spans) for name, spans in trained.items()},
-        {name: union_s(spans, [(0.0, makespan_s)]) for name, spans in present.items()},
+        {name: union_s(spans, [(0.0, makespan_s)]) for name, spans in crew.present.items()},
         work_s=sum(actual.values()),
         bound_s=bound_s,
         makespan_s=makespan_s,
         speeds={device.name: workload.speed(device) for device in workload.devices},
     )
-    return Outcome(makespan_s, bound_s, idle, dict(ends_s), tuple(log), tuple(decisions), num_events)
+    log, decisions = tuple(crew.log), tuple(crew.decisions)
+    return Outcome(makespan_s, bound_s, idle, dict(ends_s), log, decisions, crew.num_events)

@@ -8,22 +8,22 @@ durations, policy and changes of devices give the same decisions and the same lo
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 
 from scheduler.bounds import workload_bound
-from scheduler.dispatch import DEPTH, Dispatcher
+from scheduler.dispatch import DEPTH
 from scheduler.eventlog import Span
 from scheduler.forecast import Forecast
-from scheduler.outcome import Change, Decision, Outcome, settle
+from scheduler.outcome import Change, Outcome, settle
 from scheduler.outlook import Outlook
 from scheduler.policy import Policy
+from scheduler.simcrew import SimCrew
 from scheduler.simdevice import Call, SimDevice
 from scheduler.stand import HubStand, Running, Stand
-from scheduler.views import Device, Job, JobKey
+from scheduler.views import Job, JobKey
 from scheduler.workload import Actual, Federation, Hub, Workload, cohort, group_name, site_path
 
 __all__ = ["Advise", "Simulation", "simulate"]
@@ -99,52 +99,54 @@ class Simulation:
         self.workload = workload
         self.actual = actual
         self.forecast = forecast
-        self.now_s = 0.0
-        self.num_events = 0
         self.ends_s: dict[str, float] = {}
-        self._log: list[Span] = []
-        self._decisions: list[Decision] = []
         self._advise = advise
         self._in_sequence = in_sequence
         self._outlook = Outlook(workload, forecast)
-        self._dispatcher = Dispatcher(policy, depth, lambda job, device: forecast.predict(job, device.kind), self._load)
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
-        self._ticks, self._orders = count(), count()
-        self._known = {device.name: device for device in workload.devices}
-        self._devices: dict[str, SimDevice] = {}
-        self._present: dict[str, list[tuple[float, float]]] = {name: [] for name in self._known}
+        self._crew = SimCrew(
+            *(workload, policy, actual, forecast),
+            ended=self._ended,
+            number=lambda group: self._groups[group].number + 1,
+            depth=depth,
+        )
+        self._orders = count()
         self._hubs = [_HubRun(federation, hub) for federation in workload.federations for hub in federation.hubs]
         self._groups: dict[str, _HubRun] = {}
         self._asked_s: dict[str, float] = {}
         self._is_new_round = False
         self._num_unknown, self._num_learned = 0, 0
         for change in sorted(changes, key=lambda change: change.time_s):
-            self._at(change.time_s, partial(self._join if change.joins else self._leave, change.device))
+            act = partial(self._crew.join if change.joins else self._leave, change.device)
+            self._crew.at(change.time_s, act)
         self._resume(Stand(_first_devices(workload, changes)) if stand is None else stand)
+
+    @property
+    def now_s(self) -> float:
+        """Say how late it is."""
+        return self._crew.now_s
+
+    @property
+    def num_events(self) -> int:
+        """Count what has happened so far."""
+        return self._crew.num_events
 
     def step(self) -> bool:
         """Hear all that happens next at one moment, and decide; say whether the run goes on."""
         if len(self.ends_s) == len(self.workload.federations):
             return False
-        assert self._heap, f"no device is left for {sorted(run.path for run in self._hubs if run.waiting)}"
-        self.now_s = self._heap[0][0]
-        while self._heap and self._heap[0][0] == self.now_s:
-            self.num_events += 1
-            heapq.heappop(self._heap)[2]()
+        assert not self._crew.is_over, f"no device is left for {sorted(run.path for run in self._hubs if run.waiting)}"
+        self._crew.advance()
         self._decide()
         return True
 
     def outcome(self, bound_s: float) -> Outcome:
         """Give the figures of a run that is over."""
-        spans = tuple(self._log)
-        return settle(
-            self.workload, self.actual, spans, self._present, self.ends_s, self._decisions, bound_s, self.num_events
-        )
+        return settle(self.workload, self.actual, self._crew, self.ends_s, bound_s)
 
     def stand(self) -> Stand:
         """Say where the run stands, with what is predicted of the jobs under way."""
         running: dict[str, list[Running]] = {}
-        for name, device in self._devices.items():
+        for name, device in self._crew.devices.items():
             for call in (*device.calls, *device.queue):
                 left_s = self._left_s(device, call)
                 for job in call.jobs:
@@ -158,7 +160,7 @@ class Simulation:
             )
             for run in self._hubs
         }
-        return Stand(tuple(self._devices), hubs, frozenset(self._asked_s), frozenset(self.ends_s), self.now_s)
+        return Stand(tuple(self._crew.devices), hubs, frozenset(self._asked_s), frozenset(self.ends_s), self.now_s)
 
     def _left_s(self, device: SimDevice, call: Call) -> float:
         """Predict what is left of a call: at least a twentieth of it."""
@@ -184,12 +186,12 @@ class Simulation:
             if opened:
                 jobs.update((job.name, job) for job in self._open(opened, sites))
         for name in stand.devices:
-            self._join(name)
+            self._crew.join(name)
             under_way = [r.site for hub in stand.hubs.values() for r in hub.running if r.device == name]
             for site in under_way:
-                self._dispatcher.ask([jobs.pop(site)])
+                self._crew.ask([jobs.pop(site)])
                 self._decide()
-        self._dispatcher.ask(jobs.values())
+        self._crew.ask(jobs.values())
         self._decide()
         for federation in self.workload.federations:
             if federation.name in stand.ended:
@@ -198,29 +200,21 @@ class Simulation:
                 self._asked_s[federation.name] = 0.0
                 self._meet(federation)
             elif not self._in_sequence:
-                self._at(federation.start_s, partial(self._begin, federation))
+                self._crew.at(federation.start_s, partial(self._begin, federation))
         if self._in_sequence:
             self._next_in_sequence()
-
-    def _at(self, time_s: float, act: Callable[[], None]) -> None:
-        """Put an event on the heap."""
-        heapq.heappush(self._heap, (time_s, next(self._ticks), act))
-
-    def _load(self, model: str, device: Device) -> float:
-        """Give the seconds that a device takes to load a model."""
-        return self.workload.load_s.get(model, 0.0)
 
     def _begin(self, federation: Federation) -> None:
         """Begin a federation's next global round."""
         self._asked_s[federation.name] = self.now_s
         self._is_new_round = True
-        self._dispatcher.ask(self._open(self._of(federation)))
+        self._crew.ask(self._open(self._of(federation)))
 
     def _next_in_sequence(self) -> None:
         """Begin the first federation that has not begun, no sooner than it may."""
         following = (fed for fed in self.workload.federations if fed.name not in {*self._asked_s, *self.ends_s})
         if (federation := next(following, None)) is not None:
-            self._at(max(self.now_s, federation.start_s), partial(self._begin, federation))
+            self._crew.at(max(self.now_s, federation.start_s), partial(self._begin, federation))
 
     def _open(self, runs: Sequence[_HubRun], only: Collection[str] | None = None) -> list[Job]:
         """Open the next round of hubs of one federation, with `only` for these sites; give their jobs."""
@@ -243,17 +237,17 @@ class Simulation:
     def _close(self, run: _HubRun, in_s: float) -> None:
         """All of a hub's sites have ended: its barrier comes."""
         run.ended_s, run.barrier_s = self.now_s, self.now_s + in_s
-        self._at(run.barrier_s, partial(self._barrier, run))
+        self._crew.at(run.barrier_s, partial(self._barrier, run))
 
     def _barrier(self, run: _HubRun) -> None:
         """A hub's round is over."""
         run.barrier_s = None
         run.number += 1
         members = tuple(site_path(run.federation, run.hub, site) for site in run.hub.sites)
-        self._log.append(Span(run.path, "aggregate", run.ended_s, self.now_s, (run.path,), run.number))
-        self._log.append(Span(run.path, "round", run.asked_s, self.now_s, members, run.number))
+        self._crew.log.append(Span(run.path, "aggregate", run.ended_s, self.now_s, (run.path,), run.number))
+        self._crew.log.append(Span(run.path, "round", run.asked_s, self.now_s, members, run.number))
         if run.number % run.hub.rounds:
-            self._dispatcher.ask(self._open([run]))
+            self._crew.ask(self._open([run]))
         else:
             self._meet(run.federation)
 
@@ -267,7 +261,7 @@ class Simulation:
         if number:
             asked_s = self._asked_s[federation.name]
             paths = tuple(run.path for run in runs)
-            self._log.append(Span(federation.name, "round", asked_s, self.now_s, paths, number))
+            self._crew.log.append(Span(federation.name, "round", asked_s, self.now_s, paths, number))
         if number < federation.rounds:
             self._begin(federation)
             return
@@ -284,27 +278,15 @@ class Simulation:
         if self._is_new_round and self._advise is not None:
             policy = self._advise(self.stand())
             if policy is not None:
-                self._dispatcher.use(policy)
+                self._crew.dispatcher.use(policy)
         self._is_new_round = False
-        for assign in self._dispatcher.decide(self.now_s):
-            self._decisions.append(Decision(self.now_s, assign))
+        for assign in self._crew.decide():
             for job in assign.jobs:
                 del self._groups[job.group].waiting[job.name]
-            work_s = sum(self.actual[job.key] for job in assign.jobs)
-            self._devices[assign.device].give(assign.jobs, work_s, self.now_s)
 
-    def _ended(self, device: SimDevice, call: Call) -> None:
-        """A call has ended: hear what it took, and count its sites back."""
-        name = device.device.name
-        number = self._groups[call.jobs[0].group].number + 1
-        sites = tuple(job.name for job in call.jobs)
-        assert call.trained_from_s is not None
-        if call.trained_from_s > call.begun_s:
-            self._log.append(Span(name, "load", call.begun_s, call.trained_from_s, sites, number))
-        self._log.append(Span(name, "train", call.trained_from_s, self.now_s, sites, number))
-        self._dispatcher.done(name, call.jobs)
-        for job in call.jobs:
-            self.forecast.observe(job, device.device.kind, self.actual[job.key] / device.speed)
+    def _ended(self, jobs: tuple[Job, ...]) -> None:
+        """A call has ended: count its sites back."""
+        for job in jobs:
             run = self._groups[job.group]
             run.num_out -= 1
             if run.num_out == 0:
@@ -322,29 +304,14 @@ class Simulation:
             for run, jobs in zip(runs, found, strict=True):
                 run.jobs = jobs
                 renewed.update((job.key, job) for job in jobs)
-        self._dispatcher.refresh(lambda job: renewed[job.key])
-
-    def _join(self, name: str) -> None:
-        """A device comes."""
-        if name not in self._devices:
-            self._devices[name] = SimDevice(self._known[name], self.workload, self._at, self._ended)
-            self._present[name].append((self.now_s, float("inf")))
-            self._dispatcher.join(self._known[name])
+        self._crew.dispatcher.refresh(lambda job: renewed[job.key])
 
     def _leave(self, name: str) -> None:
-        """A device goes; what it was at is done again, and counts as idle."""
-        device = self._devices.pop(name, None)
-        if device is None:
-            return
-        came_s, _ = self._present[name].pop()
-        self._present[name].append((came_s, self.now_s))
-        for call in device.drop():
-            number = self._groups[call.jobs[0].group].number + 1
-            self._log.append(Span(name, "lost", call.begun_s, self.now_s, tuple(job.name for job in call.jobs), number))
-        again = self._dispatcher.leave(name)
+        """A device goes; what it was at is done again."""
+        again = self._crew.leave(name)
         for job in again:
             self._groups[job.group].waiting[job.name] = None
-        self._dispatcher.ask(again)
+        self._crew.ask(again)
 
 
 def _first_devices(workload: Workload, changes: Sequence[Change]) -> tuple[str, ...]:

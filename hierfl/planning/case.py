@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,21 +11,16 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError
 from hierfl.planning.costs import Knowledge, site_works
 from hierfl.planning.devices import devices, rates, shared
-from hierfl.planning.shape import Shape, SiteWork, Took, asked, tree_bounds
+from hierfl.planning.ran import Ran
+from hierfl.planning.shape import Pauses, SiteWork, Took, asked, tree_bounds
 from scheduler.bounds import Fleet, Task, price_bound
 from scheduler.eligibility import usual_kind
-from scheduler.eventlog import union_s
-from scheduler.forecast import Forecast, Oracle
 from scheduler.idle import figures
-from scheduler.outcome import Outcome
-from scheduler.policy import Policy
-from scheduler.simulator import simulate
-from scheduler.views import Device, JobKey
-from scheduler.workload import Federation as Planned
-from scheduler.workload import Workload, eligible
+from scheduler.views import Device
+from scheduler.workload import eligible
 from tiers.federation import Federation
 
-__all__ = ["Beside", "Case", "Figures", "case_of"]
+__all__ = ["Case", "Figures", "case_of"]
 
 MAX_ROUNDS = 10
 MAX_JOBS = 2000
@@ -58,17 +53,12 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Work of another federation on the same devices; `bound_s`: what it takes at least by itself."""
-
-    federation: Planned
-    actual: Mapping[JobKey, float]
-    bound_s: float
-
-
-@dataclass(frozen=True)
 class Case:
-    """`took`: what each site takes in each round of its hub, on a device of speed 1; `speeds` by kind of device."""
+    """`took`: what each site takes in each round of its hub, on a device of speed 1; `speeds` by kind of device.
+
+    `first`: the number of the first round; `seed`: the run's, for what participation policies draw; `is_log`: `took` is
+    from a run, and a site that is missing there has sat the round out.
+    """
 
     tree: Federation
     sites: Mapping[str, SiteWork]
@@ -77,27 +67,15 @@ class Case:
     rounds: int
     speeds: Mapping[str, float]
     rates: tuple[float, ...] = (1.0,)
-    call_s: float = 0.0
-    transfer_s: Mapping[str, float] | None = None
+    pauses: Pauses = field(default_factory=Pauses)
+    first: int = 0
+    seed: int = 0
+    is_log: bool = False
 
     @cached_property
-    def shape(self) -> Shape:
-        """Place the tree in the simulator's workload."""
-        return Shape(self.tree, self.sites)
-
-    @cached_property
-    def actual(self) -> dict[JobKey, float]:
-        """Give each job's seconds."""
-        return {
-            self.shape.key(site, number): seconds
-            for (_, number), own in self.took.items()
-            for site, seconds in own.items()
-        }
-
-    @cached_property
-    def federation(self) -> Planned:
-        """Give the simulator's federation."""
-        return self.shape.federation(self.rounds, self.shape.pauses(self.transfer_s or {}))
+    def closes_early(self) -> bool:
+        """Whether some hub need not wait for all."""
+        return any(hub.participation.may_close_early for hub in self.tree.hubs.values())
 
     @cached_property
     def fleet(self) -> Fleet:
@@ -105,58 +83,81 @@ class Case:
         return Fleet(self.devices, tuple(self.speeds.get(device.kind, 1.0) for device in self.devices), self.rates)
 
     @cached_property
+    def work_s(self) -> float:
+        """Add up what all sites take in all rounds."""
+        return sum(seconds for own in self.took.values() for seconds in own.values())
+
+    @property
+    def num_jobs(self) -> int:
+        """Count the trainings."""
+        return sum(map(len, self.took.values()))
+
+    @cached_property
     def bounds_s(self) -> list[float]:
-        """Bound each round."""
-        return tree_bounds(self.tree, self.sites, self.took, self.fleet, self.shape.pauses(self.transfer_s or {}))
+        """Bound each round, where hubs wait for all."""
+        return tree_bounds(self.tree, self.sites, self.took, self.fleet, self.pauses.least_s())
 
     @property
     def bound_s(self) -> float:
-        """Bound all rounds together."""
+        """Bound all rounds together, where hubs wait for all."""
         return sum(self.bounds_s)
 
-    def simulate(self, policy: Policy, beside: Iterable[Beside] = (), *, forecast: Forecast | None = None) -> Outcome:
-        """Run the case to its end, with others beside it; the scheduler knows the durations if no forecast is given."""
-        others = list(beside)
-        actual = {key: seconds for other in others for key, seconds in other.actual.items()} | self.actual
-        federations = (self.federation, *(other.federation for other in others))
-        work = Workload(federations, self.devices, self.speeds, self.rates, call_s=self.call_s)
-        bound_s = self.bound_s
-        if others:
-            together = price_bound(self._tasks(work, actual), self.fleet)
-            bound_s = max(bound_s, together, *(other.bound_s for other in others))
-        return simulate(work, policy, actual, forecast or Oracle(work, actual), bound_s=bound_s)
+    def seconds(self, hub: str, number: int, site: str) -> float | None:
+        """Say what a site takes in a round of its hub; None if it sits the round out.
 
-    def figures(self, outcome: Outcome) -> Figures:
-        """Sum up a run of this case."""
-        round_s = outcome.ends_s[self.federation.name] / self.rounds
-        return Figures(round_s, outcome.idle.idle, outcome.idle.floor, outcome.idle.efficiency)
+        A round of a run that did not ask a site, but another schedule would, takes what the site usually takes.
+        """
+        found = self.took.get((hub, number), {}).get(site)
+        if found is not None or (self.is_log and not self.closes_early):
+            return found
+        return self.sites[site].seconds
 
-    def figures_within(self, outcome: Outcome) -> Figures:
-        """Sum up a run of this case until its own last barrier, where others beside it went on."""
-        end_s = outcome.ends_s[self.federation.name]
-        spans: dict[str, list[tuple[float, float]]] = {device.name: [] for device in self.devices}
-        for span in outcome.log:
-            if span.phase == "train":
-                spans[span.actor].append((span.start_s, span.end_s))
-        busy_s = {name: union_s(own, [(0.0, end_s)]) for name, own in spans.items()}
+    def round_bounds_s(self, ran: Ran) -> list[float]:
+        """Bound each round of a run of this case; where hubs close early, by the work that was done in it."""
+        return ran.work_bounds_s(self.fleet) if self.closes_early else self.bounds_s
+
+    def figures(self, ran: Ran) -> Figures:
+        """Sum up a run of this case, and of as many of its kind beside it as the run has roots."""
+        num = len(ran.rounds)
+        work_s = ran.work_s() if self.closes_early else num * self.work_s
+        bound_s = sum(self.round_bounds_s(ran))
+        if num > 1 and not self.closes_early:
+            tasks = [Task(spent, self.sites[s].labels, self.sites[s].memory_bytes) for s, spent in self._all_took()]
+            bound_s = max(bound_s, price_bound(tasks * num, self.fleet))
+        names = [device.name for device in self.devices]
         speeds = {device.name: self.speeds.get(device.kind, 1.0) for device in self.devices}
-        work_s = sum(speeds[name] * busy for name, busy in busy_s.items())
-        bound_s = max(self.bound_s, work_s / sum(speeds.values()))
-        allocated_s = dict.fromkeys(busy_s, end_s)
-        found = figures(busy_s, allocated_s, work_s=work_s, bound_s=bound_s, makespan_s=end_s, speeds=speeds)
-        return Figures(end_s / self.rounds, found.idle, found.floor, found.efficiency)
+        idle = figures(
+            ran.busy_s(names),
+            dict.fromkeys(names, ran.makespan_s),
+            work_s=work_s,
+            bound_s=bound_s,
+            makespan_s=ran.makespan_s,
+            speeds=speeds,
+        )
+        return Figures(ran.makespan_s / len(ran.rounds[0]), idle.idle, idle.floor, idle.efficiency)
 
-    def rounds_s(self, outcome: Outcome) -> list[float]:
-        """List what each round of the root took in a simulation."""
-        name, steps = self.federation.name, self.shape.lock_step
-        spans = [span.end_s - span.start_s for span in outcome.log if (span.actor, span.phase) == (name, "round")]
-        return [sum(spans[first : first + steps]) for first in range(0, len(spans), steps)]
+    def marked(self, mark: str) -> Case:
+        """Give the same case under a root of another name: `mark` is added to it."""
+        cut = len(self.tree.root.name)
 
-    @staticmethod
-    def _tasks(work: Workload, actual: Mapping[JobKey, float]) -> list[Task]:
-        """Give all jobs as the bounds see them."""
-        where = {f"{fed.name}/{hub.name}/{site.name}": (hub.labels, site) for fed, hub, site in work.sites()}
-        return [Task(spent, where[path][0], where[path][1].memory_bytes) for (_, path), spent in actual.items()]
+        def renamed(path: str) -> str:
+            return f"{path[:cut]}{mark}{path[cut:]}"
+
+        pauses = replace(
+            self.pauses,
+            opening_s={renamed(hub): seconds for hub, seconds in self.pauses.opening_s.items()},
+            closing_s={renamed(hub): seconds for hub, seconds in self.pauses.closing_s.items()},
+        )
+        took = {
+            (renamed(hub), number): {renamed(site): seconds for site, seconds in own.items()}
+            for (hub, number), own in self.took.items()
+        }
+        root = replace(self.tree.root, name=f"{self.tree.root.name}{mark}")
+        sites = {renamed(site): work for site, work in self.sites.items()}
+        return replace(self, tree=Federation(root), sites=sites, took=took, pauses=pauses)
+
+    def _all_took(self) -> Iterator[tuple[str, float]]:
+        return (pair for own in self.took.values() for pair in own.items())
 
 
 def case_of(config: RunConfig, known: Knowledge, rounds: int | None = None) -> Case:
@@ -183,8 +184,8 @@ def case_of(config: RunConfig, known: Knowledge, rounds: int | None = None) -> C
     speeds = {} if known.estimates is None else _speeds(there, usual, known)
     return Case(
         *(tree, works, took, there, rounds, speeds, rates(there, known.estimates)),
-        call_s=known.call_s,
-        transfer_s=known.transfer_s,
+        pauses=known.pauses,
+        seed=config.seed,
     )
 
 

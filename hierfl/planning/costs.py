@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, HierflError, OutputError, Problem
 from hierfl.planning.log import Log
-from hierfl.planning.shape import SiteWork
+from hierfl.planning.shape import Pauses, SiteWork
 from hierfl.runtime.estimates import Estimates
 from scheduler.durations import Durations
 
@@ -37,8 +37,7 @@ class Knowledge:
     """What is known beforehand; nothing at all gives durations of `seconds_per_step`.
 
     `source` in words; `model` names the work in `estimates`; `units` by site that was seen, in steps; `num_samples` by
-    path, hubs rolled up; `call_s` from the end of a call to the next, `transfer_s` by hub from its last site to its
-    next round.
+    path, hubs rolled up; `pauses` as usual in the run that was seen.
     """
 
     source: str = ""
@@ -46,8 +45,7 @@ class Knowledge:
     estimates: Estimates | None = None
     units: Mapping[str, float] = field(default_factory=dict)
     num_samples: Mapping[str, int] = field(default_factory=dict)
-    call_s: float = 0.0
-    transfer_s: Mapping[str, float] = field(default_factory=dict)
+    pauses: Pauses = field(default_factory=Pauses)
 
     @property
     def is_guess(self) -> bool:
@@ -105,8 +103,7 @@ def from_log(log: Log) -> Knowledge:
         estimates=found,
         units=_units(found.durations, ""),
         num_samples=log.num_samples,
-        call_s=log.call_s,
-        transfer_s=log.transfer_s,
+        pauses=log.usual_pauses,
     )
 
 

@@ -12,7 +12,8 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError
 from hierfl.planning.case import Case, Figures, case_of
 from hierfl.planning.costs import Knowledge
-from scheduler.outcome import Outcome
+from hierfl.planning.ran import Ran
+from hierfl.planning.simulation import simulate
 from scheduler.policy import Policy
 
 __all__ = ["LEAST_IDLE", "LEAST_TIME", "Bench", "Lever", "in_percent", "place_of"]
@@ -72,12 +73,12 @@ class Bench:
     known: Knowledge
     case: Case
     policy: Policy
-    outcome: Outcome
+    ran: Ran
 
     @property
     def before(self) -> Figures:
         """Give the figures without any lever."""
-        return self.case.figures(self.outcome)
+        return self.case.figures(self.ran)
 
     def changed(self, overrides: Sequence[str]) -> Case | None:
         """Make the case of a changed configuration; None where there can be none."""
@@ -88,7 +89,7 @@ class Bench:
 
     def after(self, case: Case) -> Figures:
         """Give the figures of another case under the same policy."""
-        return case.figures(case.simulate(self.policy))
+        return case.figures(simulate(case, self.policy))
 
     def lever(self, kind: str, what: str, reason: str, overrides: tuple[str, ...]) -> Lever | None:
         """Try a change."""

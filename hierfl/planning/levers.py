@@ -7,24 +7,21 @@ gains more than 2 % of the time or one point of a hundred of idle time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from hierfl.config.places import join
 from hierfl.config.schema import RunConfig
 from hierfl.monitor.words import seconds
-from hierfl.planning.case import Beside, Case, Figures
+from hierfl.planning.case import Case, Figures
 from hierfl.planning.costs import Knowledge
 from hierfl.planning.lever import LEAST_TIME, Bench, Lever, in_percent, place_of
+from hierfl.planning.ran import Ran
 from hierfl.planning.shape import rounds_per_round
+from hierfl.planning.simulation import simulate
 from scheduler.bounds import Task, round_bound
-from scheduler.outcome import Outcome
 from scheduler.participation import needed
 from scheduler.policy import Policy
-from scheduler.views import JobKey
-from scheduler.workload import Federation as Planned
-from scheduler.workload import Hub as PlannedHub
-from scheduler.workload import Site as PlannedSite
 from scheduler.workload import eligible
 from tiers.federation import Hub, parent
 
@@ -33,16 +30,15 @@ __all__ = ["find_levers"]
 MAX_PARTS = 8
 MAX_SPLITS = 3
 MAX_HUBS = 8
-MAX_LATE = 500
 QUORUM = 0.8
 NEARLY_ALL = 0.9
 SLOWER = 0.05
 """What a round may be longer where fewer devices carry it."""
 
 
-def find_levers(config: RunConfig, known: Knowledge, case: Case, policy: Policy, outcome: Outcome) -> list[Lever]:
-    """Try the levers of a case under its policy, whose outcome is given; the one that gains most comes first."""
-    bench = Bench(config, known, case, policy, outcome)
+def find_levers(config: RunConfig, known: Knowledge, case: Case, policy: Policy, ran: Ran) -> list[Lever]:
+    """Try the levers of a case under its policy, whose simulation is given; the one that gains most comes first."""
+    bench = Bench(config, known, case, policy, ran)
     ways: Sequence[Callable[[Bench], Iterator[Lever | None]]] = (_splits, _fleet, _company, _deadline, _kappa)
     found = [lever for way in ways for lever in way(bench) if lever is not None and lever.counts]
     return sorted(found, key=lambda lever: -(lever.time_gain + lever.idle_gain))
@@ -143,20 +139,11 @@ def _busy(bench: Bench) -> str:
 def _company(bench: Bench) -> Iterator[Lever | None]:
     """Run a second federation of the same kind beside the first."""
     case = bench.case
-    beside = Beside(*_renamed(case.federation, case.actual, f"{case.federation.name} (2)"), case.bound_s)
-    outcome = case.simulate(bench.policy, [beside])
-    after = replace(case.figures(outcome), round_s=outcome.makespan_s / case.rounds)
+    after = case.figures(simulate(case, bench.policy, beside=[case]))
     reason = f"while one waits for its longest site the other has work; {_busy(bench)}"
     longer = after.round_s / bench.before.round_s - 1.0
     what = f"run a second federation of this kind beside it; rounds then take {in_percent(longer)} longer"
     yield Lever("company", what, reason, (), bench.before, after, num_federations=2)
-
-
-def _renamed(federation: Planned, actual: Mapping[JobKey, float], name: str) -> tuple[Planned, dict[JobKey, float]]:
-    """Give a federation and its jobs another name."""
-    cut = len(federation.name)
-    jobs = {(name + group[cut:], name + path[cut:]): seconds for (group, path), seconds in actual.items()}
-    return replace(federation, name=name), jobs
 
 
 def _deadline(bench: Bench) -> Iterator[Lever | None]:
@@ -166,6 +153,8 @@ def _deadline(bench: Bench) -> Iterator[Lever | None]:
     hub = parent(site) if site is not None else None
     if site is None or hub is None or bench.config.sites[site].part is not None:
         return
+    if case.tree.hubs[hub].participation.may_close_early:
+        return
     members = case.tree.members(hub)
     num_free = len(members) - needed(QUORUM, len(members))
     sites = sorted((path for path in members if path in case.sites), key=lambda path: -case.sites[path].seconds)
@@ -173,10 +162,9 @@ def _deadline(bench: Bench) -> Iterator[Lever | None]:
     rest = _without(case, late)
     if not late or rest is None:
         return
-    after = _behind(bench, rest, late)
+    hub_round_s = rest.figures(simulate(rest, bench.policy)).round_s / rounds_per_round(case.tree, hub)
     total = sum(work.weight for path, work in case.sites.items() if path.startswith(f"{hub}/"))
     share = sum(case.sites[path].weight for path in late) / total
-    hub_round_s = after.round_s / rounds_per_round(case.tree, hub)
     staleness = max(2, math.ceil(max(case.sites[path].seconds for path in late) / hub_round_s))
     settings = (
         f"{{kind: deadline, after_s: {_ceiling(hub_round_s)}, quorum: {QUORUM},"
@@ -184,10 +172,8 @@ def _deadline(bench: Bench) -> Iterator[Lever | None]:
     )
     named = " and ".join(_name(path) for path in late)
     what = f"close {_name(hub)}'s rounds without {named}, {in_percent(share)} of its weight is then late in each round"
-    yield Lever(
-        *("deadline", what, _wait(case, site, bench.before)),
-        *((f"{place_of(hub)}.participation={settings}",), bench.before, after),
-    )
+    overrides = (f"{place_of(hub)}.participation={settings}",)
+    yield bench.lever("deadline", what, _wait(case, site, bench.before), overrides)
 
 
 def _without(case: Case, late: Sequence[str]) -> Case | None:
@@ -197,31 +183,6 @@ def _without(case: Case, late: Sequence[str]) -> Case | None:
         key: kept for key, own in case.took.items() if (kept := {path: s for path, s in own.items() if path in sites})
     }
     return replace(case, sites=sites, took=took) if took else None
-
-
-def _behind(bench: Bench, rest: Case, late: Sequence[str]) -> Figures:
-    """Simulate rounds while late sites train on and on; these must have enough to do until the rounds are over."""
-    outcome = rest.simulate(bench.policy)
-    num = [0] * len(late)
-    while True:
-        span_s = outcome.ends_s[rest.federation.name]
-        enough = [max(n, math.ceil(span_s / bench.case.sites[path].seconds)) for n, path in zip(num, late, strict=True)]
-        if enough == num or sum(enough) > MAX_LATE:
-            return rest.figures_within(outcome)
-        num = enough
-        others = [_late(bench.case, path, n) for path, n in zip(late, num, strict=True)]
-        outcome = rest.simulate(bench.policy, others)
-
-
-def _late(case: Case, site: str, rounds: int) -> Beside:
-    """Let a site train again and again beside the rounds that do not wait for it."""
-    work = case.sites[site]
-    own = PlannedSite(site, work.seconds, work.steps, work.memory_bytes)
-    federation = Planned(f"late {site}", (PlannedHub("late", (own,), 1, work.labels),), rounds)
-    name = f"{federation.name}/late"
-    fastest = max(case.speeds.get(device.kind, 1.0) for device in case.devices)
-    actual = {(f"{name}#{number}", f"{name}/{site}"): work.seconds for number in range(rounds)}
-    return Beside(federation, actual, rounds * work.seconds / fastest)
 
 
 def _ceiling(value_s: float) -> str:

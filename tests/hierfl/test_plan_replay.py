@@ -73,6 +73,7 @@ def test_a_log_by_hand(run_dir: Path, tmp_path: Path) -> None:
     """Two devices, a round of 1.2 s: c takes 1 s beside d 0.4 and e 0.5; 0.1 s before and after nothing runs."""
     lines: list[dict[str, Any]] = [started()]
     for number, begin in enumerate((10.0, 20.0), start=1):
+        lines.append(asked("world/c", begin + 0.08, number))
         for site, worker, start, end in (
             ("c", "gpu-0", 0.1, 1.1),
             ("d", "gpu-1", 0.1, 0.5),
@@ -86,9 +87,48 @@ def test_a_log_by_hand(run_dir: Path, tmp_path: Path) -> None:
     assert found.live.figures.idle == pytest.approx(1 - 1.9 / 2.4)
     assert found.work_s == pytest.approx(2 * 1.9)
     log = read_log(tmp_path)
-    assert log.call_s == pytest.approx(0.02) and log.transfer_s["world"] == pytest.approx(0.18)
+    assert log.call_s == pytest.approx(0.02) and log.pauses.opened_s == pytest.approx(
+        {("world", 0): 0.08, ("world", 1): 0.08}
+    )
+    assert log.pauses.closing_s["world"] == pytest.approx(0.1) and log.pauses.between_s == pytest.approx({0: 8.8})
     fifo = next(row.figures for row in found.policies if row.policy == "fifo")
-    assert fifo.round_s == pytest.approx(0.02 + 1.0 + 0.18), "gap, the longest site, the pause"
+    assert fifo.round_s == pytest.approx(0.08 + 0.02 + 1.0 + 0.1), "the pause before, a call's gap, the longest site"
+
+
+def test_work_that_is_late_counts_in_each_round_in_which_it_went_on(run_dir: Path, tmp_path: Path) -> None:
+    """One device of two trains c from 10 to 14, over two rounds and the gap of 0.5 s between them: 3.5 s of 7 are busy.
+
+    e on the other device is busy for 1 s of each round.
+    """
+    lines = [started(), asked("world/c", 10.0, 1)]
+    for number, begin in ((1, 10.0), (2, 12.5)):
+        lines += [phase("gpu-1", begin, begin + 1, "world/e", number), trained("gpu-1", "world/e", number, 1.0)]
+        if number == 2:
+            lines += [phase("gpu-0", 10.0, 14.0, "world/c", 2), trained("gpu-0", "world/c", 1, 4.0)]
+        lines.append(closed("world", begin + 2.0, 2.0, number))
+    folder = written(run_dir, tmp_path, lines)
+    saved = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(saved.replace("kind: all\n    probe_after: null", "kind: buffered", 1))
+    live = replay(folder).live.figures
+    assert live.round_s == pytest.approx(2.0)
+    assert live.idle == pytest.approx(1 - (3.5 + 2.0) / 8.0) and live.efficiency == pytest.approx(5.5 / 8.0)
+
+
+def test_who_was_asked_first_is_known_though_all_were_asked_at_once(run_dir: Path, tmp_path: Path) -> None:
+    """The root asks at 10.1; north, told first, asks 0.3 s later, and again 0.2 s after its first round."""
+    lines = [
+        started(),
+        asked("world/north/a", 10.4, 1),
+        asked("world/north", 10.15, 1),
+        asked("world/north/a", 11.7, 2),
+    ]
+    lines += [phase("gpu-0", 10.4, 11.4, "world/north/a", 1), trained("gpu-0", "world/north/a", 1, 1.0)]
+    lines += [closed("world/north", 11.5, 1.4, 1)]
+    lines += [phase("gpu-0", 11.7, 12.7, "world/north/a", 1), trained("gpu-0", "world/north/a", 2, 1.0)]
+    lines += [closed("world/north", 12.9, 1.4, 2), closed("world", 13.0, 3.0, 1)]
+    pauses = read_log(written(run_dir, tmp_path, lines)).pauses
+    assert pauses.opened_s == pytest.approx({("world", 0): 0.1, ("world/north", 0): 0.3, ("world/north", 1): 0.2})
+    assert pauses.closed_s == pytest.approx({("world/north", 0): 0.1, ("world/north", 1): 0.2, ("world", 0): 0.1})
 
 
 def test_of_a_resumed_run_the_last_time_counts(run_dir: Path, tmp_path: Path) -> None:
@@ -167,6 +207,10 @@ def written(run_dir: Path, folder: Path, lines: list[dict[str, Any]]) -> Path:
 
 def started() -> dict[str, Any]:
     return {"event": "run_started", "num_samples": {"world/c": 8}}
+
+
+def asked(node: str, time_s: float, number: int) -> dict[str, Any]:
+    return {"event": "node_changed", "time_s": time_s, "node": node, "state": "training", "round_number": number}
 
 
 def phase(actor: str, start_s: float, end_s: float, site: str, number: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hierfl.kinds import load, names
 from scheduler import Device
 from scheduler.bounds import workload_bound
-from scheduler.eventlog import hub_figures, read, union_s
+from scheduler.eventlog import hub_figures, read_span, union_s
 from scheduler.forecast import Forecast, Learned, Oracle
 from scheduler.outcome import Change, Outcome
 from scheduler.policies.chain_first import ChainFirst
@@ -54,7 +55,9 @@ def test_barriers_and_kappa_by_hand() -> None:
     """One device each: a's round takes 2, b's two rounds 1 + 1 each with 0.25 of transfer; the barrier is at 2.5."""
     a, b = hub(2, name="a", transfer_s=0.25), hub(1, name="b", rounds=2, transfer_s=0.25)
     outcome = run(Workload((Federation("f", (a, b), 2),), devices(2)))
-    rounds = [(span.actor, span.start_s, span.end_s, span.round) for span in outcome.log if span.phase == "round"]
+    rounds = [
+        (span.actor, span.start_s, span.end_s, span.round_number) for span in outcome.log if span.phase == "round"
+    ]
     assert rounds[:4] == [("f/b", 0.0, 1.25, 1), ("f/a", 0.0, 2.25, 1), ("f/b", 1.25, 2.5, 2), ("f", 0.0, 2.5, 1)]
     assert outcome.makespan_s == 5.0 and outcome.ends_s == {"f": 5.0}
     waits = [span.end_s - span.start_s for span in outcome.log if span.phase == "aggregate"]
@@ -146,9 +149,9 @@ def test_unions_by_hand() -> None:
 def test_the_log_is_read_back() -> None:
     work = Workload((Federation("f", (hub(3, 1, 2),), 2),), devices(2))
     log = run(work).log
-    assert read([*(span.as_dict() for span in log), {"level": "info"}]) == sorted(
-        log, key=lambda span: (span.end_s, span.start_s)
-    )
+    lines = [json.dumps(span.record()) for span in log]
+    assert tuple(map(read_span, map(json.loads, lines))) == log
+    assert read_span({"event": "notice", "phase": "train"}) is None
 
 
 RESIDENCIES = (frozenset(), frozenset({"de"}), frozenset({"fr"}))
@@ -189,7 +192,10 @@ def check(work: Workload, actual: dict[tuple[str, str], float], outcome: Outcome
     assert outcome.bound_s <= outcome.makespan_s * (1 + 1e-9), "a bound that a schedule beats is none"
     assert outcome.idle.floor <= outcome.idle.idle + 1e-9
     trained = sorted(
-        (span.nodes[i], span.round) for span in outcome.log if span.phase == "train" for i in range(len(span.nodes))
+        (span.nodes[i], span.round_number)
+        for span in outcome.log
+        if span.phase == "train"
+        for i in range(len(span.nodes))
     )
     asked = sorted((site, int(group.rpartition("#")[2]) + 1) for group, site in actual)
     assert trained == asked, "every job once"
@@ -203,13 +209,13 @@ def check(work: Workload, actual: dict[tuple[str, str], float], outcome: Outcome
         )
         at_once = np.cumsum([(num, memory) for *_, num, memory in events], axis=0).reshape(-1, 2).max(axis=0, initial=0)
         assert at_once[0] <= device.places and (device.memory_bytes is None or at_once[1] <= device.memory_bytes)
-    opened = {(span.actor, span.round): span for span in outcome.log if span.phase == "round"}
+    opened = {(span.actor, span.round_number): span for span in outcome.log if span.phase == "round"}
     for span in outcome.log:
         if span.phase == "train":
-            of = opened[span.nodes[0].rpartition("/")[0], span.round]
+            of = opened[span.nodes[0].rpartition("/")[0], span.round_number]
             assert of.start_s <= span.start_s and span.end_s <= of.end_s, "within its round's barriers"
     for actor in {actor for actor, _ in opened}:
-        mine = sorted((span for (who, _), span in opened.items() if who == actor), key=lambda span: span.round)
+        mine = sorted((span for (who, _), span in opened.items() if who == actor), key=lambda span: span.round_number)
         assert all(before.end_s <= after.start_s for before, after in pairwise(mine))
 
 
