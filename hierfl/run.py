@@ -21,6 +21,7 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.stopping import Progress, advance
 from hierfl.learning.task import Standardised
+from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
     Evaluated,
     Monitor,
@@ -39,12 +40,11 @@ from hierfl.runtime.engine import Engine
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.foresight import check_needs
 from hierfl.runtime.gate import gate_of
-from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.seats import declared_devices
 from hierfl.runtime.specs import worker_spec
+from hierfl.runtime.survey import samples_of
 from hierfl.summary import idle_time, of_nodes, of_round, of_schedule
-from tiers.federation import parent
 
 __all__ = ["evaluate", "resume", "run"]
 
@@ -124,7 +124,8 @@ class _Run:
         self.crew = _crew(config, driver, seats, voice.emit, started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
         self.idle = idle_time(config, self.crew, voice.emit)
-        voice.listen(self.idle)
+        self.gpus = GpuTime()
+        voice.listen(self.idle, self.gpus)
         self.engine = Engine(config, driver, self.crew, voice.emit, started_s)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
@@ -157,7 +158,7 @@ class _Run:
         layout, first = self.engine.initial()
         saved = self._saved(layout)
         inventory = self.engine.describe()
-        self.num_samples = _rolled_up(self.config, inventory)
+        self.num_samples = samples_of(self.config.federation, inventory)
         self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
         self.crew.prepare(layout, self.scale)
         steps = {
@@ -227,7 +228,7 @@ class _Run:
             "startup_s": round(startup_s, 3),
             "runtime": self.driver.kind,
             "nodes": of_nodes(self.config.federation, self.metrics, self.num_samples),
-            **of_schedule(self.idle, self.crew.estimates),
+            **of_schedule(self.idle, self.crew.estimates, self.gpus),
             "versions": self.folder.versions(),
         }
         self.folder.write_summary(summary)
@@ -306,9 +307,9 @@ class _Voice:
             self._monitors.append(TensorBoard(folder.path, config))
         self._monitors.extend(monitors)
 
-    def listen(self, monitor: Monitor) -> None:
-        """Tell one more monitor from now on, before the others."""
-        self._monitors.insert(0, monitor)
+    def listen(self, *monitors: Monitor) -> None:
+        """Tell more monitors from now on, before the others."""
+        self._monitors[:0] = monitors
 
     def emit(self, record: Record) -> None:
         """Tell a record."""
@@ -367,18 +368,6 @@ def _crew(
         declared=declared_devices(runtime),
         gate=gate_of(driver.link, emit, started_s),
     )
-
-
-def _rolled_up(config: RunConfig, inventory: Mapping[str, Inventory]) -> dict[str, int]:
-    """Add training samples from the sites to the root; by path."""
-    counts = dict.fromkeys(config.federation.nodes, 0)
-    for path in reversed(list(counts)):
-        if path in inventory:
-            counts[path] = inventory[path].num_train
-        above = parent(path)
-        if above is not None:
-            counts[above] += counts[path]
-    return counts
 
 
 def _newest(folder: RunDir) -> Checkpoint:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hierfl.config.schema import RunConfig
+from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import Record, Scalars
 from hierfl.runtime.crew import Crew
@@ -47,8 +48,11 @@ def of_round(idle: IdleTime) -> tuple[float, float, float, Mapping[str, Scalars]
     return found.floor, found.efficiency, found.goodput, devices, hubs
 
 
-def of_schedule(idle: IdleTime, estimates: Estimates) -> dict[str, Any]:
-    """Write busy and idle fractions beside the floor: of the run, of workers, devices and hubs; prediction errors."""
+def of_schedule(idle: IdleTime, estimates: Estimates, gpus: GpuTime) -> dict[str, Any]:
+    """Write busy and idle fractions beside the floor: of the run, of workers, devices and hubs; prediction errors.
+
+    Of GPUs that could be read, how much they were used.
+    """
     total = idle.total()
     return {
         "workers": {worker: _shares(busy) for worker, busy in idle.workers().items()},
@@ -57,6 +61,7 @@ def of_schedule(idle: IdleTime, estimates: Estimates) -> dict[str, Any]:
             "devices": {device: _figures(found) for device, found in idle.devices().items()},
             "hubs": {path: _figures(found) for path, found in idle.hubs().items()},
             "prediction_error": estimates.errors(),
+            **({"gpus": {device: found.record() for device, found in read.items()}} if (read := gpus.total()) else {}),
         },
     }
 

@@ -16,7 +16,7 @@ from hierfl.monitor.records import (
     RunStarted,
     Scalars,
 )
-from hierfl.monitor.words import UNDEFINED, count, metric, percent, seconds
+from hierfl.monitor.words import UNDEFINED, count, gigabytes, metric, percent, seconds
 
 __all__ = ["Plain", "closing_lines"]
 
@@ -93,6 +93,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
             f" avoidable {percent(summary.get('idle_avoidable'))}); efficiency {_share(summary.get('efficiency'))}"
         )
         lines += _idlest(summary.get("schedule", {}))
+        lines += _gpus(summary.get("schedule", {}))
     if summary.get("model_digest"):
         parameters = f", {count(summary['num_parameters'])} parameters" if "num_parameters" in summary else ""
         lines.append(f"model    sha256 {summary['model_digest']}{parameters}")
@@ -113,6 +114,17 @@ def _idlest(schedule: Mapping[str, Any]) -> list[str]:
         said = [f"{path} {percent(found['idle_avoidable'])}" for path, found in hubs[:_MOST_NAMED]]
         lines.append(f"hubs     most avoidable idle time: {', '.join(said)}")
     return lines
+
+
+def _gpus(schedule: Mapping[str, Any]) -> list[str]:
+    """Say how much the GPUs were used, the least used first; nothing where none could be read."""
+    found = sorted(schedule.get("gpus", {}).items(), key=lambda item: item[1]["utilisation"])
+    said = [
+        f"{device} {percent(gpu['utilisation'])} used, peak {gigabytes(gpu['peak_memory_bytes'])}"
+        f" of {gigabytes(gpu['memory_bytes'])} ({gpu['gpu']})"
+        for device, gpu in found[:_MOST_NAMED]
+    ]
+    return [f"gpus     {'; '.join(said)}"] if said else []
 
 
 def _share(value: Any) -> str:

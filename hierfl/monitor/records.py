@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeAlias
 __all__ = [
     "Assigned",
     "Evaluated",
+    "GpuSample",
+    "GpuSampled",
     "Leased",
     "Monitor",
     "NodeChanged",
@@ -108,6 +110,22 @@ class Leased:
     run: str
     change: str
     reason: str
+
+
+GpuSample: TypeAlias = tuple[float, float, int]
+"""A reading of a GPU: when, the fraction of the time in which it computed something, the bytes in use there."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSampled:
+    """Readings of the GPU of a device, since the last such record of it; only where they can be had."""
+
+    time_s: float
+    device: str
+    worker: str
+    gpu: str
+    memory_bytes: int
+    samples: Sequence[GpuSample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +240,7 @@ class RunEnded:
 Record: TypeAlias = (
     Assigned
     | Evaluated
+    | GpuSampled
     | Leased
     | NodeChanged
     | Notice

@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.outline import members_by_hub
-from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, metric, percent, seconds
+from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, gigabytes, metric, percent, seconds
 
 if TYPE_CHECKING:
     from hierfl.monitor.report import RunRecord
@@ -199,7 +199,27 @@ def _workers(record: RunRecord) -> Iterator[str]:
         busy, idle = percent(share.get("busy_fraction")), percent(share.get("idle_fraction"))
         yield f"<tr><td>{_esc(name)}</td><td>{busy}</td><td>{idle}</td></tr>"
     yield "</tbody></table></div>"
+    yield from _gpus(record)
     yield from _hubs(record)
+
+
+def _gpus(record: RunRecord) -> Iterator[str]:
+    """Write how much the GPUs were used, where they could be read."""
+    schedule = _find(record, "schedule")
+    found = schedule.get("gpus") if isinstance(schedule, Mapping) else None
+    if not isinstance(found, Mapping) or not found:
+        return
+    head = "".join(f"<th>{title}</th>" for title in ("device", "GPU", "used", "peak memory", "memory"))
+    yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
+    for device, gpu in list(found.items())[:_MAX_ROWS]:
+        figures = (
+            percent(gpu.get("utilisation")),
+            *(gigabytes(gpu[key]) for key in ("peak_memory_bytes", "memory_bytes")),
+        )
+        cells = "".join(f"<td>{cell}</td>" for cell in figures)
+        yield f"<tr><td>{_esc(device)}</td><td>{_esc(gpu.get('gpu', ''))}</td>{cells}</tr>"
+    yield "</tbody></table></div>"
+    yield '<p class="note">Of the time in which the run had the device; memory is all that was in use there.</p>'
 
 
 def _hubs(record: RunRecord) -> Iterator[str]:

@@ -8,6 +8,7 @@
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
 | `schedule/idle`, `schedule/floor`, `schedule/avoidable` | idle fraction of a round, and its floor |
 | `schedule/efficiency` | the least time that the round's work can take over the time that it took |
+| `gpus/<device>/utilisation`, `gpus/<device>/memory_gb` | of its GPU, where it can be read: mean, peak in use |
 | `workers/busy`, `workers/<id>/busy`, `workers/<id>/idle` | fractions of the round |
 
 The step is the root's round. Custom scalars show one chart per tier and metric; text holds the configuration; images
@@ -23,8 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.busy import PHASES, Account
+from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
     Evaluated,
+    GpuSampled,
+    Leased,
     Phase,
     Record,
     RoundClosed,
@@ -61,6 +65,7 @@ class TensorBoard:
         )
         self._writer: EventFile | None = None
         self._account = Account((), 0.0)
+        self._gpus = GpuTime()
         self._train_loss: dict[str, float] = {}
         self._bytes_up: dict[str, int] = {}
         self._final: Mapping[str, float | None] = {}
@@ -78,6 +83,8 @@ class TensorBoard:
         elif isinstance(record, Phase):
             self._account.add(record)
             self._bars.append(record)
+        elif isinstance(record, GpuSampled | Leased):
+            self._gpus.on(record)
         elif isinstance(record, SiteTrained):
             self._trained(record)
         elif isinstance(record, RoundClosed):
@@ -136,6 +143,9 @@ class TensorBoard:
         for worker, busy in share.busy.items():
             self._scalar(f"workers/{worker}/busy", busy, step)
             self._scalar(f"workers/{worker}/idle", 1.0 - busy, step)
+        for device, gpu in self._gpus.take().items():
+            self._scalar(f"gpus/{device}/utilisation", gpu.utilisation, step)
+            self._scalar(f"gpus/{device}/memory_gb", gpu.peak_bytes / 1e9, step)
         for node, loss in self._train_loss.items():
             self._scalar(f"{node}/train_loss", loss, step)
         for hub, num_bytes in self._bytes_up.items():

@@ -41,6 +41,11 @@ def percent(fraction: object) -> str:
     return UNDEFINED if number is None else f"{100 * number:.0f}%"
 
 
+def gigabytes(num_bytes: float) -> str:
+    """Write an amount of memory in GB of 1e9 bytes."""
+    return f"{num_bytes / 1e9:.1f} GB"
+
+
 def seconds(value: object) -> str:
     """Write a duration as a person says it: "40 ms", "1.24 s", "3 min 05 s", "2 h 07 min", or a dash."""
     number = finite(value)

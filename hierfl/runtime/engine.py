@@ -192,8 +192,10 @@ class Engine:
                 self._scribe.phase(result.worker, result.phase, result.start_s, result.end_s, result.sites)
 
     def _trained(self, result: results.Trained) -> None:
-        """Record trained sites."""
+        """Record trained sites, and what was read of the worker's GPU."""
         for report in result.reports:
+            if report.gpu is not None:
+                self._scribe.gpu(self.crew.devices[result.worker].name, result.worker, report.gpu)
             if report.error is None:
                 self._scribe.emit(
                     records.SiteTrained(

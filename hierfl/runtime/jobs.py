@@ -11,13 +11,14 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.learning.strategy import Objective, Strategy
 from hierfl.learning.task import Task
-from hierfl.monitor.records import Scalars
+from hierfl.monitor.records import GpuSample, Scalars
 from tiers.federation import Hub
 from tiers.messages import Close, Dismiss, Opening, Refuse, SetTimer, Update
 from tiers.standing import Standing
 
 __all__ = [
     "Evaluated",
+    "GpuUse",
     "HubSpec",
     "Inventory",
     "Memory",
@@ -102,13 +103,22 @@ class TrainJob:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuUse:
+    """What a worker has read of its GPU since it last said so; times in seconds since the epoch."""
+
+    gpu: str
+    memory_bytes: int
+    samples: tuple[GpuSample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SiteReport:
     """One site's training: what it took and gave, or why it gave nothing.
 
     `started_s`: when it began, in seconds since the epoch.
     `peak_bytes`: the device's memory that was in use at most, 0 where it cannot be told; `out_of_memory`: the error is
     that there was too little of it. `load_s`: the seconds, of `duration_s`, that went into loading the site's data, 0
-    where the worker held them; `is_kept`: it holds them now.
+    where the worker held them; `is_kept`: it holds them now. `gpu`: at the last report of a call, where it can be had.
     """
 
     site: str
@@ -122,6 +132,7 @@ class SiteReport:
     load_s: float = 0.0
     is_kept: bool = False
     started_s: float = 0.0
+    gpu: GpuUse | None = None
 
     @property
     def work_s(self) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hierfl.errors import SiteFailed
 from hierfl.monitor import records
 from hierfl.monitor.records import Record
+from hierfl.runtime.jobs import GpuUse
 from tiers.federation import Federation
 
 __all__ = ["Scribe", "first_line"]
@@ -46,6 +47,11 @@ class Scribe:
         """Say a busy span, given in seconds since the epoch."""
         begun, ended = self.since(start_s), self.since(end_s)
         self.emit(records.Phase(self.now(), actor, phase, begun, ended, nodes, self.shown))
+
+    def gpu(self, device: str, worker: str, use: GpuUse) -> None:
+        """Say what was read of a GPU."""
+        samples = tuple((time_s - self._started_s, used, num_bytes) for time_s, used, num_bytes in use.samples)
+        self.emit(records.GpuSampled(self.now(), device, worker, use.gpu, use.memory_bytes, samples))
 
     def site_failed(self, site: str, error: str, what: str) -> None:
         """Say it, and stop the run unless the site's hub goes on without it. Errors: SiteFailed."""

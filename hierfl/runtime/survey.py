@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hierfl.errors import DataError
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
@@ -14,7 +16,7 @@ from hierfl.runtime.results import Described, Group, Measured, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
 from tiers.federation import Federation, parent
 
-__all__ = ["Survey", "own_sites"]
+__all__ = ["Survey", "own_sites", "samples_of"]
 
 
 class Survey:
@@ -109,3 +111,15 @@ class Survey:
 def own_sites(federation: Federation, hub: str) -> tuple[str, ...]:
     """List the sites directly under a hub."""
     return tuple(member for member in federation.members(hub) if member in federation.sites)
+
+
+def samples_of(federation: Federation, inventory: Mapping[str, Inventory]) -> dict[str, int]:
+    """Add training samples from the sites to the root; by path."""
+    counts = dict.fromkeys(federation.nodes, 0)
+    for path in reversed(list(counts)):
+        if path in inventory:
+            counts[path] = inventory[path].num_train
+        above = parent(path)
+        if above is not None:
+            counts[above] += counts[path]
+    return counts

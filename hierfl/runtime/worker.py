@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,8 +28,9 @@ from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.task import SiteData, Standardised
 from hierfl.runtime.chance import Chance
+from hierfl.runtime.gpus import Sampler, library, sampler
 from hierfl.runtime.hub import grid_of
-from hierfl.runtime.jobs import Evaluated, Inventory, SiteReport, TrainJob, WorkerSpec
+from hierfl.runtime.jobs import Evaluated, GpuUse, Inventory, SiteReport, TrainJob, WorkerSpec
 from hierfl.runtime.warmth import CACHE_SITES
 from tiers.messages import Share, Update
 
@@ -59,6 +61,8 @@ class SiteWorker:
         self._cache_bytes = 0
         self._is_warm = False
         self._load_s = 0.0
+        self._has_looked = False
+        self._sampler: Sampler | None = None
         self._sums: dict[tuple[str, int], tuple[Accumulator, list[Share]]] = {}
 
     def initial(self) -> tuple[Layout, ModelState]:
@@ -96,9 +100,11 @@ class SiteWorker:
         if key not in self._sums:
             assert self._layout is not None
             self._sums[key] = (Accumulator(grid_of(job.opening), self._layout), [])
-        reports = tuple(self._train(job, site, weight, start) for site, weight in job.sites)
+        reports = [self._train(job, site, weight, start) for site, weight in job.sites]
         self._chance.check()
-        return reports
+        if self.device.type == "cuda" and reports:
+            reports[-1] = replace(reports[-1], gpu=self._gpu_use())
+        return tuple(reports)
 
     def collect(self, hub: str, round_number: int) -> tuple[Update | None, PartialSum | None]:
         """Hand over this worker's sum of a hub's round; None if no site of it gave an update."""
@@ -209,6 +215,13 @@ class SiteWorker:
     def _device_bytes(self) -> int:
         """Give the memory that the device has; 0 on a CPU."""
         return torch.cuda.get_device_properties(self.device).total_memory if self.device.type == "cuda" else 0
+
+    def _gpu_use(self) -> GpuUse | None:
+        """Give what was read of the GPU since the last time; reading begins with the first."""
+        if not self._has_looked:
+            self._has_looked = True
+            self._sampler = sampler(library(), f"GPU-{torch.cuda.get_device_properties(self.device).uuid}")
+        return self._sampler.take() if self._sampler is not None else None
 
     def _release(self) -> None:
         """Give the device back what torch keeps of a job's memory."""

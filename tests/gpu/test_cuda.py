@@ -62,3 +62,11 @@ def test_a_resumed_run_on_cuda_has_the_same_bits(tmp_path: Path) -> None:
     assert rest["model_digest"] == whole["model_digest"]
     measured = evaluate(Path(part["run_dir"]))
     assert measured["world"]["auc"] == rest["nodes"]["world"]["auc"]
+
+
+def test_a_run_says_how_much_its_gpu_was_used(tmp_path: Path) -> None:
+    pytest.importorskip("pynvml")
+    summary = run(config(tmp_path, "runtime.num_workers=1"))
+    [found] = summary["schedule"]["gpus"].values()
+    assert 0.0 <= found["utilisation"] <= 1.0 and 0 < found["peak_memory_bytes"] <= found["memory_bytes"]
+    assert found["gpu"] == torch.cuda.get_device_name()
