@@ -4,7 +4,8 @@ Three arguments, each a maximum over its instances, and a round's bound is the l
 
 - *Slots.* A device with p places is p slots of its speed. The k longest jobs use at most k slots at a time, so they
   take at least (k longest) / (k fastest slots); of the q m + 1 longest on m slots some slot runs q + 1, so it takes at
-  least the q + 1 shortest of them at the highest speed (q = 1 is the classical p_m + p_{m+1}).
+  least the q + 1 shortest of them at the highest speed (q = 1 is the classical p_m + p_{m+1}). On unequal devices the
+  few longest jobs alone take at least their own optimum, for a job is on one device, not spread over the fast ones.
 - *Regions.* The same, for the jobs that residency and memory confine to a set of devices, and these devices alone.
 - *Prices.* Put a price y_c on a second of work of each class c of jobs with equal labels and memory. A device in a
   second processes at most the dearest set of jobs that it may hold at once, so
@@ -19,6 +20,7 @@ kappa rounds; all federations together at least what their whole work takes by p
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +56,9 @@ MAX_MEMORIES = 6
 
 MAX_SETS = 2000
 """Sets of jobs at once beyond which prices ignore memory."""
+
+NUM_EXACT = 5
+"""So many of the longest jobs are placed in every way."""
 
 MAX_PIVOTS = 1000
 _EPS = 1e-11
@@ -111,7 +116,29 @@ def slot_bound(durations_s: Sequence[float], speeds: Sequence[float]) -> float:
     for each in range(1, (len(longest) - 1) // len(fastest) + 1):
         last = each * len(fastest) + 1
         found = max(found, float(longest[last - each - 1 : last].sum() / fastest[0]))
-    return found
+    return max(found, _exact(longest[:NUM_EXACT].tolist(), fastest[:NUM_EXACT].tolist()))
+
+
+def _exact(longest: Sequence[float], fastest: Sequence[float]) -> float:
+    """Give the least makespan of a few jobs alone, the longest first, on slots, the fastest first, by trying all."""
+    loads = [0.0] * len(fastest)
+
+    def shortest(place: int, so_far: float, best: float) -> float:
+        if place == len(longest):
+            return so_far
+        tried = set()
+        for slot, speed in enumerate(fastest):
+            before = loads[slot]
+            ends = (before + longest[place]) / speed
+            if ends >= best or (before, speed) in tried:
+                continue
+            tried.add((before, speed))
+            loads[slot] = before + longest[place]
+            best = min(best, shortest(place + 1, max(so_far, ends), best))
+            loads[slot] = before
+        return best
+
+    return shortest(0, 0.0, math.inf)
 
 
 def round_bound(tasks: Sequence[Task], fleet: Fleet) -> float:

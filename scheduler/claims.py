@@ -5,6 +5,9 @@ time to end it earlier; a long job on a slow device then holds up its federation
 of priority: each the one that completes it earliest, free or busy, after the claims before it (earliest finish time,
 Topcuoglu et al. 2002, "HEFT"). The first that claims a free device has it. Where all would rather wait, the one that
 loses least by not waiting goes, for no device idles while there is work for it.
+
+While nothing is known of durations, the smallest jobs go first here: the largest of all on what turns out to be the
+slowest device would hold up the whole round, and a small one tells as well how fast each kind is.
 """
 
 from __future__ import annotations
@@ -30,12 +33,16 @@ _Piles = dict[str, list[tuple[float, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A waiting job by its place in its lane, the free device that it gets, and how many before it rather wait."""
+    """A waiting job by its place in its lane, the free device that it gets, and how many before it rather wait.
+
+    `is_probe`: it goes first for being small, so that the kind of device gets known.
+    """
 
     lane: Lane
     place: int
     slot: Slot
-    num_before: int
+    num_before: int = 0
+    is_probe: bool = False
 
 
 class Claims:
@@ -75,6 +82,8 @@ class Claims:
             is_ahead, _, _, place, lane = queue[0]
             entry = lane.entries[place]
             ends_s, slot = self._earliest(entry, lanes[lane])
+            if self._takes_s(entry, slot) is None and self._is_uneven(lane.reach):
+                return Found(lane, _smallest_unknown(lane, place), slot, num_claims, is_probe=True)
             found = Found(lane, place, slot, num_claims)
             claimed_s = self._claim(entry, lane.reach, slot, ends_s)
             if claimed_s is None:
@@ -88,6 +97,11 @@ class Claims:
                 heapq.heappop(queue)
         assert least is not None, "a lane has work and a free device"
         return least[1]
+
+    def _is_uneven(self, reach: Reach) -> bool:
+        """Say whether there are several kinds among these devices."""
+        alike = (self._sorts.get(sort) for sort in reach.sorts)
+        return len({next(iter(slots.values())).device.kind for slots in alike if slots}) > 1
 
     def _earliest(self, entry: Entry, free: Sequence[Slot]) -> tuple[float, Slot]:
         """Find the free device that completes a job earliest, and in how many seconds; an unknown duration is none."""
@@ -145,6 +159,12 @@ class Claims:
     def _loads_s(self, job: Job, slot: Slot, warm: str) -> float:
         """Give the time until a device that has `warm` loaded has the job's model."""
         return 0.0 if job.model in ("", warm) else self._load(job.model, slot.device)
+
+
+def _smallest_unknown(lane: Lane, place: int) -> int:
+    """Find the place of a lane's smallest job of unknown duration, from this place on."""
+    unknown = [(job.size, turn, other) for other, (_, turn, job) in enumerate(lane.entries) if job.estimate_s is None]
+    return min((each for each in unknown if each[2] >= place), default=(0, 0, place))[2]
 
 
 def least_wanted(slots: Sequence[Slot], demand: Callable[[int], float]) -> Slot:

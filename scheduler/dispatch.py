@@ -24,6 +24,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from scheduler.claims import Claims, Found, least_wanted, pools
 from scheduler.eligibility import Residency, admitted_bytes, infeasible
@@ -95,7 +96,7 @@ class Dispatcher:
         self._residency = Residency()
         self._waiting = Waiting(policy, self._residency)
         self._shelves = Shelves()
-        self._shares = Shares(min_share, window_s)
+        self._shares = Shares(min_share, window_s, patience=1.0)
         self._heads: dict[LaneKey, Lane] = {}
         self._firsts: dict[tuple[str, int, str | None], tuple[Lane, Entry]] = {}
 
@@ -243,7 +244,7 @@ class Dispatcher:
         decisions: list[Assign] = []
         while live := {run: offer for run, offer in offers.items() if offer is not None}:
             behind = [run for run in live if self._shares.behind(run)] if len(live) > 1 else []
-            run = min(behind or live, key=lambda run: live[run].lane.entries[0][:2])
+            run = min(behind or live, key=lambda run: self._urgency(live[run]))
             decisions.append(self._give(live[run], now_s, list(live), bool(behind)))
             heapq.heappop(queues[run])
             if live[run].lane.entries:
@@ -253,13 +254,21 @@ class Dispatcher:
                     offers[other] = self._offer(queues[other], level)
         return decisions
 
+    def _urgency(self, offer: Found) -> tuple[Any, ...]:
+        """Order the runs' offers: by the policy's key, but beside other jobs by what fills the memory best first.
+
+        A small job finds a place at any time; in the place of a large one it wastes what no other can use.
+        """
+        fills = offer.slot.chunks and not offer.slot.must_be_short and getattr(self.policy, "claims", False)
+        return (-offer.lane.memory_bytes if fills else 0, *offer.lane.entries[0][:2])
+
     def _offer(self, queue: _Queue, level: int) -> Found | None:
         """Find the first lane of a run that a device of this level takes; drop those that none does."""
         while queue:
             lane = queue[0][2]
             slot = self._best(lane, level)
             if slot is not None:
-                return self._warmest(Found(lane, 0, slot, 0))
+                return self._warmest(Found(lane, 0, slot))
             heapq.heappop(queue)
         return None
 
@@ -361,6 +370,8 @@ class Dispatcher:
         reason = self.policy.reason(chunk.jobs[0])
         if found.num_before:
             reason = f"{found.num_before} before it end sooner on faster devices; {reason}"
+        if found.is_probe:
+            reason = f"the smallest first, until it is known how fast devices are; {reason}"
         if is_behind:
             reason = f"{lane.run or 'this run'} is below its minimum share; {reason}"
         return Assign(slot.device.name, chunk.jobs, reason)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from scheduler.bounds import remaining_chain_s
+from scheduler.bounds import remaining_chain_s, slot_bound
 from scheduler.forecast import Forecast
-from scheduler.views import Job
+from scheduler.views import Device, Job
 from scheduler.workload import Federation, Hub, Site, Workload, eligible, group_name, site_path
 
 __all__ = ["Outlook"]
@@ -20,10 +20,11 @@ class Outlook:
     def __init__(self, workload: Workload, forecast: Forecast) -> None:
         self._forecast = forecast
         self._usual = Counter(device.kind for device in workload.devices).most_common(1)[0][0]
-        self._kinds: dict[tuple[frozenset[str], int], Mapping[str, int]] = {
-            (hub.labels, site.memory_bytes): Counter(
-                device.kind for device in workload.devices if eligible(hub.labels, site.memory_bytes, device)
-            )
+        self._workload = workload
+        self._devices: dict[tuple[frozenset[str], int], Sequence[Device]] = {
+            (hub.labels, site.memory_bytes): [
+                device for device in workload.devices if eligible(hub.labels, site.memory_bytes, device)
+            ]
             for _, hub, site in workload.sites()
         }
         self._rounds_s: dict[tuple[str, str], float] = {}
@@ -65,17 +66,36 @@ class Outlook:
         )
 
     def _round_s(self, hub: Hub, jobs: Iterable[Job]) -> float:
-        """Predict a hub's round on its devices alone: the longest site, or all work spread evenly."""
-        longest_s, spread_s = 0.0, 0.0
+        """Predict a hub's round on its devices alone: what slots of their speeds take at least, or all work spread.
+
+        Beside each other jobs are as fast as the devices' total rates say, as many as the memory holds.
+        """
+        rounds_s = 0.0
+        by_need: dict[tuple[frozenset[str], int], list[Job]] = {}
         for job in jobs:
-            num = self._kinds[job.labels, job.memory_bytes]
-            took = {kind: self._forecast.predict(job, kind) for kind in num}
-            if any(seconds is None for seconds in took.values()):
+            by_need.setdefault((job.labels, job.memory_bytes), []).append(job)
+        spread_s = 0.0
+        for need, own in by_need.items():
+            kinds = {device.kind for device in self._devices[need]}
+            took = {kind: [self._forecast.predict(job, kind) for job in own] for kind in kinds}
+            known = {kind: [seconds for seconds in found if seconds] for kind, found in took.items()}
+            if any(len(found) < len(own) for found in known.values()):
                 return 0.0
-            known = {kind: seconds for kind, seconds in took.items() if seconds}
-            longest_s = max(longest_s, min(known.values()))
-            spread_s += 1.0 / sum(num[kind] / seconds for kind, seconds in known.items())
-        return max(longest_s, spread_s) + hub.transfer_s
+            fastest = min(known, key=lambda kind: (sum(known[kind]), kind))
+            speeds = {kind: sum(known[fastest]) / sum(found) for kind, found in known.items()}
+            devices = self._devices[need]
+            slots = [speeds[device.kind] for device in devices for _ in range(device.places)]
+            rounds_s = max(rounds_s, slot_bound(known[fastest], slots))
+            rates = (speeds[device.kind] * self._workload.rate(_num_at_once(device, need[1])) for device in devices)
+            spread_s += sum(known[fastest]) / sum(rates)
+        return max(rounds_s, spread_s) + hub.transfer_s
+
+
+def _num_at_once(device: Device, memory_bytes: int) -> int:
+    """Count how many jobs of this memory a device runs beside each other."""
+    if device.memory_bytes is None or memory_bytes == 0:
+        return device.places
+    return min(device.places, device.memory_bytes // memory_bytes)
 
 
 def _job(federation: Federation, hub: Hub, number: int, site: Site, order: int) -> Job:

@@ -44,6 +44,11 @@ class Lane:
         return self.key[1]
 
     @property
+    def memory_bytes(self) -> int:
+        """What its jobs take each where jobs run beside each other, else 0."""
+        return self.key[3]
+
+    @property
     def reach(self) -> Reach:
         """The devices that may run it."""
         return self.key[4]

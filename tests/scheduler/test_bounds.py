@@ -70,9 +70,10 @@ def test_identical_devices_by_hand(durations: list[float], num_devices: int, bou
     ("durations", "speeds", "bound"),
     [
         ([8, 1, 1], [2, 1], 4.0),  # the longest on the fastest; all work: 10 / 3
-        ([8, 7], [2, 1], 5.0),  # two longest on both: 15 / 3
-        ([6, 6, 6], [3, 1], 4.5),  # all work: 18 / 4; two on the fastest take 4
-        ([6, 6], [4, 1, 1], 2.4),  # k = 2: 12 / 5
+        ([8, 7], [2, 1], 7.0),  # 7 on the slow one; spread over both they would take 5, both on the fast one 7.5
+        ([6, 6, 6], [3, 1], 6.0),  # one on the slow one, or all on the fast one
+        ([6, 6], [4, 1, 1], 3.0),  # both on the fast one
+        ([9, 9, 9, 9, 9, 9], [2, 1], 18.0),  # all work: 54 / 3; two on the slow one
     ],
 )
 def test_different_speeds_by_hand(durations: list[float], speeds: list[float], bound: float) -> None:

@@ -18,6 +18,9 @@ LABELS = [frozenset[str](), frozenset({"de"}), frozenset({"de", "charite"})]
 SPEEDS = {"cpu": 1.0, "gpu": 4.0}
 LOADING_S = {"": 0.0, "unet": 0.5, "vit": 3.0}
 
+Lane = tuple[str, str, int, tuple[str, ...]]
+"""(group, model, bytes where they matter, devices)."""
+
 ESTIMATES = [None, 0.5, 1.0, 2.0, 2.1, 8.0]
 
 
@@ -76,14 +79,26 @@ class Loop:
     def key(self, job: Job) -> tuple[float, ...]:
         return self.policy.priority(job, sum(self.may_ever(device, job) for device in self.devices))
 
+    def lane(self, job: Job) -> Lane:
+        reach = [device for device in self.devices if self.may_ever(device, job)]
+        shares = any(device.places > 1 and device.memory_bytes is not None for device in reach)
+        return job.group, job.model, job.memory_bytes * shares, tuple(device.name for device in reach)
+
+    def probe(self, job: Job) -> Job:
+        """The smallest of a lane's jobs of unknown duration, where there are several kinds of devices for it."""
+        if len({device.kind for device in self.devices if self.may_ever(device, job)}) == 1:
+            return job
+        unknown = [each for each in self.waiting if each.estimate_s is None and self.lane(each) == self.lane(job)]
+        smallest = min(unknown, key=lambda each: each.size)
+        self.seen["the smallest first"] += smallest != job
+        return smallest
+
     def demand(self, device: Device) -> float:
         """Seconds that wait per device; the jobs of a lane count as a second each where no duration is known."""
-        lanes: dict[tuple[str, str, int, tuple[str, ...]], list[Job]] = {}
+        lanes: dict[Lane, list[Job]] = {}
         for job in self.waiting:
             if self.may_ever(device, job):
-                reach = tuple(d.name for d in self.devices if self.may_ever(d, job))
-                shares = any(d.places > 1 and d.memory_bytes is not None for d in self.devices if d.name in reach)
-                lanes.setdefault((job.group, job.model, job.memory_bytes * shares, reach), []).append(job)
+                lanes.setdefault(self.lane(job), []).append(job)
         known = {lane: math.fsum(job.estimate_s or 0.0 for job in jobs) for lane, jobs in lanes.items()}
         return math.fsum((known[lane] or len(jobs)) / len(lane[3]) for lane, jobs in lanes.items())
 
@@ -101,6 +116,8 @@ class Loop:
         losses: list[tuple[float, int, Job, Device]] = []
         for job in sorted(able, key=self.key):
             free = self.best(job, [device for device in idle if self.takes(device, job)])
+            if predict(job, free) is None:
+                return self.probe(job), free
             here_s, until_s = predict(job, free), self.ends_s(free, job, self.warm.get(free.name, ""))
             faster = [
                 (left_s[device.name] + self.ends_s(device, job, warm.get(device.name, "")), device.name)
@@ -170,3 +187,4 @@ def test_the_dispatcher_chooses_as_the_plain_loop_does(kind: str) -> None:
             loop.now_s += random.choice([0.0, 0.25, 2.0])
     if getattr(load("policy", kind), "claims", False):
         assert seen["waited for a faster one"] > 20 < seen["lost least"]
+        assert seen["the smallest first"] > 2

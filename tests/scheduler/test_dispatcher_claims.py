@@ -101,16 +101,35 @@ def test_unknown_durations_wait_for_nothing_and_fifo_never_does(policy: Policy) 
         assert decided(ledger) == [("f", "first"), ("a", "long")]
 
 
-@pytest.mark.parametrize(("min_share", "expected"), [(0.0, "b1"), (0.5, "a1")])
+@pytest.mark.parametrize(
+    ("other", "expected"), [(SLOW, {"a": "tiny", "f": "small"}), (Device("g", "fast"), {"f": "large", "g": "small"})]
+)
+def test_while_no_duration_is_known_unequal_devices_begin_with_the_smallest(
+    other: Device, expected: dict[str, str]
+) -> None:
+    """The largest would hold up all on a slow device that nobody knows to be slow; equal devices begin with it."""
+    sizes = {"large": 30, "small": 20, "tiny": 10}
+    ledger = ledger_of(FAST, other)
+    ledger.ask([Job("g", name, size, None, order) for order, (name, size) in enumerate(sizes.items())])
+    decisions = ledger.decide()
+    assert {d.device: d.jobs[0].name for d in decisions} == expected
+    assert all(("until it is known how fast" in d.reason) == (other is SLOW) for d in decisions)
+
+
+@pytest.mark.parametrize(("min_share", "expected"), [(0.0, "b1"), (1.0, "a1")])
 def test_a_run_below_its_share_claims_first(min_share: float, expected: str) -> None:
-    """The fast device has 2 s to go, a has had all its 20. 7 s of a's and 6 s of b's both end sooner there: in this
+    """The fast device has 2 s to go, a has had all its 60. 7 s of a's and 6 s of b's both end sooner there: in this
     order after 3.75 and 5.25, so b's lose 0.75 on the slow one; b's first after 3.5 and 5.25, so a's lose 1.75."""
     ledger = ledger_of(FAST, min_share=min_share)
-    ledger.ask([job("first", 80.0, "a"), job("b1", 6.0, "b")])
-    assert decided(ledger) == [("f", "first")]
+    ledger.ask([job("b1", 6.0, "b")])
+    for begun_s in (0.0, 20.0, 40.0):
+        ledger.ask([job("first", 80.0, "a")])
+        assert decided(ledger, begun_s) == [("f", "first")]
+        if begun_s < 40.0:
+            ledger.done("f", ledger.running("f")[0])
     ledger.join(SLOW)
     ledger.ask([job("a1", 7.0, "a")])
-    assert decided(ledger, 18.0) == [("a", expected)]
+    assert decided(ledger, 58.0) == [("a", expected)]
 
 
 def test_among_equal_devices_the_one_that_least_waits_for() -> None:

@@ -123,6 +123,16 @@ def test_memory_beside_others_is_rounded_up_by_a_sixty_fourth_at_most() -> None:
     assert placed(ledger, job("p", memory_bytes=1023)) == {"p": "a"}, "alone it needs no more than it has"
 
 
+@pytest.mark.parametrize(("policy", "expected"), [(ChainFirst(), "large"), (Fifo(), "small")])
+def test_beside_other_jobs_the_run_goes_first_that_fills_the_memory(policy: object, expected: str) -> None:
+    """Of 16 GB 7 are taken: a small job is longer and was asked for first, but fits beside anything at any time."""
+    ledger = Dispatcher(policy)  # type: ignore[arg-type]
+    ledger.join(Device("x", memory_bytes=16, places=2))
+    assert placed(ledger, Job("f", "first", 1, 20.0, 0, "f", memory_bytes=7)) == {"first": "x"}
+    small = Job("g", "small", 1, 9.0, 1, "g", memory_bytes=1)
+    assert placed(ledger, small, Job("h", "large", 1, 3.0, 2, "h", memory_bytes=7)) == {expected: "x"}
+
+
 def test_the_least_flexible_of_about_equals_goes_first_and_flexibility_follows_the_devices() -> None:
     ledger = Dispatcher(ChainFirst())
     ledger.join(Device("a", labels=DE))

@@ -28,17 +28,18 @@ def order(ledger: Dispatcher, num: int, device: str = "x") -> tuple[str, list[st
 
 
 def test_a_run_of_short_jobs_gets_a_quarter_beside_one_of_long_jobs() -> None:
-    """b's seconds against a quarter of all: 0 of 9 (behind), 2 of 11 (behind), 4 of 13, 4 of 22 (behind), 6 of 24."""
+    """b lacks a quarter of all but for its own seconds, and the longest job is 9 s: 45 / 4 - 0 is more (behind), 47 / 4
+    - 2 is (behind), 49 / 4 - 4 is not, 58 / 4 - 4 is (behind)."""
     ledger = Dispatcher(LongestFirst(), min_share=0.5)
     ledger.join(Device("x"))
     ledger.ask([*work("a", 9, 9.0), *work("b", 9, 2.0)])
-    runs, reasons = order(ledger, 7)
-    assert runs == "abbabab"
-    assert reasons[1] == "b is below its minimum share; longest waiting (2 s)"
+    runs, reasons = order(ledger, 9)
+    assert runs == "aaaaabbab"
+    assert reasons[5] == "b is below its minimum share; longest waiting (2 s)"
     assert reasons[0] == "longest waiting (9 s)"
 
 
-@pytest.mark.parametrize(("min_share", "expected"), [(0.0, "aaaaa"), (1.0, "abbbb")])
+@pytest.mark.parametrize(("min_share", "expected"), [(0.0, "aaaaa"), (1.0, "aaabb")])
 def test_the_share_is_a_matter_of_choice(min_share: float, expected: str) -> None:
     ledger = Dispatcher(LongestFirst(), min_share=min_share)
     ledger.join(Device("x"))
@@ -52,7 +53,7 @@ def test_a_run_alone_earns_no_claim_and_owes_none() -> None:
     ledger.ask(work("a", 9, 2.0))
     assert order(ledger, 4)[0] == "aaaa"
     ledger.ask(work("b", 9, 9.0))
-    assert order(ledger, 4)[0] == "baab", "as if both had begun now"
+    assert order(ledger, 6)[0] == "bbbbba", "as if both had begun now"
 
 
 def test_work_that_a_device_may_not_take_is_no_claim_on_it() -> None:
@@ -67,6 +68,17 @@ def test_the_window_moves_on() -> None:
     shares.give(0.0, "a", 30.0, ["a", "b"])
     assert shares.behind("b") and not shares.behind("a")
     shares.forget(59.9)
+    assert shares.behind("b")
+    shares.forget(60.0)
+    assert not shares.behind("b")
+
+
+def test_whoever_is_patient_may_lack_the_longest_piece() -> None:
+    shares = Shares(1.0, 60.0, patience=1.0)
+    shares.give(0.0, "a", 10.0, ["a", "b"])
+    shares.give(0.0, "a", 10.0, ["a", "b"])
+    assert not shares.behind("b"), "10 of 20 are b's, and 10 a piece"
+    shares.give(0.0, "a", 1.0, ["a", "b"])
     assert shares.behind("b")
     shares.forget(60.0)
     assert not shares.behind("b")
