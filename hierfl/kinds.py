@@ -15,7 +15,7 @@ from dataclasses import is_dataclass
 
 from hierfl.errors import ConfigError
 
-__all__ = ["FOLDERS", "METHODS", "lacking", "load", "names", "nearest"]
+__all__ = ["FOLDERS", "METHODS", "close", "lacking", "load", "names", "nearest"]
 
 FOLDERS = {
     "participation": "scheduler.participations",
@@ -72,11 +72,16 @@ def lacking(seam: str, cls: type) -> list[str]:
     return [method for method in METHODS[seam] if not callable(getattr(cls, method, None))]
 
 
+def close(word: str, options: Iterable[str]) -> str | None:
+    """Find the option that a word was meant to be; None where none is near."""
+    return next(iter(difflib.get_close_matches(str(word), list(options), n=1, cutoff=0.5)), None)
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Say in a half sentence what is allowed, the nearest word first: " (did you mean 'x'? allowed: x, y)"."""
     options = [str(option) for option in allowed]
-    close = difflib.get_close_matches(str(word), options, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    meant = close(word, options)
+    hint = f"did you mean {meant!r}? " if meant else ""
     more = f", ... ({len(options)} in all)" if len(options) > MOST_NAMED else ""
     return f" ({hint}allowed: {', '.join(options[:MOST_NAMED])}{more})" if options else ""
 

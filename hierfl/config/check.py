@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
+from types import MethodType
 from typing import Any
 
+from hierfl.config.data import check_data
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
 from hierfl.config.optimizer import check_option_names
@@ -14,7 +16,7 @@ from hierfl.config.places import join
 from hierfl.config.reducers import check_reducers
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
-from hierfl.config.section import Report, canonical_kind, fields_of, kind, section
+from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
 from hierfl.config.values import plain, shown
 from hierfl.errors import Problem
@@ -61,9 +63,10 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         report("federation", "is missing: give the root hub, {name: ..., members: [...]}")
     else:
         tree = check_tree(config["federation"], report)
-    if tree is not None and task is not None:
-        _known_sites(task, tree[0], report)
     root = tree[0] if tree is not None else None
+    if root is not None and task.cls is not None:
+        check_data(task.cls, root, report)
+        _known_sites(task, root, report)
     named = named_optimizer(config.get("training"))
     check_option_names(named, training.get("optimizer_options", {}), root, report)
     if tree is not None and tree[0] is not None:
@@ -81,7 +84,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     )
     written["federation"] = tree[1] if tree else {}
     ordered = {field.name: written[field.name] for field in sorted(fields(TopKeys), key=_order)}
-    return Checked(top, task, tree[0] if tree else None, training, sections, ordered), problems
+    return Checked(top, task.instance, tree[0] if tree else None, training, sections, ordered), problems
 
 
 def _order(field: Any) -> int:
@@ -100,12 +103,12 @@ def _top(config: Mapping[Any, Any], report: Report) -> dict[str, Any]:
     return fields_of(TopKeys, own, "", report)
 
 
-def _task(config: Mapping[Any, Any], report: Report) -> tuple[Any, dict[str, Any]]:
+def _task(config: Mapping[Any, Any], report: Report) -> tuple[Made, dict[str, Any]]:
     if config.get("task") is None:
         report("task", f"is missing: say what is learned, task: {{kind: ...}}{nearest('', _task_kinds())}")
-        return None, {}
-    task = kind("task", config["task"], "task", report)
-    return task, canonical_kind(config["task"], task) if task is not None else {}
+        return Made(), {}
+    made = make_kind("task", config["task"], "task", report)
+    return made, canonical_kind(config["task"], made.instance) if made.sound else {}
 
 
 def _task_kinds() -> Sequence[str]:
@@ -173,13 +176,32 @@ def _across(evaluation: Evaluation, stopping: Stopping, report: Report) -> None:
         report("stopping.metric", "is never measured: evaluation.every is 0")
 
 
-def _known_sites(task: Any, root: Node, report: Report) -> None:
-    """Report the sites that the task has no data for, where the task can tell."""
-    if not isinstance(task, KnowsSites):
+class _Doubtful(Exception):
+    """A field was asked for that is wrong in the YAML."""
+
+
+class _Sound:
+    """A task in whose place its methods may be called; its wrong fields are `_Doubtful`."""
+
+    def __init__(self, made: Made) -> None:
+        self._made = made
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._made.wrong:
+            raise _Doubtful(name)
+        found = getattr(self._made.instance, name)
+        return MethodType(found.__func__, self) if isinstance(found, MethodType) else found
+
+
+def _known_sites(task: Made, root: Node, report: Report) -> None:
+    """Report the sites that the task has no data for, where the task can tell; its wrong fields must not matter."""
+    if not isinstance(task.instance, KnowsSites):
         return
     try:
-        known: Sequence[str] | None = task.sites()
+        known: Sequence[str] | None = task.instance.sites() if task.sound else _Sound(task).sites()
     except Exception as error:  # the user's task may raise anything
+        if not task.sound:
+            return
         report("task", f"cannot list its sites: {type(error).__name__}: {error}")
         return
     if known is None:

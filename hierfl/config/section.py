@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from hierfl import kinds
 from hierfl.config.places import join
 from hierfl.config.rules import broken
 from hierfl.config.values import Wrong, convert, keys_of, plain, shown
-from hierfl.errors import ConfigError, HierflError
+from hierfl.errors import ConfigError, HierflError, Problem
 
-__all__ = ["Report", "canonical_kind", "fields_of", "kind", "section"]
+__all__ = ["Made", "Report", "canonical_kind", "fields_of", "kind", "make_kind", "section"]
 
 Report = Callable[[str, str], None]
 """Takes a place and a message; collects."""
@@ -55,22 +58,45 @@ def section(cls: type, given: object, place: str, report: Report) -> Any:
     return cls(**fields_of(cls, given, place, report))
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of a kind section.
+
+    `cls`: its class, where there is one; `instance`: one with the sound fields, the others at their defaults, where
+    that is possible; `wrong`: the fields that are not sound.
+    """
+
+    cls: type | None = None
+    instance: Any = None
+    wrong: frozenset[str] = frozenset()
+    sound: bool = False
+
+
 def kind(seam: str, given: object, place: str, report: Report) -> Any:
     """Make the instance of a kind section (`fedavgm`, or `{kind: fedavgm, momentum: 0.9}`); None if it is wrong."""
+    made = make_kind(seam, given, place, report)
+    return made.instance if made.sound else None
+
+
+def make_kind(seam: str, given: object, place: str, report: Report) -> Made:
+    """Make what can be made of a kind section, and report every mistake in it."""
     fields = {"kind": given} if isinstance(given, str) else given
     if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str):
         report(
             place if not isinstance(fields, Mapping) else join(place, "kind"),
             f"must name a {seam}: 'NAME', or {{kind: NAME, ...}}{kinds.nearest('', kinds.names(seam))}",
         )
-        return None
-    name = fields["kind"]
+        return Made()
     try:
-        cls = kinds.load(seam, name)
+        cls = kinds.load(seam, fields["kind"])
     except ConfigError as error:
         report(join(place, "kind"), str(error))
-        return None
-    return _instance(seam, cls, name, fields, place, report)
+        return Made()
+    lacking = kinds.lacking(seam, cls)
+    if lacking:
+        report(join(place, "kind"), f"{cls.__name__} is no {seam}: it has no {', '.join(lacking)}")
+        return Made()
+    return _Maker(cls, fields, place, report).make()
 
 
 def canonical_kind(name: object, instance: Any) -> dict[str, Any]:
@@ -79,39 +105,72 @@ def canonical_kind(name: object, instance: Any) -> dict[str, Any]:
     return {"kind": named, **plain(instance)}
 
 
-def _instance(seam: str, cls: type, name: str, given: Mapping[Any, Any], place: str, report: Report) -> Any:
-    keys = keys_of(cls)
-    complaints: list[str] = []
+class _Maker:
+    """Makes the instance of one kind; wrong fields are reported and left at their defaults, so that others are seen."""
 
-    def tell(at: str, message: str) -> None:
-        complaints.append(at)
-        report(at, message)
+    def __init__(self, cls: type, given: Mapping[Any, Any], place: str, report: Report) -> None:
+        self.cls = cls
+        self.keys = keys_of(cls)
+        self.place = place
+        self.faults = 0
+        self._report = report
+        self.given = {key: value for key, value in given.items() if key != "kind"}
+        self.good = fields_of(cls, self.given, place, self.tell)
+        self.values = {**self._meant(), **self.good}
+        for key in self.keys.values():
+            if key.required and key.name not in self.given:
+                self.tell(join(place, key.name), f"is missing: {given['kind']} needs it")
 
-    lacking = kinds.lacking(seam, cls)
-    if lacking:
-        report(join(place, "kind"), f"{cls.__name__} is no {seam}: it has no {', '.join(lacking)}")
-        return None
-    good = fields_of(cls, given, place, tell, skip=("kind",))
-    for key in keys.values():
-        if key.required and key.name not in given:
-            tell(join(place, key.name), f"is missing: {name} needs it")
-    if complaints:
-        return None
-    try:
-        return cls(**good)
-    except ConfigError as error:
-        for problem in error.problems:
-            at = f"{place}.{problem.path}" if problem.path else _field(place, problem.message, keys)
-            report(at, problem.message)
-    except HierflError as error:
-        report(place, str(error))
-    except Exception as error:  # a user's class may raise anything; what it says is all there is to tell
-        message = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        report(_field(place, message, keys), message)
-    return None
+    def tell(self, at: str, message: str) -> None:
+        """Report a mistake, and count it."""
+        self.faults += 1
+        self._report(at, message)
+
+    def make(self) -> Made:
+        """Try until the class takes what is left; each time the fields that it complains of are left out."""
+        instance, told_all = None, False
+        while all(key.name in self.values for key in self.keys.values() if key.required):
+            try:
+                instance = self.cls(**self.values)
+                break
+            except ConfigError as error:
+                found = [(*self._field(problem), problem.message) for problem in error.problems]
+                lists_all = all(problem.path for problem in error.problems)
+            except Exception as error:  # a user's class may raise anything; what it says is all there is to tell
+                plain_words = isinstance(error, ValueError | HierflError)
+                message = str(error) if plain_words else f"{type(error).__name__}: {error}"
+                name = _named(message, self.keys)
+                found, lists_all = [(name, join(self.place, name) if name else self.place, message)], False
+            for name, at, message in found:
+                if not told_all and (name in self.good or not self.faults):
+                    self.tell(at, message)
+            told_all = told_all or lists_all
+            left = {name: value for name, value in self.values.items() if name not in [of for of, *_ in found]}
+            if len(left) == len(self.values):
+                break
+            self.values = left
+        wrong = frozenset(name for name in self.keys if name in self.given and name not in self.values)
+        return Made(self.cls, instance, wrong, sound=not self.faults)
+
+    def _meant(self) -> dict[str, Any]:
+        """Read misspelt keys as what they were meant to be: other fields may have to fit to them."""
+        found = {}
+        for name, value in self.given.items():
+            meant = kinds.close(str(name), self.keys) if name not in self.keys else None
+            if meant is not None and meant not in self.given:
+                with suppress(Wrong):
+                    found[meant] = convert(value, self.keys[meant].type)
+        return found
+
+    def _field(self, problem: Problem) -> tuple[str, str]:
+        """Give the field and the place that a problem is about."""
+        if problem.path:
+            return re.split(r"[.\[]", problem.path)[0], f"{self.place}.{problem.path}"
+        name = _named(problem.message, self.keys)
+        return name, join(self.place, name) if name else self.place
 
 
-def _field(place: str, message: str, keys: Mapping[str, Any]) -> str:
-    """Point at the field that a message begins with: "momentum is 1.5; ..."."""
+def _named(message: str, keys: Mapping[str, Any]) -> str:
+    """Find the field that a message begins with: "momentum is 1.5; ..."; empty where it begins otherwise."""
     word = message.partition(" ")[0].strip("'\"`:,")
-    return join(place, word) if word in keys else place
+    return word if word in keys else ""

@@ -21,7 +21,7 @@ from typing import Any
 
 from hierfl.kinds import nearest
 
-__all__ = ["Key", "Wrong", "convert", "keys_of", "plain", "shown"]
+__all__ = ["Key", "Wrong", "convert", "evaluated", "keys_of", "plain", "shown"]
 
 
 class Wrong(ValueError):
@@ -110,9 +110,14 @@ def shown(value: Any) -> str:
 def _hint(cls: type, name: str) -> Any:
     """Evaluate one field's annotation in the module of the class that declares it."""
     owner = next(base for base in cls.__mro__ if name in inspect.get_annotations(base))
-    only = type(
-        owner.__name__, (), {"__annotations__": {name: owner.__annotations__[name]}, "__module__": owner.__module__}
-    )
+    return evaluated(name, owner.__annotations__[name], owner.__module__)
+
+
+def evaluated(name: str, annotation: Any, module: str) -> Any:
+    """Evaluate one annotation in its module; Any where it is none, or names what only a type checker sees."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    only = type(name, (), {"__annotations__": {name: annotation}, "__module__": module})
     try:
         return typing.get_type_hints(only, include_extras=True)[name]
     except Exception:  # a name that only a type checker sees

@@ -50,8 +50,11 @@ class Task(Protocol):
     def model(self) -> Module:
         """Build the model. hierfl seeds torch's generator beforehand, so every process builds the same one."""
 
-    def data(self, site: str, **source: Any) -> SiteData:
+    def data(self, site: str, *_: Any, **source: Any) -> SiteData:
         """Load one site's data. `site` is its key (its name, or `data: {key: ...}`); `source` the rest of `data:`.
+
+        Name what you take, with types (`path: str, sheet: int = 0`): the YAML is checked against it before anything
+        starts. What you collect with `**source` is not checked.
 
         Errors: DataError that names the site and the file.
         """
@@ -75,7 +78,7 @@ class KnowsSites(Protocol):
 class CountsSamples(Protocol):
     """A task that can count a site's samples before the run starts."""
 
-    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
+    def num_samples(self, site: str, *_: Any, **source: Any) -> tuple[int, int]:
         """Count one site's (train, test) samples without loading torch; `hierfl tree` shows them."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError, DataError, Problem
@@ -23,7 +23,6 @@ __all__ = [
     "choice",
     "loss",
     "network",
-    "no_source",
     "predict",
     "site_data",
     "unknown_site",
@@ -98,9 +97,3 @@ def check(*found: Problem | None) -> None:
 def unknown_site(site: str, known: Iterable[str]) -> DataError:
     """Make the error for a site that the task has no data for."""
     return DataError(f"site {site!r}: the task has no data under that key{nearest(site, known)}")
-
-
-def no_source(site: str, source: Mapping[str, Any], allowed: str = "key") -> None:
-    """Refuse entries of a site's `data:` that the task does not know; `source` holds only those."""
-    if source:
-        raise DataError(f"site {site!r}: unknown under data: {', '.join(sorted(source))} (allowed: {allowed})")

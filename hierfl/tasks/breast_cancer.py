@@ -60,21 +60,21 @@ class BreastCancer:
         """List the sites: site-0, site-1, ..."""
         return shards.site_names(self.num_sites)
 
-    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
+    def num_samples(self, site: str) -> tuple[int, int]:
         """Count a site's (train, test) samples."""
-        is_test = self._shard(site, source)[1]
+        is_test = self._shard(site)[1]
         return int((~is_test).sum()), int(is_test.sum())
 
     def model(self) -> Module:
         """Build a model with 30 inputs and one logit."""
         return classifier.network(self.network, 30, 2, self.hidden)
 
-    def data(self, site: str, **source: Any) -> SiteData:
+    def data(self, site: str) -> SiteData:
         """Load one site's biopsies: features float32 (n, 30), labels int64 (n,), 1 for benign.
 
         Errors: DataError for an unknown site, ConfigError where scikit-learn is not installed.
         """
-        indices, is_test = self._shard(site, source)
+        indices, is_test = self._shard(site)
         x, y = shards.bundled("breast_cancer")
         loaded = classifier.site_data(x[indices], y[indices], is_test)
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
@@ -87,8 +87,7 @@ class BreastCancer:
         """Return the probability of class 1, and the labels."""
         return classifier.predict(model, batch)
 
-    def _shard(self, site: str, source: dict[str, Any]) -> shards.Shard:
+    def _shard(self, site: str) -> shards.Shard:
         """Return a site's sample indices and which of them are for the test."""
-        classifier.no_source(site, source)
         indices = shards.shard("breast_cancer", site, self.num_sites, self.partition, self.alpha, self.seed)
         return indices, shards.test_mask(len(indices), self.test_fraction, site, self.seed)

@@ -57,21 +57,21 @@ class Digits:
         """List the sites: site-0, site-1, ..."""
         return shards.site_names(self.num_sites)
 
-    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
+    def num_samples(self, site: str) -> tuple[int, int]:
         """Count a site's (train, test) samples."""
-        is_test = self._shard(site, source)[1]
+        is_test = self._shard(site)[1]
         return int((~is_test).sum()), int(is_test.sum())
 
     def model(self) -> Module:
         """Build a model with 64 inputs and ten logits."""
         return classifier.network(self.network, 64, 10, self.hidden)
 
-    def data(self, site: str, **source: Any) -> SiteData:
+    def data(self, site: str) -> SiteData:
         """Load one site's images: features float32 (n, 64), labels int64 (n,).
 
         Errors: DataError for an unknown site, ConfigError where scikit-learn is not installed.
         """
-        indices, is_test = self._shard(site, source)
+        indices, is_test = self._shard(site)
         x, y = shards.bundled("digits")
         return classifier.site_data(x[indices] / 16.0, y[indices], is_test)
 
@@ -83,8 +83,7 @@ class Digits:
         """Return the probability of every digit, and the labels."""
         return classifier.predict(model, batch)
 
-    def _shard(self, site: str, source: dict[str, Any]) -> shards.Shard:
+    def _shard(self, site: str) -> shards.Shard:
         """Return a site's sample indices and which of them are for the test."""
-        classifier.no_source(site, source)
         indices = shards.shard("digits", site, self.num_sites, self.partition, self.alpha, self.seed)
         return indices, shards.test_mask(len(indices), self.test_fraction, site, self.seed)

@@ -71,21 +71,21 @@ class HeartDisease:
         """List the four hospitals."""
         return SITES
 
-    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
+    def num_samples(self, site: str) -> tuple[int, int]:
         """Count a hospital's (train, test) patients."""
-        split = self._columns(site, source)[1]
+        split = self._columns(site)[1]
         return int((split == "train").sum()), int((split == "test").sum())
 
     def model(self) -> Module:
         """Build a model with 13 inputs and one logit."""
         return classifier.network(self.network, len(FEATURES), 2, self.hidden)
 
-    def data(self, site: str, **source: Any) -> SiteData:
+    def data(self, site: str) -> SiteData:
         """Load one hospital's patients: features float32 (n, 13), labels int64 (n,), 1 for disease.
 
-        Errors: DataError for a hospital that is none of the four, or a key under `data:` (there is none to give).
+        Errors: DataError for a hospital that is none of the four.
         """
-        columns, split = self._columns(site, source)
+        columns, split = self._columns(site)
         is_train, is_test = split == "train", split == "test"
         used = is_train | is_test
         if self.patients == "all":
@@ -101,11 +101,10 @@ class HeartDisease:
         """Return the probability of disease, and the labels."""
         return classifier.predict(model, batch)
 
-    def _columns(self, site: str, source: dict[str, Any]) -> tuple[dict[str, Matrix], NDArray[np.str_]]:
+    def _columns(self, site: str) -> tuple[dict[str, Matrix], NDArray[np.str_]]:
         """Return a hospital's columns, NaN where missing, and "train", "test" or "None" per patient."""
         if site not in SITES:
             raise classifier.unknown_site(site, SITES)
-        classifier.no_source(site, source)
         columns, splits = _table(site)
         return columns, splits["split" if self.patients == "complete" else "split_all"]
 

@@ -69,9 +69,9 @@ class Parquet:
             classifier.at_least("seed", self.seed, 0, below=2**32),
         )
 
-    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
+    def num_samples(self, site: str, path: str) -> tuple[int, int]:
         """Count a site's (train, test) rows; reads at most the split column."""
-        table = _read(site, source, [self.split] if self.split else [])
+        table = _read(site, path, [self.split] if self.split else [])
         is_test = self._is_test(site, table)
         return int((~is_test).sum()), int(is_test.sum())
 
@@ -79,14 +79,14 @@ class Parquet:
         """Build a model with one input per feature; one logit for two classes, else one per class."""
         return classifier.network(self.network, len(self.features), self.num_classes, self.hidden)
 
-    def data(self, site: str, **source: Any) -> SiteData:
+    def data(self, site: str, path: str) -> SiteData:
         """Read a site's files: features float32 (n, d) in the order of `features`, labels int64 (n,).
 
         Errors: DataError that names the site, the file and the column.
         """
         import numpy as np
 
-        table = _read(site, source, [*self.features, self.label, *([self.split] if self.split else [])])
+        table = _read(site, path, [*self.features, self.label, *([self.split] if self.split else [])])
         x = np.stack([table.numbers(name) for name in self.features], axis=1)
         loaded = classifier.site_data(x, self._labels(table), self._is_test(site, table))
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
@@ -164,31 +164,24 @@ class _Table:
         return values
 
 
-def _read(site: str, source: dict[str, Any], columns: list[str]) -> _Table:
+def _read(site: str, path: str, columns: list[str]) -> _Table:
     """Read columns of a site's files (none: only the number of rows)."""
     import pyarrow as pa
     from pyarrow import dataset
 
-    path = _path(site, source)
-    files = _files(site, path)
+    if not path:
+        raise DataError(f"site {site!r}: data.path is empty; name a file or a folder")
+    where = Path(path).expanduser().absolute()
+    files = _files(site, where)
     try:
-        found = dataset.dataset([str(file) for file in files], format=_format(site, path, files))
+        found = dataset.dataset([str(file) for file in files], format=_format(site, where, files))
         for name in columns:
             if name not in found.schema.names:
-                raise _error(site, path, f"has no column {name!r}{nearest(name, found.schema.names)}")
+                raise _error(site, where, f"has no column {name!r}{nearest(name, found.schema.names)}")
         table = found.to_table(columns=columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _error(site, path, f"cannot be read: {_first_line(error)}") from error
-    return _Table(site, path, table)
-
-
-def _path(site: str, source: dict[str, Any]) -> Path:
-    """Return `data: {path: ...}` of a site."""
-    classifier.no_source(site, {key: value for key, value in source.items() if key != "path"}, "key, path")
-    path = source.get("path")
-    if not isinstance(path, str) or not path:
-        raise DataError(f"site {site!r}: needs data: {{path: ...}}, a file or folder; data.path is {path!r}")
-    return Path(path).expanduser().absolute()
+        raise _error(site, where, f"cannot be read: {_first_line(error)}") from error
+    return _Table(site, where, table)
 
 
 def _files(site: str, path: Path) -> list[Path]:

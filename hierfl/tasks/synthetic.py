@@ -74,9 +74,9 @@ class Synthetic:
         """Parameters that the network has beside one per feature, at the least."""
         return 1 if self.network == "flat" else 3
 
-    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
+    def num_samples(self, site: str, step_s: float | None = None) -> tuple[int, int]:
         """Count a site's (train, test) samples."""
-        return self._size_and_time(site, source)[0], self.num_test
+        return self._size_and_time(site, step_s)[0], self.num_test
 
     def model(self) -> Module:
         """Build the model; what does not fit into its layers is a vector `rest` whose mean is added to the logit."""
@@ -99,10 +99,10 @@ class Synthetic:
 
         return Padded()
 
-    def data(self, site: str, **source: Any) -> SiteData:
+    def data(self, site: str, step_s: float | None = None) -> SiteData:
         """Make one site's samples: features float32 (n, num_features), labels int64 (n,), seconds per step (n,).
 
-        Errors: DataError for a key under `data:` other than step_s, or a step_s that is no number from 0.
+        `step_s`: this site's own waiting time. Errors: DataError where it is below 0.
         """
         import numpy as np
         import torch
@@ -110,13 +110,13 @@ class Synthetic:
 
         from hierfl.learning.task import SiteData
 
-        num_train, step_s = self._size_and_time(site, source)
+        num_train, waits_s = self._size_and_time(site, step_s)
         rule = np.random.default_rng(self.seed).standard_normal(self.num_features)
         random = np.random.default_rng([self.seed, zlib.crc32(site.encode()), 1])
         n = num_train + self.num_test
         x = random.standard_normal((n, self.num_features), dtype=np.float32)
         signal = x @ (rule / np.linalg.norm(rule)) + self.noise * random.standard_normal(n)
-        tensors = torch.from_numpy(x), torch.from_numpy((signal > 0).astype(np.int64)), torch.full((n,), step_s)
+        tensors = torch.from_numpy(x), torch.from_numpy((signal > 0).astype(np.int64)), torch.full((n,), waits_s)
         return SiteData(
             TensorDataset(*(tensor[:num_train] for tensor in tensors)),
             TensorDataset(*(tensor[num_train:] for tensor in tensors)),
@@ -132,21 +132,19 @@ class Synthetic:
         """Return the probability of class 1, and the labels."""
         return classifier.predict(model, batch)
 
-    def _size_and_time(self, site: str, source: dict[str, Any]) -> tuple[int, float]:
+    def _size_and_time(self, site: str, step_s: float | None) -> tuple[int, float]:
         """Draw a site's training samples and seconds per step, by seed and name."""
         import numpy as np
 
-        other = {key: value for key, value in source.items() if key != "step_s"}
-        classifier.no_source(site, other, "key, step_s")
         random = np.random.default_rng([self.seed, zlib.crc32(site.encode()), 0])
         size, share = random.random(), random.random()
         most = self.num_samples_min if self.num_samples_max is None else self.num_samples_max
         longest = self.step_s if self.step_s_max is None else self.step_s_max
         num_train = self.num_samples_min + int(size * (most - self.num_samples_min + 1))
-        step_s = source.get("step_s", self.step_s + share * (longest - self.step_s))
-        if not isinstance(step_s, int | float) or not 0 <= step_s < float("inf"):
+        waits_s = self.step_s + share * (longest - self.step_s) if step_s is None else step_s
+        if not 0 <= waits_s < float("inf"):
             raise DataError(f"site {site!r}: data.step_s is {step_s!r}; needed: seconds, 0 or more")
-        return num_train, float(step_s)
+        return num_train, float(waits_s)
 
 
 def _range_end(field: str, end: float | None, start: float) -> Problem | None:

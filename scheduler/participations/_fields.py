@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 
@@ -29,4 +30,6 @@ def at_least(name: str, value: int | None, low: int) -> None:
 def one_of(name: str, value: str, words: Sequence[str]) -> None:
     """Refuse what is none of the words. Errors: ValueError."""
     if value not in words:
-        raise ValueError(f"{name} is {value!r}; one of {', '.join(words)}")
+        near = difflib.get_close_matches(value, words, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"{name} is {value!r} ({hint}allowed: {', '.join(words)})")

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,25 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 HEART = CONFIGS / "heart.yaml"
 
 
+@dataclasses.dataclass(frozen=True)
+class Anything:
+    """A task whose `data` takes anything."""
+
+    def model(self) -> Any: ...
+    def data(self, site: str, **source: Any) -> Any: ...
+    def loss(self, model: Any, batch: Any) -> Any: ...
+    def predict(self, model: Any, batch: Any) -> Any: ...
+
+
 def synthetic(members: object, **more: object) -> dict[str, object]:
     """A configuration in which any name is a site."""
     federation = {"name": "w", "members": members, **more.pop("federation", {})}  # type: ignore[dict-item]
     return {"task": "synthetic", "federation": federation, **more}
+
+
+def anything(members: object, **more: object) -> dict[str, object]:
+    """The same with `data:` of any kind."""
+    return {**synthetic(members, **more), "task": f"{__name__}:Anything"}
 
 
 def test_heart_is_read_as_written() -> None:
@@ -97,7 +113,7 @@ def test_failure_quorum_data_and_strategy_go_down_rounds_and_topology_do_not() -
     outer = {"name": "o", "on_failure": "continue", "rounds": 4, "data": {"x": 1, "y": 1}, "members": [inner]}
     strict = {"name": "s", "on_failure": "stop", "quorum": 0.9, "members": [{"name": "a", "weight": 2}]}
     strategy = {"kind": "fedprox", "mu": 0.1, "weights": "given"}
-    config = from_mapping(synthetic([outer, strict], federation={"strategy": strategy}))
+    config = from_mapping(anything([outer, strict], federation={"strategy": strategy}))
     hubs = config.federation.hubs
     assert [(hub.keep_going, hub.quorum, hub.rounds) for hub in hubs.values()] == [
         (False, 1.0, 1),
@@ -178,10 +194,10 @@ def test_overrides_of_a_template_and_of_one_it_makes() -> None:
 
 def test_a_list_may_hold_templates_beside_nodes() -> None:
     sites = {"count": 2, "start": 5, "name": "{parent}-{i:02d}", "data": {"path": "x/{parent}/{name}.{i}.{z}"}}
-    config = from_mapping(synthetic([{"name": "a"}, sites]))
+    config = from_mapping(anything([{"name": "a"}, sites]))
     assert list(config.sites) == ["w/a", "w/w-05", "w/w-06"]
     assert config.sites["w/w-06"].source == {"path": "x/w/w-06.6.{z}"}
-    again = from_mapping(synthetic([{"name": "a"}, sites]), ["federation.members.w-06.training.lr=3"])
+    again = from_mapping(anything([{"name": "a"}, sites]), ["federation.members.w-06.training.lr=3"])
     assert again.sites["w/w-06"].training.lr == 3.0
     assert again.sites["w/w-06"].source == config.sites["w/w-06"].source
 

@@ -110,8 +110,6 @@ def test_mistakes_are_named():
         Digits(num_sites=1800)
     with pytest.raises(ConfigError, match="standardise"):
         BreastCancer(standardise="all")
-    with pytest.raises(DataError, match="unknown under data: path"):
-        BreastCancer().data("site-0", path="x")
 
 
 def test_without_scikit_learn_the_way_out_is_named(monkeypatch):

@@ -140,8 +140,7 @@ def test_missing_corrupt_and_mixed_files_are_named(path, tmp_path):
         return str(caught.value)
 
     assert "/nowhere.parquet: does not exist" in message({"path": str(tmp_path / "nowhere.parquet")})
-    assert "needs data: {path: ...}, a file or folder; data.path is None" in message({})
-    assert "unknown under data: pth (allowed: key, path)" in message({"pth": "x"})
+    assert "data.path is empty; name a file" in message({"path": ""})
     (tmp_path / "empty").mkdir()
     assert "is a folder without files" in message({"path": str(tmp_path / "empty")})
     for name, content in (("cut.parquet", b"PAR1 and nothing"), ("zero.parquet", b""), ("cut.arrow", b"ARROW1")):

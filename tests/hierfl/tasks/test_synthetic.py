@@ -92,7 +92,5 @@ def test_mistakes_are_named():
     assert [problem.path for problem in caught.value.problems] == [
         *("network", "num_samples_max", "step_s_max", "noise")
     ]
-    with pytest.raises(DataError, match=r"site 'a': unknown under data: path \(allowed: key, step_s\)"):
-        Synthetic().data("a", path="x")
     with pytest.raises(DataError, match=r"data\.step_s is -1"):
         Synthetic().data("a", step_s=-1)

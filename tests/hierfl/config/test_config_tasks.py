@@ -1,0 +1,147 @@
+"""What is checked of a task before anything starts: its own fields, its sites, and what its `data` takes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hierfl.config import from_mapping
+from hierfl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Wards:
+    """A task of one's own; its sites depend on a field."""
+
+    num_wards: int = 2
+    hidden: int = 8
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1:
+            raise ValueError(f"hidden is {self.hidden}; at least 1")
+        if self.num_wards < 1:
+            raise ValueError(f"num_wards is {self.num_wards}; at least 1")
+
+    def sites(self) -> list[str]:
+        return self._all()
+
+    def _all(self) -> list[str]:
+        return [f"ward-{i}" for i in range(self.num_wards)]
+
+    def model(self) -> Any: ...
+    def data(self, site: str, file: str, patients: int = 3, *, ages: "list[float] | None" = None) -> Any: ...
+    def loss(self, model: Any, batch: Any) -> Any: ...
+    def predict(self, model: Any, batch: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Open(Wards):
+    """Its `data` takes anything."""
+
+    def data(self, site: str, **source: Any) -> Any: ...  # type: ignore[override]
+
+
+@dataclass(frozen=True)
+class Roomless(Wards):
+    """Its `data` has no room for the site."""
+
+    def data(self) -> Any: ...  # type: ignore[override]
+
+
+def given(task: object, *members: object, **more: object) -> dict[str, Any]:
+    return {"task": task, "federation": {"name": "w", "members": list(members)}, **more}
+
+
+def mistakes(*configuration: Any, **more: object) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(given(*configuration, **more))
+    return {problem.path: problem.message for problem in caught.value.problems}
+
+
+def own(cls: type, **fields: object) -> dict[str, object]:
+    return {"kind": f"{__name__}:{cls.__name__}", **fields}
+
+
+FILE = {"file": "x.csv"}
+
+
+def test_an_unknown_key_hides_no_other_mistake() -> None:
+    found = mistakes({"kind": "heart_disease", "network": "mpl", "hiden": 3}, {"name": "clevland"})
+    assert set(found) == {"task.network", "task.hiden", "federation.members.clevland.name"}
+    assert "did you mean 'mlp'" in found["task.network"]
+    assert "did you mean 'cleveland'" in found["federation.members.clevland.name"]
+
+
+def test_all_the_fields_that_a_class_refuses_one_by_one_are_told() -> None:
+    task = own(Wards, hidden=0, num_wards=-1)
+    assert set(mistakes(task, {"name": "ward-0", "data": FILE})) == {"task.hidden", "task.num_wards"}
+    buffered = {"kind": "buffered", "goal": 0, "staleness": 0, "discount": "sqr"}
+    tree = {"name": "w", "members": [{"name": "a"}], "participation": buffered}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"task": "synthetic", "federation": tree})
+    told = {problem.path.rpartition(".")[2]: problem.message for problem in caught.value.problems}
+    assert set(told) == {"goal", "staleness", "discount"}
+    assert "did you mean 'sqrt'" in told["discount"]
+
+
+def test_a_misspelt_field_is_read_as_what_it_was_meant_to_be() -> None:
+    found = mistakes({"kind": "synthetic", "num_sampels_min": 5, "num_samples_max": 10}, {"name": "a"})
+    assert set(found) == {"task.num_sampels_min"}
+
+
+def test_sites_that_hang_on_a_wrong_field_are_not_judged() -> None:
+    site = {"name": "ward-5", "data": FILE}
+    assert "ward-5" in mistakes(own(Wards, hidden="x"), site)["federation.members.ward-5.name"]
+    assert set(mistakes(own(Wards, num_wards="many"), site)) == {"task.num_wards"}
+    assert set(mistakes(own(Wards, num_wards=-1), site)) == {"task.num_wards"}
+    assert set(mistakes(own(Wards, num_ward=9), site)) == {"task.num_ward"}
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "words"),
+    [
+        ({**FILE, "patents": 3}, "patents", "did you mean 'patients'? allowed: file, patients, ages, key)"),
+        ({**FILE, "patients": "many"}, "patients", "whole number, not 'many'"),
+        ({**FILE, "ages": [1, "old"]}, "ages[1]", "must be a number"),
+        ({**FILE, "site": "x"}, "site", "data: {key: ...} gives another"),
+        ({"patients": 3}, "file", "is missing: Wards.data needs it"),
+        (None, "file", "is missing: Wards.data needs it"),
+    ],
+)
+def test_what_a_task_of_ones_own_does_not_take(data: Any, key: str, words: str) -> None:
+    found = mistakes(own(Wards), {"name": "ward-0", "data": data})
+    assert words in found.pop(f"federation.members.ward-0.data.{key}")
+    assert not found
+
+
+def test_the_shipped_tasks_say_what_they_take() -> None:
+    parquet = {"kind": "parquet", "features": ["a"], "label": "b"}
+    found = mistakes(parquet, {"name": "a", "data": {"pth": "x"}}, {"name": "b"})
+    assert "did you mean 'path'" in found.pop("federation.members.a.data.pth")
+    assert set(found) == {f"federation.members.{name}.data.path" for name in "ab"}
+    found = mistakes("heart_disease", {"name": "cleveland", "data": {"foo": 1}})
+    assert found == {"federation.members.cleveland.data.foo": "unknown key (allowed: key)"}
+    hub = {"name": "h", "data": {"foo": 1}, "members": [{"name": "cleveland"}]}
+    assert mistakes("heart_disease", hub) == {"federation.members.h.data.foo": "unknown key; the task takes none"}
+
+
+def test_a_template_is_told_once_and_many_sites_are_counted() -> None:
+    template = {"count": 50, "name": "ward-{i}", "data": {"fil": "{name}.csv"}}
+    found = mistakes(own(Wards, num_wards=50), template)
+    assert set(found) == {"federation.members[0].data.fil", "federation.members[0].data.file"}
+    found = mistakes(own(Wards, num_wards=50), *({"name": f"ward-{i}"} for i in range(50)))
+    assert len(found) == 21 and "30 more sites" in found["federation"]
+
+
+def test_what_is_taken_comes_converted_and_inherited() -> None:
+    template = {"count": 2, "name": "ward-{i}", "data": {"patients": "{i}"}}
+    hub = {"name": "h", "data": {"file": 7, "ages": [1]}, "members": template}
+    config = from_mapping(given(own(Wards), hub))
+    assert config.sites["w/h/ward-1"].source == {"file": "7", "ages": [1.0], "patients": 1}
+    assert from_mapping(config.resolved) == config
+
+
+def test_a_task_may_take_anything_but_must_take_the_site() -> None:
+    assert from_mapping(given(own(Open), {"name": "ward-0", "data": {"x": 1}})).sites["w/ward-0"].source == {"x": 1}
+    found = mistakes(own(Roomless), {"name": "ward-0"})
+    assert list(found) == ["task.kind"] and "def data(self, site, ...)" in found["task.kind"]
