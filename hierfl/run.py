@@ -33,6 +33,7 @@ from hierfl.monitor.records import (
     RunStarted,
     Scalars,
 )
+from hierfl.monitor.words import finite
 from hierfl.rundir import RunDir
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle, Seat
@@ -184,7 +185,7 @@ class _Run:
             self.metrics = self.engine.evaluate(done, model)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
             metric = self.config.stopping.metric
-            value = self.metrics[self._root()].get(metric) if metric else None
+            value = finite(self.metrics[self._root()].get(metric)) if metric else None
             if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
                 commit.progress, reason = advance(self.config.stopping, last.progress, value)
         commit.remembered = self.engine.remember()

@@ -103,7 +103,7 @@ def promises(config: RunConfig) -> dict[str, str]:
     return found
 
 
-def tabulate(metrics: Mapping[str, Mapping[str, float | None]], width: int) -> Table:
+def tabulate(metrics: Mapping[str, Mapping[str, object]], width: int) -> Table:
     """Make a rich table of metrics by node path; the first metrics that fit into `width`, the others are named below.
 
     The nodes come first: their column is never narrower than half the width, and folds what is longer still.
@@ -113,6 +113,7 @@ def tabulate(metrics: Mapping[str, Mapping[str, float | None]], width: int) -> T
     columns = {
         name: [_number(scalars[name]) if name in scalars else "" for scalars in metrics.values()]
         for name in dict.fromkeys(name for scalars in metrics.values() for name in scalars)
+        if name != "confusion"  # a table of its own, of which --json tells
     }
     room = width - min(max(map(len, metrics), default=0), width // 2)
     shown = list(columns)

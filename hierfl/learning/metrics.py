@@ -9,7 +9,13 @@ Definitions, for n samples with class probabilities p and labels y:
 - brier: mean((p - y)^2) for two classes, mean(sum_c (p_c - [y = c])^2) for more (Brier 1950);
 - auc: P(score of a positive > score of a negative), ties count 1/2 (Mann & Whitney 1947; Hanley & McNeil 1982); for
   more than two classes the mean over one-versus-rest, over the classes that have both kinds of samples;
-- sensitivity, specificity: the share of positives, of negatives that are predicted right (two classes only).
+- sensitivity, specificity: the share of positives, of negatives that are predicted right (two classes only);
+- true_positives, false_positives, true_negatives, false_negatives: counts, for two classes; for more, up to 32, the
+  table `confusion`, rows the true and columns the predicted class.
+
+A site that predicts NaN or Inf for any sample, or whose loss is NaN or Inf, has no metrics, and all its samples are
+left out of those above it: `num_left_out` counts them, `num_not_finite` those of them whose predictions are not finite.
+To leave out only the latter would flatter the model where it fails, and a mean loss is not finite as a whole.
 """
 
 from __future__ import annotations
@@ -31,6 +37,9 @@ AUC_KINDS = ("histogram", "exact", "none")
 
 LOWER_IS_BETTER = frozenset({"loss", "log_loss", "brier"})
 """The metrics of `Tally.scalars` that fall as the model gets better; the others rise."""
+
+MAX_CLASSES = 32
+"""The most classes of which the confusion table is told; its size is their square, at every node and every round."""
 
 _FRACTION_BITS = 40
 _SMALLEST = 2.0**-23
@@ -107,11 +116,13 @@ class Tally:
 
     `loss`, `log_loss`, `brier`: sums over samples in units of 2^-40; `confusion`: int64 (C, C), rows are the true and
     columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured;
-    `num_not_finite`: samples whose scores or loss are NaN or Inf (all of a site's, where its loss is).
+    `num_not_finite`: samples whose scores are NaN or Inf; `num_left_out`: samples of sites with any such, or whose loss
+    is NaN or Inf. The other counts are of the other sites.
     """
 
     num_samples: int = 0
     num_not_finite: int = 0
+    num_left_out: int = 0
     loss: int = 0
     log_loss: int = 0
     brier: int = 0
@@ -141,10 +152,9 @@ class Tally:
         n = len(classes)
         if n == 0:
             return cls()
-        bad = ~np.isfinite(probabilities).all(axis=1)
-        num_bad = int(bad.sum()) if math.isfinite(loss_sum) else n
-        if num_bad:
-            return cls(num_samples=n, num_not_finite=num_bad)
+        num_bad = n - int(np.isfinite(probabilities).all(axis=1).sum())
+        if num_bad or not math.isfinite(loss_sum):
+            return cls(num_samples=n, num_not_finite=num_bad, num_left_out=n)
         truth = np.eye(probabilities.shape[1])[classes]
         likelihoods = np.clip(probabilities[np.arange(n), classes], _SMALLEST, 1.0 - _SMALLEST)
         brier = float(np.square(probabilities - truth).sum())
@@ -165,6 +175,7 @@ class Tally:
         return cls(
             num_samples=sum(part.num_samples for part in parts),
             num_not_finite=sum(part.num_not_finite for part in parts),
+            num_left_out=sum(part.num_left_out for part in parts),
             loss=sum(part.loss for part in parts),
             log_loss=sum(part.log_loss for part in parts),
             brier=sum(part.brier for part in parts),
@@ -180,11 +191,21 @@ class Tally:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def scalars(self) -> dict[str, float | None]:
-        """Return every metric by name; None reads "undefined" (`why_undefined` says why)."""
-        values = {name: self._value(name) for name in ("accuracy", "auc", "loss", "log_loss", "brier")}
+    def scalars(self) -> dict[str, float | list[list[int]] | None]:
+        """Return every metric by name; None reads "undefined" (`why_undefined` says why).
+
+        `num_left_out` and `num_not_finite` are there only where samples are left out.
+        """
+        values: dict[str, Any] = {name: self._value(name) for name in ("accuracy", "auc", "loss", "log_loss", "brier")}
         if self.confusion is not None and len(self.confusion) == 2:
             values |= {name: self._value(name) for name in ("sensitivity", "specificity")}
+            (true_negatives, false_positives), (false_negatives, true_positives) = self.confusion.tolist()
+            values |= {"true_positives": true_positives, "false_positives": false_positives}
+            values |= {"true_negatives": true_negatives, "false_negatives": false_negatives}
+        elif self.confusion is not None and len(self.confusion) <= MAX_CLASSES:
+            values["confusion"] = self.confusion.tolist()
+        if self.num_left_out:
+            values |= {"num_left_out": self.num_left_out, "num_not_finite": self.num_not_finite}
         return {"num_samples": self.num_samples, **values}
 
     def why_undefined(self, metric: str) -> str | None:
@@ -193,26 +214,31 @@ class Tally:
             return None
         if not self.num_samples:
             return "no samples"
-        if self.num_not_finite:
-            return f"{self.num_not_finite} of {self.num_samples} not finite"
+        if not self._num_counted:
+            return f"{self.num_not_finite or self.num_samples} of {self.num_samples} not finite"
         if metric == "auc" and not self.curves:
             return "not measured"
         if self._value(metric) is not None:
             return None
         return {"sensitivity": "no positives", "specificity": "no negatives"}.get(metric, "one class")
 
+    @property
+    def _num_counted(self) -> int:
+        """Count the samples that metrics are of."""
+        return self.num_samples - self.num_left_out
+
     def _value(self, metric: str) -> float | None:
         """Compute one metric; None where it is undefined."""
-        if not self.num_samples or self.num_not_finite or self.confusion is None:
+        if not self._num_counted or self.confusion is None:
             return None
         if metric in ("loss", "log_loss", "brier"):
-            return int(getattr(self, metric)) / (self.num_samples << _FRACTION_BITS)
+            return int(getattr(self, metric)) / (self._num_counted << _FRACTION_BITS)
         if metric == "auc":
             areas = [area for area in (curve.auc() for curve in self.curves) if area is not None]
             return math.fsum(areas) / len(areas) if areas else None
         right = [int(count) for count in np.diagonal(self.confusion)]
         if metric == "accuracy":
-            return sum(right) / self.num_samples
+            return sum(right) / self._num_counted
         true_class = {"specificity": 0, "sensitivity": 1}[metric]
         of_class = int(self.confusion[true_class].sum())
         return right[true_class] / of_class if of_class else None
@@ -220,7 +246,7 @@ class Tally:
     def _bits(self) -> tuple[object, ...]:
         """Give all that is counted as plain values, to compare."""
         return (
-            *(self.num_samples, self.num_not_finite, self.loss, self.log_loss, self.brier),
+            *(self.num_samples, self.num_not_finite, self.num_left_out, self.loss, self.log_loss, self.brier),
             None if self.confusion is None else self.confusion.tolist(),
             [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist()) for c in self.curves],
         )

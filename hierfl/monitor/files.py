@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hierfl.errors import OutputError
-from hierfl.monitor.records import Evaluated, Notice, Record, RoundCommitted, RunEnded, RunStarted
+from hierfl.monitor.records import Evaluated, Notice, Record, RoundCommitted, RunEnded, RunStarted, Scalars
 from hierfl.monitor.words import finite
 
 __all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "read_events", "read_metrics"]
@@ -160,7 +160,7 @@ def _shape(kind: type[Record]) -> tuple[str, tuple[str, ...]]:
     return _SHAPES[kind]
 
 
-def _row(round_number: int, node: str, metrics: Mapping[str, float | None]) -> dict[str, Any]:
+def _row(round_number: int, node: str, metrics: Scalars) -> dict[str, Any]:
     """Make one line of metrics: the four that every run has come first, the rest in their order."""
     first = {name: metrics.get(name) for name in _FIRST}
     return {"round": round_number, "node": node} | first | dict(metrics)

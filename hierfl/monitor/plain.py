@@ -73,7 +73,7 @@ class Plain:
         self._stream.flush()
 
 
-def _or_undefined(value: float | None) -> str:
+def _or_undefined(value: object) -> str:
     """Write a metric in letters that every log can hold."""
     return metric(value).replace(UNDEFINED, "undefined")
 

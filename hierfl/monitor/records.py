@@ -29,8 +29,10 @@ __all__ = [
     "StretchEnded",
 ]
 
-Scalars: TypeAlias = Mapping[str, float | None]
-"""Metrics of one node: num_samples (training), num_test, accuracy, auc, loss, brier ...; None reads "undefined"."""
+Scalars: TypeAlias = Mapping[str, float | list[list[int]] | None]
+"""Metrics of one node: num_samples (training), num_test, accuracy, auc, loss, brier ...; None reads "undefined".
+
+All are numbers but `confusion`, the table of more than two classes (rows: true, columns: predicted)."""
 
 
 @dataclass(frozen=True, slots=True)

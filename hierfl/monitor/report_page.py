@@ -20,7 +20,12 @@ __all__ = ["image", "page", "whole"]
 
 _MAX_ROWS = 1000
 _MAX_CONFIG = 200_000
-_COLUMNS = (("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric))
+_COLUMNS = (
+    *(("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric)),
+    *(("loss", "loss", metric), ("num_left_out", "left out", count)),
+    *(("true_positives", "true +", count), ("false_positives", "false +", count)),
+    *(("true_negatives", "true -", count), ("false_negatives", "false -", count)),
+)
 _ALT = {
     "tree": "The federation's tree, hubs with their members",
     "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
@@ -169,7 +174,7 @@ def _table(record: RunRecord) -> Iterator[str]:
         return
     members, trained = members_by_hub(paths), record.started.get("num_samples", {})
     measured = {name for found in nodes.values() for name in found}
-    columns = [column for column in (*_COLUMNS, ("loss", "loss", metric)) if column[0] in measured]
+    columns = [column for column in _COLUMNS if column[0] in measured]
     head = "".join(f"<th>{title}</th>" for _, title, _ in columns)
     yield f'<div class="scroll"><table><thead><tr><th>node</th><th>training samples</th>{head}</tr></thead><tbody>'
     undefined = False
@@ -182,10 +187,23 @@ def _table(record: RunRecord) -> Iterator[str]:
         kind = "hub" if path in members else "site"
         yield f'<tr class="{kind}" title="{_esc(path)}">{name}<td>{count(trained.get(path))}</td>{cells}</tr>'
     yield "</tbody></table></div>"
+    yield from _confusion(record)
     if len(paths) > _MAX_ROWS:
         yield f'<p class="note">{len(paths) - _MAX_ROWS:,} more nodes stand in metrics.jsonl.</p>'
     if undefined:
         yield f'<p class="note">{WHY_UNDEFINED} They still count in the hub above, which adds up scores and labels.</p>'
+
+
+def _confusion(record: RunRecord) -> Iterator[str]:
+    """Write the root's table of true and predicted classes, where there are more than two."""
+    table = record.nodes.get(record.paths[0], {}).get("confusion") if record.paths else None
+    if not table:
+        return
+    head = "".join(f"<th>{predicted}</th>" for predicted in range(len(table)))
+    yield f'<div class="scroll"><table><thead><tr><th>true class, predicted as</th>{head}</tr></thead><tbody>'
+    for true, row in enumerate(table):
+        yield f"<tr><td>{true}</td>" + "".join(f"<td>{count(number)}</td>" for number in row) + "</tr>"
+    yield "</tbody></table></div>"
 
 
 def _workers(record: RunRecord) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 | tag | what |
 |---|---|
-| `world/us/cleveland/auc` | a node's metric after each round (also accuracy, loss ...); undefined ones are left out |
+| `world/us/cleveland/auc` | a node's metric after each round (accuracy, true_positives ...); left out where undefined |
 | `world/us/cleveland/train_loss` | the loss of a site's local training |
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
@@ -35,6 +35,7 @@ from hierfl.monitor.records import (
     RoundCommitted,
     RunEnded,
     RunStarted,
+    Scalars,
     SiteTrained,
 )
 from hierfl.monitor.words import finite
@@ -68,7 +69,7 @@ class TensorBoard:
         self._gpus = GpuTime()
         self._train_loss: dict[str, float] = {}
         self._bytes_up: dict[str, int] = {}
-        self._final: Mapping[str, float | None] = {}
+        self._final: Scalars = {}
         self._tree_drawn = False
         self._bars: list[Phase] = []
         self._last_bars: tuple[int, list[Phase]] = (0, [])

@@ -29,6 +29,7 @@ class Survey:
         self._work = OpenWork(crew)
         self._tallies: dict[str, list[Tally]] = {}
         self._scalars: dict[str, Scalars] = {}
+        self._warned: set[str] = set()
 
     @property
     def busy(self) -> bool:
@@ -94,9 +95,21 @@ class Survey:
         evaluated = result.evaluated
         self._tallies.setdefault(result.group.hub, []).append(evaluated.total)
         self._scalars.update(evaluated.sites)
+        for site, scalars in evaluated.sites.items():
+            self._warn_of_left_out(site, scalars)
         for site, error in evaluated.errors.items():
             self._scribe.site_failed(site, error, "measured")
         self._work.account(result.group, list(evaluated.durations))
+
+    def _warn_of_left_out(self, site: str, scalars: Scalars) -> None:
+        """Name a site whose samples do not count above it, once."""
+        if not scalars.get("num_left_out") or site in self._warned:
+            return
+        self._warned.add(site)
+        bad, total = scalars["num_not_finite"], scalars["num_samples"]
+        what = f"its predictions are not finite: {bad} of {total} samples" if bad else "its loss is not finite"
+        said = f"{what}; it has no metrics, and all its {total} test samples are left out of those of the hubs above it"
+        self._scribe.notice("warning", site, said)
 
     def lost(self, result: SitesLost) -> None:
         """Note which sites give nothing. Errors: SiteFailed."""

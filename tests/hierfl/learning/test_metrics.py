@@ -84,7 +84,13 @@ def test_many_classes_average_one_against_the_rest():
     assert values["auc"] == pytest.approx(oracle.roc_auc_score(labels, scores, multi_class="ovr", average="macro"))
     assert values["brier"] == pytest.approx(np.mean(np.sum((scores - one_hot) ** 2, axis=1)))
     assert values["accuracy"] == pytest.approx(np.mean(scores.argmax(axis=1) == labels))
-    assert "sensitivity" not in values
+    assert "sensitivity" not in values and "true_positives" not in values
+    assert values["confusion"] == oracle.confusion_matrix(labels, scores.argmax(axis=1), labels=range(4)).tolist()
+
+
+def test_the_table_of_very_many_classes_is_not_told():
+    assert "confusion" in make(0, 40, num_classes=32)[0].scalars()
+    assert "confusion" not in make(0, 40, num_classes=33)[0].scalars()
 
 
 def test_many_classes_leave_out_a_class_that_nobody_has():
@@ -105,6 +111,10 @@ def test_small_numbers_one_can_recompute():
         "brier": pytest.approx((0.01 + 0.25 + 0.25 + 0.01) / 4),
         "sensitivity": 0.5,
         "specificity": 1.0,
+        "true_positives": 1,
+        "false_positives": 0,
+        "true_negatives": 2,
+        "false_negatives": 1,
     }
 
 
@@ -139,10 +149,21 @@ def test_auc_not_measured():
 @pytest.mark.parametrize(("scores", "loss"), [([0.5, np.nan], 1.0), ([0.5, np.inf], 1.0), ([0.5, 0.1], np.nan)])
 def test_a_model_that_diverged_is_undefined_not_a_crash(scores, loss):
     bad = Tally.of(np.array(scores), np.array([0, 1]), loss_sum=loss)
-    total = bad + make(0, 10)[0]
-    assert total.num_samples == 12
-    assert total.scalars()["accuracy"] is None
-    assert "not finite" in total.why_undefined("accuracy")
+    values = bad.scalars()
+    assert values["accuracy"] is None and values["loss"] is None
+    assert "of 2 not finite" in bad.why_undefined("accuracy")
+    assert (values["num_left_out"], values["num_not_finite"]) == (2, 0 if np.isfinite(scores).all() else 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sites, st.integers(1, 20))
+def test_a_site_that_diverged_is_left_out_above_and_counted(drawn, num_bad):
+    good = Tally.total(make(seed, n)[0] for seed, n in drawn)
+    bad = Tally.of(np.full(num_bad, np.nan), np.zeros(num_bad), loss_sum=1.0)
+    expected = good.scalars()
+    expected["num_samples"] += num_bad
+    expected |= {"num_left_out": num_bad, "num_not_finite": num_bad}
+    assert (good + bad).scalars() == expected == (bad + good).scalars()
 
 
 def test_two_columns_and_one_column_say_the_same():

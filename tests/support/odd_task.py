@@ -1,0 +1,99 @@
+"""Wards, at one of which the task does what it must not, or the data are unlike the others'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+from ward_tasks import Wards
+
+from hierfl.learning.task import SiteData
+
+__all__ = ["Odd"]
+
+MARK = 7.0
+
+
+@dataclass(frozen=True)
+class Odd(Wards):
+    """`data: {odd: ...}` says what is odd at a ward; the samples of such a one carry a mark in the last feature."""
+
+    odds: dict[str, str] = field(default_factory=dict)
+    """What is odd, once for the whole task: {"loss": "float", "predict": "nan" ...}."""
+    norm: bool = False
+
+    def model(self) -> nn.Module:
+        if self.norm:
+            return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        return super().model()
+
+    def data(self, site: str, odd: str = "", **source: Any) -> Any:
+        given = super().data(site, **source)
+        if odd == "tuple":
+            return given.train, given.test
+        if odd == "none":
+            return None
+        if odd == "tensors":
+            return SiteData(given.train.tensors[0], given.test.tensors[0])
+        if odd == "iterable":
+            return SiteData(DataLoader(given.train), given.test)
+        if odd == "stream":
+            return SiteData(Stream(), given.test)
+        if odd.startswith("label"):
+            return SiteData(*(relabelled(part, float(odd.split()[1])) for part in (given.train, given.test)))
+        if odd:
+            for part in (given.train, given.test):
+                part.tensors[0][:, 3] = MARK
+        return given
+
+    def loss(self, model: nn.Module, batch: Any) -> Any:
+        found = super().loss(model, batch)
+        if not is_odd(batch) or not model.training:
+            return found
+        match self.odds.get("loss"):
+            case "float":
+                return float(found)
+            case "vector":
+                return found * torch.ones(len(batch[0]))
+            case "detached":
+                return found.detach()
+            case "none":
+                return None
+            case "shape":
+                model.weight.data = torch.zeros(2, 5)
+            case "layer":
+                model.extra = nn.Linear(3, 3)
+            case "inner":
+                model.weight = nn.Parameter(torch.zeros(2, 4))
+                return nn.functional.linear(batch[0], model.weight).sum()
+        return found
+
+    def predict(self, model: nn.Module, batch: Any) -> Any:
+        found = super().predict(model, batch)
+        match self.odds.get("predict") if is_odd(batch) else None:
+            case "nan":
+                return replace(found, scores=found.scores * torch.nan)
+            case "tuple":
+                return found.scores, found.labels
+            case "logits":
+                return replace(found, scores=found.scores * 40)
+        return found
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """Records whose number nobody knows."""
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+def is_odd(batch: tuple[Tensor, Tensor]) -> bool:
+    return bool((batch[0][:, 3] == MARK).all())
+
+
+def relabelled(part: TensorDataset, label: float) -> TensorDataset:
+    x, y = part.tensors
+    return TensorDataset(x, torch.full(y.shape, label))
