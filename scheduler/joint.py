@@ -12,13 +12,14 @@ as in `bounds.workload_bound`. One run alone has the figures that it gives itsel
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from scheduler.bounds import Fleet, Task, price_bound
 from scheduler.eventlog import merge, union_s
-from scheduler.idle import Idle, figures
+from scheduler.idle import Idle, Tally
 from scheduler.views import Device
 
 __all__ = ["Joint", "Spans", "Stretch", "join"]
@@ -29,9 +30,9 @@ Spans: TypeAlias = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """What a run did between two barriers, and at least needs for it by itself, in seconds; `speeds` by device, else 1.
+    """What a run did between two barriers, and at least needs for it by itself, in seconds; `speeds` by device.
 
-    Work of one residency may be one task, however many jobs it was.
+    Work of one residency and memory may be one task, however many jobs it was; `rates`: as of `bounds.Fleet`.
     """
 
     run: str
@@ -41,6 +42,7 @@ class Stretch:
     work: tuple[Task, ...]
     devices: tuple[Device, ...]
     speeds: Mapping[str, float]
+    rates: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -73,37 +75,41 @@ class Joint:
 def join(stretches: Sequence[Stretch], calls: Mapping[str, Mapping[str, Spans]]) -> Joint:
     """Figure out the devices' idle time over all runs; `calls`: by run and device when it was at work there.
 
-    Durations come from several clocks, so fractions that end a little above 1 are cut.
+    Nothing is cut: where machines' clocks differ, fractions may end a little above 1.
     """
-    windows = merge((one.start_s, one.end_s) for one in stretches)
     fleet = _fleet(stretches)
     speeds = {device.name: speed for device, speed in zip(fleet.devices, fleet.speeds, strict=True)}
     wanted: dict[str, Spans] = {
         name: merge((one.start_s, one.end_s) for one in stretches if any(d.name == name for d in one.devices))
         for name in speeds
     }
+    together = {name: merge(span for own in calls.values() for span in own.get(name, ())) for name in speeds}
+    tally = Tally()
+    ordered = sorted(stretches, key=lambda one: one.start_s)
+    for start_s, end_s in merge((one.start_s, one.end_s) for one in ordered):
+        first, last = (bisect_left(ordered, time_s, key=lambda one: one.start_s) for time_s in (start_s, end_s))
+        inside = ordered[first:last]
+        had = {name: _near(spans, start_s, end_s) for name, spans in wanted.items()}
+        tally.add(
+            {name: union_s(_near(together[name], start_s, end_s), spans) for name, spans in had.items()},
+            {name: union_s(spans) for name, spans in had.items()},
+            work_s=sum(task.duration_s for one in inside for task in one.work),
+            bound_s=_bound_s(start_s, inside),
+            makespan_s=end_s - start_s,
+            speeds=speeds,
+        )
     busy_s = {name: {run: union_s(own.get(name, ()), wanted[name]) for run, own in calls.items()} for name in speeds}
-    together = {name: [span for own in calls.values() for span in own.get(name, ())] for name in speeds}
-    found = figures(
-        {name: union_s(spans, wanted[name]) for name, spans in together.items()},
-        {name: union_s(spans) for name, spans in wanted.items()},
-        work_s=sum(task.duration_s for one in stretches for task in one.work),
-        bound_s=sum(_bound_s(window, stretches) for window in windows),
-        makespan_s=union_s(windows),
-        speeds=speeds,
-    )
-    idle = replace(
-        found,
-        busy={name: min(1.0, fraction) for name, fraction in found.busy.items()},
-        efficiency=min(1.0, found.efficiency),
-    )
-    return Joint(idle, wanted, busy_s)
+    return Joint(tally.idle(), wanted, busy_s)
 
 
-def _bound_s(window: tuple[float, float], stretches: Sequence[Stretch]) -> float:
+def _near(spans: Spans, start_s: float, end_s: float) -> Spans:
+    """Give those of separate spans, in order, that a window meets."""
+    first = bisect_right(spans, start_s, key=lambda span: span[1])
+    return spans[first : bisect_left(spans, end_s, key=lambda span: span[0])]
+
+
+def _bound_s(start_s: float, inside: Sequence[Stretch]) -> float:
     """Bound what a window takes, from its begin."""
-    start_s, end_s = window
-    inside = [one for one in stretches if start_s <= one.start_s and one.end_s <= end_s]
     first_s: dict[str, float] = {}
     chain_s: dict[str, float] = {}
     for one in inside:
@@ -114,18 +120,22 @@ def _bound_s(window: tuple[float, float], stretches: Sequence[Stretch]) -> float
         later = [one for one in inside if first_s[one.run] >= since_s]
         tasks = [task for one in later for task in one.work]
         found = max(found, since_s - start_s + (price_bound(tasks, _fleet(later)) if tasks else 0.0))
-    return min(found, end_s - start_s)
+    return found
 
 
 def _fleet(stretches: Collection[Stretch]) -> Fleet:
-    """Give all devices of some stretches; what runs say of one differently, labels or places, it has all of."""
+    """Give all devices of some stretches; where runs say different things of one, the most of each."""
     found: dict[str, Device] = {}
     speeds: dict[str, float] = {}
     for one in stretches:
         for device in one.devices:
             known = found.get(device.name, device)
+            memory = [each.memory_bytes for each in (known, device) if each.memory_bytes is not None]
+            memory_bytes = max(memory) if len(memory) == 2 else None
             labels, places = known.labels | device.labels, max(known.places, device.places)
-            found[device.name] = replace(known, labels=labels, places=places)
+            found[device.name] = replace(known, labels=labels, memory_bytes=memory_bytes, places=places)
             speeds[device.name] = max(speeds.get(device.name, 0.0), one.speeds.get(device.name, 1.0))
-    most = max((device.places for device in found.values()), default=1)
-    return Fleet(tuple(found.values()), tuple(speeds.values()), tuple(float(k) for k in range(1, most + 1)))
+    curves = [one.rates for one in stretches]
+    most = max(map(len, curves), default=1)
+    rates = tuple(max((curve[k] for curve in curves if len(curve) > k), default=1.0) for k in range(most))
+    return Fleet(tuple(found.values()), tuple(speeds.values()), rates)

@@ -191,7 +191,8 @@ class IdleTime:
         if makespan_s > 0.0:
             found.span(yard, parts, (began_s, time_s), held_s, bound_s)
             self._total.add(found)
-            self._tell(StretchEnded(time_s, began_s, bound_s, _by_labels(tasks), self._described(yard)))
+            said = _summed(tasks), self._described(yard), yard.fleet.rates
+            self._tell(StretchEnded(time_s, began_s, bound_s, *said))
         for piece in pieces:
             inside_s = max(0.0, min(piece.end_s, time_s) - max(piece.start_s, began_s))
             self._worked_s[piece.worker] = self._worked_s.get(piece.worker, 0.0) + inside_s
@@ -236,8 +237,9 @@ class IdleTime:
         """Say of every device what makes it differ from others."""
         found: dict[str, dict[str, Any]] = {}
         for worker, device in self._devices.items():
-            first = {"labels": sorted(device.labels), "places": device.places, "speed": yard.speeds[device.name]}
-            found.setdefault(device.name, {"workers": [], **first})["workers"].append(worker)
+            own: dict[str, Any] = {"workers": [], "labels": sorted(device.labels), "places": device.places}
+            own |= {"memory_bytes": device.memory_bytes, "speed": yard.speeds[device.name]}
+            found.setdefault(device.name, own)["workers"].append(worker)
         return found
 
     def _held(self, window_s: float) -> dict[str, float]:
@@ -267,9 +269,10 @@ class IdleTime:
         return {self._labels.get(site, frozenset()) for site in below}
 
 
-def _by_labels(tasks: Sequence[Task]) -> list[tuple[list[str], float]]:
-    """Add up the seconds of tasks by their residency."""
-    found: dict[frozenset[str], float] = {}
+def _summed(tasks: Sequence[Task]) -> list[tuple[list[str], int, float]]:
+    """Add up the seconds of tasks by their residency and memory."""
+    found: dict[tuple[frozenset[str], int], float] = {}
     for task in tasks:
-        found[task.labels] = found.get(task.labels, 0.0) + task.duration_s
-    return [(sorted(labels), spent) for labels, spent in found.items()]
+        key = task.labels, task.memory_bytes
+        found[key] = found.get(key, 0.0) + task.duration_s
+    return [(sorted(labels), memory_bytes, spent) for (labels, memory_bytes), spent in found.items()]

@@ -76,11 +76,16 @@ class _Reading:
         match event.get("event"):
             case "run_started":
                 self.name, self.cluster, self.epoch_s = event["name"], event["cluster"], event["epoch_s"]
-            case "phase" if event["phase"] in ("train", "evaluate"):
-                span = event["start_s"] + self.epoch_s, event["end_s"] + self.epoch_s
-                self.calls.setdefault(event["actor"], []).append(span)
+            case "phase" if event["phase"] == "evaluate":
+                self._call(event["actor"], event["start_s"], event["end_s"])
+            case "site_trained":
+                began_s = event["start_s"] if event["start_s"] is not None else event["time_s"] - event["duration_s"]
+                self._call(event["worker"], began_s + event["load_s"], began_s + event["duration_s"])
             case "stretch_ended":
                 self._stretch(event)
+
+    def _call(self, worker: str, start_s: float, end_s: float) -> None:
+        self.calls.setdefault(worker, []).append((start_s + self.epoch_s, end_s + self.epoch_s))
 
     def _stretch(self, event: Mapping[str, Any]) -> None:
         devices = event["devices"]
@@ -88,12 +93,13 @@ class _Reading:
         self.stretches.append(
             Stretch(
                 *(self.name, event["start_s"] + self.epoch_s, event["time_s"] + self.epoch_s, event["bound_s"]),
-                tuple(Task(seconds, frozenset(labels)) for labels, seconds in event["work"]),
+                tuple(Task(seconds, frozenset(labels), memory) for labels, memory, seconds in event["work"]),
                 tuple(
-                    Device(name, labels=frozenset(said["labels"]), places=said["places"])
+                    Device(name, "", frozenset(said["labels"]), said["memory_bytes"], said["places"])
                     for name, said in devices.items()
                 ),
                 {name: said["speed"] for name, said in devices.items()},
+                tuple(event["rates"]),
             )
         )
 

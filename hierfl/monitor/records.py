@@ -153,15 +153,16 @@ class SiteTrained:
 class StretchEnded:
     """Work between two barriers, a round of the root or a measurement, is over; what it was, and on what.
 
-    `bound_s`: the least that it takes; `work`: seconds of all jobs of one residency, with its labels; `devices`: by
-    name their workers, labels, places and speed.
+    `bound_s`: the least that it takes; `work`: labels, bytes of memory, and the seconds that all jobs of these take
+    alone; `devices`: by name their workers and all in which they differ; `rates`: total, of 1, 2, ... jobs at once.
     """
 
     time_s: float
     start_s: float
     bound_s: float
-    work: Sequence[tuple[Sequence[str], float]]
+    work: Sequence[tuple[Sequence[str], int, float]]
     devices: Mapping[str, Mapping[str, Any]]
+    rates: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)

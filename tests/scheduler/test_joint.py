@@ -9,6 +9,7 @@ from scheduler.bounds import Task
 from scheduler.joint import Stretch, join
 
 X, Y = Device("x"), Device("y")
+LATE = (("a", 0.0), ("b", 1.5))
 
 
 def stretch(run: str, start_s: float, end_s: float, bound_s: float, *work: Task, devices: tuple[Device, ...] = (X, Y)):
@@ -69,3 +70,25 @@ def test_work_outside_of_what_was_wanted_is_not_counted() -> None:
     """A late site goes on after the last barrier."""
     joint = join([stretch("a", 0.0, 2.0, 1.0, Task(1.0), devices=(X,))], {"a": {"x": [(1.0, 9.0)]}})
     assert joint.busy_s == {"x": {"a": 1.0}} and joint.idle.idle == pytest.approx(0.5)
+
+
+def test_long_histories_are_quick_and_add_up() -> None:
+    """Two runs of 500 rounds each, a second long, one after the other with a pause: every second 0.5 s busy on x."""
+    rounds = [
+        stretch(run, 3.0 * number + late_s, 3.0 * number + late_s + 1.0, 0.5, Task(0.5), devices=(X,))
+        for number in range(500)
+        for run, late_s in LATE
+    ]
+    calls = {run: {"x": [(3.0 * n + late_s, 3.0 * n + late_s + 0.5) for n in range(500)]} for run, late_s in LATE}
+    joint = join(rounds, calls)
+    assert len(joint.wanted["x"]) == 1000 and joint.busy_s["x"] == pytest.approx({"a": 250.0, "b": 250.0})
+    assert joint.idle.idle == pytest.approx(0.5) == joint.idle.efficiency
+
+
+def test_memory_and_company_count_in_the_bound() -> None:
+    """Jobs of 3 bytes on a device of 4 have no company: 8 s of work take 8 s, where two at once would take 5."""
+    wide = Device("x", memory_bytes=4, places=2)
+    for memory_bytes, bound_s in ((3, 8.0), (2, 5.0)):
+        work = Task(4.0, memory_bytes=memory_bytes)
+        both = [Stretch(run, 0.0, 10.0, 3.0, (work,), (wide,), {"x": 1.0}, (1.0, 1.6)) for run in "ab"]
+        assert join(both, {"a": {}, "b": {}}).idle.efficiency == pytest.approx(bound_s / 10.0)
