@@ -62,3 +62,10 @@ def test_a_device_that_others_need_is_left_to_them() -> None:
     made = dispatcher(Device("d1"), Device("d2", labels=here))
     made.ask([job("a", 0), job("c", 1, here)])
     assert places(made.decide()) == {"a": "d1", "c": "d2"}
+
+
+def test_of_two_that_hold_the_data_the_one_that_ends_first() -> None:
+    held = {"a": {"slow-0": 1.1, "fast-0": 0.9}}
+    made = dispatcher(Device("fast-0", "fast"), Device("slow-0", "slow"), held=held)
+    made.ask([job("a")])
+    assert places(made.decide()) == {"a": "fast-0"}
