@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 from hierfl.monitor.lateness import lateness
@@ -21,7 +21,6 @@ from hierfl.monitor.words import UNDEFINED, count, gigabytes, metric, percent, s
 __all__ = ["Plain", "closing_lines"]
 
 _MOST_NAMED = 4
-_WORTH_SAYING = 0.02
 _SHOWN = ("auc", "accuracy", "loss")
 
 
@@ -87,11 +86,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
     if percent(summary.get("idle_fraction")) != UNDEFINED:
-        lines.append(
-            f"devices  busy {percent(summary.get('busy_fraction'))}, idle {percent(summary['idle_fraction'])}"
-            f" (floor of any schedule {percent(summary.get('idle_floor'))},"
-            f" avoidable {percent(summary.get('idle_avoidable'))}); efficiency {_share(summary.get('efficiency'))}"
-        )
+        lines.append(f"devices  busy {percent(summary.get('busy_fraction'))}, {_figures(summary)}")
         lines += _idlest(summary.get("schedule", {}))
         lines += _gpus(summary.get("schedule", {}))
     if summary.get("model_digest"):
@@ -102,18 +97,23 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     return lines
 
 
-def _idlest(schedule: Mapping[str, Any]) -> list[str]:
-    """Name the devices and the hubs with most to gain, where there are several."""
-    lines = []
-    devices = sorted(schedule.get("devices", {}).items(), key=lambda item: -item[1]["idle_fraction"])
-    if len(devices) > 1:
-        said = [f"{name} {percent(share['idle_fraction'])}" for name, share in devices[:_MOST_NAMED]]
-        lines.append(f"idlest   {', '.join(said)}")
-    hubs = sorted(schedule.get("hubs", {}).items(), key=lambda item: -item[1]["idle_avoidable"])
-    if len(hubs) > 1 and hubs[0][1]["idle_avoidable"] >= _WORTH_SAYING:
-        said = [f"{path} {percent(found['idle_avoidable'])}" for path, found in hubs[:_MOST_NAMED]]
-        lines.append(f"hubs     most avoidable idle time: {', '.join(said)}")
-    return lines
+def _idlest(schedule: Mapping[str, Any]) -> Iterator[str]:
+    """Tell the figures of the devices and the hubs with most to gain, where there are several."""
+    for what, found in (("device", schedule.get("devices", {})), ("hub", schedule.get("hubs", {}))):
+        order = sorted(found, key=lambda name: (-found[name]["idle_avoidable"], -found[name]["idle_fraction"]))
+        for name in order[:_MOST_NAMED] if len(order) > 1 else ():
+            yield f"{what:<8} {name}: {_figures(found[name])}"
+        if len(order) > _MOST_NAMED:
+            yield f"{'':<8} and {len(order) - _MOST_NAMED:,} {what}s with less to gain, in summary.json"
+
+
+def _figures(found: Mapping[str, Any]) -> str:
+    """Write the figures of idle time, of whatever they are."""
+    return (
+        f"idle {percent(found['idle_fraction'])} (floor of any schedule {percent(found.get('idle_floor'))},"
+        f" avoidable {percent(found.get('idle_avoidable'))}); efficiency {_share(found.get('efficiency'))},"
+        f" goodput {_share(found.get('goodput'))}"
+    )
 
 
 def _gpus(schedule: Mapping[str, Any]) -> list[str]:

@@ -15,8 +15,9 @@ from typing import Any
 
 from hierfl.errors import OutputError
 from hierfl.monitor.files import EVENTS, METRICS, read_events, read_metrics
-from hierfl.monitor.pictures import Bar, curves, png, timeline, tree
+from hierfl.monitor.pictures import curves, png, timeline, tree
 from hierfl.monitor.report_page import page
+from hierfl.monitor.tape import Tape
 from hierfl.monitor.words import count, finite, metric
 
 __all__ = ["RunRecord", "read_run", "write_report"]
@@ -38,8 +39,7 @@ class RunRecord:
     started: dict[str, Any] = field(default_factory=dict)
     ended: dict[str, Any] = field(default_factory=dict)
     sessions: int = 0
-    commits: list[tuple[int, float]] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
+    tape: Tape = field(default_factory=Tape)
     notices: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_MAX_NOTICES))
     num_notices: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -101,13 +101,17 @@ def _events(record: RunRecord, events: Iterable[Mapping[str, Any]]) -> None:
         if kind == "run_started":
             record.sessions += 1
             record.started, record.ended = dict(event), {}
-            record.commits = [commit for commit in record.commits if commit[0] < event["first_round"]]
+            record.tape.start(event.get("workers", ()), event.get("devices", {}), event["first_round"])
         elif kind == "phase":
-            start, end = event["start_s"] + offset, event["end_s"] + offset
-            record.bars.append(Bar(event["actor"], event["phase"], start, end))
+            record.tape.phase(event["actor"], event["phase"], event["start_s"] + offset, event["end_s"] + offset)
+        elif kind == "assigned":
+            record.tape.devices[event["worker"]] = event["device"]
+        elif kind == "evaluated":
+            record.tape.evaluated(event["time_s"] + offset)
         elif kind == "round_committed":
-            record.commits.append((event["round_number"], event["time_s"] + offset))
-        elif kind == "round_closed" and event["missing"]:
+            record.tape.commits.append((event["round_number"], event["time_s"] + offset))
+        elif kind == "round_closed":
+            record.tape.closed(event["node"], event["time_s"] + offset, event["duration_s"])
             for node, why in event["missing"].items():
                 message = f"round {event['round_number']} closed without it: {why}"
                 _notice(
@@ -153,7 +157,7 @@ def _missing(record: RunRecord) -> Iterator[str]:
         yield f"{EVENTS} tells of no start: the run failed before its first round."
     if not record.rows:
         yield f"{METRICS} holds no measurement: evaluation was off (evaluation.every: 0), or no round was finished."
-    if not record.bars:
+    if not record.tape.bars:
         yield f"{EVENTS} holds no working times: there is no timeline."
     if not record.config:
         yield f"{CONFIG} is missing: the configuration cannot be shown."
@@ -165,8 +169,8 @@ def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
         yield "tree", png(tree(record.paths, _notes(record)))
     if any(finite(row.get(name)) is not None for row in record.rows for name in ("auc", "accuracy", "loss")):
         yield "curves", png(curves(record.rows))
-    if record.bars:
-        yield "timeline", png(timeline(record.bars, record.started.get("workers", ()), record.commits))
+    if record.tape.bars:
+        yield "timeline", png(timeline(record.tape))
 
 
 def _notes(record: RunRecord) -> dict[str, str]:

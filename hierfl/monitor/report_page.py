@@ -6,12 +6,12 @@ Every text that comes from a run passes `_esc`; nothing is loaded from a network
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.outline import members_by_hub
-from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, gigabytes, metric, percent, seconds
+from hierfl.monitor.words import FIGURES, UNDEFINED, WHY_UNDEFINED, count, gigabytes, metric, percent, seconds
 
 if TYPE_CHECKING:
     from hierfl.monitor.report import RunRecord
@@ -26,10 +26,14 @@ _COLUMNS = (
     *(("true_positives", "true +", count), ("false_positives", "false +", count)),
     *(("true_negatives", "true -", count), ("false_negatives", "false -", count)),
 )
+_OF_SCHEDULE = {
+    "device": "The floor is what devices of this sort must be idle on average, whatever the schedule.",
+    "hub": "Of the devices that may take a hub's sites, while its rounds were open.",
+}
 _ALT = {
     "tree": "The federation's tree, hubs with their members",
     "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
-    "timeline": "What each worker and hub did over time",
+    "timeline": "What each device and hub did over time",
 }
 
 _STYLE = """
@@ -71,7 +75,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Curves by tier", _picture("curves", pictures)),
         *_section("Hubs and sites", _table(record)),
         *_section("Timeline", _picture("timeline", pictures)),
-        *_section("Workers", _workers(record)),
+        *_section("Workers and devices", _workers(record)),
         *_section("Notices and failures", _notices(record)),
         *_section("Configuration", _config(record)),
         *_section("Versions", _versions(record)),
@@ -124,9 +128,9 @@ def _missing(record: RunRecord) -> Iterator[str]:
 
 def _facts(record: RunRecord) -> Iterator[str]:
     """Write the run's figures; what is not known is left out."""
-    done = record.summary.get("rounds", record.commits[-1][0] if record.commits else 0)
+    done = record.summary.get("rounds", record.tape.commits[-1][0] if record.tape.commits else 0)
     planned = record.summary.get("rounds_planned", record.started.get("rounds"))
-    wall = record.summary.get("wall_s", record.commits[-1][1] if record.commits else None)
+    wall = record.summary.get("wall_s", record.tape.commits[-1][1] if record.tape.commits else None)
     members = members_by_hub(record.paths)
     facts = [
         ("Rounds", f"{count(done)} of {count(planned)}"),
@@ -140,6 +144,7 @@ def _facts(record: RunRecord) -> Iterator[str]:
         ("Floor of idle", percent(_find(record, "idle_floor"))),
         ("Avoidable idle", percent(_find(record, "idle_avoidable"))),
         ("Efficiency", percent(_find(record, "efficiency"))),
+        ("Goodput", percent(_find(record, "goodput"))),
         ("Runtime", str(record.started.get("runtime", UNDEFINED))),
         ("Seed", str(record.summary.get("seed", UNDEFINED))),
         ("Processes", f"{record.sessions} (resumed)" if record.sessions > 1 else UNDEFINED),
@@ -207,18 +212,20 @@ def _confusion(record: RunRecord) -> Iterator[str]:
 
 
 def _workers(record: RunRecord) -> Iterator[str]:
-    """Write each worker's busy and idle share."""
-    workers = _find(record, "workers")
+    """Write each worker's busy and idle share, and the figures of devices and hubs."""
+    workers, schedule = _find(record, "workers"), _find(record, "schedule")
     if not isinstance(workers, Mapping):
         yield '<p class="note">The run left no figures of its workers.</p>'
         return
-    yield '<div class="scroll"><table><thead><tr><th>worker</th><th>busy</th><th>idle</th></tr></thead><tbody>'
-    for name, share in list(workers.items())[:_MAX_ROWS]:
-        busy, idle = percent(share.get("busy_fraction")), percent(share.get("idle_fraction"))
-        yield f"<tr><td>{_esc(name)}</td><td>{busy}</td><td>{idle}</td></tr>"
-    yield "</tbody></table></div>"
+    shares = {"busy_fraction": "busy", "idle_fraction": "idle"}
+    yield from _shares("worker", workers, list(workers), shares)
     yield from _gpus(record)
-    yield from _hubs(record)
+    for what, note in _OF_SCHEDULE.items():
+        found = schedule.get(f"{what}s") if isinstance(schedule, Mapping) else None
+        if isinstance(found, Mapping) and found:
+            order = sorted(found, key=lambda name: -found[name].get("idle_avoidable", 0.0))
+            yield from _shares(what, found, order, FIGURES)
+            yield f'<p class="note">{note}</p>'
 
 
 def _gpus(record: RunRecord) -> Iterator[str]:
@@ -240,21 +247,16 @@ def _gpus(record: RunRecord) -> Iterator[str]:
     yield '<p class="note">Of the time in which the run had the device; memory is all that was in use there.</p>'
 
 
-def _hubs(record: RunRecord) -> Iterator[str]:
-    """Write how idle the devices of each hub were while its rounds were open, those with most to gain first."""
-    schedule = _find(record, "schedule")
-    hubs = schedule.get("hubs") if isinstance(schedule, Mapping) else None
-    if not isinstance(hubs, Mapping) or not hubs:
-        return
-    titles = ("idle", "floor", "avoidable", "efficiency")
-    head = "".join(f"<th>{title}</th>" for title in titles)
-    yield f'<div class="scroll"><table><thead><tr><th>hub</th>{head}</tr></thead><tbody>'
-    for path, found in sorted(hubs.items(), key=lambda item: -item[1].get("idle_avoidable", 0.0))[:_MAX_ROWS]:
-        keys = ("idle_fraction", "idle_floor", "idle_avoidable", "efficiency")
-        cells = "".join(f"<td>{percent(found.get(key))}</td>" for key in keys)
-        yield f"<tr><td>{_esc(path)}</td>{cells}</tr>"
+def _shares(
+    what: str, found: Mapping[str, Mapping[str, Any]], order: Sequence[str], figures: Mapping[str, str]
+) -> Iterator[str]:
+    """Write a table of fractions, a row for each name in its order."""
+    head = "".join(f"<th>{title}</th>" for title in (what, *figures.values()))
+    yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
+    for name in order[:_MAX_ROWS]:
+        cells = "".join(f"<td>{percent(found[name].get(key))}</td>" for key in figures)
+        yield f"<tr><td>{_esc(name)}</td>{cells}</tr>"
     yield "</tbody></table></div>"
-    yield '<p class="note">Of the devices that may take a hub\'s sites, while its rounds were open.</p>'
 
 
 def _notices(record: RunRecord) -> Iterator[str]:

@@ -8,11 +8,13 @@
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
 | `schedule/idle`, `schedule/floor`, `schedule/avoidable` | idle fraction of a round, and its floor |
 | `schedule/efficiency` | the least time that the round's work can take over the time that it took |
+| `schedule/goodput` | what the round's work takes alone over the devices' time |
+| `schedule/device/<name>/idle` ..., `schedule/hub/<path>/idle` ... | the same of every device and hub |
 | `gpus/<device>/utilisation`, `gpus/<device>/memory_gb` | of its GPU, where it can be read: mean, peak in use |
 | `workers/busy`, `workers/<id>/busy`, `workers/<id>/idle` | fractions of the round |
 
 The step is the root's round. Custom scalars show one chart per tier and metric; text holds the configuration; images
-the tree, and who worked when in the last round; hparams the run's settings with the root's final metrics.
+the tree, and who worked when, drawn as the run goes; hparams the run's settings with the root's final metrics.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl.monitor.busy import PHASES, Account
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
+    Assigned,
     Evaluated,
     GpuSampled,
     Leased,
@@ -38,7 +41,8 @@ from hierfl.monitor.records import (
     Scalars,
     SiteTrained,
 )
-from hierfl.monitor.words import finite
+from hierfl.monitor.tape import Tape
+from hierfl.monitor.words import FIGURES, finite
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
@@ -49,6 +53,10 @@ __all__ = ["FOLDER", "TensorBoard", "evenly"]
 FOLDER = "tensorboard"
 _CHARTS = ("auc", "accuracy", "loss")
 _TREE_AFTER_S = 30.0
+_LONGER = 1.5
+"""Pictures are drawn anew when the run is so many times as old: a day's run draws its timeline twenty times."""
+
+_MAX_BARS = 20_000
 _TEXT_LIMIT = 200_000
 
 
@@ -71,9 +79,8 @@ class TensorBoard:
         self._bytes_up: dict[str, int] = {}
         self._final: Scalars = {}
         self._tree_drawn = False
-        self._bars: list[Phase] = []
-        self._last_bars: tuple[int, list[Phase]] = (0, [])
-        self._workers: tuple[str, ...] = ()
+        self._tape = Tape(_MAX_BARS)
+        self._draw_at_s = _TREE_AFTER_S
 
     def on(self, record: Record) -> None:
         """Take one record; scalars are handed to the writer's own thread."""
@@ -83,14 +90,18 @@ class TensorBoard:
             return
         elif isinstance(record, Phase):
             self._account.add(record)
-            self._bars.append(record)
+            self._tape.phase(record.actor, record.phase, record.start_s, record.end_s)
+        elif isinstance(record, Assigned):
+            self._tape.devices[record.worker] = record.device
         elif isinstance(record, GpuSampled | Leased):
             self._gpus.on(record)
         elif isinstance(record, SiteTrained):
             self._trained(record)
         elif isinstance(record, RoundClosed):
             self._bytes_up[record.node] = self._bytes_up.get(record.node, 0) + record.bytes_up
+            self._tape.closed(record.node, record.time_s, record.duration_s)
         elif isinstance(record, Evaluated):
+            self._tape.evaluated(record.time_s)
             self._evaluated(record)
         elif isinstance(record, RoundCommitted):
             self._committed(record)
@@ -110,8 +121,8 @@ class TensorBoard:
         from hierfl.monitor.event_file import EventFile
 
         self._writer = EventFile(self._dir, purge_step=record.first_round if self._dir.exists() else None)
-        self._workers = tuple(record.workers)
-        self._account = Account(self._workers, record.time_s)
+        self._tape.start(record.workers, dict(record.devices), record.first_round)
+        self._account = Account(tuple(record.workers), record.time_s)
         self._writer.text("config", _code_block(self._config.resolved))
         self._writer.custom_scalars(_layout(self._config, self._nodes, record.workers))
 
@@ -140,7 +151,12 @@ class TensorBoard:
         self._scalar("schedule/floor", record.idle_floor, step)
         self._scalar("schedule/avoidable", max(0.0, 1.0 - record.busy_fraction - record.idle_floor), step)
         self._scalar("schedule/efficiency", record.efficiency, step)
-        self._last_bars, self._bars = (step, self._bars), []
+        self._scalar("schedule/goodput", record.goodput, step)
+        for what, each in (("device", record.devices), ("hub", record.hubs)):
+            for name, figures in each.items():
+                for figure, tag in FIGURES.items():
+                    self._scalar(f"schedule/{what}/{name}/{tag}", figures.get(figure), step)
+        self._tape.commits.append((step, record.time_s))
         for worker, busy in share.busy.items():
             self._scalar(f"workers/{worker}/busy", busy, step)
             self._scalar(f"workers/{worker}/idle", 1.0 - busy, step)
@@ -154,8 +170,10 @@ class TensorBoard:
         self._scalar("bytes/up", sum(self._bytes_up.values()), step)
         self._train_loss.clear()
         self._bytes_up.clear()
-        if record.time_s > _TREE_AFTER_S:
+        if record.time_s >= self._draw_at_s:
+            self._draw_at_s = _LONGER * record.time_s
             self._tree()
+            self._timeline()
 
     def _scalar(self, tag: str, value: object, step: int) -> None:
         """Write one point, unless it is undefined."""
@@ -175,14 +193,13 @@ class TensorBoard:
         self._tree_drawn = True
 
     def _timeline(self) -> None:
-        """Draw who worked when in the last round that was committed; the report has all of them."""
-        step, bars = self._last_bars
-        if not bars or self._writer is None:
+        """Draw who worked when so far, or in the last rounds of a long run; the report has all of them."""
+        if not self._tape.bars or not self._tape.commits or self._writer is None:
             return
         from hierfl.monitor import pictures
 
-        drawn = [pictures.Bar(bar.actor, bar.phase, bar.start_s, bar.end_s) for bar in bars]
-        self._writer.image("timeline", pictures.png(pictures.timeline(drawn, self._workers)), step)
+        step = self._tape.commits[-1][0]
+        self._writer.image("timeline", pictures.png(pictures.timeline(self._tape)), step)
 
     def _hparams(self) -> None:
         """Describe the run for the HPARAMS page, by the root's own scalars and in the same run."""

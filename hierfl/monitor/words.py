@@ -6,7 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["UNDEFINED", "WHY_UNDEFINED", "count", "finite", "metric", "percent", "seconds", "told_apart"]
+__all__ = ["FIGURES", "UNDEFINED", "WHY_UNDEFINED", "count", "finite", "metric", "percent", "seconds", "told_apart"]
+
+FIGURES = {
+    "idle_fraction": "idle",
+    "idle_floor": "floor",
+    "idle_avoidable": "avoidable",
+    "efficiency": "efficiency",
+    "goodput": "goodput",
+}
+"""The figures of how devices were used, as summary.json names them, and what they read."""
 
 UNDEFINED = "\N{EN DASH}"
 """What stands for a metric that is not defined, here as in the literature: never 0, never NaN."""

@@ -126,7 +126,7 @@ def test_nothing_has_happened_yet() -> None:
 def test_a_device_of_speed_three_counts_three_times() -> None:
     """x is three times as fast. Sites take 6, 6 and 3 s at speed 1: x does both long ones in 4 s, y the short one in 3.
 
-    W = 15; 15 of 4 * 4 = 16 are busy; LB = 15 / 4; the floor is 0, for nothing confines the work.
+    W = 15 of 4 * 4 = 16 are busy. No other way is shorter, for y alone takes 6 s for a long one: LB = 4.
     """
     fast = {"x": Device("x", "fast"), "y": Device("y", "slow")}
     one = Federation(Hub("world", (Site("a"), Site("b"), Site("c"))))
@@ -137,7 +137,7 @@ def test_a_device_of_speed_three_counts_three_times() -> None:
     idle.on(closed("world", 1, ["a", "b", "c"], 0, 4))
     found = idle.last()
     assert found.idle == pytest.approx(1 / 16) and found.goodput == pytest.approx(15 / 16)
-    assert found.efficiency == pytest.approx(15 / 16) and found.floor == pytest.approx(0.0)
+    assert found.efficiency == pytest.approx(1.0) and found.floor == pytest.approx(1 / 16)
     assert idle.devices()["y"].idle == pytest.approx(1 / 4) and idle.devices()["x"].idle == pytest.approx(0.0)
 
 

@@ -13,6 +13,7 @@ from hierfl.monitor import pictures
 from hierfl.monitor.files import JsonLines
 from hierfl.monitor.records import Notice, RunEnded
 from hierfl.monitor.report import read_run, write_report
+from hierfl.monitor.tape import Tape
 from tiers.federation import Federation, Hub, Site
 
 
@@ -63,7 +64,18 @@ def test_the_report_of_a_finished_run_is_whole_and_self_contained(tmp_path):
     federation = script.heart()
     page = parsed(write_report(folder(tmp_path, federation, script.run(federation))))
     text = " ".join(page.text)
-    for piece in ("15 of 15", "3f2a" * 16, "zurich_basel", "name: heart", "torch 2.13.0", "20%", "0.924", "one class"):
+    for piece in (
+        "15 of 15",
+        "3f2a" * 16,
+        "zurich_basel",
+        "name: heart",
+        "torch 2.13.0",
+        "20%",
+        "0.924",
+        "one class",
+        "Goodput",
+        "55%",
+    ):
         assert piece in text
     assert "undefined" in text
     assert "missing" not in text
@@ -122,12 +134,12 @@ def test_a_resumed_runs_times_are_strung_together(tmp_path):
     folder(tmp_path, federation, script.run(federation, first=4))
     record = read_run(tmp_path)
     assert record.sessions == 2
-    assert [number for number, _ in record.commits] == list(range(1, 16))
-    times = [time_s for _, time_s in record.commits]
+    assert [number for number, _ in record.tape.commits] == list(range(1, 16))
+    times = [time_s for _, time_s in record.tape.commits]
     assert times == sorted(times)
     first = read_run(folder(tmp_path / "unbroken", federation, script.run(federation)))
-    assert first.commits[0][1] == pytest.approx(times[0])
-    assert min(bar.start_s for bar in first.bars) == pytest.approx(0.4)
+    assert first.tape.commits[0][1] == pytest.approx(times[0])
+    assert min(bar.start_s for bar in first.tape.bars) == pytest.approx(0.4)
     assert "resumed" in write_report(tmp_path).read_text()
 
 
@@ -177,4 +189,4 @@ def test_pictures_without_data_say_so():
     with pytest.raises(ValueError, match="no row has a value"):
         pictures.curves([{"round": 1, "node": "w", "auc": None}])
     with pytest.raises(ValueError, match="no phase"):
-        pictures.timeline([], ["worker-0"])
+        pictures.timeline(Tape())

@@ -102,6 +102,19 @@ def test_the_end_leaves_a_table_and_the_facts():
     terminal.close()
 
 
+def test_the_last_lines_tell_all_figures_of_the_run_its_devices_and_hubs():
+    out = io.StringIO()
+    plain = Plain(out)
+    for record in script.run(script.heart()):
+        plain.on(record)
+    lines = [line for line in out.getvalue().splitlines() if "goodput" in line]
+    said = "(floor of any schedule 10%, avoidable"
+    assert lines[0] == f"devices  busy 80%, idle 20% {said} 10%); efficiency 0.89, goodput 0.80"
+    assert lines[1] == f"device   worker-1: idle 40% {said} 30%); efficiency 0.67, goodput 0.60", "most to gain first"
+    assert lines[2].startswith("device   worker-0: idle 20%")
+    assert lines[3].startswith("hub      world: idle 30%") and lines[4].startswith("hub      world/us: idle 55%")
+
+
 def test_a_run_that_fails_before_it_starts_leaves_its_notice():
     terminal, out = at_work(script.heart(), [Notice(0.1, "error", "", "no workers")])
     text = final(terminal, out)

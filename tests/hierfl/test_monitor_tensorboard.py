@@ -63,6 +63,28 @@ def test_times_bytes_and_workers_are_there(heart):
     assert spent == pytest.approx(2 * heart.Scalars("time/round")[3].value, abs=1e-5)
 
 
+def test_the_schedules_figures_are_there_of_the_run_its_devices_and_hubs(heart):
+    assert heart.Scalars("schedule/goodput")[0].value == pytest.approx(1 - heart.Scalars("schedule/idle")[0].value)
+    for what in ("device/worker-1", "hub/world/us"):
+        for figure in ("idle", "floor", "avoidable", "efficiency", "goodput"):
+            assert len(heart.Scalars(f"schedule/{what}/{figure}")) == 15
+    assert heart.Scalars("schedule/device/worker-1/goodput")[0].value == pytest.approx(0.6)
+
+
+def test_the_timeline_is_drawn_as_the_run_goes(tmp_path):
+    federation = script.heart()
+    monitor = TensorBoard(tmp_path, script.config(federation))
+    monitor._draw_at_s = 2.0
+    drawn = []
+    for record in script.run(federation):
+        monitor.on(record)
+        drawn.append(monitor._draw_at_s)
+    assert len(set(drawn)) > 2, "drawn anew when the run is half as old again"
+    monitor.close()
+    steps = [image.step for image in read(tmp_path).Images("timeline")]
+    assert len(steps) == len(set(drawn)) and steps[-1] == 15 and steps[0] < 8
+
+
 def test_the_configuration_is_text_and_the_tree_a_picture(heart):
     text = heart.Tensors("config")[0].tensor_proto.string_val[0].decode()
     assert "    training:\n      lr: 0.01\n" in text

@@ -37,6 +37,15 @@ SAMPLES = {"cleveland": 199, "long_beach": 85, "budapest": 172, "zurich_basel": 
 WORKERS = ("worker-0", "worker-1")
 
 
+def _figures(idle: float, floor: float) -> dict[str, float | None]:
+    given = {"idle_fraction": idle, "idle_floor": floor, "idle_avoidable": idle - floor}
+    return given | {"efficiency": (1 - idle) / (1 - floor), "goodput": 1 - idle}
+
+
+DEVICES = {"worker-0": _figures(0.2, 0.1), "worker-1": _figures(0.4, 0.1)}
+HUBS = {"world": _figures(0.3, 0.1), "world/us": _figures(0.55, 0.5)}
+
+
 @dataclass(frozen=True)
 class FedAvg:
     """Stands in for a strategy: the monitors only name it."""
@@ -122,7 +131,8 @@ def stream(federation: Federation, *, first: int, until: int | None, run_dir: st
         if number == 2:
             yield Notice(clock, "warning", "world/switzerland/zurich_basel", "one class only: AUC is undefined")
         share = (busy + 0.06) / (len(WORKERS) * (clock - began))
-        yield RoundCommitted(clock, number, rounds, clock - began, share, f"checkpoints/{number:06d}")
+        said = f"checkpoints/{number:06d}"
+        yield RoundCommitted(clock, number, rounds, clock - began, share, said, 0.1, 0.9, share, DEVICES, HUBS)
     if until is None:
         yield RunEnded(clock, "finished", summary(federation, metrics, clock))
 
@@ -151,7 +161,8 @@ def summary(federation: Federation, metrics: dict[str, dict[str, float | None]],
         "nodes": metrics,
         "workers": {worker: {"busy_fraction": 0.8, "idle_fraction": 0.2} for worker in WORKERS},
         "busy_fraction": 0.8,
-        "idle_fraction": 0.2,
+        **DEVICES["worker-0"],
+        "schedule": {"devices": DEVICES, "hubs": HUBS},
         "versions": {"hierfl": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
     }
 

@@ -8,7 +8,7 @@ is due: matplotlib takes a second to load.
 from hierfl.monitor.pictures.curves import curves
 from hierfl.monitor.pictures.sharing import sharing
 from hierfl.monitor.pictures.style import png
-from hierfl.monitor.pictures.timeline import Bar, timeline
+from hierfl.monitor.pictures.timeline import timeline
 from hierfl.monitor.pictures.tree import tree
 
-__all__ = ["Bar", "curves", "png", "sharing", "timeline", "tree"]
+__all__ = ["curves", "png", "sharing", "timeline", "tree"]

@@ -29,10 +29,17 @@ def unit_of(whole_s: float) -> tuple[float, str]:
 
 
 def draw_spans(
-    axes: Axes, place: float, spans: Sequence[tuple[float, float]], hue: str, *, whole_s: float, scale: float
+    axes: Axes,
+    place: float,
+    spans: Sequence[tuple[float, float]],
+    hue: str,
+    *,
+    whole_s: float,
+    scale: float,
+    half: float = 0.31,
 ) -> None:
-    """Draw bars of one colour in a row of a picture `whole_s` seconds long."""
-    low, high = place - 0.31, place + 0.31
+    """Draw bars of one colour, `half` as high to either side, in a row of a picture `whole_s` seconds long."""
+    low, high = place - half, place + half
     boxes = [
         [(a / scale, low), (a / scale, high), (b / scale, high), (b / scale, low)]
         for a, b in _joined(spans, whole_s / _FINEST)

@@ -1,15 +1,15 @@
-"""Who worked when: a row per worker and hub, a bar per phase, and the idle time between them."""
+"""Who worked when: a row per device and hub, a bar per phase, and between them waiting, or nothing to do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
-from hierfl.monitor.busy import PHASES, covered_s
+from hierfl.monitor.busy import PHASES, covered_s, united, without
 from hierfl.monitor.pictures.rows import IDLE, by_number, draw_spans, unit_of
 from hierfl.monitor.pictures.style import (
     BLUE,
@@ -26,91 +26,137 @@ from hierfl.monitor.pictures.style import (
     tidy,
     width_in,
 )
+from hierfl.monitor.tape import Bar, Tape
 from hierfl.monitor.words import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Bar", "timeline"]
+__all__ = ["timeline"]
 
-_HUES = {"load": SKY, "train": BLUE, "evaluate": ORANGE, "aggregate": PINK, "transfer": GREEN}
-_MAX_WORKERS, _MAX_HUBS = 24, 12
+_HUES = {"train": BLUE, "evaluate": ORANGE, "aggregate": PINK, "transfer": GREEN, "load": SKY}
+"""In the order in which they are drawn: loading within a training lies on it."""
+
+_WORDS = {
+    "load": "loading",
+    "train": "training",
+    "evaluate": "measuring",
+    "aggregate": "aggregating",
+    "transfer": "handing up",
+}
+_WAITING, _FREE = "#f3dcb0", "#ffffff"
+_MAX_DEVICES, _MAX_HUBS = 24, 12
+_LANE, _MAX_LANES = 0.3, 8
+"""The height of a worker's lane where several share a device, and how many lanes a row grows by."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One actor was busy with one phase from `start_s` to `end_s`."""
+class _Row:
+    """A device with its workers, or a hub: `place` is its middle, `half` its half height."""
 
-    actor: str
-    phase: str
-    start_s: float
-    end_s: float
+    name: str
+    actors: tuple[str, ...]
+    is_device: bool
+    place: float
+    half: float
 
 
-def timeline(bars: Sequence[Bar], workers: Sequence[str], commits: Sequence[tuple[int, float]] = ()) -> Figure:
-    """Draw the bars, the `workers` first and hubs below; `commits` are (round, seconds) and drawn as lines.
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What all rows of a picture have in common."""
+
+    since: float
+    until: float
+    scale: float
+    open: Sequence[tuple[float, float]]
+
+    @property
+    def whole_s(self) -> float:
+        return self.until - self.since
+
+
+def timeline(tape: Tape) -> Figure:
+    """Draw a tape, the devices first and hubs below; a line ends each round.
+
+    Workers that share a device have a lane each in its row. A device that is free while a round or a measurement is
+    open waits; otherwise there is nothing to do.
 
     Errors: ValueError without a bar.
     """
-    if not bars:
+    if not tape.bars:
         raise ValueError("no phase was recorded")
-    since = min(bar.start_s for bar in bars)
-    until = max([bar.end_s for bar in bars] + [time_s for _, time_s in commits])
-    rows, left_out = _rows(bars, workers)
-    by_actor: dict[str, list[Bar]] = {actor: [] for actor in rows}
-    for bar in bars:
-        if bar.actor in by_actor:
-            by_actor[bar.actor].append(bar)
-
-    labels = max(width_in(actor) for actor in rows) + 0.4
-    height = 1.95 + 0.36 * len(rows)
+    since = min(bar.start_s for bar in tape.bars)
+    commits = [commit for commit in tape.commits if commit[1] >= since]
+    until = max([bar.end_s for bar in tape.bars] + [time_s for _, time_s in commits])
+    rows, left_out = _rows(tape)
+    labels = max(width_in(row.name) for row in rows) + 0.4
+    deep = rows[-1].place + rows[-1].half + 0.19
+    height = 1.95 + 0.36 * deep
     made = figure(12, height)
-    axes = made.add_axes((labels / 12, 0.95 / height, 1 - (labels + 0.75) / 12, 0.36 * len(rows) / height))
+    axes = made.add_axes((labels / 12, 0.95 / height, 1 - (labels + 0.75) / 12, 0.36 * deep / height))
     scale, unit = unit_of(until - since)
-    for place, actor in enumerate(rows):
-        _draw_row(axes, place, by_actor[actor], (since, until), scale, is_worker=actor in workers)
+    frame = _Frame(since, until, scale, [(max(a, since), min(b, until)) for a, b in united(tape.open) if b > since])
+    by_actor: dict[str, list[Bar]] = {}
+    for bar in tape.bars:
+        by_actor.setdefault(bar.actor, []).append(bar)
+    shares = [share for row in rows if (share := _draw_row(axes, row, by_actor, frame)) is not None]
     _draw_commits(axes, commits, scale)
     axes.set_xlim(since / scale, until / scale)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_ylim(deep, 0.0)
     tidy(axes)
     axes.grid(visible=False)
-    axes.set_yticks(range(len(rows)), rows, color=INK, parse_math=False)
+    axes.set_yticks([row.place for row in rows], [row.name for row in rows], color=INK, parse_math=False)
     axes.set_xlabel(f"{unit} since the start", size=SIZE, color=GREY, loc="right", labelpad=2)
-    phases = {bar.phase for bar in bars}
-    keys = [Patch(color=_HUES[name], label=name) for name in PHASES if name in phases]
-    keys.append(Patch(color=IDLE, label="idle"))
+    phases = {bar.phase for bar in tape.bars}
+    keys = [Patch(color=_HUES[name], label=_WORDS[name]) for name in PHASES if name in phases]
+    keys += [Patch(color=_WAITING, label="waiting"), Patch(color=IDLE, label="nothing to do")]
     made.legend(
-        handles=keys, loc="lower left", bbox_to_anchor=(0.012, 0), ncols=6, frameon=False, fontsize=SIZE, handlelength=1
+        handles=keys, loc="lower left", bbox_to_anchor=(0.012, 0), ncols=7, frameon=False, fontsize=SIZE, handlelength=1
     )
-    heading(made, "Timeline", _under(bars, workers, until - since) + left_out)
+    heading(made, "Timeline", _under(shares) + left_out)
     return made
 
 
-def _rows(bars: Sequence[Bar], workers: Sequence[str]) -> tuple[list[str], str]:
-    """Choose the rows: workers by number, then hubs by tier; say how many are left out."""
-    hubs = sorted({bar.actor for bar in bars} - set(workers), key=lambda actor: (actor.count("/"), actor))
+def _rows(tape: Tape) -> tuple[list[_Row], str]:
+    """Choose the rows: devices by number, then hubs by tier; say how many are left out."""
+    hubs = sorted({bar.actor for bar in tape.bars} - set(tape.devices), key=lambda actor: (actor.count("/"), actor))
+    workers: dict[str, list[str]] = {}
+    for worker in sorted(tape.devices, key=by_number):
+        workers.setdefault(tape.devices[worker], []).append(worker)
     mine = sorted(workers, key=by_number)
-    more = len(mine[_MAX_WORKERS:]), len(hubs[_MAX_HUBS:])
-    said = [f"{many:,} more {what}" for many, what in zip(more, ("workers", "hubs"), strict=True) if many]
-    return mine[:_MAX_WORKERS] + hubs[:_MAX_HUBS], f" · not shown: {', '.join(said)}" if said else ""
+    more = len(mine[_MAX_DEVICES:]), len(hubs[_MAX_HUBS:])
+    said = [f"{many:,} more {what}" for many, what in zip(more, ("devices", "hubs"), strict=True) if many]
+    rows, top = [], 0.0
+    for name in mine[:_MAX_DEVICES] + hubs[:_MAX_HUBS]:
+        actors = tuple(workers.get(name, (name,)))
+        high = max(0.62, _LANE * min(len(actors), _MAX_LANES))
+        rows.append(_Row(name, actors, name in workers, top + 0.19 + high / 2, high / 2))
+        top += high + 0.38
+    return rows, f" · not shown: {', '.join(said)}" if said else ""
 
 
-def _draw_row(
-    axes: Axes, place: int, bars: Sequence[Bar], span: tuple[float, float], scale: float, *, is_worker: bool
-) -> None:
-    """Draw one actor's bars; behind a worker's the idle time, beside them its busy fraction."""
-    since, until = span
-    if is_worker:
-        axes.barh(place, (until - since) / scale, left=since / scale, height=0.62, color=IDLE, linewidth=0)
-        share = covered_s((bar.start_s, bar.end_s) for bar in bars) / max(until - since, 1e-9)
+def _draw_row(axes: Axes, row: _Row, bars: Mapping[str, Sequence[Bar]], frame: _Frame) -> tuple[float, float] | None:
+    """Draw a row; behind a device's bars its idle time. Return a device's fractions of the whole, busy and waiting."""
+    whole_s, shares = frame.whole_s, None
+    if row.is_device:
+        busy = united((bar.start_s, bar.end_s) for actor in row.actors for bar in bars.get(actor, ()))
+        waiting = without(frame.open, busy)
+        shared = busy if len(row.actors) > 1 else []  # a place that is free beside others is no idle device
+        for hue, spans in ((IDLE, [(frame.since, frame.until)]), (_WAITING, waiting), (_FREE, shared)):
+            draw_spans(axes, row.place, spans, hue, whole_s=whole_s, scale=frame.scale, half=row.half)
+        shares = covered_s(busy) / max(whole_s, 1e-9), covered_s(waiting) / max(whole_s, 1e-9)
         across = blended_transform_factory(axes.transAxes, axes.transData)
-        axes.text(1.006, place, percent(share), transform=across, size=SIZE, color=GREY, va="center")
+        axes.text(1.006, row.place, percent(shares[0]), transform=across, size=SIZE, color=GREY, va="center")
     else:
-        axes.axhline(place, color=FAINT, linewidth=1, zorder=0)
-    for phase, hue in _HUES.items():
-        spans = [(bar.start_s, bar.end_s) for bar in bars if bar.phase == phase]
-        draw_spans(axes, place, spans, hue, whole_s=until - since, scale=scale)
+        axes.axhline(row.place, color=FAINT, linewidth=1, zorder=0)
+    half = row.half / len(row.actors)
+    for number, actor in enumerate(row.actors):
+        place = row.place - row.half + (2 * number + 1) * half
+        for phase, hue in _HUES.items():
+            spans = [(bar.start_s, bar.end_s) for bar in bars.get(actor, ()) if bar.phase == phase]
+            draw_spans(axes, place, spans, hue, whole_s=whole_s, scale=frame.scale, half=half)
+    return shares
 
 
 def _draw_commits(axes: Axes, commits: Sequence[tuple[int, float]], scale: float) -> None:
@@ -130,13 +176,12 @@ def _draw_commits(axes: Axes, commits: Sequence[tuple[int, float]], scale: float
         axes.text(-0.005, 1.01, "round", transform=axes.transAxes, size=SIZE - 1, color=GREY, ha="right", va="bottom")
 
 
-def _under(bars: Sequence[Bar], workers: Sequence[str], span_s: float) -> str:
-    """Say how busy the workers were over the whole."""
-    if not workers or span_s <= 0:
-        return "no worker was recorded"
-    spans: dict[str, list[tuple[float, float]]] = {worker: [] for worker in workers}
-    for bar in bars:
-        if bar.actor in spans:
-            spans[bar.actor].append((bar.start_s, bar.end_s))
-    share = sum(covered_s(found) for found in spans.values()) / (span_s * len(workers))
-    return f"workers busy {percent(share)}, idle {percent(1 - share)}; grey is idle, a line ends each round"
+def _under(shares: Sequence[tuple[float, float]]) -> str:
+    """Say how busy the devices were over the whole."""
+    if not shares:
+        return "no device was recorded"
+    busy, waiting = (sum(share) / len(shares) for share in zip(*shares, strict=True))
+    return (
+        f"devices busy {percent(busy)}, waiting {percent(waiting)}, nothing to do {percent(1 - busy - waiting)};"
+        " a line ends each round"
+    )
