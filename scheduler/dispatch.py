@@ -338,7 +338,7 @@ class Dispatcher:
         if not saved_s:
             return found
         wanted = self._waiting.demand(best.sort)
-        soonest_s = self._ends_s(job, best) - saved_s.get(best.device.name, 0.0)
+        soonest_s = self._ends_s(job, best)
         for name in sorted(saved_s):
             slot = self._shelves.slots.get(name)
             if slot is None or not slot.is_open or len(slot.chunks) != len(best.chunks):
