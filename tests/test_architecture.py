@@ -60,6 +60,7 @@ AT_TOP = {
     "sklearn": [],
     "tensorboard": ["hierfl/monitor/event_file.py"],
     "torch": [
+        "hierfl/learning/contract.py",
         "hierfl/learning/flat.py",
         "hierfl/learning/parts.py",
         "hierfl/learning/training.py",

@@ -94,6 +94,12 @@ class FlatModel:
             target[spec.offset : spec.offset + spec.size] = values.numpy()
         return ModelState(self._host, self._ints)
 
+    def check(self) -> None:
+        """Look whether the module's state is still of the layout. Errors: UpdateRefused, naming the tensor."""
+        difference = self.layout.difference(_layout(self.module))
+        if difference:
+            raise UpdateRefused(f"{difference}; a task's loss() must leave the model's layers as they are")
+
     def _bind(self, state: Mapping[str, Tensor]) -> None:
         """Make the tensors of the vector's dtype views of it; those that are not yet bring their values along."""
         self._tensors = state

@@ -20,8 +20,9 @@ from torch.nn import Module
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from hierfl.config.schema import Evaluation, Training
-from hierfl.errors import UpdateRefused
+from hierfl.errors import DataError, UpdateRefused
 from hierfl.learning import optimizers
+from hierfl.learning.contract import checked_loss, checked_prediction
 from hierfl.learning.metrics import Tally
 from hierfl.learning.strategy import Objective
 from hierfl.learning.task import Task
@@ -48,8 +49,8 @@ def train(
 ) -> LocalResult:
     """Train the module in place.
 
-    Errors: UpdateRefused if the loss is not finite; ConfigError for an optimizer's wrong option; whatever the task
-    raises.
+    Errors: UpdateRefused if the loss is not finite; SiteFailed if it is no loss; ConfigError for an optimizer's wrong
+    option; whatever the task raises.
     """
     num_steps = training.num_steps(len(dataset))  # type: ignore[arg-type]
     if num_steps == 0:
@@ -64,7 +65,7 @@ def train(
         for parameter in parameters:
             parameter.grad = None
         with _precision(training, device):
-            loss = task.loss(module, batch)
+            loss = checked_loss(task, module, batch, size)
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
         if scaler is not None:
             scaler.unscale_(optimizer)
@@ -88,7 +89,10 @@ def train(
 
 
 def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device) -> Tally:
-    """Measure the module on a dataset, in its order; the empty dataset gives the empty tally."""
+    """Measure the module on a dataset, in its order; the empty dataset gives the empty tally.
+
+    Errors: DataError for scores or labels that are no classes'; SiteFailed as for `train`.
+    """
     num_samples = len(dataset)  # type: ignore[arg-type]
     if num_samples == 0:
         return Tally()
@@ -98,13 +102,15 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
     labels: list[np.ndarray[Any, Any]] = []
     with torch.inference_mode():
         for batch, size in _in_order(dataset, evaluation.batch_size, device):
-            loss_sum += float(task.loss(module, batch)) * size
-            prediction = task.predict(module, batch)
+            loss_sum += float(checked_loss(task, module, batch, size)) * size
+            prediction = checked_prediction(task.predict(module, batch))
             scores.append(prediction.scores.detach().to(torch.float64).cpu().numpy())
             labels.append(prediction.labels.detach().cpu().numpy())
-    return Tally.of(
-        np.concatenate(scores), np.concatenate(labels), loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins
-    )
+    try:
+        found, truth = np.concatenate(scores), np.concatenate(labels)
+        return Tally.of(found, truth, loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins)
+    except ValueError as error:
+        raise DataError(f"the task's predictions cannot be measured: {error}") from error
 
 
 def warm_up(device: torch.device) -> None:

@@ -33,6 +33,9 @@ class Chance:
     def check(self) -> None:
         """Nobody else draws from this process's generators."""
 
+    def excuse(self) -> None:
+        """Nobody else is disturbed by what failing code drew."""
+
 
 class SharedChance(Chance):
     """For the threads of one process; one object for all of them."""
@@ -61,9 +64,15 @@ class SharedChance(Chance):
         with self._lock:
             if _states() != self._rest:
                 raise HierflError(
-                    "this task draws from a global random generator in some rounds only; set runtime.num_workers: 1,"
-                    " or draw from a generator of your own"
+                    "this task draws from a global random generator in some rounds only (as making a layer does); set"
+                    " runtime.num_workers: 1, or draw from a generator of your own"
                 )
+
+    def excuse(self) -> None:
+        """Put the generators back: what failed may have drawn, and its error says more than a late draw would."""
+        with self._lock:
+            if self._draws is False:
+                _restore(self._rest)
 
     def _alone(self, seed: int, work: Callable[[], T], checked: bool) -> T:
         """Run with seeded generators while no other thread does, and learn whether `work` draws."""

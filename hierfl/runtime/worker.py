@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
 from hierfl.learning import standardise, training
+from hierfl.learning.contract import checked_data
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.metrics import Tally
 from hierfl.learning.parts import part_of
@@ -101,7 +102,10 @@ class SiteWorker:
             assert self._layout is not None
             self._sums[key] = (Accumulator(grid_of(job.opening), self._layout), [])
         reports = [self._train(job, site, weight, start) for site, weight in job.sites]
-        self._chance.check()
+        if any(report.error is not None for report in reports):
+            self._chance.excuse()
+        else:
+            self._chance.check()
         if self.device.type == "cuda" and reports:
             reports[-1] = replace(reports[-1], gpu=self._gpu_use())
         return tuple(reports)
@@ -169,12 +173,16 @@ class SiteWorker:
             settings = self.spec.sites[site]
             name = site.rpartition("/")[2]
             seed = derive(self.spec.seed, "train", job.round_number, name)
-            result = self._chance.run(
-                seed,
-                lambda: training.train(
-                    bound.module, self.spec.task, data, settings.training, job.objective, seed, self.device
-                ),
-            )
+            try:
+                result = self._chance.run(
+                    seed,
+                    lambda: training.train(
+                        bound.module, self.spec.task, data, settings.training, job.objective, seed, self.device
+                    ),
+                )
+            except Exception:
+                bound.check()  # a tensor of another shape is what torch complains of somewhere else
+                raise
             total.add_update(bound.read(), base, weight)
             return num_samples, result
 
@@ -243,7 +251,7 @@ class SiteWorker:
             return self._cache[site][0]
         started = time.perf_counter()
         settings = self.spec.sites[site]
-        data = self.spec.task.data(settings.key, **settings.source)
+        data = checked_data(self.spec.task.data(settings.key, **settings.source))
         if settings.part is not None:
             data = part_of(data, *settings.part)
         if self._scale is not None:

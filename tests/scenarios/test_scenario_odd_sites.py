@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from small_runs import Ran, go, hub, site
 
+from hierfl.errors import DataError, SiteFailed
 from hierfl.monitor.records import Notice
 
 
@@ -40,3 +42,71 @@ def test_counts_of_right_and_wrong_add_up_the_tree(tmp_path: Path) -> None:
         assert nodes["world"][kind] == sum(nodes[path][kind] for path in ("world/up", "world/east"))
     row = json.loads((ran.folder / "metrics.jsonl").read_text().splitlines()[-1])
     assert [row[kind] for kind in kinds] == [nodes[row["node"]][kind] for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        ("tuple", r"gave a tuple; needed: SiteData"),
+        ("none", r"gave nothing"),
+        ("tensors", r"gave a tensor of shape \[12, 4\] as train; needed: a map-style Dataset"),
+        ("iterable", r"gave a DataLoader as train"),
+        ("stream", r"gave a Stream as train"),
+    ],
+)
+def test_what_is_no_data_is_named_before_the_first_round(odd: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"^world/south: the task's data\(\) {says}") as caught:
+        odd_run(tmp_path, site("south", odd=odd))
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("odds", "says"),
+    [
+        ({"loss": "float"}, r"trained: the task's loss\(\) gave a float; needed: a tensor without dimensions"),
+        ({"loss": "vector"}, r"trained: the task's loss\(\) gave a tensor of shape \[4\]"),
+        ({"loss": "none"}, r"trained: the task's loss\(\) gave nothing"),
+        ({"loss": "detached"}, r"trained: the task's loss\(\) gave a tensor without a gradient"),
+        ({"loss": "shape"}, r"trained: tensor 'weight' has shape \[2, 5\] float32, the federation's model \[1, 4\]"),
+        ({"loss": "layer"}, r"trained: tensor 'extra\.weight' is not in the federation's model"),
+        ({"predict": "tuple"}, r"measured: the task's predict\(\) gave a tuple; needed: Prediction"),
+        ({"predict": "logits"}, r"measured: .*scores range from 0 to .*needed: probabilities"),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_a_task_that_breaks_the_rules_is_told_in_a_sentence(odds: dict[str, str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(SiteFailed, match=rf"^world/south could not be {says}") as caught:
+        odd_run(tmp_path, site("south", odd="mark"), num_workers=2, **odds)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", [5, -1, 0.5])
+def test_a_label_that_is_no_class_is_named(label: float, tmp_path: Path) -> None:
+    with pytest.raises(
+        SiteFailed, match=rf"^world/south could not be measured: .*label {label:.1f} is no class"
+    ) as caught:
+        odd_run(tmp_path, site("south", odd=f"label {label}"))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_sites_of_one_class_and_of_one_sample_take_part(tmp_path: Path) -> None:
+    root = hub("world", "north", site("south", labels=1), site("lone", n=1, test=1))
+    nodes = go(tmp_path, root).summary["nodes"]
+    assert nodes["world/south"]["auc"] is None and nodes["world/south"]["accuracy"] is not None
+    assert nodes["world/lone"]["num_samples"] == nodes["world/lone"]["num_test"] == 1
+    assert nodes["world"]["auc"] is not None and nodes["world"]["num_test"] == 13
+
+
+def test_batch_norm_over_a_batch_of_one_says_what_to_change(tmp_path: Path) -> None:
+    with pytest.raises(
+        SiteFailed, match=r"^world/south could not be trained: batch normalisation .*training\.batch_size"
+    ) as caught:
+        odd_run(tmp_path, site("south", n=13), norm=True)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_what_a_failing_site_drew_does_not_end_the_others(tmp_path: Path) -> None:
+    task = {"kind": "odd_task:Odd", "odds": {"loss": "layer"}}
+    root = hub("world", "north", site("south", odd="mark"), "east", on_failure="continue", quorum=0.5)
+    ran = go(tmp_path, root, task)
+    assert ran.summary["status"] == "finished"

@@ -55,7 +55,7 @@ class Odd(Wards):
             return found
         match self.odds.get("loss"):
             case "float":
-                return float(found)
+                return found.item()
             case "vector":
                 return found * torch.ones(len(batch[0]))
             case "detached":

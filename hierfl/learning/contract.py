@@ -1,0 +1,68 @@
+"""What a task gives, checked where it is given: one sentence, and not a traceback from deep inside torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Module
+from torch.utils.data import IterableDataset
+
+from hierfl.errors import DataError, SiteFailed
+from hierfl.learning.task import Prediction, SiteData, Task
+
+__all__ = ["checked_data", "checked_loss", "checked_prediction"]
+
+
+def checked_data(given: Any) -> SiteData:
+    """Take what `Task.data` gave. Errors: DataError for anything but SiteData of two map-style datasets."""
+    if not isinstance(given, SiteData):
+        raise DataError(f"the task's data() gave {_kind(given)}; needed: SiteData(train=..., test=...)")
+    for name in ("train", "test"):
+        part = getattr(given, name)
+        is_map = hasattr(part, "__len__") and hasattr(part, "__getitem__") and not isinstance(part, IterableDataset)
+        if not is_map or isinstance(part, Tensor):
+            raise DataError(
+                f"the task's data() gave {_kind(part)} as {name}; needed: a map-style Dataset, with len(data) and"
+                " data[i] (a TensorDataset, say)"
+            )
+    return given
+
+
+def checked_loss(task: Task, module: Module, batch: Any, size: int) -> Tensor:
+    """Let the task take the loss of a batch of `size` samples, with a gradient where the module is in training.
+
+    Errors: SiteFailed for what is not a scalar tensor, and for batch normalisation over one sample, which has no
+    variance; whatever the task raises.
+    """
+    try:
+        loss: Any = task.loss(module, batch)
+    except ValueError as error:
+        if size == 1 and "more than 1 value per channel" in str(error):
+            raise SiteFailed(
+                "batch normalisation cannot train on a batch of one sample; choose a training.batch_size that leaves no"
+                " single one over (null: all of the site's at once), or a model with GroupNorm or LayerNorm"
+            ) from error
+        raise
+    if not isinstance(loss, Tensor) or loss.dim():
+        raise SiteFailed(f"the task's loss() gave {_kind(loss)}; needed: a tensor without dimensions, the batch's mean")
+    if module.training and not loss.requires_grad:
+        raise SiteFailed("the task's loss() gave a tensor without a gradient (was it detached, or made of numbers?)")
+    return loss
+
+
+def checked_prediction(given: Any) -> Prediction:
+    """Take what `Task.predict` gave. Errors: SiteFailed for anything but a Prediction of two tensors."""
+    if not isinstance(given, Prediction):
+        raise SiteFailed(f"the task's predict() gave {_kind(given)}; needed: Prediction(scores=..., labels=...)")
+    for name in ("scores", "labels"):
+        if not isinstance(getattr(given, name), Tensor):
+            raise SiteFailed(f"the task's predict() gave {_kind(getattr(given, name))} as {name}; needed: a tensor")
+    return given
+
+
+def _kind(given: Any) -> str:
+    """Name what was given, a tensor with its shape."""
+    if isinstance(given, Tensor):
+        return f"a tensor of shape {list(given.shape)}"
+    return "nothing" if given is None else f"a {type(given).__name__}"
