@@ -1,8 +1,8 @@
 """`python -m benchmarks`: measure everything in one run and print one table; it takes about half an hour.
 
 Some comparisons have a table and options of their own: `python -m benchmarks scheduler` (policies in simulated time),
-`python -m benchmarks participation` (rounds that do not wait for all) and `python -m benchmarks colocation` (small
-models side by side on one GPU).
+`python -m benchmarks live` (the same on a clock, beside the simulator), `python -m benchmarks participation` (rounds
+that do not wait for all) and `python -m benchmarks colocation` (small models side by side on one GPU).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from benchmarks import aggregation, colocation, live_schedule, participation, sc
 from benchmarks.common import GIB, Row, Size, machine, measure
 from benchmarks.processes import Failed
 
-WORKS = {"w1": w1, "w2": w2, "w3": w3, "aggregation": aggregation, "live": live_schedule, "scale": scale}
-APART = {"scheduler": scheduler, "participation": participation, "colocation": colocation}
+WORKS = {"w1": w1, "w2": w2, "w3": w3, "aggregation": aggregation, "scale": scale}
+APART = {"scheduler": scheduler, "live": live_schedule, "participation": participation, "colocation": colocation}
 HEADER = ("work", "contender", "time", "x first", "memory", "limit", "held")
 
 

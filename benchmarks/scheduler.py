@@ -174,9 +174,9 @@ def _row(scenario: str, name: str, runs: Sequence[Outcome], fifo: Sequence[Outco
         floor=_mean(each.floor for each in idle),
         idle=_mean(each.idle for each in idle),
         avoidable=_mean(each.avoidable for each in idle),
-        efficiency=_interval(efficiency),
+        efficiency=interval(efficiency),
         worst=min(efficiency),
-        ratio=_interval(ratios),
+        ratio=interval(ratios),
         ratios=ratios,
     )
 
@@ -185,7 +185,7 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _interval(values: Sequence[float]) -> tuple[float, float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Give a mean and its 95 % interval by the bootstrap (Efron 1979)."""
     drawn = np.random.default_rng(0).choice(np.array(values), (2000, len(values))).mean(axis=1)
     return _mean(values), float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))

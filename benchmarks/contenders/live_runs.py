@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hierfl.config import from_mapping
+from hierfl.kinds import names
 from hierfl.plan import replay
 from hierfl.run import run
 
-POLICIES = ("fifo", "longest_first", "chain_first")
 NUM_CPUS, NUM_DEVICES = 8, 4
 STEPS = 4
 
+Rounds = list[dict[str, float]]
+"""Of each round but the first: seconds live, simulated, and those that no schedule could beat."""
+
 
 def main() -> None:
-    asked = json.loads(sys.argv[1])
-    print(json.dumps(compare(**asked)), flush=True)
+    print(json.dumps(compare(**json.loads(sys.argv[1]))), flush=True)
 
 
-def compare(policies: Sequence[str], rounds: int, scale: float, kind: str = "ray") -> dict[str, float]:
-    """Run the policies; give the seconds of a round: live, simulated and bound."""
-    found: dict[str, float] = {}
-    bounds: list[float] = []
+def turns(num: int) -> list[str]:
+    """List the policies turn by turn, every second turn backwards: A-B-B-A."""
+    policies = sorted(names("policy"))
+    return [name for turn in range(num) for name in (policies if turn % 2 == 0 else policies[::-1])]
+
+
+def compare(policies: Sequence[str], rounds: int, scale: float, kind: str = "ray") -> dict[str, list[Rounds]]:
+    """Run these policies in this order; give each policy's runs.
+
+    In the first round durations are not known and workers warm up: it does not count.
+    """
+    found: dict[str, list[Rounds]] = {}
     with tempfile.TemporaryDirectory(prefix="hierfl-benchmark-") as folder:
         if kind == "ray":
             from hierfl.runtime.ray_cluster import connect
@@ -38,10 +48,8 @@ def compare(policies: Sequence[str], rounds: int, scale: float, kind: str = "ray
         for policy in policies:
             config = from_mapping(mapping(folder, policy, rounds, scale, kind))
             times = replay(Path(run(config)["run_dir"])).times[1:]
-            found[policy] = statistics.fmean(one.live_s for one in times)
-            found[f"{policy}, simulated"] = statistics.fmean(one.simulated_s for one in times)
-            bounds.append(statistics.fmean(one.bound_s for one in times))
-    return {"bound": statistics.median(bounds), **found}
+            found.setdefault(policy, []).append([asdict(one) for one in times])
+    return found
 
 
 def mapping(folder: str, policy: str, rounds: int, scale: float, kind: str) -> dict[str, Any]:

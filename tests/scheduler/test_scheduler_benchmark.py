@@ -35,6 +35,6 @@ def test_what_was_lost_is_named() -> None:
 
 
 def test_the_interval_of_a_mean_holds_it_and_shrinks_with_the_spread() -> None:
-    mean, low, high = benchmark._interval([1.0, 2.0, 3.0, 4.0])
+    mean, low, high = benchmark.interval([1.0, 2.0, 3.0, 4.0])
     assert mean == 2.5 and 1.0 <= low < 2.5 < high <= 4.0
-    assert benchmark._interval([2.0, 2.0]) == (2.0, 2.0, 2.0)
+    assert benchmark.interval([2.0, 2.0]) == (2.0, 2.0, 2.0)
