@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterable
 from dataclasses import is_dataclass
 
@@ -53,7 +54,8 @@ def load(seam: str, kind: str) -> type:
         return _load_own(seam, kind)
     allowed = names(seam)
     if kind not in allowed:
-        raise ConfigError(f"unknown {seam} {kind!r}{nearest(kind, allowed)}, or your own as 'package.module:Class'")
+        way = f"your own as {':'.join(kind.rsplit('.', 1)) if '.' in kind else 'package.module:Class'!r}"
+        raise ConfigError(f"unknown {seam} {kind!r}{nearest(kind, allowed)}, or {way}")
     module = importlib.import_module(f"{FOLDERS[seam]}.{kind}")
     found = [
         value
@@ -74,7 +76,9 @@ def lacking(seam: str, cls: type) -> list[str]:
 
 def close(word: str, options: Iterable[str]) -> str | None:
     """Find the option that a word was meant to be; None where none is near."""
-    return next(iter(difflib.get_close_matches(str(word), list(options), n=1, cutoff=0.5)), None)
+    small = {option.lower(): option for option in reversed(list(options))}
+    found = difflib.get_close_matches(str(word).lower(), list(small), n=1, cutoff=0.5)
+    return small[found[0]] if found else None
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -89,6 +93,11 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 def _load_own(seam: str, kind: str) -> type:
     """Import the user's own class, with every way to get it wrong told apart."""
     module_name, _, class_name = kind.partition(":")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", kind) or module_name.endswith(".py"):
+        raise ConfigError(
+            f"{seam} {kind!r} is not of the form 'package.module:Class': the module's dotted name without .py, a colon,"
+            " the class"
+        )
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -98,7 +107,7 @@ def _load_own(seam: str, kind: str) -> type:
             f"{seam} {kind!r}: there is no module {error.name!r} on the Python path;"
             " start hierfl in the folder that holds it, or install it"
         ) from error
-    except Exception as error:  # the user's module may raise anything
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         raise ConfigError(
             f"{seam} {kind!r}: importing {module_name} failed: {type(error).__name__}: {error}"
         ) from error

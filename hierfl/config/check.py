@@ -57,7 +57,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     training = check_training(config.get("training"), "training", report)
     sections = {key: section(cls, config.get(key), key, report) for key, cls in SECTIONS.items() if key != "runtime"}
     sections["runtime"], written_runtime = _runtime(config.get("runtime"), report)
-    _across(sections["evaluation"], sections["stopping"], report)
+    _across(config, sections["evaluation"], sections["stopping"], report)
     tree = None
     if config.get("federation") is None:
         report("federation", "is missing: give the root hub, {name: ..., members: [...]}")
@@ -161,8 +161,13 @@ def _residency(config: Mapping[Any, Any], root: Node, runtime: Runtime, report: 
         check_residency(root, runtime, report)
 
 
-def _across(evaluation: Evaluation, stopping: Stopping, report: Report) -> None:
-    """Check what two sections say together."""
+def _across(config: Mapping[Any, Any], evaluation: Evaluation, stopping: Stopping, report: Report) -> None:
+    """Check what sections say together, where each is sound by itself."""
+    given = config.get("stopping")
+    if not isinstance(given, Mapping) or any(
+        value is not None and getattr(stopping, str(key), None) is None for key, value in given.items()
+    ):
+        return
     wants = [key for key in ("target", "patience") if getattr(stopping, key) is not None]
     if stopping.metric is None:
         for key in wants:
@@ -170,6 +175,8 @@ def _across(evaluation: Evaluation, stopping: Stopping, report: Report) -> None:
         return
     if not wants:
         report("stopping.metric", "never stops by itself: give stopping.target or stopping.patience")
+    if stopping.metric in ("auc", "accuracy") and stopping.target is not None and not 0 <= stopping.target <= 1:
+        report("stopping.target", f"must be from 0 to 1 for {stopping.metric}, not {shown(stopping.target)}")
     if stopping.metric == "auc" and evaluation.auc == "none":
         report("stopping.metric", "is auc, but evaluation.auc is none: measure it (histogram or exact)")
     if evaluation.every == 0:
@@ -198,7 +205,8 @@ def _known_sites(task: Made, root: Node, report: Report) -> None:
     if not isinstance(task.instance, KnowsSites):
         return
     try:
-        known: Sequence[str] | None = task.instance.sites() if task.sound else _Sound(task).sites()
+        listed = task.instance.sites() if task.sound else _Sound(task).sites()
+        known = None if listed is None else [str(site) for site in listed]
     except Exception as error:  # the user's task may raise anything
         if not task.sound:
             return

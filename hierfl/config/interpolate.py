@@ -6,15 +6,18 @@ nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from hierfl.config.places import join
 from hierfl.errors import ConfigError, Problem
+from hierfl.kinds import nearest
 
 __all__ = ["escape", "resolve"]
 
 _MISSING = "???"
+_RESOLVERS = ("oc.env", "oc.decode", "oc.select", "oc.create", "oc.dict.keys", "oc.dict.values", "oc.deprecated")
 _Found: TypeAlias = "tuple[str, tuple[Any, ...], Any, Any]"
 """Place, keys from the top, the collection that holds the string, and its key there."""
 
@@ -74,9 +77,26 @@ def _resolve(config: dict[str, Any], waiting: list[_Found]) -> list[Problem]:
                 value = value[step]
             holder[key] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
         except (OmegaConfBaseException, KeyError, IndexError, TypeError) as error:
-            problems.append(Problem(place, f"{holder[key]!r} cannot be resolved: {str(error).splitlines()[0]}"))
+            problems.append(Problem(place, f"{holder[key]!r} cannot be resolved: {_reason(str(error), config)}"))
             _drop(holder, key)
     return problems
+
+
+def _reason(said: str, config: dict[str, Any]) -> str:
+    """Say in our words why OmegaConf cannot resolve an interpolation, with the nearest word that it could have been."""
+    line = said.splitlines()[0]
+    if found := re.search(r"Unsupported interpolation type (\S+)", line):
+        return f"there is no resolver {found[1]!r}{nearest(found[1], _RESOLVERS)}"
+    if found := re.search(r"Environment variable '(.+)' not found", line):
+        return f"the environment has no {found[1]}; a default goes behind a comma, ${{oc.env:{found[1]},default}}"
+    if found := re.search(r"Interpolation key '(.+)' not found", line):
+        holder: Any = config
+        for step in found[1].split("."):
+            if not isinstance(holder, dict) or step not in holder:
+                words = [str(key) for key in holder if not str(key).startswith(" ")] if isinstance(holder, dict) else []
+                return f"there is no {found[1]}{nearest(step, words)}"
+            holder = holder[step]
+    return line
 
 
 def _drop(holder: Any, key: Any) -> None:

@@ -23,7 +23,7 @@ from hierfl.errors import ConfigError, Problem
 
 __all__ = ["check", "from_mapping", "load"]
 
-_WAITING = "overrides that wait"
+_WAITING = " overrides that wait"
 """A key of the top that no YAML uses: the values of waiting overrides are resolved there."""
 
 

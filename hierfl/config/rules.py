@@ -14,7 +14,11 @@ from hierfl.config.values import shown
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
 
-__all__ = ["RULES", "Rule", "broken"]
+__all__ = ["MOST_NODES", "RULES", "Rule", "broken"]
+
+
+MOST_NODES = 1_000_000
+"""Nodes of a tree at most: a slip in a template's count ends with a message, not with the machine's memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ def broken(cls: type, key: str, value: Any) -> str | None:
 
 def _at_least(low: int) -> Rule:
     return Rule(f"at least {low}", lambda value: math.isfinite(value) and value >= low)
+
+
+def _from_to(low: int, high: int) -> Rule:
+    return Rule(f"from {low} to {high:,}", lambda value: low <= value <= high)
 
 
 def _above(low: float) -> Rule:
@@ -74,7 +82,7 @@ _ADDRESS = Rule(
 
 RULES: dict[type, dict[str, Rule]] = {
     TopKeys: {"name": _NAME, "seed": _at_least(0)},
-    SiteKeys: {"name": _NAME, "weight": _above(0), "split": _at_least(1), "site_timeout_s": _above(0)},
+    SiteKeys: {"name": _NAME, "weight": _above(0), "split": _from_to(1, 1000), "site_timeout_s": _above(0)},
     HubKeys: {
         "name": _NAME,
         "rounds": _at_least(1),
@@ -83,7 +91,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "weight": _above(0),
         "site_timeout_s": _above(0),
     },
-    TemplateKeys: {"count": _at_least(1), "start": _at_least(0)},
+    TemplateKeys: {"count": _from_to(1, MOST_NODES), "start": _at_least(0)},
     Training: {
         "optimizer": Rule("a class of torch.optim", is_known, tuple(OPTIONS), IMPOSSIBLE),
         "lr": _above(0),
@@ -111,7 +119,7 @@ RULES: dict[type, dict[str, Rule]] = {
     },
     DeviceGroup: {
         "name": _NAME,
-        "count": _at_least(1),
+        "count": _from_to(1, 10_000),
         "kind": Rule("a name that is not empty", lambda value: bool(value.strip())),
         "memory_gib": _above(0),
         "places": _at_least(1),
@@ -124,7 +132,7 @@ RULES: dict[type, dict[str, Rule]] = {
     Runtime: {
         "kind": _one_of("local", "ray"),
         "address": _ADDRESS,
-        "num_workers": _at_least(1),
+        "num_workers": _from_to(1, 10_000),
         "cpus_per_worker": _at_least(0),
         "gpus_per_worker": Rule("a fraction of one GPU, or a whole number of them", _share),
         "resources_per_worker": Rule(

@@ -136,7 +136,10 @@ class _Maker:
             except ConfigError as error:
                 found = [(*self._field(problem), problem.message) for problem in error.problems]
                 lists_all = all(problem.path for problem in error.problems)
-            except Exception as error:  # a user's class may raise anything; what it says is all there is to tell
+            except (
+                Exception,
+                SystemExit,
+            ) as error:  # a user's class may raise anything; what it says is all there is to tell
                 plain_words = isinstance(error, ValueError | HierflError)
                 message = str(error) if plain_words else f"{type(error).__name__}: {error}"
                 name = _named(message, self.keys)

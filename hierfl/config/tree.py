@@ -16,15 +16,24 @@ from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SITE_KEYS, TEMPLATE_KEYS, TOP_KEYS, HubKeys, SiteKeys, TemplateKeys
 from hierfl.config.optimizer import OPTION_NAMES, option_values
 from hierfl.config.places import join
-from hierfl.config.rules import broken
+from hierfl.config.rules import MOST_NODES, broken
 from hierfl.config.schema import Training
 from hierfl.config.section import Report, canonical_kind, fields_of, kind
 from hierfl.config.values import Wrong, convert, plain, shown
+from hierfl.kinds import close
 
 __all__ = ["Node", "Own", "check_training", "check_tree", "named_optimizer"]
 
 _NESTED = ("members", "topology", "strategy", "participation", "training", "data")
 """Keys with a check of their own."""
+
+
+_HOLDERS = {
+    **dict.fromkeys(TOP_KEYS, "the top of the file"),
+    **dict.fromkeys(SITE_KEYS, "a site (a node without `members`)"),
+    **dict.fromkeys(HUB_KEYS, "a hub (a node with `members`)"),
+}
+"""Who has a key that others do not have."""
 
 
 @dataclass(slots=True)
@@ -86,10 +95,9 @@ class _Checker:
         if template:
             counts = {key: mapping[key] for key in ("count", "start") if key in mapping}
             own.written.update(fields_of(TemplateKeys, counts, place, self.report))
-        misplaced = [key for key in mapping if key not in allowed and key in (*HUB_KEYS, *TOP_KEYS)]
+        misplaced = [key for key in mapping if key not in allowed and key in _HOLDERS]
         for key in misplaced:
-            holder = "only a hub (a node with `members`) has" if key in HUB_KEYS else "only the top of the file has"
-            self.report(join(place, str(key)), f"{holder} {key}")
+            self.report(join(place, str(key)), f"only {_HOLDERS[key]} has {key}")
         skip = (*_NESTED, *misplaced, *(("count", "start") if template else ()))
         given = {key: value for key, value in mapping.items() if value is not None or key == "name"}
         if given.get("name") is None:
@@ -162,6 +170,10 @@ class _Checker:
             return
         if not isinstance(members, list):
             kinds_of = "a list of nodes, or a template {count: ..., name: ...}"
+            if isinstance(members, Mapping):
+                unknown = [key for key in members if key not in TEMPLATE_KEYS]
+                meant = next((key for key in unknown if close(str(key), TEMPLATE_KEYS) == "count"), None)
+                kinds_of += f" (did you mean 'count' by {meant!r}?)" if meant is not None else " with a count"
             empty = "is empty; list the hub's members, or drop it to make a site"
             self.report(place, empty if members is None else f"must be {kinds_of}, not {shown(members)}")
             return
@@ -220,6 +232,9 @@ def check_training(given: Any, place: str, report: Report) -> dict[str, Any]:
     beside = [key for key in given if key in OPTION_NAMES] if isinstance(given, Mapping) else []
     for key in beside:
         report(join(place, key), f"is an option of the optimizer: optimizer_options: {{{key}: {shown(given[key])}}}")
+    if isinstance(given, Mapping) and "learning_rate" in given:
+        beside.append("learning_rate")
+        report(join(place, "learning_rate"), "unknown key (did you mean 'lr'?)")
     good = fields_of(Training, given, place, report, skip=tuple(beside))
     if "optimizer_options" in good:
         good["optimizer_options"] = option_values(good["optimizer_options"], join(place, "optimizer_options"), report)
@@ -236,11 +251,16 @@ def named_optimizer(training: Any) -> str | None:
 
 def _descend(checker: _Checker, root: Node, mapping: Mapping[str, Any], report: Report) -> None:
     stack: list[tuple[Node, Any]] = [(root, mapping["members"])]
+    left = MOST_NODES
     while stack:
         hub, members = stack.pop()
         assert hub.members is not None
         taken: dict[str, str] = {}
         for entry in checker.entries(members, hub):
+            left -= 1
+            if left == 0:
+                report(entry.place, f"makes the tree larger than {MOST_NODES:,} nodes")
+                return
             node = checker.node(entry)
             fault = broken(SiteKeys, "name", node.name) if entry.name is not None else None
             if fault:

@@ -224,7 +224,8 @@ def _record(value: Any, to: type) -> Any:
     try:
         return to(**given)
     except ValueError as error:
-        raise Wrong(str(error)) from None
+        named = str(error).partition(" ")[0]  # "p90 is 0.0; a number above 0"
+        raise Wrong(str(error), (named,) if named in given else ()) from None
 
 
 def _mapping(value: Any, arguments: tuple[Any, ...]) -> dict[Any, Any]:

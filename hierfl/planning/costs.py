@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, HierflError, OutputError, Problem
+from hierfl.learning.task import CountsSamples
 from hierfl.planning.log import Log
 from hierfl.planning.shape import Pauses, SiteWork
 from hierfl.runtime.estimates import Estimates
@@ -22,14 +22,6 @@ from scheduler.durations import Durations
 __all__ = ["SECONDS_PER_STEP", "Knowledge", "from_estimates", "from_log", "site_works"]
 
 SECONDS_PER_STEP = 0.01
-
-
-@runtime_checkable
-class _Counts(Protocol):
-    """A task that can count samples without loading them."""
-
-    def num_samples(self, site: str, **source: Any) -> tuple[int, int]:
-        """Count one site's (train, test) samples."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ def site_works(config: RunConfig, known: Knowledge, kind: str) -> dict[str, Site
     """
     works: dict[str, SiteWork] = {}
     problems: dict[str, str] = {}
-    counts = isinstance(config.task, _Counts)
+    counts = isinstance(config.task, CountsSamples)
     for path, settings in config.sites.items():
         found = _samples(config, path, settings, known, counts, problems)
         steps = settings.training.num_steps(found or 0)
@@ -156,7 +148,7 @@ def _samples(
     """Count a site's training samples; None if nobody knows them."""
     whole = None
     if counts:
-        assert isinstance(config.task, _Counts)
+        assert isinstance(config.task, CountsSamples)
         try:
             whole = config.task.num_samples(settings.key, **settings.source)[0]
         except HierflError as error:

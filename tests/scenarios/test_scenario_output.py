@@ -127,7 +127,7 @@ def test_evaluate_measures_what_the_run_measured_last(root: Any, task: Any, tmp_
     [
         ({"metric": "loss", "target": 100.0}, 1, "has reached its target 100"),
         ({"metric": "accuracy", "target": 0.0}, 1, "has reached its target 0"),
-        ({"metric": "accuracy", "target": 1.1}, 6, None),
+        ({"metric": "loss", "target": -1.0}, 6, None),
         ({"metric": "loss", "patience": 2, "min_delta": 10.0}, 3, "has not improved on"),
     ],
     ids=["loss-reached", "accuracy-reached", "never", "patience"],

@@ -53,12 +53,15 @@ MISTAKES = [
     ("task=no_such_module:Task", "task.kind", "there is no module 'no_such_module'"),
     ("task=hierfl.errors:ConfigErro", "task.kind", "has no class 'ConfigErro'"),
     ("task=hierfl.tasks.heart_disease:Heart", "task.kind", "(did you mean 'HeartDisease'? allowed: HeartDisease)"),
+    ("task=hierfl.errors.Problem", "task.kind", "or your own as 'hierfl.errors:Problem'"),
+    ("task=':Problem'", "task.kind", "not of the form 'package.module:Class'"),
+    ("task='my_task.py:Task'", "task.kind", "without .py"),
     ("task=os:path", "task.kind", "nor any other that is a task (with model, data, loss, predict)"),
     ("task=hierfl.errors:ConfigError", "task.kind", "must be a dataclass"),
     ("task=hierfl.errors:Problem", "task.kind", "has no model, data, loss, predict"),
     (f"{US}.participation=deadlin", f"{US}.participation.kind", "did you mean 'deadline'?"),
     # devices and residency
-    ("runtime.devices=[{name: g, count: 0}]", "runtime.devices[0].count", "at least 1"),
+    ("runtime.devices=[{name: g, count: 0}]", "runtime.devices[0].count", "from 1 to 10,000"),
     ("runtime.devices=[{count: 2}]", "runtime.devices[0].name", "is missing"),
     ("runtime.devices=[{name: g}, {name: g}]", "runtime.devices[1].name", "give each its own"),
     ("runtime.devices=[{name: g, memory_gib: 0}]", "runtime.devices[0].memory_gib", "above 0"),
@@ -70,6 +73,25 @@ MISTAKES = [
     (f"{CLEVELAND}.site_timeout_s=3", f"{CLEVELAND}.site_timeout_s", "needs runtime.kind: ray"),
     ("runtime={kind: ray, device_timeout_s: 0}", "runtime.device_timeout_s", "above 0"),
     ("runtime={kind: ray, site_timeout_s: 0}", "runtime.site_timeout_s", "above 0"),
+    ("runtime.devices=[gpu-0]", "runtime.devices[0]", "must be a mapping"),
+    ("runtime.devices=[{name: g, count: 1000000000}]", "runtime.devices[0].count", "from 1 to 10,000"),
+    ("runtime.devices=[{name: g, memory_gib: 16GB}]", "runtime.devices[0].memory_gib", "must be a number, not '16GB'"),
+    ("runtime.devices=[{name: g, labels: de}]", "runtime.devices[0].labels", "must be a list"),
+    ("runtime.devices=[{name: g, gpus: 1.5}]", "runtime.devices[0].gpus", "fraction of one GPU"),
+    ("runtime.num_workers=1000000", "runtime.num_workers", "from 1 to 10,000"),
+    # participation and split
+    ("participation=deadline", "participation", "under `federation:`"),
+    (f"{CLEVELAND}.participation=sample", f"{CLEVELAND}.participation", "only a hub"),
+    ("federation.participation={kind: sample, fraction: 30}", "federation.participation.fraction", "at most 1"),
+    ("federation.participation={kind: sample, fracton: 0.3}", "federation.participation.fracton", "'fraction'"),
+    ("federation.participation={kind: deadline, late: cary}", "federation.participation.late", "mean 'carry'?"),
+    ("federation.participation={kind: deadline, after_s: 10s}", "federation.participation.after_s", "a number"),
+    ("federation.participation={kind: deadline, after: {p90: 0}}", "federation.participation.after.p90", "above 0"),
+    ("federation.participation={kind: deadline, after: {p95: 1}}", "federation.participation.after.p95", "'p90'"),
+    ("federation.participation={kind: async}", "federation.participation.kind", "allowed: all, buffered"),
+    (f"{US}.split=2", f"{US}.split", "only a site"),
+    (f"{CLEVELAND}.split=two", f"{CLEVELAND}.split", "whole number"),
+    (f"{CLEVELAND}.split=100000", f"{CLEVELAND}.split", "from 1 to 1,000"),
     # what a kind refuses itself
     ("federation.strategy.momentum=1.5", "federation.strategy.momentum", "below 1"),
     ("federation.strategy.weights=sample", "federation.strategy.weights", "did you mean 'samples'?"),
@@ -98,8 +120,11 @@ MISTAKES = [
     ("federation.members={count: 3, name: s}", "federation.members.name", "write {i} into it"),
     ("federation.members={count: 3, name: 's{j}'}", "federation.members.name", "{j}"),
     ("federation.members={count: 3, name: 's{i:q}'}", "federation.members.name", "format"),
-    ("federation.members={count: 0, name: 's{i}'}", "federation.members.count", "at least 1"),
+    ("federation.members={count: 0, name: 's{i}'}", "federation.members.count", "from 1 to"),
     ("federation.members={count: many, name: 's{i}'}", "federation.members.count", "whole number"),
+    ("federation.members={count: 300000000, name: 's{i}'}", "federation.members.count", "from 1 to 1,000,000"),
+    ("federation.members={cout: 3, name: 's{i}'}", "federation.members", "did you mean 'count' by 'cout'?"),
+    ("federation.members={name: a}", "federation.members", "with a count"),
     ("federation.members={count: 3}", "federation.members.name", "is missing"),
     ("federation.members={count: 3, name: 's{i}', trainin: {}}", "federation.members.trainin", "'training'"),
     # types and ranges
@@ -155,6 +180,10 @@ MISTAKES = [
     ("evaluation.auc=histogramm", "evaluation.auc", "did you mean 'histogram'?"),
     ("evaluation.every=-1", "evaluation.every", "at least 0"),
     ("stopping.metric=acuracy", "stopping.metric", "did you mean 'accuracy'?"),
+    ("stopping={metric: AUC, target: 0.9}", "stopping.metric", "did you mean 'auc'?"),
+    ("stopping={metrik: auc, target: 0.9}", "stopping.metrik", "did you mean 'metric'?"),
+    ("stopping={metric: auc, target: 90}", "stopping.target", "from 0 to 1 for auc, not 90"),
+    ("stopping={metric: loss, patience: 0}", "stopping.patience", "at least 1"),
     ("stopping.target=0.9", "stopping.target", "give stopping.metric"),
     ("stopping.patience=3", "stopping.patience", "give stopping.metric"),
     ("stopping.metric=auc", "stopping.metric", "give stopping.target or stopping.patience"),
@@ -164,7 +193,7 @@ MISTAKES = [
     ("runtime=ray", "runtime", "must be a mapping"),
     ("runtime.kind=rai", "runtime.kind", "did you mean 'ray'?"),
     ("runtime.address=somewhere", "runtime.address", "host:port"),
-    ("runtime.num_workers=0", "runtime.num_workers", "at least 1"),
+    ("runtime.num_workers=0", "runtime.num_workers", "from 1 to 10,000"),
     ("runtime.gpus_per_worker=1.5", "runtime.gpus_per_worker", "fraction"),
     ("federation.name=worker-0", "federation.name", "what a worker is called"),
     ("runtime.resources_per_worker.a=x", "runtime.resources_per_worker.a", "must be a number"),
@@ -183,6 +212,10 @@ MISTAKES = [
     ("federation.members.7.rounds=2", "federation.members.7", "there is no '7'"),
     ("training.lr=${training.lrr}", "training.lr", "lrr"),
     ("training.lr=${oc.env:HIERFL_NO_SUCH_VARIABLE}", "training.lr", "HIERFL_NO_SUCH_VARIABLE"),
+    ("training.lr=${training.local_step}", "training.lr", "did you mean 'local_steps'?"),
+    ("training.lr=${env:LR}", "training.lr", "did you mean 'oc.env'?"),
+    ("training.lr=${oc.env:HIERFL_NO_SUCH}", "training.lr", "${oc.env:HIERFL_NO_SUCH,default}"),
+    ("training.learning_rate=1", "training.learning_rate", "did you mean 'lr'?"),
     ("training.lr='${'", "training.lr", "cannot be read"),
     ("training.lr=???", "training.lr", "is mandatory"),
 ]
@@ -322,3 +355,12 @@ def test_junk_anywhere_is_sound_or_a_config_error(place: tuple[object, ...]) -> 
         holder[place[-1]] = junk
         with suppress(ConfigError):
             from_mapping(mapping)
+
+
+def test_nested_templates_make_no_endless_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierfl.config.tree.MOST_NODES", 50)
+    tree = {"name": "w", "members": {"count": 9, "name": "h{i}", "members": {"count": 9, "name": "s{i}"}}}
+    with pytest.raises(ConfigError) as caught:
+        from_mapping({"task": "synthetic", "federation": tree})
+    (problem,) = caught.value.problems
+    assert "larger than 50 nodes" in problem.message

@@ -1,6 +1,7 @@
 """What is checked of a task before anything starts: its own fields, its sites, and what its `data` takes."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,34 @@ def test_what_is_taken_comes_converted_and_inherited() -> None:
     config = from_mapping(given(own(Wards), hub))
     assert config.sites["w/h/ward-1"].source == {"file": "7", "ages": [1.0], "patients": 1}
     assert from_mapping(config.resolved) == config
+
+
+@dataclass(frozen=True)
+class Leaves(Wards):
+    """It ends the program where it is made."""
+
+    def __post_init__(self) -> None:
+        raise SystemExit("no licence")
+
+
+@dataclass(frozen=True)
+class Counts(Wards):
+    """Its `sites` gives a number in place of names."""
+
+    def sites(self) -> Any:
+        return self.num_wards
+
+
+def test_what_a_task_of_ones_own_raises_is_a_mistake_at_its_place() -> None:
+    site = {"name": "ward-0", "data": FILE}
+    assert mistakes(own(Leaves), site) == {"task": "SystemExit: no licence"}
+    assert "cannot list its sites: TypeError" in mistakes(own(Counts), site)["task"]
+
+
+def test_a_module_that_ends_the_program_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "importing leaving failed: SystemExit: 3" in mistakes("leaving:Task", {"name": "a"})["task.kind"]
 
 
 def test_a_task_may_take_anything_but_must_take_the_site() -> None:
