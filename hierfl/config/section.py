@@ -12,7 +12,7 @@ from hierfl import kinds
 from hierfl.config.places import join
 from hierfl.config.rules import broken
 from hierfl.config.values import Wrong, convert, keys_of, plain, shown
-from hierfl.errors import ConfigError, HierflError, Problem
+from hierfl.errors import ConfigError, HierflError
 
 __all__ = ["Made", "Report", "canonical_kind", "fields_of", "kind", "make_kind", "section"]
 
@@ -133,27 +133,35 @@ class _Maker:
             try:
                 instance = self.cls(**self.values)
                 break
-            except ConfigError as error:
-                found = [(*self._field(problem), problem.message) for problem in error.problems]
-                lists_all = all(problem.path for problem in error.problems)
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # a user's class may raise anything; what it says is all there is to tell
-                plain_words = isinstance(error, ValueError | HierflError)
-                message = str(error) if plain_words else f"{type(error).__name__}: {error}"
-                name = _named(message, self.keys)
-                found, lists_all = [(name, join(self.place, name) if name else self.place, message)], False
+            except (Exception, SystemExit) as error:  # a user's class may raise anything; its words are all there is
+                found, is_whole = self._complaints(error)
+            blind = self.faults > 0  # what is said of the whole may come from what is left out
             for name, at, message in found:
-                if not told_all and (name in self.good or not self.faults):
+                if not told_all and (name in self.good or not blind):
                     self.tell(at, message)
-            told_all = told_all or lists_all
-            left = {name: value for name, value in self.values.items() if name not in [of for of, *_ in found]}
+            told_all = told_all or is_whole
+            named = {name for name, *_ in found}
+            left = {name: value for name, value in self.values.items() if name not in named}
             if len(left) == len(self.values):
                 break
             self.values = left
         wrong = frozenset(name for name in self.keys if name in self.given and name not in self.values)
         return Made(self.cls, instance, wrong, sound=not self.faults)
+
+    def _complaints(self, error: BaseException) -> tuple[list[tuple[str, str, str]], bool]:
+        """Give (field, place, message) of what a class says of its fields, and whether it has said all."""
+        if isinstance(error, ConfigError):
+            is_whole = all(problem.path for problem in error.problems)
+            return [self._complaint(problem.path, problem.message) for problem in error.problems], is_whole
+        is_plain = isinstance(error, ValueError | HierflError)
+        return [self._complaint("", str(error) if is_plain else f"{type(error).__name__}: {error}")], False
+
+    def _complaint(self, path: str, message: str) -> tuple[str, str, str]:
+        """Find the field that a message is about: by its path, or as it begins ("momentum is 1.5; ...")."""
+        if path:
+            return re.split(r"[.\[]", path)[0], f"{self.place}.{path}", message
+        word = message.partition(" ")[0].strip("'\"`:,")
+        return (word, join(self.place, word), message) if word in self.keys else ("", self.place, message)
 
     def _meant(self) -> dict[str, Any]:
         """Read misspelt keys as what they were meant to be: other fields may have to fit to them."""
@@ -164,16 +172,3 @@ class _Maker:
                 with suppress(Wrong):
                     found[meant] = convert(value, self.keys[meant].type)
         return found
-
-    def _field(self, problem: Problem) -> tuple[str, str]:
-        """Give the field and the place that a problem is about."""
-        if problem.path:
-            return re.split(r"[.\[]", problem.path)[0], f"{self.place}.{problem.path}"
-        name = _named(problem.message, self.keys)
-        return name, join(self.place, name) if name else self.place
-
-
-def _named(message: str, keys: Mapping[str, Any]) -> str:
-    """Find the field that a message begins with: "momentum is 1.5; ..."; empty where it begins otherwise."""
-    word = message.partition(" ")[0].strip("'\"`:,")
-    return word if word in keys else ""

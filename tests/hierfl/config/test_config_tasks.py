@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hierfl.config import from_mapping
-from hierfl.errors import ConfigError
+from hierfl.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,23 @@ def test_what_a_task_of_ones_own_raises_is_a_mistake_at_its_place() -> None:
     site = {"name": "ward-0", "data": FILE}
     assert mistakes(own(Leaves), site) == {"task": "SystemExit: no licence"}
     assert "cannot list its sites: TypeError" in mistakes(own(Counts), site)["task"]
+
+
+@dataclass(frozen=True)
+class Contrary(Wards):
+    """It complains of two things that are no field."""
+
+    def __post_init__(self) -> None:
+        raise ConfigError([Problem("", "this is wrong"), Problem("", "and this")])
+
+
+def test_all_that_a_class_says_of_itself_is_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(given(own(Contrary), {"name": "ward-0", "data": FILE}))
+    assert [(problem.path, problem.message) for problem in caught.value.problems] == [
+        ("task", "this is wrong"),
+        ("task", "and this"),
+    ]
 
 
 def test_a_module_that_ends_the_program_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
