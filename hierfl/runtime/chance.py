@@ -19,6 +19,9 @@ from hierfl.errors import HierflError
 
 __all__ = ["Chance", "SharedChance"]
 
+NEIGHBOURS_S = 60.0
+"""Seconds for which a thread that sees a late draw waits for the others, one of which may be about to fail."""
+
 T = TypeVar("T")
 
 
@@ -30,18 +33,16 @@ class Chance:
         _seed(seed)
         return work()
 
-    def check(self) -> None:
+    def check(self, *, failed: bool = False) -> None:
         """Nobody else draws from this process's generators."""
-
-    def excuse(self) -> None:
-        """Nobody else is disturbed by what failing code drew."""
 
 
 class SharedChance(Chance):
     """For the threads of one process; one object for all of them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._at_work: set[int] = set()
         self._draws: bool | None = None
         self._rest: tuple[Any, ...] = ()
 
@@ -51,28 +52,31 @@ class SharedChance(Chance):
             with self._lock:
                 if not checked or self._draws is not False:
                     return self._alone(seed, work, checked)
+        with self._lock:
+            self._at_work.add(threading.get_ident())
         return work()
 
-    def check(self) -> None:
+    def check(self, *, failed: bool = False) -> None:
         """Make sure that nobody drew who must not. Errors: HierflError for a late draw.
 
-        Call it before results leave: one look costs as much as a small site's step. Only a second look counts, while
-        no other thread builds a model, which draws but puts the generators back.
+        Call it once after runs and before results leave: one look costs as much as a small site's step. `failed`: a run
+        of this thread failed; what it drew is put back, for its error says more than a late draw would. Only a second
+        look counts, when no other thread builds a model, which draws but puts the generators back, or may still fail.
         """
+        with self._lock:
+            self._at_work.discard(threading.get_ident())
+            if failed and self._draws is False:
+                _restore(self._rest)
+            self._lock.notify_all()
         if self._draws is not False or _states() == self._rest:
             return
         with self._lock:
+            self._lock.wait_for(lambda: not self._at_work or _states() == self._rest, NEIGHBOURS_S)
             if _states() != self._rest:
                 raise HierflError(
                     "this task draws from a global random generator in some rounds only (as making a layer does); set"
                     " runtime.num_workers: 1, or draw from a generator of your own"
                 )
-
-    def excuse(self) -> None:
-        """Put the generators back: what failed may have drawn, and its error says more than a late draw would."""
-        with self._lock:
-            if self._draws is False:
-                _restore(self._rest)
 
     def _alone(self, seed: int, work: Callable[[], T], checked: bool) -> T:
         """Run with seeded generators while no other thread does, and learn whether `work` draws."""

@@ -102,10 +102,7 @@ class SiteWorker:
             assert self._layout is not None
             self._sums[key] = (Accumulator(grid_of(job.opening), self._layout), [])
         reports = [self._train(job, site, weight, start) for site, weight in job.sites]
-        if any(report.error is not None for report in reports):
-            self._chance.excuse()
-        else:
-            self._chance.check()
+        self._chance.check(failed=any(report.error is not None for report in reports))
         if self.device.type == "cuda" and reports:
             reports[-1] = replace(reports[-1], gpu=self._gpu_use())
         return tuple(reports)

@@ -9,6 +9,7 @@ A site says where its files lie, in the machine that trains it, relative to the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ class Parquet:
         import numpy as np
 
         table = _read(site, path, [*self.features, self.label, *([self.split] if self.split else [])])
-        x = np.stack([table.numbers(name) for name in self.features], axis=1)
+        x = np.stack([table.numbers(name, float(np.finfo(np.float32).max)) for name in self.features], axis=1)
         loaded = classifier.site_data(x, self._labels(table), self._is_test(site, table))
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
 
@@ -140,8 +141,8 @@ class _Table:
     def error(self, message: str) -> DataError:
         return _error(self.site, self.path, message)
 
-    def numbers(self, name: str) -> NDArray[np.float64]:
-        """Return a column as float64 (n,); nulls, NaN, Inf and text are errors."""
+    def numbers(self, name: str, largest: float = math.inf) -> NDArray[np.float64]:
+        """Return a column as float64 (n,); nulls, NaN, Inf, text and what is beyond `largest` are errors."""
         import numpy as np
         from pyarrow import types
 
@@ -153,9 +154,10 @@ class _Table:
             raise self.error(f"column {name!r} has {column.null_count} nulls in {len(column)} rows; fill or drop them")
         is_bit = types.is_boolean(kind)
         values: NDArray[np.float64] = column.cast("uint8" if is_bit else "float64", safe=False).to_numpy().astype(float)
-        bad = ~np.isfinite(values)
+        bad = ~np.isfinite(values) | (np.abs(values) > largest)
         if bad.any():
-            raise self.error(f"column {name!r} has {int(bad.sum())} values that are NaN or Inf; fill or drop them")
+            what = "NaN or Inf" if np.isnan(values[bad]).any() or np.isinf(values[bad]).any() else "beyond float32"
+            raise self.error(f"column {name!r} has {int(bad.sum())} values that are {what}; fill or drop them")
         return values
 
     def words(self, name: str) -> list[Any]:

@@ -108,6 +108,17 @@ def test_a_run_without_metrics_or_times_still_has_a_report(tmp_path):
     assert not (tmp_path / "curves.png").exists()
 
 
+def test_confusion_counts_stand_in_the_table_and_of_many_classes_at_the_root(tmp_path):
+    rows = [{"round": 1, "node": "world", "accuracy": 0.5, "true_positives": 7001, "false_negatives": 12}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = " ".join(parsed(write_report(tmp_path)).text)
+    assert "true + " in text and "7,001" in text and "true class" not in text
+    rows = [{"round": 1, "node": "world", "accuracy": 0.5, "confusion": [[31, 2, 0], [3, 4, 0], [0, 0, 8001]]}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = " ".join(parsed(write_report(tmp_path)).text)
+    assert "true class, predicted as" in text and "8,001" in text and "true + " not in text
+
+
 def test_a_run_that_never_began_has_only_its_configuration(tmp_path):
     (tmp_path / "config.yaml").write_text("name: x\n")
     text = " ".join(parsed(write_report(tmp_path)).text)

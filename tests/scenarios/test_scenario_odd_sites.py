@@ -108,5 +108,5 @@ def test_batch_norm_over_a_batch_of_one_says_what_to_change(tmp_path: Path) -> N
 def test_what_a_failing_site_drew_does_not_end_the_others(tmp_path: Path) -> None:
     task = {"kind": "odd_task:Odd", "odds": {"loss": "layer"}}
     root = hub("world", "north", site("south", odd="mark"), "east", on_failure="continue", quorum=0.5)
-    ran = go(tmp_path, root, task)
+    ran = go(tmp_path, root, task, runtime={"kind": "local", "num_workers": 2})
     assert ran.summary["status"] == "finished"

@@ -119,6 +119,12 @@ def test_one_class_and_no_rows_are_allowed(tmp_path):
         ({}, {"features": ["use"]}, "column 'use' is of type string; needed: integers, floats or booleans"),
         ({"age": pa.array([1, None, None] + [4] * 7)}, {}, "column 'age' has 2 nulls in 10 rows"),
         ({"dose": pa.array([1.0, float("nan")] * 5)}, {}, "column 'dose' has 5 values that are NaN or Inf"),
+        ({"dose": pa.array([1.0, 1e300] * 5)}, {}, "column 'dose' has 5 values that are beyond float32"),
+        (
+            {"sick": pa.array([2**62, 1] * 5)},
+            {},
+            r"label column 'sick' has 5 values that are no class, the first is 4\.6",
+        ),
         ({"sick": pa.array([0, 1, 2, 3, 1] * 2)}, {}, r"4 values that are no class, the first is 2 \(allowed: 0 to 1;"),
         ({"sick": pa.array([0.5] * 10)}, {}, r"label column 'sick' has 10 values that are no class, the first is 0\.5"),
         ({"use": pa.array(["val"] * 10)}, {"split": "use"}, r"split column 'use' holds 'val' \(allowed: train, test\)"),
