@@ -13,12 +13,20 @@ from typer.testing import CliRunner
 
 from hierfl.cli import app
 from hierfl.config import from_mapping
+from hierfl.config.write import write
 from hierfl.errors import OutputError
+from hierfl.monitor.files import JsonLines
+from hierfl.monitor.records import RunStarted
 from hierfl.plan import knowledge, plan, replay
+from hierfl.planning.case import case_of
 from hierfl.planning.log import read_log
+from hierfl.planning.replayed import case_of_log
+from hierfl.planning.simulation import simulate
 from hierfl.run import run
+from scheduler.forecast import Learned
 
 ROUNDS, KAPPA = 3, 2
+STEPS_S = (0.01, 0.02, 0.06, 0.035)
 
 
 def mapping(folder: Path) -> dict[str, Any]:
@@ -225,3 +233,47 @@ def trained(worker: str, site: str, number: int, seconds: float) -> dict[str, An
 
 def closed(node: str, time_s: float, duration_s: float, number: int) -> dict[str, Any]:
     return {"event": "round_closed", "time_s": time_s, "node": node, "round_number": number, "duration_s": duration_s}
+
+
+@pytest.mark.parametrize("early", [{}, {"kind": "buffered", "goal": 2}, {"kind": "deadline", "after_s": 0.02}])
+@pytest.mark.parametrize("policy", ["fifo", "chain_first"])
+def test_a_simulated_log_is_a_log_and_leads_to_the_same_decisions(
+    tmp_path: Path, early: dict[str, Any], policy: str
+) -> None:
+    """What a simulation writes is read, simulated again with what it learns on the way, and decides the same."""
+    shape = mapping(tmp_path)
+    shape["runtime"]["policy"] = policy
+    shape["federation"] |= {"participation": early} if early else {}
+    config = from_mapping(shape)
+    case = case_of(config, knowledge(config, seconds_per_step=0.002))
+    rule = config.runtime.policy
+    assert rule is not None
+    lines = JsonLines(tmp_path)
+    samples = {site: work.weight for site, work in case.sites.items()}
+    lines.on(RunStarted(0.0, "live", str(tmp_path), "local", ["gpu-0", "gpu-1"], ROUNDS, 1, 1, samples))
+    first = simulate(case, rule, forecast=Learned(), emit=lines.on)
+    lines.close()
+    (tmp_path / "config.yaml").write_text(write(config.resolved))
+    second = simulate(case_of_log(read_log(tmp_path)), rule, forecast=Learned())
+    assert second.rounds_s() == pytest.approx(first.rounds_s()) and len(second.rounds_s()) == ROUNDS
+    decided = [
+        [(d.assign.device, [job.key for job in d.assign.jobs]) for d in ran.decisions] for ran in (first, second)
+    ]
+    assert decided[0] == decided[1]
+
+
+@pytest.mark.parametrize("policy", ["fifo", "longest_first"])
+def test_a_live_log_leads_the_simulator_to_the_decisions_of_the_run(tmp_path: Path, policy: str) -> None:
+    """On one device, where time decides nothing: the same sites in the same calls, with what is learned on the way."""
+    shape = mapping(tmp_path)
+    members = [{"name": name, "data": {"step_s": step_s}} for name, step_s in zip("abcd", STEPS_S, strict=True)]
+    shape["federation"]["members"] = [{"name": "north", "members": members[:2]}, *members[2:]]
+    shape["runtime"] = {"kind": "local", "num_workers": 1, "policy": policy}
+    log = read_log(Path(run(from_mapping(shape))["run_dir"]))
+    rule = log.config.runtime.policy
+    assert rule is not None
+    found = simulate(case_of_log(log), rule, forecast=Learned()).decisions
+    live = [event for event in events(log.run_dir) if event["event"] == "assigned" and event["kind"] == "train"]
+    assert [(d.round_number, [job.name for job in d.assign.jobs]) for d in found] == [
+        (event["round_number"], event["sites"]) for event in live
+    ]
