@@ -1,6 +1,8 @@
 """The table of optimizers against the installed torch, and what a node's options are checked against."""
 
 import inspect
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hierfl.config.optimizer import OPTION_NAMES
 from hierfl.config.schema import Training
 from hierfl.errors import ConfigError
 from hierfl.learning.optimizers import HELD_BACK, IMPOSSIBLE, OPTIONS, is_known, takes, try_out
+from hierfl.run import run
 
 INSTALLED = {
     name.lower(): cls
@@ -84,3 +87,11 @@ def test_what_torch_refuses_is_told_for_every_optimizer_with_its_first_site() ->
     told = str(caught.value).splitlines()
     assert len(told) == 2
     assert told[0].startswith("w/b: training.optimizer_options of sgd: ") and "wisdom" in told[1]
+
+
+def test_a_run_that_torch_refuses_leaves_no_folder(tmp_path: Path) -> None:
+    config = from_mapping(tree([{"name": "a"}]) | {"output": {"dir": str(tmp_path)}, "runtime": {"kind": "local"}})
+    site = replace(config.sites["w/a"], training=Training(optimizer_options={"nesterov": True}))
+    with pytest.raises(ConfigError, match=r"w/a: training\.optimizer_options of sgd"):
+        run(replace(config, sites={"w/a": site}))
+    assert not list(tmp_path.iterdir())
