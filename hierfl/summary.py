@@ -20,12 +20,8 @@ __all__ = ["idle_time", "of_nodes", "of_round", "of_schedule"]
 def of_nodes(
     tree: Federation, metrics: Mapping[str, Scalars], num_samples: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """Write every node's newest metrics, its training samples, and its test samples where it was measured."""
-    return {
-        path: {**metrics.get(path, {}), "num_samples": num_samples[path]}
-        | ({"num_test": metrics[path]["num_samples"]} if path in metrics else {})
-        for path in tree.nodes
-    }
+    """Write every node's newest metrics, `num_test` among them, and its training samples, `num_samples`."""
+    return {path: {**metrics.get(path, {}), "num_samples": num_samples[path]} for path in tree.nodes}
 
 
 def idle_time(config: RunConfig, crew: Crew, tell: Callable[[Record], None]) -> IdleTime:

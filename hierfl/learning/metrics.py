@@ -192,7 +192,7 @@ class Tally:
     __hash__ = None  # type: ignore[assignment]
 
     def scalars(self) -> dict[str, float | list[list[int]] | None]:
-        """Return every metric by name; None reads "undefined" (`why_undefined` says why).
+        """Return every metric by name, and `num_test`, the samples measured; None reads "undefined".
 
         `num_left_out` and `num_not_finite` are there only where samples are left out.
         """
@@ -206,11 +206,11 @@ class Tally:
             values["confusion"] = self.confusion.tolist()
         if self.num_left_out:
             values |= {"num_left_out": self.num_left_out, "num_not_finite": self.num_not_finite}
-        return {"num_samples": self.num_samples, **values}
+        return {"num_test": self.num_samples, **values}
 
     def why_undefined(self, metric: str) -> str | None:
         """Say in a few words why a metric of `scalars` is None; None where it is defined."""
-        if metric == "num_samples":
+        if metric == "num_test":
             return None
         if not self.num_samples:
             return "no samples"

@@ -23,7 +23,7 @@ EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
 _FLUSH = (RunStarted, RoundCommitted, Notice, RunEnded)
 _SHAPES: dict[type[Any], tuple[str, tuple[str, ...]]] = {}
-_FIRST = ("num_samples", "accuracy", "auc", "loss")
+_FIRST = ("num_test", "accuracy", "auc", "loss")
 
 
 class JsonLines:
@@ -130,7 +130,7 @@ def read_events(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_metrics(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of `metrics.jsonl` in order: {"round", "node", "num_samples", "accuracy", "auc", "loss", ...}.
+    """Yield the lines of `metrics.jsonl` in order: {"round", "node", "num_test", "accuracy", "auc", "loss", ...}.
 
     Errors: as `read_events`.
     """

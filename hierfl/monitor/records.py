@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Scalars: TypeAlias = Mapping[str, float | list[list[int]] | None]
-"""Metrics of one node: num_samples (training), num_test, accuracy, auc, loss, brier ...; None reads "undefined".
+"""Metrics of one node: num_test (the samples measured), accuracy, auc, loss, brier ...; None reads "undefined".
 
 All are numbers but `confusion`, the table of more than two classes (rows: true, columns: predicted)."""
 

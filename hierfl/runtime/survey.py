@@ -106,7 +106,7 @@ class Survey:
         if not scalars.get("num_left_out") or site in self._warned:
             return
         self._warned.add(site)
-        bad, total = scalars["num_not_finite"], scalars["num_samples"]
+        bad, total = scalars["num_not_finite"], scalars["num_test"]
         what = f"its predictions are not finite: {bad} of {total} samples" if bad else "its loss is not finite"
         said = f"{what}; it has no metrics, and all its {total} test samples are left out of those of the hubs above it"
         self._scribe.notice("warning", site, said)

@@ -38,7 +38,7 @@ def test_one_line_of_metrics_per_node_and_round(tmp_path):
     rows = list(read_metrics(tmp_path))
     places = [(row["round"], row["node"]) for row in rows]
     assert places == [(number, node) for number in range(1, 16) for node in federation.nodes]
-    assert list(rows[0])[:6] == ["round", "node", "num_samples", "accuracy", "auc", "loss"]
+    assert list(rows[0])[:6] == ["round", "node", "num_test", "accuracy", "auc", "loss"]
     undefined = {row["node"] for row in rows if row["auc"] is None}
     assert undefined == {"world/switzerland", "world/switzerland/zurich_basel"}
 
@@ -48,7 +48,7 @@ def test_undefined_metrics_are_null_even_where_a_monitor_gets_nan(tmp_path):
     write(tmp_path, [trained, Evaluated(1.0, 1, {"w": {"auc": math.nan, "loss": math.inf}})])
     assert "NaN" not in (tmp_path / EVENTS).read_text() + (tmp_path / METRICS).read_text()
     assert next(read_events(tmp_path))["loss"] is None
-    row = {"round": 1, "node": "w", "num_samples": None, "accuracy": None, "auc": None, "loss": None}
+    row = {"round": 1, "node": "w", "num_test": None, "accuracy": None, "auc": None, "loss": None}
     assert list(read_metrics(tmp_path)) == [row]
 
 

@@ -55,7 +55,7 @@ def test_so_it_is_on_the_hospitals_data(heart: Ran, tree: str, tmp_path: Path) -
     workers = {"kind": "local", "num_workers": 2}
     ran = go(tmp_path, HEART_TREES[tree], HEART, training=HEART_TRAINING, runtime=workers)
     assert ran.digest == heart.digest
-    shared = ("accuracy", "auc", "loss", "num_samples")
+    shared = ("accuracy", "auc", "loss", "num_samples", "num_test")
     ours, theirs = ran.summary["nodes"]["world"], heart.summary["nodes"]["world"]
     assert [ours[name] for name in shared] == [theirs[name] for name in shared]
 

@@ -171,7 +171,6 @@ def _metrics(path: str, number: int, samples: dict[str, int]) -> dict[str, float
     lift = 1 - math.exp(-number / 4)
     offset = (sum(map(ord, path)) % 7) / 60 + 0.02 * math.sin(number * (1 + len(path) % 5))
     return {
-        "num_samples": samples[path],
         "num_test": samples[path] // 2,
         "accuracy": 0.52 + 0.26 * lift + offset * lift,
         "auc": None if path.endswith(("zurich_basel", "switzerland")) else 0.55 + 0.27 * lift + offset * lift,

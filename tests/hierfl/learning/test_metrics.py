@@ -52,7 +52,7 @@ def test_the_roll_up_is_what_pooled_predictions_give(drawn, ties):
         assert values["accuracy"] is None
         return
     predicted = scores > 0.5
-    assert values["num_samples"] == len(labels)
+    assert values["num_test"] == len(labels)
     assert values["accuracy"] == pytest.approx(oracle.accuracy_score(labels, predicted))
     assert values["brier"] == pytest.approx(np.mean((scores - labels) ** 2))
     assert total.confusion.tolist() == oracle.confusion_matrix(labels, predicted, labels=[0, 1]).tolist()
@@ -103,7 +103,7 @@ def test_many_classes_leave_out_a_class_that_nobody_has():
 def test_small_numbers_one_can_recompute():
     tally = Tally.of(np.array([0.9, 0.5, 0.5, 0.1]), np.array([1, 1, 0, 0]), loss_sum=3.0, auc="exact")
     assert tally.scalars() == {
-        "num_samples": 4,
+        "num_test": 4,
         "accuracy": 0.75,
         "auc": (2 + 1 + 0.5) / 4,
         "loss": 0.75,
@@ -132,10 +132,10 @@ def test_one_class_is_undefined_here_and_defined_above():
 def test_no_samples():
     empty = Tally.of(np.empty(0), np.empty(0), loss_sum=0.0)
     assert empty == Tally() == Tally.of(np.empty((0, 3)), np.empty(0), loss_sum=0.0)
-    assert set(empty.scalars()) == {"num_samples", "accuracy", "auc", "loss", "log_loss", "brier"}
-    assert empty.scalars()["num_samples"] == 0
+    assert set(empty.scalars()) == {"num_test", "accuracy", "auc", "loss", "log_loss", "brier"}
+    assert empty.scalars()["num_test"] == 0
     assert empty.why_undefined("loss") == "no samples"
-    assert empty.why_undefined("num_samples") is None
+    assert empty.why_undefined("num_test") is None
 
 
 def test_auc_not_measured():
@@ -161,7 +161,7 @@ def test_a_site_that_diverged_is_left_out_above_and_counted(drawn, num_bad):
     good = Tally.total(make(seed, n)[0] for seed, n in drawn)
     bad = Tally.of(np.full(num_bad, np.nan), np.zeros(num_bad), loss_sum=1.0)
     expected = good.scalars()
-    expected["num_samples"] += num_bad
+    expected["num_test"] += num_bad
     expected |= {"num_left_out": num_bad, "num_not_finite": num_bad}
     assert (good + bad).scalars() == expected == (bad + good).scalars()
 

@@ -51,7 +51,7 @@ def test_the_own_task_is_short_and_learns(folder):
     settings = Training(optimizer="adam", lr=0.05, batch_size=16, local_epochs=30)
     training.train(model, task, data.train, settings, Objective(), 0, cpu)
     measured = training.measure(model, task, data.test, Evaluation(), cpu).scalars()
-    assert measured["num_samples"] == 20
+    assert measured["num_test"] == 20
     assert measured["accuracy"] > 0.8
     with pytest.raises(DataError, match="site 'nowhere'"):
         task.data("nowhere")
