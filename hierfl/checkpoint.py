@@ -5,11 +5,12 @@
                              held.safetensors        late updates that count in the next round, if there are any
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
-A checkpoint is written under another name, flushed to disk and renamed; the newest complete one counts.
+A checkpoint is written under another name, flushed to disk and renamed; the newest that can be read counts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ from hierfl.runtime.jobs import Memory
 from tiers.messages import Opening, Share, Update
 from tiers.standing import Losses, Standing
 
-__all__ = ["Checkpoint", "latest", "load", "save", "save_model"]
+__all__ = ["Checkpoint", "Known", "known", "latest", "load", "newest", "save", "save_model", "set_aside"]
 
 FOLDER = "checkpoints"
 HELD = "held.safetensors"
@@ -43,7 +44,7 @@ class Checkpoint:
     """Everything that a run needs to go on: `rounds_done` rounds are in `model`.
 
     `hubs`: what hubs remember beside their strategies' states, with the payloads of the updates that they hold; who was
-    at work is not written, since that work ends with the process.
+    at work is not written, since that work ends with the process. `wall_s`: seconds that the run has taken so far.
     """
 
     rounds_done: int
@@ -55,6 +56,16 @@ class Checkpoint:
     scale: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
     progress: Progress = field(default_factory=Progress)
     hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]] = field(default_factory=dict)
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a checkpoint says of itself, without its vectors."""
+
+    rounds_done: int
+    model_digest: str
+    wall_s: float
 
 
 def save(run_dir: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -86,33 +97,54 @@ def latest(run_dir: Path) -> Path | None:
     return complete[-1] if complete else None
 
 
+def newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Read the newest checkpoint that is whole; None where there is none. Also say which could not be read, and why.
+
+    Errors: OutputError if there are checkpoints and none can be read.
+    """
+    reasons: list[str] = []
+    for folder in reversed(_complete(run_dir)):
+        try:
+            return load(folder), [f"{reason}; {folder} is used in its place" for reason in reasons]
+        except OutputError as error:
+            reasons.append(str(error))
+    if reasons:
+        raise OutputError("; ".join([*reasons, "no checkpoint is left to go on from: start the run anew"]))
+    return None, []
+
+
+def set_aside(run_dir: Path, rounds_done: int) -> None:
+    """Rename what is left of later rounds, which could not be read, so that it counts no more. Errors: OutputError."""
+    for folder in _complete(run_dir):
+        if folder.name > f"round-{rounds_done:06d}":
+            aside = folder.with_name(f"spoilt-{folder.name}")
+            try:
+                shutil.rmtree(aside, ignore_errors=True)
+                folder.rename(aside)
+            except OSError as error:
+                raise OutputError(f"{folder} cannot be renamed: {error.strerror or error}") from error
+
+
+def known(run_dir: Path) -> Known | None:
+    """Tell of the newest checkpoint whose header can be read."""
+    for folder in reversed(_complete(run_dir)):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+            return Known(said["rounds_done"], said["model_digest"], said.get("wall_s", 0.0))
+    return None
+
+
 def load(folder: Path) -> Checkpoint:
     """Read a checkpoint, checking the model's digest. Errors: OutputError."""
-    from safetensors.numpy import load_file
-
     try:
-        said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "model.safetensors")
-        flat = load_file(folder / "strategies.safetensors")
-        layout = _layout(said["layout"])
-        model = _assemble(layout, tensors)
-        held = load_file(folder / HELD) if (folder / HELD).exists() else {}
-        hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
+        found, digest = _read(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"checkpoint {folder} cannot be read: {error}") from error
     except Exception as error:
         raise OutputError(f"checkpoint {folder} is corrupt: {error}") from error
-    if model.digest(layout) != said["model_digest"]:
+    if found.model.digest(found.layout) != digest:
         raise OutputError(f"checkpoint {folder} is corrupt: the model's digest is not the one that was written with it")
-    states: dict[str, dict[str, NDArray[Any]]] = {}
-    for key, vector in flat.items():
-        hub, _, name = key.rpartition(":")
-        states.setdefault(hub, {})[name] = vector
-    scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
-    return Checkpoint(
-        *(said["rounds_done"], said["epoch"], said["seed"], layout, model, states, scale),
-        *(Progress(**said["progress"]), hubs),
-    )
+    return found
 
 
 def save_model(path: Path, layout: Layout, model: ModelState) -> None:
@@ -131,6 +163,29 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"the model cannot be written to {path}: {error}") from error
+
+
+def _read(folder: Path) -> tuple[Checkpoint, str]:
+    """Read a checkpoint, and the digest that was written with it."""
+    from safetensors.numpy import load_file
+
+    said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+    tensors = load_file(folder / "model.safetensors")
+    flat = load_file(folder / "strategies.safetensors")
+    layout = _layout(said["layout"])
+    model = _assemble(layout, tensors)
+    held = load_file(folder / HELD) if (folder / HELD).exists() else {}
+    hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
+    states: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, vector in flat.items():
+        hub, _, name = key.rpartition(":")
+        states.setdefault(hub, {})[name] = vector
+    scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
+    found = Checkpoint(
+        *(said["rounds_done"], said["epoch"], said["seed"], layout, model, states, scale),
+        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0)),
+    )
+    return found, said["model_digest"]
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
@@ -154,6 +209,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "layout": asdict(layout),
         "scale": scale and {"mean": [x.hex() for x in scale[0].tolist()], "std": [x.hex() for x in scale[1].tolist()]},
         "progress": asdict(checkpoint.progress),
+        "wall_s": checkpoint.wall_s,
         "hubs": {hub: _written(memory) for hub, (memory, _) in checkpoint.hubs.items()},
     }
     held = {

@@ -1,8 +1,8 @@
 """The command line. What is heavy is imported inside the commands, so that help answers at once.
 
 Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 130 stopped with Ctrl-C; `submit` hands on
-the job's own. With `--json` standard output holds one JSON document, the result or `{"error": ...}` (of several runs a
-line each, then one of their devices), and all else goes to standard error.
+the job's own. With `--json` standard output holds one JSON document, the result or `{"error": ...}`, of a stop too (of
+several runs a line each, then one of their devices), and all else goes to standard error.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from hierfl.console import Watch, aside, closing_lines, command, told
-from hierfl.errors import ConfigError, OutputError
+from hierfl.console import Watch, aside, closing_lines, command, stopped, told, usage_error
+from hierfl.errors import ConfigError
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
@@ -44,6 +44,10 @@ SeveralWords = Annotated[
 ]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")]
 RunDirs = Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="The folder of a run, or of several.")]
+CodeDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where the folder that the run was started in lies now, if it was moved."),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display, no colours.")]
@@ -57,6 +61,10 @@ def main() -> None:
         sys.path.insert(0, os.getcwd())  # `task: {kind: "my_task:MyTask"}` lies in the user's folder
     try:
         app(prog_name="hierfl")
+    except SystemExit as ended:
+        if "--json" in sys.argv:
+            usage_error(ended)
+        raise
     finally:
         try:
             sys.stdout.flush()
@@ -110,7 +118,11 @@ def _run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool)
         paths = [Path(word) for word in _configs(words)]
         overrides = [word for word in words if word not in _configs(words)]
         options = [*(["--report"] if report else []), *(["--debug"] if debug else [])]
-        code = run_all(paths, overrides, load_all(paths, overrides), options, as_json=as_json)
+        configs = load_all(paths, overrides)
+        try:
+            code = run_all(paths, overrides, configs, options, as_json=as_json)
+        except KeyboardInterrupt as stop:  # every run has told its own end
+            code = stopped(stop)
     raise typer.Exit(code)
 
 
@@ -118,6 +130,7 @@ def _run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool)
 def _resume(
     run_dir: RunDir,
     overrides: Overrides = None,
+    code_dir: CodeDir = None,
     report: Report = False,
     as_json: Json = False,
     plain: Plain = False,
@@ -125,17 +138,19 @@ def _resume(
 ) -> None:
     """Go on with a run from its last checkpoint.
 
-    The model has the same bits at the end as if the run had never stopped.
+    The model has the same bits at the end as if the run had never stopped. Overrides hold from the next round on and
+    are written into the run's config.yaml; what the checkpoint was made with (seed, tree, arithmetic) stays.
     """
-    watch = Watch()
+    watch = Watch(words=[*(overrides or []), *(["--code-dir", str(code_dir)] if code_dir is not None else [])])
     with told(as_json, debug, watch), aside(as_json) as answer:
-        from hierfl.config import load
+        from hierfl.reopen import reopened
 
-        config = load(_saved(run_dir), overrides or [])
-        from hierfl.monitor.screen import screen
-        from hierfl.run import resume
+        with reopened(run_dir, overrides or [], code_dir, to_train=True) as left:  # refused before torch is loaded
+            watch.run_dir = left.folder.path
+            from hierfl.monitor.screen import screen
+            from hierfl.run import go_on
 
-        summary = resume(run_dir, overrides or [], [screen(config, force_plain=plain), watch])
+            summary = go_on(left, [screen(left.config, force_plain=plain), watch])
         _finish(summary, report)
         answer.update(summary)
 
@@ -215,13 +230,18 @@ def _plan(
 
 
 @app.command("evaluate")
-def _evaluate(run_dir: RunDir, as_json: Json = False, plain: Plain = False, debug: Debug = False) -> None:
+def _evaluate(
+    run_dir: RunDir, code_dir: CodeDir = None, as_json: Json = False, plain: Plain = False, debug: Debug = False
+) -> None:
     """Measure a run's model at every site, rolled up per hub."""
     with told(as_json, debug), aside(as_json) as answer:
-        _saved(run_dir)
+        from hierfl.rundir import saved_config
+
+        saved_config(run_dir)  # a wrong folder is told before torch is loaded
+        from hierfl.monitor.plain import Plain as Lines
         from hierfl.run import evaluate
 
-        metrics = evaluate(run_dir)
+        metrics = evaluate(run_dir, [Lines(sys.stderr)], code_dir=code_dir)
         answer.update(metrics)
         if not as_json:
             from hierfl.tree import tabulate
@@ -241,8 +261,10 @@ def _report(
     who had which device when, and the idle time of all together beside its floor.
     """
     with told(False, debug):
+        from hierfl.rundir import saved_config
+
         for run_dir in run_dirs:
-            _saved(run_dir)
+            saved_config(run_dir)
         if len(run_dirs) > 1:
             from hierfl.monitor.joint import joint_lines, read_joint
             from hierfl.monitor.joint_report import write_joint
@@ -323,15 +345,6 @@ def _load(words: Sequence[str]) -> RunConfig:
 
     path, overrides = _split(words)
     return load(path, overrides)
-
-
-def _saved(run_dir: Path) -> Path:
-    """Find a run's own configuration, which makes its folder a run's."""
-    saved = run_dir / "config.yaml"
-    if not saved.is_file():
-        what = "has no config.yaml" if run_dir.exists() else "does not exist"
-        raise OutputError(f"{run_dir} {what}: not the folder of a run; `hierfl run` prints it when it ends")
-    return saved
 
 
 def _finish(summary: Mapping[str, Any], report: bool) -> None:

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,22 +20,28 @@ from hierfl.errors import ConfigError, HierflError
 if TYPE_CHECKING:
     from hierfl.monitor.records import Record
 
-__all__ = ["Watch", "aside", "closing_lines", "command", "told"]
+__all__ = ["Watch", "aside", "closing_lines", "command", "stopped", "told", "usage_error"]
 
 
 @dataclass
 class Watch:
-    """A monitor that remembers where a run writes, to tell how to go on after a stop; in the file `note` too."""
+    """A monitor that remembers where a run writes, to tell how to go on after a stop; in the file `note` too.
+
+    `words`: of a run that is taken up again and has not begun yet, what was typed beside its folder.
+    """
 
     run_dir: Path | None = None
     note: Path | None = None
+    words: Sequence[str] | None = None
 
     def on(self, record: Record) -> None:
         """Take one record."""
-        from hierfl.monitor.records import RunStarted
+        from hierfl.monitor.records import RunEnded, RunStarted
 
+        if isinstance(record, RunEnded) and self.run_dir is None and "run_dir" in record.summary:
+            self.run_dir = Path(record.summary["run_dir"])  # it has ended before it began
         if isinstance(record, RunStarted):
-            self.run_dir = Path(record.run_dir)
+            self.run_dir, self.words = Path(record.run_dir), None
             if self.note is not None:
                 self.note.write_text(str(self.run_dir.resolve()), encoding="utf-8")
 
@@ -48,10 +54,20 @@ class Watch:
             return ""
         from hierfl.checkpoint import latest
 
-        commit = latest(self.run_dir)
-        if commit is None:
+        way = self.record().get("resume")
+        if way is None:
             return f"no round was committed yet; what happened is in {self.run_dir}"
-        return f"the last commit is {commit}; go on with: {command('hierfl')} resume {shlex.quote(str(self.run_dir))}"
+        return f"the last commit is {latest(self.run_dir)}; go on with: {way}"
+
+    def record(self) -> dict[str, str]:
+        """Say for machines where the run is and, if it has a commit, which command goes on with it."""
+        if self.run_dir is None:
+            return {}
+        from hierfl.checkpoint import latest
+
+        words = shlex.join([str(self.run_dir), *(self.words or ())])
+        way = {"resume": f"{command('hierfl')} resume {words}"} if latest(self.run_dir) is not None else {}
+        return {"run_dir": str(self.run_dir), **way}
 
 
 @contextlib.contextmanager
@@ -60,7 +76,7 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
 
     SIGTERM, which a batch system or a container sends, is a stop like Ctrl-C, with exit code 143 in place of 130.
     """
-    advice = watch.advice if watch is not None else str
+    watch = watch or Watch()
     try:
         with _terminable():
             yield
@@ -70,14 +86,29 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
 
             traceback.print_exc()
         _say_error(error)
-        if way := advice():
+        if watch.words is None and (way := watch.advice()):  # what was refused is not advised
             print(way, file=sys.stderr)
         if as_json:
-            _say_json({"error": _error_record(error)})
+            _say_json({"error": {**_error_record(error), **watch.record()}})
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt as stop:
-        print("; ".join(filter(None, ("\nstopped", advice()))), file=sys.stderr)
-        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+        code = stopped(stop, watch.advice())
+        if as_json:
+            by = "SIGTERM" if isinstance(stop, _Terminated) else "Ctrl-C"
+            _say_json({"error": {"kind": "Interrupted", "message": f"stopped by {by}", **watch.record()}})
+        raise typer.Exit(code) from None
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except Exception as error:
+        if as_json:
+            _say_json({"error": {**_error_record(error), **watch.record()}})
+        raise
+
+
+def stopped(stop: KeyboardInterrupt, advice: str = "") -> int:
+    """Say that a signal has ended the command, and how to go on; return the exit code."""
+    print("; ".join(filter(None, ("\nstopped", advice))), file=sys.stderr)
+    return 143 if isinstance(stop, _Terminated) else 130
 
 
 class _Terminated(KeyboardInterrupt):
@@ -147,7 +178,14 @@ def _say_error(error: HierflError) -> None:
         print(f"  {problem}", file=sys.stderr)
 
 
-def _error_record(error: HierflError) -> dict[str, Any]:
+def usage_error(ended: SystemExit) -> None:
+    """Say for machines that the command line was not understood, if that is what ended it."""
+    understood = getattr(ended.__context__, "format_message", None)  # of click's errors, which typer turns into exits
+    if understood is not None:
+        _say_json({"error": {"kind": "UsageError", "message": understood()}})
+
+
+def _error_record(error: Exception) -> dict[str, Any]:
     """Make an error ready for JSON."""
     record: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, ConfigError):

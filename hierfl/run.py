@@ -14,7 +14,7 @@ from typing import Any
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
-from hierfl.config.schema import RunConfig, Runtime
+from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError, HierflError, OutputError
 from hierfl.learning.optimizers import try_out
 from hierfl.learning.standardise import Moments
@@ -34,6 +34,7 @@ from hierfl.monitor.records import (
     Scalars,
 )
 from hierfl.monitor.words import finite
+from hierfl.reopen import Reopened, reopened
 from hierfl.rundir import RunDir
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle, Seat
@@ -46,59 +47,80 @@ from hierfl.runtime.seats import declared_devices
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
 from hierfl.summary import idle_time, of_nodes, of_round, of_schedule
+from hierfl.voice import Voice, closed_on_error
 
-__all__ = ["evaluate", "resume", "run"]
+__all__ = ["evaluate", "go_on", "resume", "run"]
 
 
-def run(config: RunConfig, monitors: Sequence[Monitor] = (), *, resume_from: Path | None = None) -> Mapping[str, Any]:
-    """Run a federation to its end; return its summary, as in summary.json, with "run_dir" and "status".
+def run(config: RunConfig, monitors: Sequence[Monitor] = ()) -> Mapping[str, Any]:
+    """Run a federation to its end; return its summary, as in summary.json.
 
-    `resume_from`: the folder of a run to go on with. Errors: HierflError; KeyboardInterrupt after a clean stop, the
-    last commit kept.
+    Errors: HierflError; KeyboardInterrupt after a clean stop, the last commit kept.
     """
-    started_s = time.time()
-    try_out({path: settings.training for path, settings in config.sites.items()})
-    folder = RunDir.open(resume_from) if resume_from is not None else RunDir.create(config)
-    voice = _Voice(folder, config, monitors)
+    with closed_on_error(monitors):
+        _try_out(config)
+        folder = RunDir.create(config)
+    return _carry_out(Reopened(folder, config, None), monitors)
+
+
+def resume(
+    run_dir: Path, overrides: Sequence[str] = (), monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None
+) -> Mapping[str, Any]:
+    """Go on with a run from its newest checkpoint; without overrides to the bits that an unbroken run has.
+
+    Errors: as of `run`; `reopened` says what is refused, and what `code_dir` is.
+    """
+    with reopened(run_dir, overrides, code_dir, to_train=True) as left:
+        return go_on(left, monitors)
+
+
+def go_on(left: Reopened, monitors: Sequence[Monitor] = ()) -> Mapping[str, Any]:
+    """Go on with a run that was reopened; its folder stays as it is until a round begins. Errors: as of `run`."""
+    with closed_on_error(monitors):
+        _try_out(left.config)
+    return _carry_out(left, monitors)
+
+
+def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Mapping[str, Scalars]:
+    """Measure a run's newest checkpoint at every site; return the metrics by path, hubs rolled up."""
+
+    def emit(record: Record) -> None:
+        for monitor in monitors:
+            monitor.on(record)
+
+    with reopened(run_dir, (), code_dir) as left:
+        config, saved = left.config, left.saved
+        if saved is None:
+            raise OutputError(f"{run_dir} has no checkpoint yet; `hierfl resume {run_dir}` starts its first round")
+        for warning in left.warnings:
+            emit(Notice(0.0, "warning", "", warning))
+        with _closing(_open_driver(config)) as driver:
+            crew = _crew(config, driver, driver.start(worker_spec(config), num_hubs=0), emit)
+            engine = Engine(config, driver, crew, emit, time.time())
+            engine.describe()
+            crew.prepare(saved.layout, saved.scale)
+            return engine.evaluate(saved.rounds_done, driver.put(saved.model))
+
+
+def _carry_out(left: Reopened, monitors: Sequence[Monitor]) -> Mapping[str, Any]:
+    """Run the rounds that are left; whatever ends them leaves a summary."""
+    config, folder = left.config, left.folder
+    with closed_on_error(monitors):
+        voice = Voice(folder, config, monitors, _spent_s(left))
     try:
-        with _closing(_open_driver(config.runtime, config.name)) as driver:
-            summary = _Run(config, folder, voice, driver, started_s).go()
+        with _closing(_open_driver(config)) as driver:
+            return _Run(left, voice, driver).go()
     except KeyboardInterrupt:
-        voice.end(started_s, "interrupted", {})
-        raise
-    except HierflError as error:
-        voice.emit(Notice(time.time() - started_s, "error", "", str(error)))
-        voice.end(started_s, "failed", {"error": str(error)})
+        voice.end("interrupted")
         raise
     except OSError as error:
-        voice.end(started_s, "failed", {"error": str(error)})
+        voice.end("failed", error=str(error))
         raise OutputError(f"{error.filename or folder.path}: {error.strerror or error}") from error
+    except Exception as error:
+        voice.end("failed", error=str(error) if isinstance(error, HierflError) else repr(error))
+        raise
     finally:
         voice.close()
-    return {**summary, "run_dir": str(folder.path)}
-
-
-def resume(run_dir: Path, overrides: Sequence[str] = (), monitors: Sequence[Monitor] = ()) -> Mapping[str, Any]:
-    """Go on with a run from its newest checkpoint, to the bits that an unbroken run has."""
-    from hierfl.config import load
-
-    folder = RunDir.open(run_dir)
-    return run(load(folder.config, overrides), monitors, resume_from=folder.path)
-
-
-def evaluate(run_dir: Path) -> Mapping[str, Scalars]:
-    """Measure a run's newest checkpoint at every site; return the metrics by path, hubs rolled up."""
-    from hierfl.config import load
-
-    folder = RunDir.open(run_dir)
-    config = load(folder.config)
-    saved = _newest(folder)
-    with _closing(_open_driver(config.runtime, config.name)) as driver:
-        crew = _crew(config, driver, driver.start(worker_spec(config), num_hubs=0), _unheard)
-        engine = Engine(config, driver, crew, _unheard, time.time())
-        engine.describe()
-        crew.prepare(saved.layout, saved.scale)
-        return engine.evaluate(saved.rounds_done, driver.put(saved.model))
 
 
 @dataclass
@@ -115,27 +137,30 @@ class _Commit:
 class _Run:
     """One run, from its first call to a worker to its summary."""
 
-    def __init__(self, config: RunConfig, folder: RunDir, voice: _Voice, driver: Driver, started_s: float) -> None:
-        self.config = config
-        self.folder = folder
+    def __init__(self, left: Reopened, voice: Voice, driver: Driver) -> None:
+        self.left = left
+        self.config = config = left.config
+        self.folder = left.folder
+        self.saved = left.saved
         self.voice = voice
         self.driver = driver
-        self.started_s = started_s
+        voice.facts["runtime"] = driver.kind
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
-        self.crew = _crew(config, driver, seats, voice.emit, started_s)
+        self.crew = _crew(config, driver, seats, voice.emit, voice.started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
         self.idle = idle_time(config, self.crew, voice.emit)
         self.gpus = GpuTime()
         voice.listen(self.idle, self.gpus)
-        self.engine = Engine(config, driver, self.crew, voice.emit, started_s)
+        self.engine = Engine(config, driver, self.crew, voice.emit, voice.started_s)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
         self.scale: Any = None
+        self.committed = False
 
     def go(self) -> Mapping[str, Any]:
         """Set up, run the rounds, commit; an interruption keeps the last commit."""
         layout, commit = self._set_up()
-        startup_s = self._now()
+        self.voice.facts["startup_s"] = round(self._now(), 3)
         status = "finished"
         try:
             for number in range(commit.rounds_done, self._rounds()):
@@ -151,13 +176,15 @@ class _Run:
                     self.crew.estimates.save()
                 else:
                     self._save(commit, layout)
+            self._tell_facts()
             raise
-        return self._finish(commit, layout, status, startup_s)
+        return self._finish(commit, layout, status)
 
     def _set_up(self) -> tuple[Layout, _Commit]:
         """Build the model, count the sites' samples, standardise, make the hubs."""
         layout, first = self.engine.initial()
-        saved = self._saved(layout)
+        self._check_model(layout)
+        saved = self.saved
         inventory = self.engine.describe()
         self.num_samples = samples_of(self.config.federation, inventory)
         self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
@@ -170,6 +197,7 @@ class _Run:
             model, remembered = self.driver.put(saved.model), Remembered.of(saved, self.config.federation, self.driver)
             commit = _Commit(saved.rounds_done, model, remembered, saved.progress, saved=True)
         self.engine.set_up(layout, self.num_samples, steps, commit.remembered)
+        self.voice.facts["num_parameters"] = layout.num_floats
         self._tell_started(layout, commit.rounds_done)
         return layout, commit
 
@@ -193,6 +221,7 @@ class _Run:
         if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
             folder = self._save(commit, layout)
         spent_s = time.perf_counter() - begun
+        self.committed = True
         busy, place = 1.0 - self.idle.last().idle, str(folder) if folder else None
         figures = of_round(self.idle)
         self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *figures))
@@ -204,55 +233,38 @@ class _Run:
         model = self.driver.get(commit.model)
         content = Checkpoint(
             *(commit.rounds_done, self.config.federation.epoch, self.config.seed, layout, model, states),
-            *(self.scale, commit.progress, hubs),
+            *(self.scale, commit.progress, hubs, self.voice.before_s + self._now()),
         )
         commit.saved = True
         saved = checkpoint.save(self.folder.path, content, self.config.output.keep)
         self.crew.estimates.save()
         return saved
 
-    def _finish(self, commit: _Commit, layout: Layout, status: str, startup_s: float) -> Mapping[str, Any]:
+    def _finish(self, commit: _Commit, layout: Layout, status: str) -> Mapping[str, Any]:
         """Write the model and the summary."""
         self.engine.end()
         model: ModelState = self.driver.get(commit.model)
         checkpoint.save_model(self.folder.model, layout, model)
         self.crew.estimates.save()
-        summary = {
-            "name": self.config.name,
-            "seed": self.config.seed,
-            "status": status,
-            "rounds": commit.rounds_done,
-            "rounds_planned": self._rounds(),
-            "model_digest": model.digest(layout),
-            "num_parameters": layout.num_floats,
-            "wall_s": round(self._now(), 3),
-            "startup_s": round(startup_s, 3),
-            "runtime": self.driver.kind,
-            "nodes": of_nodes(self.config.federation, self.metrics, self.num_samples),
-            **of_schedule(self.idle, self.crew.estimates, self.gpus),
-            "versions": self.folder.versions(),
-        }
+        self._tell_facts()
+        summary = self.voice.summary(status)
         self.folder.write_summary(summary)
-        self.voice.emit(RunEnded(self._now(), status, {**summary, "run_dir": str(self.folder.path)}))
+        self.voice.emit(RunEnded(self._now(), status, summary))
         return summary
 
-    def _saved(self, layout: Layout) -> Checkpoint | None:
-        """Read the checkpoint to go on from. Errors: OutputError if it is of another model."""
-        if not self.folder.resumed:
-            return None
-        newest = checkpoint.latest(self.folder.path)
-        if newest is None:
-            return None
-        saved = checkpoint.load(newest)
-        difference = saved.layout.difference(layout)
+    def _tell_facts(self) -> None:
+        """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
+        self.voice.facts["nodes"] = of_nodes(self.config.federation, self.metrics, self.num_samples)
+        if self.committed:
+            self.voice.facts.update(of_schedule(self.idle, self.crew.estimates, self.gpus))
+
+    def _check_model(self, layout: Layout) -> None:
+        """Refuse a checkpoint of another model than the task builds now. Errors: OutputError."""
+        difference = self.saved.layout.difference(layout) if self.saved is not None else None
         if difference:
-            raise OutputError(f"checkpoint {newest} is of another model than the task builds now: {difference}")
-        if saved.rounds_done >= self._rounds():
             raise OutputError(
-                f"{self.folder.path} has done its {saved.rounds_done} rounds;"
-                f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
+                f"the checkpoint of {self.folder.path} is of another model than the task builds now: {difference}"
             )
-        return saved
 
     def _standardisation(self, moments: Moments) -> Any:
         """Give the federation's mean and deviation where the task asks for them. Errors: DataError."""
@@ -265,12 +277,17 @@ class _Run:
             raise DataError(f"{self._root()}: {error}") from error
 
     def _tell_started(self, layout: Layout, rounds_done: int) -> None:
-        """Say what the run has, and who has nothing to train on."""
+        """Say what the run has, who has nothing to train on, and what a person should know of a run taken up again."""
+        kept = None
+        if self.folder.resumed:
+            kept = self.folder.keep_config(self.config)
+            checkpoint.set_aside(self.folder.path, rounds_done)
+            self.voice.open()
         self.voice.emit(
             RunStarted(
                 *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
                 *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
-                *(self.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
+                *(self.voice.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
                 {worker: device.name for worker, device in self.crew.devices.items()},
             )
         )
@@ -282,6 +299,11 @@ class _Run:
         for path in empty:
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), "warning", path, "has no training samples and is not trained"))
+        for warning in self.left.warnings:
+            self.voice.emit(Notice(self._now(), "warning", "", warning))
+        if kept is not None:
+            said = f"from round {rounds_done + 1} on: {' '.join(self.left.overrides)}; {kept} held before"
+            self.voice.emit(Notice(self._now(), "info", "", said))
 
     def _rounds(self) -> int:
         return self.config.federation.root.rounds
@@ -290,58 +312,25 @@ class _Run:
         return self.config.federation.root.name
 
     def _now(self) -> float:
-        return time.time() - self.started_s
+        return self.voice.now()
 
 
-class _Voice:
-    """Tells every monitor; files first, so that what a person saw is on disk."""
-
-    def __init__(self, folder: RunDir, config: RunConfig, monitors: Sequence[Monitor]) -> None:
-        from hierfl.monitor.files import JsonLines
-
-        self.folder = folder
-        self._ended = False
-        self._monitors: list[Monitor] = [JsonLines(folder.path)]
-        if config.output.tensorboard:
-            from hierfl.monitor.tensorboard import TensorBoard
-
-            self._monitors.append(TensorBoard(folder.path, config))
-        self._monitors.extend(monitors)
-
-    def listen(self, *monitors: Monitor) -> None:
-        """Tell more monitors from now on, before the others."""
-        self._monitors[:0] = monitors
-
-    def emit(self, record: Record) -> None:
-        """Tell a record."""
-        self._ended = self._ended or isinstance(record, RunEnded)
-        for monitor in self._monitors:
-            monitor.on(record)
-
-    def end(self, started_s: float, status: str, said: Mapping[str, Any]) -> None:
-        """Tell an end before the run's time, and leave it in the summary."""
-        if self._ended:
-            return
-        summary = {"status": status, "run_dir": str(self.folder.path), **said}
-        with contextlib.suppress(OutputError, OSError):
-            self.folder.write_summary({**summary, "wall_s": round(time.time() - started_s, 3)})
-        self.emit(RunEnded(time.time() - started_s, status, summary))
-
-    def close(self) -> None:
-        """Finish files and the screen."""
-        for monitor in self._monitors:
-            monitor.close()
-
-
-def _open_driver(runtime: Runtime, name: str) -> Driver:
-    """Open the runtime that the configuration names, for a run of this name."""
+def _open_driver(config: RunConfig) -> Driver:
+    """Open the runtime that the configuration names."""
+    runtime = config.runtime
     if runtime.kind == "local":
         from hierfl.runtime.local import LocalDriver
 
         return LocalDriver(runtime)
     from hierfl.runtime.ray_actors import RayDriver
 
-    return RayDriver(runtime, name)
+    code_dirs = dict.fromkeys(map(str, filter(None, (config.folder, Path.cwd()))))
+    return RayDriver(runtime, config.name, tuple(code_dirs))
+
+
+def _try_out(config: RunConfig) -> None:
+    """Find what is wrong with the optimizers before anything is written. Errors: ConfigError."""
+    try_out({path: settings.training for path, settings in config.sites.items()})
 
 
 @contextlib.contextmanager
@@ -371,13 +360,10 @@ def _crew(
     )
 
 
-def _newest(folder: RunDir) -> Checkpoint:
-    """Read the newest checkpoint. Errors: OutputError if there is none."""
-    newest = checkpoint.latest(folder.path)
-    if newest is None:
-        raise OutputError(f"{folder.path} has no checkpoint yet; `hierfl resume {folder.path}` starts its first round")
-    return checkpoint.load(newest)
-
-
-def _unheard(record: Record) -> None:
-    """Drop a record."""
+def _spent_s(left: Reopened) -> float:
+    """Give the seconds that earlier processes took, as far as they were written down."""
+    if not left.folder.resumed:
+        return 0.0
+    said = left.folder.summary()
+    told_s = float(said.get("wall_s_total", said.get("wall_s", 0.0)))
+    return max(told_s, left.saved.wall_s if left.saved is not None else 0.0)

@@ -1,4 +1,4 @@
-"""A run's folder: its configuration, logs, checkpoints, model and summary."""
+"""A run's folder: its configuration, where it comes from, logs, checkpoints, model and summary."""
 
 from __future__ import annotations
 
@@ -15,9 +15,35 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 
-__all__ = ["RunDir"]
+__all__ = ["Origin", "RunDir", "saved_config"]
 
 PACKAGES = ("hierfl", "torch", "numpy", "ray", "pyarrow", "omegaconf")
+
+CONFIG, ORIGIN, SUMMARY = "config.yaml", "origin.json", "summary.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from: the configuration's folder, and the one that it was started in; relative paths count
+    from the second, own modules are looked for in both.
+    """
+
+    config_dir: Path
+    working_dir: Path
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Origin:
+        """Give the origin of a run that this process begins."""
+        here = Path.cwd()
+        return cls(here if config.folder is None else config.folder.resolve(), here)
+
+    def moved(self, to: Path) -> Origin:
+        """Give the origin once the folder that the run was started in, or the configuration's, has become `to`."""
+        if self.config_dir.is_relative_to(self.working_dir):
+            beside = to / self.config_dir.relative_to(self.working_dir)
+            if beside.is_dir():
+                return Origin(beside, to)
+        return Origin(to, to)
 
 
 @dataclass(frozen=True)
@@ -30,8 +56,6 @@ class RunDir:
     @classmethod
     def create(cls, config: RunConfig) -> RunDir:
         """Make a new folder, of its own even for runs of one second. Errors: OutputError if it cannot be written."""
-        from hierfl.config import write
-
         stamp = time.strftime("%Y%m%d-%H%M%S")
         base = Path(config.output.dir)
         number = 1
@@ -45,19 +69,19 @@ class RunDir:
                     if not path.is_dir():
                         raise
                     number += 1
-            (path / "config.yaml").write_text(write(config.resolved), encoding="utf-8")
+            made = cls(path)
+            made._describe(config)
         except OSError as error:
             raise OutputError(
                 f"output.dir {str(base)!r} cannot be written: {error.strerror or error}; set output.dir to a folder"
                 " that you may write to"
             ) from error
-        return cls(path)
+        return made
 
     @classmethod
     def open(cls, path: Path) -> RunDir:
         """Open a run's folder. Errors: OutputError if it is none, or may not be written."""
-        if not (path / "config.yaml").is_file():
-            raise OutputError(f"{path} is not a run's folder: it has no config.yaml")
+        saved_config(path)
         if not os.access(path, os.W_OK):
             raise OutputError(f"{path} cannot be written; its owner must allow it")
         return cls(path, resumed=True)
@@ -65,19 +89,52 @@ class RunDir:
     @property
     def config(self) -> Path:
         """Give the resolved configuration's path."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def model(self) -> Path:
         """Give the final model's path."""
         return self.path / "model.safetensors"
 
+    def origin(self) -> Origin | None:
+        """Tell where the run comes from; None where its folder does not say. Errors: OutputError."""
+        said = self._read(ORIGIN)
+        if not said:
+            return None
+        try:
+            return Origin(Path(said["config_dir"]), Path(said["working_dir"]))
+        except (KeyError, TypeError) as error:
+            raise OutputError(f"{self.path / ORIGIN} is damaged: {error!r}; delete it and give --code-dir") from error
+
+    def summary(self) -> Mapping[str, Any]:
+        """Read summary.json; empty where there is none. Errors: OutputError."""
+        return self._read(SUMMARY)
+
+    def keep_config(self, config: RunConfig) -> str | None:
+        """Let a configuration hold from now on; return the name under which another one before it is kept.
+
+        Errors: OutputError.
+        """
+        from hierfl.config import write
+
+        kept = None
+        try:
+            before = self.config.read_text(encoding="utf-8")
+            if before != write(config.resolved):
+                number = 1
+                while (self.path / f"config-{number}.yaml").exists():
+                    number += 1
+                kept = f"config-{number}.yaml"
+                self._write(kept, before)
+            self._describe(config)
+        except OSError as error:
+            raise OutputError(f"{self.config} cannot be written: {error.strerror or error}") from error
+        return kept
+
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json, whole or not at all. Errors: OutputError."""
-        partial = self.path / ".summary.json.partial"
         try:
-            partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-            os.replace(partial, self.path / "summary.json")
+            self._write(SUMMARY, json.dumps(summary, indent=2) + "\n")
         except OSError as error:
             raise OutputError(f"{self.path}/summary.json cannot be written: {error.strerror or error}") from error
 
@@ -85,3 +142,38 @@ class RunDir:
     def versions() -> dict[str, str]:
         """List the versions that made the run."""
         return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+    def _describe(self, config: RunConfig) -> None:
+        """Write the configuration, and where it comes from."""
+        from hierfl.config import write
+
+        origin = Origin.of(config)
+        said = {"config_dir": str(origin.config_dir), "working_dir": str(origin.working_dir)}
+        self._write(ORIGIN, json.dumps(said, indent=2) + "\n")
+        self._write(CONFIG, write(config.resolved))
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        partial = self.path / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self.path / name)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """Read a JSON object; empty where there is no file."""
+        path = self.path / name
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{path} cannot be read: {error}; delete it to go on without it") from error
+        return found if isinstance(found, dict) else {}
+
+
+def saved_config(run_dir: Path) -> Path:
+    """Find a run's own configuration, which makes its folder a run's. Errors: OutputError."""
+    saved = run_dir / CONFIG
+    if not saved.is_file():
+        what = f"has no {CONFIG}" if run_dir.exists() else "does not exist"
+        raise OutputError(f"{run_dir} {what}: not the folder of a run; `hierfl run` prints it when it ends")
+    return saved

@@ -171,9 +171,12 @@ def _show(lines: IO[str], name: str, stream: TextIO) -> None:
 
 
 def _answer(lines: IO[str], path: Path) -> None:
-    """Pass a run's JSON document on as one line, with its configuration's place."""
-    with lines, contextlib.suppress(ValueError):  # a run that was killed has no answer
-        document: Mapping[str, Any] = json.loads(lines.read())
+    """Pass a run's JSON document on as one line, with its configuration's place; say so where it left none."""
+    with lines:
+        try:
+            document: Mapping[str, Any] = json.loads(lines.read())
+        except ValueError:
+            document = {"error": {"kind": "Killed", "message": "the run was ended before it could answer"}}
         sys.stdout.write(json.dumps({"config": str(path), **document}) + "\n")
         sys.stdout.flush()
 

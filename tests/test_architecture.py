@@ -6,6 +6,7 @@ import ast
 import graphlib
 import importlib
 import os
+import re
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -200,6 +201,16 @@ def isort_style(name: str) -> tuple[int, str]:
     if name.isupper():
         return 0, name
     return (1, name) if name[:1].isupper() else (2, name)
+
+
+def test_the_table_of_rooms_names_what_is_there() -> None:
+    table = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Rooms")[2].partition("## ")[0]
+    rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `")]
+    assert len(rows) >= 8
+    for room, holds in rows:
+        folder = ROOT / room.partition("`")[2].partition("`")[0]
+        there = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+        assert sorted(set(re.findall(r"`([a-z_]+)/?`", holds)) - there - {"hierfl"}) == [], room
 
 
 def test_files_can_be_seen_whole() -> None:

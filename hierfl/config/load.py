@@ -33,10 +33,11 @@ def load(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None =
     The user's own classes (`package.module:Class`) are imported from the current folder or from `base`, the YAML's
     folder if not given. Errors: ConfigError with every mistake, its place, and its line where it stands in the file.
     """
-    checked, problems = _checked_file(Path(path), overrides, base)
+    path = Path(path)
+    checked, problems = _checked_file(path, overrides, base)
     if problems or checked is None:
         raise ConfigError(problems)
-    return build(checked)
+    return replace(build(checked), folder=(base or path.parent).absolute())
 
 
 def check(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None = None) -> list[Problem]:

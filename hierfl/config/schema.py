@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tiers.federation import Federation
@@ -217,7 +218,10 @@ class HubSettings:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole validated run. `resolved` is the YAML as it was understood, ready to be written back."""
+    """A whole validated run. `resolved` is the YAML as it was understood, ready to be written back.
+
+    `folder`: the YAML's, where the user's own modules were looked for beside the current folder; None for a mapping.
+    """
 
     name: str
     seed: int
@@ -232,3 +236,4 @@ class RunConfig:
     runtime: Runtime
     output: Output
     resolved: Mapping[str, Any]
+    folder: Path | None = None

@@ -49,7 +49,8 @@ class Plain:
         elif isinstance(record, Notice):
             self._notice(record)
         elif isinstance(record, RunEnded):
-            for line in closing_lines(record.status, record.summary, self._run_dir):
+            run_dir = self._run_dir or record.summary.get("run_dir", "")
+            for line in closing_lines(record.status, record.summary, run_dir):
                 self._line(line)
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ class Terminal:
             parts.append(Text(f"{board.num_warnings:,} warnings, the last {len(board.warnings)}:", style="yellow"))
         parts += [_notice(record) for record in board.warnings]
         status = board.ended.status if board.ended else f"cut off after {board.committed} of {board.rounds} rounds"
-        run_dir = board.started.run_dir if board.started else ""
+        run_dir = board.started.run_dir if board.started else board.summary().get("run_dir", "")
         lines = closing_lines(status, board.summary(), run_dir)
         parts += [Text(line, style="bold" if place == 0 else "") for place, line in enumerate(lines)]
         return Group(*parts)

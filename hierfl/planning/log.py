@@ -14,12 +14,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from hierfl.config import load
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 from hierfl.monitor.files import EVENTS, read_events
 from hierfl.planning.devices import seated
 from hierfl.planning.shape import Pauses
+from hierfl.reopen import config_of
+from hierfl.rundir import RunDir, saved_config
 from scheduler.eventlog import Span, read_span
 from scheduler.views import Device
 from tiers.federation import Federation, parent
@@ -226,13 +227,10 @@ class _Reading:
 
 def read_log(run_dir: Path) -> Log:
     """Read the log of a run. Errors: OutputError if the folder is none, or its log is missing or damaged."""
-    saved = run_dir / "config.yaml"
-    if not saved.is_file():
-        what = "has no config.yaml" if run_dir.exists() else "does not exist"
-        raise OutputError(f"{run_dir} {what}: not the folder of a run; `hierfl run` prints it when it ends")
+    saved_config(run_dir)
     if not (run_dir / EVENTS).is_file():
         raise OutputError(f"{run_dir} has no {EVENTS}: nothing tells what was measured; name another run")
-    config = load(saved)
+    config = config_of(RunDir(run_dir))
     reading = _Reading()
     for number, event in enumerate(read_events(run_dir), start=1):
         try:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -37,9 +39,10 @@ SHARED_GPU = 0.001
 
 
 class HubProcess:
-    """An actor that serves one hub, or a few; it needs no torch."""
+    """An actor that serves one hub, or a few; it needs no torch. `code_dirs`: where the run finds the user's code."""
 
-    def __init__(self) -> None:
+    def __init__(self, code_dirs: Sequence[str]) -> None:
+        _import_from(code_dirs)
         self._hubs: dict[str, Aggregator] = {}
         self._failed: dict[str, Exception] = {}
 
@@ -59,14 +62,19 @@ class HubProcess:
 
 
 class WorkerProcess:
-    """An actor that holds one worker, on one device slot."""
+    """An actor that holds one worker, on one device slot.
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    `code_dirs`: where the run finds the user's code; `spec`: a list with the reference to a WorkerSpec, which can be
+    read only where its task can be imported.
+    """
+
+    def __init__(self, code_dirs: Sequence[str], spec: Sequence[Any]) -> None:
+        _import_from(code_dirs)
         from hierfl.runtime.worker import SiteWorker
 
         self._failed: HierflError | None = None
         try:
-            self._worker = SiteWorker(spec)
+            self._worker = SiteWorker(ray.get(spec[0]))
         except HierflError as error:  # an actor whose constructor raises looks like one that was killed
             self._failed = error
 
@@ -75,6 +83,11 @@ class WorkerProcess:
         if self._failed is not None:
             raise self._failed
         return _timed(getattr(self._worker, method), arguments)
+
+
+def _import_from(code_dirs: Sequence[str]) -> None:
+    """Let the user's own modules be imported as they are in the run's own process, where the folders are there."""
+    sys.path[:0] = [folder for folder in code_dirs if folder not in sys.path and Path(folder).is_dir()]
 
 
 def _timed(method: Any, arguments: tuple[Any, ...]) -> Any:
@@ -89,14 +102,15 @@ def _timed(method: Any, arguments: tuple[Any, ...]) -> Any:
 class RayDriver:
     """Carries calls to Ray actors; a handle is an object reference that this process owns.
 
-    `name`: what the run is called among those that share the cluster.
+    `name`: what the run is called among those that share the cluster; `code_dirs`: where the user's own code lies.
     """
 
     kind = "ray"
 
-    def __init__(self, runtime: Runtime, name: str = "run") -> None:
+    def __init__(self, runtime: Runtime, name: str = "run", code_dirs: Sequence[str] = ()) -> None:
         self.link: RayLink | None = None
         self._name = name
+        self._code_dirs = tuple(code_dirs)
         self._spec: Handle = None
         self._actors: dict[str, Any] = {}
         self._calls: dict[tuple[str, int], Any] = {}
@@ -263,7 +277,7 @@ class RayDriver:
         self._lives[slot] = self._lives.get(slot, -1) + 1
         runtime = self.runtime
         if slot.startswith("hub-"):
-            actor: Any = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote()
+            actor: Any = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote(self._code_dirs)
         else:
             need = needs(runtime, group_of(runtime, self._places[slot].name))
             options: dict[str, Any] = {
@@ -275,7 +289,7 @@ class RayDriver:
                 place = PlacementGroupSchedulingStrategy(self.link.groups[self._places[slot].name], 0)
                 num_gpus = SHARED_GPU if options["num_gpus"] else 0
                 options = {"num_cpus": 0, "num_gpus": num_gpus, "scheduling_strategy": place}
-            actor = ray.remote(WorkerProcess).options(max_restarts=0, **options).remote(self._spec)
+            actor = ray.remote(WorkerProcess).options(max_restarts=0, **options).remote(self._code_dirs, [self._spec])
         self._actors[slot] = actor
         for num_beside in {0, *BESIDE.values()}:
             self._calls[slot, num_beside] = actor.call.options(num_returns=1 + num_beside)

@@ -1,6 +1,6 @@
 """Feature vectors from each site's own files: Parquet, Arrow (IPC, Feather) or CSV, read with `pyarrow.dataset`.
 
-A site says where its files lie, in the machine that trains it, relative to the folder that hierfl runs in:
+A site says where its files lie, in the machine that trains it, relative to the folder that the run was started in:
 
     members:
       - {name: north, data: {path: data/north.parquet}}

@@ -140,6 +140,64 @@ def test_ctrl_c_before_the_first_commit_has_nothing_to_resume(run: FakeRun) -> N
     assert "resume" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "resume"])
+def test_a_stop_before_the_run_began_names_its_folder(run: FakeRun, command: str) -> None:
+    run.early = KeyboardInterrupt()
+    words = ["trial.yaml"] if command == "run" else [str(run.run_dir), "training.lr=0.5"]
+    result = call(command, *words)
+    assert result.exit_code == 130
+    assert str(run.run_dir) in result.stderr
+    assert ("training.lr=0.5" in result.stderr) == (command == "resume"), (
+        "what the run has not written down is repeated"
+    )
+
+
+@pytest.mark.parametrize("words", [("run", "trial.yaml"), ("resume", "runs/trial 1")])
+@pytest.mark.parametrize("committed", [0, 2])
+def test_a_stop_is_one_json_document(run: FakeRun, words: tuple[str, ...], committed: int) -> None:
+    run.end, run.committed = KeyboardInterrupt(), committed
+    result = call(*words, "--json")
+    assert result.exit_code == 130
+    error = json.loads(result.stdout)["error"]
+    assert (error["kind"], error["message"], error["run_dir"]) == (
+        "Interrupted",
+        "stopped by Ctrl-C",
+        str(run.run_dir),
+    )
+    assert ("resume" in error) == bool(committed)
+
+
+@pytest.mark.parametrize("words", [("validate", "t.yaml"), ("tree", "t.yaml"), ("plan", "t.yaml")])
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), ZeroDivisionError("ours")])
+def test_every_command_with_json_answers_however_it_ends(
+    run: FakeRun, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], end: BaseException
+) -> None:
+    def ends(*args: object) -> Any:
+        raise end
+
+    monkeypatch.setattr(hierfl.config, "load", ends)
+    error = json.loads(call(*words, "--json").stdout)["error"]
+    assert error["kind"] == ("Interrupted" if isinstance(end, KeyboardInterrupt) else "ZeroDivisionError")
+
+
+def test_a_failure_for_machines_says_where_the_run_is(run: FakeRun) -> None:
+    run.end = RoundFailed("world: 1 of 4 members reported")
+    error = json.loads(call("run", "trial.yaml", "--json").stdout)["error"]
+    assert (error["kind"], error["run_dir"]) == ("RoundFailed", str(run.run_dir))
+    assert error["resume"].endswith(f"hierfl resume '{run.run_dir}'")
+
+
+def test_a_refused_resume_is_not_advised_again(run: FakeRun) -> None:
+    run.early = RoundFailed("another model")
+    assert "go on with" not in call("resume", run.run_dir, "task.hidden=6").stderr
+
+
+def test_a_command_line_that_is_not_understood_is_one_json_document() -> None:
+    ran = subprocess.run([sys.executable, "-m", "hierfl", "resume", "--json"], capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert "RUN_DIR" in json.loads(ran.stdout)["error"]["message"]
+
+
 def test_resume_hands_on_the_overrides(run: FakeRun) -> None:
     result = call("resume", run.run_dir, "federation.rounds=30", "--plain")
     assert result.exit_code == 0, result.output

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,6 +76,57 @@ def test_ctrl_c_keeps_the_last_commit_and_the_command_that_it_names_goes_on(home
     assert json.loads(resumed.stdout)["rounds"] == num_done + 2
 
 
+def test_a_stop_before_the_first_commit_is_one_json_document_with_the_runs_folder(home: Path) -> None:
+    task = home / "my_task.py"
+    (home / "hold").touch()
+    waits = (
+        "        import pathlib, time\n        while pathlib.Path('hold').exists(): time.sleep(0.05)\n        cut = "
+    )
+    task.write_text(task.read_text().replace("        cut = ", waits))
+    process = start(home, ["run", "federation.yaml", "--json"])
+    while not list(home.glob("runs/*/events.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    (home / "hold").unlink()
+    out, told = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, told
+    [run_dir] = (home / "runs").iterdir()
+    error = json.loads(out)["error"]
+    assert (error["kind"], error["run_dir"]) == ("Interrupted", str(run_dir.relative_to(home)))
+    assert str(run_dir.relative_to(home)) in told
+    assert json.loads((run_dir / "summary.json").read_text())["status"] == "interrupted"
+
+
+def test_a_run_goes_on_from_any_folder_and_after_its_own_was_moved(home: Path, tmp_path: Path) -> None:
+    """The task lies beside the YAML and nowhere else, and reads a file by a relative path."""
+    task = home / "my_task.py"
+    (home / "cut.txt").write_text("0")
+    task.write_text(task.read_text().replace("        cut = ", "        open('cut.txt').close()\n        cut = "))
+    digests = {}
+    for rounds in (2, 3):
+        ran = call(home, "run", "federation.yaml", f"federation.rounds={rounds}", "--json")
+        assert ran.returncode == 0, ran.stderr
+        digests[rounds] = json.loads(ran.stdout)
+    run_dir = home / digests[2]["run_dir"]
+
+    measured = call(Path("/"), "evaluate", str(run_dir), "--json")
+    assert measured.returncode == 0, measured.stderr
+    assert json.loads(measured.stdout)["world"]["auc"] == digests[2]["nodes"]["world"]["auc"]
+
+    home.rename(tmp_path / "moved")
+    run_dir = tmp_path / "moved" / digests[2]["run_dir"]
+    lost = call(Path("/"), "evaluate", str(run_dir))
+    assert lost.returncode == 2
+    assert f"the run was started in {home}, which is no longer there; if it was moved" in lost.stderr
+
+    words = ["federation.rounds=3", "--code-dir", str(tmp_path / "moved"), "--json"]
+    resumed = call(Path("/"), "resume", str(run_dir), *words)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["model_digest"] == digests[3]["model_digest"]
+    assert call(Path("/"), "evaluate", str(run_dir)).returncode == 0, "where it lies now was written down"
+
+
 def test_an_error_in_the_users_code_names_the_site_and_shows_the_users_line(home: Path) -> None:
     task = home / "my_task.py"
     task.write_text(
@@ -88,3 +140,6 @@ def test_an_error_in_the_users_code_names_the_site_and_shows_the_users_line(home
     assert "no file for bergen" in ran.stderr
     assert "my_task.py" in ran.stderr
     assert "hierfl/cli.py" not in ran.stderr
+    assert "bergen" not in ran.stdout, "told once, on standard error"
+    [run_dir] = (home / "runs").iterdir()
+    assert str(run_dir.relative_to(home)) in ran.stdout

@@ -140,6 +140,16 @@ def test_runs_that_shared_nothing_end_with_a_note(
     assert out == "" and err.startswith("note: no joint figures: these runs shared no devices: ")
 
 
+def test_with_json_a_run_that_was_killed_is_a_line_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write("a")
+    script(monkeypatch, "printf '{'; kill -9 $$")
+    assert run_all([Path("a.yaml")], [], load_all([Path("a.yaml")]), as_json=True) == 137
+    answer = json.loads(capfd.readouterr().out)
+    assert (answer["config"], answer["error"]["kind"]) == ("a.yaml", "Killed")
+
+
 def test_a_stop_goes_to_every_run_once_and_waits_for_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

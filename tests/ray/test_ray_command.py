@@ -93,7 +93,9 @@ def test_a_run_that_is_stopped_goes_on_to_the_bits_of_an_unbroken_one(
         assert "stopped" in err and f"resume runs/{folder.name}" in err.replace(f"{config.parent}/", "")
         assert "Traceback" not in out + err
         assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
-    with started([*HIERFL, "resume", str(folder), "--plain"], config.parent, env) as going:
+    with started(
+        [*HIERFL, "resume", str(folder), "--plain"], Path("/"), env
+    ) as going:  # the task is found all the same
         returned, out, err = finish(going, 120)
     assert returned == 0, err
     assert digest_in(folder) == digest and digest in out

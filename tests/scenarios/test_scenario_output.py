@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import config_of, events, go, hub, site, tensors
+from small_runs import Listener, config_of, events, go, hub, site, tensors
 
 from hierfl import checkpoint
 from hierfl.config import load
@@ -199,15 +200,29 @@ def cut(name: str) -> Any:
     ],
     ids=["bit", "model", "strategies", "header", "empty", "missing"],
 )
-def test_a_damaged_checkpoint_is_told_and_not_used(damage: Any, says: str, tmp_path: Path) -> None:
-    ran = go(tmp_path, {**TREE, "strategy": "fedavgm"})
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_used(damage: Any, says: str, tmp_path: Path) -> None:
+    tree = {**TREE, "strategy": "fedavgm"}
+    unbroken = go(tmp_path / "unbroken", {**tree, "rounds": 3})
+    ran = go(tmp_path / "ran", tree)
     newest = checkpoint.latest(ran.folder)
     assert newest is not None
     damage(newest)
-    with pytest.raises(OutputError, match=f"checkpoint .*round-000002 ({says})"):
+    heard = Listener()
+    evaluate(ran.folder, [heard])
+    monitor = Listener()
+    assert resume(ran.folder, ["federation.rounds=3", "output.keep=1"], [monitor])["model_digest"] == unbroken.digest
+    for told in (heard, monitor):
+        [warning] = [notice.message for notice in told.of(Notice) if notice.level == "warning"]
+        assert re.match(f"checkpoint .*round-000002 ({says}).*; .*round-000001 is used in its place", warning)
+    assert checkpoints(ran.folder) == ["round-000003", "spoilt-round-000002"]
+
+
+def test_a_run_without_a_checkpoint_that_can_be_read_says_so(tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE)
+    for folder in (ran.folder / "checkpoints").iterdir():
+        spoil_model(folder)
+    with pytest.raises(OutputError, match=r"round-000002 is corrupt: .*round-000001 is corrupt: .*start the run anew"):
         resume(ran.folder, ["federation.rounds=3"])
-    with pytest.raises(OutputError, match="round-000002"):
-        evaluate(ran.folder)
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
@@ -296,7 +311,7 @@ def test_a_checkpoint_of_another_model_is_not_gone_on_with(tmp_path: Path) -> No
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"is not a run's folder: it has no config\.yaml"):
+    with pytest.raises(OutputError, match=r"has no config\.yaml: not the folder of a run"):
         resume(tmp_path)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +24,7 @@ from hierfl.config.schema import (
 )
 from hierfl.errors import DataError
 from hierfl.learning.strategies.fedavg import FedAvg
-from hierfl.monitor.records import Monitor, RoundCommitted, RunStarted
+from hierfl.monitor.records import Monitor, RoundCommitted, RunEnded, RunStarted
 from tiers.federation import Federation, Hub, Site
 
 
@@ -78,6 +79,7 @@ class FakeRun(ModuleType):
         super().__init__("hierfl.run")
         self.run_dir = run_dir
         self.end: BaseException | None = None
+        self.early: BaseException | None = None
         self.committed = 2
         self.chatter = "chatter of the run"
         self.calls: list[tuple[Any, ...]] = []
@@ -86,16 +88,20 @@ class FakeRun(ModuleType):
         self.calls.append(("run", config))
         return self._go(monitors)
 
-    def resume(self, run_dir: Path, overrides: Sequence[str], monitors: Sequence[Monitor]) -> dict[str, Any]:
-        self.calls.append(("resume", run_dir, list(overrides)))
+    def go_on(self, left: Any, monitors: Sequence[Monitor]) -> dict[str, Any]:
+        self.calls.append(("resume", left.folder.path, list(left.overrides)))
         return self._go(monitors)
 
-    def evaluate(self, run_dir: Path) -> dict[str, Any]:
+    def evaluate(self, run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None) -> dict[str, Any]:
         self.calls.append(("evaluate", run_dir))
-        return {"world": {"num_samples": 16, "auc": 0.91}, "world/us": {"num_samples": 3, "auc": None}}
+        return {"world": {"num_test": 16, "auc": 0.91}, "world/us": {"num_test": 3, "auc": None}}
 
     def _go(self, monitors: Sequence[Monitor]) -> dict[str, Any]:
         print(self.chatter)
+        if self.early is not None:
+            for monitor in monitors:
+                monitor.on(RunEnded(0.1, "interrupted", {"run_dir": str(self.run_dir)}))
+            raise self.early
         records: list[Any] = [RunStarted(0.0, "trial", str(self.run_dir), "local", ["w0"], 15, 0, 7, {"world": 1})]
         records += [RoundCommitted(1.0, n + 1, 15, 0.5, 0.9, "somewhere") for n in range(self.committed)]
         for record in records:
@@ -113,8 +119,23 @@ def install(patch: pytest.MonkeyPatch, run: FakeRun, config: Any) -> None:
     import hierfl
     import hierfl.checkpoint
     import hierfl.config
+    import hierfl.reopen
 
     patch.setitem(sys.modules, "hierfl.run", run)
     patch.setattr(hierfl, "run", run, raising=False)
     patch.setattr(hierfl.config, "load", lambda path, overrides=(): config)
+    patch.setattr(hierfl.reopen, "reopened", _left(config))
     patch.setattr(hierfl.checkpoint, "latest", lambda run_dir: run_dir / "checkpoint-2" if run.committed else None)
+
+
+def _left(config: Any) -> Any:
+    """Make what takes a run up again without a look into its folder."""
+    from hierfl.reopen import Reopened
+    from hierfl.rundir import RunDir
+
+    @contextlib.contextmanager
+    def reopened(run_dir: Path, overrides: Sequence[str], code_dir: Path | None, *, to_train: bool) -> Iterator[Any]:
+        assert to_train
+        yield Reopened(RunDir.open(run_dir), config, None, tuple(overrides))
+
+    return reopened

@@ -1,0 +1,182 @@
+"""Taking a run up again: its configuration with overrides, read as `hierfl run` read it, and its newest checkpoint.
+
+All that can be refused without a worker is refused here, before the run's folder is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hierfl import checkpoint
+from hierfl.checkpoint import Checkpoint
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError, OutputError, Problem
+from hierfl.learning.stopping import Progress
+from hierfl.rundir import Origin, RunDir
+
+__all__ = ["Reopened", "config_of", "lasting", "reopened"]
+
+OF_THE_TASK = ("kind", "seed", "standardise")
+"""Keys of a task that decide what its model is, and which records it is measured on."""
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A run as it was left; `saved` None before its first commit. `warnings`: what a person should know of it."""
+
+    folder: RunDir
+    config: RunConfig
+    saved: Checkpoint | None
+    overrides: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def reopened(
+    run_dir: Path, overrides: Sequence[str] = (), code_dir: Path | None = None, *, to_train: bool = False
+) -> Iterator[Reopened]:
+    """Read a run, and work in the folder that it was started in, so that relative paths mean what they meant.
+
+    `code_dir`: where that folder lies now, if it was moved. Errors: OutputError, also if it is `to_train` and has done
+    its rounds; ConfigError, also for overrides that would make the checkpoint another run's.
+    """
+    folder = RunDir.open(run_dir)
+    origin = _origin(folder, code_dir)
+    with contextlib.ExitStack() as stack:
+        warnings = []
+        if origin is not None and origin.working_dir != Path.cwd():
+            folder = replace(folder, path=folder.path.resolve())
+            if origin.working_dir.is_dir():
+                stack.enter_context(contextlib.chdir(origin.working_dir))
+            else:
+                warnings.append(f"{_gone(origin)}; relative paths are read from {Path.cwd()}")
+        before = _before(folder) if overrides else None
+        config = _config(folder, overrides, origin, before)
+        saved, spoilt = checkpoint.newest(folder.path)
+        if saved is not None:
+            saved = _still_true(saved, config, before)
+            if to_train and saved.rounds_done >= config.federation.root.rounds:
+                raise OutputError(
+                    f"{run_dir} has done its {saved.rounds_done} rounds;"
+                    f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
+                )
+        yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt))
+
+
+def config_of(folder: RunDir) -> RunConfig:
+    """Read a run's configuration, with the own modules of where it comes from. Errors: ConfigError, OutputError."""
+    return _config(folder, (), folder.origin(), None)
+
+
+def lasting(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Problem]:
+    """List what may not change between two resolved configurations of one run: seed, arithmetic, task, tree."""
+    pairs = {"seed": (before.get("seed"), now.get("seed"))}
+    for section, keys in {"arithmetic": ("width", "clip"), "task": OF_THE_TASK, "output": ("dir",)}.items():
+        old, new = _section(before, section), _section(now, section)
+        pairs |= {f"{section}.{key}": (old.get(key), new.get(key)) for key in keys}
+    problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
+    old_nodes, new_nodes = _nodes(_section(before, "federation")), _nodes(_section(now, "federation"))
+    odd = [*(old_nodes.keys() - new_nodes.keys()), *(new_nodes.keys() - old_nodes.keys())]
+    if odd:
+        named = min(odd)
+        whose = "the run has a node" if named in old_nodes else "the run has no node"
+        problems.append(Problem("federation", f"is of another shape: {whose} {named!r}; {_WAY_OUT}"))
+        return problems
+    for path, settings in new_nodes.items():
+        for key, new in settings.items():
+            if new != (old := old_nodes[path][key]):
+                problems.append(_differs(f"{path}: {key}", old, new))
+    return problems
+
+
+_WAY_OUT = "a run keeps it to its end; for another, start a run of its own with `hierfl run`"
+
+
+def _differs(place: str, old: Any, new: Any) -> Problem:
+    """Say that a value may not change."""
+    return Problem(place, f"is {new}, of the run {old}; {_WAY_OUT}")
+
+
+def _origin(folder: RunDir, code_dir: Path | None) -> Origin | None:
+    """Tell where the run comes from, or where that lies now."""
+    origin = folder.origin()
+    if code_dir is None:
+        return origin
+    if not code_dir.is_dir():
+        raise ConfigError([Problem("--code-dir", f"{code_dir} is not a folder")])
+    here = code_dir.resolve()
+    return Origin(here, here) if origin is None else origin.moved(here)
+
+
+def _config(
+    folder: RunDir, overrides: Sequence[str], origin: Origin | None, before: Mapping[str, Any] | None
+) -> RunConfig:
+    """Read the run's configuration, with overrides over what was `before`. Errors: ConfigError."""
+    from hierfl.config import load
+
+    try:
+        config = load(folder.config, overrides, base=origin.config_dir if origin is not None else None)
+    except ConfigError as error:
+        gone = origin is not None and not (origin.config_dir.is_dir() and origin.working_dir.is_dir())
+        if not gone:
+            raise
+        assert origin is not None
+        raise ConfigError([*error.problems, Problem("", _gone(origin))]) from error
+    problems = lasting(before, config.resolved) if before is not None else []
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _before(folder: RunDir) -> Mapping[str, Any]:
+    """Read the configuration that held so far."""
+    from hierfl.config.read import parse, read
+
+    found: Mapping[str, Any] = parse(read(folder.config), str(folder.config))
+    return found
+
+
+def _still_true(saved: Checkpoint, config: RunConfig, before: Mapping[str, Any] | None) -> Checkpoint:
+    """Take of a checkpoint what holds under the configuration. Errors: ConfigError for one of another run."""
+    pairs = {"seed": (saved.seed, config.seed), "federation.epoch": (saved.epoch, config.federation.epoch)}
+    problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
+    if problems:
+        raise ConfigError(problems)
+    if before is not None and _section(before, "stopping").get("metric") != config.stopping.metric:
+        return replace(saved, progress=Progress())  # the best value of another metric says nothing
+    return saved
+
+
+def _gone(origin: Origin) -> str:
+    """Say that the run's folder has moved, and the way out."""
+    lost = next((path for path in (origin.working_dir, origin.config_dir) if not path.is_dir()), origin.working_dir)
+    return f"the run was started in {lost}, which is no longer there; if it was moved, say where it is: --code-dir DIR"
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Give a section of a configuration; empty where it is missing."""
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _nodes(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """List a tree's nodes by path, with what may not change at them."""
+    found: dict[str, dict[str, Any]] = {}
+    stack = [(str(root.get("name")), root)]
+    while stack:
+        path, node = stack.pop()
+        members = node.get("members")
+        strategy = node.get("strategy")
+        kind = strategy.get("kind") if isinstance(strategy, Mapping) else strategy
+        found[path] = {
+            "being a hub": members is not None,
+            "split": node.get("split", 1),
+            "strategy.kind": kind,
+            "topology.kind": _section(node, "topology").get("kind"),
+        }
+        stack.extend((f"{path}/{member['name']}", member) for member in members or ())
+    return found

@@ -1,0 +1,131 @@
+"""How a run tells of itself: every record to every monitor; at its end, however it ends, a summary of what is known.
+
+A run that is taken up again leaves its folder as it is until it has begun its first round: what is told before then
+reaches the screen only, and the files once `open` is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hierfl import checkpoint
+from hierfl.config.schema import RunConfig
+from hierfl.errors import HierflError, OutputError
+from hierfl.monitor.records import Monitor, Record, RunEnded
+from hierfl.rundir import RunDir
+
+__all__ = ["Voice", "closed_on_error"]
+
+
+class Voice:
+    """Tells every monitor; files first, so that what a person saw is on disk.
+
+    `facts`: what is known of the run beside its commits, for its summary; `before_s`: seconds of its earlier processes.
+    """
+
+    def __init__(self, folder: RunDir, config: RunConfig, monitors: Sequence[Monitor], before_s: float = 0.0) -> None:
+        self.folder = folder
+        self.facts: dict[str, Any] = {}
+        self.started_s = time.time()
+        self.before_s = before_s
+        self._config = config
+        self._ended = False
+        self._files: list[Monitor] = []
+        self._listeners: list[Monitor] = []
+        self._monitors = list(monitors)
+        self._held: list[Record] | None = []
+        if not folder.resumed:
+            self.open()
+
+    def open(self) -> None:
+        """Write what was told so far to the files, and from now on all else."""
+        from hierfl.monitor.files import JsonLines
+
+        self._files.append(JsonLines(self.folder.path))
+        if self._config.output.tensorboard:
+            from hierfl.monitor.tensorboard import TensorBoard
+
+            self._files.append(TensorBoard(self.folder.path, self._config))
+        held, self._held = self._held or [], None
+        for record in held:
+            self._write(record)
+
+    def listen(self, *monitors: Monitor) -> None:
+        """Tell more monitors from now on, before the others."""
+        self._listeners[:0] = monitors
+
+    def emit(self, record: Record) -> None:
+        """Tell a record."""
+        self._ended = self._ended or isinstance(record, RunEnded)
+        for monitor in self._listeners:
+            monitor.on(record)
+        self._write(record)
+        for monitor in self._monitors:
+            monitor.on(record)
+
+    def now(self) -> float:
+        """Give the seconds since this process took the run up."""
+        return time.time() - self.started_s
+
+    def summary(self, status: str) -> dict[str, Any]:
+        """Say what is known of the run, up to its newest checkpoint."""
+        newest = checkpoint.known(self.folder.path)
+        return {
+            "name": self._config.name,
+            "seed": self._config.seed,
+            "status": status,
+            "rounds": newest.rounds_done if newest is not None else 0,
+            "rounds_planned": self._config.federation.root.rounds,
+            "model_digest": newest.model_digest if newest is not None else None,
+            "wall_s": round(self.now(), 3),
+            "wall_s_total": round(self.before_s + self.now(), 3),
+            **self.facts,
+            "versions": self.folder.versions(),
+            "run_dir": str(self.folder.path),
+        }
+
+    def end(self, status: str, **said: Any) -> None:
+        """Tell an end before the run's time, and leave it in the summary, beside what an earlier process knew."""
+        if self._ended:
+            return
+        earlier: Mapping[str, Any] = {}
+        with contextlib.suppress(HierflError):
+            earlier = {key: value for key, value in self.folder.summary().items() if key != "error"}
+        summary = {**earlier, **self.summary(status), **said}
+        if "nodes" in self.facts:
+            before = earlier.get("nodes", {})
+            summary["nodes"] = {path: {**before.get(path, {}), **node} for path, node in self.facts["nodes"].items()}
+        ended = RunEnded(self.now(), status, summary)
+        with contextlib.suppress(OutputError):  # what ended the run is the better story
+            self._write(ended)
+        if self._held is None:
+            with contextlib.suppress(OutputError):
+                self.folder.write_summary(summary)
+        for monitor in self._monitors:
+            monitor.on(ended)
+
+    def close(self) -> None:
+        """Finish files and the screen."""
+        for monitor in [*self._files, *self._monitors]:
+            monitor.close()
+
+    def _write(self, record: Record) -> None:
+        """Tell the files, or keep for them."""
+        if self._held is not None:
+            self._held.append(record)
+        for monitor in self._files:
+            monitor.on(record)
+
+
+@contextlib.contextmanager
+def closed_on_error(monitors: Sequence[Monitor]) -> Iterator[None]:
+    """Leave no live screen behind where a run ends before it speaks."""
+    try:
+        yield
+    except BaseException:
+        for monitor in monitors:
+            monitor.close()
+        raise

@@ -1,0 +1,176 @@
+"""A run that is taken up again: what is refused leaves its folder alone, what changes is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_runs import Listener, events, go, hub, tensors
+
+from hierfl import checkpoint
+from hierfl.errors import ConfigError, DataError, HierflError, OutputError
+from hierfl.monitor.records import Notice, RoundCommitted, RunEnded, SiteTrained
+from hierfl.run import evaluate, resume
+
+TREE = hub("world", hub("up", "north", "south"), "east")
+DEEP = "ward_tasks:Deep"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return found
+
+
+def broken(folder: Path, until: tuple[type, int], *args: Any, **top: Any) -> Path:
+    """Run until a stop; return the run's folder."""
+    with pytest.raises(KeyboardInterrupt):
+        go(folder, *args, until=until, output={"dir": str(folder), "tensorboard": False}, **top)
+    [found] = folder.iterdir()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "error", "says"),
+    [
+        ((), OutputError, "has done its 2 rounds"),
+        (("seed=4", "federation.rounds=3"), ConfigError, "seed: is 4, of the run 0"),
+        (("federation.rounds=3", "task.hidden=6"), OutputError, "of another model than the task builds now"),
+        (("federation.rounds=3", "federation.members.east.data.fault='no file'"), DataError, "east.csv is missing"),
+        (("federation.rounds=x",), ConfigError, "federation.rounds"),
+    ],
+    ids=["finished", "seed", "model", "data", "mistake"],
+)
+def test_a_refused_resume_leaves_the_folder_as_it_was(
+    overrides: tuple[str, ...], error: type[HierflError], says: str, tmp_path: Path
+) -> None:
+    ran = go(tmp_path, TREE, DEEP if error is OutputError else "ward_tasks:Wards")
+    before = content(ran.folder)
+    with pytest.raises(error, match=says):
+        resume(ran.folder, overrides)
+    assert content(ran.folder) == before
+
+
+def test_a_resume_that_is_stopped_before_its_first_round_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    folder = broken(tmp_path, (RoundCommitted, 1), TREE)
+    before = content(folder)
+
+    class Stops(Listener):
+        def on(self, record: Any) -> None:
+            super().on(record)
+            if not isinstance(record, RunEnded):
+                raise KeyboardInterrupt
+
+    monitor = Stops()
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder, monitors=[monitor])
+    assert content(folder) == before
+    assert monitor.of(RunEnded)[0].summary["run_dir"] == str(folder) and monitor.closed == 1
+
+
+def test_an_interrupted_run_tells_all_that_is_known(tmp_path: Path) -> None:
+    folder = broken(tmp_path, (SiteTrained, 3), {**hub("world", "north", "east"), "rounds": 4}, seed=5)
+    summary = summary_of(folder)
+    assert (summary["name"], summary["seed"], summary["status"]) == ("trial", 5, "interrupted")
+    assert (summary["rounds"], summary["rounds_planned"]) == (2, 4)
+    newest = checkpoint.latest(folder)
+    assert newest is not None
+    saved = checkpoint.load(newest)
+    assert summary["model_digest"] == saved.model.digest(saved.layout)
+    assert summary["nodes"]["world"]["num_samples"] == 24 and "accuracy" in summary["nodes"]["world"]
+    assert {"wall_s", "wall_s_total", "startup_s", "run_dir", "versions", "runtime", "workers"} <= set(summary)
+    assert events(folder)[-1]["summary"] == summary
+
+
+def test_a_run_that_fails_before_its_first_round_has_a_summary(tmp_path: Path) -> None:
+    from small_runs import site
+
+    with pytest.raises(DataError):
+        go(tmp_path, hub("world", "north", site("south", fault="no file")))
+    [folder] = tmp_path.iterdir()
+    summary = summary_of(folder)
+    assert (summary["status"], summary["rounds"], summary["model_digest"]) == ("failed", 0, None)
+    assert "south.csv is missing" in summary["error"] and summary["run_dir"] == str(folder)
+
+
+def test_a_second_leg_that_breaks_keeps_what_the_first_one_knew(tmp_path: Path) -> None:
+    root = {**TREE, "rounds": 4}
+    folder = broken(tmp_path, (RoundCommitted, 2), root, evaluation={"every": 2})
+    first = summary_of(folder)
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder, monitors=[Listener(until=(SiteTrained, 3))])
+    second = summary_of(folder)
+    assert (second["status"], second["rounds"]) == ("interrupted", 2)
+    assert second["model_digest"] == first["model_digest"]
+    assert second["nodes"] == first["nodes"], "nothing was measured in the second leg"
+
+
+def test_our_own_mistake_leaves_a_summary_too(tmp_path: Path) -> None:
+    monitor = Listener(until=(SiteTrained, 1), stop=ZeroDivisionError("ours"))
+    from small_runs import config_of
+
+    from hierfl.run import run
+
+    with pytest.raises(ZeroDivisionError):
+        run(config_of(tmp_path, TREE), [monitor])
+    [folder] = tmp_path.iterdir()
+    assert summary_of(folder)["status"] == "failed" and "ZeroDivisionError" in summary_of(folder)["error"]
+
+
+def test_overrides_are_written_down_and_hold_from_then_on(tmp_path: Path) -> None:
+    folder = broken(tmp_path, (RoundCommitted, 1), {**TREE, "rounds": 4})
+    before = (folder / "config.yaml").read_text()
+    monitor = Listener(until=(RoundCommitted, 2))
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder, ["training.lr=0.5", "federation.rounds=5"], [monitor])
+    now = yaml.safe_load((folder / "config.yaml").read_text())
+    assert (now["training"]["lr"], now["federation"]["rounds"]) == (0.5, 5)
+    assert (folder / "config-1.yaml").read_text() == before
+    [told] = [event["message"] for event in events(folder) if event["event"] == "notice" and event["level"] == "info"]
+    assert told == "from round 2 on: training.lr=0.5 federation.rounds=5; config-1.yaml held before"
+    assert [notice.message for notice in monitor.of(Notice)] == [told]
+
+    assert resume(folder)["rounds"] == 5, "the advice names no overrides, and needs none"
+    assert not (folder / "config-2.yaml").exists()
+
+
+def test_the_time_of_all_legs_is_added_up(tmp_path: Path) -> None:
+    folder = broken(tmp_path, (SiteTrained, 2), {**hub("world", "north", "east"), "rounds": 3})
+    (folder / "summary.json").unlink()  # as after a kill: what the checkpoint says is left
+    newest = checkpoint.latest(folder)
+    assert newest is not None
+    said = json.loads((newest / "checkpoint.json").read_text())
+    assert said["wall_s"] > 0
+    (newest / "checkpoint.json").write_text(json.dumps({**said, "wall_s": 1000.0}))
+    summary = resume(folder)
+    assert summary["wall_s"] < 1000.0 < summary["wall_s_total"]
+    assert summary["wall_s_total"] == pytest.approx(1000.0 + summary["wall_s"], abs=0.01)
+
+
+def test_another_stopping_metric_begins_its_count_anew(tmp_path: Path) -> None:
+    root = {**hub("world", "north", "east"), "rounds": 3}
+    folder = broken(
+        tmp_path, (RoundCommitted, 2), root, stopping={"metric": "loss", "patience": 2, "min_delta": 1000.0}
+    )
+    assert resume(folder, ["stopping.metric=accuracy", "stopping.min_delta=0"])["rounds"] == 3
+
+
+def test_a_run_is_taken_up_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's folder is given, and recorded, as it was typed: relative to where one stands."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    whole = go(Path("whole"), {**TREE, "rounds": 3}, DEEP)
+    folder = broken(Path("runs"), (RoundCommitted, 1), {**TREE, "rounds": 3}, DEEP)
+    monkeypatch.chdir(tmp_path)
+    assert resume(home / folder)["model_digest"] == whole.digest
+    assert set(evaluate(Path("home") / folder)) == set(whole.summary["nodes"])
+    assert os.getcwd() == str(tmp_path)
+    assert tensors(home / folder).keys() == tensors(home / whole.folder).keys()
