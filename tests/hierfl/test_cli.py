@@ -241,7 +241,15 @@ def test_tree_for_machines(run: FakeRun) -> None:
 
 def test_validate_for_machines(run: FakeRun) -> None:
     answer = json.loads(call("validate", "trial.yaml", "--json").stdout)
-    assert answer == {"valid": True, "name": "trial", "task": "counting", "hubs": 2, "sites": 3, "tiers": 3}
+    assert answer == {
+        "valid": True,
+        "name": "trial",
+        "task": "counting",
+        "hubs": 2,
+        "sites": 3,
+        "tiers": 3,
+        "promises": {},
+    }
 
 
 def cpu_of(*command: str) -> tuple[float, subprocess.CompletedProcess[str]]:

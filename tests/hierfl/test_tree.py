@@ -59,7 +59,7 @@ def test_a_task_that_cannot_list_its_sites_may_count_them_and_fail_at_one() -> N
 
 @pytest.mark.parametrize("width", [40, 80, 100, 10_000])
 def test_the_table_of_metrics_names_its_nodes_at_every_width(width: int) -> None:
-    names = ("num_test", "accuracy", "auc", "loss", "log_loss", "brier", "sensitivity", "specificity")
+    names = ("num_samples", "accuracy", "auc", "loss", "log_loss", "brier", "sensitivity", "specificity")
     metrics = {f"world/us/site-{i}": dict.fromkeys(names, 0.5) | {"auc": None} for i in range(2)}
     out = io.StringIO()
     Console(file=out, width=width).print(tabulate(metrics, width))
