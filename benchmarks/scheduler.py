@@ -2,7 +2,9 @@
 
 Every figure stands beside the floor that no schedule can beat, in points of a hundred; the efficiency is that bound
 over the makespan. All contenders of a seed meet the same durations. Both baselines, federations in sequence and
-interleaved first in, first out, are always there, and so is what was lost to them.
+interleaved first in, first out, are always there, and so is what was lost to them. "x in sequence" is how much faster
+than the federations one after another by FIFO; beside it the limit, which no schedule can beat: the sequence over the
+bound.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +33,13 @@ from scheduler.policies.longest_first import LongestFirst
 from scheduler.policies.round_robin import RoundRobin
 from scheduler.policies.static import Static
 from scheduler.policy import Policy
-from scheduler.rollout import Rollout
+from scheduler.rollout import Rollout, rules_for
 from scheduler.scenarios import SCENARIOS, several_share, workload
 from scheduler.simulator import simulate
 from scheduler.workload import Actual, Workload, draw
 
 NOISE = 0.05
-RULES: dict[str, Policy] = {"chain_first": ChainFirst(), "longest_first": LongestFirst(), "fifo": Fifo()}
-HEADER = ("scenario", "policy", "floor", "idle", "avoidable", "efficiency", "worst", "x FIFO")
+HEADER = ("scenario", "policy", "floor", "idle", "avoidable", "efficiency", "worst", "x FIFO", "x in sequence", "limit")
 FIFO, SEQUENCE, CHAIN = "fifo", "fifo, in sequence", "chain_first"
 
 Run = Callable[[Workload, Actual, float], Outcome]
@@ -56,6 +58,8 @@ class Row:
     worst: float
     ratio: tuple[float, float, float]
     ratios: Sequence[float]
+    faster: tuple[float, float, float] | None = None
+    limit: float | None = None
 
 
 def learning(policy: Policy, in_sequence: bool = False) -> Run:
@@ -78,8 +82,9 @@ def knowing(policy: Policy, error: float = 0.0) -> Run:
 def rolling(work: Workload, actual: Actual, bound_s: float) -> Outcome:
     """Run chain first, with a rollout at each round's begin."""
     forecast = Learned()
-    advise = Rollout(work, forecast, RULES)
-    return simulate(work, RULES[CHAIN], actual, forecast, advise=advise, bound_s=bound_s)
+    policy = ChainFirst()
+    advise = Rollout(work, forecast, rules_for(policy))
+    return simulate(work, policy, actual, forecast, advise=advise, bound_s=bound_s)
 
 
 CONTENDERS: dict[str, Run] = {
@@ -108,17 +113,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="this one only; may be repeated")
     parser.add_argument("--sites", type=int, default=10_000, help="sites of the plan that is timed (10,000)")
     parser.add_argument("--devices", type=int, default=512, help="devices of the plan that is timed (512)")
+    parser.add_argument("--jobs", type=int, default=2, help="scenarios that are simulated at once (2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     options = parser.parse_args(arguments)
-    if min(options.seeds, options.sites, options.devices) < 1:
-        parser.error("--seeds, --sites and --devices: 1 or more")
-    rows, stress = [], []
-    for scenario in options.scenario or SCENARIOS:
-        begun = time.perf_counter()
-        compared, fifo = compare(scenario, options.seeds)
-        rows += compared
-        stress += endure(scenario, fifo)
-        print(f"{scenario}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
+    if min(options.seeds, options.sites, options.devices, options.jobs) < 1:
+        parser.error("--seeds, --sites, --devices and --jobs: 1 or more")
+    scenarios = options.scenario or list(SCENARIOS)
+    rows: list[Row] = []
+    stress: list[Row] = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for compared, endured, took_s in pool.map(measure, scenarios, [options.seeds] * len(scenarios)):
+            rows += compared
+            stress += endured
+            print(f"{compared[0].scenario}: {took_s:.0f} s", file=sys.stderr)
     planned = plan(options.sites, options.devices)
     said = machine()
     print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in said.items()))
@@ -137,12 +144,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def measure(scenario: str, num_seeds: int) -> tuple[list[Row], list[Row], float]:
+    """Run a scenario under all contenders, and under stress; say what that took, in seconds."""
+    begun = time.perf_counter()
+    compared, fifo = compare(scenario, num_seeds)
+    return compared, endure(scenario, fifo), time.perf_counter() - begun
+
+
 def compare(scenario: str, num_seeds: int) -> tuple[list[Row], list[Outcome]]:
     """Run all contenders of a scenario; give their rows, and the runs by interleaved FIFO."""
     drawn = [_drawn(scenario, seed, NOISE) for seed in range(num_seeds)]
     contenders = CONTENDERS | (SEQUENCES if several_share(drawn[0][0]) else {})
     runs = {name: [run(*each) for each in drawn] for name, run in contenders.items()}
-    return [_row(scenario, name, found, runs[FIFO]) for name, found in runs.items()], runs[FIFO]
+    sequence = runs.get(SEQUENCE)
+    return [_row(scenario, name, found, runs[FIFO], sequence) for name, found in runs.items()], runs[FIFO]
 
 
 def endure(scenario: str, fifo: Sequence[Outcome]) -> list[Row]:
@@ -162,8 +177,15 @@ def _drawn(scenario: str, seed: int, noise: float) -> tuple[Workload, Actual, fl
     return work, actual, workload_bound(work, actual)
 
 
-def _row(scenario: str, name: str, runs: Sequence[Outcome], fifo: Sequence[Outcome]) -> Row:
-    """Sum up a contender's runs."""
+def _row(
+    scenario: str,
+    name: str,
+    runs: Sequence[Outcome],
+    fifo: Sequence[Outcome],
+    sequence: Sequence[Outcome] | None = None,
+) -> Row:
+    """Sum up a contender's runs, beside those of both baselines."""
+    pairs = list(zip(sequence, runs, strict=True)) if sequence is not None else []
     idle = [run.idle for run in runs]
     ratios = [run.makespan_s / other.makespan_s for run, other in zip(runs, fifo, strict=True)]
     efficiency = [each.efficiency for each in idle]
@@ -178,6 +200,8 @@ def _row(scenario: str, name: str, runs: Sequence[Outcome], fifo: Sequence[Outco
         worst=min(efficiency),
         ratio=interval(ratios),
         ratios=ratios,
+        faster=interval([one.makespan_s / run.makespan_s for one, run in pairs]) if pairs else None,
+        limit=_mean(one.makespan_s / run.bound_s for one, run in pairs) if pairs else None,
     )
 
 
@@ -262,4 +286,6 @@ def table(rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     points = (f"{100 * value:.1f}" for value in (row.floor, row.idle, row.avoidable))
     spans = ["{:.3f} [{:.3f}, {:.3f}]".format(*value) for value in (row.efficiency, row.ratio)]
-    return (row.scenario, row.policy, *points, spans[0], f"{row.worst:.3f}", spans[1])
+    faster = "" if row.faster is None else "{:.2f} [{:.2f}, {:.2f}]".format(*row.faster)
+    limit = "" if row.limit is None else f"{row.limit:.2f}"
+    return (row.scenario, row.policy, *points, spans[0], f"{row.worst:.3f}", spans[1], faster, limit)

@@ -1,46 +1,53 @@
 """Rollout (Bertsekas et al. 1997): try a few priority rules in the simulator before a round, and take the best.
 
 No rule wins everywhere, but a simulated round costs microseconds per job where the real one takes minutes. At a global
-round's begin each rule is played from where the run stands, with durations as they are predicted now, for as many
-events as the budget allows; what is left then counts with its lower bound. The rule in use stays unless another one is
-better by more than the margin, which is about what predictions are worth.
-
-Since the dispatcher settles unequal devices by claims (`scheduler.claims`), it gains nothing on any of the scenarios
-(`docs/benchmarks.md`): nothing uses it by default. It is kept to compare rules of one's own.
+round's begin each rule is played from where the run stands, with durations as they are predicted now, to the end of
+the round. The rule in use stays unless another one is better by more than the margin, which is about what predictions
+are worth; and where there is more to simulate than some 20 ms suffice for, in events or by a clock. Rules that were
+played for a part only would be compared by bounds of the rest, which favour whatever puts its trouble off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from statistics import median
 
-from scheduler.bounds import Fleet, Task, price_bound, remaining_chain_s, round_bound
 from scheduler.forecast import Forecast, Oracle
 from scheduler.outlook import Outlook
+from scheduler.policies.fifo import Fifo
+from scheduler.policies.longest_first import LongestFirst
 from scheduler.policy import Policy
 from scheduler.simulator import Simulation
 from scheduler.stand import HubStand, Stand
 from scheduler.views import JobKey
-from scheduler.workload import Federation, Hub, Steady, Workload, group_name, site_path
+from scheduler.workload import Federation, Hub, Steady, Workload, group_name
 
-__all__ = ["BUDGET", "Choice", "Rollout", "choose"]
+__all__ = ["BUDGET", "BUDGET_S", "Choice", "Rollout", "choose", "rules_for"]
 
 BUDGET = 150
 """Simulated events per choice: some 20 ms."""
 
+BUDGET_S = 0.020
 MARGIN = 0.01
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The rule to use, and why; `ends_s`: the predicted end by rule, in seconds from now."""
+    """The rule to use, and why; `ends_s`: the predicted end by rule, in seconds from now, if all were tried."""
 
     rule: str
     reason: str
     ends_s: Mapping[str, float]
     num_events: int = 0
+
+
+def rules_for(policy: Policy) -> dict[str, Policy]:
+    """List what a policy is compared with, itself first."""
+    others: dict[str, Policy] = {"longest_first": LongestFirst(), "fifo": Fifo()}
+    return {"chain_first": policy, **others}
 
 
 class Rollout:
@@ -58,12 +65,20 @@ class Rollout:
 
     def __call__(self, stand: Stand) -> Policy | None:
         """Choose for the round that begins; None where the rule in use stays."""
-        choice = choose(self._workload, self._forecast, stand, self._rules, self._rule, budget=self._budget)
+        work = _open_round(self._workload, stand) if len(self._workload.federations) == 1 else self._workload
+        choice = choose(work, self._forecast, stand, self._rules, self._rule, budget=self._budget)
         self.choices.append(choice)
         if choice.rule == self._rule:
             return None
         self._rule = choice.rule
         return self._rules[choice.rule]
+
+
+def _open_round(workload: Workload, stand: Stand) -> Workload:
+    """Leave a federation that is alone its open round only: what follows can be chosen for then."""
+    (federation,) = workload.federations
+    done = min(_of(stand, federation, hub).number // hub.rounds for hub in federation.hubs)
+    return replace(workload, federations=(replace(federation, rounds=min(federation.rounds, done + 1)),))
 
 
 def choose(
@@ -75,12 +90,18 @@ def choose(
     *,
     budget: int = BUDGET,
     margin: float = MARGIN,
+    clock: Callable[[], float] | None = None,
 ) -> Choice:
-    """Choose the rule with the earliest predicted end; `current` stays unless beaten by more than `margin`.
+    """Choose the rule with the earliest predicted end; `current` stays unless beaten by more than `margin`, a fraction.
 
-    The margin is a fraction of the simulated time, for only what happens within it is compared.
-    `workload`: of its durations and speeds nothing is used, `forecast` predicts them; `budget`: simulated events.
+    `workload`: of its durations and speeds nothing is used, `forecast` predicts them; `budget`: simulated events;
+    `clock`: seconds, of which a choice may take `BUDGET_S`.
     """
+    until_s = math.inf if clock is None else clock() + BUDGET_S
+
+    def is_late() -> bool:
+        return clock is not None and clock() >= until_s
+
     left = [federation for federation in workload.federations if federation.name not in stand.ended]
     predicted = _predict(workload, left, forecast)
     if predicted is None:
@@ -88,15 +109,21 @@ def choose(
     if budget // len(rules) < 1:
         return Choice(current, f"a budget of {budget} events is too small for {len(rules)} rules", {})
     trial = _Trial(workload, left, stand, predicted)
-    played = {name: trial.play(policy, budget // len(rules)) for name, policy in rules.items()}
-    ends_s = {name: found.end_s for name, found in played.items()}
+    ends_s: dict[str, float] = {}
+    num_events = 0
+    for name, policy in rules.items():
+        run = trial.play(policy)
+        while run.step():
+            if is_late() or run.num_events >= budget // len(rules):
+                reason = f"there is more to simulate than {len(rules)} rules can be tried on"
+                return Choice(current, reason, {}, num_events + run.num_events)
+        ends_s[name], num_events = run.now_s, num_events + run.num_events
     best = min(ends_s, key=lambda name: (ends_s[name], name != current))
-    gained_s, over_s = ends_s[current] - ends_s[best], played[current].played_s
-    num_events = sum(found.num_events for found in played.values())
-    if gained_s > margin * over_s:
-        reason = f"{best} is predicted to gain {gained_s:.3g} s on {current} in the next {over_s:.3g} s"
+    gained_s, usual_s = ends_s[current] - ends_s[best], ends_s[current]
+    if gained_s > margin * usual_s:
+        reason = f"predicted to take {ends_s[best]:.3g} s, {gained_s / usual_s:.0%} less than {current}"
         return Choice(best, reason, ends_s, num_events)
-    reason = f"no rule is predicted to gain more than {margin:.0%} on {current} in the next {over_s:.3g} s"
+    reason = f"no rule is predicted to gain more than {margin:.0%} on {current} in {usual_s:.3g} s"
     return Choice(current, reason, ends_s, num_events)
 
 
@@ -124,15 +151,6 @@ def _predict(workload: Workload, left: Sequence[Federation], forecast: Forecast)
     return _Predicted(seconds, {kind: median(found) for kind, found in ratios.items()})
 
 
-@dataclass(frozen=True, slots=True)
-class _Played:
-    """A trial: the predicted end of all federations, the seconds that were simulated, the events that it took."""
-
-    end_s: float
-    played_s: float
-    num_events: int
-
-
 class _Trial:
     """The run from here on, with predicted durations as if they were true."""
 
@@ -151,55 +169,10 @@ class _Trial:
                     under_way[key] = running.left_s * predicted.speeds[self._kinds[running.device]]
         self._actual = Steady(self._workload, predicted.seconds, under_way)
 
-    def play(self, policy: Policy, budget: int) -> _Played:
-        """Play as far as the budget goes; what is left then counts with its bound."""
+    def play(self, policy: Policy) -> Simulation:
+        """Begin a run under a policy."""
         forecast = Oracle(self._workload, self._actual)
-        run = Simulation(self._workload, policy, self._actual, forecast, stand=self._stand)
-        while run.step():
-            if run.num_events >= budget:
-                return _Played(run.now_s + self._rest_s(run.stand()), run.now_s, run.num_events)
-        return _Played(run.now_s, run.now_s, run.num_events)
-
-    def _rest_s(self, stand: Stand) -> float:
-        """Bound what is left: the longest remaining chain, or all remaining work."""
-        fleet = Fleet.of(self._workload)
-        left = [fed for fed in self._workload.federations if fed.name not in stand.ended]
-        work = [task for fed in left for hub in fed.hubs for task in self._work(fed, hub, _of(stand, fed, hub))]
-        return max([price_bound(work, fleet), *(self._chain_s(fed, stand, fleet) for fed in left)])
-
-    def _tasks(self, federation: Federation, hub: Hub) -> dict[str, Task]:
-        """Give the sites of a hub by path."""
-        paths = ((site_path(federation, hub, site), site) for site in hub.sites)
-        return {path: Task(self._seconds[path], hub.labels, site.memory_bytes) for path, site in paths}
-
-    def _work(self, federation: Federation, hub: Hub, found: HubStand) -> Iterator[Task]:
-        """Go through a hub's remaining work: what waits, what is under way, and its later rounds."""
-        whole = self._tasks(federation, hub)
-        yield from (whole[path] for path in found.waiting)
-        for running in found.running:
-            speed = self._workload.speeds[self._kinds[running.device]]
-            yield replace(whole[running.site], duration_s=running.left_s * speed)
-        num_left = federation.rounds * hub.rounds - found.number - found.is_open
-        yield from (replace(task, duration_s=task.duration_s * num_left) for task in whole.values())
-
-    def _chain_s(self, federation: Federation, stand: Stand, fleet: Fleet) -> float:
-        """Bound a federation's remaining chain: the open rounds, and what must follow them."""
-        tasks = {hub.name: self._tasks(federation, hub) for hub in federation.hubs}
-        rounds_s = {
-            hub.name: round_bound([*tasks[hub.name].values()], fleet) + hub.transfer_s for hub in federation.hubs
-        }
-        kappa = {hub.name: hub.rounds for hub in federation.hubs}
-        chains_s = []
-        for hub in federation.hubs:
-            found = _of(stand, federation, hub)
-            after = found.number + found.is_open
-            rounds_left = federation.rounds - -(-after // hub.rounds)
-            chain_s = remaining_chain_s(rounds_s, kappa, hub.name, -after % hub.rounds, rounds_left)
-            if found.is_open:
-                waiting_s = round_bound([tasks[hub.name][path] for path in found.waiting], fleet)
-                chain_s += max([waiting_s, *(running.left_s for running in found.running)]) + hub.transfer_s
-            chains_s.append(chain_s)
-        return max(chains_s)
+        return Simulation(self._workload, policy, self._actual, forecast, stand=self._stand)
 
 
 def _of(stand: Stand, federation: Federation, hub: Hub) -> HubStand:

@@ -81,6 +81,7 @@ class Crew:
         self._dispatcher = Dispatcher(
             policy, predict=self._foresight.predict, gain=self.estimates.gains, saves=self._foresight.saves
         )
+        self.use = self._dispatcher.use
         self._order = count()
         self._prepared: tuple[Any, ...] = (None, None)
         self._to_build = False

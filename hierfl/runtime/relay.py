@@ -25,6 +25,7 @@ from hierfl.runtime.results import Group, HandedUp, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
 from hierfl.runtime.specs import hub_spec
 from hierfl.runtime.timers import Timers
+from hierfl.runtime.trials import Trials
 from tiers.federation import parent
 from tiers.messages import Begin, Dismiss, Lost
 
@@ -50,6 +51,7 @@ class Relay:
         self._timers = Timers()
         self._closings = Closings(scribe)
         self._chains = Chains(config.federation)
+        self._trials = Trials(config, crew, scribe)
         self._steps: Mapping[str, int] = {}
         self._num_orders = 0
 
@@ -64,6 +66,7 @@ class Relay:
         self.published, self._steps = None, steps
         estimates = self._crew.estimates
         self._chains.begin(number, lambda site: estimates.predict("train", site, steps[site], self._kind(site)))
+        self._trials.begin(steps)
         self._begin(self._tree.root.name, number, 1, None, model)
 
     def ring(self) -> None:

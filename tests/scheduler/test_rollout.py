@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from scheduler.forecast import Learned, Oracle
 from scheduler.policies.chain_first import ChainFirst
 from scheduler.policies.fifo import Fifo
 from scheduler.policies.longest_first import LongestFirst
-from scheduler.rollout import Choice, Rollout, choose
+from scheduler.rollout import BUDGET_S, Choice, Rollout, choose
 from scheduler.simulator import Simulation, simulate
 from scheduler.stand import HubStand, Running, Stand
 from scheduler.workload import Federation, Hub, Site, Workload, draw, nominal
@@ -38,16 +40,22 @@ def workload(*durations: float, rounds: int = 3, devices: tuple[Device, ...] = D
     return Workload((Federation("f", (Hub("h", sites),), rounds),), devices)
 
 
-def ask(work: Workload, current: str, stand: Stand | None = None, budget: int = 1000) -> Choice:
+def ask(
+    work: Workload,
+    current: str,
+    stand: Stand | None = None,
+    budget: int = 1000,
+    clock: Callable[[], float] | None = None,
+) -> Choice:
     begin = Stand(tuple(device.name for device in work.devices)) if stand is None else stand
-    return choose(work, Oracle(work, nominal(work)), begin, RULES, current, budget=budget)
+    return choose(work, Oracle(work, nominal(work)), begin, RULES, current, budget=budget, clock=clock)
 
 
 def test_the_better_rule_is_adopted_and_named() -> None:
     """1, 1, 1, 1, 4 on two devices: shortest first ends at 2 + 4, longest first at 4; three rounds of it."""
     choice = ask(workload(1, 1, 1, 1, 4), "shortest")
     assert choice.rule == "longest" and choice.ends_s == pytest.approx({"shortest": 18.0, "longest": 12.0})
-    assert choice.reason == "longest is predicted to gain 6 s on shortest in the next 18 s"
+    assert choice.reason == "predicted to take 12 s, 33% less than shortest"
 
 
 def test_the_rule_in_use_stays_unless_it_is_beaten_by_more_than_the_margin() -> None:
@@ -67,12 +75,22 @@ def test_what_is_not_known_or_not_affordable_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("budget", [10, 40, 100])
-def test_the_budget_bounds_the_simulated_events(budget: int) -> None:
-    """Beyond it the rest counts with its bound: 200 rounds are more than any budget here."""
+def test_the_budget_bounds_the_simulated_events_and_what_is_not_played_to_its_end_is_not_compared(budget: int) -> None:
+    """200 rounds are more than any budget here, a single one of 5 events is not but for the smallest."""
     choice = ask(workload(1, 1, 1, 1, 4, rounds=200), "shortest", budget=budget)
     assert 0 < choice.num_events <= budget + 2 * len(DEVICES) * len(RULES)
-    assert choice.rule == "longest"
-    assert choice.ends_s["longest"] == pytest.approx(800.0)
+    assert choice.rule == "shortest" and not choice.ends_s and "more to simulate" in choice.reason
+    assert ask(workload(1, 1, 1, 1, 4, rounds=1), "shortest", budget=budget).rule == (
+        "shortest" if budget == 10 else "longest"
+    )
+
+
+def test_a_clock_bounds_the_seconds() -> None:
+    """A clock is looked at once, and then after every step: some 20 here."""
+    work = workload(1, 1, 1, 1, 4)
+    for step_s, expected in ((BUDGET_S / 5, "shortest"), (BUDGET_S / 1000, "longest")):
+        ticks = count()
+        assert ask(work, "shortest", clock=lambda ticks=ticks, step_s=step_s: next(ticks) * step_s).rule == expected
 
 
 def test_a_trial_begins_where_the_run_stands() -> None:
