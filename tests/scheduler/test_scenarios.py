@@ -87,23 +87,38 @@ def test_the_floor_of_a_hospital_with_a_device_each_and_the_levers_that_lower_it
         assert all(run(workload(name, seed), ChainFirst(), seed).idle.idle <= at_most for seed in SEEDS), name
 
 
-ALONE = [name for name in SCENARIOS if not several_share(workload(name, 0))]
-SHARED = [name for name in SCENARIOS if name not in ALONE]
+MEAN = {"membound-mix": 0.96}
+"""Where the mean efficiency that is held is not 0.98; the worst seed is 0.95 everywhere."""
+
+SEQUENCE = 2.0
+"""How much faster than in sequence federations are that share devices, or 95 % of what any schedule could be."""
+
+ALL = range(20)
+each_scenario = pytest.mark.parametrize("name", SCENARIOS)
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_a_federation_alone_is_within_two_percent_of_the_bound(name: str) -> None:
-    for seed in SEEDS:
-        outcome = run(workload(name, seed), ChainFirst(), seed)
-        assert outcome.idle.efficiency >= 0.97 and outcome.idle.avoidable <= 0.025
-        assert outcome.makespan_s <= 1.001 * run(workload(name, seed), Fifo(), seed).makespan_s
+def holds(name: str, seeds: range) -> None:
+    """Efficiency, avoidable idle time and both baselines of a scenario."""
+    works = [workload(name, seed) for seed in seeds]
+    runs = [run(work, ChainFirst(), seed) for seed, work in zip(seeds, works, strict=True)]
+    found = [outcome.idle.efficiency for outcome in runs]
+    assert fmean(found) >= MEAN.get(name, 0.98) and min(found) >= 0.95, (fmean(found), min(found))
+    assert fmean(outcome.idle.avoidable for outcome in runs) <= 0.02
+    for seed, work, outcome in zip(seeds, works, runs, strict=True):
+        assert outcome.makespan_s <= 1.001 * run(work, Fifo(), seed).makespan_s, seed
+    if several_share(works[0]):
+        ends_s = [run(work, Fifo(), seed, True).makespan_s for seed, work in zip(seeds, works, strict=True)]
+        pairs = list(zip(ends_s, runs, strict=True))
+        limit = fmean(end_s / outcome.bound_s for end_s, outcome in pairs)
+        assert fmean(end_s / outcome.makespan_s for end_s, outcome in pairs) >= min(SEQUENCE, 0.95 * limit)
 
 
-@pytest.mark.parametrize("name", SHARED)
-def test_federations_side_by_side_beat_fifo_and_the_sequence(name: str) -> None:
-    ends = [
-        [run(workload(name, seed), policy, seed, in_sequence).makespan_s for seed in SEEDS]
-        for policy, in_sequence in ((ChainFirst(), False), (Fifo(), False), (Fifo(), True))
-    ]
-    chain, fifo, sequence = map(sum, ends)
-    assert chain <= fifo and sequence >= 1.25 * chain
+@each_scenario
+def test_two_seeds_reach_the_targets(name: str) -> None:
+    holds(name, SEEDS)
+
+
+@pytest.mark.slow
+@each_scenario
+def test_twenty_seeds_reach_the_targets(name: str) -> None:
+    holds(name, ALL)

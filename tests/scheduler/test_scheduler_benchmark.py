@@ -23,6 +23,9 @@ def test_the_table_has_the_floor_beside_every_figure(tmp_path: Path, capsys: pyt
         assert row["efficiency"][0] == pytest.approx(row["worst"]), "one seed"
     assert rows["lidc", "fifo"]["ratio"] == [1.0, 1.0, 1.0]
     assert rows["fets-23-two", "fifo, in sequence"]["ratio"][0] > 1.2
+    assert rows["lidc", "chain_first"]["faster"] is None
+    ours = rows["fets-23-two", "chain_first"]
+    assert 1.5 < ours["faster"][0] <= ours["limit"] and rows["fets-23-two", "fifo, in sequence"]["faster"][0] == 1.0
     assert {row["policy"] for row in said["stress"]} == set(benchmark.STRESS)
     assert said["plan"]["plan_s"] > 0 and "64 sites on 8 devices: planned in" in capsys.readouterr().out
 
