@@ -2,6 +2,7 @@
 
     checkpoints/round-000015/model.safetensors       the model, every tensor by its name (narrow floats as float32)
                              strategies.safetensors  the state of each stateful hub, "world/us:velocity"
+                             sites.safetensors       what each site keeps, "world/us/cleveland:control", if any do
                              held.safetensors        late updates that count in the next round, if there are any
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
@@ -34,6 +35,7 @@ __all__ = ["Checkpoint", "Known", "known", "latest", "load", "newest", "save", "
 
 FOLDER = "checkpoints"
 HELD = "held.safetensors"
+SITES = "sites.safetensors"
 FORMAT = 1
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -45,6 +47,7 @@ class Checkpoint:
 
     `hubs`: what hubs remember beside their strategies' states, with the payloads of the updates that they hold; who was
     at work is not written, since that work ends with the process. `wall_s`: seconds that the run has taken so far.
+    `sites`: what sites keep, by path.
     """
 
     rounds_done: int
@@ -57,6 +60,7 @@ class Checkpoint:
     progress: Progress = field(default_factory=Progress)
     hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]] = field(default_factory=dict)
     wall_s: float = 0.0
+    sites: Mapping[str, Arrays] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -174,16 +178,12 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
     flat = load_file(folder / "strategies.safetensors")
     layout = _layout(said["layout"])
     model = _assemble(layout, tensors)
-    held = load_file(folder / HELD) if (folder / HELD).exists() else {}
+    held, kept = (load_file(folder / name) if (folder / name).exists() else {} for name in (HELD, SITES))
     hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
-    states: dict[str, dict[str, NDArray[Any]]] = {}
-    for key, vector in flat.items():
-        hub, _, name = key.rpartition(":")
-        states.setdefault(hub, {})[name] = vector
     scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
     found = Checkpoint(
-        *(said["rounds_done"], said["epoch"], said["seed"], layout, model, states, scale),
-        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0)),
+        *(said["rounds_done"], said["epoch"], said["seed"], layout, model, _by_node(flat), scale),
+        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept)),
     )
     return found, said["model_digest"]
 
@@ -194,11 +194,6 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
 
     layout, model = checkpoint.layout, checkpoint.model
     tensors = {spec.name: np.asarray(values, order="C") for spec, values in model.tensors(layout)}
-    flat = {
-        f"{hub}:{name}": np.ascontiguousarray(vector)
-        for hub, state in checkpoint.states.items()
-        for name, vector in state.items()
-    }
     scale = checkpoint.scale
     said = {
         "format": FORMAT,
@@ -220,7 +215,8 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     }
     contents = {
         "model.safetensors": save(tensors),
-        "strategies.safetensors": save(flat),
+        "strategies.safetensors": save(_flat(checkpoint.states)),
+        **({SITES: save(_flat(checkpoint.sites))} if checkpoint.sites else {}),
         **({HELD: save(held)} if held else {}),
         "checkpoint.json": json.dumps(said, indent=1).encode(),
     }
@@ -229,6 +225,24 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _flat(states: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:
+    """Name vectors by node and name."""
+    return {
+        f"{node}:{name}": np.ascontiguousarray(vector)
+        for node, state in states.items()
+        for name, vector in state.items()
+    }
+
+
+def _by_node(flat: Arrays) -> dict[str, dict[str, NDArray[Any]]]:
+    """Sort such vectors by node."""
+    states: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, vector in flat.items():
+        node, _, name = key.rpartition(":")
+        states.setdefault(node, {})[name] = vector
+    return states
 
 
 def _written(memory: Memory) -> dict[str, Any]:

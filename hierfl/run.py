@@ -99,6 +99,7 @@ def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path 
             engine = Engine(config, driver, crew, emit, time.time())
             engine.describe()
             crew.prepare(saved.layout, saved.scale)
+            crew.keeper.restore(Remembered.of(saved, config.federation, driver).sites)
             return engine.evaluate(saved.rounds_done, driver.put(saved.model))
 
 
@@ -229,11 +230,13 @@ class _Run:
 
     def _save(self, commit: _Commit, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
-        states, hubs = commit.remembered.fetched(self.driver)
         model = self.driver.get(commit.model)
         content = Checkpoint(
-            *(commit.rounds_done, self.config.federation.epoch, self.config.seed, layout, model, states),
-            *(self.scale, commit.progress, hubs, self.voice.before_s + self._now()),
+            *(commit.rounds_done, self.config.federation.epoch, self.config.seed, layout, model),
+            scale=self.scale,
+            progress=commit.progress,
+            wall_s=self.voice.before_s + self._now(),
+            **commit.remembered.fetched(self.driver),
         )
         commit.saved = True
         saved = checkpoint.save(self.folder.path, content, self.config.output.keep)

@@ -64,6 +64,7 @@ AT_TOP = {
         "hierfl/learning/contract.py",
         "hierfl/learning/flat.py",
         "hierfl/learning/parts.py",
+        "hierfl/learning/passes.py",
         "hierfl/learning/training.py",
         "hierfl/runtime/chance.py",
         "hierfl/runtime/worker.py",

@@ -13,10 +13,10 @@ from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
 from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
-from hierfl.config.reducers import check_reducers
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
+from hierfl.config.strategies import check_strategies
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
 from hierfl.config.values import plain, shown
 from hierfl.errors import Problem
@@ -70,7 +70,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     named = named_optimizer(config.get("training"))
     check_option_names(named, training.get("optimizer_options", {}), root, report)
     if tree is not None and tree[0] is not None:
-        check_reducers(tree[0], report)
+        check_strategies(tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     written = escape(

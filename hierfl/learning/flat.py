@@ -7,7 +7,9 @@ no site leaves a trace for the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,20 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from hierfl.errors import UpdateRefused
+from hierfl.learning.local import Parts, Pull, Vector
 from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["FlatModel"]
+
+
+NORMALISATION = (
+    torch.nn.modules.batchnorm._NormBase,
+    torch.nn.GroupNorm,
+    torch.nn.LayerNorm,
+    torch.nn.LocalResponseNorm,
+    torch.nn.RMSNorm,
+)
+"""Layers whose scales and statistics are those of the data that they saw."""
 
 
 class FlatModel:
@@ -70,6 +83,66 @@ class FlatModel:
     def rounds_on_load(self) -> bool:
         """Whether the module holds tensors narrower than the vector, so that `load` may round."""
         return any(spec.is_float and spec.name not in self._views for spec in self.layout.tensors)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """Say which of the vector's elements are trained, and which belong to layers that normalise."""
+        trained = {name for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+        norms = [name for name, part in self.module.named_modules() if isinstance(part, NORMALISATION)]
+        masks = np.zeros((2, self.layout.num_floats), np.bool_)
+        for spec in self.layout.tensors:
+            if spec.is_float:
+                cut = slice(spec.offset, spec.offset + spec.size)
+                masks[0, cut] = spec.name in trained
+                masks[1, cut] = spec.name.rpartition(".")[0] in norms
+        return Parts(self.layout, masks[0], masks[1])
+
+    def pulling(self, pull: Pull) -> Callable[[], None] | None:
+        """Give what adds a pull to the gradients, from the model that is loaded; None if it adds nothing."""
+        if not pull:
+            return None
+        anchors = self._split(pull.anchor) if pull.anchor is not None else None
+        shifts = self._split(pull.shift) if pull.shift is not None else None
+        pulled = [
+            (parameter, anchors[name] if anchors is not None else parameter.detach().clone(), name)
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad
+        ]
+
+        def apply() -> None:
+            with torch.no_grad():
+                for parameter, anchor, name in pulled:
+                    if parameter.grad is None:
+                        continue
+                    if pull.mu:
+                        parameter.grad.add_(parameter.detach() - anchor, alpha=pull.mu)
+                    if shifts is not None:
+                        parameter.grad.add_(shifts[name])
+
+        return apply
+
+    @contextlib.contextmanager
+    def frozen(self, mask: np.ndarray[Any, Any] | None) -> Iterator[None]:
+        """Train without the tensors that a mask (P,) marks."""
+        still = []
+        for spec in self.layout.tensors if mask is not None else ():
+            tensor = self._tensors[spec.name]
+            if spec.is_float and spec.size and mask is not None and mask[spec.offset] and tensor.requires_grad:
+                still.append(tensor.requires_grad_(False))
+        try:
+            yield
+        finally:
+            for tensor in still:
+                tensor.requires_grad_(True)
+
+    def _split(self, vector: Vector) -> dict[str, Tensor]:
+        """Cut a vector into tensors on the device, in the parameters' dtypes."""
+        whole = torch.from_numpy(np.array(vector)).to(self.device)
+        return {
+            spec.name: whole[spec.offset : spec.offset + spec.size].view(spec.shape).to(getattr(torch, spec.dtype))
+            for spec in self.layout.tensors
+            if spec.is_float
+        }
 
     def read(self) -> ModelState:
         """Read the module's state; the vectors are this object's own and change with the next load.

@@ -93,6 +93,16 @@ class Layout:
         """Give the SHA-256 of the layout; equal for equal models, whoever built them."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
+    def with_channels(self, channels: Mapping[str, int]) -> Layout:
+        """Lay further vectors out behind the floats, as they travel with a model under a local rule."""
+        if not channels:
+            return self
+        specs, offset = list(self.tensors), self.num_floats
+        for name, size in channels.items():
+            specs.append(TensorSpec(f"channel {name}", (size,), str(self.float_dtype), offset))
+            offset += size
+        return Layout(tuple(specs), self.aliases)
+
     def locate(self, index: int, *, is_float: bool) -> str:
         """Name the tensor that holds element `index` of a vector, with the index inside it."""
         for spec in self.tensors:

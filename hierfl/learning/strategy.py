@@ -6,30 +6,17 @@ the state, `step` takes it and returns the next, and that state is what a checkp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-Vector: TypeAlias = NDArray[Any]
-"""The floating-point part of a model, shape (P,), float32 or float64; read-only for strategies."""
+from hierfl.learning.local import LocalRule, State, Vector
 
-State: TypeAlias = Mapping[str, Vector]
-"""A strategy's progress by name, each of shape (P,)."""
-
-__all__ = ["WEIGHTS", "Objective", "Reducer", "State", "Strategy", "Vector"]
+__all__ = ["WEIGHTS", "Reducer", "State", "Strategy", "Vector"]
 
 WEIGHTS = ("samples", "uniform", "given")
 """How a hub weighs its members: by their training samples (N_k), all alike, or by `weight:` in the YAML."""
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """What a site adds to its loss: `mu` / 2 * ||w - w_global||^2 (FedProx, Li et al. 2020, Eq. 2)."""
-
-    mu: float = 0.0
 
 
 @runtime_checkable
@@ -46,8 +33,8 @@ class Strategy(Protocol):
     def weights(self) -> str:
         """Say how members are weighed: one of WEIGHTS."""
 
-    def objective(self) -> Objective:
-        """Say what the sites of this hub optimise beside the task's loss."""
+    def objective(self) -> LocalRule:
+        """Say what the sites of this hub do beside following the task's loss."""
 
     def inherited(self) -> Strategy:
         """Give the strategy of an inner hub that names none: same weights and objective, no server optimiser."""
@@ -55,8 +42,14 @@ class Strategy(Protocol):
     def init(self, model: Vector) -> State:
         """Make the state before the first round, for a model of shape (P,); empty where there is none."""
 
-    def step(self, model: Vector, delta: Vector, state: State) -> tuple[Vector, State]:
-        """Take the members' weighted mean change `delta`, shape (P,); return the next model and state."""
+    def broadcast(self, model: Vector, state: State) -> Vector:
+        """Give what goes down: the model (P,), and after it the channels of the objective, one after another."""
+
+    def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
+        """Take the members' weighted mean change `delta`, shaped like what went down; return the next model and state.
+
+        `share`: the part of all members' weight that is in it.
+        """
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,6 @@ from hierfl.errors import DataError, UpdateRefused
 from hierfl.learning import optimizers
 from hierfl.learning.contract import checked_loss, checked_prediction
 from hierfl.learning.metrics import Tally
-from hierfl.learning.strategy import Objective
 from hierfl.learning.task import Task
 
 __all__ = ["LocalResult", "measure", "train", "warm_up"]
@@ -43,21 +42,22 @@ def train(
     task: Task,
     dataset: Dataset[Any],
     training: Training,
-    objective: Objective,
     seed: int,
     device: torch.device,
+    *,
+    pull: Callable[[], None] | None = None,
+    num_steps: int | None = None,
 ) -> LocalResult:
-    """Train the module in place.
+    """Train the module in place. `pull` adds to each step's gradient; `num_steps` stands in for the training's own.
 
     Errors: UpdateRefused if the loss is not finite; SiteFailed if it is no loss; ConfigError for an optimizer's wrong
     option; whatever the task raises.
     """
-    num_steps = training.num_steps(len(dataset))  # type: ignore[arg-type]
+    num_steps = training.num_steps(len(dataset)) if num_steps is None else num_steps  # type: ignore[arg-type]
     if num_steps == 0:
         return LocalResult(0, None)
     module.train()
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    start = [parameter.detach().clone() for parameter in parameters] if objective.mu else []
     optimizer = optimizers.make(training, parameters)
     scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
     total, seen = torch.zeros((), device=device), 0
@@ -69,8 +69,8 @@ def train(
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
         if scaler is not None:
             scaler.unscale_(optimizer)
-        if objective.mu:
-            _pull(parameters, start, objective.mu)
+        if pull is not None:
+            pull()
         if training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
         if scaler is None:
@@ -119,14 +119,6 @@ def warm_up(device: torch.device) -> None:
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     parameter.square().sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def _pull(parameters: list[torch.nn.Parameter], start: list[Tensor], mu: float) -> None:
-    """Add the gradient of mu / 2 * ||w - w_t||^2 (FedProx)."""
-    with torch.no_grad():
-        for parameter, first in zip(parameters, start, strict=True):
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter.detach() - first, alpha=mu)
 
 
 def _precision(training: Training, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -15,12 +15,14 @@ from typing import Any
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import HierflError
+from hierfl.runtime.asking import PHASES, asked
 from hierfl.runtime.blame import Blame
 from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.foresight import Foresight
 from hierfl.runtime.gate import Gate, OpenGate
-from hierfl.runtime.jobs import SiteReport, TrainJob
+from hierfl.runtime.jobs import SiteReport
+from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.results import (
     Assigned,
     Built,
@@ -67,6 +69,7 @@ class Crew:
         self.driver = driver
         self.estimates = estimates or Estimates("")
         self.gate = gate or OpenGate()
+        self.keeper = Keeper()
         self._roster = Roster(seats)
         self.usual_kind = self._roster.usual_kind
         self._declared = tuple(declared)
@@ -177,16 +180,12 @@ class Crew:
     def overdue(self) -> Iterator[Result]:
         """End the workers whose work takes longer than is allowed; name the sites."""
         for worker, chunk, allowed_s in self._roster.overdue(self._foresight.allowed_s, self._now()):
-            if self._running(worker) in WARMING_UP:
-                continue
+            if next((call.method for call in self._calls.values() if call.worker == worker), "") in WARMING_UP:
+                continue  # that is what the worker has not answered first
             reason = f"no answer within {allowed_s:g} s (site_timeout_s)"
             if len(chunk) == 1:  # a site that had the worker to itself is given up, others are tried again one by one
                 self._blame.condemn(chunk[0].key, reason)
             yield from self._lost_worker(Call(worker, "train", None, chunk), reason)
-
-    def _running(self, worker: str) -> str:
-        """Name the method that a worker has not answered first."""
-        return next((call.method for call in self._calls.values() if call.worker == worker), "")
 
     def handle(self, done: Done) -> Iterator[Result]:
         """Take the end of a call; yield what it means, in order. Errors: HierflError that is no single site's."""
@@ -209,7 +208,7 @@ class Crew:
         if group is None or group.name not in self._groups:
             return
         if call.method != "collect" or done.value is not None:
-            phase = {"describe": "load", "collect": "transfer"}.get(call.method, call.method)
+            phase = PHASES.get(call.method, call.method)
             sites = tuple(job.name for job in call.jobs) or (group.hub,)
             yield Busy(call.worker, phase, done.started_s, done.ended_s, sites)
         yield from self._result(call, group, done)
@@ -233,13 +232,15 @@ class Crew:
     def _result(self, call: Call, group: Group, done: Done) -> Iterator[Result]:
         """Turn a call's reply into results."""
         match call.method:
-            case "train":
+            case "train" | "train_keeping":
+                self.keeper.trained(call.worker, group.name, done.value, done.beside)
                 yield from self._trained(call, group, done.value)
             case "collect":
                 if done.value is not None:
                     handed = {f"{group.hub}/{share.member}" for share in done.value.shares}
                     key = (call.worker, group.name)
                     self._held[key] = [site for site in self._held.get(key, ()) if site not in handed]
+                    self.keeper.handed_up(call.worker, group.name, handed)
                     yield HandedUp(group, done.value, done.beside[0])
             case "evaluate":
                 self._learn(call, group, done.value.durations)
@@ -300,23 +301,21 @@ class Crew:
         if self._blame.in_group(group.name):
             for _, name in [key for key in self._held if key[0] == worker]:
                 self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along
-        if group.kind == "describe":
-            self._call(worker, "describe", group, jobs, sites)
-        elif group.kind == "evaluate":
-            self._call(worker, "evaluate", group, jobs, group.hub, sites, group.model, company=company)
-        else:
+        if group.kind == "train":
             self._train(worker, group, jobs, company)
+            return
+        method, arguments = asked(group, sites, self.keeper)
+        self._call(worker, method, group, jobs, *arguments, company=company if group.kind == "evaluate" else 0)
 
     def _train(self, worker: str, group: Group, jobs: tuple[Job, ...], company: int) -> None:
         """Send training; without pre-aggregation each site's update is handed up by itself."""
-        assert group.order is not None
         together = self._preaggregate and not group.one_by_one
         for work in [jobs] if together else [(job,) for job in jobs]:
-            sites = tuple((job.name, group.weights[job.name]) for job in work)
-            order = TrainJob(group.hub, group.round_number, sites, group.order.opening, group.order.objective)
-            self._held.setdefault((worker, group.name), []).extend(site for site, _ in sites)
+            sites = tuple(job.name for job in work)
+            method, arguments = asked(group, sites, self.keeper)
+            self._held.setdefault((worker, group.name), []).extend(sites)
             ended = jobs if work[-1] is jobs[-1] else ()
-            self._call(worker, "train", group, ended, order, group.model, company=company, work=work)
+            self._call(worker, method, group, ended, *arguments, company=company, work=work)
             if not together:
                 self._collect(worker, group.name)
         if together:
@@ -368,6 +367,7 @@ class Crew:
         """Take a worker out until it answers again; return the chunks that it had."""
         device = self._roster.devices[worker].name
         self._foresight.warmth.lost(worker)
+        self.keeper.lost(worker)
         chunks, has_others = self._roster.lose(worker)
         for chunk in chunks:
             self._dispatcher.done(device, chunk)
@@ -394,5 +394,6 @@ class Crew:
         """Forget a group whose work is all accounted for."""
         self._groups.pop(group_name, None)
         self._blame.forget(group_name)
+        self.keeper.finish(group_name)
         self._held = {key: sites for key, sites in self._held.items() if key[1] != group_name}
         self._due = {key for key in self._due if key[1] != group_name}

@@ -46,7 +46,7 @@ class Engine:
         self._tree = config.federation
         self._auc = config.evaluation.auc
         self._scribe = Scribe(config.federation, emit, started_s)
-        self._survey = Survey(config.federation, crew, self._scribe)
+        self._survey = Survey(config, crew, self._scribe)
         self._relay = Relay(config, driver, crew, self._scribe, self._pump)
         self._steps: Mapping[str, int] = {}
         self._built: list[tuple[Layout, Handle]] = []
@@ -86,6 +86,7 @@ class Engine:
         """Make the hubs. `num_samples`: training samples by path, hubs rolled up; `steps`: optimizer steps by site."""
         self._steps = dict(steps)
         self._relay.states = dict(remembered.states)
+        self.crew.keeper.restore(remembered.sites)
         for path in self._tree.hubs:
             self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
 
@@ -113,7 +114,7 @@ class Engine:
     def remember(self) -> Remembered:
         """Give what the hubs need for their next rounds, as it is between two rounds of the root."""
         self._run_until(self._relay.hubs.settled)
-        return Remembered(dict(self._relay.states), self._relay.hubs.kept())
+        return Remembered(dict(self._relay.states), self._relay.hubs.kept(), self.crew.keeper.kept())
 
     def end(self) -> None:
         """Drop what is still under way after the last round, and say so."""

@@ -88,6 +88,7 @@ class Aggregator:
         self._rows: Gathered | None = None
         self._closed: PartialSum | None = None
         self._spare: NDArray[Any] | None = None
+        self._has_channels = spec.wire != spec.layout
 
     def recall(self, memory: Memory, *payloads: PartialSum) -> Beside:
         """Go on as the aggregator did that gave this memory; `payloads` are those of the updates that it holds."""
@@ -135,7 +136,8 @@ class Aggregator:
         is_idle = self._machine.phase is Phase.IDLE
         if not is_idle:
             self._held.clear()  # a round takes what was held as it opens, and refuses the rest
-        has_model = bool(wants.closed) and not self.spec.passes_up and wants.finished is None and wants.failed is None
+        has_model = not self.spec.passes_up and wants.finished is None and wants.failed is None
+        has_model = has_model and bool(wants.closed or (self._has_channels and wants.asked))
         outcome = Outcome(
             orders=self._orders(wants.asked),
             closed=tuple(wants.closed),
@@ -149,11 +151,18 @@ class Aggregator:
             memory=self._memory() if is_idle else None,
         )
         state = self._state if outcome.has_state else None
-        beside = (outcome, self._model if has_model else None, wants.result, state)
+        beside = (outcome, self._sent() if has_model else None, wants.result, state)
         if wants.finished is not None:
             self._start = self._model = None
             self._state = {}
         return beside
+
+    def _sent(self) -> ModelState:
+        """Give what goes down to the members: the model, and the channels of this hub's own rule."""
+        assert self._model is not None
+        if not self._has_channels:
+            return self._model
+        return ModelState(self.spec.strategy.broadcast(self._model.floats, self._state), self._model.ints)
 
     def _obey(self, command: Command, part: PartialSum | None, wants: _Wants) -> str | None:
         """Carry out one command; say why, if the round cannot go on."""
@@ -176,7 +185,7 @@ class Aggregator:
                 wants.refused.append(command)
             case Close():
                 wants.closed.append(command)
-                return self._close()
+                return self._close(command)
             case Dismiss():
                 wants.dismissed.append(command)
             case Finish():
@@ -205,10 +214,10 @@ class Aggregator:
             self._openings[command.round_number] = self._opening
         grid = grid_of(self._opening)
         if isinstance(self.spec.strategy, Reducer):
-            self._rows = Gathered(grid, self.spec.layout)
+            self._rows = Gathered(grid, self.spec.wire)
             return
         memory, self._spare = self._spare, None
-        self._sum = Accumulator(grid, self.spec.layout, memory)
+        self._sum = Accumulator(grid, self.spec.wire, memory)
 
     def _add(self, command: Add, part: PartialSum | None) -> str | None:
         """Add the payload of an accepted update; say why if it cannot be."""
@@ -242,7 +251,7 @@ class Aggregator:
             mean, ints = decode(late, grid)
             np.clip(mean, -clip, clip, out=mean)  # it was within, and the grid's rounding may have moved it out
             nothing = ModelState(np.zeros_like(mean), np.zeros_like(ints))
-            anew = self._sum if self._sum is not None else Accumulator(grid_of(self._opening), self.spec.layout)
+            anew = self._sum if self._sum is not None else Accumulator(grid_of(self._opening), self.spec.wire)
             anew.add_update(ModelState(mean, ints), nothing, command.weight)
             if self._rows is not None:
                 self._rows.add(update.shares[0].member, anew.total())
@@ -258,7 +267,7 @@ class Aggregator:
         self._openings = {number: opening for number, opening in self._openings.items() if number in rounds}
         return Memory(standing, dict(self._openings)) if standing.awaits or standing.losses else None
 
-    def _close(self) -> str | None:
+    def _close(self, command: Close) -> str | None:
         """Complete the sum; unless it is passed up, decode it and take the strategy's step. Say why, if that fails."""
         if self._rows is not None:
             return self._reduce(self._rows)
@@ -270,7 +279,8 @@ class Aggregator:
             return None
         assert self._model is not None
         delta, counted = decode(total, grid_of(self._opening), consume=True)
-        floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state)
+        share = min(1.0, command.weight / sum(self.spec.weights.values()))
+        floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state, share)
         self._model = ModelState(floats, self._model.ints + counted)
         if not any(np.may_share_memory(total.floats, kept) for kept in (floats, *self._state.values())):
             self._spare = total.floats

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hierfl.config.schema import Evaluation, SiteSettings
+from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
-from hierfl.learning.strategy import Objective, Strategy
+from hierfl.learning.strategy import Strategy
 from hierfl.learning.task import Task
 from hierfl.monitor.records import GpuSample, Scalars
 from tiers.federation import Hub
@@ -32,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker needs for a whole run; `sites` by path."""
+    """What a worker needs for a whole run; `sites` by path, the sites' side of strategies (`rules`) by hub."""
 
     task: Task
     seed: int
@@ -40,6 +41,7 @@ class WorkerSpec:
     evaluation: Evaluation
     device: str = "auto"
     threads: int = 1
+    rules: Mapping[str, LocalRule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ class HubSpec:
     """What a hub needs for a whole run; `weights` are its members' public integer weights by name, `absent` those
     that could not be loaded, and why.
 
-    `passes_up`: the hub hands its raw sum to its parent; else it decodes, steps and encodes its own change. `seed`: the
-    run's, for what participation policies draw.
+    `layout`: what the hub is given and gives its parent: the model, with the channels of a rule above. `wire`: what
+    goes down from here, with the channels of its own rule. `passes_up`: the hub hands its raw sum to its parent; else
+    it decodes, steps and encodes its own change. `seed`: the run's, for what participation policies draw.
     """
 
     path: str
@@ -58,6 +61,7 @@ class HubSpec:
     clip: float
     weights: Mapping[str, int]
     layout: Layout
+    wire: Layout
     is_root: bool
     passes_up: bool
     absent: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +92,7 @@ class Order:
     round_number: int
     members: tuple[tuple[str, int], ...]
     opening: Opening
-    objective: Objective
+    objective: LocalRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class TrainJob:
     round_number: int
     sites: tuple[tuple[str, int], ...]
     opening: Opening
-    objective: Objective
+    objective: LocalRule
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from hierfl.checkpoint import Checkpoint
 from hierfl.learning.ring import PartialSum
@@ -17,12 +17,21 @@ from tiers.federation import Federation
 __all__ = ["Remembered", "still_true"]
 
 
+class Fetched(TypedDict):
+    """The fields of a checkpoint that hold what was remembered."""
+
+    states: Mapping[str, Any]
+    hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]]
+    sites: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Remembered:
-    """By hub; the vectors lie with the driver."""
+    """By hub; the vectors lie with the driver. `sites`: mappings that hold what a site keeps."""
 
     states: Mapping[str, Handle] = field(default_factory=dict)
     hubs: Mapping[str, Kept] = field(default_factory=dict)
+    sites: Mapping[str, Handle] = field(default_factory=dict)
 
     @classmethod
     def of(cls, saved: Checkpoint, federation: Federation, driver: Driver) -> Remembered:
@@ -32,15 +41,18 @@ class Remembered:
             kept = still_true(memory, payloads, path, saved.rounds_done, federation)
             if kept is not None:
                 hubs[path] = Kept(kept[0], tuple(driver.put(part) for part in kept[1]))
-        return cls({hub: driver.put(dict(state)) for hub, state in saved.states.items()}, hubs)
+        sites = {path: driver.put({path: dict(kept)}) for path, kept in saved.sites.items() if path in federation.sites}
+        return cls({hub: driver.put(dict(state)) for hub, state in saved.states.items()}, hubs, sites)
 
-    def fetched(self, driver: Driver) -> tuple[dict[str, Any], dict[str, tuple[Memory, tuple[PartialSum, ...]]]]:
-        """Fetch the vectors: states, and memories with the held payloads, by hub."""
-        states = {hub: driver.get(handle) for hub, handle in self.states.items()}
-        hubs = {
-            hub: (kept.memory, tuple(driver.get(part) for part in kept.payloads)) for hub, kept in self.hubs.items()
+    def fetched(self, driver: Driver) -> Fetched:
+        """Fetch the vectors, as a checkpoint holds them."""
+        return {
+            "states": {hub: driver.get(handle) for hub, handle in self.states.items()},
+            "hubs": {
+                hub: (kept.memory, tuple(driver.get(part) for part in kept.payloads)) for hub, kept in self.hubs.items()
+            },
+            "sites": {site: driver.get(handle)[site] for site, handle in self.sites.items()},
         }
-        return states, hubs
 
 
 def still_true(

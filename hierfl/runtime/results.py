@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from hierfl.learning.local import LocalRule
 from hierfl.learning.state import Layout
 from hierfl.runtime.driver import Handle
 from hierfl.runtime.jobs import Evaluated, Inventory, Order, SiteReport
@@ -34,7 +35,8 @@ class Group:
 
     `sizes`: units of work by site's path (optimizer steps, samples), for predictions; `names` of weights are paths.
     `one_by_one`: every site is handed up by itself, since the hub may close without the others, or looks at each.
-    `chain_s`: predicted seconds from this group's end to the end of the run.
+    `rule`: each site is measured with its own model, by this rule. `chain_s`: predicted seconds from this group's end
+    to the end of the run.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Group:
     order: Order | None = None
     model: Handle = None
     one_by_one: bool = False
+    rule: LocalRule | None = None
     chain_s: float = 0.0
 
 

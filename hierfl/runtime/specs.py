@@ -35,8 +35,12 @@ def hub_spec(
         for member in hub.members
     }
     arithmetic = config.arithmetic
+    wire = layout.with_channels(strategy.objective().channels(layout.num_floats))
+    carries = above is not None and strategy == config.hubs[above].strategy.inherited()
     return HubSpec(
-        *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, layout, above is None, passes_up),
+        *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, wire if carries else layout, wire),
+        is_root=above is None,
+        passes_up=passes_up,
         absent=absent,
         seed=config.seed,
     )
@@ -46,7 +50,8 @@ def worker_spec(config: RunConfig) -> WorkerSpec:
     """Give what every worker needs."""
     runtime = config.runtime
     return WorkerSpec(
-        *(config.task, config.seed, config.sites, config.evaluation, runtime.device, runtime.threads_per_worker)
+        *(config.task, config.seed, config.sites, config.evaluation, runtime.device, runtime.threads_per_worker),
+        rules={path: hub.strategy.objective() for path, hub in config.hubs.items()},
     )
 
 

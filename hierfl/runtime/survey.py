@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
@@ -22,9 +23,11 @@ __all__ = ["Survey", "own_sites", "samples_of"]
 class Survey:
     """Asks, and adds up the answers; `busy` while any are to come."""
 
-    def __init__(self, federation: Federation, crew: Crew, scribe: Scribe) -> None:
+    def __init__(self, config: RunConfig, crew: Crew, scribe: Scribe) -> None:
         self.inventories: dict[str, Inventory] = {}
-        self._tree = federation
+        self._tree = config.federation
+        rules = {path: hub.strategy.objective() for path, hub in config.hubs.items()}
+        self._rules = {path: rule for path, rule in rules.items() if rule.keeps}
         self._scribe = scribe
         self._work = OpenWork(crew)
         self._tallies: dict[str, list[Tally]] = {}
@@ -67,12 +70,13 @@ class Survey:
         return {name: first_line(error) for name, error in errors.items() if error is not None}
 
     def evaluate(self, round_number: int, model: Handle) -> None:
-        """Ask every site to measure a model."""
+        """Ask every site to measure a model, or what it has made of it for itself where its hub's rule says so."""
         self._tallies, self._scalars = {}, {}
         for path in self._tree.hubs:
             present = [site for site in own_sites(self._tree, path) if self.inventories[site].error is None]
             sizes = {site: max(1, self.inventories[site].num_test) for site in present}
-            self._work.ask(Group(f"evaluate:{path}", "evaluate", path, round_number, sizes, model=model))
+            rule = self._rules.get(path)
+            self._work.ask(Group(f"evaluate:{path}", "evaluate", path, round_number, sizes, model=model, rule=rule))
 
     def rolled_up(self) -> dict[str, Scalars]:
         """Add tallies from the leaves to the root; by path."""

@@ -10,7 +10,7 @@ import os
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -22,8 +22,10 @@ from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
 from hierfl.learning import standardise, training
 from hierfl.learning.contract import checked_data
 from hierfl.learning.flat import FlatModel
+from hierfl.learning.local import LocalRule, State
 from hierfl.learning.metrics import Tally
 from hierfl.learning.parts import part_of
+from hierfl.learning.passes import follow
 from hierfl.learning.ring import Accumulator, PartialSum
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
@@ -89,7 +91,17 @@ class SiteWorker:
         self._layout = layout
         if layout is None:
             return None
-        return layout.difference(self._bound().layout) or None
+        other = layout.difference(self._bound().layout)
+        if not other:
+            self._check_rules()
+        return other or None
+
+    def _check_rules(self) -> None:
+        """Hold the strategies' local rules against the model. Errors: ConfigError."""
+        for hub, rule in self.spec.rules.items():
+            said = rule.misfit(self._bound().parts)
+            if said:
+                raise ConfigError(f"the strategy of {hub}: {said}")
 
     def describe(self, sites: Sequence[str]) -> tuple[Inventory, ...]:
         """Load sites and count what they have; a site that cannot be loaded says why."""
@@ -97,11 +109,23 @@ class SiteWorker:
 
     def train(self, job: TrainJob, start: ModelState) -> tuple[SiteReport, ...]:
         """Train sites from one model and add their updates to this worker's sum of the hub's round."""
+        return self._train_all(job, start, {})
+
+    def train_keeping(
+        self, job: TrainJob, start: ModelState, places: Mapping[str, int], *kept: Mapping[str, State]
+    ) -> tuple[tuple[SiteReport, ...], Mapping[str, State]]:
+        """Do the same where sites keep something: `places` says in which of `kept` each finds its own."""
+        own = {site: kept[place][site] for site, place in places.items()}
+        return self._train_all(job, start, own), own
+
+    def _train_all(self, job: TrainJob, start: ModelState, kept: dict[str, State]) -> tuple[SiteReport, ...]:
+        """Train sites; put what they keep now in the place of what they kept."""
         key = (job.hub, job.round_number)
         if key not in self._sums:
             assert self._layout is not None
-            self._sums[key] = (Accumulator(grid_of(job.opening), self._layout), [])
-        reports = [self._train(job, site, weight, start) for site, weight in job.sites]
+            wire = self._layout.with_channels(job.objective.channels(self._layout.num_floats))
+            self._sums[key] = (Accumulator(grid_of(job.opening), wire), [])
+        reports = [self._train(job, site, weight, start, kept) for site, weight in job.sites]
         self._chance.check(failed=any(report.error is not None for report in reports))
         if self.device.type == "cuda" and reports:
             reports[-1] = replace(reports[-1], gpu=self._gpu_use())
@@ -119,8 +143,16 @@ class SiteWorker:
         """Drop all sums: the rounds that they were for are over."""
         self._sums.clear()
 
-    def evaluate(self, hub: str, sites: Sequence[str], model: ModelState) -> Evaluated:
-        """Measure a model on the test data of sites of one hub."""
+    def evaluate(
+        self,
+        hub: str,
+        sites: Sequence[str],
+        model: ModelState,
+        rule: LocalRule | None = None,
+        places: Mapping[str, int] | None = None,
+        *kept: Mapping[str, State],
+    ) -> Evaluated:
+        """Measure a model on the test data of sites of one hub; under a rule, each site its own."""
         bound = self._bound()
         bound.load(model)
         tallies: dict[str, Tally] = {}
@@ -128,6 +160,9 @@ class SiteWorker:
         errors: dict[str, str] = {}
         for site in sites:
             started = time.perf_counter()
+            if rule is not None and places is not None:
+                own = kept[places[site]][site] if site in places else {}
+                bound.load(ModelState(rule.personal(model.floats, own, bound.parts), model.ints))
             outcome = _guarded(lambda site=site: self._measure(bound, site))  # type: ignore[misc]
             if isinstance(outcome, str):
                 errors[site] = outcome
@@ -156,7 +191,7 @@ class SiteWorker:
         outcome = _guarded(count)
         return Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
 
-    def _train(self, job: TrainJob, site: str, weight: int, start: ModelState) -> SiteReport:
+    def _train(self, job: TrainJob, site: str, weight: int, start: ModelState, kept: dict[str, State]) -> SiteReport:
         """Train one site; whatever goes wrong there is told, not raised, and leaves the sum as it was."""
         started_s, started = time.time(), time.perf_counter()
         total, shares = self._sums[job.hub, job.round_number]
@@ -164,24 +199,21 @@ class SiteWorker:
         def run() -> tuple[int, training.LocalResult]:
             data = self._data(site).train
             num_samples = len(data)  # type: ignore[arg-type]
-            bound = self._bound()
-            bound.load(start)
-            base = bound.start() if bound.rounds_on_load else start
-            settings = self.spec.sites[site]
-            name = site.rpartition("/")[2]
-            seed = derive(self.spec.seed, "train", job.round_number, name)
-            try:
-                result = self._chance.run(
-                    seed,
-                    lambda: training.train(
-                        bound.module, self.spec.task, data, settings.training, job.objective, seed, self.device
-                    ),
-                )
-            except Exception:
-                bound.check()  # a tensor of another shape is what torch complains of somewhere else
-                raise
-            total.add_update(bound.read(), base, weight)
-            return num_samples, result
+            bound, where = self._bound(), (job.round_number, site.rpartition("/")[2])
+
+            def run_pass(name: str, work: Callable[[int], training.LocalResult]) -> training.LocalResult:
+                seed = derive(self.spec.seed, "train", *where, *([name] if name else []))
+                try:
+                    return self._chance.run(seed, lambda: work(seed))
+                except Exception:
+                    bound.check()  # a tensor of another shape is what torch complains of somewhere else
+                    raise
+
+            task, settings, own = self.spec.task, self.spec.sites[site].training, kept.get(site, {})
+            followed = follow(job.objective, bound, start, own, task, data, settings, run_pass)
+            total.add_update(followed.sent, followed.base, weight)
+            kept[site] = followed.kept
+            return num_samples, followed.result
 
         self._watch_memory()
         self._load_s = 0.0

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from hierfl import checkpoint
 from hierfl.errors import ConfigError
 from hierfl.kinds import load, names
+from hierfl.learning.local import LocalRule, Parts, Trained
 from hierfl.learning.state import Layout, ModelState
-from hierfl.learning.strategy import WEIGHTS, Objective, Strategy
+from hierfl.learning.strategy import WEIGHTS, Strategy
 
 KINDS = names("strategy")
 SIZE = 50
@@ -23,10 +24,16 @@ each_kind = pytest.mark.parametrize("kind", KINDS)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-def vectors(dtype: str, num: int, seed: int = 0) -> list[NDArray[Any]]:
-    """Read-only vectors, as strategies are given them; zeros among their elements."""
+def channels(strategy: Strategy) -> int:
+    """Count the elements that travel behind the model."""
+    return sum(strategy.objective().channels(SIZE).values())
+
+
+def vectors(strategy: Strategy, dtype: str, num: int, seed: int = 0) -> list[NDArray[Any]]:
+    """A model and changes of what goes down, read-only, as strategies are given them; zeros among their elements."""
     random = np.random.default_rng(seed)
-    found = [random.standard_normal(SIZE).astype(dtype) for _ in range(num)]
+    sizes = [SIZE, *[SIZE + channels(strategy)] * (num - 1)]
+    found = [random.standard_normal(size).astype(dtype) for size in sizes]
     for vector in found:
         vector[::7] = 0.0
         vector.setflags(write=False)
@@ -35,7 +42,7 @@ def vectors(dtype: str, num: int, seed: int = 0) -> list[NDArray[Any]]:
 
 def walk(strategy: Strategy, dtype: str, steps: int, seed: int = 0) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """Some rounds from a drawn model, every array between them made read-only."""
-    model, *deltas = vectors(dtype, steps + 1, seed)
+    model, *deltas = vectors(strategy, dtype, steps + 1, seed)
     state = dict(strategy.init(model))
     for delta in deltas:
         for value in state.values():
@@ -68,7 +75,7 @@ def test_a_strategy_holds_parameters_and_never_progress(kind: str) -> None:
 @each_dtype
 def test_a_step_leaves_what_it_was_given(kind: str, dtype: str) -> None:
     strategy = load("strategy", kind)()
-    model, delta, earlier = vectors(dtype, 3)
+    model, delta, earlier = vectors(strategy, dtype, 3)
     state = dict(strategy.step(model, earlier, strategy.init(model))[1])
     for value in state.values():
         value.setflags(write=False)
@@ -82,7 +89,7 @@ def test_a_step_leaves_what_it_was_given(kind: str, dtype: str) -> None:
 @each_dtype
 def test_shapes_and_dtypes_stay(kind: str, dtype: str) -> None:
     strategy = load("strategy", kind)()
-    model, delta, _ = vectors(dtype, 3)
+    model, delta, _ = vectors(strategy, dtype, 3)
     first = strategy.init(model)
     following, state = strategy.step(model, delta, first)
     assert (following.shape, following.dtype) == (model.shape, model.dtype)
@@ -104,7 +111,7 @@ def test_the_same_rounds_give_the_same_bits(kind: str, dtype: str) -> None:
 @each_dtype
 def test_a_linear_strategy_is_the_model_plus_the_mean(kind: str, dtype: str) -> None:
     strategy = load("strategy", kind)()
-    model, delta, _ = vectors(dtype, 3)
+    model, delta, _ = vectors(strategy, dtype, 3)
     following, state = strategy.step(model, delta, strategy.init(model))
     assert following.tobytes() == (model + delta).tobytes()
     assert not state
@@ -115,11 +122,50 @@ def test_what_an_inner_hub_inherits_averages_with_the_same_weights_and_objective
     for weights in WEIGHTS:
         strategy = load("strategy", kind)(weights=weights)
         inner = strategy.inherited()
-        assert isinstance(inner, Strategy) and isinstance(strategy.objective(), Objective)
+        assert isinstance(inner, Strategy) and isinstance(strategy.objective(), LocalRule)
         assert inner.linear
         assert inner.weights == weights
         assert inner.objective() == strategy.objective()
         assert inner.inherited() == inner
+
+
+@each_kind
+@each_dtype
+def test_what_goes_down_is_the_model_and_its_channels(kind: str, dtype: str) -> None:
+    strategy = load("strategy", kind)()
+    model, _ = vectors(strategy, dtype, 2)
+    sent = strategy.broadcast(model, strategy.init(model))
+    assert (sent.shape, sent.dtype) == ((SIZE + channels(strategy),), model.dtype)
+    assert sent[:SIZE].tobytes() == model.tobytes()
+
+
+@each_kind
+@each_dtype
+def test_a_site_sends_what_was_asked_for_keeps_what_it_may_and_writes_on_nothing(kind: str, dtype: str) -> None:
+    """Two rounds of the sites' side on drawn vectors: first without anything kept, then with what was kept."""
+    strategy = load("strategy", kind)()
+    rule = strategy.objective()
+    layout = Layout.of({"body.w": ((SIZE - 10,), dtype), "head.w": ((10,), dtype)})
+    parts = Parts(layout, np.arange(SIZE) < SIZE - 3, np.arange(SIZE) >= SIZE - 5)
+    model, end = vectors(strategy, dtype, 2)[0], vectors(strategy, dtype, 1, seed=1)[0]
+    sizes = rule.channels(SIZE)
+    sent = {name: np.full(size, 0.5, dtype) for name, size in sizes.items()}
+    kept: dict[str, NDArray[Any]] = {}
+    for _ in range(2):
+        before = model.tobytes(), {name: value.tobytes() for name, value in {**sent, **kept}.items()}
+        passes = rule.passes(model, sent, kept, parts)
+        assert passes[0].start is not None
+        ended = [np.array(end) for _ in passes]
+        finished = rule.finish(model, Trained(ended, 4, 0.5), sent, kept, parts)
+        assert (finished.model.shape, finished.model.dtype) == ((SIZE,), np.dtype(dtype))
+        assert {name: change.shape for name, change in finished.changes.items()} == {n: (s,) for n, s in sizes.items()}
+        assert all(vector.dtype == np.dtype(dtype) for vector in (*finished.changes.values(), *finished.kept.values()))
+        assert bool(finished.kept) == rule.keeps
+        own = rule.personal(model, kept, parts)
+        assert (own.shape, own.dtype) == ((SIZE,), np.dtype(dtype))
+        after = model.tobytes(), {name: value.tobytes() for name, value in {**sent, **kept}.items()}
+        assert after == before
+        kept = dict(finished.kept)
 
 
 @each_kind
@@ -133,7 +179,7 @@ def test_unknown_weights_are_the_users_mistake(kind: str) -> None:
 def test_a_checkpoint_holds_all_of_its_progress(kind: str, dtype: str, tmp_path: Path) -> None:
     """Three rounds, a checkpoint, two more: the bits of five rounds."""
     strategy = load("strategy", kind)()
-    start, *deltas = vectors(dtype, 6)
+    start, *deltas = vectors(strategy, dtype, 6)
     model, state = start, strategy.init(start)
     for delta in deltas[:3]:
         model, state = strategy.step(model, delta, state)

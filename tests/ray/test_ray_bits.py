@@ -51,6 +51,13 @@ def test_the_bits_do_not_depend_on_how_the_work_is_shared(
     assert run(config, *overrides)["model_digest"] == digest
 
 
+@pytest.mark.parametrize("strategy", ["scaffold", "ditto"])
+def test_what_sites_keep_goes_from_worker_to_worker(config: Path, strategy: str) -> None:
+    """Three rounds of more sites than workers: some site trains on another worker than before."""
+    kept = f"federation.strategy={strategy}"
+    assert run(config, *RAY, kept)["model_digest"] == run(config, "runtime.kind=local", kept)["model_digest"]
+
+
 def test_a_hub_that_looks_at_each_member_has_the_same_bits(config: Path) -> None:
     rule = "federation.strategy={kind: trimmed_mean, num_byzantine: 0, mixing: true}"
     assert run(config, *RAY, rule)["model_digest"] == run(config, "runtime.kind=local", rule)["model_digest"]

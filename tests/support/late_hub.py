@@ -34,7 +34,7 @@ def spec_of(policy: Participation, weights: dict[str, int], width: int = 32) -> 
     hub = Hub(
         PATH, tuple(Site(name) for name in weights), rounds=100, keep_going=True, quorum=0.1, participation=policy
     )
-    return HubSpec(PATH, hub, FedAvg(), width, 8.0, weights, LAYOUT, is_root=True, passes_up=False, seed=5)
+    return HubSpec(PATH, hub, FedAvg(), width, 8.0, weights, LAYOUT, LAYOUT, is_root=True, passes_up=False, seed=5)
 
 
 class Frail:

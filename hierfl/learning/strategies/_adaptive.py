@@ -40,7 +40,7 @@ class Adaptive(FedAvg):
         """Start with m = 0 and v = tau^2, shapes (P,), as the paper's experiments do."""
         return {"m": np.zeros_like(model), "v": np.full_like(model, self.tau**2)}
 
-    def step(self, model: Vector, delta: Vector, state: State) -> tuple[Vector, State]:
+    def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
         """Take one adaptive step along the mean change."""
         dtype = model.dtype.type
         m = state["m"] * dtype(self.beta1) + dtype(1.0 - self.beta1) * delta

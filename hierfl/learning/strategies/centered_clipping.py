@@ -49,6 +49,6 @@ class CenteredClipping(Robust):
             centre = averaged_within(deltas, weights, centre, self.radius)
         return centre
 
-    def step(self, model: Vector, delta: Vector, state: State) -> tuple[Vector, State]:
+    def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
         """Add the aggregate, which is the next round's centre."""
         return np.add(model, delta), {"center": delta.copy()}

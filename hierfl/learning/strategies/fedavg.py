@@ -12,7 +12,8 @@ import numpy as np
 
 from hierfl.errors import ConfigError
 from hierfl.kinds import nearest
-from hierfl.learning.strategy import WEIGHTS, Objective, State, Strategy, Vector
+from hierfl.learning.local import LocalRule, Objective
+from hierfl.learning.strategy import WEIGHTS, State, Strategy, Vector
 
 __all__ = ["FedAvg"]
 
@@ -30,7 +31,7 @@ class FedAvg:
         if self.weights not in WEIGHTS:
             raise ConfigError(f"weights {self.weights!r}{nearest(self.weights, WEIGHTS)}")
 
-    def objective(self) -> Objective:
+    def objective(self) -> LocalRule:
         """Add nothing to the task's loss."""
         return Objective()
 
@@ -42,6 +43,10 @@ class FedAvg:
         """Averaging has no state."""
         return {}
 
-    def step(self, model: Vector, delta: Vector, state: State) -> tuple[Vector, State]:
+    def broadcast(self, model: Vector, state: State) -> Vector:
+        """Send the model."""
+        return model
+
+    def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
         """Add the mean change, rounded once to the model's dtype."""
         return np.add(model, delta), state

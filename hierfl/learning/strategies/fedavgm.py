@@ -36,7 +36,7 @@ class FedAvgM(FedAvg):
         """Start with a velocity of zero, shape (P,)."""
         return {"velocity": np.zeros_like(model)}
 
-    def step(self, model: Vector, delta: Vector, state: State) -> tuple[Vector, State]:
+    def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
         """Take one momentum step along the mean change."""
         dtype = model.dtype.type
         velocity = state["velocity"] * dtype(self.momentum) + delta

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hierfl.learning.local import LocalRule, Objective
 from hierfl.learning.strategies._fields import between
 from hierfl.learning.strategies.fedavg import FedAvg
-from hierfl.learning.strategy import Objective, Strategy
+from hierfl.learning.strategy import Strategy
 
 __all__ = ["FedProx"]
 
@@ -24,7 +25,7 @@ class FedProx(FedAvg):
         super().__post_init__()
         between("mu", self.mu, 0.0, open_low=False)
 
-    def objective(self) -> Objective:
+    def objective(self) -> LocalRule:
         """Add mu / 2 * ||w - w_t||^2 to the task's loss."""
         return Objective(mu=self.mu)
 

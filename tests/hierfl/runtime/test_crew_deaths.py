@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hierfl.errors import RuntimeUnavailable
-from hierfl.learning.strategy import Objective
+from hierfl.learning.local import Objective
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Done, Seat
 from hierfl.runtime.jobs import Order, SiteReport

@@ -9,7 +9,7 @@ import pytest
 
 from hierfl.config.schema import SiteSettings, Training
 from hierfl.errors import ConfigError
-from hierfl.learning.strategy import Objective
+from hierfl.learning.local import Objective
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Done, Seat
 from hierfl.runtime.estimates import Estimates

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hierfl.config.schema import SiteSettings, Training
-from hierfl.learning.strategy import Objective
+from hierfl.learning.local import Objective
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Done, Seat
 from hierfl.runtime.estimates import Estimates

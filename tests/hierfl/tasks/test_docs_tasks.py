@@ -12,8 +12,8 @@ from hierfl.config.load import load
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError
 from hierfl.learning import training
+from hierfl.learning.local import Objective
 from hierfl.learning.standardise import by_itself
-from hierfl.learning.strategy import Objective
 from hierfl.learning.task import Standardised, Task
 
 PAGE = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")

@@ -1,0 +1,30 @@
+"""Finds hubs whose strategy cannot be had there: too few members, or a strategy above that fills the whole subtree."""
+
+from __future__ import annotations
+
+from hierfl.config.places import join
+from hierfl.config.section import Report
+from hierfl.config.tree import Node
+from hierfl.learning.strategy import Reducer
+
+__all__ = ["check_strategies"]
+
+
+def check_strategies(root: Node, report: Report) -> None:
+    """Report hubs whose strategy needs more members than they have, or stands below one that sends more than models."""
+    stack: list[tuple[Node, Node | None]] = [(root, None)]
+    while stack:
+        node, above = stack.pop()
+        strategy = node.own.strategy
+        if node.members is None:
+            continue
+        if strategy is not None and above is not None:
+            said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
+            report(join(node.place, "strategy"), said)
+        if isinstance(strategy, Reducer):
+            short = strategy.shortage(len(node.members))
+            if short:
+                report(join(node.place, "strategy"), short)
+        if above is None and strategy is not None and strategy.objective().channels(1):
+            above = node
+        stack.extend((member, above) for member in reversed(node.members))

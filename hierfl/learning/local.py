@@ -1,0 +1,174 @@
+"""What a site does beside following the task's loss: a rule shapes its local training, keeps vectors of the site's own
+from round to round, and may send further vectors, or numbers, with its update.
+
+    received   the model (P,), and what the hub sends with it under the rule's channels
+    passes     one local training after the other, each from a start, with a pull on every step's gradient
+    finish     the model whose change is sent, the channels' changes, and what the site keeps
+
+All vectors are flat, in the model's layout; nothing here needs torch. What a site keeps never leaves it, in the sense
+that no hub and no other site is given it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.kinds import nearest
+from hierfl.learning.state import Layout
+
+__all__ = [
+    "Finished",
+    "LocalRule",
+    "Objective",
+    "Parts",
+    "Pass",
+    "Pull",
+    "State",
+    "Trained",
+    "Vector",
+    "joined",
+    "unmatched",
+]
+
+Vector: TypeAlias = NDArray[Any]
+"""The floating-point part of a model, shape (P,), float32 or float64; read-only for strategies and rules."""
+
+State: TypeAlias = Mapping[str, Vector]
+"""A strategy's progress, or what a site keeps, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A model's tensors by what they are: masks of shape (P,)."""
+
+    layout: Layout
+    trainable: NDArray[np.bool_]
+    normalisation: NDArray[np.bool_]
+
+    def named(self, patterns: Sequence[str]) -> NDArray[np.bool_]:
+        """Mark the tensors whose names fit a pattern: `head.*`."""
+        mask = np.zeros(self.layout.num_floats, np.bool_)
+        for spec in self.layout.tensors:
+            if spec.is_float and any(fnmatchcase(spec.name, pattern) for pattern in patterns):
+                mask[spec.offset : spec.offset + spec.size] = True
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What is added to each step's gradient: mu * (w - anchor) + shift; without an anchor from the pass's start."""
+
+    mu: float = 0.0
+    anchor: Vector | None = None
+    shift: Vector | None = None
+
+    def __bool__(self) -> bool:
+        """Whether it adds anything."""
+        return bool(self.mu) or self.shift is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One local training from `start` (None: from where the last pass ended), on its own random numbers.
+
+    `name`: of its random numbers; the one without a name draws what plain averaging draws. `frozen`: what does not
+    move, mask (P,). `num_steps`: in place of the configuration's.
+    """
+
+    start: Vector | None
+    pull: Pull = field(default_factory=Pull)
+    name: str = ""
+    frozen: NDArray[np.bool_] | None = None
+    num_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What became of the passes: the model at the end of each, the steps of the last, and the learning rate."""
+
+    ends: Sequence[Vector]
+    num_steps: int
+    lr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The model whose change is sent, what is added to each channel, and what the site keeps."""
+
+    model: Vector
+    changes: Mapping[str, Vector] = field(default_factory=dict)
+    kept: State = field(default_factory=dict)
+
+
+@runtime_checkable
+class LocalRule(Protocol):
+    """The sites' side of a strategy: a frozen dataclass.
+
+    `keeps` says whether sites keep anything; they are then given it with every training and every measurement.
+    """
+
+    keeps: ClassVar[bool]
+
+    def channels(self, num_floats: int) -> Mapping[str, int]:
+        """Name what travels beside the model, with its size."""
+
+    def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
+        """Plan the local training; `kept` is empty the first time."""
+
+    def finish(self, model: Vector, trained: Trained, sent: State, kept: State, parts: Parts) -> Finished:
+        """Say what is sent and kept."""
+
+    def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
+        """Give the model that a site uses itself, and that is measured there."""
+
+    def misfit(self, parts: Parts) -> str:
+        """Say why the rule does not fit a model; empty if it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Adds `mu` / 2 * ||w - w_t||^2 to the loss (FedProx, Li et al. 2020, Eq. 2); with mu 0 a site follows its loss."""
+
+    keeps: ClassVar[bool] = False
+
+    mu: float = 0.0
+
+    def channels(self, num_floats: int) -> Mapping[str, int]:
+        """Send nothing but the model."""
+        return {}
+
+    def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
+        """Train once, from the model that was sent."""
+        return (Pass(model, Pull(self.mu)),)
+
+    def finish(self, model: Vector, trained: Trained, sent: State, kept: State, parts: Parts) -> Finished:
+        """Send what came out."""
+        return Finished(trained.ends[-1])
+
+    def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
+        """Use the hub's model."""
+        return model
+
+    def misfit(self, parts: Parts) -> str:
+        """Fit any model."""
+        return ""
+
+
+def unmatched(patterns: Sequence[str], layout: Layout) -> str:
+    """Name the first pattern that no tensor's name fits; empty if all fit some."""
+    names = [spec.name for spec in layout.tensors if spec.is_float]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            return f"no tensor of the model is named like {pattern!r}{nearest(pattern, names)}"
+    return ""
+
+
+def joined(vectors: Sequence[Vector]) -> Vector:
+    """Put vectors one after another: a model and its channels, as they travel."""
+    return vectors[0] if len(vectors) == 1 else np.concatenate(vectors)

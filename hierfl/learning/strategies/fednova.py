@@ -1,0 +1,106 @@
+"""FedNova: sites that take more steps do not count for more (Wang et al. 2020, "Tackling the Objective Inconsistency
+Problem in Heterogeneous Federated Optimization", Eq. 9).
+
+With tau_k plain SGD steps at site k:
+
+    d_k = (x - y_k) / tau_k      x <- x - (sum_k p_k tau_k) * sum_k p_k d_k
+
+The steps travel with the updates, in the same exact sums, so that whoever takes part is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hierfl.errors import UpdateRefused
+from hierfl.learning.local import Finished, LocalRule, Parts, Pass, Trained, joined
+from hierfl.learning.strategies._fields import between
+from hierfl.learning.strategies.fedavg import FedAvg
+from hierfl.learning.strategy import State, Strategy, Vector
+
+__all__ = ["FedNova"]
+
+
+@dataclass(frozen=True)
+class FedNova(FedAvg):
+    """Normalised averaging, for plain SGD at the sites; without it, sites of many local steps pull the model to their
+    own optimum.
+    """
+
+    linear: ClassVar[bool] = False
+
+    max_steps: int = 8192
+    """More steps than this a site may not take in a round; the fewer, the finer the steps are counted."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        between("max_steps", self.max_steps, 1, open_low=False)
+
+    def objective(self) -> LocalRule:
+        """Divide each change by its steps."""
+        return _Normalised(self.max_steps)
+
+    def inherited(self) -> Strategy:
+        """Inner hubs average; their sites normalise like all others."""
+        return _Below(weights=self.weights, max_steps=self.max_steps)
+
+    def broadcast(self, model: Vector, state: State) -> Vector:
+        """Send the model, and room for the steps."""
+        return joined([model, np.zeros(1, model.dtype)])
+
+    def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
+        """Multiply the mean normalised change by the mean steps."""
+        tau = model.dtype.type(float(delta[-1]) * self.max_steps)
+        return model + tau * delta[:-1], state
+
+
+@dataclass(frozen=True)
+class _Below(FedAvg):
+    """What an inner hub does below: average changes and steps alike."""
+
+    max_steps: int = 8192
+
+    def objective(self) -> LocalRule:
+        """Its sites normalise like all others."""
+        return _Normalised(self.max_steps)
+
+    def inherited(self) -> Strategy:
+        """So do the hubs below it."""
+        return self
+
+
+@dataclass(frozen=True)
+class _Normalised:
+    """The sites' side; steps are sent as fractions of `max_steps`."""
+
+    max_steps: int
+
+    keeps: ClassVar[bool] = False
+
+    def channels(self, num_floats: int) -> Mapping[str, int]:
+        """One number comes up."""
+        return {"steps": 1}
+
+    def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
+        """Train once."""
+        return (Pass(model),)
+
+    def finish(self, model: Vector, trained: Trained, sent: State, kept: State, parts: Parts) -> Finished:
+        """Divide the change by the steps. Errors: UpdateRefused for more than `max_steps`."""
+        tau, dtype = trained.num_steps, model.dtype.type
+        if tau > self.max_steps:
+            raise UpdateRefused(f"{tau} local steps, more than max_steps ({self.max_steps}) of the strategy fednova")
+        normalised = model + (trained.ends[-1] - model) / dtype(max(1, tau))
+        return Finished(normalised, {"steps": np.array([tau / self.max_steps], model.dtype)})
+
+    def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
+        """Use the hub's model."""
+        return model
+
+    def misfit(self, parts: Parts) -> str:
+        """Fit any model."""
+        return ""

@@ -1,0 +1,33 @@
+"""What a worker is asked: a method and its arguments, by the kind of work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hierfl.runtime.jobs import TrainJob
+from hierfl.runtime.keeper import Keeper
+from hierfl.runtime.results import Group
+
+__all__ = ["PHASES", "asked"]
+
+PHASES = {"describe": "load", "collect": "transfer", "train_keeping": "train"}
+"""What a worker's time with a call counts as, where that is not the method's name."""
+
+
+def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tuple[Any, ...]]:
+    """Give the call that does a group's work for some of its sites, with what these keep where it is needed."""
+    if group.kind == "describe":
+        return "describe", (sites,)
+    if group.kind == "evaluate":
+        if group.rule is None:
+            return "evaluate", (group.hub, sites, group.model)
+        places, handles = keeper.of(sites)
+        return "evaluate", (group.hub, sites, group.model, group.rule, places, *handles)
+    order = group.order
+    assert order is not None
+    weights = tuple((site, group.weights[site]) for site in sites)
+    job = TrainJob(group.hub, group.round_number, weights, order.opening, order.objective)
+    if not order.objective.keeps:
+        return "train", (job, group.model)
+    places, handles = keeper.of(sites)
+    return "train_keeping", (job, group.model, places, *handles)
