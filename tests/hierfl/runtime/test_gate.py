@@ -12,6 +12,7 @@ from hierfl.monitor.records import Leased, Record
 from hierfl.runtime.gate import OpenGate, SharedGate, gate_of
 from scheduler import Assign, Device, Dispatcher, Granted, Job, LeaseDecision, Leases, Recall, Want
 from scheduler.policies.chain_first import ChainFirst
+from scheduler.shares import MIN_SHARE
 
 
 class Post:
@@ -37,9 +38,9 @@ class Post:
 class House:
     """Devices, leases, runs and a clock: each job takes what it is predicted to take."""
 
-    def __init__(self, devices: Sequence[str], runs: str, slice_s: float) -> None:
+    def __init__(self, devices: Sequence[str], runs: str, slice_s: float, min_share: float = MIN_SHARE) -> None:
         self.now_s = 0.0
-        self.leases = Leases(slice_s=slice_s)
+        self.leases = Leases(min_share, slice_s=slice_s)
         self.posts = {run: Post(run, self) for run in runs}
         self.told: list[tuple[str, str, str]] = []
         self.gates = {run: SharedGate(self.posts[run], self.tell(run), self.now) for run in runs}
@@ -110,8 +111,8 @@ def jobs(run: str, lengths: Sequence[float], chain_s: float = 0.0) -> list[Job]:
 
 
 def one_dispatcher(work: Mapping[str, Sequence[Job]], devices: Sequence[str]) -> list[tuple[float, str, str, str]]:
-    """What a single dispatcher that knows everybody's jobs does, with the same clock."""
-    ledger, history, running, now_s = Dispatcher(ChainFirst(), depth=1), [], {}, 0.0
+    """What a single dispatcher that knows everybody's jobs does, with the same clock, where no share is guaranteed."""
+    ledger, history, running, now_s = Dispatcher(ChainFirst(), depth=1, min_share=0.0), [], {}, 0.0
     for device in devices:
         ledger.join(Device(device))
     ledger.ask(job for asked in work.values() for job in asked)
@@ -136,7 +137,7 @@ def test_on_one_device_leases_decide_as_one_dispatcher_with_all_the_jobs(
     a: list[float], b: list[float], chain_s: float
 ) -> None:
     work = {"a": jobs("a", a, chain_s), "b": jobs("b", [s + 0.001 for s in b])}
-    house = House(["x"], "ab", slice_s=0.0)
+    house = House(["x"], "ab", slice_s=0.0, min_share=0.0)
     for run, asked in work.items():
         house.dispatchers[run].ask(asked)
     house.settle()
