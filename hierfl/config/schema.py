@@ -236,4 +236,4 @@ class RunConfig:
     runtime: Runtime
     output: Output
     resolved: Mapping[str, Any]
-    folder: Path | None = None
+    folder: Path | None = field(default=None, compare=False)

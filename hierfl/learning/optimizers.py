@@ -86,14 +86,19 @@ def make(training: Training, parameters: Iterable[Parameter]) -> Optimizer:
 def try_out(trainings: Mapping[str, Training]) -> None:
     """Take one step with each site's optimizer, on a parameter of no importance, as the installed torch does it.
 
+    One of the table without options cannot be wrong, and to load torch for it would take seconds of a run's start.
+
     Errors: ConfigError with every optimizer that cannot, each with the first site that would use it.
     """
-    import torch
-
     different: dict[tuple[str, float, str], tuple[str, Training]] = {}
     for path, training in trainings.items():
-        key = (training.optimizer.lower(), training.lr, repr(training.optimizer_options))
-        different.setdefault(key, (path, training))
+        if training.optimizer_options or training.optimizer.lower() not in OPTIONS:
+            key = (training.optimizer.lower(), training.lr, repr(training.optimizer_options))
+            different.setdefault(key, (path, training))
+    if not different:
+        return
+    import torch
+
     problems = []
     for path, training in different.values():
         parameter = torch.nn.Parameter(torch.zeros(2, 2))
