@@ -113,7 +113,7 @@ def tabulate(metrics: Mapping[str, Mapping[str, object]], width: int) -> Table:
     columns = {
         name: [_number(scalars[name]) if name in scalars else "" for scalars in metrics.values()]
         for name in dict.fromkeys(name for scalars in metrics.values() for name in scalars)
-        if name != "confusion"  # a table of its own, of which --json tells
+        if name not in ("confusion", "reliability")  # tables of their own, of which --json tells
     }
     room = width - min(max(map(len, metrics), default=0), width // 2)
     shown = list(columns)

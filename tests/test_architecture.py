@@ -40,6 +40,8 @@ ALLOWED = {
 
 NEVER = {
     "torch": [
+        "hierfl/learning/calibration.py",
+        "hierfl/learning/fixed.py",
         "hierfl/learning/metrics.py",
         "hierfl/learning/ring.py",
         "hierfl/learning/strategies/*.py",

@@ -9,6 +9,7 @@ Definitions, for n samples with class probabilities p and labels y:
 - brier: mean((p - y)^2) for two classes, mean(sum_c (p_c - [y = c])^2) for more (Brier 1950);
 - auc: P(score of a positive > score of a negative), ties count 1/2 (Mann & Whitney 1947; Hanley & McNeil 1982); for
   more than two classes the mean over one-versus-rest, over the classes that have both kinds of samples;
+- ece: the expected calibration error, and `reliability`: the curve that it is of; see `calibration`;
 - sensitivity, specificity: the share of positives, of negatives that are predicted right (two classes only);
 - true_positives, false_positives, true_negatives, false_negatives: counts, for two classes; for more, up to 32, the
   table `confusion`, rows the true and columns the predicted class.
@@ -23,25 +24,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl.learning.calibration import Reliability
+from hierfl.learning.fixed import FRACTION_BITS, quantised
+
 __all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
 
 AUC_KINDS = ("histogram", "exact", "none")
 """How AUC is measured: from a histogram of the scores, from every score, or not at all."""
 
-LOWER_IS_BETTER = frozenset({"loss", "log_loss", "brier"})
+LOWER_IS_BETTER = frozenset({"loss", "log_loss", "brier", "ece"})
 """The metrics of `Tally.scalars` that fall as the model gets better; the others rise."""
 
 MAX_CLASSES = 32
 """The most classes of which the confusion table is told; its size is their square, at every node and every round."""
 
-_FRACTION_BITS = 40
+_EVERYWHERE = ("accuracy", "auc", "loss", "log_loss", "brier", "ece")
 _SMALLEST = 2.0**-23
 _SLACK = 1e-4
 
@@ -117,7 +120,7 @@ class Tally:
     `loss`, `log_loss`, `brier`: sums over samples in units of 2^-40; `confusion`: int64 (C, C), rows are the true and
     columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured;
     `num_not_finite`: samples whose scores are NaN or Inf; `num_left_out`: samples of sites with any such, or whose loss
-    is NaN or Inf. The other counts are of the other sites.
+    is NaN or Inf. The other counts are of the other sites; `reliability` is None where there are none.
     """
 
     num_samples: int = 0
@@ -128,6 +131,7 @@ class Tally:
     brier: int = 0
     confusion: Counts | None = None
     curves: tuple[Curve, ...] = ()
+    reliability: Reliability | None = None
 
     @classmethod
     def of(
@@ -161,11 +165,12 @@ class Tally:
         binary = probabilities.shape[1] == 2
         return cls(
             num_samples=n,
-            loss=_quantised(loss_sum),
-            log_loss=_quantised(float(-np.log(likelihoods).sum())),
-            brier=_quantised(brier / 2 if binary else brier),
+            loss=quantised(loss_sum),
+            log_loss=quantised(float(-np.log(likelihoods).sum())),
+            brier=quantised(brier / 2 if binary else brier),
             confusion=_confusion(probabilities, classes),
             curves=_curves(probabilities, classes, None if auc == "exact" else bins) if auc != "none" else (),
+            reliability=Reliability.of(probabilities, classes),
         )
 
     @classmethod
@@ -181,6 +186,7 @@ class Tally:
             brier=sum(part.brier for part in parts),
             confusion=reduce(_added, (part.confusion for part in parts), None),
             curves=_joined([part.curves for part in parts if part.curves]),
+            reliability=Reliability.total(part.reliability for part in parts if part.reliability is not None),
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -191,12 +197,12 @@ class Tally:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def scalars(self) -> dict[str, float | list[list[int]] | None]:
+    def scalars(self) -> dict[str, float | list[list[float]] | None]:
         """Return every metric by name, and `num_test`, the samples measured; None reads "undefined".
 
         `num_left_out` and `num_not_finite` are there only where samples are left out.
         """
-        values: dict[str, Any] = {name: self._value(name) for name in ("accuracy", "auc", "loss", "log_loss", "brier")}
+        values: dict[str, Any] = {name: self._value(name) for name in _EVERYWHERE}
         if self.confusion is not None and len(self.confusion) == 2:
             values |= {name: self._value(name) for name in ("sensitivity", "specificity")}
             (true_negatives, false_positives), (false_negatives, true_positives) = self.confusion.tolist()
@@ -204,6 +210,8 @@ class Tally:
             values |= {"true_negatives": true_negatives, "false_negatives": false_negatives}
         elif self.confusion is not None and len(self.confusion) <= MAX_CLASSES:
             values["confusion"] = self.confusion.tolist()
+        if self.reliability is not None:
+            values["reliability"] = self.reliability.rows()
         if self.num_left_out:
             values |= {"num_left_out": self.num_left_out, "num_not_finite": self.num_not_finite}
         return {"num_test": self.num_samples, **values}
@@ -232,7 +240,9 @@ class Tally:
         if not self._num_counted or self.confusion is None:
             return None
         if metric in ("loss", "log_loss", "brier"):
-            return int(getattr(self, metric)) / (self._num_counted << _FRACTION_BITS)
+            return int(getattr(self, metric)) / (self._num_counted << FRACTION_BITS)
+        if metric == "ece":
+            return self.reliability.error() if self.reliability is not None else None
         if metric == "auc":
             areas = [area for area in (curve.auc() for curve in self.curves) if area is not None]
             return math.fsum(areas) / len(areas) if areas else None
@@ -249,12 +259,8 @@ class Tally:
             *(self.num_samples, self.num_not_finite, self.num_left_out, self.loss, self.log_loss, self.brier),
             None if self.confusion is None else self.confusion.tolist(),
             [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist()) for c in self.curves],
+            self.reliability,
         )
-
-
-def _quantised(value: float) -> int:
-    """Round a float64 to units of 2^-40, half to even."""
-    return round(Fraction(value) * (1 << _FRACTION_BITS))
 
 
 def _probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:

@@ -29,10 +29,11 @@ __all__ = [
     "StretchEnded",
 ]
 
-Scalars: TypeAlias = Mapping[str, float | list[list[int]] | None]
+Scalars: TypeAlias = Mapping[str, float | list[list[float]] | None]
 """Metrics of one node: num_test (the samples measured), accuracy, auc, loss, brier ...; None reads "undefined".
 
-All are numbers but `confusion`, the table of more than two classes (rows: true, columns: predicted)."""
+All are numbers but `confusion`, the table of more than two classes (rows: true, columns: predicted), and `reliability`,
+[samples, how many came true, mean probability] of each bin of predicted probabilities."""
 
 
 @dataclass(frozen=True, slots=True)

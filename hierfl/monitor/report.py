@@ -1,4 +1,4 @@
-"""The report of a run, from its folder alone: `report.html` (one file, no network) and three PNGs beside it.
+"""The report of a run, from its folder alone: `report.html` (one file, no network) and its PNGs beside it.
 
 What is missing is said, not guessed: a run that was cut off has no `summary.json`, one that never measured no metrics.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from hierfl.errors import OutputError
 from hierfl.monitor.files import EVENTS, METRICS, read_events, read_metrics
-from hierfl.monitor.pictures import curves, png, timeline, tree
+from hierfl.monitor.pictures import curves, png, reliability, timeline, tree
 from hierfl.monitor.report_page import page
 from hierfl.monitor.tape import Tape
 from hierfl.monitor.words import count, finite, metric
@@ -169,6 +169,8 @@ def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
         yield "tree", png(tree(record.paths, _notes(record)))
     if any(finite(row.get(name)) is not None for row in record.rows for name in ("auc", "accuracy", "loss")):
         yield "curves", png(curves(record.rows))
+    if any(found.get("reliability") for found in record.nodes.values()):
+        yield "calibration", png(reliability({path: record.nodes.get(path, {}) for path in record.paths}))
     if record.tape.bars:
         yield "timeline", png(timeline(record.tape))
 

@@ -22,7 +22,8 @@ _MAX_ROWS = 1000
 _MAX_CONFIG = 200_000
 _COLUMNS = (
     *(("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric)),
-    *(("loss", "loss", metric), ("num_left_out", "left out", count)),
+    *(("loss", "loss", metric), ("ece", "calibration error", metric)),
+    ("num_left_out", "left out", count),
     *(("true_positives", "true +", count), ("false_positives", "false +", count)),
     *(("true_negatives", "true -", count), ("false_negatives", "false -", count)),
 )
@@ -33,6 +34,7 @@ _OF_SCHEDULE = {
 _ALT = {
     "tree": "The federation's tree, hubs with their members",
     "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
+    "calibration": "How often came true what was predicted, by predicted probability",
     "timeline": "What each device and hub did over time",
 }
 
@@ -74,6 +76,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Federation", _picture("tree", pictures)),
         *_section("Curves by tier", _picture("curves", pictures)),
         *_section("Hubs and sites", _table(record)),
+        *_section("Calibration", _picture("calibration", pictures)),
         *_section("Timeline", _picture("timeline", pictures)),
         *_section("Workers and devices", _workers(record)),
         *_section("Notices and failures", _notices(record)),

@@ -2,7 +2,7 @@
 
 | tag | what |
 |---|---|
-| `world/us/cleveland/auc` | a node's metric after each round (accuracy, true_positives ...); left out where undefined |
+| `world/us/cleveland/auc` | a node's metric after each round (accuracy, ece ...); left out where undefined |
 | `world/us/cleveland/train_loss` | the loss of a site's local training |
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "TensorBoard", "evenly"]
 
 FOLDER = "tensorboard"
-_CHARTS = ("auc", "accuracy", "loss")
+_CHARTS = ("auc", "accuracy", "loss", "ece")
 _TREE_AFTER_S = 30.0
 _LONGER = 1.5
 """Pictures are drawn anew when the run is so many times as old: a day's run draws its timeline twenty times."""

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["curves"]
+__all__ = ["SITE_LINES", "curves", "hues_of", "keys"]
 
 _TITLES = {"auc": "AUC", "accuracy": "Accuracy", "loss": "Loss", "brier": "Brier score"}
-_SITE_LINES = 24
+SITE_LINES = 24
 """More sites than this are drawn as one band."""
 
 
@@ -50,7 +50,7 @@ def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ("auc", "
     members = members_by_hub(data.paths)
     root = min(data.paths, key=lambda path: path.count("/"))
     hubs = [path for path in data.paths if path in members and path != root]
-    hues = {path: HUES[place] if len(hubs) <= len(HUES) else BLUE for place, path in enumerate(hubs)}
+    hues = hues_of(hubs)
 
     made = figure(12, 4.9)
     many = len(names)
@@ -59,12 +59,12 @@ def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ("auc", "
     for place, name in enumerate(names):
         axes = made.add_axes((left + place * (room + gap), 0.235, room, 0.535))
         _panel(axes, name, data, root, hubs, hues)
-    keys = _keys(root, hubs, hues, len(data.paths) - len(members))
+    told = keys(root, hubs, hues, len(data.paths) - len(members))
     made.legend(
-        handles=keys,
+        handles=told,
         loc="lower left",
         bbox_to_anchor=(0.012, 0.005),
-        ncols=min(len(keys), 6),
+        ncols=min(len(told), 6),
         frameon=False,
         fontsize=SIZE,
         labelcolor=INK,
@@ -73,6 +73,27 @@ def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ("auc", "
     )
     heading(made, "Global model by tier", "measured on the sites' test samples after each round")
     return made
+
+
+def hues_of(hubs: Sequence[str]) -> dict[str, str]:
+    """Give each hub its colour; one for all where there are more than colours."""
+    return {path: HUES[place] if len(hubs) <= len(HUES) else BLUE for place, path in enumerate(hubs)}
+
+
+def keys(root: str, hubs: list[str], hues: Mapping[str, str], num_sites: int) -> list[Artist]:
+    """Make the legend: root, hubs by name while colours last, and what the sites look like."""
+    found: list[Artist] = [Line2D([], [], color=INK, linewidth=3, label=_plain(root))]
+    if len(hubs) <= len(HUES):
+        found += [Line2D([], [], color=hues[path], linewidth=2, label=_plain(_below(path))) for path in hubs]
+    else:
+        found.append(Line2D([], [], color=BLUE, linewidth=2, alpha=0.6, label=f"{len(hubs):,} hubs"))
+    if num_sites > SITE_LINES:
+        found.append(Patch(color=GREY, alpha=0.22, linewidth=0, label=f"middle 80 % of {num_sites:,} sites"))
+    else:
+        found.append(
+            Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (4, 2)), label="sites, in their hub's colour")
+        )
+    return found
 
 
 def _collect(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> _Data:
@@ -91,7 +112,7 @@ def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues:
     """Draw one metric: sites below, hubs above them, the root on top with its last value."""
     points = data.points[name]
     sites = [path for path in points if path != root and path not in hues]
-    if len(sites) > _SITE_LINES:
+    if len(sites) > SITE_LINES:
         _band(axes, [points[path] for path in sites])
     else:
         for path in sites:
@@ -142,22 +163,6 @@ def _band(axes: Axes, lines: list[list[tuple[int, float]]]) -> None:
     rounds = sorted(by_round)
     low, high = np.array([np.percentile(by_round[number], (10, 90)) for number in rounds]).T
     axes.fill_between(rounds, low, high, color=GREY, alpha=0.22, linewidth=0)
-
-
-def _keys(root: str, hubs: list[str], hues: Mapping[str, str], num_sites: int) -> list[Artist]:
-    """Make the legend: root, hubs by name while colours last, and what the sites look like."""
-    keys: list[Artist] = [Line2D([], [], color=INK, linewidth=3, label=_plain(root))]
-    if len(hubs) <= len(HUES):
-        keys += [Line2D([], [], color=hues[path], linewidth=2, label=_plain(_below(path))) for path in hubs]
-    else:
-        keys.append(Line2D([], [], color=BLUE, linewidth=2, alpha=0.6, label=f"{len(hubs):,} hubs"))
-    if num_sites > _SITE_LINES:
-        keys.append(Patch(color=GREY, alpha=0.22, linewidth=0, label=f"middle 80 % of {num_sites:,} sites"))
-    else:
-        keys.append(
-            Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (4, 2)), label="sites, in their hub's colour")
-        )
-    return keys
 
 
 def _below(path: str) -> str:

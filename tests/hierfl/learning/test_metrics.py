@@ -115,6 +115,8 @@ def test_small_numbers_one_can_recompute():
         "false_positives": 0,
         "true_negatives": 2,
         "false_negatives": 1,
+        "ece": pytest.approx((abs(0 - 0.1) + 2 * abs(0.5 - 0.5) + abs(1 - 0.9)) / 4),
+        "reliability": [[1, 0, pytest.approx(0.1)], [2, 1, 0.5], [1, 1, pytest.approx(0.9)]],
     }
 
 
@@ -132,7 +134,7 @@ def test_one_class_is_undefined_here_and_defined_above():
 def test_no_samples():
     empty = Tally.of(np.empty(0), np.empty(0), loss_sum=0.0)
     assert empty == Tally() == Tally.of(np.empty((0, 3)), np.empty(0), loss_sum=0.0)
-    assert set(empty.scalars()) == {"num_test", "accuracy", "auc", "loss", "log_loss", "brier"}
+    assert set(empty.scalars()) == {"num_test", "accuracy", "auc", "loss", "log_loss", "brier", "ece"}
     assert empty.scalars()["num_test"] == 0
     assert empty.why_undefined("loss") == "no samples"
     assert empty.why_undefined("num_test") is None
