@@ -12,7 +12,6 @@ from hierfl.config.load import load
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError
 from hierfl.learning import training
-from hierfl.learning.local import Objective
 from hierfl.learning.standardise import by_itself
 from hierfl.learning.task import Standardised, Task
 
@@ -49,7 +48,7 @@ def test_the_own_task_is_short_and_learns(folder):
     torch.manual_seed(0)
     model = task.model()
     settings = Training(optimizer="adam", lr=0.05, batch_size=16, local_epochs=30)
-    training.train(model, task, data.train, settings, Objective(), 0, cpu)
+    training.train(model, task, data.train, settings, 0, cpu)
     measured = training.measure(model, task, data.test, Evaluation(), cpu).scalars()
     assert measured["num_test"] == 20
     assert measured["accuracy"] > 0.8
