@@ -46,7 +46,7 @@ from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.seats import declared_devices
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
-from hierfl.summary import idle_time, of_nodes, of_round, of_schedule
+from hierfl.summary import idle_time, of_fairness, of_nodes, of_round, of_schedule
 from hierfl.voice import Voice, closed_on_error
 
 __all__ = ["evaluate", "go_on", "resume", "run"]
@@ -258,6 +258,8 @@ class _Run:
     def _tell_facts(self) -> None:
         """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
         self.voice.facts["nodes"] = of_nodes(self.config.federation, self.metrics, self.num_samples)
+        if self.metrics:
+            self.voice.facts["fairness"] = of_fairness(self.config.federation, self.metrics)
         if self.committed:
             self.voice.facts.update(of_schedule(self.idle, self.crew.estimates, self.gpus))
 

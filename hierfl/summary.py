@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hierfl.config.schema import RunConfig
+from hierfl.monitor.fairness import fairness
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import Record, Scalars
@@ -14,7 +15,7 @@ from hierfl.runtime.estimates import Estimates
 from scheduler import Idle
 from tiers.federation import Federation
 
-__all__ = ["idle_time", "of_nodes", "of_round", "of_schedule"]
+__all__ = ["idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule"]
 
 
 def of_nodes(
@@ -22,6 +23,11 @@ def of_nodes(
 ) -> dict[str, dict[str, Any]]:
     """Write every node's newest metrics, `num_test` among them, and its training samples, `num_samples`."""
     return {path: {**metrics.get(path, {}), "num_samples": num_samples[path]} for path in tree.nodes}
+
+
+def of_fairness(tree: Federation, metrics: Mapping[str, Scalars]) -> dict[str, Any]:
+    """Write how evenly the model serves the sites that were measured; empty where none was."""
+    return fairness({path: metrics[path] for path in tree.sites if path in metrics})
 
 
 def idle_time(config: RunConfig, crew: Crew, tell: Callable[[Record], None]) -> IdleTime:

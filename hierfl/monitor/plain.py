@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
+from hierfl.monitor.fairness import fairness_lines
 from hierfl.monitor.lateness import lateness
 from hierfl.monitor.records import (
     Evaluated,
@@ -79,13 +80,14 @@ def _or_undefined(value: object) -> str:
 
 
 def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list[str]:
-    """Say how a run ended: status and rounds, time, idle figure, the model's digest, the folder; what is known."""
+    """Say how a run ended: status and rounds, time, the sites' spread, idle figure, the model's digest, the folder."""
     rounds = (
         f"{count(summary['rounds'])} of {count(summary.get('rounds_planned'))} rounds" if "rounds" in summary else ""
     )
     wall = f"in {seconds(summary['wall_s'])}" if "wall_s" in summary else ""
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
+    lines += fairness_lines(summary.get("fairness", {}))
     if percent(summary.get("idle_fraction")) != UNDEFINED:
         lines.append(f"devices  busy {percent(summary.get('busy_fraction'))}, {_figures(summary)}")
         lines += _idlest(summary.get("schedule", {}))

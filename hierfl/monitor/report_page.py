@@ -11,6 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.outline import members_by_hub
+from hierfl.monitor.report_evaluation import fairness_table
 from hierfl.monitor.words import FIGURES, UNDEFINED, WHY_UNDEFINED, count, gigabytes, metric, percent, seconds
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Federation", _picture("tree", pictures)),
         *_section("Curves by tier", _picture("curves", pictures)),
         *_section("Hubs and sites", _table(record)),
+        *_section("Fairness over sites", fairness_table(_find(record, "fairness"))),
         *_section("Calibration", _picture("calibration", pictures)),
         *_section("Timeline", _picture("timeline", pictures)),
         *_section("Workers and devices", _workers(record)),

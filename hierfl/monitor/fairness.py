@@ -1,0 +1,60 @@
+"""How evenly a model serves the sites: the worst, the best and the spread of each metric over them.
+
+A mean over samples hides a small hospital at which the model fails; these figures count each site once, and say beside
+them what weighting by test samples gives. After Li et al. 2020, Fair Resource Allocation in Federated Learning, which
+tells the worst and the best devices and the variance over all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hierfl.learning.metrics import LOWER_IS_BETTER
+from hierfl.monitor.words import finite, metric
+
+__all__ = ["METRICS", "fairness", "fairness_lines"]
+
+METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "loss"}
+"""What is told of, and how it reads."""
+
+
+def fairness(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Say for each metric that a site has: the worst and the best site with its value, means and deviation.
+
+    `sites`: the metrics of each by path. `mean` and `std` (of the population) count each site once, `weighted_mean`
+    each by its test samples; `num_undefined` sites have no value and count in none of them. Ties: the first by path.
+    """
+    found = {}
+    for name in METRICS:
+        values = {path: number for path in sorted(sites) if (number := finite(sites[path].get(name))) is not None}
+        if not values:
+            continue
+        sign = -1.0 if name in LOWER_IS_BETTER else 1.0
+        worst, best = (choose(values, key=lambda path: sign * values[path]) for choose in (min, max))
+        mean = math.fsum(values.values()) / len(values)
+        weights = {path: int(sites[path]["num_test"]) for path in values}
+        found[name] = {
+            "worst": worst,
+            "worst_value": values[worst],
+            "best": best,
+            "best_value": values[best],
+            "mean": mean,
+            "weighted_mean": math.fsum(weights[path] * values[path] for path in values) / sum(weights.values()),
+            "std": math.sqrt(math.fsum((value - mean) ** 2 for value in values.values()) / len(values)),
+            "num_sites": len(values),
+            "num_undefined": len(sites) - len(values),
+        }
+    return found
+
+
+def fairness_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say it on one line per metric; nothing of one that a single site has."""
+    for name, figures in found.items():
+        if figures["num_sites"] > 1:
+            yield (
+                f"sites    {METRICS.get(name, name)} worst {metric(figures['worst_value'])} ({figures['worst']}),"
+                f" best {metric(figures['best_value'])} ({figures['best']}), mean {metric(figures['mean'])}"
+                f" (weighted {metric(figures['weighted_mean'])}), deviation {metric(figures['std'])}"
+            )

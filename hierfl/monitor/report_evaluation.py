@@ -1,0 +1,39 @@
+"""The report's tables of how the model does over the sites, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from hierfl.monitor.fairness import METRICS
+from hierfl.monitor.words import count, metric
+
+__all__ = ["fairness_table"]
+
+_COLUMNS = ("worst", "worst site", "best", "best site", "mean", "weighted mean", "deviation", "sites", "undefined")
+
+
+def fairness_table(found: object) -> Iterator[str]:
+    """Write `fairness` of a run's summary: one row per metric."""
+    if not isinstance(found, Mapping) or not found:
+        yield '<p class="note">The run left no figures of its sites at its end.</p>'
+        return
+    head = "".join(f"<th>{title}</th>" for title in ("metric", *_COLUMNS))
+    yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
+    for name, figures in found.items():
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in _cells(figures))
+        yield f"<tr><td>{escape(METRICS.get(str(name), str(name)))}</td>{cells}</tr>"
+    yield "</tbody></table></div>"
+    yield (
+        '<p class="note">Mean and standard deviation count each site once, the weighted mean each by its test'
+        " samples; sites where a metric is undefined are counted apart.</p>"
+    )
+
+
+def _cells(figures: Mapping[str, Any]) -> Iterator[str]:
+    for which in ("worst", "best"):
+        yield metric(figures.get(f"{which}_value"))
+        yield str(figures.get(which, ""))
+    yield from (metric(figures.get(name)) for name in ("mean", "weighted_mean", "std"))
+    yield from (count(figures.get(name)) for name in ("num_sites", "num_undefined"))

@@ -1,0 +1,41 @@
+"""How evenly a model serves the sites: figures that a reader can recompute."""
+
+import pytest
+
+from hierfl.monitor.fairness import fairness, fairness_lines
+
+SITES = {
+    "w/a": {"num_test": 10, "accuracy": 0.9, "auc": None, "loss": 0.2},
+    "w/b": {"num_test": 30, "accuracy": 0.5, "auc": 0.6, "loss": 0.8},
+    "w/c": {"num_test": 0, "accuracy": None, "auc": None, "loss": None},
+}
+
+
+def test_worst_best_means_and_deviation_by_hand():
+    found = fairness(SITES)
+    assert found["accuracy"] == {
+        "worst": "w/b",
+        "worst_value": 0.5,
+        "best": "w/a",
+        "best_value": 0.9,
+        "mean": pytest.approx(0.7),
+        "weighted_mean": pytest.approx((10 * 0.9 + 30 * 0.5) / 40),
+        "std": pytest.approx(0.2),
+        "num_sites": 2,
+        "num_undefined": 1,
+    }
+    assert (found["loss"]["worst"], found["loss"]["best"]) == ("w/b", "w/a")  # the lower the better
+    assert (found["auc"]["num_sites"], found["auc"]["std"], found["auc"]["num_undefined"]) == (1, 0.0, 2)
+
+
+def test_ties_go_to_the_first_by_path_whatever_the_order():
+    tied = {path: {"num_test": 1, "accuracy": 0.5} for path in ("w/c", "w/a", "w/b")}
+    assert fairness(tied) == fairness(dict(reversed(tied.items())))
+    assert fairness(tied)["accuracy"]["worst"] == fairness(tied)["accuracy"]["best"] == "w/a"
+
+
+def test_lines_leave_out_what_a_single_site_has_and_nothing_is_no_line():
+    lines = list(fairness_lines(fairness(SITES)))
+    assert [line.split()[1] for line in lines] == ["accuracy", "loss"]
+    assert "worst 0.500 (w/b), best 0.900 (w/a), mean 0.700 (weighted 0.600), deviation 0.200" in lines[0]
+    assert fairness({}) == {} and list(fairness_lines({})) == []
