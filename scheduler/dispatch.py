@@ -12,7 +12,8 @@ device's guided share of what waits (Polychronopoulos and Kuck 1987), so that de
 The second place of a busy device goes to short work only: running chunk and next one at most `PREFETCH_S` each. It
 saves the gap between two calls, some 2 ms, which counts beside short work only; a long job bound to a busy device could
 not go to another that falls idle first, and binding late is what balances the load (Ousterhout et al. 2013, "Sparrow").
-Work of unknown duration is never bound early, and nothing short overtakes what is next there and long.
+Work of unknown duration is never bound early, nothing is bound behind a site that has never answered or a chunk that
+should have been over (it may hang, whatever was predicted), and nothing short overtakes what is next there and long.
 
 An event costs what it changes: devices that changed are offered to the lanes that reach them, lanes with a new head to
 the open devices. What `predict`, `load` and `gain` say is asked again then, and for all that waits at `refresh`.
@@ -200,8 +201,7 @@ class Dispatcher:
         self._waiting.settle()
         self._shares.forget(now_s)
         self._firsts.clear()
-        for slot in self._shelves.fresh.values():
-            slot.begin(now_s)
+        self._shelves.tick(now_s)
         decisions: list[Assign] = []
         while self._waiting.fresh or self._shelves.fresh:
             self._heads, self._waiting.fresh = self._waiting.fresh, {}
@@ -363,7 +363,7 @@ class Dispatcher:
         slot, lane = found.slot, found.lane
         chunk = self._chunk(slot, lane, found.place)
         slot.chunks.append(chunk)
-        slot.begin(now_s)
+        self._shelves.begin(slot, now_s)
         slot.warm = chunk.jobs[0].model or slot.warm
         self._shelves.place(slot)
         self._shares.give(now_s, lane.run, chunk.seconds, waiting)

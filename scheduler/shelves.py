@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -26,18 +27,21 @@ ShelfKey = tuple[int, str, tuple[tuple[str, int], ...]]
 class Chunk:
     """What a device was given in one call; `seconds`: predicted, loading included; `memory_bytes`: as admitted.
 
-    `begun_s`: when it got to a place, None while it waits at the device.
+    `begun_s`: when it got to a place, None while it waits at the device; `is_overdue`: it was thought short.
     """
 
     jobs: tuple[Job, ...]
     seconds: float | None
     memory_bytes: int
     begun_s: float | None = None
+    is_overdue: bool = False
 
     @property
     def is_short(self) -> bool:
         """Whether it is known to be over soon."""
-        return self.seconds is not None and self.seconds <= PREFETCH_S
+        if self.seconds is None or self.seconds > PREFETCH_S or self.is_overdue:
+            return False
+        return not any(job.is_guess for job in self.jobs)
 
 
 @dataclass(eq=False)
@@ -76,12 +80,6 @@ class Slot:
         held = sorted((memory_bytes, *(chunk.memory_bytes for chunk in self.chunks)), reverse=True)
         return sum(held[: self.device.places]) <= capacity
 
-    def begin(self, now_s: float) -> None:
-        """Note when what is at a place by now has got there."""
-        for chunk in self.chunks[: self.device.places]:
-            if chunk.begun_s is None:
-                chunk.begun_s = now_s
-
     def left_s(self, now_s: float, predict: Callable[[Job, Device], float | None]) -> float:
         """Predict when it will be done with what it holds, shared evenly by its places; infinite if unknown."""
         total_s = 0.0
@@ -108,6 +106,8 @@ class Shelves:
         """Devices that have changed since this was last emptied."""
         self.sorts: dict[int, dict[str, Slot]] = {}
         """All devices by sort and name."""
+        self._short: deque[tuple[float, Slot, Chunk]] = deque()
+        """Short chunks by when they should be over."""
         self._levels: list[dict[ShelfKey, list[str]]] = []
         self._stands: dict[str, tuple[int, ShelfKey]] = {}
 
@@ -136,6 +136,24 @@ class Shelves:
                 self._levels.append({})
             insort(self._levels[level].setdefault(key, []), name)
             self._stands[name] = (level, key)
+
+    def begin(self, slot: Slot, now_s: float) -> None:
+        """Note when what is at a device's places by now has got there."""
+        for chunk in slot.chunks[: slot.device.places]:
+            if chunk.begun_s is None:
+                chunk.begun_s = now_s
+                if chunk.is_short:
+                    self._short.append((now_s + PREFETCH_S, slot, chunk))
+
+    def tick(self, now_s: float) -> None:
+        """Take in how late it is: behind a short chunk that has not ended for so long nothing more may wait."""
+        while self._short and self._short[0][0] < now_s:
+            _, slot, chunk = self._short.popleft()
+            if chunk in slot.chunks and self.slots.get(slot.device.name) is slot:
+                chunk.is_overdue = True
+                self.place(slot)
+        for slot in self.fresh.values():
+            self.begin(slot, now_s)
 
     def remove(self, name: str) -> Slot | None:
         """Take a device away, if it is there."""

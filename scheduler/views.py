@@ -37,7 +37,8 @@ class Job:
     device of the usual kind, None if unknown; `order`: the position in which the work was asked for; `run`: the
     federation that asks, where several share the devices; `chain_s`: predicted time from this group's barrier to the
     end of its federation (the remaining chain); `labels`: residency, a device must carry all of them; `memory_bytes`:
-    predicted peak, 0 if unknown; `model`: what a device must have loaded before.
+    predicted peak, 0 if unknown; `model`: what a device must have loaded before; `is_guess`: the prediction goes by
+    others, for this name's own work has never ended yet.
     """
 
     group: str
@@ -50,6 +51,7 @@ class Job:
     labels: frozenset[str] = frozenset()
     memory_bytes: int = 0
     model: str = ""
+    is_guess: bool = False
 
     @property
     def key(self) -> JobKey:

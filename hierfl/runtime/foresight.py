@@ -47,6 +47,8 @@ class Foresight:
         self._groups = groups
         self._blame = blame
         self._seen: dict[str, int] = {}
+        self._answered: set[tuple[str, str]] = set()
+        """(kind of work, site) that has ended in this run."""
 
     def job(self, group: Group, site: str, order: int) -> Job:
         """Write what the scheduler must know of a site's work, with what it is thought to take.
@@ -55,7 +57,8 @@ class Foresight:
         """
         settings, size = self._sites.get(site), batch_size(self._sites, site)
         job = self.estimates.job(group, site, order, settings, size)
-        return replace(job, estimate_s=self.predict(job, None))
+        is_guess = (group.kind, site) not in self._answered
+        return replace(job, estimate_s=self.predict(job, None), is_guess=is_guess)
 
     def predict(self, job: Job, device: Device | None) -> float | None:
         """Predict a job's seconds on a device, or on the usual kind of those that may take it."""
@@ -81,6 +84,7 @@ class Foresight:
         self.estimates.learn(group.kind, work, device, company)
         seen = self._seen.get(group.kind, 0)
         self._seen[group.kind] = seen + len(work)
+        self._answered.update((group.kind, site) for site in work)
         return any(seen < count <= seen + len(work) for count in LEARN_AT)
 
     def saves(self, job: Job) -> dict[str, float]:

@@ -68,14 +68,15 @@ class Roster:
     def give(self, device: str, jobs: tuple[Job, ...], now_s: float, holders: Set[str] = frozenset()) -> str:
         """Note that a device has been given a chunk; return which of its workers runs it: the least busy one.
 
-        What has to wait for another chunk waits for a short one, where there is any. Among equals one of the `holders`,
-        which have the data already.
+        What has to wait for another chunk waits for a short one that is not late, where there is any. Among equals one
+        of the `holders`, which have the data already.
         """
         ready = [worker for worker in self._beside[device] if worker in self.ready]
 
         def busy(name: str) -> tuple[int, bool, bool]:
             chunks = self._chunks[name]
-            return len(chunks), not all(map(_is_short, chunks)), name not in holders
+            is_soon = not chunks or (all(map(_is_short, chunks)) and now_s - self._since[name] <= PREFETCH_S)
+            return len(chunks), not is_soon, name not in holders
 
         worker = min(ready, key=busy)
         if not self._chunks[worker]:
@@ -116,4 +117,5 @@ class Roster:
 
 def _is_short(jobs: tuple[Job, ...]) -> bool:
     """Say whether a chunk is known to be over soon."""
-    return sum(math.inf if job.estimate_s is None else job.estimate_s for job in jobs) <= PREFETCH_S
+    seconds = (math.inf if job.estimate_s is None or job.is_guess else job.estimate_s for job in jobs)
+    return sum(seconds) <= PREFETCH_S

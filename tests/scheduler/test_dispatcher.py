@@ -78,6 +78,51 @@ def test_only_short_work_waits_at_a_busy_device_and_only_behind_short_work(
     assert len(ledger.decide()) == (2 if waits_there else 1)
 
 
+def test_nothing_is_bound_behind_work_that_should_have_been_over() -> None:
+    """g0 was thought to take 0.1 s and hangs: what comes now waits for a device that ends."""
+    ledger = dispatcher("x")
+    ledger.ask(jobs(0.1))
+    ledger.decide(7.0)
+    assert ledger.decide(7.0 + PREFETCH_S) == []
+    ledger.ask(jobs(0.1, group="h"))
+    assert ledger.decide(7.3) == []
+    ledger.join(Device("y"))
+    assert said(ledger.decide(7.4)) == [("y", ["h0"])]
+    ledger.ask(jobs(0.1, group="i"))
+    assert said(ledger.decide(7.5)) == [("y", ["i0"])], "behind the one that is not late"
+
+
+def test_nothing_is_bound_behind_a_site_that_has_never_answered() -> None:
+    """It is thought to take 0.1 s by what others took, and may hang; it may wait itself behind one that has."""
+    guess = replace(jobs(0.1, group="h")[0], is_guess=True)
+    ledger = dispatcher("x")
+    ledger.ask([guess, *jobs(0.1)])
+    assert said(ledger.decide()) == [("x", ["h0"])]
+    ledger.join(Device("y"))
+    assert said(ledger.decide()) == [("y", ["g0"])]
+    ledger = dispatcher("x")
+    ledger.ask([*jobs(0.1), guess])
+    assert said(ledger.decide()) == [("x", ["g0"]), ("x", ["h0"])]
+
+
+def test_what_follows_a_chunk_is_late_by_its_own_time() -> None:
+    """g1 begins when g0 has ended; a device that has gone and come back is late with nothing."""
+    ledger = dispatcher("x")
+    ledger.ask(jobs(0.2, 0.2, 0.2))
+    assert len(ledger.decide(0.0)) == 2
+    ledger.done("x", ledger.running("x")[0])
+    assert said(ledger.decide(0.15)) == [("x", ["g2"])]
+    ledger.done("x", ledger.running("x")[1])
+    ledger.ask(jobs(0.2, group="h"))
+    assert said(ledger.decide(0.3)) == [("x", ["h0"])], "g1 runs since 0.15"
+    ledger.leave("x")
+    ledger.join(Device("x"))
+    ledger.ask(jobs(0.2, group="i"))
+    assert said(ledger.decide(0.4)) == [("x", ["i0"])]
+    ledger.ask(jobs(0.2, group="k"))
+    assert said(ledger.decide(0.5)) == [("x", ["k0"])], "i0 runs since 0.4, g1 is gone"
+
+
 def test_what_is_next_but_long_is_not_overtaken_by_what_is_short() -> None:
     ledger = dispatcher("x")
     ledger.ask(jobs(0.2, 9, 0.1))

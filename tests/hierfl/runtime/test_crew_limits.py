@@ -162,3 +162,29 @@ def test_a_sites_work_returns_to_the_worker_that_has_loaded_its_data() -> None:
         (worker, arguments[0].sites[0][0]) for worker, method, arguments in play.driver.calls if method == "train"
     ]
     assert newest[2:] == [("worker-1", "world/b"), ("worker-0", "world/a")]
+
+
+def test_nothing_is_sent_behind_a_site_that_has_never_answered() -> None:
+    """a took a hundredth of a second, so c is thought to; d has another hub, and must not hang with c."""
+    play = Play({"world/a": None, "world/c": None, "world/d": None})
+    play.answer()
+
+    def at_work() -> list[str]:
+        calls = enumerate(play.driver.calls)
+        return [arguments[0].sites[0][0] for i, (_, method, arguments) in calls if method == "train" and i not in done]
+
+    def end(site: str) -> None:
+        for ticket, (worker, method, arguments) in enumerate(list(play.driver.calls)):
+            if method == "train" and ticket not in done and arguments[0].sites[0][0] == site:
+                done.add(ticket)
+                list(play.crew.handle(Done(ticket, worker, (SiteReport(site, 0.01, 1, 1, 0.0),))))
+        play.crew.pump()
+
+    done: set[int] = set()
+    play.ask("world/a")
+    end("world/a")
+    play.ask("world/c"), play.ask("world/d")
+    assert at_work() == ["world/c"]
+    end("world/c"), end("world/d")
+    play.ask("world/c"), play.ask("world/d")
+    assert at_work() == ["world/c", "world/d"], "both have answered in no time"

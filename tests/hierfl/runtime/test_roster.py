@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hierfl.runtime.driver import Seat
 from hierfl.runtime.roster import Roster
-from scheduler import Device
+from scheduler import Device, Job
 
 NATION = frozenset({"ch"})
 
@@ -18,3 +18,14 @@ def test_the_usual_kind_is_that_of_most_devices_that_may_take_the_work() -> None
         roster.add(Seat(f"card-{number}", Device(f"card-{number}", "card", NATION)))
     assert roster.usual_kind(NATION) == "card"
     assert roster.usual_kind(frozenset({"us"})) == "card", "none may take it yet: as if all could"
+
+
+def test_what_has_to_wait_waits_for_the_worker_that_is_not_late() -> None:
+    """Both have a job of 0.1 s; the first has been at it for a second."""
+    device = Device("card", places=2)
+    roster = Roster([Seat("card.0", device), Seat("card.1", device)])
+    roster.ready |= {"card.0", "card.1"}
+    a, b, c = ((Job("g", name, 1, 0.1, 0),) for name in "abc")
+    assert roster.give("card", a, 0.0) == "card.0"
+    assert roster.give("card", b, 1.0) == "card.1"
+    assert roster.give("card", c, 1.1, holders={"card.0"}) == "card.1"
