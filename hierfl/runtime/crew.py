@@ -140,11 +140,10 @@ class Crew:
     def withdraw(self, group_name: str) -> None:
         """Let a group's waiting work go, and drop what is still handed up for it."""
         self._dispatcher.withdraw(group_name)
-        group = self._groups.pop(group_name, None)
-        for worker, name in [key for key in self._held if key[1] == group_name]:
-            del self._held[worker, name]
-            if group is not None:
-                self._call(worker, "collect", None, (), group.hub, group.round_number)
+        group = self._groups[group_name]
+        for worker in [worker for worker, name in self._held if name == group_name]:
+            self._call(worker, "collect", None, (), group.hub, group.round_number)
+        self.finish(group_name)
 
     def take_back(self, group_name: str, sites: Collection[str]) -> list[str]:
         """Let sites' work go if it still waits for a device; return whose did."""

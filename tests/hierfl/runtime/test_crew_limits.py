@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -188,3 +190,20 @@ def test_nothing_is_sent_behind_a_site_that_has_never_answered() -> None:
     end("world/c"), end("world/d")
     play.ask("world/c"), play.ask("world/d")
     assert at_work() == ["world/c", "world/d"], "both have answered in no time"
+
+
+def test_work_that_is_let_go_leaves_nothing_behind() -> None:
+    class Kept(dict[str, Any]):
+        pass
+
+    play = Play({"world/a": None})
+    play.answer()
+    name, ticket = play.ask("world/a"), play.answered + 1
+    kept = Kept()
+    found = weakref.ref(kept)
+    list(play.crew.handle(Done(ticket, "worker-0", (SiteReport("world/a", 0.01, 1, 1, 0.0),), (kept,))))
+    del kept
+    play.crew.withdraw(name)
+    assert play.driver.calls[-1][1] == "collect", "the worker drops its sum"
+    gc.collect()
+    assert found() is None, "what the site made to keep, and never will"
