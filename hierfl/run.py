@@ -46,7 +46,7 @@ from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.seats import declared_devices
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
-from hierfl.summary import idle_time, of_fairness, of_nodes, of_round, of_schedule
+from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule
 from hierfl.voice import Voice, closed_on_error
 
 __all__ = ["evaluate", "go_on", "resume", "run"]
@@ -187,7 +187,7 @@ class _Run:
         self._check_model(layout)
         saved = self.saved
         inventory = self.engine.describe()
-        self.num_samples = samples_of(self.config.federation, inventory)
+        self.num_samples = samples_of(self.config, inventory)
         self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
         self.crew.prepare(layout, self.scale)
         steps = {
@@ -257,9 +257,9 @@ class _Run:
 
     def _tell_facts(self) -> None:
         """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
-        self.voice.facts["nodes"] = of_nodes(self.config.federation, self.metrics, self.num_samples)
+        self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
         if self.metrics:
-            self.voice.facts["fairness"] = of_fairness(self.config.federation, self.metrics)
+            self.voice.facts["fairness"] = of_fairness(self.config, self.metrics)
         if self.committed:
             self.voice.facts.update(of_schedule(self.idle, self.crew.estimates, self.gpus))
 
@@ -296,14 +296,9 @@ class _Run:
                 {worker: device.name for worker, device in self.crew.devices.items()},
             )
         )
-        present = {path for path, item in self.engine.inventories.items() if item.error is None}
-        nodes = self.config.federation
-        empty = [
-            path for path in nodes.nodes if self.num_samples[path] == 0 and (path in present or path in nodes.hubs)
-        ]
-        for path in empty:
+        for path, level, why in idle_nodes(self.config, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
-            self.voice.emit(Notice(self._now(), "warning", path, "has no training samples and is not trained"))
+            self.voice.emit(Notice(self._now(), level, path, why))
         for warning in self.left.warnings:
             self.voice.emit(Notice(self._now(), "warning", "", warning))
         if kept is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hierfl.config.schema import RunConfig
@@ -12,22 +12,43 @@ from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import Record, Scalars
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.jobs import Inventory
 from scheduler import Idle
-from tiers.federation import Federation
 
-__all__ = ["idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule"]
+_EMPTY = "has no training samples and is not trained"
+
+__all__ = ["idle_nodes", "idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule"]
 
 
 def of_nodes(
-    tree: Federation, metrics: Mapping[str, Scalars], num_samples: Mapping[str, int]
+    config: RunConfig, metrics: Mapping[str, Scalars], num_samples: Mapping[str, int]
 ) -> dict[str, dict[str, Any]]:
-    """Write every node's newest metrics, `num_test` among them, and its training samples, `num_samples`."""
-    return {path: {**metrics.get(path, {}), "num_samples": num_samples[path]} for path in tree.nodes}
+    """Write every node's newest metrics, `num_test` among them, and its training samples, `num_samples`.
+
+    Of a site that does not train, its `role`.
+    """
+    roles = {path: {"role": site.role} for path, site in config.sites.items() if not site.trains}
+    return {
+        path: {**metrics.get(path, {}), "num_samples": num_samples[path], **roles.get(path, {})}
+        for path in config.federation.nodes
+    }
 
 
-def of_fairness(tree: Federation, metrics: Mapping[str, Scalars]) -> dict[str, Any]:
-    """Write how evenly the model serves the sites that were measured; empty where none was."""
-    return fairness({path: metrics[path] for path in tree.sites if path in metrics})
+def of_fairness(config: RunConfig, metrics: Mapping[str, Scalars]) -> dict[str, Any]:
+    """Write how evenly the model serves the sites that count in their hubs' figures; empty where none was measured."""
+    return fairness({path: metrics[path] for path, site in config.sites.items() if site.counts and path in metrics})
+
+
+def idle_nodes(
+    config: RunConfig, inventory: Mapping[str, Inventory], num_samples: Mapping[str, int]
+) -> Iterator[tuple[str, str, str]]:
+    """Name the nodes that are not trained: path, level of the notice, and why."""
+    why = {"evaluation": "is measured beside the others, and not trained on", "statistics": "gives its statistics only"}
+    for path in config.federation.nodes:
+        role = config.sites[path].role if path in config.sites else ""
+        if num_samples[path] or (path in inventory and inventory[path].error is not None):
+            continue
+        yield (path, "info", why[role]) if role in why else (path, "warning", _EMPTY)
 
 
 def idle_time(config: RunConfig, crew: Crew, tell: Callable[[Record], None]) -> IdleTime:

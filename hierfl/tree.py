@@ -44,6 +44,8 @@ class Node:
     strategy: str | None = None
     key: str | None = None
     """A site's key into the task's data."""
+    role: str | None = None
+    """A site's role, where it does not train."""
     note: str | None = None
     """Why a site's samples are unknown."""
 
@@ -88,18 +90,29 @@ def promises(config: RunConfig) -> dict[str, str]:
     A rule protects the hub at which it stands: a member that is a hub counts as one, with whatever its own sites can
     make it send. Rules at several tiers do not add up to one over all sites.
     """
-    tree, found = config.federation, {}
-    for path, hub in tree.hubs.items():
+    tree, found, trained = config.federation, {}, _trained(config)
+    for path in tree.hubs:
         strategy = config.hubs[path].strategy
         if not isinstance(strategy, Reducer):
             continue
-        said = f"{describe(strategy)} {strategy.promise(len(hub.members))}"
+        said = f"{describe(strategy)} {strategy.promise(sum(member in trained for member in tree.members(path)))}"
         below = [child for child in tree.members(path) if child in tree.hubs]
         open_ones = [child for child in below if not isinstance(config.hubs[child].strategy, Reducer)]
         if open_ones:
             names = ", ".join(child.rpartition("/")[2] for child in open_ones[:3]) + (" ..." if open_ones[3:] else "")
             said += f"; a hub counts as one member, and in {names} a single bad site makes its hub a bad one"
         found[path] = said
+    return found
+
+
+def _trained(config: RunConfig) -> set[str]:
+    """Name the sites that train and the hubs above them."""
+    found: set[str] = set()
+    for site, settings in config.sites.items():
+        path: str | None = site if settings.trains else None
+        while path is not None and path not in found:
+            found.add(path)
+            path = parent(path)
     return found
 
 
@@ -161,7 +174,8 @@ def _site(config: RunConfig, path: str) -> Node:
             note = str(error)
         except Exception as error:  # the user's task may raise anything
             note = f"{type(error).__name__}: {error}"
-    return Node(path, False, num_sites=1, num_train=num_train, num_test=num_test, key=settings.key, note=note)
+    role = None if settings.trains else settings.role
+    return Node(path, False, 1, 0 if role else num_train, num_test, key=settings.key, role=role, note=note)
 
 
 def _totals(nodes: Iterable[Node]) -> tuple[int, int | None, int | None]:
@@ -194,6 +208,8 @@ def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
         line.append(f"  data of {node.key}", style="not dim")
     if node.note:
         return line.append(f"  samples unknown: {node.note}", style="yellow not dim")
+    if node.role:
+        line.append(f"  {node.role} only", style="not dim")
     return line.append(_samples(node.num_train, node.num_test))
 
 

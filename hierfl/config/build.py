@@ -167,9 +167,10 @@ def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
         return
     key = str(node.data.get("key", node.name))
     weight = node.own.settings.get("weight", 1.0)
+    role = node.own.settings.get("role", "training")
     training, number = placed.holds.training, placed.num_parts
     holds = placed.holds
-    settings = SiteSettings(training, key, holds.source, weight, holds.labels, timeout_s=holds.timeout_s)
+    settings = SiteSettings(training, key, holds.source, weight, holds.labels, timeout_s=holds.timeout_s, role=role)
     if not number:
         yield placed.path, settings
         return

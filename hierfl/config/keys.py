@@ -66,6 +66,8 @@ class SiteKeys:
     """Its weight at its hub where that hub's strategy says `weights: given`."""
     split: int = 1
     """Cut its samples into so many parts that train side by side, as a hub of its own does; see Split sites."""
+    role: str = "training"
+    """training; evaluation: is measured, not trained on; statistics: only helps to standardise. See evaluation.md."""
     training: Section = None
     """Those keys of Training that differ here; see Inheritance."""
     data: Section = None

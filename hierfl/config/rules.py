@@ -82,7 +82,13 @@ _ADDRESS = Rule(
 
 RULES: dict[type, dict[str, Rule]] = {
     TopKeys: {"name": _NAME, "seed": _at_least(0)},
-    SiteKeys: {"name": _NAME, "weight": _above(0), "split": _from_to(1, 1000), "site_timeout_s": _above(0)},
+    SiteKeys: {
+        "name": _NAME,
+        "weight": _above(0),
+        "split": _from_to(1, 1000),
+        "role": _one_of("training", "evaluation", "statistics"),
+        "site_timeout_s": _above(0),
+    },
     HubKeys: {
         "name": _NAME,
         "rounds": _at_least(1),

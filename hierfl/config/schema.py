@@ -206,6 +206,28 @@ class SiteSettings:
     """(i, n): only the samples i, i + n, i + 2n ... of the key's data, where a site was split."""
     timeout_s: float | None = None
     """How long its work may take at once, a training or a measurement; None: no limit."""
+    role: str = "training"
+    """training, evaluation or statistics: what its data are for."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is trained on its data."""
+        return self.role == "training"
+
+    @property
+    def counts(self) -> bool:
+        """Whether its test samples count in the figures of the hubs above."""
+        return self.role == "training"
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether it is measured beside those that count, on a model that has seen nothing of it."""
+        return self.role == "evaluation"
+
+    @property
+    def standardises(self) -> bool:
+        """Whether its features count in the federation's mean and deviation."""
+        return self.role in ("training", "statistics")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Finds hubs whose strategy cannot be had there: too few members, or a strategy above that fills the whole subtree."""
+"""Finds hubs whose strategy cannot be had there: too few members that train, or a strategy above that fills the whole
+subtree.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ __all__ = ["check_strategies"]
 
 
 def check_strategies(root: Node, report: Report) -> None:
-    """Report hubs whose strategy needs more members than they have, or stands below one that sends more than models."""
+    """Report hubs whose strategy needs more members that train than they have, or stands below one that sends more than
+    models.
+    """
+    trained = _trained(root)
+    if id(root) not in trained:
+        report("federation", "has no site that trains: give at least one the role training")
+        return
     stack: list[tuple[Node, Node | None]] = [(root, None)]
     while stack:
         node, above = stack.pop()
@@ -22,9 +30,28 @@ def check_strategies(root: Node, report: Report) -> None:
             said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
             report(join(node.place, "strategy"), said)
         if isinstance(strategy, Reducer):
-            short = strategy.shortage(len(node.members))
+            short = strategy.shortage(sum(id(member) in trained for member in node.members))
             if short:
                 report(join(node.place, "strategy"), short)
         if above is None and strategy is not None and strategy.objective().channels(1):
             above = node
         stack.extend((member, above) for member in reversed(node.members))
+
+
+def _trained(root: Node) -> set[int]:
+    """Name the nodes that train or have a site below that does, by identity; without recursion."""
+    order: list[Node] = []
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        stack.extend(node.members or ())
+    found: set[int] = set()
+    for node in reversed(order):  # members before their hub
+        if node.members is None:
+            trains = node.own.settings.get("role", "training") == "training"
+        else:
+            trains = not node.members or any(id(member) in found for member in node.members)
+        if trains:
+            found.add(id(node))
+    return found

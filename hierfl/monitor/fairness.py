@@ -14,7 +14,7 @@ from typing import Any
 from hierfl.learning.metrics import LOWER_IS_BETTER
 from hierfl.monitor.words import finite, metric
 
-__all__ = ["METRICS", "fairness", "fairness_lines"]
+__all__ = ["METRICS", "fairness", "fairness_lines", "held_out_lines"]
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "loss"}
 """What is told of, and how it reads."""
@@ -58,3 +58,15 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 f" best {metric(figures['best_value'])} ({figures['best']}), mean {metric(figures['mean'])}"
                 f" (weighted {metric(figures['weighted_mean'])}), deviation {metric(figures['std'])}"
             )
+
+
+def held_out_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say how the model does at each site that it has seen nothing of, and, of several, at all of them together."""
+    outside = {path: scalars for path, scalars in nodes.items() if scalars.get("role") == "evaluation"}
+    for path, scalars in outside.items():
+        said = ", ".join(f"{title} {metric(scalars.get(name))}" for name, title in METRICS.items() if name in scalars)
+        yield f"held out {path}: {said or 'not measured'}"
+    root = nodes[min(nodes, key=len)] if len(outside) > 1 else {}
+    figures = {title: root[f"held_out_{name}"] for name, title in METRICS.items() if f"held_out_{name}" in root}
+    if figures:
+        yield "held out all: " + ", ".join(f"{title} {metric(value)}" for title, value in figures.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from hierfl.monitor.fairness import fairness_lines
+from hierfl.monitor.fairness import fairness_lines, held_out_lines
 from hierfl.monitor.lateness import lateness
 from hierfl.monitor.records import (
     Evaluated,
@@ -88,6 +88,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
     lines += fairness_lines(summary.get("fairness", {}))
+    lines += held_out_lines(summary.get("nodes", {}))
     if percent(summary.get("idle_fraction")) != UNDEFINED:
         lines.append(f"devices  busy {percent(summary.get('busy_fraction'))}, {_figures(summary)}")
         lines += _idlest(summary.get("schedule", {}))

@@ -24,7 +24,8 @@ _MAX_CONFIG = 200_000
 _COLUMNS = (
     *(("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric)),
     *(("loss", "loss", metric), ("ece", "calibration error", metric)),
-    ("num_left_out", "left out", count),
+    *(("held_out_num_test", "held-out samples", count), ("held_out_accuracy", "held-out accuracy", metric)),
+    *(("held_out_auc", "held-out AUC", metric), ("num_left_out", "left out", count)),
     *(("true_positives", "true +", count), ("false_positives", "false +", count)),
     *(("true_negatives", "true -", count), ("false_negatives", "false -", count)),
 )

@@ -108,6 +108,8 @@ def site_works(config: RunConfig, known: Knowledge, kind: str) -> dict[str, Site
     problems: dict[str, str] = {}
     counts = isinstance(config.task, CountsSamples)
     for path, settings in config.sites.items():
+        if not settings.trains:
+            continue
         found = _samples(config, path, settings, known, counts, problems)
         steps = settings.training.num_steps(found or 0)
         if found is None:

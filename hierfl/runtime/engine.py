@@ -35,6 +35,9 @@ LOOK_S = 3.0
 """How often the engine looks for new devices, and for work that has none."""
 
 
+_AUC = ("auc", "held_out_auc")
+
+
 class Engine:
     """Runs rounds over the tree on a driver; `emit` takes every record of what happens."""
 
@@ -108,7 +111,7 @@ class Engine:
         measured = self._survey.rolled_up()
         if self._auc != "none":
             return measured
-        without = ({name: value for name, value in scalars.items() if name != "auc"} for scalars in measured.values())
+        without = ({n: value for n, value in found.items() if n not in _AUC} for found in measured.values())
         return dict(zip(measured, without, strict=True))
 
     def remember(self) -> Remembered:

@@ -20,17 +20,22 @@ from tiers.federation import Federation, parent
 __all__ = ["Survey", "own_sites", "samples_of"]
 
 
+_HELD_OUT = "evaluate beside"
+
+
 class Survey:
     """Asks, and adds up the answers; `busy` while any are to come."""
 
     def __init__(self, config: RunConfig, crew: Crew, scribe: Scribe) -> None:
         self.inventories: dict[str, Inventory] = {}
         self._tree = config.federation
+        self._sites = config.sites
         rules = {path: hub.strategy.objective() for path, hub in config.hubs.items()}
         self._rules = {path: rule for path, rule in rules.items() if rule.keeps}
         self._scribe = scribe
         self._work = OpenWork(crew)
         self._tallies: dict[str, list[Tally]] = {}
+        self._beside: dict[str, list[Tally]] = {}
         self._scalars: dict[str, Scalars] = {}
         self._warned: set[str] = set()
 
@@ -57,10 +62,10 @@ class Survey:
             raise DataError(f"{first}: {bad[first]}" + "".join(more))
 
     def moments(self) -> Moments:
-        """Add up the features' moments of all sites, hub by hub; exact in any order."""
+        """Add up the features' moments of the sites that say how to standardise; exact in any order."""
         total = Moments()
-        for item in self.inventories.values():
-            if item.moments is not None:
+        for path, item in self.inventories.items():
+            if item.moments is not None and self._sites[path].standardises:
                 total = total + item.moments
         return total
 
@@ -71,23 +76,35 @@ class Survey:
 
     def evaluate(self, round_number: int, model: Handle) -> None:
         """Ask every site to measure a model, or what it has made of it for itself where its hub's rule says so."""
-        self._tallies, self._scalars = {}, {}
+        self._tallies, self._beside, self._scalars = {}, {}, {}
         for path in self._tree.hubs:
             present = [site for site in own_sites(self._tree, path) if self.inventories[site].error is None]
-            sizes = {site: max(1, self.inventories[site].num_test) for site in present}
             rule = self._rules.get(path)
-            self._work.ask(Group(f"evaluate:{path}", "evaluate", path, round_number, sizes, model=model, rule=rule))
+            for name, wanted in (("evaluate", "counts"), (_HELD_OUT, "is_held_out")):
+                chosen = [site for site in present if getattr(self._sites[site], wanted)]
+                sizes = {site: max(1, self.inventories[site].num_test) for site in chosen}
+                self._work.ask(Group(f"{name}:{path}", "evaluate", path, round_number, sizes, model=model, rule=rule))
 
     def rolled_up(self) -> dict[str, Scalars]:
-        """Add tallies from the leaves to the root; by path."""
-        for path in reversed(list(self._tree.hubs)):
-            above = parent(path)
-            total = Tally.total(self._tallies.get(path, []))
-            self._tallies[path] = [total]
-            if above is not None:
-                self._tallies.setdefault(above, []).append(total)
-            self._scalars[path] = total.scalars()
+        """Add tallies from the leaves to the root; by path. Those of held-out sites stand beside, and add up alike."""
+        beside = self._added_up(self._beside)
+        for path, total in self._added_up(self._tallies).items():
+            apart = beside[path].scalars() if beside[path].num_samples else {}
+            self._scalars[path] = {
+                **total.scalars(),
+                **{f"held_out_{name}": value for name, value in apart.items() if not isinstance(value, list)},
+            }
         return {path: self._scalars[path] for path in self._tree.nodes if path in self._scalars}
+
+    def _added_up(self, tallies: dict[str, list[Tally]]) -> dict[str, Tally]:
+        """Add up every hub's tallies and those of the hubs below."""
+        totals: dict[str, Tally] = {}
+        for path in reversed(list(self._tree.hubs)):
+            totals[path] = Tally.total(tallies.get(path, []))
+            above = parent(path)
+            if above is not None:
+                tallies.setdefault(above, []).append(totals[path])
+        return totals
 
     def described(self, result: Described) -> None:
         """Keep what sites have."""
@@ -97,7 +114,8 @@ class Survey:
     def measured(self, result: Measured) -> None:
         """Keep a worker's measurements. Errors: SiteFailed."""
         evaluated = result.evaluated
-        self._tallies.setdefault(result.group.hub, []).append(evaluated.total)
+        kept = self._beside if result.group.name.startswith(_HELD_OUT) else self._tallies
+        kept.setdefault(result.group.hub, []).append(evaluated.total)
         self._scalars.update(evaluated.sites)
         for site, scalars in evaluated.sites.items():
             self._warn_of_left_out(site, scalars)
@@ -130,11 +148,11 @@ def own_sites(federation: Federation, hub: str) -> tuple[str, ...]:
     return tuple(member for member in federation.members(hub) if member in federation.sites)
 
 
-def samples_of(federation: Federation, inventory: Mapping[str, Inventory]) -> dict[str, int]:
-    """Add training samples from the sites to the root; by path."""
-    counts = dict.fromkeys(federation.nodes, 0)
+def samples_of(config: RunConfig, inventory: Mapping[str, Inventory]) -> dict[str, int]:
+    """Add the samples that are trained on from the sites to the root; by path."""
+    counts = dict.fromkeys(config.federation.nodes, 0)
     for path in reversed(list(counts)):
-        if path in inventory:
+        if path in inventory and config.sites[path].trains:
             counts[path] = inventory[path].num_train
         above = parent(path)
         if above is not None:

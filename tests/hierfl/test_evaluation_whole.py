@@ -1,8 +1,9 @@
 """What whole local runs say of how a model does: at every node, in the summary and in the report."""
 
 import pytest
-from small_runs import go, hub, site
+from small_runs import config_of, go, hub, site
 
+from hierfl.errors import ConfigError
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.report import write_report
 
@@ -33,3 +34,54 @@ def test_the_end_says_how_evenly_the_model_serves_the_sites(tmp_path):
     assert (found["auc"]["num_sites"], found["auc"]["num_undefined"]) == (2, 1)
     assert sum(line.startswith("sites ") for line in closing_lines("finished", ran.summary, "")) == 3
     assert f"<td>{found['loss']['worst']}</td>" in write_report(ran.folder).read_text()
+
+
+def test_a_held_out_site_is_measured_beside_the_others_and_leaves_no_trace_in_the_model(tmp_path):
+    with_it = go(tmp_path / "with", hub("world", hub("us", "a", site("b", role="evaluation", test=11)), "c"))
+    without = go(tmp_path / "without", hub("world", hub("us", "a"), "c"))
+    assert with_it.digest == without.digest
+    nodes, before = with_it.summary["nodes"], without.summary["nodes"]
+    assert (nodes["world/us/b"]["role"], nodes["world/us/b"]["num_samples"]) == ("evaluation", 0)
+    for path in ("world", "world/us"):
+        assert {name: nodes[path][name] for name in before[path]} == before[path]
+        apart = {name: nodes[path][f"held_out_{name}"] for name in ("num_test", "accuracy", "auc", "loss", "ece")}
+        assert apart == {name: nodes["world/us/b"][name] for name in apart}
+    assert "world/us/b" not in str(with_it.summary["fairness"])
+    assert any(line.startswith("held out world/us/b: accuracy") for line in closing_lines("", with_it.summary, ""))
+    assert "held-out AUC" in write_report(with_it.folder).read_text()
+
+
+def test_held_out_sites_add_up_over_the_tree_as_others_do(tmp_path):
+    roots = [
+        hub("world", *(hub(name, site(name.upper(), role=role), f"{name}1") for name in ("x", "y")))
+        for role in ("evaluation", "training")
+    ]
+    roots[1]["members"] = [{**outer, "members": outer["members"][:1]} for outer in roots[1]["members"]]
+    apart = go(tmp_path, roots[0]).summary["nodes"]["world"]
+    assert apart["held_out_num_test"] == 12 == go(tmp_path, roots[1]).summary["nodes"]["world"]["num_test"]
+
+
+def test_a_site_that_gives_statistics_moves_the_standardisation_and_nothing_else(tmp_path):
+    task = {"kind": "ward_tasks:Wards", "standardise": "federated"}
+    alone = go(tmp_path, hub("world", "a", "b"), task)
+    beside = go(tmp_path, hub("world", "a", "b", site("c", role="evaluation")), task)
+    giving = go(tmp_path, hub("world", "a", "b", site("c", role="statistics")), task)
+    assert alone.digest == beside.digest != giving.digest
+    assert giving.summary["nodes"]["world/c"] == {"num_samples": 0, "role": "statistics"}
+    assert giving.summary["nodes"]["world"]["num_test"] == 12
+
+
+def test_a_federation_that_nobody_trains_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="has no site that trains"):
+        config_of(tmp_path, hub("world", site("a", role="evaluation")))
+    with pytest.raises(ConfigError, match="did you mean 'evaluation'"):
+        config_of(tmp_path, hub("world", "a", site("b", role="evaluate")))
+
+
+def test_a_rule_against_bad_members_counts_those_that_train(tmp_path):
+    three = [site(name) for name in "abc"]
+    rule = {"strategy": {"kind": "median", "num_byzantine": 1}}
+    config_of(tmp_path, {**hub("world", *three), **rule})
+    three[0]["role"] = "evaluation"
+    with pytest.raises(ConfigError, match="num_byzantine"):
+        config_of(tmp_path, {**hub("world", *three), **rule})

@@ -16,8 +16,8 @@ __all__ = ["Listener", "Ran", "config_of", "events", "go", "hub", "site", "tenso
 
 
 def site(name: str, **settings: Any) -> dict[str, Any]:
-    """A site; `weight` and `training` are its settings, all else goes to its data."""
-    own = {key: settings.pop(key) for key in ("weight", "training") if key in settings}
+    """A site; `weight`, `role` and `training` are its settings, all else goes to its data."""
+    own = {key: settings.pop(key) for key in ("weight", "role", "training") if key in settings}
     return {"name": name, **own, **({"data": settings} if settings else {})}
 
 
