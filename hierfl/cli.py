@@ -231,7 +231,14 @@ def _plan(
 
 @app.command("evaluate")
 def _evaluate(
-    run_dir: RunDir, code_dir: CodeDir = None, as_json: Json = False, plain: Plain = False, debug: Debug = False
+    run_dir: RunDir,
+    code_dir: CodeDir = None,
+    cross_site: Annotated[
+        bool, typer.Option("--cross-site", help="Measure the models that sites keep, too: each at every site.")
+    ] = False,
+    as_json: Json = False,
+    plain: Plain = False,
+    debug: Debug = False,
 ) -> None:
     """Measure a run's model at every site, rolled up per hub."""
     with told(as_json, debug), aside(as_json) as answer:
@@ -239,6 +246,18 @@ def _evaluate(
 
         saved_config(run_dir)  # a wrong folder is told before torch is loaded
         from hierfl.monitor.plain import Plain as Lines
+
+        if cross_site:
+            from hierfl.run import cross_site as measure
+
+            matrix = measure(run_dir, [Lines(sys.stderr)], code_dir=code_dir)
+            answer.update(matrix.record())
+            if not as_json:
+                from hierfl.tree import tabulate
+
+                print(matrix.legend())
+                _print(lambda width: tabulate(matrix.shown()[1], width), plain)
+            return
         from hierfl.run import evaluate
 
         metrics = evaluate(run_dir, [Lines(sys.stderr)], code_dir=code_dir)

@@ -21,6 +21,7 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.stopping import Progress, advance
 from hierfl.learning.task import Standardised
+from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
     Evaluated,
@@ -49,7 +50,7 @@ from hierfl.runtime.survey import samples_of
 from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule
 from hierfl.voice import Voice, closed_on_error
 
-__all__ = ["evaluate", "go_on", "resume", "run"]
+__all__ = ["cross_site", "evaluate", "go_on", "resume", "run"]
 
 
 def run(config: RunConfig, monitors: Sequence[Monitor] = ()) -> Mapping[str, Any]:
@@ -83,6 +84,23 @@ def go_on(left: Reopened, monitors: Sequence[Monitor] = ()) -> Mapping[str, Any]
 
 def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Mapping[str, Scalars]:
     """Measure a run's newest checkpoint at every site; return the metrics by path, hubs rolled up."""
+    with _measuring(run_dir, monitors, code_dir) as (engine, rounds, model):
+        return engine.evaluate(rounds, model)
+
+
+def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Matrix:
+    """Measure a run's model, and those that its sites keep, at every site; keep the figures in the run's folder."""
+    with _measuring(run_dir, monitors, code_dir) as (engine, rounds, model):
+        matrix = Matrix(rounds, engine.cross_site(rounds, model))
+    write_matrix(run_dir, matrix)
+    return matrix
+
+
+@contextlib.contextmanager
+def _measuring(
+    run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None
+) -> Iterator[tuple[Engine, int, Handle]]:
+    """Give workers that know a run's newest checkpoint, how many rounds it has done, and its model."""
 
     def emit(record: Record) -> None:
         for monitor in monitors:
@@ -100,7 +118,7 @@ def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path 
             engine.describe()
             crew.prepare(saved.layout, saved.scale)
             crew.keeper.restore(Remembered.of(saved, config.federation, driver).sites)
-            return engine.evaluate(saved.rounds_done, driver.put(saved.model))
+            yield engine, saved.rounds_done, driver.put(saved.model)
 
 
 def _carry_out(left: Reopened, monitors: Sequence[Monitor]) -> Mapping[str, Any]:

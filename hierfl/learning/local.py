@@ -111,9 +111,11 @@ class LocalRule(Protocol):
     """The sites' side of a strategy: a frozen dataclass.
 
     `keeps` says whether sites keep anything; they are then given it with every training and every measurement.
+    `is_personal`: whether that makes a model of their own, which `personal` gives.
     """
 
     keeps: ClassVar[bool]
+    is_personal: ClassVar[bool]
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """Name what travels beside the model, with its size."""
@@ -136,6 +138,7 @@ class Objective:
     """Adds `mu` / 2 * ||w - w_t||^2 to the loss (FedProx, Li et al. 2020, Eq. 2); with mu 0 a site follows its loss."""
 
     keeps: ClassVar[bool] = False
+    is_personal: ClassVar[bool] = False
 
     mu: float = 0.0
 

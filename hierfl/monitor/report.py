@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.errors import OutputError
+from hierfl.monitor.cross_site import Matrix, read_matrix
 from hierfl.monitor.files import EVENTS, METRICS, read_events, read_metrics
-from hierfl.monitor.pictures import curves, png, reliability, timeline, tree
+from hierfl.monitor.pictures import curves, heat, png, reliability, timeline, tree
 from hierfl.monitor.report_page import page
 from hierfl.monitor.tape import Tape
 from hierfl.monitor.words import count, finite, metric
@@ -44,6 +45,7 @@ class RunRecord:
     num_notices: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    matrix: Matrix | None = None
 
     @cached_property
     def paths(self) -> list[str]:
@@ -86,6 +88,7 @@ def read_run(run_dir: Path) -> RunRecord:
     record = RunRecord(run_dir)
     record.config = _text(run_dir / CONFIG)
     record.summary = _object(run_dir / SUMMARY)
+    record.matrix = read_matrix(run_dir)
     record.rows = list(read_metrics(run_dir))
     _events(record, read_events(run_dir))
     record.missing = list(_missing(record))
@@ -171,6 +174,8 @@ def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
         yield "curves", png(curves(record.rows))
     if any(found.get("reliability") for found in record.nodes.values()):
         yield "calibration", png(reliability({path: record.nodes.get(path, {}) for path in record.paths}))
+    if record.matrix is not None and record.matrix.models:
+        yield "cross_site", png(heat(record.matrix))
     if record.tape.bars:
         yield "timeline", png(timeline(record.tape))
 

@@ -37,6 +37,7 @@ _ALT = {
     "tree": "The federation's tree, hubs with their members",
     "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
     "calibration": "How often came true what was predicted, by predicted probability",
+    "cross_site": "Every model on every site's data",
     "timeline": "What each device and hub did over time",
 }
 
@@ -80,6 +81,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Hubs and sites", _table(record)),
         *_section("Fairness over sites", fairness_table(_find(record, "fairness"))),
         *_section("Calibration", _picture("calibration", pictures)),
+        *(_section("Across sites", _picture("cross_site", pictures)) if "cross_site" in pictures else ()),
         *_section("Timeline", _picture("timeline", pictures)),
         *_section("Workers and devices", _workers(record)),
         *_section("Notices and failures", _notices(record)),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from hierfl.config.schema import RunConfig
+from hierfl.learning.local import LocalRule
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.monitor import records
@@ -105,8 +106,32 @@ class Engine:
 
         Errors: SiteFailed.
         """
+        return self._measured(round_number, model, None)
+
+    def cross_site(self, round_number: int, model: Handle) -> Mapping[str, Mapping[str, Scalars]]:
+        """Measure every model at every site: the federation's, under the root's name, and those that sites keep.
+
+        By whose the model is, then as `evaluate`. What sites keep stays as it was. Errors: SiteFailed.
+        """
+        kept = self.crew.keeper.kept()
+        found = {self._tree.root.name: self._measured(round_number, model, {})}
+        for owner in self._tree.sites:
+            rule = self._survey.personal(owner)
+            if rule is None or owner not in kept:
+                continue
+            own = self.driver.get(kept[owner])[owner]
+            lent = self.driver.put(dict.fromkeys(self._tree.sites, own))
+            self.crew.keeper.restore(dict.fromkeys(self._tree.sites, lent))
+            found[owner] = self._measured(round_number, model, dict.fromkeys(self._tree.hubs, rule))
+        self.crew.keeper.restore(kept)
+        return found
+
+    def _measured(
+        self, round_number: int, model: Handle, rules: Mapping[str, LocalRule] | None
+    ) -> Mapping[str, Scalars]:
+        """Measure once, under the strategies' rules or others."""
         self._scribe.shown = round_number
-        self._survey.evaluate(round_number, model)
+        self._survey.evaluate(round_number, model, rules)
         self._run_until(lambda: not self._survey.busy)
         measured = self._survey.rolled_up()
         if self._auc != "none":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
+from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
@@ -74,12 +75,20 @@ class Survey:
         errors = {site.rpartition("/")[2]: self.inventories[site].error for site in own_sites(self._tree, hub)}
         return {name: first_line(error) for name, error in errors.items() if error is not None}
 
-    def evaluate(self, round_number: int, model: Handle) -> None:
-        """Ask every site to measure a model, or what it has made of it for itself where its hub's rule says so."""
+    def personal(self, site: str) -> LocalRule | None:
+        """Give the rule by which a site has a model of its own; None where it has none."""
+        rule = self._rules.get(parent(site) or "")
+        return rule if rule is not None and rule.is_personal else None
+
+    def evaluate(self, round_number: int, model: Handle, rules: Mapping[str, LocalRule] | None = None) -> None:
+        """Ask every site to measure a model, or what it has made of it for itself where its hub's rule says so.
+
+        `rules`: by hub, in place of the strategies' own.
+        """
         self._tallies, self._beside, self._scalars = {}, {}, {}
         for path in self._tree.hubs:
             present = [site for site in own_sites(self._tree, path) if self.inventories[site].error is None]
-            rule = self._rules.get(path)
+            rule = (self._rules if rules is None else rules).get(path)
             for name, wanted in (("evaluate", "counts"), (_HELD_OUT, "is_held_out")):
                 chosen = [site for site in present if getattr(self._sites[site], wanted)]
                 sizes = {site: max(1, self.inventories[site].num_test) for site in chosen}

@@ -1,11 +1,15 @@
 """What whole local runs say of how a model does: at every node, in the summary and in the report."""
 
+import json
+
 import pytest
 from small_runs import config_of, go, hub, site
 
 from hierfl.errors import ConfigError
+from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.report import write_report
+from hierfl.run import cross_site
 
 
 def test_calibration_of_every_node_adds_up_and_is_drawn(tmp_path):
@@ -85,3 +89,32 @@ def test_a_rule_against_bad_members_counts_those_that_train(tmp_path):
     three[0]["role"] = "evaluation"
     with pytest.raises(ConfigError, match="num_byzantine"):
         config_of(tmp_path, {**hub("world", *three), **rule})
+
+
+def test_every_model_is_measured_at_every_site_and_the_diagonal_is_what_the_run_measured(tmp_path):
+    root = hub("world", hub("us", "a", "b"), "c", site("d", role="evaluation"), strategy={"kind": "ditto"})
+    ran = go(tmp_path, root)
+    matrix = cross_site(ran.folder)
+    sites = ["world/us/a", "world/us/b", "world/c"]
+    assert list(matrix.models) == ["world", *sites]
+    assert matrix.columns == ["world", *sites, "world/d"]
+    for path in sites:
+        own, measured = matrix.models[path][path], ran.summary["nodes"][path]
+        assert {name: own[name] for name in ("accuracy", "auc", "loss")} == {
+            name: measured[name] for name in ("accuracy", "auc", "loss")
+        }
+        assert own != matrix.models["world"][path]
+    everywhere = [matrix.models["world/c"][path] for path in sites]
+    assert matrix.models["world/c"]["world"]["loss"] == pytest.approx(
+        sum(s["loss"] * s["num_test"] for s in everywhere) / 18
+    )
+    assert read_matrix(ran.folder).record() == json.loads(json.dumps(matrix.record()))
+    assert "Across sites" in write_report(ran.folder).read_text()
+
+
+def test_under_plain_averaging_there_is_the_federations_model_alone(tmp_path):
+    ran = go(tmp_path, hub("world", "a", "b", strategy={"kind": "feddyn"}))
+    assert "Across sites" not in write_report(ran.folder).read_text()
+    matrix = cross_site(ran.folder)
+    assert list(matrix.models) == ["world"]
+    assert matrix.models["world"]["world/a"]["loss"] == ran.summary["nodes"]["world/a"]["loss"]

@@ -26,6 +26,7 @@ class Partial:
     norms: bool = False
 
     keeps: ClassVar[bool] = True
+    is_personal: ClassVar[bool] = True
 
     def own(self, parts: Parts) -> NDArray[np.bool_]:
         """Mark what is the site's own, shape (P,)."""

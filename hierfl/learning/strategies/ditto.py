@@ -43,6 +43,7 @@ class _Personal:
     lam: float
 
     keeps: ClassVar[bool] = True
+    is_personal: ClassVar[bool] = True
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """Send nothing but the model."""

@@ -76,6 +76,7 @@ class _Dynamic:
     alpha: float
 
     keeps: ClassVar[bool] = True
+    is_personal: ClassVar[bool] = False
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """Send nothing but the model."""

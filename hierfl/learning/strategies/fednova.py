@@ -80,6 +80,7 @@ class _Normalised:
     max_steps: int
 
     keeps: ClassVar[bool] = False
+    is_personal: ClassVar[bool] = False
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """One number comes up."""

@@ -80,6 +80,7 @@ class _ControlVariates:
     """The sites' side."""
 
     keeps: ClassVar[bool] = True
+    is_personal: ClassVar[bool] = False
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """C goes down, and changes of c come up."""

@@ -1,0 +1,33 @@
+"""The table of models by sites: what is shown of it, and a file that is damaged."""
+
+import pytest
+
+from hierfl.errors import OutputError
+from hierfl.monitor.cross_site import FILE, Matrix, read_matrix, short, write_matrix
+
+
+def test_the_metric_that_is_defined_most_often_is_shown_and_hubs_but_the_root_are_left_out():
+    row = {
+        "w": {"accuracy": 0.5, "auc": 0.75},
+        "w/us": {"accuracy": 0.5, "auc": 0.5},
+        "w/us/a": {"accuracy": 1.0, "auc": None},
+        "w/b": {"accuracy": 0.0, "auc": None},
+    }
+    name, table = Matrix(3, {"w": row}).shown()
+    assert (name, table) == ("accuracy", {"w": {"w": 0.5, "w/us/a": 1.0, "w/b": 0.0}})
+    defined = {path: {**scalars, "auc": 0.5} for path, scalars in row.items()}
+    assert Matrix(3, {"w": defined}).shown()[0] == "auc"
+
+
+def test_names_are_short_where_that_tells_them_apart():
+    assert short(["w", "w/x/a", "w/y/a", "w/b"]) == {"w": "w", "w/x/a": "w/x/a", "w/y/a": "w/y/a", "w/b": "b"}
+
+
+def test_it_is_read_as_it_was_written_and_a_damaged_file_is_named(tmp_path):
+    assert read_matrix(tmp_path) is None
+    matrix = Matrix(2, {"w": {"w": {"accuracy": 0.5}}})
+    write_matrix(tmp_path, matrix)
+    assert read_matrix(tmp_path) == matrix
+    (tmp_path / FILE).write_text("{}")
+    with pytest.raises(OutputError, match="damaged"):
+        read_matrix(tmp_path)
