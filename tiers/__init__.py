@@ -1,7 +1,7 @@
 """The tree of a federation, its compute plans, and the rounds of a hub as a machine; plain Python."""
 
 from tiers.federation import Federation, Hub, Member, Site, parent
-from tiers.plan import HUB, Mix, Plan, Step, Train
+from tiers.plan import HUB, Mix, Partners, Plan, Step, Train
 from tiers.round import HubRounds, Phase
 from tiers.topology import Topology
 
@@ -12,6 +12,7 @@ __all__ = [
     "HubRounds",
     "Member",
     "Mix",
+    "Partners",
     "Phase",
     "Plan",
     "Site",

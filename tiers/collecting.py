@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 
 from scheduler.participation import Limits, RoundView
@@ -14,7 +15,8 @@ class Collecting:
     """The book of one round; every entry costs the same however many members there are.
 
     `cohort`: the members that quorums count, with their weights; `lost`: those of them that could not be asked and are
-    not at work either; `late`: members at work for an earlier round whose updates would count in this one.
+    not at work either; `late`: members at work for an earlier round whose updates would count in this one. `stages`:
+    those of the plan that have not begun.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Collecting:
         self.lost = {name for name in lost if name in cohort}
         self.late = set(late)
         self.missing = dict(skipped)
+        self.stages: deque[tuple[str, ...]] = deque()
         self.waiting: dict[str, int] = {}
         self.reported: dict[str, int] = {}
         self.carried: dict[str, tuple[int, str]] = {}

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 __all__ = [
     "Add",
+    "Advance",
     "Arrived",
     "Begin",
     "Carry",
@@ -109,12 +110,23 @@ Event: TypeAlias = Begin | Arrived | Lost | TimeUp
 class Open:
     """Command: open a round; `skipped` members do not take part, each for a reason.
 
-    `total_weight` has room for all that may be added: who is asked, and updates of earlier rounds that may still come.
+    `total_weight` has room for all that may be added: who is asked in the first stage of the plan, and updates of
+    earlier rounds that may still come.
     """
 
     round_number: int
     total_weight: int
     skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """Command: the next stage of the round's plan begins. The model takes on what is in the sum, if there is anything:
+    a stage's members may all be lost. A new sum begins, with room for `total_weight`.
+    """
+
+    round_number: int
+    total_weight: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +182,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Command: the sum is complete; the members in it, those missing and why, and why it closes now.
+    """Command: the last sum is complete; who reported, who is missing and why, and why the round closes now.
 
     `carried`: members whose updates of earlier rounds are in the sum, and how much they count.
     """
@@ -209,4 +221,6 @@ class GiveUp:
     reason: str
 
 
-Command: TypeAlias = Open | TrainMember | SetTimer | Add | Hold | Carry | Refuse | Close | Dismiss | Finish | GiveUp
+Command: TypeAlias = (
+    Open | Advance | TrainMember | SetTimer | Add | Hold | Carry | Refuse | Close | Dismiss | Finish | GiveUp
+)

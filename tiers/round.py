@@ -1,9 +1,12 @@
 """The rounds of one hub as a machine: an event in, commands out, no clock and no I/O.
 
-A round opens with its compute plan, collects each member's update once, closes for a stated reason, and the next one
-opens until all that the parent asked for are done. The same machine serves every tier.
+A round opens with its compute plan and carries it out stage by stage: the members of a stage are asked at once, each
+one's update is collected once, and when nobody of the stage is waited for the model advances to the next. The round
+closes for a stated reason, and the next one opens until all that the parent asked for are done. The same machine serves
+every tier.
 
-    IDLE --Begin--> COLLECTING --the participation policy says so--> (Close) --more rounds--> COLLECTING
+    IDLE --Begin--> COLLECTING --a stage is over and another is left--> (Advance) COLLECTING
+                    COLLECTING --the participation policy says so--> (Close) --more rounds--> COLLECTING
                                                                              `--none left----> IDLE (Finish)
     COLLECTING --a member lost and not keep_going, or below the quorum, or the policy says so--> FAILED (GiveUp)
 
@@ -23,6 +26,7 @@ from tiers.collecting import Collecting
 from tiers.federation import Hub
 from tiers.messages import (
     Add,
+    Advance,
     Arrived,
     Begin,
     Carry,
@@ -40,6 +44,7 @@ from tiers.messages import (
     TrainMember,
     Update,
 )
+from tiers.plan import Partners
 from tiers.standing import Attendance, Errand, Standing
 
 __all__ = ["HubRounds", "Phase"]
@@ -89,6 +94,11 @@ class HubRounds:
     def waiting(self) -> tuple[str, ...]:
         """List the members whose updates of the open round are waited for."""
         return tuple(self._round.waiting)
+
+    @property
+    def upcoming(self) -> tuple[str, ...]:
+        """List the members that the open round will ask once those are heard of that it waits for, in order."""
+        return tuple(name for stage in self._round.stages for name in stage)
 
     @property
     def standing(self) -> Standing:
@@ -147,7 +157,7 @@ class HubRounds:
         return carried, refused
 
     def _gather(self, late: Iterable[str]) -> dict[str, int]:
-        """Choose whom to ask and start the round's book; give those to ask, with their weights."""
+        """Choose who takes part and start the round's book; give those of the first stage, with their weights."""
         attendance, policy, number = self._attendance, self.hub.participation, self.round_number
         empty = {name: "no training samples" for name, weight in self.weights.items() if not weight}
         resting = attendance.resting(number, policy.probe_after)
@@ -171,8 +181,16 @@ class HubRounds:
             late=late,
             skipped={name: why[name] for name in self.weights if name in why},
         )
-        trained = self.hub.topology.plan(choice.asked, number).trained if free else ()
-        return {name: self.weights[name] for name in trained}
+        if free:
+            asked = {name: free[name] for name in choice.asked}
+            plan = self.hub.topology.plan(Partners(self.path, number, self.seed, asked))
+            self._round.stages.extend(plan.stages)
+        return self._next_stage()
+
+    def _next_stage(self) -> dict[str, int]:
+        """Take the plan's next stage: its members with their weights; none if no stage is left."""
+        stages = self._round.stages
+        return {name: self.weights[name] for name in stages.popleft()} if stages else {}
 
     def _nobody(self, has_some: bool) -> str:
         """Say why a round cannot even open; empty if it can. `has_some`: somebody is asked, or already in."""
@@ -244,6 +262,8 @@ class HubRounds:
             return f"{share.member} was given up in round {self.round_number}: {book.missing[share.member]}"
         if share.member in book.carried and share.member not in book.waiting:
             return f"{share.member} was not asked in round {self.round_number}, which has an earlier update of it"
+        if share.member in self.upcoming:
+            return f"it is not yet {share.member}'s turn in round {self.round_number}"
         if share.member not in book.waiting:
             return f"{share.member} is not a member of {self.hub.name} in round {self.round_number}"
         known = book.waiting[share.member]
@@ -281,9 +301,12 @@ class HubRounds:
         return self._go_on({})
 
     def _go_on(self, asked: Mapping[str, int], *, opens: bool = False) -> list[Command]:
-        """End the round if the policy says so; else ask these members, and wait."""
+        """Go on to the next stage, or end the round if the policy says so; else ask these members, and wait."""
         book = self._round
         book.plan(asked)
+        if not book.waiting and book.stages:
+            following = self._next_stage()
+            return [Advance(book.number, sum(following.values())), *self._go_on(following)]
         ending = self._ending()
         if ending is None:
             train = [TrainMember(book.number, name, weight) for name, weight in asked.items()]

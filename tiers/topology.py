@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
-from tiers.plan import Plan
+from tiers.plan import Partners, Plan
 
 __all__ = ["Topology"]
 
 
 @runtime_checkable
 class Topology(Protocol):
-    """One kind is one file in `tiers/topologies/`: a frozen dataclass whose fields are the YAML's keys."""
+    """One kind is one file in `tiers/topologies/`: a frozen dataclass whose fields are the YAML's keys.
 
-    def plan(self, members: Sequence[str], round_number: int) -> Plan:
-        """Yield the compute plan of one round over the `members` that take part."""
+    `sequential`: members train one after another, each from what the one before it left. Such a hub waits for each of
+    them, and its strategy's step must be plain replacement: there is no mean to step along.
+    """
+
+    sequential: ClassVar[bool]
+
+    def plan(self, partners: Partners) -> Plan:
+        """Yield the compute plan of one round. Pure: the same partners give the same plan."""

@@ -17,6 +17,7 @@ from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
 from hierfl.config.strategies import check_strategies
+from hierfl.config.topologies import check_topologies
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
 from hierfl.config.values import plain, shown
 from hierfl.errors import Problem
@@ -71,6 +72,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     check_option_names(named, training.get("optimizer_options", {}), root, report)
     if tree is not None and tree[0] is not None:
         check_strategies(tree[0], report)
+        check_topologies(tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     written = escape(

@@ -2,7 +2,8 @@
 
 A span is a round of the root, from its opening to its barrier, or a measurement. Its bound is the longest chain of
 barriers in the tree or what all its work takes on all devices, whichever is more (see `scheduler.bounds`): the round of
-a hub takes what its sites' work takes on the devices that may do it, and as long as the slowest member hub.
+a hub takes what its sites' work takes on the devices that may do it, and as long as the slowest member hub; where
+members train one after another, the sum over them.
 
 Bounds are made of what the work took, less loading, times the speed of its device and its share of it (`company`), and
 of the part of it that lies in the span; so the schedule that was is one of those that are bounded, and no bound can be
@@ -211,7 +212,10 @@ class IdleTime:
             del self._trained[key]
         below_s, work_s = self._members_s(path, number, members)
         work_s += sum(task.duration_s for task in counted)
-        bound_s = max(round_bound(counted, yard.fleet), below_s)
+        if self._tree.hubs[path].topology.sequential:
+            bound_s = below_s + sum(round_bound([task], yard.fleet) for task in counted)
+        else:
+            bound_s = max(round_bound(counted, yard.fleet), below_s)
         if path != self._tree.root.name:
             self._hub_rounds[path, number] = bound_s, work_s
         opened_s, held_s = record.time_s - record.duration_s, self._held(record.duration_s)
@@ -222,16 +226,19 @@ class IdleTime:
         return bound_s
 
     def _members_s(self, path: str, number: int, members: set[str]) -> tuple[float, float]:
-        """Bound what the slowest member hub takes, the sum of its own rounds; and add up all member hubs' work."""
-        longest_s = work_s = 0.0
+        """Bound what member hubs take, each the sum of its own rounds: the slowest, or all where they take turns; and
+        add up their work.
+        """
+        longest_s = in_turn_s = work_s = 0.0
         for member in self._tree.members(path):
             hub = self._tree.nodes[member]
             if isinstance(hub, Hub) and hub.name in members:
                 first = number * hub.rounds
                 own = [self._hub_rounds.pop((member, first + k), (0.0, 0.0)) for k in range(hub.rounds)]
-                longest_s = max(longest_s, sum(bound_s for bound_s, _ in own))
+                chain_s = sum(bound_s for bound_s, _ in own)
+                longest_s, in_turn_s = max(longest_s, chain_s), in_turn_s + chain_s
                 work_s += sum(spent for _, spent in own)
-        return longest_s, work_s
+        return (in_turn_s if self._tree.hubs[path].topology.sequential else longest_s), work_s
 
     def _described(self, yard: Yard) -> dict[str, dict[str, Any]]:
         """Say of every device what makes it differ from others."""

@@ -40,9 +40,9 @@ class Orders:
         """A round of the root begins."""
         self._chains.begin(root_round, self._site_s)
 
-    def ask(self, hub: str, number: int, sites: Iterable[str]) -> list[Job]:
-        """Ask for the training of sites in a hub's round."""
-        chain_s = self._chains.remaining_s(hub, number)
+    def ask(self, hub: str, number: int, sites: Iterable[str], then: Iterable[str] = ()) -> list[Job]:
+        """Ask for the training of sites in a hub's round; `then`: the members whose turn comes afterwards."""
+        chain_s = self._chains.remaining_s(hub, number, then)
         made = []
         for site in sites:
             work = self._case.sites[site]

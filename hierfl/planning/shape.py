@@ -112,13 +112,14 @@ def tree_bounds(
 
     A hub's round takes at least what the sites in it take on the devices that may have them, what its longest member's
     own rounds take, and what all work below it takes by prices (`scheduler.bounds`). `pause_s`: what a round of a hub
-    takes at least beside its own sites' work. That hubs wait for all is taken for granted.
+    takes at least beside its own sites' work. That hubs wait for all is taken for granted. Where members take turns, a
+    round takes the sum over them.
     """
     cache: dict[tuple[Task, ...], float] = {}
     open_rounds: dict[str, dict[int, _Round]] = {path: {} for path in tree.hubs}
     for (path, number), seconds in took.items():
         own = [Task(spent, sites[site].labels, sites[site].memory_bytes) for site, spent in seconds.items()]
-        open_rounds[path].setdefault(number, _Round()).own.extend(own)
+        open_rounds[path].setdefault(number, _Round(tree.hubs[path].topology.sequential)).own.extend(own)
     bounds_s: dict[int, float] = {}
     for path in reversed(list(tree.hubs)):
         hub, above = tree.hubs[path], parent(path)
@@ -127,8 +128,9 @@ def tree_bounds(
             if above is None:
                 bounds_s[number] = found.bound(fleet, cache, own_s)
                 continue
-            upper = open_rounds[above].setdefault(number // hub.rounds, _Round())
-            if hub.rounds == 1:  # its barrier lies inside its parent's
+            in_turn = tree.hubs[above].topology.sequential
+            upper = open_rounds[above].setdefault(number // hub.rounds, _Round(in_turn))
+            if hub.rounds == 1 and not (in_turn or hub.topology.sequential):  # its barrier lies inside its parent's
                 upper.own.extend(found.own)
                 upper.below.extend(found.below)
                 upper.add(path, max(found.chains.values(), default=0.0))
@@ -140,8 +142,12 @@ def tree_bounds(
 
 @dataclass
 class _Round:
-    """A round of a hub: sites that run side by side, the work of members with several rounds, and these one by one."""
+    """A round of a hub: its sites' work, that of members with chains of their own, and these one by one.
 
+    `in_turn`: nothing of it runs side by side.
+    """
+
+    in_turn: bool = False
     own: list[Task] = field(default_factory=list)
     below: list[Task] = field(default_factory=list)
     chains: dict[str, float] = field(default_factory=dict)
@@ -151,7 +157,10 @@ class _Round:
         self.chains[member] = self.chains.get(member, 0.0) + seconds
 
     def bound(self, fleet: Fleet, cache: dict[tuple[Task, ...], float], pause_s: float) -> float:
-        """Bound the round: its sites and the pause after them, its longest chain, all work."""
+        """Bound the round: its sites and the pause after them, its longest chain, all work; or all in turn."""
+        if self.in_turn:
+            own_s = sum(round_bound([task], fleet) for task in self.own) + (pause_s if self.own else 0.0)
+            return own_s + sum(self.chains.values())
         key = tuple(self.own)
         if key not in cache:
             cache[key] = round_bound(self.own, fleet)

@@ -224,7 +224,8 @@ class _Tree:
             else:
                 self._sim.actual[group_of(path, number), site] = seconds
         self._groups[path].add(number)
-        self._orders.ask(path, number, [site for site, seconds in sites.items() if seconds is not None])
+        busy = [site for site, seconds in sites.items() if seconds is not None]
+        self._orders.ask(path, number, busy, machine.upcoming)
         self._said += [records.NodeChanged(self._crew.now_s, node, "training", number + 1) for node in members]
         for member in members:
             if member in self._tree.hubs:

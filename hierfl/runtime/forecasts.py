@@ -17,7 +17,8 @@ def forecasts(
 
     The sites under the hub are thought to go to `num_places` equal places of work, the longest first, so that a site
     that has to wait for a place is not late. A member that is a hub takes its rounds one after another, each as long as
-    its slowest member. `seconds`: a site's own, by path; None if nothing is known of it.
+    its slowest member, or as all its members in turn where its topology is sequential. `seconds`: a site's own, by
+    path; None if nothing is known of it.
     """
     below = [path for path in federation.hubs if path == hub or path.startswith(f"{hub}/")]
     sites = [member for path in below for member in federation.members(path) if member in federation.sites]
@@ -30,5 +31,7 @@ def forecasts(
     for path in reversed(below[1:]):
         node, members = federation.nodes[path], federation.members(path)
         if isinstance(node, Hub) and all(member in ends for member in members):
-            ends[path] = node.rounds * max(ends[member] for member in members)
+            in_turn = node.topology.sequential
+            round_s = sum(known.get(m, ends[m]) for m in members) if in_turn else max(ends[m] for m in members)
+            ends[path] = node.rounds * round_s
     return {member.rpartition("/")[2]: ends[member] for member in federation.members(hub) if member in ends}

@@ -22,6 +22,7 @@ from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
 from tiers.federation import parent
 from tiers.messages import (
     Add,
+    Advance,
     Arrived,
     Begin,
     Carry,
@@ -64,6 +65,7 @@ class _Wants:
     refused: list[Refuse] = field(default_factory=list)
     dismissed: list[Dismiss] = field(default_factory=list)
     timers: list[SetTimer] = field(default_factory=list)
+    has_stepped: bool = False
     finished: Update | None = None
     result: ModelState | PartialSum | None = None
     failed: str | None = None
@@ -137,7 +139,7 @@ class Aggregator:
         if not is_idle:
             self._held.clear()  # a round takes what was held as it opens, and refuses the rest
         has_model = not self.spec.passes_up and wants.finished is None and wants.failed is None
-        has_model = has_model and bool(wants.closed or (self._has_channels and wants.asked))
+        has_model = has_model and bool(wants.has_stepped or wants.closed or (self._has_channels and wants.asked))
         outcome = Outcome(
             orders=self._orders(wants.asked),
             closed=tuple(wants.closed),
@@ -170,6 +172,8 @@ class Aggregator:
             case Open():
                 self._open(command)
                 wants.asked.clear()
+            case Advance():
+                self._advance(command, wants)
             case TrainMember():
                 wants.asked.append(command)
             case SetTimer():
@@ -185,7 +189,7 @@ class Aggregator:
                 wants.refused.append(command)
             case Close():
                 wants.closed.append(command)
-                return self._close(command)
+                return self._close()
             case Dismiss():
                 wants.dismissed.append(command)
             case Finish():
@@ -197,8 +201,8 @@ class Aggregator:
                 wants.failed = command.reason
         return None
 
-    def _open(self, command: Open) -> None:
-        """Open a round: its own grid, or the parent's where the raw sum is passed up."""
+    def _open(self, command: Open | Advance) -> None:
+        """Open a round or a stage of it: its own grid, or the parent's where the raw sum is passed up."""
         if self.spec.passes_up:
             assert self._parent is not None
             self._opening = self._parent
@@ -267,24 +271,38 @@ class Aggregator:
         self._openings = {number: opening for number, opening in self._openings.items() if number in rounds}
         return Memory(standing, dict(self._openings)) if standing.awaits or standing.losses else None
 
-    def _close(self, command: Close) -> str | None:
-        """Complete the sum; unless it is passed up, decode it and take the strategy's step. Say why, if that fails."""
+    def _close(self) -> str | None:
+        """Complete the sum; unless it is passed up, take the strategy's step. Say why, if that fails."""
         if self._rows is not None:
             return self._reduce(self._rows)
-        assert self._sum is not None and self._opening is not None
+        assert self._sum is not None
+        if self.spec.passes_up:
+            self._closed = self._sum.total()
+            self._sum = None
+        else:
+            self._step()
+        return None
+
+    def _advance(self, command: Advance, wants: _Wants) -> None:
+        """Let the model take on what the stage left, and begin the next one's sum."""
+        assert self._sum is not None and not self.spec.passes_up, f"{self.spec.path}: one stage is all that it can do"
+        wants.has_stepped = self._step()
+        self._open(command)
+
+    def _step(self) -> bool:
+        """Decode the sum and take the strategy's step, unless nothing is in it; say whether the model has moved."""
+        assert self._sum is not None and self._opening is not None and self._model is not None
         total = self._sum.total()
         self._sum = None
-        if self.spec.passes_up:
-            self._closed = total
-            return None
-        assert self._model is not None
+        if not total.weight:
+            return False
         delta, counted = decode(total, grid_of(self._opening), consume=True)
-        share = min(1.0, command.weight / sum(self.spec.weights.values()))
+        share = min(1.0, total.weight / sum(self.spec.weights.values()))
         floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state, share)
         self._model = ModelState(floats, self._model.ints + counted)
         if not any(np.may_share_memory(total.floats, kept) for kept in (floats, *self._state.values())):
             self._spare = total.floats
-        return None
+        return True
 
     def _reduce(self, rows: Gathered) -> str | None:
         """Let the strategy make one change of all members', and take its step; say why, if it cannot."""
@@ -329,7 +347,8 @@ class Aggregator:
         assert self._opening is not None
         members = tuple((command.member, command.weight) for command in asked)
         objective = self.spec.strategy.objective()
-        return (Order(self.spec.path, asked[0].round_number, members, self._opening, objective),)
+        then = self._machine.upcoming
+        return (Order(self.spec.path, asked[0].round_number, members, self._opening, objective, then),)
 
 
 def _key(update: Update) -> tuple[int, str]:

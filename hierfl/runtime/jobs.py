@@ -86,13 +86,17 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A hub asks these members (name and weight) for updates of its round, under an opening record."""
+    """A hub asks these members (name and weight) for updates of its round, under an opening record.
+
+    `then`: whom it will ask in the same round once these are heard of, in order.
+    """
 
     hub: str
     round_number: int
     members: tuple[tuple[str, int], ...]
     opening: Opening
     objective: LocalRule
+    then: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class Relay:
         group = Group(
             *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
             one_by_one=hub.participation.may_close_early or isinstance(self._config.hubs[path].strategy, Reducer),
-            chain_s=self._chains.remaining_s(path, number),
+            chain_s=self._chains.remaining_s(path, number, order.then),
         )
         self._work.ask(group)
         for member in weights:

@@ -25,6 +25,7 @@ def hub_spec(
         above is not None
         and not hub.participation.may_close_early
         and hub.rounds == 1
+        and not hub.topology.sequential
         and strategy.linear
         and strategy.weights == "samples"
         and config.hubs[above].strategy.weights == "samples"

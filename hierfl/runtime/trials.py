@@ -3,8 +3,8 @@
 A trial sees the round as the scheduler does: every hub's sites as often as the hub has rounds within the root's, on the
 devices that are there, with durations as they are predicted now. Barriers of hubs below hubs are left out. Where a
 trial could not pay, or could not be trusted, there is none: rounds shorter than a hundred trials, too many jobs for
-one, hubs that do not wait for all their members, devices that are shared with other runs, whose orders would not
-compare.
+one, hubs that do not wait for all their members, or ask one after another, devices that are shared with other runs,
+whose orders would not compare.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def stage(
     for path in tree.hubs:
         if tree.hubs[path].participation.may_close_early:
             return f"{path} does not wait for all"
+        if tree.hubs[path].topology.sequential:
+            return f"{path} asks its members one after another"
         rounds = _rounds(tree, path)
         by_labels: dict[frozenset[str], list[PlannedSite]] = {}
         for site in (member for member in tree.members(path) if member in needs):

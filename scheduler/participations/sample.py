@@ -9,12 +9,12 @@ Convergence of FedAvg on Non-IID Data", scheme I).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from scheduler.draws import RANGE, draw
 from scheduler.participation import Admission, Candidates, Choice, Ending, Limits, RoundView, reported_so_far
 from scheduler.participations._fields import at_least, fraction, one_of
 from scheduler.participations._lateness import never
@@ -69,8 +69,7 @@ class Sample:
 
     def _draw(self, candidates: Candidates, name: str) -> float:
         """Draw a member's place in a round; the smallest take part."""
-        text = f"{candidates.seed}/participation/{candidates.hub}/{candidates.round_number}/{name}"
-        drawn = int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+        drawn = draw(candidates.seed, "participation", candidates.hub, candidates.round_number, name)
         if self.by == "uniform":
             return float(drawn)
-        return -math.log((drawn + 1) / 2**48) / candidates.free[name]
+        return -math.log((drawn + 1) / RANGE) / candidates.free[name]

@@ -8,6 +8,7 @@ from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import Assigned, Evaluated, Phase, RoundClosed, SiteTrained
 from scheduler import Device
 from tiers.federation import Federation, Hub, Site
+from tiers.topologies.cyclic import Cyclic
 
 X, Y = Device("x"), Device("y")
 
@@ -44,6 +45,21 @@ def test_a_round_by_hand() -> None:
     us = idle.hubs()["world/us"]
     assert us.makespan_s == 3 and us.efficiency == pytest.approx(1.0)
     assert us.idle == us.floor == 0.0 and us.goodput == pytest.approx(5 / 6), "y works for c from 2 on: not idle"
+
+
+def test_members_that_take_turns_are_a_chain() -> None:
+    """A cycle of us, where 2 and 1 s run side by side, of c with 3 s and of eu with 1 s: 6 s on two devices."""
+    us, eu = Hub("us", (Site("a"), Site("b"))), Hub("eu", (Site("d"),))
+    idle = IdleTime(Federation(Hub("world", (us, Site("c"), eu), topology=Cyclic())), {"x": X, "y": Y}, {})
+    trained(idle, "x", "world/us/a", 0, 2)
+    trained(idle, "y", "world/us/b", 0, 1)
+    idle.on(closed("world/us", 1, ["a", "b"], 0, 2))
+    trained(idle, "y", "world/c", 2, 5)
+    trained(idle, "x", "world/eu/d", 5, 6)
+    idle.on(closed("world/eu", 1, ["d"], 5, 6))
+    idle.on(closed("world", 1, ["us", "c", "eu"], 0, 6))
+    found = idle.last()
+    assert found.efficiency == pytest.approx(1.0) and found.idle == pytest.approx(5 / 12) == found.floor
 
 
 def test_rounds_of_an_inner_hub_are_a_chain() -> None:

@@ -21,6 +21,8 @@ from scheduler.policies.longest_first import LongestFirst
 from scheduler.policies.static import Static
 from scheduler.views import Device
 from tiers.federation import Federation, Hub, Site, parent
+from tiers.topologies.cyclic import Cyclic
+from tiers.topologies.star import Star
 
 POLICIES = (ChainFirst(), Fifo(), LongestFirst(), Static())
 EARLY = (
@@ -74,6 +76,34 @@ def test_rounds_inside_rounds_run_beside_their_siblings() -> None:
     root = Hub("r", (Hub("h", (Hub("i", (Site("b"),), rounds=2), Site("c")), rounds=2),))
     case = case_of(root, seconds(r__h__i__b=1, r__h__c=2), pool(2))
     assert case.bound_s == simulate(case, Fifo()).makespan_s == 4.0
+
+
+def test_members_that_take_turns_leave_devices_idle_and_no_schedule_helps() -> None:
+    """A cycle of 4, 3 and a star of two sites of 2 s, on two devices: 4 + 3 + 2 s a round; the floor says so."""
+    root = Hub("r", (Site("a"), Site("b"), Hub("h", (Site("c"), Site("d")))), topology=Cyclic())
+    case = case_of(root, seconds(r__a=4, r__b=3, r__h__c=2, r__h__d=2), pool(2), rounds=3)
+    ran = simulate(case, LongestFirst())
+    assert ran.rounds_s() == pytest.approx([9.0, 9.0, 9.0]) and case.bound_s == pytest.approx(27.0)
+    figures = case.figures(ran)
+    assert figures.idle == figures.floor == pytest.approx(1 - 11 / 18) and figures.efficiency == pytest.approx(1.0)
+
+
+def test_a_cycle_below_a_star_is_one_chain() -> None:
+    """h's sites of 1 and 2 s take turns in each of 2 rounds, while r's own site takes 5 s: 6 s."""
+    root = Hub("r", (Site("a"), Hub("h", (Site("b"), Site("c")), rounds=2, topology=Cyclic("by_size"))))
+    case = case_of(root, seconds(r__a=5, r__h__b=1, r__h__c=2), pool(3))
+    assert simulate(case, Fifo()).makespan_s == case.bound_s == 6.0
+    once = case_of(replace(root, members=(Site("a"), replace(root.members[1], rounds=1))), case.sites, pool(3))
+    assert simulate(once, Fifo()).makespan_s == once.bound_s == 5.0
+
+
+def test_the_member_with_the_longest_chain_behind_it_comes_first() -> None:
+    """One device: h's a is short, but b, 9 s, comes after it on the other; so a goes before r's own site."""
+    h = Hub("h", (Site("a"), Site("b")), topology=Cyclic())
+    root = Hub("r", (Site("c"), h))
+    works = {"r/c": SiteWork(3, 1, labels=DE), "r/h/a": SiteWork(1, 1, labels=DE), "r/h/b": SiteWork(9, 1, labels=FR)}
+    case = case_of(root, works, (Device("d", labels=DE), Device("f", labels=FR)))
+    assert simulate(case, ChainFirst()).makespan_s == 10.0
 
 
 def test_sites_of_different_residency_share_a_hubs_rounds() -> None:
@@ -161,7 +191,8 @@ class Drawn:
 
 @st.composite
 def trees(draw: st.DrawFn) -> Drawn:
-    """Trees of up to four tiers, kappa up to 3, two nations."""
+    """Trees of up to four tiers, kappa up to 3, two nations; members of some hubs take turns."""
+    topologies = st.sampled_from([Star(), Star(), Cyclic("shuffled")])
     works: dict[str, SiteWork] = {}
 
     def node(name: str, above: str, depth: int) -> Site | Hub:
@@ -171,10 +202,10 @@ def trees(draw: st.DrawFn) -> Drawn:
             works[path] = SiteWork(draw(st.integers(1, 9)), 1, labels=labels)
             return Site(name)
         members = tuple(node(f"n{i}", path, depth - 1) for i in range(draw(st.integers(1, 3))))
-        return Hub(name, members, rounds=draw(st.integers(1, 3)))
+        return Hub(name, members, rounds=draw(st.integers(1, 3)), topology=draw(topologies))
 
     members = tuple(node(f"n{i}", "r", 2) for i in range(draw(st.integers(1, 3))))
-    return Drawn(Hub("r", members, rounds=2), works)
+    return Drawn(Hub("r", members, rounds=2, topology=draw(topologies)), works)
 
 
 FLEET = (Device("d", labels=DE), Device("f", labels=FR), Device("any", labels=DE | FR))
@@ -211,8 +242,8 @@ def test_hubs_that_close_early_do_all_rounds_and_beat_no_bound(
 def _with(hub: Hub, path: str, early: set[str], policy: object) -> Hub:
     """Give a tree in which these hubs close early."""
     members = tuple(_with(m, f"{path}/{m.name}", early, policy) if isinstance(m, Hub) else m for m in hub.members)
-    participation: Any = policy if path in early else hub.participation
-    return replace(hub, members=members, participation=participation)
+    changed: dict[str, Any] = {"participation": policy, "topology": Star()} if path in early else {}
+    return replace(hub, members=members, **changed)
 
 
 def test_pauses_are_part_of_the_bound() -> None:

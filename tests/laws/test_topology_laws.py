@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from random import Random
+
 import pytest
+from hub_schedules import ORDERS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierfl.kinds import load, names
-from tiers import HUB, Mix, Topology, Train
+from tiers import HUB, Mix, Partners, Topology, Train
 
 KINDS = names("topology")
-each_kind = pytest.mark.parametrize("kind", KINDS)
-members_of = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=8, unique=True)
+TOPOLOGIES = [load("topology", kind)(**fields) for kind in KINDS for fields in [{}, *ORDERS.get(kind, [])]]
+each_kind = pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
+weights_of = st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 99), min_size=1, max_size=8)
+partners_of = st.builds(Partners, st.just("w/h"), st.integers(0, 100), st.integers(0, 3), weights_of)
+
+
+def partners(weights: Mapping[str, int], round_number: int = 0, seed: int = 0, hub: str = "w") -> Partners:
+    return Partners(hub, round_number, seed, weights)
 
 
 def test_the_folder_is_not_empty() -> None:
-    assert "star" in KINDS
+    assert {"star", "cyclic"} <= set(KINDS)
 
 
 @each_kind
-def test_a_topology_is_a_frozen_value(kind: str) -> None:
-    topology = load("topology", kind)()
+def test_a_topology_is_a_frozen_value(topology: Topology) -> None:
     assert isinstance(topology, Topology)
-    assert type(topology).__dataclass_params__.frozen
-    assert topology == load("topology", kind)()
+    assert type(topology).__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
 @each_kind
 @settings(max_examples=50)
-@given(members=members_of, round_number=st.integers(0, 100))
-def test_every_member_trains_once_and_the_hub_has_the_last_word(
-    kind: str, members: list[str], round_number: int
-) -> None:
-    plan = load("topology", kind)().plan(tuple(members), round_number)
-    assert sorted(plan.trained) == sorted(members)
+@given(who=partners_of)
+def test_every_member_trains_once_and_the_hub_has_the_last_word(topology: Topology, who: Partners) -> None:
+    plan = topology.plan(who)
+    assert sorted(plan.trained) == sorted(who.weights)
     last = plan.steps[-1]
-    assert isinstance(last, Mix) and last.at == HUB and set(last.of) <= set(members)
+    assert isinstance(last, Mix) and last.at == HUB and set(last.of) <= set(who.weights)
 
 
 @each_kind
 @settings(max_examples=50)
-@given(members=members_of, round_number=st.integers(0, 100))
-def test_steps_come_after_what_they_need(kind: str, members: list[str], round_number: int) -> None:
-    plan = load("topology", kind)().plan(tuple(members), round_number)
+@given(who=partners_of)
+def test_steps_come_after_what_they_need(topology: Topology, who: Partners) -> None:
     trained: set[str] = set()
     places = {HUB}
-    for step in plan.steps:
+    for step in topology.plan(who).steps:
         if isinstance(step, Train):
             assert step.source in places
             trained.add(step.member)
@@ -57,13 +63,49 @@ def test_steps_come_after_what_they_need(kind: str, members: list[str], round_nu
 
 
 @each_kind
+@settings(max_examples=50)
+@given(who=partners_of)
+def test_stages_are_the_members_in_order_one_by_one_where_the_topology_says_so(
+    topology: Topology, who: Partners
+) -> None:
+    plan = topology.plan(who)
+    assert tuple(name for stage in plan.stages for name in stage) == plan.trained
+    assert all(plan.stages) and (max(map(len, plan.stages)) == 1 or not topology.sequential)
+    assert topology.sequential or len(plan.stages) == 1
+
+
+@each_kind
 @settings(max_examples=20)
-@given(members=members_of, round_number=st.integers(0, 100))
-def test_the_same_round_has_the_same_plan(kind: str, members: list[str], round_number: int) -> None:
-    one, two = load("topology", kind)(), load("topology", kind)()
-    assert one.plan(tuple(members), round_number) == two.plan(list(members), round_number)
+@given(who=partners_of)
+def test_the_same_round_has_the_same_plan(topology: Topology, who: Partners) -> None:
+    again = replace(topology)  # type: ignore[type-var]
+    assert again == topology and topology.plan(who) == again.plan(replace(who, weights=dict(who.weights)))
 
 
 def test_a_star_trains_all_from_the_hub_and_mixes_all_at_it() -> None:
-    plan = load("topology", "star")().plan(["a", "b"], 0)
+    plan = load("topology", "star")().plan(partners({"a": 1, "b": 2}))
     assert plan.steps == (Train("a", HUB), Train("b", HUB), Mix(("a", "b"), HUB))
+
+
+def test_a_cycle_trains_and_mixes_one_after_another() -> None:
+    plan = load("topology", "cyclic")().plan(partners({"b": 1, "a": 2}))
+    assert plan.steps == (Train("b"), Mix(("b",)), Train("a"), Mix(("a",)))
+
+
+def test_by_size_the_smallest_comes_first_and_of_equal_ones_the_name_decides() -> None:
+    plan = load("topology", "cyclic")(order="by_size").plan(partners({"d": 9, "c": 2, "b": 5, "a": 5}))
+    assert plan.trained == ("c", "a", "b", "d")
+
+
+def test_a_shuffled_order_is_drawn_from_seed_hub_and_round_alone() -> None:
+    cycle, names_of = load("topology", "cyclic")(order="shuffled"), "abcdefgh"
+    weights = dict.fromkeys(names_of, 1)
+    first = cycle.plan(partners(weights)).trained
+    mixed = Random(1).sample(names_of, len(names_of))
+    assert cycle.plan(partners(dict.fromkeys(mixed, 7))).trained == first, "how they stand does not matter"
+    fewer = cycle.plan(partners(dict.fromkeys("aceg", 1))).trained
+    assert fewer == tuple(name for name in first if name in fewer), "who else takes part does not matter"
+    others = [{"round_number": 1}, {"seed": 1}, {"hub": "w/h"}]
+    assert len({first, *(cycle.plan(partners(weights, **other)).trained for other in others)}) == 4
+    starts = [cycle.plan(partners(weights, number)).trained[0] for number in range(800)]
+    assert all(60 < starts.count(name) < 140 for name in names_of), "all are as likely"

@@ -9,43 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from small_runs import go, hub, site, tensors
+from least_squares import EAST, LR, NORTH, SHIFTS, SIZES, SOUTH, START, WEST, Weights, close, local, mean, trained
+from small_runs import hub, site
 from ward_tasks import lines
-
-Weights = NDArray[np.float64]
-START = np.array([0.5, 0.5])
-LR = 0.2
-SIZES = {"north": 4, "south": 12, "east": 7, "west": 5}
-SHIFTS = {"north": 0.0, "south": 1.0, "east": -2.0, "west": 0.5}
-NORTH, SOUTH, EAST, WEST = (site(name, n=SIZES[name], shift=SHIFTS[name]) for name in SIZES)
-
-
-def local(w: Weights, name: str, steps: int = 1, lr: float = LR, mu: float = 0.0) -> Weights:
-    """A site's training: `steps` of gradient descent on all of its samples, and FedProx's pull."""
-    x, y = (part.astype(np.float64) for part in lines(name, SIZES[name], SHIFTS[name]))
-    first = w
-    for _ in range(steps):
-        w = w - lr * (x.T @ (x @ w - y) / len(y) + mu * (w - first))
-    return w
-
-
-def mean(models: Mapping[str, Weights], weights: Mapping[str, float]) -> Weights:
-    """sum_k N_k / N * w_k."""
-    total = sum(weights[name] for name in models)
-    return sum((weights[name] / total * w for name, w in models.items()), start=np.zeros(2))
-
-
-def trained(folder: Path, root: dict[str, Any], steps: int = 1, **top: Any) -> Weights:
-    """The same federation by hierfl."""
-    training = {"optimizer": "sgd", "lr": LR, "batch_size": None, "local_steps": steps}
-    ran = go(folder, root, "ward_tasks:Lines", training=training, **top)
-    found: Weights = tensors(ran.folder)["weight"][0].astype(np.float64)
-    return found
-
-
-def close(found: Weights, expected: Weights) -> bool:
-    return bool(np.abs(found - expected).max() < 2e-6) and bool(np.abs(found - START).max() > 0.05)
 
 
 @pytest.mark.parametrize("width", [32, 64])

@@ -11,13 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
+from typing import Any
 
 from hierfl.kinds import load
 from scheduler.participation import Participation, needed
 from scheduler.participations.deadline import Deadline
-from tiers import Hub, HubRounds, Phase, Site
+from tiers import Hub, HubRounds, Phase, Site, Topology
 from tiers.messages import (
     Add,
+    Advance,
     Arrived,
     Begin,
     Carry,
@@ -37,8 +39,14 @@ from tiers.messages import (
     TrainMember,
     Update,
 )
+from tiers.topologies.star import Star
 
-__all__ = ["SETTINGS", "HubSchedule", "policy_of"]
+__all__ = ["ORDERS", "SETTINGS", "HubSchedule", "policy_of"]
+
+ORDERS: Mapping[str, Sequence[Mapping[str, object]]] = {
+    "cyclic": [{"order": order} for order in ("fixed", "shuffled", "by_size")]
+}
+"""Settings of the known topologies, beside their defaults."""
 
 SETTINGS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "all": [{}, {"probe_after": 1}],
@@ -69,7 +77,7 @@ class HubSchedule:
         self.machine, self.twin = self.fresh(), self.fresh()
         self.told: list[Event] = []
         self.number, self.open = -1, False
-        self.room = self.used = 0
+        self.room = self.used = self.in_sum = 0
         self.at_work: dict[str, int] = {}
         """The round for which each member is at work."""
         self.dismissed: set[str] = set()
@@ -82,12 +90,13 @@ class HubSchedule:
         self.seen: Counter[str] = Counter()
 
     @classmethod
-    def drawn(cls, kind: str, random: Random) -> HubSchedule:
+    def drawn(cls, kind: str, random: Random, topology: Topology | None = None) -> HubSchedule:
         """Draw a hub under a policy of a kind."""
         policy = policy_of(kind, random)
         weights = {f"m{i}": random.choice([0, 1, 3, 40, 500]) for i in range(random.randint(1, 6))}
-        settings = {"keep_going": random.random() < 0.8, "quorum": random.choice([0.1, 0.5, 1.0])}
-        return cls(Hub("h", tuple(Site(name) for name in weights), participation=policy, **settings), weights, random)
+        settings: dict[str, Any] = {"keep_going": random.random() < 0.8, "quorum": random.choice([0.1, 0.5, 1.0])}
+        settings |= {"participation": policy, "topology": topology or Star()}
+        return cls(Hub("h", tuple(Site(name) for name in weights), **settings), weights, random)
 
     def fresh(self) -> HubRounds:
         return HubRounds(self.hub, self.weights, path="w/h", seed=7)
@@ -229,7 +238,7 @@ class HubSchedule:
             case Open():
                 assert not self.open and command.round_number > self.number
                 self.number, self.open = command.round_number, True
-                self.room, self.used, self.elapsed_s = command.total_weight, 0, 0.0
+                self.room, self.used, self.in_sum, self.elapsed_s = command.total_weight, 0, 0, 0.0
                 self.reported, self.carried, self.timers = {}, {}, []
                 assert all(command.skipped.values())
                 late = any(name not in self.dismissed for name in self.at_work) or (
@@ -238,7 +247,13 @@ class HubSchedule:
                 assert late or any(isinstance(one, TrainMember | Carry) for one in rest), "it opens with nobody"
                 left_out = {name for name, why in command.skipped.items() if why.startswith("not drawn")}
                 self.cohort = {name: weight for name, weight in self.weights.items() if weight and name not in left_out}
+            case Advance():
+                assert self.open and command.round_number == self.number and self.hub.topology.sequential
+                assert not self.waiting, "a stage begins while the one before it is at work"
+                self.room, self.in_sum = command.total_weight, 0
+                self.seen["advanced"] += 1
             case TrainMember():
+                assert not (self.hub.topology.sequential and self.waiting), "two are asked at once"
                 assert self.open and command.round_number == self.number
                 assert command.member not in self.at_work, "it is asked while it is at work"
                 assert command.member not in self.reported
@@ -252,7 +267,7 @@ class HubSchedule:
                 for share in command.update.shares:
                     assert share.member not in self.reported
                     self.reported[share.member] = share.weight
-                    self.used += share.weight
+                    self.used, self.in_sum = self.used + share.weight, self.in_sum + share.weight
             case Hold():
                 assert not self.open and command.reason
                 [share] = command.update.shares
@@ -292,7 +307,7 @@ class HubSchedule:
         assert 0 < command.weight <= share.weight and "late by" in command.reason
         self.held.pop((command.update.round_number, share.member), None)
         self.carried[share.member] = command.weight
-        self.used += command.weight
+        self.used, self.in_sum = self.used + command.weight, self.in_sum + command.weight
         self.seen["carried"] += 1
 
     def close(self, command: Close) -> None:
@@ -317,7 +332,7 @@ class HubSchedule:
 
     def check(self) -> None:
         """What holds after every event."""
-        assert self.used <= self.room
+        assert self.in_sum <= self.room
         assert (self.machine.phase is Phase.COLLECTING) == self.open
         assert not (self.open and self.held)
         if self.open:

@@ -1,4 +1,7 @@
-"""Every participation policy under long drawn histories: see tests/support/hub_schedules.py for what is held."""
+"""Every participation policy with every topology under long drawn histories.
+
+See tests/support/hub_schedules.py for what is held.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ from copy import deepcopy
 from random import Random
 
 import pytest
-from hub_schedules import SETTINGS, HubSchedule
+from hub_schedules import ORDERS, SETTINGS, HubSchedule
 
 from hierfl.kinds import load, names
-from tiers import Hub, Site
+from tiers import Hub, Site, Topology
 
 KINDS = names("participation")
+TOPOLOGIES = [load("topology", name)(**fields) for name in names("topology") for fields in ORDERS.get(name, [{}])]
 EXPECTED = {
     "all": ("closed", "refused", "lost", "given up", "echoed", "nonsense", "restored", "replayed", "finished"),
     "sample": ("closed", "refused", "lost", "given up", "echoed", "nonsense", "restored", "replayed", "finished"),
@@ -22,11 +26,19 @@ EXPECTED = {
 """What must have happened often for a known kind's test to say much."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_history_keeps_the_ledger_and_comes_to_an_end(kind: str) -> None:
+def fit(topology: Topology, kind: str) -> bool:
+    return not (topology.sequential and load("participation", kind).may_close_early)
+
+
+@pytest.mark.parametrize(
+    ("topology", "kind"),
+    [(topology, kind) for topology in TOPOLOGIES for kind in KINDS if fit(topology, kind)],
+    ids=str,
+)
+def test_every_history_keeps_the_ledger_and_comes_to_an_end(topology: Topology, kind: str) -> None:
     seen: Counter[str] = Counter()
     for seed in range(100):
-        schedule = HubSchedule.drawn(kind, Random(seed))
+        schedule = HubSchedule.drawn(kind, Random(seed), topology)
         try:
             for _ in range(60):
                 schedule.step()
@@ -36,19 +48,27 @@ def test_every_history_keeps_the_ledger_and_comes_to_an_end(kind: str) -> None:
             error.add_note("\n".join(str(event) for event in schedule.told[-12:]))
             raise
         seen += schedule.seen
-    assert min((seen[what] for what in EXPECTED.get(kind, ("closed", "finished"))), default=0) >= 20, seen
+    expected = (*EXPECTED.get(kind, ("closed", "finished")), *(["advanced"] if topology.sequential else []))
+    assert min((seen[what] for what in expected), default=0) >= 20, seen
 
 
 @pytest.mark.parametrize(
-    ("kind", "fields"), [(kind, fields) for kind in KINDS for fields in SETTINGS.get(kind, [{}])], ids=str
+    ("topology", "kind", "fields"),
+    [
+        (topology, kind, fields)
+        for topology in TOPOLOGIES
+        for kind in KINDS
+        for fields in SETTINGS.get(kind, [{}])
+        if fit(topology, kind)
+    ],
+    ids=str,
 )
 def test_every_history_of_a_few_events_keeps_the_ledger_and_comes_to_an_end(
-    kind: str, fields: dict[str, object]
+    topology: Topology, kind: str, fields: dict[str, object]
 ) -> None:
     """All of them for two members: each answers or is lost, in time or late; each timer fires; rounds begin."""
-    hub = Hub(
-        "h", (Site("a"), Site("b")), keep_going=True, quorum=0.5, participation=load("participation", kind)(**fields)
-    )
+    policy = load("participation", kind)(**fields)
+    hub = Hub("h", (Site("a"), Site("b")), topology=topology, keep_going=True, quorum=0.5, participation=policy)
     stack = [(HubSchedule(hub, {"a": 10, "b": 30}, Random(0)), 5)]
     ended = 0
     while stack:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from tiers.plan import Mix, Plan, Train
+from tiers.plan import Mix, Partners, Plan, Train
 
 __all__ = ["Star"]
 
@@ -14,6 +14,9 @@ __all__ = ["Star"]
 class Star:
     """Hub and spoke, the aggregation-server plan."""
 
-    def plan(self, members: Sequence[str], round_number: int) -> Plan:
+    sequential: ClassVar[bool] = False
+
+    def plan(self, partners: Partners) -> Plan:
         """Yield one Train for each member and one Mix of all of them at the hub."""
-        return Plan((*(Train(member) for member in members), Mix(tuple(members))))
+        members = tuple(partners.weights)
+        return Plan((*map(Train, members), Mix(members)))

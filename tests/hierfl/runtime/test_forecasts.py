@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hierfl.runtime.forecasts import forecasts
 from tiers.federation import Federation, Hub, Site
+from tiers.topologies.cyclic import Cyclic
 
 US = Hub("us", (Site("a"), Site("b")), rounds=2)
 TREE = Federation(Hub("world", (US, Site("c"), Site("d")), rounds=9))
@@ -21,6 +24,12 @@ def test_with_a_place_for_each_a_member_takes_its_own_time_and_a_hub_its_rounds(
 def test_who_has_to_wait_for_a_place_is_not_late() -> None:
     """One place, the longest first: c 4, b 7, d 9, a 10, so that us takes twice 10."""
     assert forecasts(TREE, "world", SECONDS.get, 1) == {"us": 20.0, "c": 4.0, "d": 9.0}
+
+
+def test_a_hub_whose_members_take_turns_takes_the_sum_of_them() -> None:
+    """Nobody of us waits for a place behind one of us: with one place or four it takes twice 1 + 3 s."""
+    tree = Federation(Hub("world", (replace(US, topology=Cyclic()), Site("c"), Site("d"))))
+    assert [forecasts(tree, "world", SECONDS.get, places)["us"] for places in (4, 1)] == [8.0, 8.0]
 
 
 def test_what_is_not_known_is_left_out() -> None:

@@ -17,6 +17,7 @@ from scheduler.policies.longest_first import LongestFirst
 from scheduler.rollout import BUDGET_S
 from scheduler.workload import Workload
 from tiers.federation import Federation, Hub, Site
+from tiers.topologies.cyclic import Cyclic
 
 DE = frozenset({"de"})
 NEEDS = {"world/us/a": Need(1), "world/us/b": Need(1), "world/c": Need(2, DE), "world/d": Need(3)}
@@ -59,6 +60,7 @@ def test_a_round_of_the_root_has_every_hub_as_often_as_it_runs_within_it() -> No
         ({"predict": lambda site, kind: 0.01}, "is too short for a trial"),
         ({"devices": TWO[1:]}, "not all durations are known"),
         ({"tree": tree(participation=Deadline())}, "world does not wait for all"),
+        ({"tree": tree(topology=Cyclic())}, "world asks its members one after another"),
         ({"tree": Federation(Hub("world", (Hub("us", (Site("a"),), rounds=MAX_JOBS + 1),)))}, "too many for a trial"),
     ],
 )

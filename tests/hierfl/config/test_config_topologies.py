@@ -1,0 +1,68 @@
+"""What a hub whose members take turns can have, and what it cannot, each said at its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from small_runs import hub
+
+from hierfl.config import from_mapping
+from hierfl.errors import ConfigError, Problem
+from hierfl.kinds import load, names
+
+LINEAR = [name for name in names("strategy") if load("strategy", name).linear]
+PATTERNS = {"fedper": {"personal": ["head.*"]}, "fedrep": {"personal": ["head.*"]}}
+
+
+def problems(**settings: Any) -> list[Problem]:
+    """Of a root with `settings`, whose member `in` has those that begin with `in_`."""
+    inner = {key.removeprefix("in_"): value for key, value in settings.items() if key.startswith("in_")}
+    own = {key: value for key, value in settings.items() if not key.startswith("in_")}
+    root = hub("world", hub("in", "a", "b", "c", "d", "e", **inner), "f", "g", "h", "i", **own)
+    try:
+        from_mapping({"task": {"kind": "synthetic"}, "federation": root, "runtime": {"kind": "local"}})
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def strategy(kind: str) -> dict[str, Any]:
+    return {"kind": kind, **PATTERNS.get(kind, {})}
+
+
+@pytest.mark.parametrize("kind", names("strategy"))
+def test_a_strategy_goes_with_a_cycle_if_its_step_is_plain_replacement(kind: str) -> None:
+    assert problems(strategy=strategy(kind)) == [], "with a star each is sound"
+    found = problems(strategy=strategy(kind), topology="cyclic")
+    if kind in LINEAR:
+        assert found == []
+        return
+    [problem] = found
+    assert problem.path == "federation.strategy"
+    assert f"{kind} does not go with topology cyclic" in problem.message
+    assert f"(allowed: {', '.join(LINEAR)})" in problem.message
+
+
+@pytest.mark.parametrize("kind", names("participation"))
+def test_a_policy_goes_with_a_cycle_if_all_that_are_asked_are_waited_for(kind: str) -> None:
+    found = problems(participation=kind, topology="cyclic")
+    if not load("participation", kind).may_close_early:
+        assert found == []
+        return
+    [problem] = found
+    assert problem.path == "federation.participation"
+    assert f"{kind} does not go with topology cyclic" in problem.message and "(allowed: all" in problem.message
+
+
+def test_a_hub_below_inherits_no_server_optimiser_but_a_rule_for_the_whole_subtree() -> None:
+    assert problems(strategy="fedadam", in_topology="cyclic") == []
+    assert problems(strategy="fedadam", participation="buffered", in_topology="cyclic") == []
+    for kind in ("scaffold", "fednova", "feddyn"):
+        [problem] = problems(strategy=kind, in_topology="cyclic")
+        assert problem.path == "federation.members.in.topology"
+        assert f"{kind} of 'world' does not go with topology cyclic" in problem.message
+
+
+def test_below_a_cycle_all_is_allowed() -> None:
+    assert problems(topology="cyclic", in_strategy="scaffold", in_participation="deadline") == []
