@@ -174,7 +174,13 @@ def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None
 
 
 @app.command("tree")
-def _tree(words: Words, as_json: Json = False, plain: Plain = False, debug: Debug = False) -> None:
+def _tree(
+    words: Words,
+    show_plan: Annotated[bool, typer.Option("--plan", help="Draw a round's steps at every hub, too.")] = False,
+    as_json: Json = False,
+    plain: Plain = False,
+    debug: Debug = False,
+) -> None:
     """Draw the federation of CONFIG; starts nothing.
 
     Each hub with its topology, strategy and rounds, each node with its samples where the task can count them.
@@ -185,8 +191,15 @@ def _tree(words: Words, as_json: Json = False, plain: Plain = False, debug: Debu
         config = _load(words)
         nodes = survey(config)
         answer.update(name=config.name, nodes={path: node.record() for path, node in nodes.items()})
+        drawing = draw(nodes)
+        if show_plan:
+            from hierfl.trajectory import draw_ways, ways
+
+            found = ways(config, nodes)
+            answer.update(plans={path: way.record() for path, way in found.items()})
+            drawing.append("\n").append_text(draw_ways(found))
         if not as_json:
-            _print(draw(nodes), plain)
+            _print(drawing, plain)
 
 
 @app.command("plan")

@@ -9,7 +9,7 @@ from hierfl.learning.state import Layout
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from tiers.federation import parent
 
-__all__ = ["ONE", "hub_spec", "worker_spec"]
+__all__ = ["ONE", "hub_spec", "member_weights", "worker_spec"]
 
 ONE = 2**20
 """A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
@@ -30,11 +30,7 @@ def hub_spec(
         and strategy.weights == "samples"
         and config.hubs[above].strategy.weights == "samples"
     )
-    one = ONE if hub.participation.may_close_early else 1
-    weights = {
-        member.name: _weight(config, f"{path}/{member.name}", strategy.weights, num_samples, one)
-        for member in hub.members
-    }
+    weights = member_weights(config, path, num_samples)
     arithmetic = config.arithmetic
     wire = layout.with_channels(strategy.objective().channels(layout.num_floats))
     carries = above is not None and strategy == config.hubs[above].strategy.inherited()
@@ -45,6 +41,13 @@ def hub_spec(
         absent=absent,
         seed=config.seed,
     )
+
+
+def member_weights(config: RunConfig, path: str, num_samples: Mapping[str, int]) -> dict[str, int]:
+    """Give the public integer weights of a hub's members by name. `num_samples`: as for `hub_spec`."""
+    hub, weights = config.federation.hubs[path], config.hubs[path].strategy.weights
+    one = ONE if hub.participation.may_close_early else 1
+    return {member.name: _weight(config, f"{path}/{member.name}", weights, num_samples, one) for member in hub.members}
 
 
 def worker_spec(config: RunConfig) -> WorkerSpec:
