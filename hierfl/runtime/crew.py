@@ -346,11 +346,12 @@ class Crew:
         worker = lost.worker
         self._blame.died(worker, reason)
         chunks = self._leave(worker)
-        suspects = {job.key for job in chunks[0]} if chunks else set()
-        again = {job.key for chunk in chunks for job in chunk}
+        begun = {job.key for chunk in chunks for job in chunk}
         held = {(key[1], site) for key, sites in self._held.items() if key[0] == worker for site in sites}
-        self._blame.wasted(worker, held - again, reason)
-        again |= held
+        self._blame.wasted(worker, held - begun, reason)
+        kinds = {name: group.kind for name, group in self._groups.items()}
+        again = held | {key for key in begun if kinds.get(key[0]) != "train"}  # what was handed up is not
+        suspects = {job.key for job in chunks[0]} & again if chunks else set()
         self._held = {key: sites for key, sites in self._held.items() if key[0] != worker}
         self._due = {key for key in self._due if key[0] != worker}
         building = "initial" in {lost.method, *(call.method for call in self._calls.values() if call.worker == worker)}

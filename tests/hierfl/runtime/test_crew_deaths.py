@@ -15,7 +15,7 @@ from hierfl.runtime.jobs import Order, SiteReport
 from hierfl.runtime.results import Group, SitesLost, WorkerLost
 from scheduler import Device
 from scheduler.policies.longest_first import LongestFirst
-from tiers.messages import Opening
+from tiers.messages import Opening, Share, Update
 
 
 class Silent:
@@ -39,14 +39,14 @@ class Silent:
 class Play:
     """One worker and one hub's round of training."""
 
-    def __init__(self, sites: Sequence[str]) -> None:
+    def __init__(self, sites: Sequence[str], *, one_by_one: bool = False) -> None:
         self.driver = Silent()
         seats = [Seat("worker-0", Device("worker-0"))]
         self.crew = Crew(self.driver, seats, LongestFirst(), preaggregate=True)  # type: ignore[arg-type]
         opening = Opening("world", 0, 32, 8.0, len(sites), "torch.float32")
         order = Order("world", 0, tuple((site, 1) for site in sites), opening, Objective())
         paths = {f"world/{site}": 1 for site in sites}
-        self.crew.ask(Group("train:world:0", "train", "world", 0, paths, paths, order))
+        self.crew.ask(Group("train:world:0", "train", "world", 0, paths, paths, order, one_by_one=one_by_one))
         self.seen = 0
         self.results: list[Any] = []
 
@@ -64,9 +64,9 @@ class Play:
         self.seen += 1
         return ticket, method, [site for site, _ in arguments[0].sites] if method == "train" else []
 
-    def train(self, ticket: int, sites: Sequence[str]) -> None:
+    def train(self, ticket: int, sites: Sequence[str], took_s: float = 0.5) -> None:
         """Let training succeed."""
-        reports = tuple(SiteReport(site, 0.5, 1, 1, 0.0) for site in sites)
+        reports = tuple(SiteReport(site, took_s, 1, 1, 0.0) for site in sites)
         self.results += self.crew.handle(Done(ticket, "worker-0", reports))
 
     def die(self, ticket: int) -> None:
@@ -92,6 +92,23 @@ def test_training_that_is_lost_with_its_worker_is_done_again_but_not_for_ever() 
     with pytest.raises(RuntimeUnavailable, match=r"died with the training of world/a, lost so 6 times: killed"):
         train_and_lose(play)
     assert len(play.driver.restarted) == 5
+
+
+def test_of_a_chunk_what_was_handed_up_is_not_done_again() -> None:
+    play = Play(["a", "b", "c", "d"], one_by_one=True)
+    for site in ("a", "b"):
+        ticket, method, sites = play.next()
+        assert (method, sites) == ("train", [f"world/{site}"])
+        play.train(ticket, sites, took_s=1e-4)  # so short that b, c and d share a chunk
+        ticket, method, _ = play.next()
+        assert method == "collect"
+        update = Update("world", 0, (Share(site, 1),))
+        play.results += play.crew.handle(Done(ticket, "worker-0", update, (None,)))
+    ticket, _, sites = play.next()
+    assert sites == ["world/c"]
+    play.die(ticket)
+    (lost,) = [result for result in play.results if isinstance(result, WorkerLost)]
+    assert lost.sites == ("world/c", "world/d")
 
 
 def test_a_site_that_kills_its_worker_is_given_up_after_three_times() -> None:
