@@ -11,6 +11,8 @@ Definitions, for n samples with class probabilities p and labels y:
   more than two classes the mean over one-versus-rest, over the classes that have both kinds of samples;
 - ece: the expected calibration error, and `reliability`: the curve that it is of; see `calibration`;
 - sensitivity, specificity: the share of positives, of negatives that are predicted right (two classes only);
+- dice: 2 TP / (2 TP + FP + FN), two classes only (Dice 1945; the F1 score): over all samples together, not the mean of
+  each volume's, so that it adds;
 - true_positives, false_positives, true_negatives, false_negatives: counts, for two classes; for more, up to 32, the
   table `confusion`, rows the true and columns the predicted class.
 
@@ -204,7 +206,7 @@ class Tally:
         """
         values: dict[str, Any] = {name: self._value(name) for name in _EVERYWHERE}
         if self.confusion is not None and len(self.confusion) == 2:
-            values |= {name: self._value(name) for name in ("sensitivity", "specificity")}
+            values |= {name: self._value(name) for name in ("sensitivity", "specificity", "dice")}
             (true_negatives, false_positives), (false_negatives, true_positives) = self.confusion.tolist()
             values |= {"true_positives": true_positives, "false_positives": false_positives}
             values |= {"true_negatives": true_negatives, "false_negatives": false_negatives}
@@ -228,7 +230,8 @@ class Tally:
             return "not measured"
         if self._value(metric) is not None:
             return None
-        return {"sensitivity": "no positives", "specificity": "no negatives"}.get(metric, "one class")
+        missing = {"sensitivity": "no positives", "specificity": "no negatives", "dice": "no positives"}
+        return missing.get(metric, "one class")
 
     @property
     def _num_counted(self) -> int:
@@ -249,6 +252,9 @@ class Tally:
         right = [int(count) for count in np.diagonal(self.confusion)]
         if metric == "accuracy":
             return sum(right) / self._num_counted
+        if metric == "dice":
+            of_either = int(self.confusion[1].sum()) + int(self.confusion[:, 1].sum())
+            return 2 * right[1] / of_either if of_either else None
         true_class = {"specificity": 0, "sensitivity": 1}[metric]
         of_class = int(self.confusion[true_class].sum())
         return right[true_class] / of_class if of_class else None

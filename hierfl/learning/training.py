@@ -91,6 +91,9 @@ def train(
 def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device) -> Tally:
     """Measure the module on a dataset, in its order; the empty dataset gives the empty tally.
 
+    A sample may have any number of predictions (the voxels of a volume, the labels that are known): they are what is
+    counted, and each batch's mean loss weighs as many as it has.
+
     Errors: DataError for scores or labels that are no classes'; SiteFailed as for `train`.
     """
     num_samples = len(dataset)  # type: ignore[arg-type]
@@ -102,8 +105,9 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
     labels: list[np.ndarray[Any, Any]] = []
     with torch.inference_mode():
         for batch, size in _in_order(dataset, evaluation.batch_size, device):
-            loss_sum += float(checked_loss(task, module, batch, size)) * size
+            loss = float(checked_loss(task, module, batch, size))
             prediction = checked_prediction(task.predict(module, batch))
+            loss_sum += loss * prediction.labels.numel()
             scores.append(prediction.scores.detach().to(torch.float64).cpu().numpy())
             labels.append(prediction.labels.detach().cpu().numpy())
     try:

@@ -62,6 +62,7 @@ def test_the_roll_up_is_what_pooled_predictions_give(drawn, ties):
         assert values["auc"] == pytest.approx(oracle.roc_auc_score(labels, scores), abs=1e-12)
         assert values["sensitivity"] == pytest.approx(oracle.recall_score(labels, predicted))
         assert values["specificity"] == pytest.approx(oracle.recall_score(labels, predicted, pos_label=0))
+        assert values["dice"] == pytest.approx(oracle.f1_score(labels, predicted))
     else:
         assert values["auc"] is None
         assert total.why_undefined("auc") == "one class"
@@ -111,6 +112,7 @@ def test_small_numbers_one_can_recompute():
         "brier": pytest.approx((0.01 + 0.25 + 0.25 + 0.01) / 4),
         "sensitivity": 0.5,
         "specificity": 1.0,
+        "dice": 2 / 3,
         "true_positives": 1,
         "false_positives": 0,
         "true_negatives": 2,
@@ -129,6 +131,17 @@ def test_one_class_is_undefined_here_and_defined_above():
     assert swiss.why_undefined("accuracy") is None
     assert (swiss + other).scalars()["auc"] == 1.0
     assert (swiss + other).why_undefined("auc") is None
+
+
+def test_dice_adds_over_the_tree():
+    one = Tally.of(np.array([0.9, 0.8, 0.1]), np.array([1, 0, 0]), loss_sum=1.0)
+    other = Tally.of(np.array([0.9, 0.8, 0.1]), np.array([1, 1, 0]), loss_sum=1.0)
+    assert (one.scalars()["dice"], other.scalars()["dice"]) == (2 / 3, 1.0)
+    assert (one + other).scalars()["dice"] == 6 / 7
+    nobody = Tally.of(np.array([0.1, 0.2]), np.array([0, 0]), loss_sum=1.0)
+    assert nobody.scalars()["dice"] is None
+    assert nobody.why_undefined("dice") == "no positives"
+    assert (one + nobody).scalars()["dice"] == 2 / 3
 
 
 def test_no_samples():
