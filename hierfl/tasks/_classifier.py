@@ -22,6 +22,7 @@ __all__ = [
     "check",
     "choice",
     "loss",
+    "multiple",
     "network",
     "predict",
     "site_data",
@@ -80,6 +81,13 @@ def at_least(field: str, value: float, smallest: float, below: float | None = No
     if value >= smallest and (below is None or value < below):
         return None
     return Problem(field, f"{value} must be at least {smallest}" + ("" if below is None else f" and below {below}"))
+
+
+def multiple(field: str, value: int, of: int, smallest: int) -> Problem | None:
+    """Find a field whose number is too small, or no multiple."""
+    if value >= smallest and value % of == 0:
+        return None
+    return Problem(field, f"{value} must be a multiple of {of}, at least {smallest}")
 
 
 def above_zero(field: str, value: float) -> Problem | None:

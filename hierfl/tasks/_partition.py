@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hierfl.errors import ConfigError, DataError, Problem
 
-__all__ = ["PARTITIONS", "Shard", "bundled", "partition", "shard", "site_names", "test_mask"]
+__all__ = ["PARTITIONS", "Shard", "bundled", "partition", "shard", "site_names", "site_number", "test_mask"]
 
 PARTITIONS = ("dirichlet", "by_class", "iid")
 
@@ -27,6 +27,15 @@ Shard: TypeAlias = tuple[Indices, NDArray[np.bool_]]
 def site_names(num_sites: int) -> list[str]:
     """List the keys of the sites: site-0, site-1, ..."""
     return [f"site-{i}" for i in range(num_sites)]
+
+
+def site_number(site: str, num_sites: int) -> int:
+    """Return n of site-n. Errors: DataError for an unknown site."""
+    digits = site.removeprefix("site-")
+    number = int(digits) if digits.isdecimal() else num_sites
+    if number >= num_sites or site != f"site-{number}":
+        raise DataError(f"site {site!r}: the task has site-0 to site-{num_sites - 1} (num_sites sets how many)")
+    return number
 
 
 @lru_cache(maxsize=4)
@@ -50,11 +59,7 @@ def shard(name: str, site: str, num_sites: int, how: str, alpha: float, seed: in
 
     Errors: DataError for an unknown site; ConfigError for more sites than samples.
     """
-    digits = site.removeprefix("site-")
-    number = int(digits) if digits.isdecimal() else num_sites
-    if number >= num_sites or site != f"site-{number}":
-        raise DataError(f"site {site!r}: the task has site-0 to site-{num_sites - 1} (num_sites sets how many)")
-    return _shards(name, num_sites, how, alpha, seed)[number]
+    return _shards(name, num_sites, how, alpha, seed)[site_number(site, num_sites)]
 
 
 def partition(labels: Indices, num_sites: int, how: str, alpha: float, seed: int) -> list[Indices]:
