@@ -23,12 +23,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scheduler.bounds import Fleet, hub_bounds
-from scheduler.idle import Idle, figures
 from scheduler.views import Assign
-from scheduler.workload import Actual, Workload, cohort, eligible
 
-__all__ = ["Decision", "Span", "hub_figures", "merge", "read_span", "union_s"]
+__all__ = ["Decision", "Span", "merge", "read_span", "union_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,39 +100,3 @@ def merge(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
         else:
             merged.append((start, end))
     return merged
-
-
-def hub_figures(workload: Workload, actual: Actual, log: Sequence[Span]) -> dict[str, Idle]:
-    """Figure out, for every hub, how idle the devices that may take its sites were while its rounds were open.
-
-    Other hubs' work on these devices counts as busy; `efficiency` is the hub's own bound over its own rounds' time, so
-    it also says how much the hub was slowed down by those with whom it shares; `goodput` counts its own work alone.
-    """
-    fleet = Fleet.of(workload)
-    trained: dict[str, list[tuple[float, float]]] = {}
-    opened: dict[str, list[tuple[float, float]]] = {}
-    for span in log:
-        if span.phase == "train":
-            trained.setdefault(span.actor, []).append((span.start_s, span.end_s))
-        elif span.phase == "round":
-            opened.setdefault(span.actor, []).append((span.start_s, span.end_s))
-    found: dict[str, Idle] = {}
-    for federation in workload.federations:
-        for hub in federation.hubs:
-            path = f"{federation.name}/{hub.name}"
-            least = min(site.memory_bytes for site in hub.sites)
-            devices = [device for device in workload.devices if eligible(hub.labels, least, device)]
-            open_s = union_s(opened.get(path, []))
-            found[path] = figures(
-                {device.name: union_s(trained.get(device.name, []), opened.get(path, [])) for device in devices},
-                {device.name: open_s for device in devices},
-                work_s=sum(
-                    duration_s
-                    for number in range(federation.rounds * hub.rounds)
-                    for _, duration_s in cohort(federation, hub, number, actual)
-                ),
-                bound_s=sum(hub_bounds(federation, hub, actual, fleet)),
-                makespan_s=open_s,
-                speeds={device.name: workload.speed(device) for device in devices},
-            )
-    return found

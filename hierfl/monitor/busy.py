@@ -13,34 +13,19 @@ from dataclasses import dataclass, field
 from itertools import accumulate, islice
 
 from hierfl.monitor.records import Phase
+from scheduler.eventlog import merge, union_s
 
-__all__ = ["PHASES", "Account", "Covered", "Share", "covered_s", "united", "without"]
+__all__ = ["PHASES", "Account", "Covered", "Share", "without"]
 
 PHASES = ("load", "train", "evaluate", "aggregate", "transfer")
 """The phases of a worker or hub, in the order in which they are shown; "wait" is the rest."""
-
-
-def covered_s(intervals: Iterable[tuple[float, float]]) -> float:
-    """Measure the union of intervals (start, end), in seconds."""
-    return sum(end - start for start, end in united(intervals))
-
-
-def united(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Unite intervals (start, end) that overlap or touch; in order."""
-    found: list[tuple[float, float]] = []
-    for start, end in sorted(intervals):
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(end, found[-1][1])
-        else:
-            found.append((start, end))
-    return found
 
 
 class Covered:
     """The union of intervals, made to be asked for many windows."""
 
     def __init__(self, intervals: Iterable[tuple[float, float]]) -> None:
-        self._united = united(intervals)
+        self._united = merge(intervals)
         self._before_s = [0.0, *accumulate(end - start for start, end in self._united)]
 
     def inside_s(self, start_s: float, end_s: float) -> float:
@@ -108,7 +93,7 @@ class Account:
         """Close the window at `time_s`, give its figures, and open the next one."""
         window = max(time_s - self.since_s, 0.0)
         busy_s = {
-            worker: covered_s(
+            worker: union_s(
                 (max(start, self.since_s), min(end, time_s))
                 for start, end in self._intervals.get(worker, ())
                 if end > self.since_s and start < time_s

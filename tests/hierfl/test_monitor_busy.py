@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierfl.monitor.busy import Account, Covered, covered_s, united, without
+from hierfl.monitor.busy import Account, Covered, without
 from hierfl.monitor.company import Company
 from hierfl.monitor.records import Phase
+from scheduler.eventlog import merge, union_s
 
 Spans = list[tuple[int, int]]
 spans: st.SearchStrategy[Spans] = st.lists(
@@ -21,10 +22,10 @@ def seconds(found: Spans) -> set[int]:
 @given(spans, spans, st.integers(0, 40), st.integers(0, 40))
 def test_unions_and_differences_are_those_of_sets_of_seconds(some: Spans, holes: Spans, since: int, until: int) -> None:
     window = set(range(since, max(since, until)))
-    assert covered_s(some) == len(seconds(some))
+    assert union_s(some) == len(seconds(some))
     assert Covered(some).inside_s(since, max(since, until)) == len(seconds(some) & window)
-    apart = united(some)
-    assert covered_s(without(apart, holes)) == len(seconds(some) - seconds(holes))
+    apart = merge(some)
+    assert union_s(without(apart, holes)) == len(seconds(some) - seconds(holes))
 
 
 @given(spans, st.integers(0, 40), st.integers(1, 9))

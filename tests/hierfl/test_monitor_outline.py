@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hierfl.monitor.busy import Account, covered_s
+from hierfl.monitor.busy import Account
 from hierfl.monitor.outline import members_by_hub, outline, sites_below
 from hierfl.monitor.records import Phase
 from hierfl.monitor.words import count, metric, percent, seconds
@@ -48,11 +48,6 @@ def test_a_chain_deeper_than_the_screen_is_cut_and_needs_no_recursion():
     rows = outline(members_by_hub(paths), "n", rows=20)
     assert len(rows) == 20
     assert rows[-1].hidden
-
-
-def test_overlapping_work_counts_once():
-    assert covered_s([(0, 2), (1, 3), (5, 6)]) == pytest.approx(4)
-    assert covered_s([]) == 0
 
 
 def test_a_window_is_busy_and_waiting_time_and_nothing_else():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hierfl.kinds import load, names
 from scheduler import Device
 from scheduler.bounds import workload_bound
-from scheduler.eventlog import hub_figures, read_span, union_s
+from scheduler.eventlog import read_span, union_s
 from scheduler.forecast import Forecast, Learned, Oracle
 from scheduler.outcome import Change, Outcome
 from scheduler.policies.chain_first import ChainFirst
@@ -126,18 +126,6 @@ def test_a_site_without_an_entry_sits_out_and_an_empty_round_passes() -> None:
     outcome = simulate(work, Fifo(), actual, Oracle(work, actual))
     assert calls(outcome) == [("d0", "s0", 0.0, 2.0), ("d0", "s1", 2.0, 5.0)]
     assert outcome.makespan_s == outcome.bound_s == 5.0
-
-
-def test_figures_of_a_hub_by_hand() -> None:
-    """Two devices; f's sites of 3 and 1 s are 4 of 6; g's second before the latter counts as busy, too."""
-    work = Workload((Federation("f", (hub(3, 1),)), Federation("g", (hub(1),))), devices(2))
-    found = hub_figures(work, nominal(work), run(work).log)
-    assert found["f/h"].idle == pytest.approx(1 / 6) and found["f/h"].efficiency == 1.0
-    assert found["f/h"].goodput == pytest.approx(4 / 6)
-    shared = Workload((Federation("f", (hub(2),)), Federation("g", (hub(2),))), devices(1))
-    found = hub_figures(shared, nominal(shared), run(shared).log)
-    assert found["f/h"].efficiency == 1.0
-    assert found["g/h"].efficiency == pytest.approx(1 / 2), "it waited for the device as long as it ran"
 
 
 def test_unions_by_hand() -> None:

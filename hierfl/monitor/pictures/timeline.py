@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
-from hierfl.monitor.busy import PHASES, covered_s, united, without
+from hierfl.monitor.busy import PHASES, without
 from hierfl.monitor.pictures.rows import IDLE, by_number, draw_spans, unit_of
 from hierfl.monitor.pictures.style import (
     BLUE,
@@ -28,6 +28,7 @@ from hierfl.monitor.pictures.style import (
 )
 from hierfl.monitor.tape import Bar, Tape
 from hierfl.monitor.words import percent
+from scheduler.eventlog import merge, union_s
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ def timeline(tape: Tape) -> Figure:
     made = figure(12, height)
     axes = made.add_axes((labels / 12, 0.95 / height, 1 - (labels + 0.75) / 12, 0.36 * deep / height))
     scale, unit = unit_of(until - since)
-    frame = _Frame(since, until, scale, [(max(a, since), min(b, until)) for a, b in united(tape.open) if b > since])
+    frame = _Frame(since, until, scale, [(max(a, since), min(b, until)) for a, b in merge(tape.open) if b > since])
     by_actor: dict[str, list[Bar]] = {}
     for bar in tape.bars:
         by_actor.setdefault(bar.actor, []).append(bar)
@@ -140,12 +141,12 @@ def _draw_row(axes: Axes, row: _Row, bars: Mapping[str, Sequence[Bar]], frame: _
     """Draw a row; behind a device's bars its idle time. Return a device's fractions of the whole, busy and waiting."""
     whole_s, shares = frame.whole_s, None
     if row.is_device:
-        busy = united((bar.start_s, bar.end_s) for actor in row.actors for bar in bars.get(actor, ()))
+        busy = merge((bar.start_s, bar.end_s) for actor in row.actors for bar in bars.get(actor, ()))
         waiting = without(frame.open, busy)
         shared = busy if len(row.actors) > 1 else []  # a place that is free beside others is no idle device
         for hue, spans in ((IDLE, [(frame.since, frame.until)]), (_WAITING, waiting), (_FREE, shared)):
             draw_spans(axes, row.place, spans, hue, whole_s=whole_s, scale=frame.scale, half=row.half)
-        shares = covered_s(busy) / max(whole_s, 1e-9), covered_s(waiting) / max(whole_s, 1e-9)
+        shares = union_s(busy) / max(whole_s, 1e-9), union_s(waiting) / max(whole_s, 1e-9)
         across = blended_transform_factory(axes.transAxes, axes.transData)
         axes.text(1.006, row.place, percent(shares[0]), transform=across, size=SIZE, color=GREY, va="center")
     else:
