@@ -384,9 +384,9 @@ class Dispatcher:
         jobs = [self._waiting.take(lane, place)]
         seconds = self._predict(jobs[0], slot.device)
         total_s = None if seconds is None else seconds + self._loading_s(jobs[0], slot)
-        while len(lane.entries) > place and total_s is not None and len(jobs) < share:
+        while len(lane.entries) > place and total_s is not None and len(jobs) < share and not jobs[-1].is_alone:
             following = self._predict(lane.entries[place][2], slot.device)
-            if following is None or total_s + following > limit_s:
+            if following is None or total_s + following > limit_s or lane.entries[place][2].is_alone:
                 break
             jobs.append(self._waiting.take(lane, place))
             total_s += following

@@ -38,7 +38,7 @@ class Job:
     federation that asks, where several share the devices; `chain_s`: predicted time from this group's barrier to the
     end of its federation (the remaining chain); `labels`: residency, a device must carry all of them; `memory_bytes`:
     predicted peak, 0 if unknown; `model`: what a device must have loaded before; `is_guess`: the prediction goes by
-    others, for this name's own work has never ended yet.
+    others, for this name's own work has never ended yet; `is_alone`: it shares a chunk with no other.
     """
 
     group: str
@@ -52,6 +52,7 @@ class Job:
     memory_bytes: int = 0
     model: str = ""
     is_guess: bool = False
+    is_alone: bool = False
 
     @property
     def key(self) -> JobKey:

@@ -58,7 +58,8 @@ class Foresight:
         settings, size = self._sites.get(site), batch_size(self._sites, site)
         job = self.estimates.job(group, site, order, settings, size)
         is_guess = (group.kind, site) not in self._answered
-        return replace(job, estimate_s=self.predict(job, None), is_guess=is_guess)
+        is_alone = is_guess and group.one_by_one  # the hub may go on without it, and must not miss those behind it
+        return replace(job, estimate_s=self.predict(job, None), is_guess=is_guess, is_alone=is_alone)
 
     def predict(self, job: Job, device: Device | None) -> float | None:
         """Predict a job's seconds on a device, or on the usual kind of those that may take it."""

@@ -145,6 +145,14 @@ def test_a_second_place_opens_when_the_long_job_in_front_goes_to_a_device_that_e
     assert said(ledger.decide()) == [("y", ["g2"]), ("x", ["g3"])]
 
 
+def test_what_is_to_be_alone_shares_a_chunk_with_nobody() -> None:
+    """The second of four: the first is not followed by it, nor it by the third."""
+    first, second, *others = jobs(*[0.002] * 4)
+    ledger = dispatcher("x", depth=4)
+    ledger.ask([first, replace(second, is_alone=True), *others])
+    assert [each for _, each in said(ledger.decide())] == [["g0"], ["g1"], ["g2", "g3"]]
+
+
 def test_short_jobs_share_a_call_until_it_is_long_enough() -> None:
     """Ten jobs of 4 ms on one device: a call holds at least 10 ms, or a place's share of all that waits."""
     ledger = dispatcher("x")
