@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scheduler.participation import Participation
     from tiers.topology import Topology
 
-__all__ = ["Federation", "Hub", "Member", "Site", "parent"]
+__all__ = ["Federation", "Hub", "Member", "Site", "parent", "rounds_per_round"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,15 @@ class Federation:
 def parent(path: str) -> str | None:
     """Name the hub that a path belongs to; None at the root."""
     return path.rpartition("/")[0] or None
+
+
+def rounds_per_round(tree: Federation, hub: str) -> int:
+    """Count a hub's rounds per round of the root."""
+    found = 1
+    while (above := parent(hub)) is not None:
+        found *= tree.hubs[hub].rounds
+        hub = above
+    return found
 
 
 def _walk(node: Member, path: str) -> Iterator[tuple[str, Member]]:

@@ -17,13 +17,12 @@ from hierfl.planning.case import Case, Figures
 from hierfl.planning.costs import Knowledge
 from hierfl.planning.lever import LEAST_TIME, Bench, Lever, in_percent, place_of
 from hierfl.planning.ran import Ran
-from hierfl.planning.shape import rounds_per_round
 from hierfl.planning.simulation import simulate
 from scheduler.bounds import Task, round_bound
 from scheduler.participation import needed
 from scheduler.policy import Policy
 from scheduler.workload import eligible
-from tiers.federation import Hub, parent
+from tiers.federation import Hub, parent, rounds_per_round
 
 __all__ = ["find_levers"]
 

@@ -10,10 +10,10 @@ from hierfl.planning.case import Case
 from hierfl.planning.costs import from_log
 from hierfl.planning.log import Log, Training
 from hierfl.planning.ran import Ran, Worked
-from hierfl.planning.shape import SiteWork, rounds_per_round
+from hierfl.planning.shape import SiteWork
 from scheduler.eligibility import usual_kind
 from scheduler.views import Device
-from tiers.federation import parent
+from tiers.federation import parent, rounds_per_round
 
 __all__ = ["as_it_ran", "case_of_log"]
 

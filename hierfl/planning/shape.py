@@ -9,7 +9,7 @@ from scheduler.bounds import Fleet, Task, price_bound, round_bound
 from scheduler.participation import Candidates
 from tiers.federation import Federation, parent
 
-__all__ = ["Asked", "Pauses", "SiteWork", "Took", "asked", "member_weights", "rounds_per_round", "tree_bounds"]
+__all__ = ["Asked", "Pauses", "SiteWork", "Took", "asked", "member_weights", "tree_bounds"]
 
 Took = Mapping[tuple[str, int], Mapping[str, float]]
 """Seconds by hub's path and round (counted through, from 0), then by site's path; without sites that sit it out."""
@@ -63,15 +63,6 @@ class Pauses:
             for hub, seconds in shortest.items():
                 least[hub] = least.get(hub, 0.0) + seconds
         return least
-
-
-def rounds_per_round(tree: Federation, hub: str) -> int:
-    """Count a hub's rounds per round of the root."""
-    found = 1
-    while (above := parent(hub)) is not None:
-        found *= tree.hubs[hub].rounds
-        hub = above
-    return found
 
 
 def member_weights(tree: Federation, sites: Mapping[str, SiteWork]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
@@ -12,7 +11,7 @@ from hierfl.learning.ring import PartialSum
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory
-from tiers.federation import Federation
+from tiers.federation import Federation, rounds_per_round
 
 __all__ = ["Remembered", "still_true"]
 
@@ -64,9 +63,7 @@ def still_true(
     """
     if hub not in federation.hubs:
         return None
-    above = [hub.rsplit("/", up)[0] for up in range(hub.count("/"))]
-    first = rounds_done * math.prod(federation.hubs[path].rounds for path in above)
-    if memory.standing.round_number >= first:
+    if memory.standing.round_number >= rounds_done * rounds_per_round(federation, hub):
         return None
     names = {member.name for member in federation.hubs[hub].members}
     held = [

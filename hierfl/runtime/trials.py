@@ -25,7 +25,7 @@ from scheduler.workload import Federation as Planned
 from scheduler.workload import Hub as PlannedHub
 from scheduler.workload import Site as PlannedSite
 from scheduler.workload import Workload, eligible, site_path
-from tiers.federation import Federation, parent
+from tiers.federation import Federation, rounds_per_round
 
 __all__ = ["MAX_JOBS", "Need", "Trials", "stage", "try_orders"]
 
@@ -73,7 +73,7 @@ def stage(
             return f"{path} does not wait for all"
         if tree.hubs[path].topology.sequential:
             return f"{path} asks its members one after another"
-        rounds = _rounds(tree, path)
+        rounds = rounds_per_round(tree, path)
         by_labels: dict[frozenset[str], list[PlannedSite]] = {}
         for site in (member for member in tree.members(path) if member in needs):
             need = needs[site]
@@ -161,11 +161,3 @@ class Trials:
     def _seconds_of(self, steps: Mapping[str, int]) -> Predict:
         """Predict a site's training by its path."""
         return lambda site, kind: self._crew.estimates.predict("train", site, steps[site], kind)
-
-
-def _rounds(tree: Federation, path: str) -> int:
-    """Count a hub's rounds within one of the root's."""
-    found = 1
-    while (above := parent(path)) is not None:
-        found, path = found * tree.hubs[path].rounds, above
-    return found

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierfl.planning.case import Case
-from hierfl.planning.shape import Pauses, SiteWork, asked, rounds_per_round
+from hierfl.planning.shape import Pauses, SiteWork, asked
 from hierfl.planning.simulation import simulate
 from scheduler.participations.buffered import Buffered
 from scheduler.participations.deadline import Deadline
@@ -20,7 +20,7 @@ from scheduler.policies.fifo import Fifo
 from scheduler.policies.longest_first import LongestFirst
 from scheduler.policies.static import Static
 from scheduler.views import Device
-from tiers.federation import Federation, Hub, Site, parent
+from tiers.federation import Federation, Hub, Site, parent, rounds_per_round
 from tiers.topologies.cyclic import Cyclic
 from tiers.topologies.star import Star
 
