@@ -62,7 +62,7 @@ def _num_samples(nodes: Mapping[str, Node]) -> dict[str, int]:
     """Count the samples that are trained on by path, hubs rolled up."""
     counts = dict.fromkeys(nodes, 0)
     for path, node in reversed(list(nodes.items())):
-        if not node.is_hub and node.role is None:
+        if not node.is_hub:
             counts[path] = 1 if node.num_train is None else node.num_train
         above = parent(path)
         if above is not None:

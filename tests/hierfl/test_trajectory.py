@@ -43,11 +43,14 @@ def test_by_size_follows_what_the_task_counts(tmp_path: Path) -> None:
     assert sizes == sorted(sizes) and len(set(sizes)) > 2
 
 
-@pytest.mark.parametrize("participation", ["all", {"kind": "sample", "count": 2}])
-def test_what_is_planned_is_what_the_first_round_does(participation: Any, tmp_path: Path) -> None:
-    root = hub("world", {**INNER, "participation": participation}, "d", topology="cyclic")
-    found = planned(tmp_path, root)
-    closed = {(r.node, r.round_number): r for r in go(tmp_path, root).monitor.of(RoundClosed)}
+@pytest.mark.parametrize("participation", ["all", {"kind": "sample", "count": 4}])
+@pytest.mark.parametrize("seed", [2, 3])
+def test_what_is_planned_is_what_the_first_round_does(seed: int, participation: Any, tmp_path: Path) -> None:
+    inner = hub("in", *"abcefghi", topology={"kind": "cyclic", "order": "shuffled"}, participation=participation)
+    root = hub("world", inner, "d", rounds=1, topology="cyclic")
+    config = config_of(tmp_path, root, seed=seed)
+    found = ways(config, survey(config))
+    closed = {(r.node, r.round_number): r for r in go(tmp_path, root, seed=seed).monitor.of(RoundClosed)}
     for path, way in found.items():
         assert way.plan.trained == closed[path, 1].members
         assert way.skipped == closed[path, 1].missing
