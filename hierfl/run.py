@@ -312,6 +312,7 @@ class _Run:
                 *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
                 *(self.voice.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
                 {worker: device.name for worker, device in self.crew.devices.items()},
+                [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
             )
         )
         for path, level, why in idle_nodes(self.config, self.engine.inventories, self.num_samples):

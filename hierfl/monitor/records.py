@@ -58,6 +58,8 @@ class RunStarted:
     """The Ray cluster on whose devices runs take turns, this one among them; empty where its devices are its own."""
     devices: Mapping[str, str] = field(default_factory=dict)
     """The device of each worker; several workers may share one."""
+    in_turn: Sequence[str] = ()
+    """The hubs whose members train one after another."""
 
 
 @dataclass(frozen=True, slots=True)

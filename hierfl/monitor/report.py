@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from hierfl.errors import OutputError
 from hierfl.monitor.cross_site import Matrix, read_matrix
 from hierfl.monitor.files import EVENTS, METRICS, read_events, read_metrics
-from hierfl.monitor.pictures import curves, heat, png, reliability, timeline, tree
+from hierfl.monitor.pictures import curves, heat, png, reliability, timeline, trajectory, tree
 from hierfl.monitor.report_page import page
 from hierfl.monitor.tape import Tape
 from hierfl.monitor.words import count, finite, metric
@@ -46,6 +46,8 @@ class RunRecord:
     rows: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     matrix: Matrix | None = None
+    trained: dict[str, Sequence[str]] = field(default_factory=dict)
+    """By hub, the members in its last round, as they reported."""
 
     @cached_property
     def paths(self) -> list[str]:
@@ -114,6 +116,7 @@ def _events(record: RunRecord, events: Iterable[Mapping[str, Any]]) -> None:
         elif kind == "round_committed":
             record.tape.commits.append((event["round_number"], event["time_s"] + offset))
         elif kind == "round_closed":
+            record.trained[event["node"]] = event["members"]
             record.tape.closed(event["node"], event["time_s"] + offset, event["duration_s"])
             for node, why in event["missing"].items():
                 message = f"round {event['round_number']} closed without it: {why}"
@@ -170,6 +173,9 @@ def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
     """Draw what there is data for."""
     if record.paths:
         yield "tree", png(tree(record.paths, _notes(record)))
+    if record.trained:
+        order = {path: record.trained[path] for path in record.paths if path in record.trained}
+        yield "trajectory", png(trajectory(order or record.trained, record.started.get("in_turn", ())))
     if any(finite(row.get(name)) is not None for row in record.rows for name in ("auc", "accuracy", "loss")):
         yield "curves", png(curves(record.rows))
     if any(found.get("reliability") for found in record.nodes.values()):

@@ -35,6 +35,7 @@ _OF_SCHEDULE = {
 }
 _ALT = {
     "tree": "The federation's tree, hubs with their members",
+    "trajectory": "Who trained from whom in the last round of each hub",
     "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
     "calibration": "How often came true what was predicted, by predicted probability",
     "cross_site": "Every model on every site's data",
@@ -77,6 +78,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_missing(record),
         *_facts(record),
         *_section("Federation", _picture("tree", pictures)),
+        *_section("The model's way", _picture("trajectory", pictures)),
         *_section("Curves by tier", _picture("curves", pictures)),
         *_section("Hubs and sites", _table(record)),
         *_section("Fairness over sites", fairness_table(_find(record, "fairness"))),

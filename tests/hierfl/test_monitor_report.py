@@ -79,10 +79,10 @@ def test_the_report_of_a_finished_run_is_whole_and_self_contained(tmp_path):
         assert piece in text
     assert "undefined" in text
     assert "missing" not in text
-    assert len(page.links) == 3
+    assert len(page.links) == 4
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert not re.search(r"https?://|@import|url\(", (tmp_path / "report.html").read_text())
-    for name in ("tree", "curves", "timeline"):
+    for name in ("tree", "trajectory", "curves", "timeline"):
         data = (tmp_path / f"{name}.png").read_bytes()
         width, height = struct.unpack(">II", data[16:24])
         assert data[:4] == b"\x89PNG"

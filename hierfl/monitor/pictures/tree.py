@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Stroke
 
 from hierfl.monitor.outline import Row, members_by_hub, outline, sites_below
-from hierfl.monitor.pictures.style import BLUE, GREY, INK, ORANGE, SIZE, figure, heading, width_in
+from hierfl.monitor.pictures.boxes import Box, box_of, draw_box
+from hierfl.monitor.pictures.style import figure, heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,32 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["tree"]
 
 _ROWS, _SIBLINGS, _DEEPEST, _WIDEST = 34, 10, 8, 16.0
-_GAP, _PAD, _LINE, _MARGIN, _TOP = 0.75, 0.16, 0.22, 0.25, 0.95
-_LONGEST = 28
-
-
-@dataclass(slots=True)
-class _Box:
-    """One node's box: left edge and middle, size, in inches; `kind` is root, hub, site or more."""
-
-    kind: str
-    title: str
-    note: str
-    x: float = 0.0
-    y: float = 0.0
-    width: float = 0.0
-
-    @property
-    def height(self) -> float:
-        return _LINE * (2 if self.note else 1) + _PAD
-
-
-_LOOK: dict[str, dict[str, Any]] = {
-    "root": {"facecolor": "#12344d", "edgecolor": "#12344d"},
-    "hub": {"facecolor": "#e3eff8", "edgecolor": BLUE},
-    "site": {"facecolor": "#fdf4e0", "edgecolor": ORANGE},
-    "more": {"facecolor": "white", "edgecolor": "#aab2ba", "linestyle": (0, (4, 3))},
-}
+_GAP, _MARGIN, _TOP = 0.75, 0.25, 0.95
 
 
 def tree(paths: Iterable[str], notes: Mapping[str, str] | None = None) -> Figure:
@@ -71,14 +46,14 @@ def tree(paths: Iterable[str], notes: Mapping[str, str] | None = None) -> Figure
         if above is not None:
             _draw_edge(axes, boxes[above], box)
     for box in boxes:
-        _draw_box(axes, box)
+        draw_box(axes, box)
     num_sites = len(nodes) - len(members)
     tiers = 1 + max(path.count("/") for path in nodes)
     heading(made, f"Federation {root}", f"{tiers} tiers · {len(members):,} hubs (blue) · {num_sites:,} sites (yellow)")
     return made
 
 
-def _box(row: Row, members: Mapping[str, list[str]], notes: Mapping[str, str]) -> _Box:
+def _box(row: Row, members: Mapping[str, list[str]], notes: Mapping[str, str]) -> Box:
     """Make the box of one row of the outline, with the width that its text needs."""
     if row.hidden:
         hubs = sum(path in members for path in row.hidden)
@@ -86,18 +61,9 @@ def _box(row: Row, members: Mapping[str, list[str]], notes: Mapping[str, str]) -
         title = f"{len(row.hidden):,} more " + (
             "sites" if not hubs else "hubs" if hubs == len(row.hidden) else "members"
         )
-        box = _Box("more", title, f"{sites:,} sites" if hubs else "")
-    else:
-        kind = "root" if row.depth == 0 else "hub" if row.path in members else "site"
-        box = _Box(kind, _short(row.name), notes.get(row.path, ""))
-    box.width = max(width_in(box.title, SIZE, bold=True), width_in(box.note, SIZE - 1.5), 0.5) + 2 * _PAD
-    return box
-
-
-def _short(name: str) -> str:
-    """Cut a long name in its middle: both ends tell siblings apart."""
-    half = _LONGEST // 2
-    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}"
+        return box_of("more", title, f"{sites:,} sites" if hubs else "")
+    kind = "root" if row.depth == 0 else "hub" if row.path in members else "site"
+    return box_of(kind, row.name, notes.get(row.path, ""))
 
 
 def _parents(rows: list[Row]) -> list[int | None]:
@@ -111,7 +77,7 @@ def _parents(rows: list[Row]) -> list[int | None]:
     return found
 
 
-def _place(rows: list[Row], boxes: list[_Box], parents: list[int | None]) -> None:
+def _place(rows: list[Row], boxes: list[Box], parents: list[int | None]) -> None:
     """Set x by tier and y by leaf, the hubs at the middle of their members; the root's row stands at the top."""
     lefts = [0.0]
     for depth in range(max(row.depth for row in rows)):
@@ -133,24 +99,10 @@ def _place(rows: list[Row], boxes: list[_Box], parents: list[int | None]) -> Non
             below.setdefault(above, []).append(boxes[place].y)
 
 
-def _draw_edge(axes: Axes, hub: _Box, member: _Box) -> None:
+def _draw_edge(axes: Axes, hub: Box, member: Box) -> None:
     """Draw the curve from a hub's right to its member's left; all members' curves leave the column together."""
     start, end = (hub.x + hub.width, hub.y), (member.x, member.y)
     bend = (end[0] - _GAP / 2 + 0.05, end[0] - _GAP / 2)
     curve = [start, (end[0] - _GAP, hub.y), (bend[0], start[1]), (bend[1], end[1]), end]
     codes = [Stroke.MOVETO, Stroke.LINETO, Stroke.CURVE4, Stroke.CURVE4, Stroke.CURVE4]
     axes.add_patch(PathPatch(Stroke(curve, codes), fill=False, edgecolor="#9aa5b0", linewidth=1.5, zorder=1))
-
-
-def _draw_box(axes: Axes, box: _Box) -> None:
-    """Draw one box with its name and note."""
-    corner = (box.x, box.y - box.height / 2)
-    shape = "round,pad=0,rounding_size=0.09"
-    patch = FancyBboxPatch(corner, box.width, box.height, boxstyle=shape, linewidth=1.4, zorder=2, **_LOOK[box.kind])
-    axes.add_patch(patch)
-    title, note = ("white", "#c9d6e0") if box.kind == "root" else (GREY if box.kind == "more" else INK, GREY)
-    left, lift = box.x + _PAD, _LINE / 2 if box.note else 0.0
-    weight = "normal" if box.kind == "more" else "bold"
-    axes.text(left, box.y + lift, box.title, size=SIZE, weight=weight, color=title, va="center", parse_math=False)
-    if box.note:
-        axes.text(left, box.y - lift, box.note, size=SIZE - 1.5, color=note, va="center", parse_math=False)
