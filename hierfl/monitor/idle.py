@@ -73,7 +73,7 @@ class IdleTime:
         self._trained: dict[tuple[str, int], dict[str, Piece]] = {}
         self._closed: list[RoundClosed] = []
         self._measuring_s: float | None = None
-        self._hub_rounds: dict[tuple[str, int], tuple[float, float]] = {}
+        self._hub_rounds: dict[tuple[str, int], tuple[float, list[Task]]] = {}
         self._wanted = {path: self._labels_below(path) for path in tree.hubs}
         self._total, self._last = Figures(), Figures()
         self._worked_s: dict[str, float] = {}
@@ -210,35 +210,38 @@ class IdleTime:
         counted = [yard.task(piece) for site, piece in trained.items() if site.rpartition("/")[2] in members]
         for key in [key for key in self._trained if key[0] == path and key[1] <= number]:
             del self._trained[key]
-        below_s, work_s = self._members_s(path, number, members)
-        work_s += sum(task.duration_s for task in counted)
+        below_s, below = self._members_round(path, number, members)
+        tasks = [*counted, *below]
         if self._tree.hubs[path].topology.sequential:
             bound_s = below_s + sum(round_bound([task], yard.fleet) for task in counted)
         else:
             bound_s = max(round_bound(counted, yard.fleet), below_s)
+            if below:  # the longest member is one bound, the work of all of them another
+                bound_s = max(bound_s, price_bound(tasks, yard.fleet))
         if path != self._tree.root.name:
-            self._hub_rounds[path, number] = bound_s, work_s
+            self._hub_rounds[path, number] = bound_s, tasks
         opened_s, held_s = record.time_s - record.duration_s, self._held(record.duration_s)
         busy = {name: yard.covered_s(name, opened_s, record.time_s) for name in self._of_hub(path)}
         had_s = {name: max(spent_s, held_s.get(name, 0.0)) for name, spent_s in busy.items()}
+        work_s = sum(task.duration_s for task in tasks)
         spent = {"work_s": work_s, "bound_s": bound_s, "makespan_s": record.duration_s}
         found.hubs.setdefault(path, Tally()).add(busy, had_s, speeds=yard.speeds, **spent)
         return bound_s
 
-    def _members_s(self, path: str, number: int, members: set[str]) -> tuple[float, float]:
+    def _members_round(self, path: str, number: int, members: set[str]) -> tuple[float, list[Task]]:
         """Bound what member hubs take, each the sum of its own rounds: the slowest, or all where they take turns; and
-        add up their work.
+        list their work.
         """
-        longest_s = in_turn_s = work_s = 0.0
+        longest_s, in_turn_s, tasks = 0.0, 0.0, list[Task]()
         for member in self._tree.members(path):
             hub = self._tree.nodes[member]
             if isinstance(hub, Hub) and hub.name in members:
                 first = number * hub.rounds
-                own = [self._hub_rounds.pop((member, first + k), (0.0, 0.0)) for k in range(hub.rounds)]
+                own = [self._hub_rounds.pop((member, first + k), (0.0, [])) for k in range(hub.rounds)]
                 chain_s = sum(bound_s for bound_s, _ in own)
                 longest_s, in_turn_s = max(longest_s, chain_s), in_turn_s + chain_s
-                work_s += sum(spent for _, spent in own)
-        return (in_turn_s if self._tree.hubs[path].topology.sequential else longest_s), work_s
+                tasks.extend(task for _, work in own for task in work)
+        return (in_turn_s if self._tree.hubs[path].topology.sequential else longest_s), tasks
 
     def _described(self, yard: Yard) -> dict[str, dict[str, Any]]:
         """Say of every device what makes it differ from others."""

@@ -42,6 +42,7 @@ def test_a_round_by_hand() -> None:
     assert found.floor == pytest.approx(0.0) and found.goodput == pytest.approx(9 / 12)
     world = idle.hubs()["world"]
     assert (world.idle, world.floor) == (pytest.approx(3 / 12), pytest.approx(0.0)), "its hub's work is its own too"
+    assert world.efficiency == pytest.approx(4.5 / 6), "all work below a hub bounds its round as it bounds the run"
     us = idle.hubs()["world/us"]
     assert us.makespan_s == 3 and us.efficiency == pytest.approx(1.0)
     assert us.idle == us.floor == 0.0 and us.goodput == pytest.approx(5 / 6), "y works for c from 2 on: not idle"
