@@ -37,6 +37,12 @@ ON_CLUSTER = ("runtime.kind=ray", "runtime.address=auto")
 
 CONNECT_S = 15.0
 """Seconds that a cluster may take to answer at first."""
+NO_HIERFL = "No module named hierfl"
+"""What the cluster's Python says where it has no hierfl."""
+WAY_TO_HIERFL = (
+    "error: `python` on the cluster's head has no hierfl: install it there, start Ray from the environment that has it"
+    " (`. .venv/bin/activate`, then `ray start`), or send it along: --working-dir at the root of a checkout"
+)
 ATTEMPTS = 5
 """Times that a broken log stream is taken up again before giving up."""
 
@@ -164,7 +170,7 @@ def _ray_client() -> Callable[[str], Client]:
 
 async def _follow(client: Client, job: str, pause_s: float) -> int:
     """Show the log until the job has ended, through broken connections; the job's exit code."""
-    shown, failures = 0, 0
+    shown, failures, last = 0, 0, ""
     while True:
         try:
             passed = 0
@@ -172,9 +178,12 @@ async def _follow(client: Client, job: str, pause_s: float) -> int:
                 passed += len(chunk)
                 if passed > shown:
                     print(chunk[-(passed - shown) :], end="", flush=True)
+                    last = (last + chunk[-(passed - shown) :])[-1000:]
                     shown, failures = passed, 0
             info = client.get_job_info(job)
             if info.status in ("SUCCEEDED", "FAILED", "STOPPED"):
+                if info.status == "FAILED" and NO_HIERFL in last:
+                    print(WAY_TO_HIERFL, file=sys.stderr)
                 return _exit_code(info)
         except Exception as error:  # of Ray, aiohttp and requests alike
             failures += 1

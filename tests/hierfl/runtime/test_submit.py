@@ -94,6 +94,15 @@ def test_the_jobs_exit_code_is_ours(folder: Path, capsys: pytest.CaptureFixture[
     assert end.message in capsys.readouterr().err
 
 
+def test_a_cluster_without_hierfl_is_told_with_the_ways_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    streams: list[list[str | BaseException]] = [["/usr/bin/python: No module na", "med hierfl\n"]]
+    assert send(Cluster(streams=streams, ends=[Info("FAILED", 1)]), folder) == 1
+    said = capsys.readouterr().err
+    assert "no hierfl: install it there" in said and "--working-dir at the root of a checkout" in said
+    assert send(Cluster(ends=[Info("FAILED", 1)]), folder) == 1
+    assert "no hierfl" not in capsys.readouterr().err
+
+
 def test_a_broken_log_stream_is_taken_up_where_it_broke(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     streams: list[list[str | BaseException]] = [["one\ntw", RuntimeError("closed")], ["one\n", "two\n", "three\n"]]
     assert send(Cluster(streams=streams), folder) == 0
