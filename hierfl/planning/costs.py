@@ -130,7 +130,7 @@ def site_works(config: RunConfig, known: Knowledge, kind: str) -> dict[str, Site
                 Problem(
                     "",
                     f"the steps of {first}{more} are not known{because}; give --run RUN_DIR of an earlier run of this"
-                    " tree, or set training.local_steps",
+                    " tree, set training.local_steps, or give the task a method num_samples (docs/tasks.md)",
                 )
             ]
         )

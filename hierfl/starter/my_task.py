@@ -34,6 +34,10 @@ class Readmission:
         cut = patients * 3 // 4
         return SiteData(TensorDataset(x[:cut], y[:cut]), TensorDataset(x[cut:], y[cut:]))
 
+    def num_samples(self, site: str, patients: int = 200, age_shift: float = 0.0) -> tuple[int, int]:
+        """Count train and test without loading: for `hierfl tree` and `hierfl plan`, and may be left out."""
+        return patients * 3 // 4, patients - patients * 3 // 4
+
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Return the mean loss of one batch."""
         x, y = batch

@@ -49,6 +49,7 @@ def test_the_starters_task_learns() -> None:
     torch.manual_seed(0)
     model, data = task.model(), task.data("bergen", patients=120)
     assert (len(data.train), len(data.test)) == (90, 30)  # type: ignore[arg-type]
+    assert task.num_samples("bergen", patients=120) == (90, 30), "counted as loaded"
     assert torch.equal(data.train[:][0], task.data("bergen", patients=120).train[:][0])
     assert not torch.equal(data.train[:][0], task.data("turku", patients=120).train[:][0])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
