@@ -13,7 +13,7 @@ from hierfl.errors import HierflError
 from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples
 from hierfl.monitor.outline import Row, members_by_hub, outline
-from hierfl.monitor.words import count, finite
+from hierfl.monitor.words import count, finite, plural
 from tiers.federation import Hub, parent
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def promises(config: RunConfig) -> dict[str, str]:
         strategy = config.hubs[path].strategy
         if not isinstance(strategy, Reducer):
             continue
-        said = f"{describe(strategy)} {strategy.promise(sum(member in trained for member in tree.members(path)))}"
+        said = f"{describe(strategy)}: {strategy.promise(sum(member in trained for member in tree.members(path)))}"
         below = [child for child in tree.members(path) if child in tree.hubs]
         open_ones = [child for child in below if not isinstance(config.hubs[child].strategy, Reducer)]
         if open_ones:
@@ -201,9 +201,9 @@ def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
     line.append(row.name, style="bold cyan" if node.is_hub else "green")
     if node.is_hub:
         hub = parent(node.path)
-        often = _plural(node.rounds or 0, "round") + (f" per round of {hub.rpartition('/')[2]}" if hub else "")
+        often = plural(node.rounds or 0, "round") + (f" per round of {hub.rpartition('/')[2]}" if hub else "")
         line.append(f"  {node.topology}, {node.strategy}, {often}", style="not dim")
-        return line.append(f"  {_plural(node.num_sites, 'site')}{_samples(node.num_train, node.num_test)}")
+        return line.append(f"  {plural(node.num_sites, 'site')}{_samples(node.num_train, node.num_test)}")
     if node.key not in (None, row.name):
         line.append(f"  data of {node.key}", style="not dim")
     if node.note:
@@ -217,12 +217,8 @@ def _rest(nodes: Sequence[Node]) -> str:
     """Count the members that are not drawn."""
     num_sites, num_train, num_test = _totals(nodes)
     num_hubs = sum(node.is_hub for node in nodes)
-    hubs = f"{_plural(num_hubs, 'more hub')}, " if num_hubs else ""
-    return f"{hubs}{_plural(num_sites, 'site' if num_hubs else 'more site')}{_samples(num_train, num_test)}"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+    hubs = f"{plural(num_hubs, 'more hub')}, " if num_hubs else ""
+    return f"{hubs}{plural(num_sites, 'site' if num_hubs else 'more site')}{_samples(num_train, num_test)}"
 
 
 def _samples(num_train: int | None, num_test: int | None) -> str:

@@ -10,7 +10,7 @@ from hierfl.errors import OutputError
 from hierfl.monitor.joint import JointRecord
 from hierfl.monitor.pictures import png, sharing
 from hierfl.monitor.report_page import image, whole
-from hierfl.monitor.words import percent, seconds
+from hierfl.monitor.words import WHAT_FIGURES_MEAN, percent, seconds
 
 __all__ = ["write_joint"]
 
@@ -40,7 +40,8 @@ def _page(record: JointRecord, picture: bytes) -> str:
     """Write the whole page."""
     names = " + ".join(record.run_dirs)
     under = f"{len(record.run_dirs)} runs on the devices of one cluster"
-    parts = [*_facts(record), image(_ALT, picture), *_devices(record), *_runs(record)]
+    shown = [f"<h2>{_ALT}</h2>", image(_ALT, picture)]
+    parts = [*_facts(record), *shown, *_devices(record), *_runs(record)]
     return whole(names, under, parts)
 
 
@@ -57,6 +58,7 @@ def _facts(record: JointRecord) -> Iterator[str]:
         "Goodput": percent(idle.goodput),
     }
     yield "<dl>" + "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts.items()) + "</dl>"
+    yield f'<p class="note">Of the time in which at least one run wanted a device. {escape(WHAT_FIGURES_MEAN)}</p>'
 
 
 def _devices(record: JointRecord) -> Iterator[str]:

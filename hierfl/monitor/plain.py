@@ -17,7 +17,7 @@ from hierfl.monitor.records import (
     RunStarted,
     Scalars,
 )
-from hierfl.monitor.words import UNDEFINED, count, gigabytes, metric, percent, seconds
+from hierfl.monitor.words import UNDEFINED, count, gigabytes, metric, percent, plural, seconds
 
 __all__ = ["Plain", "closing_lines"]
 
@@ -143,7 +143,7 @@ def _started(record: RunStarted) -> str:
     samples = paths[min(paths, key=len)] if paths else 0
     resumed = f", from round {record.first_round}" if record.first_round > 1 else ""
     return (
-        f"{record.name}: {len(paths) - len(hubs):,} sites under {len(hubs):,} hubs, {samples:,} training samples,"
-        f" {record.num_parameters:,} parameters, {record.rounds} rounds{resumed};"
-        f" {len(record.workers)} workers ({record.runtime})"
+        f"{record.name}: {plural(len(paths) - len(hubs), 'site')} under {plural(len(hubs), 'hub')},"
+        f" {plural(samples, 'training sample')}, {plural(record.num_parameters, 'parameter')},"
+        f" {plural(record.rounds, 'round')}{resumed}; {plural(len(record.workers), 'worker')} ({record.runtime})"
     )

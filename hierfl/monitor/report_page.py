@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.outline import members_by_hub
 from hierfl.monitor.report_evaluation import fairness_table
-from hierfl.monitor.words import FIGURES, UNDEFINED, WHY_UNDEFINED, count, gigabytes, metric, percent, seconds
+from hierfl.monitor.words import (
+    FIGURES,
+    UNDEFINED,
+    WHAT_FIGURES_MEAN,
+    WHY_UNDEFINED,
+    count,
+    gigabytes,
+    metric,
+    percent,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from hierfl.monitor.report import RunRecord
@@ -58,7 +68,8 @@ dt { color: var(--grey); font-size: .85rem; } dd { margin: 0; font-size: 1.1rem;
 .wide { grid-column: 1 / -1; } .wide dd { font: .9rem/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
 img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line);
   border-radius: 8px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .95rem; }
+.scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 1.6rem; }
+table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 th:first-child, td:first-child { text-align: left; } th { color: var(--grey); font-weight: 500; }
@@ -149,8 +160,8 @@ def _facts(record: RunRecord) -> Iterator[str]:
         ("Parameters", count(_find(record, "num_parameters"))),
         ("Wall time", seconds(wall)),
         ("Start-up", seconds(_find(record, "startup_s"))),
-        ("Workers busy", percent(_find(record, "busy_fraction"))),
-        ("Workers idle", percent(_find(record, "idle_fraction"))),
+        ("Devices busy", percent(_find(record, "busy_fraction"))),
+        ("Devices idle", percent(_find(record, "idle_fraction"))),
         ("Floor of idle", percent(_find(record, "idle_floor"))),
         ("Avoidable idle", percent(_find(record, "idle_avoidable"))),
         ("Efficiency", percent(_find(record, "efficiency"))),
@@ -229,6 +240,7 @@ def _workers(record: RunRecord) -> Iterator[str]:
         return
     shares = {"busy_fraction": "busy", "idle_fraction": "idle"}
     yield from _shares("worker", workers, list(workers), shares)
+    yield f'<p class="note">{_esc(WHAT_FIGURES_MEAN)}</p>'
     yield from _gpus(record)
     for what, note in _OF_SCHEDULE.items():
         found = schedule.get(f"{what}s") if isinstance(schedule, Mapping) else None

@@ -18,7 +18,7 @@ from hierfl.monitor.board import Board
 from hierfl.monitor.outline import Row
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice, Record
-from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, metric, percent, seconds
+from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, metric, percent, plural, seconds
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
@@ -114,8 +114,10 @@ class Terminal:
         text = Text(self._config.name, style="bold")
         if started is None:
             return text.append(f"  starting ... {seconds(time.monotonic() - self._since)}", style="not bold dim")
-        facts = f"  {count(self._board.num_sites)} sites · {count(started.num_parameters)} parameters"
-        return text.append(f"{facts} · {len(started.workers)} workers ({started.runtime})", style="not bold dim")
+        facts = f"  {plural(self._board.num_sites, 'site')} · {plural(started.num_parameters, 'parameter')}"
+        return text.append(
+            f"{facts} · {plural(len(started.workers), 'worker')} ({started.runtime})", style="not bold dim"
+        )
 
     def _tree(self, rows: Sequence[Row], width: int, *, final: bool) -> Group:
         """Draw the outline with as many columns as the width has room for."""

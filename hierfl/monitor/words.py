@@ -6,7 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["FIGURES", "UNDEFINED", "WHY_UNDEFINED", "count", "finite", "metric", "percent", "seconds", "told_apart"]
+__all__ = [
+    "FIGURES",
+    "UNDEFINED",
+    "WHAT_FIGURES_MEAN",
+    "WHY_UNDEFINED",
+    "count",
+    "finite",
+    "metric",
+    "percent",
+    "plural",
+    "seconds",
+    "told_apart",
+]
 
 FIGURES = {
     "idle_fraction": "idle",
@@ -16,6 +28,14 @@ FIGURES = {
     "goodput": "goodput",
 }
 """The figures of how devices were used, as summary.json names them, and what they read."""
+
+WHAT_FIGURES_MEAN = (
+    "Idle is the part of the devices' time in which they neither trained nor measured; floor the part of it that no"
+    " order of the work could avoid, avoidable the rest. Efficiency is the least time that the work takes, over the"
+    " time that it took; goodput the work, as it takes alone on a device, over the devices' time: above 100% where"
+    " jobs share a device and gain by it."
+)
+"""What the figures are, for a reader of a page who has not read docs/scheduling.md."""
 
 UNDEFINED = "\N{EN DASH}"
 """What stands for a metric that is not defined, here as in the literature: never 0, never NaN."""
@@ -42,6 +62,11 @@ def count(value: object) -> str:
     """Write a count with thousands apart ("10,000"), a dash where there is none."""
     number = finite(value)
     return UNDEFINED if number is None else f"{number:,.0f}"
+
+
+def plural(number: int, noun: str) -> str:
+    """Write how many of what there are ("1 hub", "10,000 sites")."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def percent(fraction: object) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from hierfl.config.places import join
 from hierfl.config.schema import RunConfig
-from hierfl.monitor.words import seconds
+from hierfl.monitor.words import plural, seconds
 from hierfl.planning.case import Case, Figures
 from hierfl.planning.costs import Knowledge
 from hierfl.planning.lever import LEAST_TIME, Bench, Lever, in_percent, place_of
@@ -211,7 +211,7 @@ def _kappa(bench: Bench) -> Iterator[Lever | None]:
 
 def _kappa_words(path: str, hub: Hub, step: int) -> str:
     num = hub.rounds + step
-    return f"{num} round{'' if num == 1 else 's'} of {_name(path)} in place of {hub.rounds} (it learns otherwise then)"
+    return f"{plural(num, 'round')} of {_name(path)} in place of {hub.rounds} (it learns otherwise then)"
 
 
 def _slack(path: str, share: str) -> str:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hierfl.monitor.words import count, seconds
+from hierfl.monitor.words import plural, seconds
 from hierfl.planning.lever import in_percent
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def show_plan(plan: Plan) -> Group:
     there = sum(plan.devices.values())
     kinds = ", ".join(f"{num} {kind}" for kind, num in plan.devices.items())
     said = [
-        f"{plan.name}: {_counted(plan.counts['sites'], 'site')}, {_counted(plan.counts['hubs'], 'hub')},"
-        f" {_counted(plan.counts['rounds'], 'round')} ({plan.simulated} simulated)",
-        f"{_counted(there, 'device')} ({kinds}; {plan.devices_from})",
+        f"{plan.name}: {plural(plan.counts['sites'], 'site')}, {plural(plan.counts['hubs'], 'hub')},"
+        f" {plural(plan.counts['rounds'], 'round')} ({plan.simulated} simulated)",
+        f"{plural(there, 'device')} ({kinds}; {plan.devices_from})",
         plan.durations,
         *(f"note: {note}" for note in plan.notes),
     ]
@@ -50,7 +50,7 @@ def show_replay(replay: Replay) -> Group:
     from rich.text import Text
 
     said = [
-        f"{replay.run_dir}: {_counted(replay.rounds, 'round')}, {_counted(replay.num_jobs, 'training')},"
+        f"{replay.run_dir}: {plural(replay.rounds, 'round')}, {plural(replay.num_jobs, 'training')},"
         f" {seconds(replay.work_s)} of work",
         *(f"note: {note}" for note in replay.notes),
     ]
@@ -107,7 +107,3 @@ def _beside(excess: float) -> str:
 
 def _share(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"

@@ -87,4 +87,4 @@ def test_what_holds_over_tiers_is_said(tmp_path: Path) -> None:
     said = promises(config_of(tmp_path, root("trimmed_mean", *hubs)))
     assert "holds out against any 1 of 3 members" in said["world"]
     assert "in south a single bad site makes its hub a bad one" in said["world"]
-    assert said["world/north"] == "median holds out against any 1 of 3 members"
+    assert said["world/north"] == "median: holds out against any 1 of 3 members"
