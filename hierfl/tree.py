@@ -1,4 +1,4 @@
-"""A federation's tree before it runs: topology, strategy, rounds, sites and samples of every node.
+"""A federation's tree before it runs: topology, participation, strategy, rounds, sites and samples of every node.
 
 `survey` makes plain records for machines, `draw` lines for people; both need neither torch nor Ray.
 """
@@ -14,6 +14,7 @@ from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples
 from hierfl.monitor.outline import Row, members_by_hub, outline
 from hierfl.monitor.words import count, finite, plural
+from scheduler.participations.all import All
 from tiers.federation import Hub, parent
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Node:
     num_test: int | None
     rounds: int | None = None
     topology: str | None = None
+    participation: str | None = None
+    """Whom a hub's rounds ask and wait for; None where they wait for all, as a hub does that says nothing."""
     strategy: str | None = None
     key: str | None = None
     """A site's key into the task's data."""
@@ -71,6 +74,7 @@ def survey(config: RunConfig) -> dict[str, Node]:
             num_test=num_test,
             rounds=member.rounds,
             topology=describe(member.topology),
+            participation=None if member.participation == All() else describe(member.participation),
             strategy=describe(config.hubs[path].strategy),
         )
     return {path: nodes[path] for path in federation.nodes}
@@ -202,7 +206,8 @@ def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
     if node.is_hub:
         hub = parent(node.path)
         often = plural(node.rounds or 0, "round") + (f" per round of {hub.rpartition('/')[2]}" if hub else "")
-        line.append(f"  {node.topology}, {node.strategy}, {often}", style="not dim")
+        kinds = [kind for kind in (node.topology, node.participation, node.strategy) if kind]
+        line.append(f"  {', '.join([*kinds, often])}", style="not dim")
         return line.append(f"  {plural(node.num_sites, 'site')}{_samples(node.num_train, node.num_test)}")
     if node.key not in (None, row.name):
         line.append(f"  data of {node.key}", style="not dim")

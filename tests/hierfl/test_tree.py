@@ -10,6 +10,7 @@ from rich.console import Console
 
 from hierfl.learning.strategies.fedavgm import FedAvgM
 from hierfl.tree import describe, draw, survey, tabulate
+from scheduler.participations.buffered import Buffered
 from tiers.federation import Federation, Hub, Site
 from tiers.topologies.star import Star
 
@@ -23,6 +24,14 @@ def test_hubs_add_up_their_subtrees() -> None:
     nodes = survey(small())
     assert (nodes["world"].num_train, nodes["world"].num_test, nodes["world"].num_sites) == (70, 21, 3)
     assert nodes["world/us"].num_train == 60
+
+
+def test_a_hub_that_does_not_wait_for_all_says_so() -> None:
+    config = config_of(Hub("world", (Hub("us", (Site("a"),)),), participation=Buffered(goal=2)))
+    assert [line.split("  ")[1] for line in draw(survey(config)).plain.splitlines()[:2]] == [
+        "star, buffered (goal=2), fedavg, 1 round",
+        "star, fedavg, 1 round per round of world",
+    ]
 
 
 def test_one_unknown_site_makes_its_hubs_unknown_and_no_others() -> None:
