@@ -91,9 +91,10 @@ def _run(
     join: Annotated[str | None, typer.Option(hidden=True)] = None,
     note: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Train the federation of CONFIG; of several at once, taking turns on the same devices.
+    """Train the federation of CONFIG, or of several at once.
 
-    KEY=VALUE overrides any key of it: training.lr=0.1 federation.rounds=3 federation.members.us.rounds=2.
+    Several take turns on the devices of one Ray. KEY=VALUE overrides any key: training.lr=0.1 federation.rounds=3
+    federation.members.us.rounds=2.
     """
     if len(_configs(words)) > 1:
         _run_several(words, report, as_json, debug)
@@ -215,9 +216,9 @@ def _plan(
     plain: Plain = False,
     debug: Debug = False,
 ) -> None:
-    """Predict round time and idle devices per policy, and what would change them.
+    """Predict round time and idle devices, and what changes them.
 
-    The tree of CONFIG on its devices, simulated; --replay compares a run with its simulation.
+    The tree of CONFIG on its devices, simulated under each policy; --replay compares a run with its simulation.
     """
     with told(as_json, debug), aside(as_json) as answer:
         from hierfl.plan import knowledge, plan, replay
@@ -287,10 +288,10 @@ def _report(
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run's report.html and pictures; of runs that shared devices joint.html, in the first one's folder.
+    """Write a run's report.html, or the joint.html of several.
 
-    Curves per tier, the table of sites, the tree and the timeline, in one file that needs no other. Of several runs:
-    who had which device when, and the idle time of all together beside its floor.
+    Curves per tier, the table of sites, the tree and the timeline, in one file that needs no other. Of several runs
+    that shared devices: who had which when, and the idle time of all together, in the first one's folder.
     """
     with told(False, debug):
         from hierfl.rundir import saved_config

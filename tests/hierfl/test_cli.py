@@ -267,6 +267,12 @@ def test_help_answers_at_once() -> None:
     assert used < 0.5
 
 
+def test_help_cuts_no_commands_line_short() -> None:
+    ran = CliRunner().invoke(app, ["--help"], terminal_width=80)
+    assert "submit" in ran.stdout
+    assert "..." not in ran.stdout.partition("Commands:")[2]
+
+
 @pytest.mark.parametrize("reader", ["head -1", "true"])
 def test_a_reader_that_leaves_early_is_no_error(reader: str) -> None:
     script = f"'{sys.executable}' -m hierfl tree configs/scale.yaml --json | {reader}"

@@ -50,6 +50,7 @@ def test_the_report_is_one_page_with_both_runs(pair: list[Path]) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[-1] == str(pair[0] / "joint.html") and "together busy 59%" in result.stdout
     page = (pair[0] / "joint.html").read_text()
+    assert "<h2>Which run had which device when</h2>" in page and "above 100% where jobs share a device" in page
     assert "<th>heart 2</th>" in page and "data:image/png;base64," in page and str(pair[1]) in page
     assert (pair[0] / "joint.png").stat().st_size > 1000
 

@@ -14,6 +14,7 @@ from hierfl.monitor.files import JsonLines
 from hierfl.monitor.records import Notice, RunEnded
 from hierfl.monitor.report import read_run, write_report
 from hierfl.monitor.tape import Tape
+from hierfl.monitor.words import WHAT_FIGURES_MEAN
 from tiers.federation import Federation, Hub, Site
 
 
@@ -74,6 +75,7 @@ def test_the_report_of_a_finished_run_is_whole_and_self_contained(tmp_path):
         "0.924",
         "one class",
         "Goodput",
+        WHAT_FIGURES_MEAN,
         "55%",
     ):
         assert piece in text

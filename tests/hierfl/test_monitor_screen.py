@@ -12,6 +12,7 @@ from hierfl.monitor.plain import Plain
 from hierfl.monitor.records import NodeChanged, Notice, RoundCommitted, SiteTrained
 from hierfl.monitor.screen import screen
 from hierfl.monitor.terminal import REFRESH_PER_SECOND, Terminal
+from hierfl.monitor.words import plural
 
 
 class Tty(io.StringIO):
@@ -39,6 +40,10 @@ def final(terminal: Terminal, out: io.StringIO) -> str:
     out.truncate()
     terminal.close()
     return out.getvalue().rpartition("\x1b[2K")[2]  # what stays once the live screen is taken away
+
+
+def test_one_of_a_kind_is_named_in_the_singular() -> None:
+    assert [plural(num, "hub") for num in (0, 1, 2, 10_000)] == ["0 hubs", "1 hub", "2 hubs", "10,000 hubs"]
 
 
 def test_the_screen_shows_state_metrics_progress_and_idle_figure():
