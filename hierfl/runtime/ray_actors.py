@@ -34,6 +34,9 @@ __all__ = ["RayDriver"]
 
 MAX_AGGREGATORS = 16
 
+HUB = "/hub-"
+"""How the processes that serve hubs are called; no device's name holds a slash."""
+
 SHARED_GPU = 0.001
 """What a worker takes of a slot that runs share, so that Ray shows it the slot's GPU; the lease says who may use it."""
 
@@ -130,7 +133,7 @@ class RayDriver:
         self._spec = ray.put(spec)
         self._sit(found)
         for number in range(min(num_hubs, self._max_hub_processes())):
-            self._start_process(f"hub-{number}")
+            self._start_process(f"{HUB}{number}")
         return found
 
     def grow(self) -> tuple[Seat, ...]:
@@ -141,7 +144,7 @@ class RayDriver:
             return self._sit(tuple(seat for seat in self._leasable(self.link) if seat.worker not in self._slots))
         if self.runtime.num_workers or self.runtime.devices or self.runtime.address is None:
             return ()
-        have = sum(1 for slot in self._slots.values() if not slot.startswith("hub-"))
+        have = sum(1 for slot in self._slots.values() if not slot.startswith(HUB))
         return self._sit(tuple(_seat(f"worker-{number}") for number in range(have, have + more_slots(self.runtime))))
 
     def _seats(self) -> tuple[Seat, ...]:
@@ -189,8 +192,8 @@ class RayDriver:
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, in a process of its own as long as there are few hubs."""
         if spec.path not in self._slots:
-            number = sum(1 for slot in self._slots.values() if slot.startswith("hub-"))
-            self._slots[spec.path] = f"hub-{number % self._max_hub_processes()}"
+            number = sum(1 for slot in self._slots.values() if slot.startswith(HUB))
+            self._slots[spec.path] = f"{HUB}{number % self._max_hub_processes()}"
         slot = self._slots[spec.path]
         if slot not in self._actors:
             self._start_process(slot)
@@ -276,7 +279,7 @@ class RayDriver:
         """Start one actor's process; workers take their device slot, hubs take none."""
         self._lives[slot] = self._lives.get(slot, -1) + 1
         runtime = self.runtime
-        if slot.startswith("hub-"):
+        if slot.startswith(HUB):
             actor: Any = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote(self._code_dirs)
         else:
             need = needs(runtime, group_of(runtime, self._places[slot].name))
