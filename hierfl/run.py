@@ -14,6 +14,7 @@ from typing import Any
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
+from hierfl.config.baseline import BASELINES
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError, HierflError, OutputError
 from hierfl.learning.optimizers import try_out
@@ -47,7 +48,7 @@ from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.seats import declared_devices
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
-from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule
+from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule, on_all_data
 from hierfl.voice import Voice, closed_on_error
 
 __all__ = ["cross_site", "evaluate", "go_on", "resume", "run"]
@@ -264,6 +265,10 @@ class _Run:
     def _finish(self, commit: _Commit, layout: Layout, status: str) -> Mapping[str, Any]:
         """Write the model and the summary."""
         self.engine.end()
+        if self.config.baseline == "local" and self.metrics:
+            matrix = Matrix(commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model))
+            write_matrix(self.folder.path, matrix)
+            self.voice.facts["on_all_data"] = on_all_data(matrix, self._root())
         model: ModelState = self.driver.get(commit.model)
         checkpoint.save_model(self.folder.model, layout, model)
         self.crew.estimates.save()
@@ -315,6 +320,8 @@ class _Run:
                 [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
             )
         )
+        if self.config.baseline is not None:
+            self.voice.emit(Notice(self._now(), "info", self._root(), BASELINES[self.config.baseline]))
         for path, level, why in idle_nodes(self.config, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), level, path, why))

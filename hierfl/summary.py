@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hierfl.config.schema import RunConfig
-from hierfl.monitor.fairness import fairness
+from hierfl.monitor.cross_site import Matrix
+from hierfl.monitor.fairness import METRICS, fairness
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import Record, Scalars
@@ -17,7 +18,7 @@ from scheduler import Idle
 
 _EMPTY = "has no training samples and is not trained"
 
-__all__ = ["idle_nodes", "idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule"]
+__all__ = ["idle_nodes", "idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule", "on_all_data"]
 
 
 def of_nodes(
@@ -39,10 +40,19 @@ def of_fairness(config: RunConfig, metrics: Mapping[str, Scalars]) -> dict[str, 
     return fairness({path: metrics[path] for path, site in config.sites.items() if site.counts and path in metrics})
 
 
+def on_all_data(matrix: Matrix, root: str) -> dict[str, Any]:
+    """Write how each site's own model does on the test samples of all sites, and how these models differ in it."""
+    wanted = ("num_test", *METRICS)
+    sites = {owner: {name: found[root].get(name) for name in wanted} for owner, found in matrix.models.items()}
+    return {"sites": sites, "fairness": fairness(sites)}
+
+
 def idle_nodes(
     config: RunConfig, inventory: Mapping[str, Inventory], num_samples: Mapping[str, int]
 ) -> Iterator[tuple[str, str, str]]:
-    """Name the nodes that are not trained: path, level of the notice, and why."""
+    """Name the nodes that are not trained: path, level of the notice, and why; beside a pool nothing is said of it."""
+    if config.baseline == "pooled":
+        return
     why = {"evaluation": "is measured beside the others, and not trained on", "statistics": "gives its statistics only"}
     for path in config.federation.nodes:
         role = config.sites[path].role if path in config.sites else ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import HierflError
 from hierfl.learning.strategy import Reducer
-from hierfl.learning.task import CountsSamples
+from hierfl.learning.task import CountsSamples, counted
 from hierfl.monitor.outline import Row, members_by_hub, outline
 from hierfl.monitor.words import count, finite, plural
 from scheduler.participations.all import All
@@ -170,15 +170,13 @@ def _site(config: RunConfig, path: str) -> Node:
     num_train, num_test, note = None, None, None
     if isinstance(config.task, CountsSamples):
         try:
-            num_train, num_test = config.task.num_samples(settings.key, **settings.source)
-            if settings.part is not None:
-                first, step = settings.part
-                num_train, num_test = len(range(first, num_train, step)), len(range(first, num_test, step))
+            num_train, num_test = counted(config.task, settings)
         except HierflError as error:
             note = str(error)
         except Exception as error:  # the user's task may raise anything
             note = f"{type(error).__name__}: {error}"
     role = None if settings.trains else settings.role
+    num_test = 0 if settings.pools else num_test  # they are counted where they are measured
     return Node(path, False, 1, 0 if role else num_train, num_test, key=settings.key, role=role, note=note)
 
 

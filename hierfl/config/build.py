@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hierfl.config.baseline import as_baseline
 from hierfl.config.check import Checked
 from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
 from hierfl.config.tree import Node
@@ -55,7 +56,7 @@ def build(checked: Checked) -> RunConfig:
     timeout_s = checked.sections["runtime"].site_timeout_s
     nodes = _inherit(checked.root, _Inherited(training, {}, False, None, frozenset(), None, timeout_s))
     named = checked.written["task"]["kind"]
-    return RunConfig(
+    config = RunConfig(
         name=checked.top["name"],
         seed=checked.top["seed"],
         task=checked.task,
@@ -69,7 +70,9 @@ def build(checked: Checked) -> RunConfig:
         sites={path: settings for placed in nodes for path, settings in _site_settings(placed)},
         **checked.sections,
         resolved=checked.written,
+        baseline=checked.top["baseline"],
     )
+    return as_baseline(config, nodes[0].holds.training)
 
 
 def override_training(inherited: Training, own: Mapping[str, Any]) -> Training:

@@ -8,6 +8,7 @@ from itertools import islice
 from types import MethodType
 from typing import Any
 
+from hierfl.config.baseline import check_baseline
 from hierfl.config.data import check_data
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
@@ -53,7 +54,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     def report(place: str, message: str) -> None:
         problems.append(Problem(place, message))
 
-    top = {"name": name, "seed": 0} | _top(config, report)
+    top: dict[str, Any] = {"name": name, "seed": 0, "baseline": None} | _top(config, report)
     task, written_task = _task(config, report)
     training = check_training(config.get("training"), "training", report)
     sections = {key: section(cls, config.get(key), key, report) for key, cls in SECTIONS.items() if key != "runtime"}
@@ -73,6 +74,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     if tree is not None and tree[0] is not None:
         check_strategies(tree[0], report)
         check_topologies(tree[0], report)
+        check_baseline(top["baseline"], tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     written = escape(
@@ -91,12 +93,12 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
 
 def _order(field: Any) -> int:
     """Write the canonical form in the order in which people write it: the tree after the training."""
-    order = ("name", "seed", "task", "training", "federation")
+    order = ("name", "seed", "baseline", "task", "training", "federation")
     return order.index(field.name) if field.name in order else len(order)
 
 
 def _top(config: Mapping[Any, Any], report: Report) -> dict[str, Any]:
-    own = {key: config[key] for key in ("name", "seed") if config.get(key) is not None}
+    own = {key: config[key] for key in ("name", "seed", "baseline") if config.get(key) is not None}
     for key in config:
         if key in HUB_KEYS and key not in TOP_KEYS:
             report(str(key), f"{key} belongs to a hub: write it under `federation:`")

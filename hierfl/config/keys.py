@@ -42,6 +42,9 @@ class TopKeys:
     """The run's name, a part of its folder's name. Where it is not given: the YAML's file name."""
     seed: int = 0
     """Everything random follows from it."""
+    baseline: str | None = None
+    """What the federation is compared with, on the same task and tree: local trains every site alone, pooled one model
+    on the data of all sites put together, for simulation only; null: neither. See evaluation.md."""
     training: Training = field(default_factory=Training)
     """How sites train (see Training); holds for every site unless overridden at a node."""
     evaluation: Evaluation = field(default_factory=Evaluation)

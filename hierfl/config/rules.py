@@ -81,7 +81,7 @@ _ADDRESS = Rule(
 )
 
 RULES: dict[type, dict[str, Rule]] = {
-    TopKeys: {"name": _NAME, "seed": _at_least(0)},
+    TopKeys: {"name": _NAME, "seed": _at_least(0), "baseline": _one_of("local", "pooled")},
     SiteKeys: {
         "name": _NAME,
         "weight": _above(0),

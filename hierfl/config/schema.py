@@ -207,17 +207,20 @@ class SiteSettings:
     timeout_s: float | None = None
     """How long its work may take at once, a training or a measurement; None: no limit."""
     role: str = "training"
-    """training, evaluation or statistics: what its data are for."""
+    """training, evaluation or statistics: what its data are for. In the baseline `pooled` the pool's is pooled, and
+    that of sites whose data are in it measured."""
+    pools: tuple[SiteSettings, ...] = ()
+    """The sites whose data a pool puts together."""
 
     @property
     def trains(self) -> bool:
         """Whether the model is trained on its data."""
-        return self.role == "training"
+        return self.role in ("training", "pooled")
 
     @property
     def counts(self) -> bool:
         """Whether its test samples count in the figures of the hubs above."""
-        return self.role == "training"
+        return self.role in ("training", "measured")
 
     @property
     def is_held_out(self) -> bool:
@@ -227,7 +230,7 @@ class SiteSettings:
     @property
     def standardises(self) -> bool:
         """Whether its features count in the federation's mean and deviation."""
-        return self.role in ("training", "statistics")
+        return self.role in ("training", "statistics", "pooled")
 
 
 @dataclass(frozen=True)
@@ -242,6 +245,7 @@ class HubSettings:
 class RunConfig:
     """A whole validated run. `resolved` is the YAML as it was understood, ready to be written back.
 
+    `baseline`: local or pooled; federation, hubs and sites are then what it makes of those in `resolved`.
     `folder`: the YAML's, where the user's own modules were looked for beside the current folder; None for a mapping.
     """
 
@@ -259,3 +263,4 @@ class RunConfig:
     output: Output
     resolved: Mapping[str, Any]
     folder: Path | None = field(default=None, compare=False)
+    baseline: str | None = None

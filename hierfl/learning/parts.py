@@ -1,19 +1,33 @@
-"""A part of a site's data, where a site is split over devices: every n-th sample."""
+"""A part of a site's data, where a site is split over devices: every n-th sample; and the data of several together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from torch.utils.data import Dataset, Subset, TensorDataset
+import torch
+from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from hierfl.learning.task import SiteData
 
-__all__ = ["part_of"]
+__all__ = ["part_of", "together"]
 
 
 def part_of(data: SiteData, part: int, number: int) -> SiteData:
     """Give the samples `part`, `part + number`, `part + 2 number` ... of both datasets; all parts make up the whole."""
     return SiteData(_cut(data.train, part, number), _cut(data.test, part, number))
+
+
+def together(sites: Sequence[SiteData]) -> SiteData:
+    """Put the data of at least one site together, one after the other."""
+    return SiteData(_joined([site.train for site in sites]), _joined([site.test for site in sites]))
+
+
+def _joined(datasets: Sequence[Dataset[Any]]) -> Dataset[Any]:
+    tables = [dataset.tensors for dataset in datasets if isinstance(dataset, TensorDataset)]
+    if len(tables) == len(datasets) and len(set(map(len, tables))) == 1:
+        return TensorDataset(*(torch.cat(columns) for columns in zip(*tables, strict=True)))
+    return ConcatDataset(datasets)
 
 
 def _cut(dataset: Dataset[Any], part: int, number: int) -> Dataset[Any]:

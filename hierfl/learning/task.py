@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from torch.utils.data import Dataset
 
-__all__ = ["CountsSamples", "KnowsSites", "Prediction", "SiteData", "Standardised", "Task"]
+    from hierfl.config.schema import SiteSettings
+
+__all__ = ["CountsSamples", "KnowsSites", "Prediction", "SiteData", "Standardised", "Task", "counted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +94,15 @@ class Standardised(Protocol):
     """
 
     standardise: str
+
+
+def counted(task: CountsSamples, settings: SiteSettings) -> tuple[int, int]:
+    """Count a site's (train, test) samples, those of its part, or of all sites in a pool, without loading torch."""
+    if settings.pools:
+        pairs = [counted(task, site) for site in settings.pools]
+        return sum(train for train, _ in pairs), sum(test for _, test in pairs)
+    train, test = task.num_samples(settings.key, **settings.source)
+    if settings.part is None:
+        return train, test
+    first, step = settings.part
+    return len(range(first, train, step)), len(range(first, test, step))

@@ -49,12 +49,13 @@ def fairness(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     return found
 
 
-def fairness_lines(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Say it on one line per metric; nothing of one that a single site has."""
+def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> Iterator[str]:
+    """Say it on one line per metric, and `where` it was measured; nothing of one that a single site has."""
     for name, figures in found.items():
         if figures["num_sites"] > 1:
             yield (
-                f"sites    {METRICS.get(name, name)} worst {metric(figures['worst_value'])} ({figures['worst']}),"
+                f"sites    {METRICS.get(name, name)}{where}"
+                f" worst {metric(figures['worst_value'])} ({figures['worst']}),"
                 f" best {metric(figures['best_value'])} ({figures['best']}), mean {metric(figures['mean'])}"
                 f" (weighted {metric(figures['weighted_mean'])}), deviation {metric(figures['std'])}"
             )

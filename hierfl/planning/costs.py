@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, HierflError, OutputError, Problem
-from hierfl.learning.task import CountsSamples
+from hierfl.learning.task import CountsSamples, counted
 from hierfl.planning.log import Log
 from hierfl.planning.shape import Pauses, SiteWork
 from hierfl.runtime.estimates import Estimates
@@ -148,22 +148,20 @@ def _samples(
     problems: dict[str, str],
 ) -> int | None:
     """Count a site's training samples; None if nobody knows them."""
-    whole = None
     if counts:
         assert isinstance(config.task, CountsSamples)
         try:
-            whole = config.task.num_samples(settings.key, **settings.source)[0]
+            return counted(config.task, settings)[0]
         except HierflError as error:
             problems[path] = str(error)
-    if whole is None and path in known.num_samples:
+    if path in known.num_samples:
         problems.pop(path, None)
         return known.num_samples[path]
-    if whole is None and settings.part is not None:
-        whole = known.num_samples.get(path.rpartition("/")[0])
-    if whole is None:
+    whole = known.num_samples.get(path.rpartition("/")[0]) if settings.part is not None else None
+    if whole is None or settings.part is None:
         return None
     problems.pop(path, None)
-    return len(range(settings.part[0], whole, settings.part[1])) if settings.part is not None else whole
+    return len(range(settings.part[0], whole, settings.part[1]))
 
 
 def _memory(known: Knowledge, settings: SiteSettings, kind: str) -> int:

@@ -48,6 +48,7 @@ class Engine:
         self.driver = driver
         self.crew = crew
         self._tree = config.federation
+        self._alone = config.baseline == "local"
         self._auc = config.evaluation.auc
         self._scribe = Scribe(config.federation, emit, started_s)
         self._survey = Survey(config, crew, self._scribe)
@@ -111,10 +112,12 @@ class Engine:
     def cross_site(self, round_number: int, model: Handle) -> Mapping[str, Mapping[str, Scalars]]:
         """Measure every model at every site: the federation's, under the root's name, and those that sites keep.
 
+        Where each site trains alone there is no federation's.
+
         By whose the model is, then as `evaluate`. What sites keep stays as it was. Errors: SiteFailed.
         """
         kept = self.crew.keeper.kept()
-        found = {self._tree.root.name: self._measured(round_number, model, {})}
+        found = {} if self._alone else {self._tree.root.name: self._measured(round_number, model, {})}
         for owner in self._tree.sites:
             rule = self._survey.personal(owner)
             if rule is None or owner not in kept:

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
+from hierfl.config.schema import SiteSettings
 from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
 from hierfl.learning import standardise, training
 from hierfl.learning.contract import checked_data
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.local import LocalRule, State
 from hierfl.learning.metrics import Tally
-from hierfl.learning.parts import part_of
+from hierfl.learning.parts import part_of, together
 from hierfl.learning.passes import follow
 from hierfl.learning.ring import Accumulator, PartialSum
 from hierfl.learning.seeds import derive
@@ -280,9 +281,7 @@ class SiteWorker:
             return self._cache[site][0]
         started = time.perf_counter()
         settings = self.spec.sites[site]
-        data = checked_data(self.spec.task.data(settings.key, **settings.source))
-        if settings.part is not None:
-            data = part_of(data, *settings.part)
+        data = self._loaded(settings)
         if self._scale is not None:
             data = standardise.apply(data, *self._scale)
         self._load_s += time.perf_counter() - started
@@ -294,6 +293,13 @@ class SiteWorker:
             _, (_, dropped) = self._cache.popitem(last=False)
             self._cache_bytes -= dropped
         return data
+
+    def _loaded(self, settings: SiteSettings) -> SiteData:
+        """Load a site's data as the task gives them, its part of them, or those of all sites in a pool."""
+        if settings.pools:
+            return together([self._loaded(site) for site in settings.pools])
+        data = checked_data(self.spec.task.data(settings.key, **settings.source))
+        return data if settings.part is None else part_of(data, *settings.part)
 
 
 def _guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None = None) -> T | str:

@@ -8,6 +8,7 @@ from small_runs import config_of, go, hub, site
 from hierfl.errors import ConfigError
 from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.plain import closing_lines
+from hierfl.monitor.records import Notice
 from hierfl.monitor.report import write_report
 from hierfl.run import cross_site
 
@@ -118,3 +119,50 @@ def test_under_plain_averaging_there_is_the_federations_model_alone(tmp_path):
     matrix = cross_site(ran.folder)
     assert list(matrix.models) == ["world"]
     assert matrix.models["world"]["world/a"]["loss"] == ran.summary["nodes"]["world/a"]["loss"]
+
+
+@pytest.mark.parametrize("topology", ["star", "cyclic"])
+def test_the_local_baseline_trains_each_site_as_if_it_were_alone(tmp_path, topology):
+    root = hub("world", hub("us", "a", "b", rounds=2), "c", rounds=3, topology=topology)
+    ran = go(tmp_path / "all", root, baseline="local")
+    start = go(tmp_path / "start", {**root, "rounds": 1}, baseline="local")
+    assert ran.digest == start.digest  # the hub's model has not moved
+    single = go(tmp_path / "single", hub("world", "c", rounds=3)).summary["nodes"]["world/c"]
+    nodes = ran.summary["nodes"]
+    for name in ("accuracy", "auc", "loss", "brier"):
+        assert nodes["world/c"][name] == pytest.approx(single[name], abs=1e-6)  # but for the ring's rounding
+    everybody = ran.summary["on_all_data"]["sites"]
+    assert list(everybody) == ["world/us/a", "world/us/b", "world/c"]
+    assert {found["num_test"] for found in everybody.values()} == {18}
+    assert everybody["world/c"]["loss"] == read_matrix(ran.folder).models["world/c"]["world"]["loss"]
+    assert any("of their own models on all data" in line for line in closing_lines("", ran.summary, ""))
+
+
+def test_the_pooled_baseline_is_one_site_with_all_training_data(tmp_path):
+    task = {"kind": "ward_tasks:Wards", "standardise": "federated"}
+    root = hub("world", hub("us", "a", site("b", n=7)), "c", site("d", role="evaluation"))
+    training = {"lr": 0.1, "batch_size": None, "local_steps": 3}
+    pooled = go(tmp_path, root, task, baseline="pooled", training=training)
+    federated = go(tmp_path, root, task, training={**training, "local_steps": 1}, federation={**root, "rounds": 6})
+    nodes, other = pooled.summary["nodes"], federated.summary["nodes"]
+    assert nodes["world/pooled"] == {"num_samples": 31}
+    assert nodes["world"]["num_test"] == other["world"]["num_test"] == 18
+    for path in other:  # one full-batch step per round is the gradient on the union, 6 rounds or 2 of 3 steps
+        assert nodes[path]["loss"] == pytest.approx(other[path]["loss"], abs=1e-5)
+    said = [notice.message for notice in pooled.monitor.of(Notice)]
+    assert any("put together on this machine" in message for message in said)
+    assert not any("no training samples" in message for message in said)
+
+
+def test_what_forbids_to_pool_is_told_with_its_place(tmp_path):
+    root = hub("world", "pooled", {**site("b"), "residency": ["de"]})
+    devices = {"kind": "local", "devices": [{"name": "d", "labels": ["de"]}]}
+    config_of(tmp_path, root, runtime=devices)
+    with pytest.raises(ConfigError) as told:
+        config_of(tmp_path, root, runtime=devices, baseline="pooled")
+    assert [problem.path for problem in told.value.problems] == [
+        "federation.members.b.residency",
+        "federation.members.pooled.name",
+    ]
+    with pytest.raises(ConfigError, match="did you mean 'pooled'"):
+        config_of(tmp_path, hub("world", "a"), baseline="pool")
