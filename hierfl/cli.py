@@ -10,15 +10,28 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from hierfl.console import Watch, aside, closing_lines, command, stopped, told, usage_error
+from hierfl.console import Watch, aside, command, finish, show, stopped, told, usage_error
 from hierfl.errors import ConfigError
+from hierfl.options import (
+    CodeDir,
+    Debug,
+    Json,
+    Overrides,
+    Plain,
+    PlanWords,
+    Report,
+    RunDir,
+    RunDirs,
+    SeveralWords,
+    Words,
+)
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
@@ -33,26 +46,6 @@ app = typer.Typer(
     rich_markup_mode=None,  # importing rich costs more than all the rest of `--help`
     pretty_exceptions_enable=False,  # they print local variables: patients' data
 )
-
-_UNBROKEN = 10_000
-"""The width of what is no terminal: nothing is cut and nothing is left out there."""
-
-Words = Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides.")]
-PlanWords = Annotated[list[str] | None, typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="As for run.")]
-SeveralWords = Annotated[
-    list[str], typer.Argument(metavar="CONFIG... [KEY=VALUE]...", help="One YAML or several, then overrides.")
-]
-RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run.")]
-RunDirs = Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="The folder of a run, or of several.")]
-CodeDir = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Where the folder that the run was started in lies now, if it was moved."),
-]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display, no colours.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Report = Annotated[bool, typer.Option("--report", help="Also write the report at the end.")]
 
 
 def main() -> None:
@@ -88,6 +81,9 @@ def _run(
     as_json: Json = False,
     plain: Plain = False,
     debug: Debug = False,
+    leave_out: Annotated[
+        str | None, typer.Option(metavar="SITE|each", help="Run it once more without each site, and compare there.")
+    ] = None,
     join: Annotated[str | None, typer.Option(hidden=True)] = None,
     note: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -96,6 +92,9 @@ def _run(
     Several take turns on the devices of one Ray. KEY=VALUE overrides any key: training.lr=0.1 federation.rounds=3
     federation.members.us.rounds=2.
     """
+    if leave_out is not None:
+        _run_without(words, leave_out, report, as_json, plain, debug)
+        return
     if len(_configs(words)) > 1:
         _run_several(words, report, as_json, debug)
     watch = Watch(note=note)
@@ -107,8 +106,29 @@ def _run(
         from hierfl.run import run
 
         summary = run(config, [screen(config, force_plain=plain), watch])
-        _finish(summary, report)
+        finish(summary, report)
         answer.update(summary)
+
+
+def _run_without(words: Sequence[str], which: str, report: bool, as_json: bool, plain: bool, debug: bool) -> None:
+    """Run a configuration whole and without sites; say how the models do at these."""
+    watch = Watch()
+    with told(as_json, debug, watch), aside(as_json) as answer:
+        from hierfl.leave_out import leave_out, table, without
+
+        whole, others = without(*_split(words), which)
+        from hierfl.monitor.screen import screen
+        from hierfl.run import run
+        from hierfl.tree import tabulate
+
+        def one(config: RunConfig) -> Mapping[str, Any]:
+            summary = run(config, [screen(config, force_plain=plain), watch])
+            finish(summary, report)
+            return summary
+
+        answer.update(leave_out(whole, others, one))
+        if not as_json:
+            show(lambda width: tabulate(table(answer), width), plain)
 
 
 def _run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool) -> NoReturn:
@@ -152,7 +172,7 @@ def _resume(
             from hierfl.run import go_on
 
             summary = go_on(left, [screen(left.config, force_plain=plain), watch])
-        _finish(summary, report)
+        finish(summary, report)
         answer.update(summary)
 
 
@@ -200,7 +220,7 @@ def _tree(
             answer.update(plans={path: way.record() for path, way in found.items()})
             drawing.append("\n").append_text(draw_ways(found))
         if not as_json:
-            _print(drawing, plain)
+            show(drawing, plain)
 
 
 @app.command("plan")
@@ -240,7 +260,7 @@ def _plan(
             answer.update(planned.record())
             drawing = show_plan(planned)
         if not as_json:
-            _print(drawing, plain)
+            show(drawing, plain)
 
 
 @app.command("evaluate")
@@ -270,7 +290,7 @@ def _evaluate(
                 from hierfl.tree import tabulate
 
                 print(matrix.legend())
-                _print(lambda width: tabulate(matrix.shown()[1], width), plain)
+                show(lambda width: tabulate(matrix.shown()[1], width), plain)
             return
         from hierfl.run import evaluate
 
@@ -279,7 +299,7 @@ def _evaluate(
         if not as_json:
             from hierfl.tree import tabulate
 
-            _print(lambda width: tabulate(metrics, width), plain)
+            show(lambda width: tabulate(metrics, width), plain)
 
 
 @app.command("report")
@@ -378,23 +398,3 @@ def _load(words: Sequence[str]) -> RunConfig:
 
     path, overrides = _split(words)
     return load(path, overrides)
-
-
-def _finish(summary: Mapping[str, Any], report: bool) -> None:
-    """Write the report where it is asked for, and say where everything is."""
-    written = None
-    if report:
-        from hierfl.monitor.report import write_report
-
-        written = write_report(Path(summary["run_dir"]))
-    print(closing_lines(summary, written))
-
-
-def _print(drawing: Any, plain: bool) -> None:
-    """Print a drawing of rich's, or what makes one for a width: in colours on a terminal, unbroken lines elsewhere."""
-    from rich.console import Console
-
-    console = Console(highlight=False, no_color=plain, force_terminal=False if plain else None)
-    if not console.is_terminal:
-        console.width = _UNBROKEN
-    console.print(drawing(console.width) if callable(drawing) else drawing, soft_wrap=not console.is_terminal)

@@ -20,7 +20,10 @@ from hierfl.errors import ConfigError, HierflError
 if TYPE_CHECKING:
     from hierfl.monitor.records import Record
 
-__all__ = ["Watch", "aside", "closing_lines", "command", "stopped", "told", "usage_error"]
+__all__ = ["Watch", "aside", "closing_lines", "command", "finish", "show", "stopped", "told", "usage_error"]
+
+_UNBROKEN = 10_000
+"""The width of what is no terminal: nothing is cut and nothing is left out there."""
 
 
 @dataclass
@@ -150,6 +153,26 @@ def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str
         lines["curves"] = f"{command('tensorboard')} --logdir {shlex.quote(str(run_dir / 'tensorboard'))}"
     lines["report"] = str(report) if report else f"{command('hierfl')} report {shlex.quote(str(run_dir))}"
     return "\n".join(f"{what:<9}{where}" for what, where in lines.items())
+
+
+def finish(summary: Mapping[str, Any], report: bool) -> None:
+    """Write the report where it is asked for, and say where everything is."""
+    written = None
+    if report:
+        from hierfl.monitor.report import write_report
+
+        written = write_report(Path(summary["run_dir"]))
+    print(closing_lines(summary, written))
+
+
+def show(drawing: Any, plain: bool) -> None:
+    """Print a drawing of rich's, or what makes one for a width: in colours on a terminal, unbroken lines elsewhere."""
+    from rich.console import Console
+
+    console = Console(highlight=False, no_color=plain, force_terminal=False if plain else None)
+    if not console.is_terminal:
+        console.width = _UNBROKEN
+    console.print(drawing(console.width) if callable(drawing) else drawing, soft_wrap=not console.is_terminal)
 
 
 def command(name: str) -> str:

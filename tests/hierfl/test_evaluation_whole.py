@@ -1,16 +1,18 @@
 """What whole local runs say of how a model does: at every node, in the summary and in the report."""
 
 import json
+from pathlib import Path
 
 import pytest
 from small_runs import config_of, go, hub, site
 
 from hierfl.errors import ConfigError
+from hierfl.leave_out import leave_out, table, without
 from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice
 from hierfl.monitor.report import write_report
-from hierfl.run import cross_site
+from hierfl.run import cross_site, run
 
 
 def test_calibration_of_every_node_adds_up_and_is_drawn(tmp_path):
@@ -166,3 +168,36 @@ def test_what_forbids_to_pool_is_told_with_its_place(tmp_path):
     ]
     with pytest.raises(ConfigError, match="did you mean 'pooled'"):
         config_of(tmp_path, hub("world", "a"), baseline="pool")
+
+
+def test_each_site_is_left_out_once_and_compared_with_the_whole(tmp_path):
+    path = tmp_path / "wards.yaml"
+    members = [{"name": "us", "members": {"count": 2, "name": "s{i}"}}, {"name": "st. c", "split": 2}]
+    given = config_of(tmp_path / "runs", {"name": "world", "members": members}).resolved
+    path.write_text(json.dumps(given))
+    whole, others = without(path, ["federation.rounds=1"], "each")
+    assert list(others) == ["world/us/s0", "world/us/s1", "world/st. c"]
+    answer = leave_out(whole, others, run)
+    runs = {
+        site: json.loads((Path(found["run_dir"]) / "summary.json").read_text())
+        for site, found in answer["sites"].items()
+    }
+    for left in ("world/us/s0", "world/us/s1"):
+        node = runs[left]["nodes"][left]
+        assert node["role"] == "evaluation" and answer["sites"][left]["without"]["loss"] == node["loss"]
+    assert {found[which]["num_test"] for found in answer["sites"].values() for which in ("with", "without")} == {6}
+    rows = table(answer)["world/us/s0"]
+    assert list(rows) == [f"{name} {which}" for name in ("accuracy", "AUC", "loss") for which in ("without", "with")]
+    assert rows["loss without"] != rows["loss with"]
+
+
+def test_what_cannot_be_left_out_is_told_before_anything_runs(tmp_path):
+    path = tmp_path / "wards.yaml"
+    path.write_text(json.dumps(config_of(tmp_path, hub("world", "a", "b")).resolved))
+    for overrides, which, said in (
+        ([], "world/c", "no such site"),
+        (["baseline=local"], "each", "there is none"),
+        (["federation.members.b.role=statistics"], "each", "world/a alone"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            without(path, overrides, which)

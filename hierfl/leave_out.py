@@ -1,0 +1,93 @@
+"""Leave one site out: how does a model do at a hospital that it has seen nothing of, and how if it had?
+
+The federation runs once whole, and once more for each site that is left out, with the role `evaluation` there: on the
+same seed, so that nothing but the site's part in the training differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierfl.config.places import join
+from hierfl.errors import ConfigError
+from hierfl.kinds import nearest
+from hierfl.monitor.fairness import METRICS
+
+if TYPE_CHECKING:
+    from hierfl.config.schema import RunConfig
+
+__all__ = ["EACH", "leave_out", "table", "without"]
+
+EACH = "each"
+
+
+def without(path: Path, overrides: Sequence[str], which: str) -> tuple[RunConfig, dict[str, RunConfig]]:
+    """Read the whole federation's configuration, and by site that of the federation without it.
+
+    `which`: a site's path, or "each" for all that train. Errors: ConfigError.
+    """
+    from hierfl.config import load
+
+    whole = load(path, overrides)
+    sites = _sites(whole)
+    if whole.baseline == "local":
+        raise ConfigError("--leave-out compares models that sites share, and under baseline: local there is none")
+    if which != EACH and which not in sites:
+        raise ConfigError(f"--leave-out {which}: there is no such site that trains{nearest(which, (EACH, *sites))}")
+    if len(sites) < 2:
+        raise ConfigError(f"--leave-out needs two sites that train, and there is {sites[0]} alone")
+    return whole, {
+        site: load(path, [*overrides, *_left_out(whole.name, site)]) for site in sites if which in (EACH, site)
+    }
+
+
+def leave_out(
+    whole: RunConfig, others: Mapping[str, RunConfig], run: Callable[[RunConfig], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Run all, one after the other; say of each site what it measured with the model that saw it and without."""
+    summary = run(whole)
+    found = {}
+    for site, config in others.items():
+        apart = run(config)
+        found[site] = {
+            "with": _figures(summary, site),
+            "without": _figures(apart, site),
+            "run_dir": apart["run_dir"],
+        }
+    return {"run_dir": summary["run_dir"], "sites": found}
+
+
+def table(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Write it as rows by site: each metric without the site in the training, and with it."""
+    return {
+        site: {
+            f"{title} {which}": found[which][name]
+            for name, title in METRICS.items()
+            for which in ("without", "with")
+            if name in found[which]
+        }
+        for site, found in answer["sites"].items()
+    }
+
+
+def _sites(config: RunConfig) -> list[str]:
+    """List the sites of the YAML that train, those in a pool included and a split one once."""
+    tree = config.federation.root.name
+    named = (path.rpartition("/")[0] if site.part else path for path, site in config.sites.items() if site.counts)
+    return [path for path in dict.fromkeys(named) if path != tree]
+
+
+def _left_out(name: str, site: str) -> list[str]:
+    """Write the overrides that leave a site out; the run is named by it."""
+    _, *way = site.split("/")
+    parts = [part for node in way for part in ("members", node)]
+    return [f"{join('federation', *parts, 'role')}=evaluation", f'name="{name}-without-{"-".join(way)}"']
+
+
+def _figures(summary: Mapping[str, Any], site: str) -> dict[str, Any]:
+    """Give a site's figures at the end of a run; a split site's are its hub's, counted or held out."""
+    node = summary["nodes"].get(site, {})
+    beside = "" if node.get("num_test") or "held_out_num_test" not in node else "held_out_"
+    return {name: node[beside + name] for name in ("num_test", *METRICS) if beside + name in node}
