@@ -262,7 +262,7 @@ from pathlib import Path
 from small_runs import config_of, hub
 from hierfl.errors import OutputError
 from hierfl.run import run
-resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (16384, resource.RLIM_INFINITY))
 config = config_of(Path(sys.argv[1]), hub("world", "north", "south"), {"kind": "ward_tasks:Deep", "hidden": 600})
 try:
     run(config)
@@ -273,7 +273,7 @@ except OutputError as error:
 
 
 def test_a_file_that_may_not_grow_ends_the_run_with_one_message(tmp_path: Path) -> None:
-    """A real limit of the operating system: no file over 8192 bytes, and a model of 24 kB."""
+    """A real limit of the operating system: no file over 16384 bytes, and a model of 24 kB."""
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(SUPPORT), "OMP_NUM_THREADS": "1"},
