@@ -128,6 +128,8 @@ def _carry_out(left: Reopened, monitors: Sequence[Monitor]) -> Mapping[str, Any]
     with closed_on_error(monitors):
         voice = Voice(folder, config, monitors, _spent_s(left))
     try:
+        if not folder.resumed:
+            voice.open()
         with _closing(_open_driver(config)) as driver:
             return _Run(left, voice, driver).go()
     except KeyboardInterrupt:

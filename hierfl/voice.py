@@ -23,7 +23,8 @@ __all__ = ["Voice", "closed_on_error"]
 class Voice:
     """Tells every monitor; files first, so that what a person saw is on disk.
 
-    `facts`: what is known of the run beside its commits, for its summary; `before_s`: seconds of its earlier processes.
+    Nothing is on disk before `open`. `facts`: what is known of the run beside its commits, for its summary; `before_s`:
+    seconds of its earlier processes.
     """
 
     def __init__(self, folder: RunDir, config: RunConfig, monitors: Sequence[Monitor], before_s: float = 0.0) -> None:
@@ -37,19 +38,17 @@ class Voice:
         self._listeners: list[Monitor] = []
         self._monitors = list(monitors)
         self._held: list[Record] | None = []
-        if not folder.resumed:
-            self.open()
 
     def open(self) -> None:
         """Write what was told so far to the files, and from now on all else."""
         from hierfl.monitor.files import JsonLines
 
+        held, self._held = self._held or [], None  # a stop in the next second leaves a summary, too
         self._files.append(JsonLines(self.folder.path))
         if self._config.output.tensorboard:
             from hierfl.monitor.tensorboard import TensorBoard
 
             self._files.append(TensorBoard(self.folder.path, self._config))
-        held, self._held = self._held or [], None
         for record in held:
             self._write(record)
 
