@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
-from hierfl.console import Watch, aside, command, finish, show, stopped, told, usage_error
+from hierfl.console import Watch, aside, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
 from hierfl.options import (
     CodeDir,
@@ -31,10 +30,11 @@ from hierfl.options import (
     RunDirs,
     SeveralWords,
     Words,
+    configs_of,
+    loaded,
+    split,
 )
-
-if TYPE_CHECKING:
-    from hierfl.config.schema import RunConfig
+from hierfl.running import run_several, run_without
 
 __all__ = ["app", "main"]
 
@@ -93,13 +93,13 @@ def _run(
     federation.members.us.rounds=2.
     """
     if leave_out is not None:
-        _run_without(words, leave_out, report, as_json, plain, debug)
+        run_without(words, leave_out, report, as_json, plain, debug)
         return
-    if len(_configs(words)) > 1:
-        _run_several(words, report, as_json, debug)
+    if len(configs_of(words)) > 1:
+        run_several(words, report, as_json, debug)
     watch = Watch(note=note)
     with told(as_json, debug, watch), aside(as_json) as answer:
-        config = _load(words)  # mistakes are told before torch is loaded
+        config = loaded(words)  # mistakes are told before torch is loaded
         if join is not None:  # the Ray of `hierfl run A B`; the run's folder knows nothing of it, to be resumed alone
             config = replace(config, runtime=replace(config.runtime, address=join))
         from hierfl.monitor.screen import screen
@@ -108,43 +108,6 @@ def _run(
         summary = run(config, [screen(config, force_plain=plain), watch])
         finish(summary, report)
         answer.update(summary)
-
-
-def _run_without(words: Sequence[str], which: str, report: bool, as_json: bool, plain: bool, debug: bool) -> None:
-    """Run a configuration whole and without sites; say how the models do at these."""
-    watch = Watch()
-    with told(as_json, debug, watch), aside(as_json) as answer:
-        from hierfl.leave_out import leave_out, table, without
-
-        whole, others = without(*_split(words), which)
-        from hierfl.monitor.screen import screen
-        from hierfl.run import run
-        from hierfl.tree import tabulate
-
-        def one(config: RunConfig) -> Mapping[str, Any]:
-            summary = run(config, [screen(config, force_plain=plain), watch])
-            finish(summary, report)
-            return summary
-
-        answer.update(leave_out(whole, others, one))
-        if not as_json:
-            show(lambda width: tabulate(table(answer), width), plain)
-
-
-def _run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool) -> NoReturn:
-    """Run several configurations on one Ray; exit with the worst code."""
-    with told(as_json, debug):
-        from hierfl.several import load_all, run_all
-
-        paths = [Path(word) for word in _configs(words)]
-        overrides = [word for word in words if word not in _configs(words)]
-        options = [*(["--report"] if report else []), *(["--debug"] if debug else [])]
-        configs = load_all(paths, overrides)
-        try:
-            code = run_all(paths, overrides, configs, options, as_json=as_json)
-        except KeyboardInterrupt as stop:  # every run has told its own end
-            code = stopped(stop)
-    raise typer.Exit(code)
 
 
 @app.command("resume")
@@ -180,12 +143,12 @@ def _resume(
 def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None:
     """Check CONFIG and list every mistake; starts nothing."""
     with told(as_json, debug), aside(as_json) as answer:
-        config = _load(words)
+        config = loaded(words)
         federation = config.federation
         counts = {"hubs": len(federation.hubs), "sites": len(federation.sites), "tiers": federation.num_tiers}
         answer.update(valid=True, name=config.name, task=config.task_kind, **counts)
         said = ", ".join(f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items())
-        print(f"{_split(words)[0]} is valid: {config.name}, {said}")
+        print(f"{split(words)[0]} is valid: {config.name}, {said}")
         from hierfl.tree import promises
 
         promised = promises(config)
@@ -209,7 +172,7 @@ def _tree(
     with told(as_json, debug), aside(as_json) as answer:
         from hierfl.tree import draw, survey
 
-        config = _load(words)
+        config = loaded(words)
         nodes = survey(config)
         answer.update(name=config.name, nodes={path: node.record() for path, node in nodes.items()})
         drawing = draw(nodes)
@@ -254,7 +217,7 @@ def _plan(
             answer.update(found.record())
             drawing = show_replay(found)
         else:
-            config = _load(words or [])
+            config = loaded(words or [])
             known = knowledge(config, estimates=estimates, run_dir=run_dir, seconds_per_step=seconds_per_step)
             planned = plan(config, known, num_devices=num_devices, rounds=rounds)
             answer.update(planned.record())
@@ -365,10 +328,10 @@ def _submit(
     with told(False, debug):
         from hierfl.runtime.ray_submit import ON_CLUSTER, submit
 
-        config, overrides = _split(words)
+        config, overrides = split(words)
         if check:
             sys.path.insert(0, str(working_dir.resolve()))
-            output = Path(_load([*words, *ON_CLUSTER]).output.dir)
+            output = Path(loaded([*words, *ON_CLUSTER]).output.dir)
             if not output.is_absolute():
                 print(
                     f"note: output.dir={output} is relative: the run is written in the job's own folder on the cluster,"
@@ -377,24 +340,3 @@ def _submit(
                 )
         code = submit(config, overrides, address=address, working_dir=working_dir, wait=wait)
         raise typer.Exit(code)
-
-
-def _split(words: Sequence[str]) -> tuple[Path, list[str]]:
-    """Tell the configuration from the overrides, which hold a "="."""
-    configs = _configs(words)
-    if len(configs) != 1:
-        given = f"{len(configs)} are given: {', '.join(configs)}" if configs else "none is given"
-        raise ConfigError(f"one CONFIG is needed, {given}; every other word is an override, KEY=VALUE")
-    return Path(configs[0]), [word for word in words if word not in configs]
-
-
-def _configs(words: Sequence[str]) -> list[str]:
-    """List the words that are no overrides."""
-    return [word for word in words if "=" not in word or Path(word).is_file()]
-
-
-def _load(words: Sequence[str]) -> RunConfig:
-    from hierfl.config import load
-
-    path, overrides = _split(words)
-    return load(path, overrides)

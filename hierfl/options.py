@@ -1,11 +1,17 @@
-"""What the commands take: arguments and options that several of them share."""
+"""What the commands take: arguments and options that several of them share, and how their words are told apart."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hierfl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hierfl.config.schema import RunConfig
 
 __all__ = [
     "CodeDir",
@@ -19,6 +25,9 @@ __all__ = [
     "RunDirs",
     "SeveralWords",
     "Words",
+    "configs_of",
+    "loaded",
+    "split",
 ]
 
 Words = Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides.")]
@@ -37,3 +46,25 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on standar
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display, no colours.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Report = Annotated[bool, typer.Option("--report", help="Also write the report at the end.")]
+
+
+def split(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Tell the configuration from the overrides, which hold a "="."""
+    configs = configs_of(words)
+    if len(configs) != 1:
+        given = f"{len(configs)} are given: {', '.join(configs)}" if configs else "none is given"
+        raise ConfigError(f"one CONFIG is needed, {given}; every other word is an override, KEY=VALUE")
+    return Path(configs[0]), [word for word in words if word not in configs]
+
+
+def configs_of(words: Sequence[str]) -> list[str]:
+    """List the words that are no overrides."""
+    return [word for word in words if "=" not in word or Path(word).is_file()]
+
+
+def loaded(words: Sequence[str]) -> RunConfig:
+    """Read the one configuration that the words name, with their overrides. Errors: ConfigError."""
+    from hierfl.config import load
+
+    path, overrides = split(words)
+    return load(path, overrides)
