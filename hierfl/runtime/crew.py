@@ -21,6 +21,7 @@ from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.foresight import Foresight
 from hierfl.runtime.gate import Gate, OpenGate
+from hierfl.runtime.holdings import Holdings
 from hierfl.runtime.jobs import SiteReport
 from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.results import (
@@ -77,8 +78,7 @@ class Crew:
         self._preaggregate = preaggregate
         self._calls: dict[int, Call] = {}
         self._groups: dict[str, Group] = {}
-        self._held: dict[tuple[str, str], list[str]] = {}
-        self._due: set[tuple[str, str]] = set()
+        self._holdings = Holdings()
         self._blame = Blame()
         self._foresight = Foresight(self.estimates, sites or {}, self._groups, self._blame, self._roster)
         self._dispatcher = Dispatcher(
@@ -141,7 +141,7 @@ class Crew:
         """Let a group's waiting work go, and drop what is still handed up for it."""
         self._dispatcher.withdraw(group_name)
         group = self._groups[group_name]
-        for worker in [worker for worker, name in self._held if name == group_name]:
+        for worker in self._holdings.workers_of(group_name):
             self._call(worker, "collect", None, (), group.hub, group.round_number)
         self.finish(group_name)
 
@@ -155,7 +155,7 @@ class Crew:
         """Give free devices work, and ask for sums whose sites are all on their way; tell what was decided."""
         for decision in self.gate.decide(self._dispatcher, self._now()):
             self._assign(decision)
-        for worker, name in list(self._due):
+        for worker, name in self._holdings.due:
             if not self._dispatcher.has_waiting(name):
                 self._collect(worker, name)
         said, self._said = self._said, []
@@ -237,8 +237,7 @@ class Crew:
             case "collect":
                 if done.value is not None:
                     handed = {f"{group.hub}/{share.member}" for share in done.value.shares}
-                    key = (call.worker, group.name)
-                    self._held[key] = [site for site in self._held.get(key, ()) if site not in handed]
+                    self._holdings.drop(call.worker, group.name, handed)
                     self.keeper.handed_up(call.worker, group.name, handed)
                     yield HandedUp(group, done.value, done.beside[0])
             case "evaluate":
@@ -252,12 +251,9 @@ class Crew:
         """Learn from reports; tell which sites gave nothing. A site without memory beside others is tried again."""
         again = self._without_memory(call, group, reports)
         failed = {r.site: r.error for r in reports if r.error is not None and r.site not in again}
-        held = self._held.get((call.worker, group.name), [])
         self._foresight.learn_loads(call.worker, reports)
         self._learn(call, group, {report.site: report.work_s for report in reports if report.error is None})
-        for report in reports:
-            if report.error is not None and report.site in held:
-                held.remove(report.site)
+        self._holdings.drop(call.worker, group.name, [report.site for report in reports if report.error is not None])
         self._foresight.learn_memory(group, reports, self._roster.devices[call.worker])
         yield Trained(group, call.worker, tuple(report for report in reports if report.site not in again))
         if failed:
@@ -298,7 +294,7 @@ class Crew:
         memory_bytes = max(job.memory_bytes for job in jobs)
         self._said.append(Assigned(decision.device, worker, group, sites, decision.reason, memory_bytes))
         if self._blame.in_group(group.name):
-            for _, name in [key for key in self._held if key[0] == worker]:
+            for name in self._holdings.groups_at(worker):
                 self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along
         if group.kind == "train":
             self._train(worker, group, jobs, company)
@@ -312,17 +308,17 @@ class Crew:
         for work in [jobs] if together else [(job,) for job in jobs]:
             sites = tuple(job.name for job in work)
             method, arguments = asked(group, sites, self.keeper)
-            self._held.setdefault((worker, group.name), []).extend(sites)
+            self._holdings.send(worker, group.name, sites)
             ended = jobs if work[-1] is jobs[-1] else ()
             self._call(worker, method, group, ended, *arguments, company=company, work=work)
             if not together:
                 self._collect(worker, group.name)
         if together:
-            self._due.add((worker, group.name))
+            self._holdings.mark(worker, group.name)
 
     def _collect(self, worker: str, name: str) -> None:
         """Ask a worker for its sum; its earlier calls come first."""
-        self._due.discard((worker, name))
+        self._holdings.ask(worker, name)
         group = self._groups.get(name)
         if group is not None:
             self._call(worker, "collect", group, (), group.hub, group.round_number)
@@ -347,13 +343,11 @@ class Crew:
         self._blame.died(worker, reason)
         chunks = self._leave(worker)
         begun = {job.key for chunk in chunks for job in chunk}
-        held = {(key[1], site) for key, sites in self._held.items() if key[0] == worker for site in sites}
+        held = self._holdings.lose(worker)
         self._blame.wasted(worker, held - begun, reason)
         kinds = {name: group.kind for name, group in self._groups.items()}
         again = held | {key for key in begun if kinds.get(key[0]) != "train"}  # what was handed up is not
         suspects = {job.key for job in chunks[0]} & again if chunks else set()
-        self._held = {key: sites for key, sites in self._held.items() if key[0] != worker}
-        self._due = {key for key in self._due if key[0] != worker}
         building = "initial" in {lost.method, *(call.method for call in self._calls.values() if call.worker == worker)}
         self._calls = {ticket: call for ticket, call in self._calls.items() if call.worker != worker}
         self.driver.restart(worker)
@@ -395,5 +389,4 @@ class Crew:
         self._groups.pop(group_name, None)
         self._blame.forget(group_name)
         self.keeper.finish(group_name)
-        self._held = {key: sites for key, sites in self._held.items() if key[1] != group_name}
-        self._due = {key for key in self._due if key[1] != group_name}
+        self._holdings.finish(group_name)
