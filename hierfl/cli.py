@@ -34,7 +34,7 @@ from hierfl.options import (
     loaded,
     split,
 )
-from hierfl.running import run_several, run_without
+from hierfl.running import run_seeds, run_several, run_without
 
 __all__ = ["app", "main"]
 
@@ -84,6 +84,9 @@ def _run(
     leave_out: Annotated[
         str | None, typer.Option(metavar="SITE|each", help="Run it once more without each site, and compare there.")
     ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="0..4", help="Run each CONFIG on these seeds; tell mean and deviation.")
+    ] = None,
     join: Annotated[str | None, typer.Option(hidden=True)] = None,
     note: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -92,6 +95,12 @@ def _run(
     Several take turns on the devices of one Ray. KEY=VALUE overrides any key: training.lr=0.1 federation.rounds=3
     federation.members.us.rounds=2.
     """
+    if leave_out is not None and seeds is not None:
+        with told(as_json, debug):
+            raise ConfigError("--leave-out and --seeds do not go together; give one, and the other with seed=1 ...")
+    if seeds is not None:
+        run_seeds(words, seeds, report, as_json, plain, debug)
+        return
     if leave_out is not None:
         run_without(words, leave_out, report, as_json, plain, debug)
         return

@@ -1,8 +1,8 @@
-"""The ways of `hierfl run` beside the single one: without a site, and several federations at once."""
+"""The ways of `hierfl run` beside the single one: without a site, on several seeds, several federations at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +14,7 @@ from hierfl.options import configs_of, split
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
 
-__all__ = ["run_several", "run_without"]
+__all__ = ["run_seeds", "run_several", "run_without"]
 
 
 def run_without(words: Sequence[str], which: str, report: bool, as_json: bool, plain: bool, debug: bool) -> None:
@@ -24,18 +24,44 @@ def run_without(words: Sequence[str], which: str, report: bool, as_json: bool, p
         from hierfl.leave_out import leave_out, table, without
 
         whole, others = without(*split(words), which)
-        from hierfl.monitor.screen import screen
-        from hierfl.run import run
-        from hierfl.tree import tabulate
-
-        def one(config: RunConfig) -> Mapping[str, Any]:
-            summary = run(config, [screen(config, force_plain=plain), watch])
-            finish(summary, report)
-            return summary
-
-        answer.update(leave_out(whole, others, one))
+        answer.update(leave_out(whole, others, _one_by_one(watch, report, plain)))
         if not as_json:
+            from hierfl.tree import tabulate
+
             show(lambda width: tabulate(table(answer), width), plain)
+
+
+def run_seeds(words: Sequence[str], seeds: str, report: bool, as_json: bool, plain: bool, debug: bool) -> None:
+    """Run configurations once per seed; say what came of them on the mean, and how far it spreads."""
+    watch = Watch()
+    with told(as_json, debug, watch), aside(as_json) as answer:
+        from hierfl.repeat import repeat, seeds_of, tables, with_seeds
+
+        paths = configs_of(words)
+        if not paths:
+            split(words)
+        overrides = [word for word in words if word not in paths]
+        configs = with_seeds([Path(path) for path in paths], overrides, seeds_of(seeds))
+        answer.update(repeat(configs, _one_by_one(watch, report, plain)))
+        if not as_json:
+            from hierfl.tree import tabulate
+
+            for title, rows in tables(answer).items():
+                print(f"\n{title}")
+                show(lambda width, rows=rows: tabulate(rows, width), plain)
+
+
+def _one_by_one(watch: Watch, report: bool, plain: bool) -> Callable[[RunConfig], Mapping[str, Any]]:
+    """Give what runs one configuration to its end, as `hierfl run` does."""
+    from hierfl.monitor.screen import screen
+    from hierfl.run import run
+
+    def one(config: RunConfig) -> Mapping[str, Any]:
+        summary = run(config, [screen(config, force_plain=plain), watch])
+        finish(summary, report)
+        return summary
+
+    return one
 
 
 def run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool) -> NoReturn:

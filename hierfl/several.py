@@ -27,7 +27,7 @@ from hierfl.monitor.words import told_apart
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
 
-__all__ = ["load_all", "run_all", "worst"]
+__all__ = ["in_file", "load_all", "run_all", "worst"]
 
 
 def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[RunConfig]:
@@ -40,11 +40,11 @@ def load_all(paths: Sequence[Path], overrides: Sequence[str] = ()) -> list[RunCo
         try:
             configs.append(load(path, overrides))
         except ConfigError as error:
-            problems += [_in_file(path, problem) for problem in error.problems]
+            problems += [in_file(path, problem) for problem in error.problems]
         else:
             if configs[-1].runtime.kind != "ray":
                 said = f"is {configs[-1].runtime.kind}; several runs share a Ray, runtime.kind=ray"
-                problems.append(_in_file(path, Problem("runtime.kind", said)))
+                problems.append(in_file(path, Problem("runtime.kind", said)))
     addresses = {config.runtime.address or "null": path for path, config in zip(paths, configs, strict=False)}
     if len(configs) == len(paths) and len(addresses) > 1:
         said = ", ".join(f"{address} in {path}" for address, path in addresses.items())
@@ -202,6 +202,6 @@ def _most(numbers: Sequence[int | None]) -> int | None:
     return max(given) if len(given) == len(numbers) else None
 
 
-def _in_file(path: Path, problem: Problem) -> Problem:
+def in_file(path: Path, problem: Problem) -> Problem:
     """Say in which file a mistake is."""
     return replace(problem, path=f"{path}: {problem.path}" if problem.path else str(path))

@@ -234,7 +234,9 @@ def _wide(name: str, cells: Sequence[str]) -> int:
 
 
 def _number(value: object) -> str:
-    """Write a metric, or a count where it is an integer; in letters that every log can hold."""
+    """Write a metric, or a count where it is an integer; in letters that every log can hold. Words stay words."""
+    if isinstance(value, str):
+        return value
     number = finite(value)
     if number is None:
         return "undefined"
