@@ -18,6 +18,7 @@ import typer
 
 from hierfl.console import Watch, aside, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
+from hierfl.link.commands import register
 from hierfl.options import (
     CodeDir,
     Debug,
@@ -349,3 +350,6 @@ def _submit(
                 )
         code = submit(config, overrides, address=address, working_dir=working_dir, wait=wait)
         raise typer.Exit(code)
+
+
+register(app)

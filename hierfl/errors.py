@@ -7,7 +7,8 @@ HierflError                 everything a user may meet; the command line prints 
 |- SiteFailed               the user's code raised at a site; carries the traceback
 |- RoundFailed              a round could not be closed: too few members reported
 |- RuntimeUnavailable       the runtime (Ray) cannot be reached or cannot hold the run
-`- OutputError              the run directory cannot be written or read
+|- OutputError              the run directory cannot be written or read
+`- LinkError                the other side of a link cannot be reached, is not who it should be, or says what it may not
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "HierflError",
+    "LinkError",
     "OutputError",
     "Problem",
     "RoundFailed",
@@ -84,3 +86,7 @@ class RuntimeUnavailable(HierflError):
 
 class OutputError(HierflError):
     """A run directory, a checkpoint or a report cannot be written or read."""
+
+
+class LinkError(HierflError):
+    """The other side of a link cannot be reached, is not who it should be, or says what it may not."""

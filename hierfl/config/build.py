@@ -71,6 +71,7 @@ def build(checked: Checked) -> RunConfig:
         **checked.sections,
         resolved=checked.written,
         baseline=checked.top["baseline"],
+        links={placed.path: placed.node.own.link for placed in nodes if placed.node.own.link is not None},
     )
     return as_baseline(config, nodes[0].holds.training)
 

@@ -14,7 +14,7 @@ from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
 from hierfl.config.rules import RULES
-from hierfl.config.schema import DeviceGroup, Training
+from hierfl.config.schema import DeviceGroup, LinkSettings, Training
 from hierfl.config.values import keys_of, plain
 
 __all__ = ["document", "field_docs"]
@@ -33,6 +33,7 @@ def document() -> str:
         "template": _table(TemplateKeys),
         "training": _table(Training),
         "devices": _table(DeviceGroup),
+        "link": _table(LinkSettings),
         **{name: _table(cls) for name, cls in SECTIONS.items()},
         **{seam: _kinds(seam) for seam in _SEAMS},
         "default_policy": f"The default is `{DEFAULT_POLICY}`.",

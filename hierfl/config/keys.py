@@ -79,6 +79,8 @@ class SiteKeys:
     """Labels that a device must carry to process this site's data, beside those of the hubs above: [charite]."""
     site_timeout_s: float | None = None
     """How long its work may take; see `runtime.site_timeout_s`."""
+    link: Section = None
+    """How it reaches its hub where another institution serves it; see Links."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class HubKeys:
     """How long the work of each site of this subtree may take; see `runtime.site_timeout_s`. Inherited."""
     weight: float = 1.0
     """Its weight at its parent where that hub's strategy says `weights: given`."""
+    link: Section = None
+    """How it reaches its hub where another institution serves it and what is below it; see Links. Not at the root."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hierfl.config.keys import HubKeys, SiteKeys, TemplateKeys, TopKeys
-from hierfl.config.schema import Arithmetic, DeviceGroup, Evaluation, Output, Runtime, Stopping, Training
+from hierfl.config.schema import Arithmetic, DeviceGroup, Evaluation, LinkSettings, Output, Runtime, Stopping, Training
 from hierfl.config.values import shown
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
@@ -71,6 +71,11 @@ def _power_of_two(value: float) -> bool:
 
 def _is_name(value: str) -> bool:
     return bool(value.strip()) and "/" not in value and value not in (".", "..")
+
+
+def _is_address(value: str) -> bool:
+    found = re.fullmatch(r"(\[[^\]\s/]+\]|[^\s/:]+):(\d{1,5})", value)
+    return found is not None and 0 < int(found[2]) < 65536
 
 
 _NAME = Rule("a name that is not empty and holds no '/'", _is_name)
@@ -152,6 +157,11 @@ RULES: dict[type, dict[str, Rule]] = {
         "num_aggregators": _at_least(1),
         "threads_per_worker": _at_least(1),
         "device": _one_of("auto", "cpu", "cuda"),
+    },
+    LinkSettings: {
+        "address": Rule("host:port", _is_address),
+        "deadline_s": _at_least(1),
+        "compression": _one_of("none", "gzip"),
     },
     Output: {
         "dir": Rule("a folder's name", lambda value: bool(value.strip())),

@@ -24,6 +24,7 @@ __all__ = [
     "DeviceGroup",
     "Evaluation",
     "HubSettings",
+    "LinkSettings",
     "Output",
     "RunConfig",
     "Runtime",
@@ -193,6 +194,18 @@ class Output:
 
 
 @dataclass(frozen=True)
+class LinkSettings:
+    """How a member is reached that another institution serves: `link:` of a node. See docs/links.md."""
+
+    address: str
+    """host:port at which the member reaches its hub; the member dials out and opens no port."""
+    deadline_s: float = 600.0
+    """How long the member may be silent before its work is given up; heartbeats and all other times follow from it."""
+    compression: str = "none"
+    """none or gzip, for what travels; inside one data centre none is faster."""
+
+
+@dataclass(frozen=True)
 class SiteSettings:
     """What holds at one site after inheritance. `key` and `source` are what `Task.data` is called with."""
 
@@ -245,6 +258,7 @@ class HubSettings:
 class RunConfig:
     """A whole validated run. `resolved` is the YAML as it was understood, ready to be written back.
 
+    `links`: how members are reached that other institutions serve, by path; `hierfl run` simulates them here.
     `baseline`: local or pooled; federation, hubs and sites are then what it makes of those in `resolved`.
     `folder`: the YAML's, where the user's own modules were looked for beside the current folder; None for a mapping.
     """
@@ -264,3 +278,4 @@ class RunConfig:
     resolved: Mapping[str, Any]
     folder: Path | None = field(default=None, compare=False)
     baseline: str | None = None
+    links: Mapping[str, LinkSettings] = field(default_factory=dict)

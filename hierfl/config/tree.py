@@ -17,14 +17,14 @@ from hierfl.config.keys import HUB_KEYS, SITE_KEYS, TEMPLATE_KEYS, TOP_KEYS, Hub
 from hierfl.config.optimizer import OPTION_NAMES, option_values
 from hierfl.config.places import join
 from hierfl.config.rules import MOST_NODES, broken
-from hierfl.config.schema import Training
+from hierfl.config.schema import LinkSettings, Training
 from hierfl.config.section import Report, canonical_kind, fields_of, kind
 from hierfl.config.values import Wrong, convert, plain, shown
 from hierfl.kinds import close
 
 __all__ = ["Node", "Own", "check_training", "check_tree", "named_optimizer"]
 
-_NESTED = ("members", "topology", "strategy", "participation", "training", "data")
+_NESTED = ("members", "topology", "strategy", "participation", "training", "data", "link")
 """Keys with a check of their own."""
 
 
@@ -46,6 +46,7 @@ class Own:
     topology: Any = None
     strategy: Any = None
     participation: Any = None
+    link: LinkSettings | None = None
     written: dict[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
     """The optimizer that the node names, sound or not."""
@@ -106,16 +107,26 @@ class _Checker:
         own.settings = fields_of(cls, given, place, self.report, skip=skip, allowed=allowed)
         own.training = check_training(mapping.get("training"), join(place, "training"), self.report)
         own.optimizer = named_optimizer(mapping.get("training"))
+        own.link = self._link(mapping.get("link"), join(place, "link"))
         if is_hub:
             own.settings.setdefault("rounds", 1)
             self._kinds(mapping, place, own)
         own.written.update({key: plain(own.settings[key]) for key in cls.__annotations__ if key in own.settings})
         if own.training:
             own.written["training"] = plain(own.training)
+        if own.link is not None:
+            own.written["link"] = plain(own.link)
         if own.data:
             own.written["data"] = plain(own.data)
         own.written = {key: escape(own.written[key]) for key in TEMPLATE_KEYS if key in own.written}
         return own
+
+    def _link(self, given: Any, place: str) -> LinkSettings | None:
+        """Check a `link:` section, whose address has no default."""
+        good = fields_of(LinkSettings, given, place, self.report)
+        if isinstance(given, Mapping) and given.get("address") is None:
+            self.report(join(place, "address"), "is missing: host:port at which the member reaches its hub")
+        return LinkSettings(**good) if "address" in good else None
 
     def _kinds(self, mapping: Mapping[str, Any], place: str, own: Own) -> None:
         for seam, default in (("topology", "star"), ("participation", "all")):
@@ -219,6 +230,8 @@ def check_tree(mapping: Any, report: Report) -> tuple[Node, dict[str, Any]] | No
     root = checker.node(_Entry({"members": [], **mapping} if "members" not in mapping else mapping, "federation", None))
     if re.fullmatch(r"worker-\d+", root.name):
         report("federation.name", f"{root.name!r} is what a worker is called; choose another name for the root")
+    if mapping.get("link") is not None:
+        report("federation.link", "the root has no hub above it that it could reach; give its members a link")
     if "members" in mapping:
         _descend(checker, root, mapping, report)
     if root.own.strategy is None and mapping.get("strategy") is None:

@@ -1,0 +1,126 @@
+"""What the commands of provisioning do: an authority and start-up kits, requests, signatures, renewals, denials."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError, LinkError
+from hierfl.kinds import nearest
+from hierfl.link.authority import CERTIFICATE, DENIED, Authority, new_key, private_pem, request
+from hierfl.link.files import write_public
+from hierfl.link.identity import HUB, parties
+from hierfl.link.kit import Kit, folder_name
+
+__all__ = ["csr", "provision", "renew", "revoke", "sign"]
+
+CA, KITS, REQUEST = "ca", "kits", "request.pem"
+
+
+def provision(
+    config: RunConfig, out: Path, now: datetime, days: float, own_keys: Collection[str] = ()
+) -> Iterator[str]:
+    """Make an authority in `out`, if there is none, and a kit for every node that has none; say what was made.
+
+    `own_keys`: nodes that make their own key. Errors: ConfigError where no member has a link; LinkError.
+    """
+    if not config.links:
+        raise ConfigError(
+            "no member of the federation has a link; give those that other institutions serve"
+            " link: {address: host:port}"
+        )
+    roles = parties(config)
+    for node in own_keys:
+        _known(node, roles)
+    if (out / CA / CERTIFICATE).exists():
+        authority = Authority(out / CA)
+        if authority.federation != config.name:
+            raise LinkError(f"{out} is of the federation {authority.federation!r}, not of {config.name!r}")
+    else:
+        authority = Authority.create(out / CA, config.name, now)
+        yield f"{out / CA}: the authority; whoever has its key can admit members, so keep it offline"
+    authority.know(roles)
+    for path, own in roles.items():
+        folder = out / KITS / folder_name(path)
+        if folder.exists():
+            continue
+        if path in own_keys:
+            kit = Kit.write(folder, config.name, path, own)
+            yield f"{folder}: the kit of {path} without a key; it runs `hierfl csr`, and you `hierfl sign`"
+        else:
+            key = new_key()
+            kit = Kit.write(folder, config.name, path, own, key=private_pem(key))
+            kit.put(certificate=authority.issue(path, key.public_key(), now, days))
+            yield f"{folder}: the kit of {path} ({', '.join(own)}); hand it to nobody else"
+        kit.put(authority=authority.pem)
+        if HUB in own:
+            kit.deny((authority.folder / DENIED).read_bytes())
+
+
+def csr(config: RunConfig, node: str, out: Path) -> Iterator[str]:
+    """Make a node's key and its request in `out`. Errors: ConfigError for a node without a link; LinkError."""
+    roles = parties(config)
+    _known(node, roles)
+    if (out / "key.pem").exists():
+        raise LinkError(f"{out / 'key.pem'} is there, its request is {out / REQUEST}; another folder gets a new key")
+    key, asked = request(config.name, node, roles[node])
+    Kit.write(out, config.name, node, roles[node], key=key)
+    write_public(out / REQUEST, asked)
+    yield f"{out / 'key.pem'}: the key of {node}; it never leaves this machine"
+    yield f"{out / REQUEST}: for whoever runs the authority; put the cert.pem and ca.pem that come back beside it"
+
+
+def sign(asked: Path, folder: Path, now: datetime, days: float, out: Path | None) -> Iterator[str]:
+    """Sign a request with the authority in `folder`. Errors: LinkError."""
+    authority = Authority(folder / CA)
+    try:
+        content = asked.read_bytes()
+    except OSError as error:
+        raise LinkError(f"{asked} cannot be read: {error.strerror}") from error
+    path, certificate = authority.sign(content, now, days)
+    kit = _kit(folder, authority, path)
+    kit.put(certificate=certificate, authority=authority.pem)
+    if out is not None:
+        write_public(out, certificate)
+    yield f"{out or kit.folder / 'cert.pem'}: the certificate of {path}; send it back with {folder / CA / CERTIFICATE}"
+
+
+def renew(nodes: Sequence[str], folder: Path, now: datetime, days: float) -> Iterator[str]:
+    """Certify the nodes' keys anew, or those of all nodes that have one. Errors: LinkError."""
+    authority = Authority(folder / CA)
+    able = [
+        path for path in authority.nodes if {one.serial_number for one in authority.issued(path)} - authority.denied()
+    ]
+    for path in nodes or able:
+        kit = _kit(folder, authority, path)
+        kit.put(certificate=authority.renew(path, now, days), authority=authority.pem)
+        yield f"{kit.folder / 'cert.pem'}: of {path}, for {days:g} days; put it into the kit where the node runs"
+
+
+def revoke(node: str, folder: Path, now: datetime, reason: str) -> Iterator[str]:
+    """Deny all of a node's certificates. Errors: LinkError."""
+    authority = Authority(folder / CA)
+    serials = authority.revoke(node, now, reason)
+    yield f"{node}: {len(serials)} certificate{'' if len(serials) == 1 else 's'} denied"
+    denied = authority.folder / DENIED
+    for path, roles in authority.nodes.items():
+        kit = folder / KITS / folder_name(path)
+        if HUB in roles and kit.is_dir():
+            _kit(folder, authority, path).deny(denied.read_bytes())
+            yield f"{kit / DENIED}: put into the kit of {path} here; copy it to where that node runs"
+
+
+def _kit(folder: Path, authority: Authority, path: str) -> Kit:
+    """Give a node's kit beside the authority, which is begun if it is not there."""
+    place, roles = folder / KITS / folder_name(path), authority.nodes.get(path)
+    if roles is None:
+        raise LinkError(f"{path!r} is no node with a link{nearest(path, authority.nodes)}")
+    return Kit.write(place, authority.federation, path, roles)
+
+
+def _known(node: str, roles: Collection[str]) -> None:
+    """Errors: ConfigError for a node that has no process of its own."""
+    if node not in roles:
+        raise ConfigError(f"{node!r} is neither the root nor a member with a link{nearest(node, roles)}")

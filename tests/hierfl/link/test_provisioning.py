@@ -1,0 +1,224 @@
+"""Who may take part: the authority, kits, requests, renewals and denials, as the command line does them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from hierfl.cli import app
+from hierfl.config import load
+from hierfl.errors import LinkError
+from hierfl.link.identity import HUB, MEMBER, Identity, members_of, parties, server_name
+
+x509 = pytest.importorskip("cryptography.x509")
+
+TREE = """
+name: heart
+task: {kind: heart_disease}
+federation:
+  name: world
+  members:
+    - name: us
+      link: {address: "hub.example.org:8443"}
+      members: [{name: cleveland}, {name: long_beach, link: {address: "us.example.org:8443"}}]
+    - {name: hungary, members: [{name: budapest, link: {address: "hub.example.org:8443"}}]}
+    - {name: zurich_basel}
+"""
+
+Call = Callable[..., Any]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "heart.yaml"
+    path.write_text(TREE)
+    return path
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def certificate(path: Path) -> Any:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def uris(found: Any) -> list[str]:
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return list(names.get_values_for_type(x509.UniformResourceIdentifier))
+
+
+def dns(found: Any) -> list[str]:
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return list(names.get_values_for_type(x509.DNSName))
+
+
+def test_each_node_with_a_process_of_its_own_has_its_roles(config: Path) -> None:
+    heart = load(config)
+    assert parties(heart) == {
+        "world": (HUB,),
+        "world/us": (HUB, MEMBER),
+        "world/us/long_beach": (MEMBER,),
+        "world/hungary/budapest": (MEMBER,),
+    }
+    assert members_of(heart, "world") == ("world/us", "world/hungary/budapest")
+    assert members_of(heart, "world/us") == ("world/us/long_beach",)
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_an_identity_is_read_as_it_was_written(federation: str, path: str) -> None:
+    one = Identity(MEMBER, federation.encode("utf-8", "replace").decode(), path.encode("utf-8", "replace").decode())
+    assert Identity.parse(one.uri) == one
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "hierfl://",
+        "hierfl://heart/member/",
+        "hierfl://heart/boss/world",
+        "http://heart/member/world",
+        "hierfl:///hub/w",
+        "hierfl://heart/member/w%6Frld",
+        "hierfl://heart/member/world?x",
+        "hierfl://heart%2Fmember/world",
+    ],
+)
+def test_what_names_no_party_is_refused(uri: str) -> None:
+    with pytest.raises(ValueError, match=r"names no party|role"):
+        Identity.parse(uri)
+
+
+def test_kits_are_whole_private_and_of_their_nodes(call: Call, config: Path, tmp_path: Path) -> None:
+    assert call("provision", config, "--out", "pki").exit_code == 0
+    kits = tmp_path / "pki" / "kits"
+    assert sorted(kit.name for kit in kits.iterdir()) == [
+        *("world", "world__hungary__budapest", "world__us", "world__us__long_beach"),
+    ]
+    for key in [*kits.glob("*/key.pem"), tmp_path / "pki" / "ca" / "ca-key.pem"]:
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    us, site = certificate(kits / "world__us" / "cert.pem"), certificate(kits / "world__us__long_beach" / "cert.pem")
+    assert uris(us) == ["hierfl://heart/hub/world/us", "hierfl://heart/member/world/us"]
+    assert dns(us) == [server_name("heart", "world/us")]
+    assert uris(site) == ["hierfl://heart/member/world/us/long_beach"] and dns(site) == []
+    use = site.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(use) == [x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert (kits / "world" / "denied.json").exists() and not (kits / "world__us__long_beach" / "denied.json").exists()
+    us.verify_directly_issued_by(certificate(tmp_path / "pki" / "ca" / "ca.pem"))
+
+
+def test_called_again_it_makes_what_is_missing_only(call: Call, config: Path, tmp_path: Path) -> None:
+    assert call("provision", config, "--out", "pki").exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "pki").rglob("*.pem")}
+    config.write_text(TREE.replace("{name: zurich_basel}", "{name: zurich_basel, link: {address: 'a:1'}}"))
+    again = call("provision", config, "--out", "pki")
+    assert again.exit_code == 0 and again.stdout.count("\n") == 1 and "world/zurich_basel" in again.stdout
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_site_makes_its_own_key_and_the_authority_signs_it(call: Call, config: Path, tmp_path: Path) -> None:
+    node = "world/us/long_beach"
+    assert call("provision", config, "--out", "pki", "--own-key", node).exit_code == 0
+    assert not (tmp_path / "pki/kits/world__us__long_beach/key.pem").exists()
+    assert call("csr", config, "--node", node, "--out", "kit").exit_code == 0
+    assert stat.S_IMODE((tmp_path / "kit/key.pem").stat().st_mode) == 0o600
+    assert call("sign", "kit/request.pem", "--ca", "pki", "--out", "signed.pem").exit_code == 0
+    assert uris(certificate(tmp_path / "signed.pem")) == [f"hierfl://heart/member/{node}"]
+    assert "is there" in call("csr", config, "--node", node, "--out", "kit").stderr
+
+
+def test_renewing_keeps_the_key(call: Call, config: Path, tmp_path: Path) -> None:
+    call("provision", config, "--out", "pki", "--days", "1")
+    place = tmp_path / "pki/kits/world__us/cert.pem"
+    before = certificate(place)
+    assert call("renew", "world/us", "--ca", "pki", "--days", "7").exit_code == 0
+    after = certificate(place)
+    assert after.public_key() == before.public_key() and after.serial_number != before.serial_number
+    assert after.not_valid_after_utc - datetime.now(UTC) > timedelta(days=6)
+
+
+def test_revoking_denies_all_that_a_node_has_and_tells_the_hubs(call: Call, config: Path, tmp_path: Path) -> None:
+    call("provision", config, "--out", "pki")
+    place = tmp_path / "pki/kits/world__us__long_beach/cert.pem"
+    serials = [certificate(place).serial_number]
+    call("renew", "world/us/long_beach", "--ca", "pki")
+    serials.append(certificate(place).serial_number)
+    assert call("revoke", "world/us/long_beach", "--ca", "pki", "--reason", "laptop lost").exit_code == 0
+    for list_of in ("ca", "kits/world", "kits/world__us"):
+        denied = json.loads((tmp_path / "pki" / list_of / "denied.json").read_text())["denied"]
+        assert sorted(int(entry["serial"], 16) for entry in denied) == sorted(serials)
+    refused = call("renew", "world/us/long_beach", "--ca", "pki")
+    assert refused.exit_code == 1 and "no certificate that could be renewed" in refused.stderr
+
+
+def test_the_authority_signs_for_its_own_nodes_with_their_own_roles_only(
+    call: Call, config: Path, tmp_path: Path
+) -> None:
+    from hierfl.link.authority import Authority, request
+
+    call("provision", config, "--out", "pki")
+    authority = Authority(tmp_path / "pki" / "ca")
+    now = datetime.now(UTC)
+    for federation, path, roles in (
+        ("heart", "world/us/long_beach", [HUB, MEMBER]),
+        ("other", "world/us", [HUB, MEMBER]),
+        ("heart", "world/mars", [MEMBER]),
+    ):
+        with pytest.raises(LinkError):
+            authority.sign(request(federation, path, roles)[1], now, 1)
+    with pytest.raises(LinkError, match="no request"):
+        authority.sign(b"nonsense", now, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("provision", "heart.yaml", "--out", "p", "--own-key", "world/u"),
+            "neither the root nor a member with a link",
+        ),
+        (("provision", "heart.yaml", "federation.members.us.link.address=x", "--out", "p"), "must be host:port"),
+        (("csr", "heart.yaml", "--node", "world/zurich_basel", "--out", "p"), "neither the root nor a member"),
+        (("sign", "missing.pem", "--ca", "nowhere"), "holds no certificate authority"),
+        (("renew", "--ca", "nowhere"), "`hierfl provision CONFIG --out DIR` makes one"),
+        (("revoke", "world/us", "--ca", "nowhere"), "holds no certificate authority"),
+    ],
+)
+def test_mistakes_are_clear(call: Call, config: Path, words: tuple[str, ...], said: str) -> None:
+    result = call(*words)
+    assert result.exit_code in (1, 2) and said in result.stderr
+
+
+def test_a_federation_without_links_needs_no_certificates(call: Call, config: Path) -> None:
+    config.write_text("task: {kind: heart_disease}\nfederation: {name: w, members: [{name: cleveland}]}\n")
+    assert "no member of the federation has a link" in call("provision", config, "--out", "p").stderr
+
+
+def test_without_the_package_the_extra_is_named(call: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'hierfl[link]'" in call("provision", config, "--out", "p").stderr
+
+
+def test_a_key_that_others_can_read_is_no_key(call: Call, config: Path, tmp_path: Path) -> None:
+    from hierfl.link.kit import Kit
+
+    call("provision", config, "--out", "pki")
+    folder = tmp_path / "pki/kits/world__us"
+    assert Kit.open(folder).path == "world/us"
+    (folder / "key.pem").chmod(0o644)
+    with pytest.raises(LinkError, match="can be read by others: chmod 600"):
+        Kit.open(folder)
