@@ -20,6 +20,7 @@ PAGE = (ROOT / "docs" / "federations.md").read_text(encoding="utf-8")
 CUT = {
     "covid_cxr": ["task.num_cases=400", "task.size=8"],
     "fets": ["task.num_cases=150", "task.size=8", "task.levels=2"],
+    "heart_optimum": ["evaluation.every=1"],
     "icu_ehr": ["task.num_cases=1000"],
     "melloddy": ["task.num_cases=1000"],
     "scale": [
