@@ -18,6 +18,7 @@ from hierfl.run import run
 from hierfl.tasks.heart_disease import SITES, HeartDisease
 
 CONFIG = load(Path(__file__).parents[2] / "configs" / "heart_optimum.yaml")
+FAST = {"training": {"lr": 3.0, "batch_size": None, "local_steps": 1}, "federation": {"rounds": 80}}
 TREES: dict[str, list[str | dict[str, Any]]] = {
     "star": [*SITES],
     "countries": [hub("us", "cleveland", "long_beach"), hub("hungary", "budapest"), hub("switzerland", "zurich_basel")],
@@ -54,10 +55,15 @@ def test_any_tree_ends_at_the_optimum_of_the_union_with_the_same_bits(
 ) -> None:
     digests = set()
     for members in TREES.values():
-        digest, found = ended(tmp_path, members)
+        digest, found = ended(tmp_path, members, **FAST)
         assert np.abs(found - optimum).max() < 1e-3
         digests.add(digest)
     assert len(digests) == 1
+
+
+def test_the_configuration_that_comes_along_ends_there(optimum: NDArray[np.float64], tmp_path: Path) -> None:
+    _, found = ended(tmp_path, CONFIG.resolved["federation"]["members"])
+    assert np.abs(found - optimum).max() < 1e-3
 
 
 @pytest.mark.parametrize(
