@@ -38,14 +38,11 @@ from hierfl.monitor.records import (
 from hierfl.monitor.words import finite
 from hierfl.reopen import Reopened, reopened
 from hierfl.rundir import RunDir
-from hierfl.runtime.crew import Crew
-from hierfl.runtime.driver import Driver, Handle, Seat
+from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
-from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.foresight import check_needs
-from hierfl.runtime.gate import gate_of
+from hierfl.runtime.opening import closing, crew_of, open_driver
 from hierfl.runtime.remembered import Remembered
-from hierfl.runtime.seats import declared_devices
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
 from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule, on_all_data
@@ -54,15 +51,18 @@ from hierfl.voice import Voice, closed_on_error
 __all__ = ["cross_site", "evaluate", "go_on", "resume", "run"]
 
 
-def run(config: RunConfig, monitors: Sequence[Monitor] = ()) -> Mapping[str, Any]:
+def run(
+    config: RunConfig, monitors: Sequence[Monitor] = (), opened: Callable[[RunConfig, Path], Driver] = open_driver
+) -> Mapping[str, Any]:
     """Run a federation to its end; return its summary, as in summary.json.
 
-    Errors: HierflError; KeyboardInterrupt after a clean stop, the last commit kept.
+    `opened`: opens the runtime, given the run's folder. Errors: HierflError; KeyboardInterrupt after a clean stop, the
+    last commit kept.
     """
     with closed_on_error(monitors):
         _try_out(config)
         folder = RunDir.create(config)
-    return _carry_out(Reopened(folder, config, None), monitors)
+    return _carry_out(Reopened(folder, config, None), monitors, opened)
 
 
 def resume(
@@ -76,11 +76,13 @@ def resume(
         return go_on(left, monitors)
 
 
-def go_on(left: Reopened, monitors: Sequence[Monitor] = ()) -> Mapping[str, Any]:
-    """Go on with a run that was reopened; its folder stays as it is until a round begins. Errors: as of `run`."""
+def go_on(
+    left: Reopened, monitors: Sequence[Monitor] = (), opened: Callable[[RunConfig, Path], Driver] = open_driver
+) -> Mapping[str, Any]:
+    """Go on with a run that was reopened; its folder stays as it is until a round begins. As `run`."""
     with closed_on_error(monitors):
         _try_out(left.config)
-    return _carry_out(left, monitors)
+    return _carry_out(left, monitors, opened)
 
 
 def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Mapping[str, Scalars]:
@@ -113,8 +115,8 @@ def _measuring(
             raise OutputError(f"{run_dir} has no checkpoint yet; `hierfl resume {run_dir}` starts its first round")
         for warning in left.warnings:
             emit(Notice(0.0, "warning", "", warning))
-        with _closing(_open_driver(config)) as driver:
-            crew = _crew(config, driver, driver.start(worker_spec(config), num_hubs=0), emit)
+        with closing(open_driver(config, run_dir)) as driver:
+            crew = crew_of(config, driver, driver.start(worker_spec(config), num_hubs=0), emit)
             engine = Engine(config, driver, crew, emit, time.time())
             engine.describe()
             crew.prepare(saved.layout, saved.scale)
@@ -122,7 +124,9 @@ def _measuring(
             yield engine, saved.rounds_done, driver.put(saved.model)
 
 
-def _carry_out(left: Reopened, monitors: Sequence[Monitor]) -> Mapping[str, Any]:
+def _carry_out(
+    left: Reopened, monitors: Sequence[Monitor], opened: Callable[[RunConfig, Path], Driver]
+) -> Mapping[str, Any]:
     """Run the rounds that are left; whatever ends them leaves a summary."""
     config, folder = left.config, left.folder
     with closed_on_error(monitors):
@@ -130,7 +134,7 @@ def _carry_out(left: Reopened, monitors: Sequence[Monitor]) -> Mapping[str, Any]
     try:
         if not folder.resumed:
             voice.open()
-        with _closing(_open_driver(config)) as driver:
+        with closing(opened(config, folder.path)) as driver:
             return _Run(left, voice, driver).go()
     except KeyboardInterrupt:
         voice.end("interrupted")
@@ -168,7 +172,7 @@ class _Run:
         self.driver = driver
         voice.facts["runtime"] = driver.kind
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
-        self.crew = _crew(config, driver, seats, voice.emit, voice.started_s)
+        self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
         self.idle = idle_time(config, self.crew, voice.emit)
         self.gpus = GpuTime()
@@ -343,49 +347,9 @@ class _Run:
         return self.voice.now()
 
 
-def _open_driver(config: RunConfig) -> Driver:
-    """Open the runtime that the configuration names."""
-    runtime = config.runtime
-    if runtime.kind == "local":
-        from hierfl.runtime.local import LocalDriver
-
-        return LocalDriver(runtime)
-    from hierfl.runtime.ray_actors import RayDriver
-
-    code_dirs = dict.fromkeys(map(str, filter(None, (config.folder, Path.cwd()))))
-    return RayDriver(runtime, config.name, tuple(code_dirs))
-
-
 def _try_out(config: RunConfig) -> None:
     """Find what is wrong with the optimizers before anything is written. Errors: ConfigError."""
     try_out({path: settings.training for path, settings in config.sites.items()})
-
-
-@contextlib.contextmanager
-def _closing(driver: Driver) -> Iterator[Driver]:
-    """Close the driver whatever happens."""
-    try:
-        yield driver
-    finally:
-        driver.close()
-
-
-def _crew(
-    config: RunConfig, driver: Driver, seats: Sequence[Seat], emit: Callable[[Record], None], started_s: float = 0.0
-) -> Crew:
-    """Gather the workers under the dispatch policy; the longest chain goes first by default."""
-    from scheduler.policies.chain_first import ChainFirst
-
-    runtime = config.runtime
-    estimates = Estimates.open(config.task_kind, Path(runtime.estimates) if runtime.estimates else None)
-    return Crew(
-        *(driver, seats, runtime.policy or ChainFirst()),
-        preaggregate=runtime.preaggregate,
-        sites=config.sites,
-        estimates=estimates,
-        declared=declared_devices(runtime),
-        gate=gate_of(driver.link, emit, started_s),
-    )
 
 
 def _spent_s(left: Reopened) -> float:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from hierfl.config.schema import RunConfig
+from hierfl.errors import HierflError
 from hierfl.learning.local import LocalRule
+from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.monitor import records
@@ -19,12 +21,13 @@ from hierfl.monitor.records import Record, Scalars
 from hierfl.runtime import results
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle
-from hierfl.runtime.jobs import Inventory
+from hierfl.runtime.jobs import Inventory, Order
 from hierfl.runtime.patience import Patience
 from hierfl.runtime.relay import Relay
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.scribe import Scribe
 from hierfl.runtime.survey import Survey
+from tiers.messages import Update
 
 __all__ = ["Engine"]
 
@@ -86,14 +89,23 @@ class Engine:
         return self._survey.moments()
 
     def set_up(
-        self, layout: Layout, num_samples: Mapping[str, int], steps: Mapping[str, int], remembered: Remembered
+        self,
+        layout: Layout,
+        num_samples: Mapping[str, int],
+        steps: Mapping[str, int],
+        remembered: Remembered,
+        top: str = "",
     ) -> None:
-        """Make the hubs. `num_samples`: training samples by path, hubs rolled up; `steps`: optimizer steps by site."""
+        """Make the hubs, or those at and below `top`.
+
+        `num_samples`: training samples by path, hubs rolled up; `steps`: optimizer steps by site.
+        """
         self._steps = dict(steps)
         self._relay.states = dict(remembered.states)
         self.crew.keeper.restore(remembered.sites)
         for path in self._tree.hubs:
-            self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
+            if not top or path == top or path.startswith(f"{top}/"):
+                self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
 
     def round(self, number: int, model: Handle) -> Handle:
         """Run one round of the root, counted from 0; return its model. Errors: RoundFailed, SiteFailed."""
@@ -101,6 +113,28 @@ class Engine:
         self._relay.begin(number, model, self._steps)
         self._run_until(lambda: self._relay.published is not None)
         return self._relay.published
+
+    def branch(self, path: str, order: Order, model: Handle) -> tuple[Update, Handle]:
+        """Do what a member was asked by its hub, which is served elsewhere; give its update.
+
+        Errors: RoundFailed, SiteFailed; the branch can be asked again.
+        """
+        self._scribe.shown = order.round_number + 1
+        self._relay.begin_branch(path, order, model, self._steps)
+        try:
+            self._run_until(lambda: self._relay.published is not None)
+        except HierflError:
+            self._relay.stop_branch()
+            raise
+        assert self._relay.handed is not None
+        return self._relay.handed, self._relay.published
+
+    def tally(self, round_number: int, model: Handle) -> Tally:
+        """Measure a model at every site; give what was counted in all. Errors: SiteFailed."""
+        self._scribe.shown = round_number
+        self._survey.evaluate(round_number, model, None)
+        self._run_until(lambda: not self._survey.busy)
+        return self._survey.total()
 
     def evaluate(self, round_number: int, model: Handle) -> Mapping[str, Scalars]:
         """Measure a model at every site and roll the figures up per hub; by path, without AUC where none is wanted.

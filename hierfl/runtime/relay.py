@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import RoundFailed
+from hierfl.errors import RoundFailed, SiteFailed
 from hierfl.learning.state import Layout
 from hierfl.learning.strategy import Reducer
 from hierfl.runtime.chains import Chains
@@ -27,13 +27,14 @@ from hierfl.runtime.specs import hub_spec
 from hierfl.runtime.timers import Timers
 from hierfl.runtime.trials import Trials
 from tiers.federation import parent
-from tiers.messages import Begin, Dismiss, Lost
+from tiers.messages import Begin, Dismiss, Lost, Update
 
 __all__ = ["Relay"]
 
 
 class Relay:
-    """The hubs of a run and what they asked for; `published` is the root's new model once its round is over.
+    """The hubs of a run and what they asked for; `published` is the root's new model once its round is over, and at a
+    branch, which works for a hub elsewhere, its update, with the header in `handed`.
 
     `feed`: gives the workers what they are asked for.
     """
@@ -42,6 +43,8 @@ class Relay:
         self.hubs = Hubs(driver)
         self.states: dict[str, Handle] = {}
         self.published: Handle = None
+        self.handed: Update | None = None
+        self._top = config.federation.root.name
         self._config = config
         self._tree = config.federation
         self._crew = crew
@@ -69,6 +72,26 @@ class Relay:
         self._trials.begin(steps)
         self._begin(self._tree.root.name, number, 1, None, model)
 
+    def begin_branch(self, path: str, order: Order, model: Handle, steps: Mapping[str, int]) -> None:
+        """Begin what a member was asked by its hub, which is served elsewhere; `published` will be its update."""
+        self.published, self.handed, self._steps, self._top = None, None, steps, path
+        number = order.round_number
+        if path in self._tree.hubs:
+            rounds = self._tree.hubs[path].rounds
+            self._begin(path, number * rounds, rounds, order, model)
+            return
+        self._num_orders += 1
+        name, weights = f"train:{path}:{number}:{self._num_orders}", {path: dict(order.members)[_name(path)]}
+        sizes = {path: steps[path]}
+        self._work.ask(
+            Group(name, "train", order.hub, number, sizes, weights, order, model, one_by_one=True),
+        )
+
+    def stop_branch(self) -> None:
+        """Give up what a branch was asked."""
+        self._work.withdraw(parent(self._top) or "")
+        self._stop(self._top)
+
     def ring(self) -> None:
         """Tell hubs that time has passed."""
         for path, event in self._timers.ring(time.monotonic()):
@@ -81,6 +104,10 @@ class Relay:
     def handed_up(self, result: HandedUp) -> None:
         """Give a worker's sum to its hub."""
         group = result.group
+        if group.hub == parent(self._top):
+            self.published, self.handed = result.part, result.update
+            self._work.account(group, list(group.sizes))
+            return
         self._closings.count_bytes(group.hub, result.update.num_bytes)
         self.hubs.tell(group.hub, "arrive", result.update, result.part)
         self._work.account(group, [f"{group.hub}/{share.member}" for share in result.update.shares])
@@ -90,6 +117,8 @@ class Relay:
         group = result.group
         for site, why in result.sites.items():
             self._scribe.site_failed(site, why, "trained")
+        if group.hub == parent(self._top):
+            raise SiteFailed("; ".join(f"{site}: {first_line(why)}" for site, why in result.sites.items()))
         self._lose(group.hub, group.round_number, {_name(site): first_line(why) for site, why in result.sites.items()})
         self._work.account(group, list(result.sites))
 
@@ -184,8 +213,8 @@ class Relay:
         if outcome.has_state:
             self.states[path] = state
         above = parent(path)
-        if above is None:
-            self.published = result
+        if above is None or path == self._top:
+            self.published, self.handed = result, outcome.finished
             return
         self._scribe.changed([path], "done", outcome.finished.round_number + 1)
         self._closings.count_bytes(above, outcome.finished.num_bytes)
@@ -194,7 +223,7 @@ class Relay:
     def _give_up(self, path: str, reason: str) -> None:
         """A hub's round failed: its parent goes on without it, or the run ends. Errors: RoundFailed."""
         above = parent(path)
-        if above is None or not self._tree.hubs[above].keep_going:
+        if above is None or path == self._top or not self._tree.hubs[above].keep_going:
             raise RoundFailed(f"{path}: the round cannot be closed: {reason}")
         self._scribe.notice("error", path, f"gave up its round: {reason}")
         asked_in = self.hubs.order(path).round_number

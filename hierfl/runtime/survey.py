@@ -105,6 +105,10 @@ class Survey:
             }
         return {path: self._scalars[path] for path in self._tree.nodes if path in self._scalars}
 
+    def total(self) -> Tally:
+        """Give what all sites together have counted, without those that are held out."""
+        return self._added_up(self._tallies)[self._tree.root.name]
+
     def _added_up(self, tallies: dict[str, list[Tally]]) -> dict[str, Tally]:
         """Add up every hub's tallies and those of the hubs below."""
         totals: dict[str, Tally] = {}

@@ -1,0 +1,57 @@
+"""What a run runs on, opened: the driver that the configuration names, and the workers under the dispatch policy."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from hierfl.config.schema import RunConfig
+from hierfl.monitor.records import Record
+from hierfl.runtime.crew import Crew
+from hierfl.runtime.driver import Driver, Seat
+from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.gate import gate_of
+from hierfl.runtime.seats import declared_devices
+
+__all__ = ["closing", "crew_of", "open_driver"]
+
+
+def open_driver(config: RunConfig, run_dir: Path) -> Driver:
+    """Open the runtime that the configuration names; it leaves nothing in the run's folder."""
+    runtime = config.runtime
+    if runtime.kind == "local":
+        from hierfl.runtime.local import LocalDriver
+
+        return LocalDriver(runtime)
+    from hierfl.runtime.ray_actors import RayDriver
+
+    code_dirs = dict.fromkeys(map(str, filter(None, (config.folder, Path.cwd()))))
+    return RayDriver(runtime, config.name, tuple(code_dirs))
+
+
+@contextlib.contextmanager
+def closing(driver: Driver) -> Iterator[Driver]:
+    """Close the driver whatever happens."""
+    try:
+        yield driver
+    finally:
+        driver.close()
+
+
+def crew_of(
+    config: RunConfig, driver: Driver, seats: Sequence[Seat], emit: Callable[[Record], None], started_s: float = 0.0
+) -> Crew:
+    """Gather the workers under the dispatch policy; the longest chain goes first by default."""
+    from scheduler.policies.chain_first import ChainFirst
+
+    runtime = config.runtime
+    estimates = Estimates.open(config.task_kind, Path(runtime.estimates) if runtime.estimates else None)
+    return Crew(
+        *(driver, seats, runtime.policy or ChainFirst()),
+        preaggregate=runtime.preaggregate,
+        sites=config.sites,
+        estimates=estimates,
+        declared=declared_devices(runtime),
+        gate=gate_of(driver.link, emit, started_s),
+    )
