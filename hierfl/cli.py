@@ -1,8 +1,8 @@
 """The command line. What is heavy is imported inside the commands, so that help answers at once.
 
-Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 130 stopped with Ctrl-C; `submit` hands on
-the job's own. With `--json` standard output holds one JSON document, the result or `{"error": ...}`, of a stop too (of
-several runs a line each, then one of their devices), and all else goes to standard error.
+Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 130 stopped with Ctrl-C, 143 by SIGTERM, 129
+with its terminal; `submit` hands on the job's own. With `--json` standard output holds one JSON document, the result or
+`{"error": ...}`, of a stop too (of several runs a line each, then one of their devices), and all else goes to stderr.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line: the console script and `python -m hierfl`."""
+    """Run the command line, in the user's folder."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # `task: {kind: "my_task:MyTask"}` lies in the user's folder
     try:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hierfl.errors import ConfigError, HierflError
+from hierfl.stops import heard
 
 if TYPE_CHECKING:
     from hierfl.monitor.records import Record
@@ -75,14 +74,10 @@ class Watch:
 
 @contextlib.contextmanager
 def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[None]:
-    """Turn errors into clear messages and exit codes; a traceback only with `debug`, or where the mistake is ours.
-
-    SIGTERM, which a batch system or a container sends, is a stop like Ctrl-C, with exit code 143 in place of 130.
-    """
+    """Turn errors and stops into clear messages and exit codes; a traceback only with `debug`, or for our mistakes."""
     watch = watch or Watch()
     try:
-        with _terminable():
-            yield
+        yield
     except HierflError as error:
         if debug:
             import traceback
@@ -94,12 +89,8 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
         if as_json:
             _say_json({"error": {**_error_record(error), **watch.record()}})
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt as stop:
-        code = stopped(stop, watch.advice())
-        if as_json:
-            by = "SIGTERM" if isinstance(stop, _Terminated) else "Ctrl-C"
-            _say_json({"error": {"kind": "Interrupted", "message": f"stopped by {by}", **watch.record()}})
-        raise typer.Exit(code) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(stopped(watch.advice(), as_json=as_json, **watch.record())) from None
     except (typer.Exit, BrokenPipeError):
         raise
     except Exception as error:
@@ -108,31 +99,14 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
         raise
 
 
-def stopped(stop: KeyboardInterrupt, advice: str = "") -> int:
-    """Say that a signal has ended the command, and how to go on; return the exit code."""
+def stopped(advice: str = "", *, as_json: bool = False, **known: str) -> int:
+    """Say that a stop has ended the command, how to go on, and to machines what is known; return the exit code."""
+    stops = heard()
+    stops.is_told = True
     print("; ".join(filter(None, ("\nstopped", advice))), file=sys.stderr)
-    return 143 if isinstance(stop, _Terminated) else 130
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM came; whatever ends cleanly on Ctrl-C ends so on this."""
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM raise, where signals can be heard: in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(number: int, frame: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if as_json:
+        _say_json({"error": {"kind": "Interrupted", "message": f"stopped by {stops.cause}", **known}})
+    return stops.exit_code
 
 
 @contextlib.contextmanager
@@ -155,14 +129,15 @@ def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str
     return "\n".join(f"{what:<9}{where}" for what, where in lines.items())
 
 
-def finish(summary: Mapping[str, Any], report: bool) -> None:
-    """Write the report where it is asked for, and say where everything is."""
+def finish(summary: Mapping[str, Any], report: bool) -> Mapping[str, Any]:
+    """Write the report where it is asked for, and say where everything is; hand the summary on."""
     written = None
     if report:
         from hierfl.monitor.report import write_report
 
         written = write_report(Path(summary["run_dir"]))
     print(closing_lines(summary, written))
+    return summary
 
 
 def show(drawing: Any, plain: bool) -> None:

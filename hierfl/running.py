@@ -75,6 +75,6 @@ def run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool) 
         configs = load_all(paths, overrides)
         try:
             code = run_all(paths, overrides, configs, options, as_json=as_json)
-        except KeyboardInterrupt as stop:  # every run has told its own end
-            code = stopped(stop)
+        except KeyboardInterrupt:  # every run has told its own end
+            code = stopped()
     raise typer.Exit(code)

@@ -25,7 +25,16 @@ from hierfl.errors import HierflError, RuntimeUnavailable
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
 from hierfl.runtime.hub import Aggregator
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
-from hierfl.runtime.ray_cluster import check_devices, connect, more_slots, needs, num_slots, num_workers, with_gpus
+from hierfl.runtime.ray_cluster import (
+    check_devices,
+    connect,
+    disconnect,
+    more_slots,
+    needs,
+    num_slots,
+    num_workers,
+    with_gpus,
+)
 from hierfl.runtime.ray_link import RayLink
 from hierfl.runtime.seats import group_of, seats
 from scheduler import Device
@@ -123,7 +132,11 @@ class RayDriver:
         self._pending: dict[Any, tuple[int, str, str, int, tuple[Handle, ...]]] = {}
         self._next_ticket = 0
         self._owns_ray = connect(runtime)
-        self.runtime = with_gpus(runtime)
+        try:
+            self.runtime = with_gpus(runtime)
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
         """Start one actor for each device slot, after a look whether they fit, and the hubs' beside them."""
@@ -247,14 +260,16 @@ class RayDriver:
     def close(self) -> None:
         """Kill the actors; end Ray if this run began it."""
         self._pending.clear()
-        if ray.is_initialized():
-            for actor in self._actors.values():
-                ray.kill(actor, no_restart=True)
-            if self.link is not None:
-                self.link.close()
+        try:
+            if ray.is_initialized():
+                for actor in self._actors.values():
+                    ray.kill(actor, no_restart=True)
+                if self.link is not None:
+                    self.link.close()
+        finally:
+            self._actors.clear()
             if self._owns_ray:
-                ray.shutdown()
-        self._actors.clear()
+                disconnect()
 
     def _fetch(self, header: Any) -> Done | None:
         """Read one reply."""

@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
+from ray._private import services, utils
 
 from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.errors import RuntimeUnavailable
+from hierfl.runtime import ray_processes
 from hierfl.runtime.ray_address import check, locate, unreachable, within
+from hierfl.stops import Stopped, heard
 
 __all__ = [
     "SETTLE_S",
     "check_devices",
     "connect",
+    "disconnect",
     "embedded",
     "more_slots",
     "needs",
@@ -56,11 +59,22 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
         _join(address, limit_s)
         return True
     try:
-        with _signals_kept():
+        with _signals_apart():
             _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
-    except Exception as error:
+    except BaseException as error:
+        ray_processes.end()
+        if heard().heard is not None:  # Ray makes errors of its own of a stop
+            raise Stopped from error
+        if not isinstance(error, Exception):
+            raise
         raise RuntimeUnavailable(f"Ray could not be started: {_reason(error)}; try runtime.kind=local") from error
     return True
+
+
+def disconnect() -> None:
+    """Leave the Ray that `connect` has joined, or end the one that it has started, with all of its processes."""
+    ray_processes.end()
+    ray.shutdown()
 
 
 @contextmanager
@@ -70,7 +84,7 @@ def embedded(runtime: Runtime) -> Iterator[str]:
     try:
         yield ray.get_runtime_context().gcs_address
     finally:
-        ray.shutdown()
+        disconnect()
 
 
 def with_gpus(runtime: Runtime) -> Runtime:
@@ -234,11 +248,20 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Keep what the program does on SIGTERM: ray.init puts an exit of its own in its place."""
-    kept = signal.getsignal(signal.SIGTERM)
+def _signals_apart() -> Iterator[None]:
+    """Keep a stop from Ray, which would answer SIGTERM in the program's place, and from the processes that it starts.
+
+    Those lie in process groups of their own, so that what a terminal or a batch system sends to the program's group
+    reaches the program alone: Ray waits half a minute for a process that dies under its start. Where the kernel does
+    not end them with the program, Ray's own reaper needs them in the program's group.
+    """
+    signals: Any = utils
+    starts: Any = services
+    handler, popen = signals.set_sigterm_handler, starts.ConsolePopen
+    signals.set_sigterm_handler = lambda handler: None
+    if signals.detect_fate_sharing_support():
+        starts.ConsolePopen = partial(popen, process_group=0)
     try:
         yield
     finally:
-        if callable(kept) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, kept)
+        signals.set_sigterm_handler, starts.ConsolePopen = handler, popen

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from hierfl.errors import ConfigError, HierflError, Problem, RuntimeUnavailable
+from hierfl.stops import heard
 
 __all__ = ["EXCLUDES", "ON_CLUSTER", "Client", "connect", "entrypoint", "submit"]
 
@@ -97,7 +98,9 @@ def submit(
         return asyncio.run(_follow(client, job, pause_s))
     except KeyboardInterrupt:
         print(f"\nthe job goes on without you\n{ways}", file=sys.stderr)
-        return 130
+        stops = heard()
+        stops.is_told = True
+        return stops.exit_code
     except ConnectionLost as error:
         raise RuntimeUnavailable(
             f"lost the Ray cluster at {address}: {error.__cause__}; the job may go on\n{ways}"

@@ -13,7 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_runs import HIERFL, SUPPORT, digest_in, environment, finish, run, started, tree, wait_gone, write_config
+from ray_runs import (
+    HIERFL,
+    SUPPORT,
+    digest_in,
+    environment,
+    finish,
+    processes_in,
+    run,
+    started,
+    tree,
+    wait_gone,
+    write_config,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -86,7 +98,9 @@ def test_a_run_that_is_stopped_goes_on_to_the_bits_of_an_unbroken_one(
         order.unlink()
         returned, out, err = finish(going, 60)
     assert returned == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[sent], (out, err)
-    wait_gone(ray_temp, but="Agent" if sent == signal.SIGKILL else "nothing")
+    if sent == signal.SIGKILL:
+        wait_gone(ray_temp, but="Agent")
+    assert sent == signal.SIGKILL or not processes_in(ray_temp)
     folder = only_run(config)
     assert checkpoints(folder) == ["round-000001"]
     if sent != signal.SIGKILL:
@@ -104,16 +118,28 @@ def test_a_run_that_is_stopped_goes_on_to_the_bits_of_an_unbroken_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wait_s", [1.0, 3.0, 5.0])
-def test_a_stop_before_the_first_round_leaves_nothing_behind(config: Path, ray_temp: Path, wait_s: float) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda sent: sent.name)
+@pytest.mark.parametrize("wait_s", [1.0, 3.0, 4.0, 5.0])
+def test_a_stop_before_the_first_round_leaves_nothing_behind(
+    config: Path, ray_temp: Path, wait_s: float, sent: signal.Signals
+) -> None:
     (config.parent / "hold-model").write_text("0")
     with started([*HIERFL, "run", config.name, *ON_RAY], config.parent, environment(ray_temp)) as going:
         time.sleep(wait_s)
-        os.killpg(going.pid, signal.SIGINT)
+        os.killpg(going.pid, sent)
         returned, out, err = finish(going, 60)
-    assert returned == 130, (out, err)
+    assert returned == 128 + sent, (out, err)
     assert "stopped" in err and "Traceback" not in out + err
-    wait_gone(ray_temp)
+    assert not processes_in(ray_temp)
+
+
+def test_a_run_that_fails_leaves_no_process_behind(config: Path, ray_temp: Path) -> None:
+    (config.parent / "fail-d").write_text("0")
+    with started([*HIERFL, "run", config.name, *ON_RAY], config.parent, environment(ray_temp)) as going:
+        returned, out, err = finish(going, 60)
+    assert returned == 1, (out, err)
+    assert "eu/d" in err
+    assert not processes_in(ray_temp)
 
 
 @pytest.mark.slow
@@ -124,7 +150,7 @@ def test_two_runs_at_once_do_not_meet(config: Path, digest: str, ray_temp: Path)
         ends = [finish(one, 240), finish(other, 240)]
     assert [returned for returned, _, _ in ends] == [0, 0], ends
     assert [digest_in(folder) for folder in (config.parent / "runs").iterdir()] == [digest, digest]
-    wait_gone(ray_temp)
+    assert not processes_in(ray_temp)
 
 
 @pytest.fixture
@@ -190,4 +216,4 @@ def test_an_address_of_ray_client_is_told_apart(config: Path, ray_temp: Path) ->
 def test_more_workers_than_the_machine_has(config: Path, ray_temp: Path) -> None:
     said = refused(config, ray_temp, "runtime.num_cpus=1", "runtime.num_workers=3")
     assert "3 workers need 3 CPU, the Ray cluster has 1" in said and "raise runtime.num_cpus" in said
-    wait_gone(ray_temp)
+    assert not processes_in(ray_temp)

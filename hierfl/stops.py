@@ -1,0 +1,138 @@
+"""Stops: Ctrl-C, SIGTERM of a batch system or a container, and a closed terminal end a command cleanly.
+
+The first signal counts: the exit code is 128 and its number (130, 143, 129), whatever it meets on its way. Code in
+between makes other things of it: Ray turns every stop into a plain KeyboardInterrupt, or puts an exit of its own in the
+place of a handler; a finalizer swallows it; generated classes in an import let Python end by the signal itself, if it
+is a plain KeyboardInterrupt that meets them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["Stopped", "Stops", "heard", "unbroken"]
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+SAME_S = 1.0
+"""Seconds within which another signal is the same stop: a terminal and a wrapper may both send one."""
+
+AGAIN_S = 0.05
+"""Seconds after which a stop that was swallowed comes again."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked this process to end; whatever ends cleanly on Ctrl-C ends so on this."""
+
+
+class Stops:
+    """What a command does on a signal that asks it to end, from its first line to its last; the handler itself.
+
+    The first raises `Stopped` where the main thread is. Ctrl-C once more raises again: it cuts short what the first one
+    waits for. A signal that was ignored when the command began (nohup, a shell's background) stays so.
+
+    `is_told`: the user has been told of the stop; `is_over`: the command has its exit code, and nothing changes that.
+    """
+
+    def __init__(self) -> None:
+        self.heard: signal.Signals | None = None
+        self.is_told = False
+        self.is_over = False
+        self._raised_s = 0.0
+        self._shows_unraisable: Callable[[Any], object] = sys.unraisablehook
+
+    @classmethod
+    def listen(cls) -> Stops:
+        """Hear the signals from now on. Must be called in the main thread."""
+        stops = cls()
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, stops)
+        sys.unraisablehook = stops._raise_again
+        return stops
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Raise Stopped, if this is a new stop."""
+        now_s = time.monotonic()
+        if self.is_over:
+            return
+        if self.heard is None:
+            self.heard = signal.Signals(number)
+            if number != signal.SIGINT and number != signal.SIGTERM:
+                _let_go_of_the_terminal()
+        elif number != signal.SIGINT or now_s - self._raised_s < SAME_S:
+            return
+        self._raised_s = now_s
+        raise Stopped
+
+    def close(self) -> None:
+        """Hear no more, in Python's own end too."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    @property
+    def exit_code(self) -> int:
+        """Give 128 and the signal's number, as a shell counts."""
+        return 128 + (self.heard or signal.SIGINT)
+
+    @property
+    def cause(self) -> str:
+        """Name what was heard, as a person knows it."""
+        return self.heard.name if self.heard not in (None, signal.SIGINT) else "Ctrl-C"
+
+    def _raise_again(self, unraisable: Any) -> None:
+        """Send a stop once more that met a finalizer, where Python prints what is raised and goes on."""
+        if self.heard is None or not isinstance(unraisable.exc_value, Stopped):
+            self._shows_unraisable(unraisable)
+            return
+        number, self.heard = self.heard, None
+        again = threading.Timer(AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, number))
+        again.daemon = True
+        again.start()
+
+
+def heard() -> Stops:
+    """Give what the process has heard: of its handler, or nothing yet where a library's user has another."""
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        if isinstance(handler, Stops):
+            return handler
+    return Stops()
+
+
+@contextlib.contextmanager
+def unbroken() -> Iterator[None]:
+    """Put stops off while something runs that must not be cut short, and takes seconds at most.
+
+    A first one is raised afterwards; after a stop, more of them are nothing new.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    stops, late = heard(), list[int]()
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, lambda number, frame: late.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if late and stops.heard is None:
+            signal.raise_signal(late[0])
+
+
+def _let_go_of_the_terminal() -> None:
+    """Speak to nobody where the terminal is gone: writing to it would be an error."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            if os.isatty(stream.fileno()):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
