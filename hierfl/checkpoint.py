@@ -154,16 +154,14 @@ def load(folder: Path) -> Checkpoint:
 def save_model(path: Path, layout: Layout, model: ModelState) -> None:
     """Write a model in its own dtypes, every name that it had, for `safetensors` or torch. Errors: OutputError."""
     from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     tensors: dict[str, Any] = {spec.name: _narrowed(spec, values) for spec, values in model.tensors(layout)}
     tensors |= {alias: tensors[name].copy() for alias, name in layout.aliases}
     partial = path.with_name(f".{path.name}.partial")
     try:
-        if any(spec.dtype == "bfloat16" for spec in layout.tensors):
-            _save_bfloat16(partial, layout, tensors)
-        else:
-            save_file(tensors, partial, {"format": "pt"})
+        has_bfloat16 = any(spec.dtype == "bfloat16" for spec in layout.tensors)
+        _put(partial, _with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"}))
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"the model cannot be written to {path}: {error}") from error
@@ -221,10 +219,15 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "checkpoint.json": json.dumps(said, indent=1).encode(),
     }
     for name, content in contents.items():
-        with (folder / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _put(folder / name, content)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file and flush it; who may read it is as for every file of the run, which `save_file` has otherwise."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _flat(states: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:
@@ -307,19 +310,18 @@ def _narrowed(spec: TensorSpec, values: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(values, dtype=dtype, order="C")
 
 
-def _save_bfloat16(path: Path, layout: Layout, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write a model with bfloat16 tensors; torch can round to them."""
+def _with_bfloat16(layout: Layout, tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """Give the file of a model with bfloat16 tensors; torch can round to them."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     narrow = {spec.name for spec in layout.tensors if spec.dtype == "bfloat16"}
     narrow |= {alias for alias, name in layout.aliases if name in narrow}
-    save_file(
+    return save(
         {
             name: torch.tensor(values, dtype=torch.bfloat16) if name in narrow else torch.tensor(values)
             for name, values in tensors.items()
         },
-        path,
         {"format": "pt"},
     )
 

@@ -129,15 +129,14 @@ def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str
     return "\n".join(f"{what:<9}{where}" for what, where in lines.items())
 
 
-def finish(summary: Mapping[str, Any], report: bool) -> Mapping[str, Any]:
-    """Write the report where it is asked for, and say where everything is; hand the summary on."""
+def finish(summary: Mapping[str, Any], report: bool) -> None:
+    """Write the report where it is asked for, and say where everything is."""
     written = None
     if report:
         from hierfl.monitor.report import write_report
 
         written = write_report(Path(summary["run_dir"]))
     print(closing_lines(summary, written))
-    return summary
 
 
 def show(drawing: Any, plain: bool) -> None:

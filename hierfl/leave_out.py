@@ -1,7 +1,7 @@
 """Leave one site out: how does a model do at a hospital that it has seen nothing of, and how if it had?
 
 The federation runs once whole, and once more for each site that is left out, with the role `evaluation` there: on the
-same seed, so that nothing but the site's part in the training differs.
+same seed, so that nothing but the site's part in the training differs. The whole run's folder keeps the comparison.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.config.places import join
-from hierfl.errors import ConfigError
+from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import nearest
 from hierfl.monitor.fairness import METRICS
+from hierfl.monitor.files import as_json
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
 
 __all__ = ["EACH", "leave_out", "table", "without"]
 
+FILE = "leave_out.json"
 EACH = "each"
 
 
@@ -46,9 +48,13 @@ def without(path: Path, overrides: Sequence[str], which: str) -> tuple[RunConfig
 def leave_out(
     whole: RunConfig, others: Mapping[str, RunConfig], run: Callable[[RunConfig], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Run all, one after the other; say of each site what it measured with the model that saw it and without."""
+    """Run all, one after the other; say of each site what it measured with the model that saw it and without.
+
+    The whole run's folder keeps what there is so far, in leave_out.json. Errors: as of `run`; OutputError.
+    """
     summary = run(whole)
-    found = {}
+    found: dict[str, Any] = {}
+    answer = {"run_dir": summary["run_dir"], "sites": found}
     for site, config in others.items():
         apart = run(config)
         found[site] = {
@@ -56,7 +62,8 @@ def leave_out(
             "without": _figures(apart, site),
             "run_dir": apart["run_dir"],
         }
-    return {"run_dir": summary["run_dir"], "sites": found}
+        _keep(Path(summary["run_dir"]), answer)
+    return answer
 
 
 def table(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -70,6 +77,14 @@ def table(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for site, found in answer["sites"].items()
     }
+
+
+def _keep(run_dir: Path, answer: Mapping[str, Any]) -> None:
+    """Write the comparison into the whole run's folder. Errors: OutputError."""
+    try:
+        (run_dir / FILE).write_text(as_json(answer) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {run_dir / FILE}: {error.strerror or error}") from error
 
 
 def _sites(config: RunConfig) -> list[str]:

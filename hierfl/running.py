@@ -29,6 +29,10 @@ def run_without(words: Sequence[str], which: str, report: bool, as_json: bool, p
             from hierfl.tree import tabulate
 
             show(lambda width: tabulate(table(answer), width), plain)
+        if report:
+            from hierfl.monitor.report import write_report
+
+            write_report(Path(answer["run_dir"]))  # the whole run's once more: the comparison is there now
 
 
 def run_seeds(words: Sequence[str], seeds: str, report: bool, as_json: bool, plain: bool, debug: bool) -> None:

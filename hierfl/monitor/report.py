@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.errors import OutputError
+from hierfl.leave_out import FILE as LEFT_OUT
 from hierfl.monitor.cross_site import Matrix, read_matrix
 from hierfl.monitor.files import EVENTS, METRICS, read_events, read_metrics
 from hierfl.monitor.pictures import curves, heat, png, reliability, timeline, trajectory, tree
@@ -46,6 +47,8 @@ class RunRecord:
     rows: list[dict[str, Any]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     matrix: Matrix | None = None
+    left_out: dict[str, Any] = field(default_factory=dict)
+    """As `hierfl.leave_out` has found it."""
     trained: dict[str, Sequence[str]] = field(default_factory=dict)
     """By hub, the members in its last round, as they reported."""
 
@@ -91,6 +94,7 @@ def read_run(run_dir: Path) -> RunRecord:
     record.config = _text(run_dir / CONFIG)
     record.summary = _object(run_dir / SUMMARY)
     record.matrix = read_matrix(run_dir)
+    record.left_out = _object(run_dir / LEFT_OUT)
     record.rows = list(read_metrics(run_dir))
     _events(record, read_events(run_dir))
     record.missing = list(_missing(record))

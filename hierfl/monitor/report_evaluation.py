@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from hierfl.leave_out import table
 from hierfl.monitor.fairness import METRICS
 from hierfl.monitor.words import count, metric
 
-__all__ = ["fairness_table"]
+__all__ = ["fairness_table", "left_out_table"]
 
 _COLUMNS = ("worst", "worst site", "best", "best site", "mean", "weighted mean", "deviation", "sites", "undefined")
 
@@ -28,6 +29,22 @@ def fairness_table(found: object) -> Iterator[str]:
     yield (
         '<p class="note">Mean and standard deviation count each site once, the weighted mean each by its test'
         " samples; sites where a metric is undefined are counted apart.</p>"
+    )
+
+
+def left_out_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """Write what `hierfl run --leave-out` has kept: one row per site, without it in the training and with it."""
+    rows = table(found)
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    head = "".join(f"<th>{escape(title)}</th>" for title in ("site", *columns))
+    yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
+    for site, row in rows.items():
+        cells = "".join(f"<td>{escape(metric(row.get(column)))}</td>" for column in columns)
+        yield f"<tr><td>{escape(site)}</td>{cells}</tr>"
+    yield "</tbody></table></div>"
+    yield (
+        '<p class="note">How the model does at a site that had no part in its training, in a run of its own with the'
+        " same seed, beside how this run's does there.</p>"
     )
 
 

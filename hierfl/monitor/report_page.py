@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.outline import members_by_hub
-from hierfl.monitor.report_evaluation import fairness_table
+from hierfl.monitor.report_evaluation import fairness_table, left_out_table
 from hierfl.monitor.words import (
     FIGURES,
     UNDEFINED,
@@ -95,6 +95,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Fairness over sites", fairness_table(_find(record, "fairness"))),
         *_section("Calibration", _picture("calibration", pictures)),
         *(_section("Across sites", _picture("cross_site", pictures)) if "cross_site" in pictures else ()),
+        *(_section("Each site left out", left_out_table(record.left_out)) if record.left_out else ()),
         *_section("Timeline", _picture("timeline", pictures)),
         *_section("Workers and devices", _workers(record)),
         *_section("Notices and failures", _notices(record)),

@@ -77,6 +77,8 @@ class Terminal:
         self._closed = True
         self._live.stop()
         self._console.print(self._final())
+        for place, line in enumerate(self._closing()):  # never broken: paths are to be copied whole
+            self._console.print(Text(line, style="bold" if place == 0 else ""), soft_wrap=True)
 
     def _screen(self) -> RenderableType:
         """Draw the run as it stands."""
@@ -91,7 +93,7 @@ class Terminal:
             return Group(*parts)
 
     def _final(self) -> RenderableType:
-        """Draw what stays: heading, table, warnings, closing lines."""
+        """Draw what stays: heading, table, warnings."""
         board = self._board
         rows = board.rows(_MAX_ROWS)
         parts: list[RenderableType] = []
@@ -102,11 +104,14 @@ class Terminal:
         if board.num_warnings > len(board.warnings):
             parts.append(Text(f"{board.num_warnings:,} warnings, the last {len(board.warnings)}:", style="yellow"))
         parts += [_notice(record) for record in board.warnings]
+        return Group(*parts)
+
+    def _closing(self) -> list[str]:
+        """Say how the run ended and where it is."""
+        board = self._board
         status = board.ended.status if board.ended else f"cut off after {board.committed} of {board.rounds} rounds"
         run_dir = board.started.run_dir if board.started else board.summary().get("run_dir", "")
-        lines = closing_lines(status, board.summary(), run_dir)
-        parts += [Text(line, style="bold" if place == 0 else "") for place, line in enumerate(lines)]
-        return Group(*parts)
+        return closing_lines(status, board.summary(), run_dir)
 
     def _heading(self) -> Text:
         """Name the run and say what it runs on."""

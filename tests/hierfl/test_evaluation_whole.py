@@ -189,6 +189,10 @@ def test_each_site_is_left_out_once_and_compared_with_the_whole(tmp_path):
     rows = table(answer)["world/us/s0"]
     assert list(rows) == [f"{name} {which}" for name in ("accuracy", "AUC", "loss") for which in ("without", "with")]
     assert rows["loss without"] != rows["loss with"]
+    kept = Path(answer["run_dir"])
+    assert json.loads((kept / "leave_out.json").read_text())["sites"].keys() == others.keys()
+    shown = write_report(kept).read_text()
+    assert "Each site left out" in shown and "<td>world/us/s0</td>" in shown and "<th>loss without</th>" in shown
 
 
 def test_what_cannot_be_left_out_is_told_before_anything_runs(tmp_path):

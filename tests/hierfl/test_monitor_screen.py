@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hierfl.monitor.board import Board
 from hierfl.monitor.plain import Plain
-from hierfl.monitor.records import NodeChanged, Notice, RoundCommitted, SiteTrained
+from hierfl.monitor.records import NodeChanged, Notice, RoundCommitted, RunStarted, SiteTrained
 from hierfl.monitor.screen import screen
 from hierfl.monitor.terminal import REFRESH_PER_SECOND, Terminal
 from hierfl.monitor.words import plural
@@ -118,6 +118,16 @@ def test_the_last_lines_tell_all_figures_of_the_run_its_devices_and_hubs():
     assert lines[1] == f"device   worker-1: idle 40% {said} 30%); efficiency 0.67, goodput 0.60", "most to gain first"
     assert lines[2].startswith("device   worker-0: idle 20%")
     assert lines[3].startswith("hub      world: idle 30%") and lines[4].startswith("hub      world/us: idle 55%")
+
+
+def test_a_path_at_the_end_is_in_one_piece_however_narrow_the_terminal():
+    run_dir = f"/data/{'far/' * 20}heart 1"
+    records = [
+        dataclasses.replace(record, run_dir=run_dir) if isinstance(record, RunStarted) else record
+        for record in script.run(script.heart())
+    ]
+    terminal, out = at_work(script.heart(), records, width=40)
+    assert f"run      {run_dir}\n" in final(terminal, out)
 
 
 def test_a_run_that_fails_before_it_starts_leaves_its_notice():

@@ -56,6 +56,13 @@ def test_the_summary_holds_the_run(tmp_path: Path) -> None:
     assert {"python", "hierfl", "torch", "ray", "numpy"} <= set(summary["versions"])
 
 
+def test_whom_the_umask_lets_may_read_every_file(tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE)
+    files = [path for path in ran.folder.rglob("*") if path.is_file()]
+    assert ran.folder / "model.safetensors" in files
+    assert len({path.stat().st_mode for path in files}) == 1
+
+
 def test_the_events_tell_the_run_in_order(tmp_path: Path) -> None:
     ran = go(tmp_path, TREE)
     told = events(ran.folder)
