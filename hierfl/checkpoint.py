@@ -291,7 +291,8 @@ def _flush(folder: Path) -> None:
 def _layout(said: Mapping[str, Any]) -> Layout:
     """Read a layout."""
     specs = (TensorSpec(t["name"], tuple(t["shape"]), t["dtype"], t["offset"]) for t in said["tensors"])
-    return Layout(tuple(specs), tuple((alias, name) for alias, name in said["aliases"]))
+    aliases = tuple((alias, name) for alias, name in said["aliases"])
+    return Layout(tuple(specs), aliases, tuple(said.get("buffers", ())))
 
 
 def _assemble(layout: Layout, tensors: Arrays) -> ModelState:

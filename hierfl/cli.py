@@ -159,12 +159,12 @@ def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None
         answer.update(valid=True, name=config.name, task=config.task_kind, **counts)
         said = ", ".join(f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items())
         print(f"{split(words)[0]} is valid: {config.name}, {said}")
-        from hierfl.tree import promises
+        from hierfl.tree import promises, sent_small
 
-        promised = promises(config)
-        answer.update(promises=promised)
-        for path, promise in promised.items():
-            print(f"{path}: {promise}")
+        told_of = {"promises": promises(config), "compression": sent_small(config)}
+        answer.update(told_of)
+        for path, said_of in (pair for found in told_of.values() for pair in found.items()):
+            print(f"{path}: {said_of}")
 
 
 @app.command("tree")

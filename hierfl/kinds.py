@@ -19,6 +19,7 @@ from hierfl.errors import ConfigError
 __all__ = ["FOLDERS", "METHODS", "close", "lacking", "load", "names", "nearest"]
 
 FOLDERS = {
+    "compression": "hierfl.learning.compressions",
     "participation": "scheduler.participations",
     "policy": "scheduler.policies",
     "strategy": "hierfl.learning.strategies",
@@ -29,6 +30,7 @@ FOLDERS = {
 METHODS = {
     "task": ("model", "data", "loss", "predict"),
     "strategy": ("objective", "inherited", "init", "step"),
+    "compression": ("compress", "restore", "num_bytes"),
     "topology": ("plan",),
     "participation": ("choose", "limits", "decide", "admit"),
     "policy": ("priority", "reason"),

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from hierfl.config.schema import RunConfig
 
-__all__ = ["Node", "describe", "draw", "promises", "survey", "tabulate"]
+__all__ = ["Node", "describe", "draw", "promises", "sent_small", "survey", "tabulate"]
 
 SIBLINGS = 20
 """Members of one hub that are drawn at most; the rest is counted."""
@@ -106,6 +107,31 @@ def promises(config: RunConfig) -> dict[str, str]:
             names = ", ".join(child.rpartition("/")[2] for child in open_ones[:3]) + (" ..." if open_ones[3:] else "")
             said += f"; a hub counts as one member, and in {names} a single bad site makes its hub a bad one"
         found[path] = said
+    return found
+
+
+def sent_small(config: RunConfig) -> dict[str, str]:
+    """Say where updates are compressed, by the hub's path: how many of its sites', how, and its own.
+
+    What is handed up beside that are exact sums, whole.
+    """
+    from hierfl.runtime.specs import passes_up
+
+    tree, found = config.federation, {}
+    for path in tree.hubs:
+        kinds = Counter(
+            describe(one)
+            for member in tree.members(path)
+            if member in config.sites and config.sites[member].trains
+            if (one := config.sites[member].compression) is not None
+        )
+        said = [f"{plural(number, 'site')} by {kind}" for kind, number in kinds.items()]
+        own = config.hubs[path].compression
+        if own is not None and parent(path) is not None:
+            sums = passes_up(config, path)
+            said.append("hands up the exact sum of its members, whole" if sums else f"its own by {describe(own)}")
+        if said:
+            found[path] = f"compression: {', '.join(said)}"
     return found
 
 

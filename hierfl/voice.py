@@ -15,6 +15,7 @@ from hierfl import checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, OutputError
 from hierfl.monitor.records import Monitor, Record, RunEnded
+from hierfl.monitor.traffic import Traffic
 from hierfl.rundir import RunDir
 
 __all__ = ["Voice", "closed_on_error"]
@@ -35,7 +36,8 @@ class Voice:
         self._config = config
         self._ended = False
         self._files: list[Monitor] = []
-        self._listeners: list[Monitor] = []
+        self._traffic = Traffic()
+        self._listeners: list[Monitor] = [self._traffic]
         self._monitors = list(monitors)
         self._held: list[Record] | None = []
 
@@ -82,6 +84,7 @@ class Voice:
             "wall_s": round(self.now(), 3),
             "wall_s_total": round(self.before_s + self.now(), 3),
             **self.facts,
+            **self._traffic.record(),
             "versions": self.folder.versions(),
             "run_dir": str(self.folder.path),
         }

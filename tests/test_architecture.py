@@ -45,6 +45,8 @@ NEVER = {
         "hierfl/learning/fixed.py",
         "hierfl/learning/metrics.py",
         "hierfl/learning/ring.py",
+        "hierfl/learning/compression.py",
+        "hierfl/learning/compressions/*.py",
         "hierfl/learning/strategies/*.py",
         "hierfl/learning/strategy.py",
         "hierfl/learning/task.py",

@@ -59,13 +59,15 @@ class Share:
 class Update:
     """The header of an update to `hub` in its round: whose it is, and how many bytes travel beside it.
 
-    More than one share: a worker has added up several sites of this hub.
+    More than one share: a worker has added up several sites of this hub. `spared_bytes`: how many more would travel if
+    nothing were compressed.
     """
 
     hub: str
     round_number: int
     shares: tuple[Share, ...]
     num_bytes: int = 0
+    spared_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,11 @@ def as_baseline(config: RunConfig, training: Training) -> RunConfig:
     if config.baseline == "local":
         from hierfl.learning.strategies._alone import Alone
 
-        return replace(config, hubs={path: HubSettings(Alone(), hub.weight) for path, hub in config.hubs.items()})
+        return replace(
+            config,
+            hubs={path: HubSettings(Alone(), hub.weight) for path, hub in config.hubs.items()},
+            sites={path: replace(site, compression=None) for path, site in config.sites.items()},
+        )
     if config.baseline == "pooled":
         return _pooled(config, training)
     return config
@@ -68,7 +72,10 @@ def _pooled(config: RunConfig, training: Training) -> RunConfig:
         role="pooled",
         pools=tuple(site for site in config.sites.values() if site.trains),
     )
-    sites = {path: replace(site, role="measured") if site.trains else site for path, site in config.sites.items()}
+    sites = {
+        path: replace(site, role="measured" if site.trains else site.role, compression=None)
+        for path, site in config.sites.items()
+    }
     return replace(
         config,
         federation=Federation(Hub(root.name, (Site(POOLED), *root.members), rounds=root.rounds)),

@@ -10,6 +10,8 @@ from hierfl.config.baseline import as_baseline
 from hierfl.config.check import Checked
 from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
 from hierfl.config.tree import Node
+from hierfl.learning.compression import Compression
+from hierfl.learning.compressions.none import Whole
 from hierfl.learning.strategy import Strategy
 from tiers.federation import Federation, Hub, Member, Site
 
@@ -27,6 +29,7 @@ class _Inherited:
     labels: frozenset[str]
     strategy: Strategy | None
     timeout_s: float | None = None
+    compression: Compression | None = None
 
 
 PART = "part-{}"
@@ -116,7 +119,8 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         labels = above.labels.union(own_labels) if own_labels else above.labels
         quorum = settings.get("quorum", above.quorum)
         timeout_s = settings.get("site_timeout_s", above.timeout_s)
-        holds = _Inherited(trainings[both], source, keep_going, quorum, labels, strategy, timeout_s)
+        compression = node.own.compression if node.own.compression is not None else above.compression
+        holds = _Inherited(trainings[both], source, keep_going, quorum, labels, strategy, timeout_s, compression)
         placed.append(_Placed(node, path, parent, holds))
         here = len(placed) - 1
         stack.extend((member, f"{path}/{member.name}", here, holds) for member in reversed(node.members or ()))
@@ -161,7 +165,13 @@ def _hub(placed: _Placed, backwards: list[Member]) -> Hub:
 
 def _hub_settings(placed: _Placed) -> HubSettings:
     assert placed.holds.strategy is not None
-    return HubSettings(placed.holds.strategy, placed.node.own.settings.get("weight", 1.0))
+    weight = placed.node.own.settings.get("weight", 1.0)
+    return HubSettings(placed.holds.strategy, weight, _sent_small(placed.holds))
+
+
+def _sent_small(holds: _Inherited) -> Compression | None:
+    """Give how updates become small; None where they travel whole."""
+    return None if isinstance(holds.compression, Whole) else holds.compression
 
 
 def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
@@ -174,7 +184,12 @@ def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
     role = node.own.settings.get("role", "training")
     training, number = placed.holds.training, placed.num_parts
     holds = placed.holds
-    settings = SiteSettings(training, key, holds.source, weight, holds.labels, timeout_s=holds.timeout_s, role=role)
+    settings = SiteSettings(
+        *(training, key, holds.source, weight, holds.labels),
+        timeout_s=holds.timeout_s,
+        role=role,
+        compression=_sent_small(holds),
+    )
     if not number:
         yield placed.path, settings
         return

@@ -71,6 +71,8 @@ class SiteKeys:
     """Cut its samples into so many parts that train side by side, as a hub of its own does; see Split sites."""
     role: str = "training"
     """training; evaluation: is measured, not trained on; statistics: only helps to standardise. See evaluation.md."""
+    compression: Kind = None
+    """How its update becomes small before it is sent: a kind (see Compression). Where none is given: its hub's."""
     training: Section = None
     """Those keys of Training that differ here; see Inheritance."""
     data: Section = None
@@ -100,6 +102,9 @@ class HubKeys:
     strategy: Kind = None
     """How it reduces and steps: a kind (see Strategies). `fedavg` at the root; an inner hub without one averages, with
     its parent's weights and objective and no server optimiser of its own."""
+    compression: Kind = None
+    """How updates become small: those of the sites below, and its own where it steps by itself; a hub that hands up the
+    exact sum of its members' sends it whole. A kind (see Compression). Inherited; `none` where none is given."""
     training: Section = None
     """Those keys of Training that differ in this subtree; see Inheritance."""
     data: Section = None
@@ -137,7 +142,7 @@ SECTIONS: dict[str, type] = {
 }
 """The plain sections of the top."""
 
-KIND_KEYS = ("task", "topology", "strategy", "participation", "policy")
+KIND_KEYS = ("task", "topology", "strategy", "participation", "compression", "policy")
 """The keys whose value is a kind; `strategy: fedavgm` is short for `strategy: {kind: fedavgm}`."""
 
 TOP_KEYS = tuple(field.name for field in fields(TopKeys))

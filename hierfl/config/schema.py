@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tiers.federation import Federation
 
 if TYPE_CHECKING:
+    from hierfl.learning.compression import Compression
     from hierfl.learning.strategy import Strategy
     from hierfl.learning.task import Task
     from scheduler.policy import Policy
@@ -224,6 +225,8 @@ class SiteSettings:
     that of sites whose data are in it measured."""
     pools: tuple[SiteSettings, ...] = ()
     """The sites whose data a pool puts together."""
+    compression: Compression | None = None
+    """How its updates become small; None: they travel whole."""
 
     @property
     def trains(self) -> bool:
@@ -252,6 +255,8 @@ class HubSettings:
 
     strategy: Strategy
     weight: float = 1.0
+    compression: Compression | None = None
+    """How its own change becomes small, where it hands up no exact sums of its members; None: it travels whole."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """Finds hubs whose strategy cannot be had there: too few members that train, or a strategy above that fills the whole
-subtree.
+subtree; and compression below a strategy that sends as much again beside the model.
 """
 
 from __future__ import annotations
@@ -7,6 +7,8 @@ from __future__ import annotations
 from hierfl.config.places import join
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
+from hierfl.learning.compressions.none import Whole
+from hierfl.learning.local import LocalRule
 from hierfl.learning.strategy import Reducer
 
 __all__ = ["check_strategies"]
@@ -21,10 +23,20 @@ def check_strategies(root: Node, report: Report) -> None:
         report("federation", "has no site that trains: give at least one the role training")
         return
     stack: list[tuple[Node, Node | None]] = [(root, None)]
+    compressed = _compressed(root)
+    told: set[str] = set()
     while stack:
         node, above = stack.pop()
         strategy = node.own.strategy
         if node.members is None:
+            if above is not None and _grows(above) and (place := compressed[id(node)]) and place not in told:
+                told.add(place)
+                kind = above.own.written["strategy"]["kind"]
+                report(
+                    place,
+                    f"{kind} at {above.name!r} sends vectors beside the model that must arrive as they are;"
+                    " leave compression out (compression: none), or take another strategy",
+                )
             continue
         if strategy is not None and above is not None:
             said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
@@ -36,6 +48,25 @@ def check_strategies(root: Node, report: Report) -> None:
         if above is None and strategy is not None and strategy.objective().channels(1):
             above = node
         stack.extend((member, above) for member in reversed(node.members))
+
+
+def _grows(node: Node) -> bool:
+    """Say whether what a hub's strategy sends beside the model is as large as the model."""
+    objective: LocalRule = node.own.strategy.objective()
+    return sum(objective.channels(2).values()) > sum(objective.channels(1).values())
+
+
+def _compressed(root: Node) -> dict[int, str]:
+    """Name the place whose compression holds at each node, by identity; empty where updates travel whole."""
+    found: dict[int, str] = {}
+    stack = [(root, "")]
+    while stack:
+        node, above = stack.pop()
+        own = node.own.compression
+        place = above if own is None else "" if isinstance(own, Whole) else join(node.place, "compression")
+        found[id(node)] = place
+        stack.extend((member, place) for member in node.members or ())
+    return found
 
 
 def _trained(root: Node) -> set[int]:

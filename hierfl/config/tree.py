@@ -24,7 +24,7 @@ from hierfl.kinds import close
 
 __all__ = ["Node", "Own", "check_training", "check_tree", "named_optimizer"]
 
-_NESTED = ("members", "topology", "strategy", "participation", "training", "data", "link")
+_NESTED = ("members", "topology", "strategy", "participation", "compression", "training", "data", "link")
 """Keys with a check of their own."""
 
 
@@ -47,6 +47,7 @@ class Own:
     strategy: Any = None
     participation: Any = None
     link: LinkSettings | None = None
+    compression: Any = None
     written: dict[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
     """The optimizer that the node names, sound or not."""
@@ -111,6 +112,7 @@ class _Checker:
         if is_hub:
             own.settings.setdefault("rounds", 1)
             self._kinds(mapping, place, own)
+        own.compression = self._kind("compression", mapping.get("compression"), place, own)
         own.written.update({key: plain(own.settings[key]) for key in cls.__annotations__ if key in own.settings})
         if own.training:
             own.written["training"] = plain(own.training)
@@ -130,16 +132,17 @@ class _Checker:
 
     def _kinds(self, mapping: Mapping[str, Any], place: str, own: Own) -> None:
         for seam, default in (("topology", "star"), ("participation", "all")):
-            named = mapping.get(seam) or default
-            made = kind(seam, named, join(place, seam), self.report)
-            setattr(own, seam, made)
-            if made is not None:
-                own.written[seam] = canonical_kind(named, made)
-        strategy = mapping.get("strategy")
-        if strategy is not None:
-            own.strategy = kind("strategy", strategy, join(place, "strategy"), self.report)
-            if own.strategy is not None:
-                own.written["strategy"] = canonical_kind(strategy, own.strategy)
+            setattr(own, seam, self._kind(seam, mapping.get(seam) or default, place, own))
+        own.strategy = self._kind("strategy", mapping.get("strategy"), place, own)
+
+    def _kind(self, seam: str, named: Any, place: str, own: Own) -> Any:
+        """Make a kind of the node's own and write it down; None where none is named."""
+        if named is None:
+            return None
+        made = kind(seam, named, join(place, seam), self.report)
+        if made is not None:
+            own.written[seam] = canonical_kind(named, made)
+        return made
 
     def _data(self, data: Any, place: str, is_hub: bool) -> Any:
         """Check a `data:` section: a mapping with string keys, `key` at sites only."""

@@ -221,4 +221,6 @@ def _layout(module: Module) -> Layout:
     if lazy:
         raise UpdateRefused(f"tensor {lazy[0]!r} has no shape yet; run the model once inside Task.model")
     shapes = {name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for name, tensor in tensors.items()}
-    return Layout.of(shapes, aliases)
+    moved = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    buffers = [name for name, tensor in tensors.items() if tensor.is_floating_point() and name not in moved]
+    return Layout.of(shapes, aliases, buffers)

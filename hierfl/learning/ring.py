@@ -133,16 +133,36 @@ class Accumulator:
 
         Errors: UpdateRefused (NaN, Inf, over the clip, another shape), naming the tensor; the sum stays as it was.
         """
-        if weight < 1 or self.weight + weight > self.grid.total_weight:
-            raise UpdateRefused(
-                f"weight {weight} after {self.weight} of a total of {self.grid.total_weight}: weights are positive"
-                " and were fixed when the round opened"
-            )
+        self._check_weight(weight)
         _check_shape(local.floats, local.ints, self.layout)
         self._check_ints(local, start, weight)
         self._clear()
         self._quantise(local.floats, start.floats, weight)
         self._ints += (local.ints - start.ints) * np.int64(weight)
+        self.weight += weight
+
+    def add_change(
+        self, change: NDArray[Any], ints: NDArray[np.int64], weight: int, places: NDArray[Any] | None = None
+    ) -> None:
+        """Quantise and add a change by itself: the whole vector, or, at `places`, each named once, some of it.
+
+        Errors: as of `add_update`.
+        """
+        size = self.layout.num_floats
+        if places is not None and (places.shape != change.shape or (places.size and int(places.max()) >= size)):
+            raise UpdateRefused(
+                f"places of an update that are not those of its {change.size} values, or outside {size}"
+            )
+        none = np.zeros(self.layout.num_ints, np.int64)
+        self._check_weight(weight)
+        _check_shape(change if places is None else self._floats, ints, self.layout)
+        self._check_ints(ModelState(change, ints), ModelState(change, none), weight)
+        self._clear()
+        if places is None:
+            self._quantise(change, np.broadcast_to(change.dtype.type(0), change.shape), weight)
+        else:
+            self._scatter(change, places, weight)
+        self._ints += ints * np.int64(weight)
         self.weight += weight
 
     def add_sum(self, part: PartialSum) -> None:
@@ -223,6 +243,24 @@ class Accumulator:
             if bad is not None:
                 run(bad, np.subtract)
                 self._refuse(local, start, bad)
+
+    def _scatter(self, change: NDArray[Any], places: NDArray[Any], weight: int) -> None:
+        """Add round(scale * change) at places."""
+        if change.size and not (change.max() <= self.grid.clip and change.min() >= -self.grid.clip):
+            bad = int(np.flatnonzero(~(np.abs(change) <= self.grid.clip))[0])
+            name = self.layout.locate(int(places[bad]), is_float=True)
+            raise UpdateRefused(f"{name} changed by {change[bad]:g}, over the clip of {self.grid.clip:g}")
+        factor, multiple = self.grid.scale(weight)
+        units = np.rint(np.multiply(change, factor, dtype=np.float64)).astype(self.grid.integer)
+        self._floats[places] += units * self.grid.integer.type(multiple)
+
+    def _check_weight(self, weight: int) -> None:
+        """Refuse a weight that the round has no room for."""
+        if weight < 1 or self.weight + weight > self.grid.total_weight:
+            raise UpdateRefused(
+                f"weight {weight} after {self.weight} of a total of {self.grid.total_weight}: weights are positive"
+                " and were fixed when the round opened"
+            )
 
     def _refuse(self, local: NDArray[Any], start: NDArray[Any], first: int) -> None:
         """Name the first element of a block that has no place on the grid."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
@@ -51,13 +51,22 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each tensor of a model lies; `aliases` maps further names of shared tensors to the one that is stored."""
+    """Where each tensor of a model lies; `aliases` maps further names of shared tensors to the one that is stored.
+
+    `buffers`: floating-point tensors that no optimizer moves, and channels; they are no part of what a layout is.
+    """
 
     tensors: tuple[TensorSpec, ...]
     aliases: tuple[tuple[str, str], ...] = ()
+    buffers: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, shapes: Mapping[str, tuple[tuple[int, ...], str]], aliases: Mapping[str, str] | None = None) -> Layout:
+    def of(
+        cls,
+        shapes: Mapping[str, tuple[tuple[int, ...], str]],
+        aliases: Mapping[str, str] | None = None,
+        buffers: Sequence[str] = (),
+    ) -> Layout:
         """Lay out tensors given as {name: (shape, dtype)} in their order.
 
         Errors: UpdateRefused for a dtype that has no place in a sum (complex, quantised).
@@ -71,7 +80,7 @@ class Layout:
             spec = TensorSpec(name, tuple(shape), dtype, offsets[dtype in FLOAT_DTYPES])
             offsets[spec.is_float] += spec.size
             specs.append(spec)
-        return cls(tuple(specs), tuple((aliases or {}).items()))
+        return cls(tuple(specs), tuple((aliases or {}).items()), tuple(buffers))
 
     @cached_property
     def float_dtype(self) -> np.dtype[Any]:
@@ -91,17 +100,27 @@ class Layout:
     @cached_property
     def digest(self) -> str:
         """Give the SHA-256 of the layout; equal for equal models, whoever built them."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        told = {name: value for name, value in asdict(self).items() if name != "buffers"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def buffers_mask(self) -> NDArray[np.bool_]:
+        """Mark the elements of `floats` that lie in `buffers`, shape (P,)."""
+        mask = np.zeros(self.num_floats, np.bool_)
+        for spec in self.tensors:
+            if spec.is_float and spec.name in self.buffers:
+                mask[spec.offset : spec.offset + spec.size] = True
+        return mask
 
     def with_channels(self, channels: Mapping[str, int]) -> Layout:
         """Lay further vectors out behind the floats, as they travel with a model under a local rule."""
         if not channels:
             return self
-        specs, offset = list(self.tensors), self.num_floats
-        for name, size in channels.items():
-            specs.append(TensorSpec(f"channel {name}", (size,), str(self.float_dtype), offset))
+        specs, offset, names = list(self.tensors), self.num_floats, [f"channel {name}" for name in channels]
+        for name, size in zip(names, channels.values(), strict=True):
+            specs.append(TensorSpec(name, (size,), str(self.float_dtype), offset))
             offset += size
-        return Layout(tuple(specs), self.aliases)
+        return Layout(tuple(specs), self.aliases, (*self.buffers, *names))
 
     def locate(self, index: int, *, is_float: bool) -> str:
         """Name the tensor that holds element `index` of a vector, with the index inside it."""

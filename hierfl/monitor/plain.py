@@ -17,6 +17,7 @@ from hierfl.monitor.records import (
     RunStarted,
     Scalars,
 )
+from hierfl.monitor.traffic import traffic_lines
 from hierfl.monitor.words import UNDEFINED, count, gigabytes, metric, percent, plural, seconds
 
 __all__ = ["Plain", "closing_lines"]
@@ -90,6 +91,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     lines += fairness_lines(summary.get("fairness", {}))
     lines += fairness_lines(summary.get("on_all_data", {}).get("fairness", {}), " of their own models on all data")
     lines += held_out_lines(summary.get("nodes", {}))
+    lines += traffic_lines(summary.get("traffic", {}))
     if percent(summary.get("idle_fraction")) != UNDEFINED:
         lines.append(f"devices  busy {percent(summary.get('busy_fraction'))}, {_figures(summary)}")
         lines += _idlest(summary.get("schedule", {}))

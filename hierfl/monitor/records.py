@@ -174,6 +174,7 @@ class RoundClosed:
 
     `carried`: members whose updates of earlier rounds count too, and how much; `late`: those of the missing that are
     still at work; `others`: reasons that too many are missing for to be named in `missing`, each with their number.
+    `bytes_spared`: what `bytes_up` would be more without compression.
     """
 
     time_s: float
@@ -187,6 +188,7 @@ class RoundClosed:
     carried: Mapping[str, str] = field(default_factory=dict)
     late: Sequence[str] = ()
     others: Mapping[str, int] = field(default_factory=dict)
+    bytes_spared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

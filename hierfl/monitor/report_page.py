@@ -20,6 +20,7 @@ from hierfl.monitor.words import (
     count,
     gigabytes,
     metric,
+    num_bytes,
     percent,
     seconds,
 )
@@ -167,6 +168,7 @@ def _facts(record: RunRecord) -> Iterator[str]:
         ("Avoidable idle", percent(_find(record, "idle_avoidable"))),
         ("Efficiency", percent(_find(record, "efficiency"))),
         ("Goodput", percent(_find(record, "goodput"))),
+        *_traffic(record.summary.get("traffic", {})),
         ("Runtime", str(record.started.get("runtime", UNDEFINED))),
         ("Seed", str(record.summary.get("seed", UNDEFINED))),
         ("Processes", f"{record.sessions} (resumed)" if record.sessions > 1 else UNDEFINED),
@@ -177,6 +179,14 @@ def _facts(record: RunRecord) -> Iterator[str]:
     if digest:
         yield f'<div class="wide"><dt>Model digest (sha256)</dt><dd>{_esc(digest)}</dd></div>'
     yield "</dl>"
+
+
+def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Say how much went up the tree, and what compression spared, where it did."""
+    if found:
+        yield "Sent up", num_bytes(found["bytes_up"])
+        if found["bytes_spared"]:
+            yield "Spared by compression", num_bytes(found["bytes_spared"])
 
 
 def _section(title: str, body: Iterator[str]) -> Iterator[str]:

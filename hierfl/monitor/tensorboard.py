@@ -77,6 +77,7 @@ class TensorBoard:
         self._gpus = GpuTime()
         self._train_loss: dict[str, float] = {}
         self._bytes_up: dict[str, int] = {}
+        self._bytes_spared = 0
         self._final: Scalars = {}
         self._tree_drawn = False
         self._tape = Tape(_MAX_BARS)
@@ -99,6 +100,7 @@ class TensorBoard:
             self._trained(record)
         elif isinstance(record, RoundClosed):
             self._bytes_up[record.node] = self._bytes_up.get(record.node, 0) + record.bytes_up
+            self._bytes_spared += record.bytes_spared
             self._tape.closed(record.node, record.time_s, record.duration_s)
         elif isinstance(record, Evaluated):
             self._tape.evaluated(record.time_s)
@@ -168,6 +170,9 @@ class TensorBoard:
         for hub, num_bytes in self._bytes_up.items():
             self._scalar(f"bytes/{hub}", num_bytes, step)
         self._scalar("bytes/up", sum(self._bytes_up.values()), step)
+        if self._bytes_spared:
+            self._scalar("bytes/spared", self._bytes_spared, step)
+        self._bytes_spared = 0
         self._train_loss.clear()
         self._bytes_up.clear()
         if record.time_s >= self._draw_at_s:

@@ -14,6 +14,7 @@ __all__ = [
     "count",
     "finite",
     "metric",
+    "num_bytes",
     "percent",
     "plural",
     "seconds",
@@ -78,6 +79,15 @@ def percent(fraction: object) -> str:
 def gigabytes(num_bytes: float) -> str:
     """Write an amount of memory in GB of 1e9 bytes."""
     return f"{num_bytes / 1e9:.1f} GB"
+
+
+def num_bytes(value: float) -> str:
+    """Write an amount of data in the unit that fits, of 1000 each: "312 B", "4.5 kB", "1.2 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(value) < 999.5:
+            return f"{value:.0f} {unit}" if unit == "B" or abs(value) >= 99.5 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} TB"
 
 
 def seconds(value: object) -> str:

@@ -27,7 +27,7 @@ def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tu
     assert order is not None
     weights = tuple((site, group.weights[site]) for site in sites)
     job = TrainJob(group.hub, group.round_number, weights, order.opening, order.objective)
-    if not order.objective.keeps:
+    if not group.keeps:
         return "train", (job, group.model)
     places, handles = keeper.of(sites)
     return "train_keeping", (job, group.model, places, *handles)

@@ -22,6 +22,7 @@ class Closings:
         self._scribe = scribe
         self._opened_s: dict[str, float] = {}
         self._bytes_up: dict[str, int] = {}
+        self._spared: dict[str, int] = {}
         self._asked: dict[str, dict[str, int]] = {}
 
     def opened(self, hub: str) -> None:
@@ -43,9 +44,10 @@ class Closings:
         """Nothing that was asked for is waited for any more."""
         self._asked.pop(hub, None)
 
-    def count_bytes(self, hub: str, num_bytes: int) -> None:
-        """Count what has come up to a hub, for the round that it closes next."""
+    def count_bytes(self, hub: str, num_bytes: int, spared: int = 0) -> None:
+        """Count what has come up to a hub, and what compression spared, for the round that it closes next."""
         self._bytes_up[hub] = self._bytes_up.get(hub, 0) + num_bytes
+        self._spared[hub] = self._spared.get(hub, 0) + spared
 
     def closed(self, hub: str, closed: Close) -> None:
         """Say how a round closed; the next one opens."""
@@ -61,7 +63,7 @@ class Closings:
         self._scribe.emit(
             RoundClosed(
                 *(now, hub, number, closed.reason, closed.members, missing, now - self._opened_s[hub]),
-                *(self._bytes_up.pop(hub, 0), closed.carried, tuple(late), others),
+                *(self._bytes_up.pop(hub, 0), closed.carried, tuple(late), others, self._spared.pop(hub, 0)),
             )
         )
         self._scribe.changed((f"{hub}/{name}" for name, since in late.items() if since == number), "late", number)

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
+from hierfl.learning.compression import RESIDUAL, Packed, as_sum, pack
 from hierfl.learning.gathered import Gathered
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
+from hierfl.learning.seeds import derive
 from hierfl.learning.state import ModelState
 from hierfl.learning.strategy import Reducer, State
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
+from hierfl.runtime.sums import Part, spared_bytes
 from tiers.federation import parent
 from tiers.messages import (
     Add,
@@ -47,7 +50,7 @@ from tiers.round import HubRounds, Phase
 
 __all__ = ["Aggregator", "Beside", "grid_of"]
 
-Beside: TypeAlias = tuple[Outcome, ModelState | None, ModelState | PartialSum | None, State | None]
+Beside: TypeAlias = tuple[Outcome, ModelState | None, ModelState | Part | None, State | None]
 """A header and what travels beside it: a model to train from, the hub's result, its strategy's next state."""
 
 
@@ -67,7 +70,7 @@ class _Wants:
     timers: list[SetTimer] = field(default_factory=list)
     has_stepped: bool = False
     finished: Update | None = None
-    result: ModelState | PartialSum | None = None
+    result: ModelState | Part | None = None
     failed: str | None = None
 
 
@@ -85,14 +88,15 @@ class Aggregator:
         self._state: State = {}
         self._opening: Opening | None = None
         self._openings: dict[int, Opening] = {}
-        self._held: dict[tuple[int, str], PartialSum] = {}
+        self._held: dict[tuple[int, str], Part] = {}
+        self._residual: NDArray[Any] | None = None
         self._sum: Accumulator | None = None
         self._rows: Gathered | None = None
         self._closed: PartialSum | None = None
         self._spare: NDArray[Any] | None = None
         self._has_channels = spec.wire != spec.layout
 
-    def recall(self, memory: Memory, *payloads: PartialSum) -> Beside:
+    def recall(self, memory: Memory, *payloads: Part) -> Beside:
         """Go on as the aggregator did that gave this memory; `payloads` are those of the updates that it holds."""
         spec, standing = self.spec, memory.standing
         self._machine = HubRounds(
@@ -113,11 +117,12 @@ class Aggregator:
         self._start = self._model = model
         if state is None and model is not None:
             state = self.spec.strategy.init(model.floats)
-        self._state = state or {}
+        self._state = {name: value for name, value in (state or {}).items() if name != RESIDUAL}
+        self._residual = (state or {}).get(RESIDUAL)
         return self._carry_out(event, None)
 
-    def arrive(self, update: Update, part: PartialSum) -> Beside:
-        """Take an update with its partial sum."""
+    def arrive(self, update: Update, part: Part) -> Beside:
+        """Take an update with its partial sum, or with one member's compressed change."""
         return self._carry_out(Arrived(update), part)
 
     def lose(self, event: Lost) -> Beside:
@@ -128,7 +133,7 @@ class Aggregator:
         """Take word that time has passed."""
         return self._carry_out(event, None)
 
-    def _carry_out(self, event: Event, part: PartialSum | None) -> Beside:
+    def _carry_out(self, event: Event, part: Part | None) -> Beside:
         """Carry out the machine's commands in order and gather what leaves the hub."""
         wants = _Wants()
         for command in self._machine.handle(event):
@@ -140,6 +145,8 @@ class Aggregator:
             self._held.clear()  # a round takes what was held as it opens, and refuses the rest
         has_model = not self.spec.passes_up and wants.finished is None and wants.failed is None
         has_model = has_model and bool(wants.has_stepped or wants.closed or (self._has_channels and wants.asked))
+        if wants.finished is not None and self._residual is not None:
+            self._state = {**self._state, RESIDUAL: self._residual}
         outcome = Outcome(
             orders=self._orders(wants.asked),
             closed=tuple(wants.closed),
@@ -155,7 +162,7 @@ class Aggregator:
         state = self._state if outcome.has_state else None
         beside = (outcome, self._sent() if has_model else None, wants.result, state)
         if wants.finished is not None:
-            self._start = self._model = None
+            self._start = self._model = self._residual = None
             self._state = {}
         return beside
 
@@ -166,7 +173,7 @@ class Aggregator:
             return self._model
         return ModelState(self.spec.strategy.broadcast(self._model.floats, self._state), self._model.ints)
 
-    def _obey(self, command: Command, part: PartialSum | None, wants: _Wants) -> str | None:
+    def _obey(self, command: Command, part: Part | None, wants: _Wants) -> str | None:
         """Carry out one command; say why, if the round cannot go on."""
         match command:
             case Open():
@@ -223,7 +230,7 @@ class Aggregator:
         memory, self._spare = self._spare, None
         self._sum = Accumulator(grid, self.spec.wire, memory)
 
-    def _add(self, command: Add, part: PartialSum | None) -> str | None:
+    def _add(self, command: Add, part: Part | None) -> str | None:
         """Add the payload of an accepted update; say why if it cannot be."""
         assert part is not None
         try:
@@ -233,17 +240,20 @@ class Aggregator:
             return f"an update's payload is not what its header says: {error}"
         return None
 
-    def _take(self, update: Update, part: PartialSum) -> None:
+    def _take(self, update: Update, part: Part) -> None:
         """Add a payload to the round's sum, or keep it by itself. Errors: UpdateRefused."""
         if self._rows is None:
             assert self._sum is not None
-            self._sum.add_sum(part)
+            if isinstance(part, Packed):
+                part.add_to(self._sum)
+            else:
+                self._sum.add_sum(part)
         elif len(update.shares) == 1:
-            self._rows.add(update.shares[0].member, part)
+            self._rows.add(update.shares[0].member, as_sum(part, self._rows.grid))
         else:
             raise UpdateRefused("it is one sum of several members; this hub's strategy looks at each by itself")
 
-    def _carry(self, command: Carry, part: PartialSum | None) -> str | None:
+    def _carry(self, command: Carry, part: Part | None) -> str | None:
         """Add a late update, just come or held: decoded on its own round's grid, quantised anew on this one's."""
         assert self._opening is not None
         update = command.update
@@ -252,7 +262,7 @@ class Aggregator:
         grid, clip = grid_of(self._openings[update.round_number]), self.spec.clip
         try:
             _check_weight(update, late)
-            mean, ints = decode(late, grid)
+            mean, ints = decode(as_sum(late, grid), grid)
             np.clip(mean, -clip, clip, out=mean)  # it was within, and the grid's rounding may have moved it out
             nothing = ModelState(np.zeros_like(mean), np.zeros_like(ints))
             anew = self._sum if self._sum is not None else Accumulator(grid_of(self._opening), self.spec.wire)
@@ -318,7 +328,7 @@ class Aggregator:
         self._model = ModelState(floats, self._model.ints + counted)
         return None
 
-    def _finish(self, command: Finish) -> tuple[Update, ModelState | PartialSum]:
+    def _finish(self, command: Finish) -> tuple[Update, ModelState | Part]:
         """Give the hub's result: a new model at the root, its sum or its own change below."""
         if self.spec.is_root:
             assert self._model is not None
@@ -327,15 +337,22 @@ class Aggregator:
         result = self._closed if self.spec.passes_up else self._own_change()
         assert result is not None
         self._closed = None
-        share = Share(self.spec.hub.name, result.weight)
-        return Update(parent(self.spec.path) or "", self._parent_round, (share,), result.num_bytes), result
+        share, spared = Share(self.spec.hub.name, result.weight), spared_bytes(result, grid_of(self._parent))
+        above = parent(self.spec.path) or ""
+        return Update(above, self._parent_round, (share,), result.num_bytes, spared), result
 
-    def _own_change(self) -> PartialSum:
-        """Encode this hub's change since `begin` on its parent's grid, like a site's.
+    def _own_change(self) -> Part:
+        """Encode this hub's change since `begin` on its parent's grid, or compress it, like a site's.
 
         Errors: UpdateRefused if the change is over the parent's clip.
         """
         assert self._parent is not None and self._model is not None and self._start is not None
+        if self.spec.compression is not None:
+            packed, self._residual = pack(
+                *(self.spec.compression, self._model, self._start, self._residual, self.spec.layout, self._weight),
+                *(self._parent.clip, derive(self.spec.seed, "compress", self._parent_round, self.spec.hub.name)),
+            )
+            return packed
         own = Accumulator(grid_of(self._parent), self.spec.layout)
         own.add_update(self._model, self._start, self._weight)
         return own.total()
@@ -356,7 +373,7 @@ def _key(update: Update) -> tuple[int, str]:
     return update.round_number, update.shares[0].member
 
 
-def _check_weight(update: Update, part: PartialSum) -> None:
+def _check_weight(update: Update, part: Part) -> None:
     """Errors: UpdateRefused if a payload has another weight than its header."""
     claimed = sum(share.weight for share in update.shares)
     if part.weight != claimed:

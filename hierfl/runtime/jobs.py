@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hierfl.config.schema import Evaluation, SiteSettings
+from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
@@ -51,7 +52,8 @@ class HubSpec:
 
     `layout`: what the hub is given and gives its parent: the model, with the channels of a rule above. `wire`: what
     goes down from here, with the channels of its own rule. `passes_up`: the hub hands its raw sum to its parent; else
-    it decodes, steps and encodes its own change. `seed`: the run's, for what participation policies draw.
+    it decodes, steps and encodes its own change, or compresses it. `seed`: the run's, for what participation policies
+    draw and compression rounds.
     """
 
     path: str
@@ -66,6 +68,7 @@ class HubSpec:
     passes_up: bool
     absent: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    compression: Compression | None = None
 
 
 @dataclass(frozen=True, slots=True)

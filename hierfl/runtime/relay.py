@@ -108,7 +108,7 @@ class Relay:
             self.published, self.handed = result.part, result.update
             self._work.account(group, list(group.sizes))
             return
-        self._closings.count_bytes(group.hub, result.update.num_bytes)
+        self._closings.count_bytes(group.hub, result.update.num_bytes, result.update.spared_bytes)
         self.hubs.tell(group.hub, "arrive", result.update, result.part)
         self._work.account(group, [f"{group.hub}/{share.member}" for share in result.update.shares])
 
@@ -192,11 +192,14 @@ class Relay:
         sites = {site: self._steps[site] for site in weights if site in self._tree.sites}
         model = self.hubs.model(path)
         number, hub = order.round_number, self._tree.hubs[path]
+        packs = [one for site in sites if (one := self._config.sites[site].compression) is not None]
+        alone = hub.participation.may_close_early or isinstance(self._config.hubs[path].strategy, Reducer)
         self._num_orders += 1
         self._closings.asked(path, number, [name for name, _ in order.members])
         group = Group(
             *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
-            one_by_one=hub.participation.may_close_early or isinstance(self._config.hubs[path].strategy, Reducer),
+            one_by_one=alone or bool(packs),
+            keeps=order.objective.keeps or any(one.error_feedback for one in packs),
             chain_s=self._chains.remaining_s(path, number, order.then),
         )
         self._work.ask(group)
@@ -217,7 +220,7 @@ class Relay:
             self.published, self.handed = result, outcome.finished
             return
         self._scribe.changed([path], "done", outcome.finished.round_number + 1)
-        self._closings.count_bytes(above, outcome.finished.num_bytes)
+        self._closings.count_bytes(above, outcome.finished.num_bytes, outcome.finished.spared_bytes)
         self.hubs.tell(above, "arrive", outcome.finished, result)
 
     def _give_up(self, path: str, reason: str) -> None:

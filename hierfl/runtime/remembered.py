@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 from hierfl.checkpoint import Checkpoint
+from hierfl.learning.compression import as_sum
 from hierfl.learning.ring import PartialSum
 from hierfl.runtime.driver import Driver, Handle
+from hierfl.runtime.hub import grid_of
 from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory
+from hierfl.runtime.sums import Part
 from tiers.federation import Federation, rounds_per_round
 
 __all__ = ["Remembered", "still_true"]
@@ -48,10 +51,17 @@ class Remembered:
         return {
             "states": {hub: driver.get(handle) for hub, handle in self.states.items()},
             "hubs": {
-                hub: (kept.memory, tuple(driver.get(part) for part in kept.payloads)) for hub, kept in self.hubs.items()
+                hub: (kept.memory, tuple(_summed(kept.memory, [driver.get(part) for part in kept.payloads])))
+                for hub, kept in self.hubs.items()
             },
             "sites": {site: driver.get(handle)[site] for site, handle in self.sites.items()},
         }
+
+
+def _summed(memory: Memory, payloads: Sequence[Part]) -> Iterator[PartialSum]:
+    """Put held updates on their rounds' grids."""
+    for update, part in zip(memory.standing.held, payloads, strict=True):
+        yield as_sum(part, grid_of(memory.openings[update.round_number]))
 
 
 def still_true(

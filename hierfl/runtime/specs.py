@@ -9,7 +9,7 @@ from hierfl.learning.state import Layout
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from tiers.federation import parent
 
-__all__ = ["ONE", "hub_spec", "member_weights", "worker_spec"]
+__all__ = ["ONE", "hub_spec", "member_weights", "passes_up", "worker_spec"]
 
 ONE = 2**20
 """A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
@@ -21,15 +21,7 @@ def hub_spec(
     """Fix a hub. `num_samples`: training samples by path, hubs rolled up; `absent`: members that are not there, why."""
     hub, strategy = config.federation.hubs[path], config.hubs[path].strategy
     above = parent(path)
-    passes_up = (
-        above is not None
-        and not hub.participation.may_close_early
-        and hub.rounds == 1
-        and not hub.topology.sequential
-        and strategy.linear
-        and strategy.weights == "samples"
-        and config.hubs[above].strategy.weights == "samples"
-    )
+    sums = passes_up(config, path)
     weights = member_weights(config, path, num_samples)
     arithmetic = config.arithmetic
     wire = layout.with_channels(strategy.objective().channels(layout.num_floats))
@@ -37,9 +29,24 @@ def hub_spec(
     return HubSpec(
         *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, wire if carries else layout, wire),
         is_root=above is None,
-        passes_up=passes_up,
+        passes_up=sums,
         absent=absent,
         seed=config.seed,
+        compression=None if sums or above is None else config.hubs[path].compression,
+    )
+
+
+def passes_up(config: RunConfig, path: str) -> bool:
+    """Say whether a hub hands its parent the exact sum of its members' updates, and takes no step of its own."""
+    hub, strategy, above = config.federation.hubs[path], config.hubs[path].strategy, parent(path)
+    return (
+        above is not None
+        and not hub.participation.may_close_early
+        and hub.rounds == 1
+        and not hub.topology.sequential
+        and strategy.linear
+        and strategy.weights == "samples"
+        and config.hubs[above].strategy.weights == "samples"
     )
 
 

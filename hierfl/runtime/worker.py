@@ -21,13 +21,13 @@ from torch.utils.data import TensorDataset
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
 from hierfl.learning import standardise, training
+from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.contract import checked_data
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.local import LocalRule, State
 from hierfl.learning.metrics import Tally
 from hierfl.learning.parts import part_of, together
 from hierfl.learning.passes import follow
-from hierfl.learning.ring import Accumulator, PartialSum
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.task import SiteData, Standardised
@@ -35,6 +35,7 @@ from hierfl.runtime.chance import Chance
 from hierfl.runtime.gpus import Sampler, library, sampler
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, GpuUse, Inventory, SiteReport, TrainJob, WorkerSpec
+from hierfl.runtime.sums import Part, Sums
 from hierfl.runtime.warmth import CACHE_SITES
 from tiers.messages import Share, Update
 
@@ -67,7 +68,7 @@ class SiteWorker:
         self._load_s = 0.0
         self._has_looked = False
         self._sampler: Sampler | None = None
-        self._sums: dict[tuple[str, int], tuple[Accumulator, list[Share]]] = {}
+        self._sums = Sums()
 
     def initial(self) -> tuple[Layout, ModelState]:
         """Build the model as the run's seed makes it; return its layout and its values."""
@@ -121,24 +122,18 @@ class SiteWorker:
 
     def _train_all(self, job: TrainJob, start: ModelState, kept: dict[str, State]) -> tuple[SiteReport, ...]:
         """Train sites; put what they keep now in the place of what they kept."""
-        key = (job.hub, job.round_number)
-        if key not in self._sums:
-            assert self._layout is not None
-            wire = self._layout.with_channels(job.objective.channels(self._layout.num_floats))
-            self._sums[key] = (Accumulator(grid_of(job.opening), wire), [])
+        assert self._layout is not None
+        wire = self._layout.with_channels(job.objective.channels(self._layout.num_floats))
+        self._sums.open(job.hub, job.round_number, grid_of(job.opening), wire)
         reports = [self._train(job, site, weight, start, kept) for site, weight in job.sites]
         self._chance.check(failed=any(report.error is not None for report in reports))
         if self.device.type == "cuda" and reports:
             reports[-1] = replace(reports[-1], gpu=self._gpu_use())
         return tuple(reports)
 
-    def collect(self, hub: str, round_number: int) -> tuple[Update | None, PartialSum | None]:
-        """Hand over this worker's sum of a hub's round; None if no site of it gave an update."""
-        total, shares = self._sums.pop((hub, round_number), (None, []))
-        if total is None or not shares:
-            return None, None
-        part = total.total()
-        return Update(hub, round_number, tuple(shares), part.num_bytes), part
+    def collect(self, hub: str, round_number: int) -> tuple[Update | None, Part | None]:
+        """Hand over this worker's sum of a hub's round, or its one site's compressed change; None if there is none."""
+        return self._sums.collect(hub, round_number)
 
     def forget(self) -> None:
         """Drop all sums: the rounds that they were for are over."""
@@ -195,7 +190,6 @@ class SiteWorker:
     def _train(self, job: TrainJob, site: str, weight: int, start: ModelState, kept: dict[str, State]) -> SiteReport:
         """Train one site; whatever goes wrong there is told, not raised, and leaves the sum as it was."""
         started_s, started = time.time(), time.perf_counter()
-        total, shares = self._sums[job.hub, job.round_number]
 
         def run() -> tuple[int, training.LocalResult]:
             data = self._data(site).train
@@ -210,10 +204,19 @@ class SiteWorker:
                     bound.check()  # a tensor of another shape is what torch complains of somewhere else
                     raise
 
-            task, settings, own = self.spec.task, self.spec.sites[site].training, kept.get(site, {})
-            followed = follow(job.objective, bound, start, own, task, data, settings, run_pass)
-            total.add_update(followed.sent, followed.base, weight)
-            kept[site] = followed.kept
+            task, settings, own = self.spec.task, self.spec.sites[site], dict(kept.get(site, {}))
+            residual = own.pop(RESIDUAL, None)
+            followed = follow(job.objective, bound, start, own, task, data, settings.training, run_pass)
+            share = Share(where[1], weight)
+            if settings.compression is None:
+                self._sums.add(job.hub, job.round_number, share, followed)
+                kept[site] = followed.kept
+            else:
+                seed = derive(self.spec.seed, "compress", *where)
+                left_out = self._sums.compress(
+                    *(job.hub, job.round_number, share, followed, settings.compression, residual, seed)
+                )
+                kept[site] = {**followed.kept, **({} if left_out is None else {RESIDUAL: left_out})}
             return num_samples, followed.result
 
         self._watch_memory()
@@ -229,7 +232,6 @@ class SiteWorker:
                 *(site, duration_s, 0, 0, None, outcome, 0, bool(short_of_memory), self._load_s, False, started_s),
             )
         num_samples, result = outcome
-        shares.append(Share(site.rpartition("/")[2], weight))
         peak_bytes = self._peak_bytes()
         if peak_bytes > KEPT * self._device_bytes():
             self._release()

@@ -249,6 +249,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "sites": 3,
         "tiers": 3,
         "promises": {},
+        "compression": {},
     }
 
 

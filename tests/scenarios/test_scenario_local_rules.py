@@ -4,7 +4,6 @@ same bits whoever trains whom.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_loops import FULL, LR, STEPS, WARDS, Loop, Params, minus, same
 from small_runs import Ran, config_of, go, hub, site, tensors
-from ward_tasks import Wards
 
 from hierfl import checkpoint
 from hierfl.errors import ConfigError
 from hierfl.monitor.records import Evaluated
 from hierfl.run import evaluate, resume
 
-WARDS: dict[str, int] = {"north": 9, "south": 14, "east": 11}
 SITES = [site(name, n=n) for name, n in WARDS.items()]
-LR, STEPS, ROUNDS = 0.2, 3, 3
-FULL = {"lr": LR, "batch_size": None, "local_steps": STEPS}
-Params = list[torch.Tensor]
+ROUNDS = 3
 
 
 def root(strategy: Any, *members: Any, rounds: int = ROUNDS) -> dict[str, Any]:
@@ -33,51 +29,6 @@ def root(strategy: Any, *members: Any, rounds: int = ROUNDS) -> dict[str, Any]:
 
 def ran(folder: Path, strategy: Any, **top: Any) -> dict[str, Any]:
     return tensors(go(folder, root(strategy), **{"training": FULL, **top}).folder)
-
-
-class Loop:
-    """The papers' pieces in float64: models as lists of tensors, gradients of whole wards, weights n_k / n."""
-
-    def __init__(self) -> None:
-        self.task = Wards()
-        self.data = {name: self.task.data(name, n=n).train.tensors for name, n in WARDS.items()}
-        self.weights = {name: n / sum(WARDS.values()) for name, n in WARDS.items()}
-        from hierfl.learning.seeds import derive
-
-        torch.manual_seed(derive(0, "model"))
-        self.net = self.task.model().double()
-
-    def start(self) -> Params:
-        return [parameter.detach().clone() for parameter in self.net.parameters()]
-
-    def gradient(self, model: Params, ward: str) -> Params:
-        net = copy.deepcopy(self.net)
-        for parameter, value in zip(net.parameters(), model, strict=True):
-            parameter.data.copy_(value)
-        x, y = self.data[ward]
-        self.task.loss(net, (x.double(), y)).backward()
-        return [parameter.grad for parameter in net.parameters()]
-
-    def local(
-        self, model: Params, ward: str, add: Callable[[Params], Params] | None = None, steps: int = STEPS
-    ) -> Params:
-        w = [value.clone() for value in model]
-        for _ in range(steps):
-            more = add(w) if add else [torch.zeros_like(value) for value in w]
-            w = [a - LR * (g + m) for a, g, m in zip(w, self.gradient(w, ward), more, strict=True)]
-        return w
-
-    def mean(self, by_ward: dict[str, Params]) -> Params:
-        return [sum(self.weights[k] * values[i] for k, values in by_ward.items()) for i in range(2)]  # type: ignore[misc]
-
-
-def minus(a: Params, b: Params) -> Params:
-    return [x - y for x, y in zip(a, b, strict=True)]
-
-
-def same(found: dict[str, Any], expected: Params) -> None:
-    for name, value in zip(("weight", "bias"), expected, strict=True):
-        np.testing.assert_allclose(found[name], value.numpy(), atol=1e-6)
 
 
 def test_scaffold_is_karimireddy_et_al_algorithm_1(tmp_path: Path) -> None:
