@@ -2,7 +2,8 @@
 
 Some comparisons have a table and options of their own: `python -m benchmarks scheduler` (policies in simulated time),
 `python -m benchmarks live` (the same on a clock, beside the simulator), `python -m benchmarks participation` (rounds
-that do not wait for all) and `python -m benchmarks colocation` (small models side by side on one GPU).
+that do not wait for all), `python -m benchmarks colocation` (small models side by side on one GPU) and `python -m
+benchmarks attacks` (rules against bad sites).
 """
 
 from __future__ import annotations
@@ -17,19 +18,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import aggregation, colocation, live_schedule, participation, scale, scheduler, w1, w2, w3
+from benchmarks import aggregation, attacks, colocation, live_schedule, participation, scale, scheduler, w1, w2, w3
 from benchmarks.common import GIB, Row, Size, machine, measure
 from benchmarks.processes import Failed
 
 WORKS = {"w1": w1, "w2": w2, "w3": w3, "aggregation": aggregation, "scale": scale}
-APART = {"scheduler": scheduler, "live": live_schedule, "participation": participation, "colocation": colocation}
+APART = {
+    "attacks": attacks,
+    "colocation": colocation,
+    "live": live_schedule,
+    "participation": participation,
+    "scheduler": scheduler,
+}
 HEADER = ("work", "contender", "time", "x first", "memory", "limit", "held")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in APART:
-        return APART[arguments[0]].main(arguments[1:])
+        return int(APART[arguments[0]].main(arguments[1:]))
     options = _options(arguments)
     size = Size(options.quick, 1 if options.quick else options.turns)
     said = machine()

@@ -19,6 +19,7 @@ from hierfl.errors import ConfigError
 __all__ = ["FOLDERS", "METHODS", "close", "lacking", "load", "names", "nearest"]
 
 FOLDERS = {
+    "attack": "hierfl.learning.attacks",
     "compression": "hierfl.learning.compressions",
     "participation": "scheduler.participations",
     "policy": "scheduler.policies",
@@ -28,6 +29,7 @@ FOLDERS = {
 }
 
 METHODS = {
+    "attack": ("poison", "change"),
     "task": ("model", "data", "loss", "predict"),
     "strategy": ("objective", "inherited", "init", "step"),
     "compression": ("compress", "restore", "num_bytes"),

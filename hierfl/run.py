@@ -14,7 +14,6 @@ from typing import Any
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
-from hierfl.config.baseline import BASELINES
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError, HierflError, OutputError
 from hierfl.learning.optimizers import try_out
@@ -45,7 +44,7 @@ from hierfl.runtime.opening import closing, crew_of, open_driver
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
-from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule, on_all_data
+from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule, on_all_data, simulated
 from hierfl.voice import Voice, closed_on_error
 
 __all__ = ["cross_site", "evaluate", "go_on", "resume", "run"]
@@ -326,8 +325,8 @@ class _Run:
                 [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
             )
         )
-        if self.config.baseline is not None:
-            self.voice.emit(Notice(self._now(), "info", self._root(), BASELINES[self.config.baseline]))
+        for path, level, what in simulated(self.config):
+            self.voice.emit(Notice(self._now(), level, path, what))
         for path, level, why in idle_nodes(self.config, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), level, path, why))

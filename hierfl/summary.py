@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from hierfl.config.baseline import BASELINES
 from hierfl.config.schema import RunConfig
 from hierfl.monitor.cross_site import Matrix
 from hierfl.monitor.fairness import METRICS, fairness
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import Record, Scalars
+from hierfl.monitor.words import few
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import Inventory
+from hierfl.tree import describe
 from scheduler import Idle
 
 _EMPTY = "has no training samples and is not trained"
 
-__all__ = ["idle_nodes", "idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule", "on_all_data"]
+__all__ = ["idle_nodes", "idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule", "on_all_data", "simulated"]
 
 
 def of_nodes(
@@ -59,6 +62,19 @@ def idle_nodes(
         if num_samples[path] or (path in inventory and inventory[path].error is not None):
             continue
         yield (path, "info", why[role]) if role in why else (path, "warning", _EMPTY)
+
+
+def simulated(config: RunConfig) -> Iterator[tuple[str, str, str]]:
+    """Say what of a run is simulation only: path, level of the notice, and what. A baseline, and sites that attack."""
+    root = config.federation.root.name
+    if config.baseline is not None:
+        yield root, "info", BASELINES[config.baseline]
+    attackers: dict[str, list[str]] = {}
+    for path, site in config.sites.items():
+        if site.attack is not None:
+            attackers.setdefault(describe(site.attack), []).append(path)
+    for attack, paths in attackers.items():
+        yield root, "warning", f"rehearses an attack, {attack}, at {few(paths)}: the model is not to be used"
 
 
 def idle_time(config: RunConfig, crew: Crew, tell: Callable[[Record], None]) -> IdleTime:

@@ -50,6 +50,8 @@ class Node:
     """A site's key into the task's data."""
     role: str | None = None
     """A site's role, where it does not train."""
+    attack: str | None = None
+    """What a site does that rehearses an attack."""
     note: str | None = None
     """Why a site's samples are unknown."""
 
@@ -203,7 +205,9 @@ def _site(config: RunConfig, path: str) -> Node:
             note = f"{type(error).__name__}: {error}"
     role = None if settings.trains else settings.role
     num_test = 0 if settings.pools else num_test  # they are counted where they are measured
-    return Node(path, False, 1, 0 if role else num_train, num_test, key=settings.key, role=role, note=note)
+    attack = describe(settings.attack) if settings.attack is not None else None
+    num_train = 0 if role else num_train
+    return Node(path, False, 1, num_train, num_test, key=settings.key, role=role, attack=attack, note=note)
 
 
 def _totals(nodes: Iterable[Node]) -> tuple[int, int | None, int | None]:
@@ -235,6 +239,8 @@ def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
         return line.append(f"  {plural(node.num_sites, 'site')}{_samples(node.num_train, node.num_test)}")
     if node.key not in (None, row.name):
         line.append(f"  data of {node.key}", style="not dim")
+    if node.attack:
+        line.append(f"  attacks: {node.attack}", style="red not dim")
     if node.note:
         return line.append(f"  samples unknown: {node.note}", style="yellow not dim")
     if node.role:

@@ -189,6 +189,7 @@ def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
         timeout_s=holds.timeout_s,
         role=role,
         compression=_sent_small(holds),
+        attack=node.own.attack,
     )
     if not number:
         yield placed.path, settings

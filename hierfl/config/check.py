@@ -8,6 +8,7 @@ from itertools import islice
 from types import MethodType
 from typing import Any
 
+from hierfl.config.attacks import check_attacks
 from hierfl.config.baseline import check_baseline
 from hierfl.config.data import check_data
 from hierfl.config.interpolate import escape
@@ -75,6 +76,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_strategies(tree[0], report)
         check_topologies(tree[0], report)
         check_baseline(top["baseline"], tree[0], report)
+        check_attacks(top["baseline"], tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     written = escape(

@@ -20,7 +20,7 @@ from hierfl.config.values import keys_of, plain
 __all__ = ["document", "field_docs"]
 
 _TEXT = Path(__file__).with_name("configuration.txt")
-_SEAMS = ("task", "strategy", "topology", "participation", "compression", "policy")
+_SEAMS = ("task", "strategy", "topology", "participation", "compression", "policy", "attack")
 _BAR = "\\|"
 
 

@@ -83,6 +83,8 @@ class SiteKeys:
     """How long its work may take; see `runtime.site_timeout_s`."""
     link: Section = None
     """How it reaches its hub where another institution serves it; see Links."""
+    attack: Kind = None
+    """Let it attack its federation, to rehearse: a kind (see Attacks); null: it is honest."""
 
 
 @dataclass(frozen=True)

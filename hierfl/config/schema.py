@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tiers.federation import Federation
 
 if TYPE_CHECKING:
+    from hierfl.learning.attack import Attack
     from hierfl.learning.compression import Compression
     from hierfl.learning.strategy import Strategy
     from hierfl.learning.task import Task
@@ -227,6 +228,8 @@ class SiteSettings:
     """The sites whose data a pool puts together."""
     compression: Compression | None = None
     """How its updates become small; None: they travel whole."""
+    attack: Attack | None = None
+    """What it does in place of its part, where it rehearses an attack."""
 
     @property
     def trains(self) -> bool:

@@ -24,7 +24,7 @@ from hierfl.kinds import close
 
 __all__ = ["Node", "Own", "check_training", "check_tree", "named_optimizer"]
 
-_NESTED = ("members", "topology", "strategy", "participation", "compression", "training", "data", "link")
+_NESTED = ("members", "topology", "strategy", "participation", "compression", "training", "data", "link", "attack")
 """Keys with a check of their own."""
 
 
@@ -48,6 +48,7 @@ class Own:
     participation: Any = None
     link: LinkSettings | None = None
     compression: Any = None
+    attack: Any = None
     written: dict[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
     """The optimizer that the node names, sound or not."""
@@ -112,6 +113,8 @@ class _Checker:
         if is_hub:
             own.settings.setdefault("rounds", 1)
             self._kinds(mapping, place, own)
+        else:
+            own.attack = self._kind("attack", mapping.get("attack"), place, own)
         own.compression = self._kind("compression", mapping.get("compression"), place, own)
         own.written.update({key: plain(own.settings[key]) for key in cls.__annotations__ if key in own.settings})
         if own.training:

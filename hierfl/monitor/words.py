@@ -12,6 +12,7 @@ __all__ = [
     "WHAT_FIGURES_MEAN",
     "WHY_UNDEFINED",
     "count",
+    "few",
     "finite",
     "metric",
     "num_bytes",
@@ -42,6 +43,11 @@ UNDEFINED = "\N{EN DASH}"
 """What stands for a metric that is not defined, here as in the literature: never 0, never NaN."""
 
 WHY_UNDEFINED = f"{UNDEFINED} undefined: AUC needs test samples of both classes at the node."
+
+
+def few(names: Sequence[str]) -> str:
+    """Name a few, and count the rest."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def finite(value: object) -> float | None:

@@ -13,6 +13,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import RoundFailed, SiteFailed
 from hierfl.learning.state import Layout
 from hierfl.learning.strategy import Reducer
+from hierfl.monitor.words import few
 from hierfl.runtime.chains import Chains
 from hierfl.runtime.closings import Closings
 from hierfl.runtime.crew import Crew
@@ -159,11 +160,11 @@ class Relay:
             standing = kept.memory.standing
             late = [f"{name} (since round {errand.round_number + 1})" for name, errand in standing.errands.items()]
             if late:
-                self._scribe.notice("info", path, f"the run ends while these are still at work: {_few(late)}")
+                self._scribe.notice("info", path, f"the run ends while these are still at work: {few(late)}")
             held = [update.shares[0].member for update in standing.held]
             if held:
                 said = "came too late for the last round; a resumed run would count them"
-                self._scribe.notice("info", path, f"updates of {_few(held)} {said}")
+                self._scribe.notice("info", path, f"updates of {few(held)} {said}")
         for path in self._tree.hubs:
             self._work.withdraw(path)
 
@@ -267,8 +268,3 @@ class Relay:
 def _name(path: str) -> str:
     """Give a node's name among its siblings."""
     return path.rpartition("/")[2]
-
-
-def _few(names: list[str]) -> str:
-    """Name a few, and count the rest."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
@@ -27,10 +27,11 @@ from hierfl.learning.flat import FlatModel
 from hierfl.learning.local import LocalRule, State
 from hierfl.learning.metrics import Tally
 from hierfl.learning.parts import part_of, together
-from hierfl.learning.passes import follow
+from hierfl.learning.passes import Followed, follow
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.task import SiteData, Standardised
+from hierfl.runtime.adversary import Adversary
 from hierfl.runtime.chance import Chance
 from hierfl.runtime.gpus import Sampler, library, sampler
 from hierfl.runtime.hub import grid_of
@@ -59,6 +60,7 @@ class SiteWorker:
         if self.device.type == "cuda":
             _deterministic_cuda()
         self._chance = chance or Chance()
+        self._adversary = Adversary(spec.sites)
         self._model: FlatModel | None = None
         self._layout: Layout | None = None
         self._scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
@@ -193,31 +195,27 @@ class SiteWorker:
 
         def run() -> tuple[int, training.LocalResult]:
             data = self._data(site).train
-            num_samples = len(data)  # type: ignore[arg-type]
-            bound, where = self._bound(), (job.round_number, site.rpartition("/")[2])
-
-            def run_pass(name: str, work: Callable[[int], training.LocalResult]) -> training.LocalResult:
-                seed = derive(self.spec.seed, "train", *where, *([name] if name else []))
-                try:
-                    return self._chance.run(seed, lambda: work(seed))
-                except Exception:
-                    bound.check()  # a tensor of another shape is what torch complains of somewhere else
-                    raise
-
-            task, settings, own = self.spec.task, self.spec.sites[site], dict(kept.get(site, {}))
+            settings, own = self.spec.sites[site], dict(kept.get(site, {}))
             residual = own.pop(RESIDUAL, None)
-            followed = follow(job.objective, bound, start, own, task, data, settings.training, run_pass)
-            share = Share(where[1], weight)
+            followed = self._follow(job, site, data, start, own)
+            if settings.attack is not None:
+
+                def repeat(other: str) -> Followed:
+                    return self._follow(job, other, self._data(other).train, start, {})
+
+                followed = self._adversary.attacked(job, site, start, followed, repeat)
+            name = site.rpartition("/")[2]
+            share = Share(name, weight)
             if settings.compression is None:
                 self._sums.add(job.hub, job.round_number, share, followed)
                 kept[site] = followed.kept
             else:
-                seed = derive(self.spec.seed, "compress", *where)
+                seed = derive(self.spec.seed, "compress", job.round_number, name)
                 left_out = self._sums.compress(
                     *(job.hub, job.round_number, share, followed, settings.compression, residual, seed)
                 )
                 kept[site] = {**followed.kept, **({} if left_out is None else {RESIDUAL: left_out})}
-            return num_samples, followed.result
+            return len(data), followed.result  # type: ignore[arg-type]
 
         self._watch_memory()
         self._load_s = 0.0
@@ -242,6 +240,23 @@ class SiteWorker:
             is_kept=site in self._cache,
             started_s=started_s,
         )
+
+    def _follow(self, job: TrainJob, site: str, data: Dataset[Any], start: ModelState, own: State) -> Followed:
+        """Let one site train for a job, from what it was sent and kept. Errors: whatever the user's code raises."""
+        settings = self.spec.sites[site]
+        if settings.attack is not None:
+            data = settings.attack.poison(data)
+        bound, where = self._bound(), (job.round_number, site.rpartition("/")[2])
+
+        def run_pass(name: str, work: Callable[[int], training.LocalResult]) -> training.LocalResult:
+            seed = derive(self.spec.seed, "train", *where, *([name] if name else []))
+            try:
+                return self._chance.run(seed, lambda: work(seed))
+            except Exception:
+                bound.check()  # a tensor of another shape is what torch complains of somewhere else
+                raise
+
+        return follow(job.objective, bound, start, own, self.spec.task, data, settings.training, run_pass)
 
     def _watch_memory(self) -> None:
         """Begin to measure the device's memory."""

@@ -1,0 +1,1 @@
+"""Attacks of sites, to rehearse. One file each, each with its paper."""
