@@ -8,7 +8,7 @@ no site leaves a trace for the next.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
+from torch.optim import Optimizer
 
+from hierfl.config.schema import Training
 from hierfl.errors import UpdateRefused
+from hierfl.learning import optimizers
 from hierfl.learning.local import Parts, Pull, Vector
 from hierfl.learning.state import Layout, ModelState
 
@@ -52,6 +55,7 @@ class FlatModel:
             if spec.dtype == str(self.layout.float_dtype)
         }
         self._tensors: Mapping[str, Tensor] = {}
+        self._stepper = optimizers.Stepper()
         self._bind(_state(module))
         self._check_bound()
         kept = module.state_dict(keep_vars=True)
@@ -121,6 +125,18 @@ class FlatModel:
 
         return apply
 
+    def train_mode(self) -> None:
+        """Let every layer train, as `module.train()` does; nothing is to be done where all do."""
+        if not all(layer.training for layer in self._structure.layers):
+            self.module.train()
+
+    @contextlib.contextmanager
+    def optimizer(self, training: Training) -> Iterator[Optimizer]:
+        """Lend an optimizer of the parameters that train, with no trace of an earlier training. Errors: ConfigError."""
+        parameters = [parameter for parameter in self._structure.parameters if parameter.requires_grad]
+        with self._stepper.lend(training, parameters) as optimizer:
+            yield optimizer
+
     @contextlib.contextmanager
     def frozen(self, mask: np.ndarray[Any, Any] | None) -> Iterator[None]:
         """Train without the tensors that a mask (P,) marks."""
@@ -149,19 +165,20 @@ class FlatModel:
 
         Errors: UpdateRefused, naming the tensor, if the state is no longer of the layout.
         """
-        state = _state(self.module)
-        if len(state) != len(self.layout.tensors) or any(
-            spec.name not in state or tuple(state[spec.name].shape) != spec.shape for spec in self.layout.tensors
-        ):
-            raise UpdateRefused(self.layout.difference(_layout(self.module)))
-        self._bind(state)
+        if not self._structure.is_unchanged():
+            state = _state(self.module)
+            if len(state) != len(self.layout.tensors) or any(
+                spec.name not in state or tuple(state[spec.name].shape) != spec.shape for spec in self.layout.tensors
+            ):
+                raise UpdateRefused(self.layout.difference(_layout(self.module)))
+            self._bind(state)
         if self.device.type != "cpu":
             np.copyto(self._host, self._flat.cpu().numpy())
         for spec in self.layout.tensors:
             if spec.name in self._views:
                 continue
             target = self._host if spec.is_float else self._ints
-            values = state[spec.name].detach().cpu().reshape(-1)
+            values = self._tensors[spec.name].detach().cpu().reshape(-1)
             if spec.is_float:
                 values = values.to(self._flat.dtype)
             target[spec.offset : spec.offset + spec.size] = values.numpy()
@@ -182,12 +199,35 @@ class FlatModel:
                 with torch.no_grad():
                     view.copy_(tensor)
                     tensor.data = view
+        self._structure = _Structure(self.module, state.values())
 
     def _check_bound(self) -> None:
         """Refuse a module whose state_dict gives copies: what is loaded would not reach it."""
         for name, tensor in _state(self.module).items():
             if name in self._views and tensor.numel() and tensor.data_ptr() != self._views[name].data_ptr():
                 raise UpdateRefused(f"state_dict() gives a copy of {name!r}; it must give the tensor itself")
+
+
+class _Structure:
+    """What a module is made of, to see at a glance that it still is; to walk its state takes a small step's time."""
+
+    def __init__(self, module: Module, tensors: Iterable[Tensor]) -> None:
+        self.layers = tuple(module.modules())
+        self.parameters = tuple(module.parameters())
+        self._held = [(_held(layer), layer) for layer in self.layers]
+        self._ids = [[id(part) for part in held] for held, _ in self._held]
+        self._places = [(tensor, tensor.data_ptr(), tensor.shape) for tensor in tensors]
+
+    def is_unchanged(self) -> bool:
+        """Say whether every layer holds the same layers and tensors, and each tensor lies where it lay."""
+        return all(
+            [id(part) for part in _held(layer)] == ids for (_, layer), ids in zip(self._held, self._ids, strict=True)
+        ) and all(tensor.data_ptr() == place and tensor.shape == shape for tensor, place, shape in self._places)
+
+
+def _held(layer: Module) -> list[object]:
+    """List a layer's own tensors and layers."""
+    return [*layer._parameters.values(), *layer._buffers.values(), *layer._modules.values()]
 
 
 def _state(module: Module) -> dict[str, Tensor]:

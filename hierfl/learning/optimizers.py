@@ -6,8 +6,10 @@ the installed torch: a newer one may have more optimizers and more options.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     from hierfl.config.schema import Training
 
-__all__ = ["HELD_BACK", "IMPOSSIBLE", "OPTIONS", "is_known", "make", "takes", "try_out"]
+__all__ = ["HELD_BACK", "IMPOSSIBLE", "OPTIONS", "Stepper", "is_known", "make", "takes", "try_out"]
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "adadelta": ("rho", "eps", "weight_decay", "maximize"),
@@ -83,6 +85,33 @@ def make(training: Training, parameters: Iterable[Parameter]) -> Optimizer:
         raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
 
 
+class Stepper:
+    """One model's optimizer, made once for all sites that train alike: to make it takes as long as a small step."""
+
+    def __init__(self) -> None:
+        self._made: tuple[Training, Sequence[Parameter], Optimizer, list[dict[str, Any]]] | None = None
+
+    @contextlib.contextmanager
+    def lend(self, training: Training, parameters: Sequence[Parameter]) -> Iterator[Optimizer]:
+        """Lend the optimizer; nothing of its use is left for the next. Errors: as of `make`."""
+        optimizer, groups = self._find(training, parameters)
+        try:
+            yield optimizer
+        finally:
+            optimizer.state.clear()
+            for group, first in zip(optimizer.param_groups, groups, strict=True):
+                group.update(first)
+
+    def _find(self, training: Training, parameters: Sequence[Parameter]) -> tuple[Optimizer, list[dict[str, Any]]]:
+        """Find the optimizer, or make it; one that has a state from birth is made anew each time."""
+        if self._made is not None and self._made[0] == training and _are_same(self._made[1], parameters):
+            return self._made[2:]
+        optimizer = make(training, parameters)
+        groups = [dict(group) for group in optimizer.param_groups]
+        self._made = None if optimizer.state else (training, parameters, optimizer, groups)
+        return optimizer, groups
+
+
 def try_out(trainings: Mapping[str, Training]) -> None:
     """Take one step with each site's optimizer, on a parameter of no importance, as the installed torch does it.
 
@@ -124,6 +153,11 @@ def _installed() -> Mapping[str, type[Optimizer]]:
         for name, value in vars(optim).items()
         if isinstance(value, type) and issubclass(value, optim.Optimizer) and value is not optim.Optimizer
     }
+
+
+def _are_same(parameters: Sequence[Parameter], others: Sequence[Parameter]) -> bool:
+    """Say whether these are the same parameters, not only equal ones."""
+    return len(parameters) == len(others) and all(map(operator.is_, parameters, others))
 
 
 def _arguments(name: str) -> Sequence[str]:

@@ -61,12 +61,11 @@ def follow(
             result = run(
                 one.name,
                 lambda seed, one=one: local.train(  # type: ignore[misc]
-                    bound.module,
+                    bound,
                     task,
                     dataset,
                     training,
                     seed,
-                    bound.device,
                     pull=bound.pulling(one.pull),
                     num_steps=one.num_steps,
                 ),

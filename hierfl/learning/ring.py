@@ -31,10 +31,10 @@ from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "check_part", "decode", "sum_all"]
 
-BLOCK = 65536
+BLOCK = 32768
 """Elements per block: the working set of one block stays in a core's cache."""
 
-FOLD_BLOCKS = 2
+FOLD_BLOCKS = 4
 """Blocks at a time where partial sums are added: fewer arrays are in use there, and longer streams are faster."""
 
 MAX_FAN_IN = 8
@@ -229,7 +229,8 @@ class Accumulator:
                 np.subtract(local[first:last], start[first:last], out=delta)
                 if not (delta.max() <= clip and delta.min() >= -clip):
                     return first
-                np.multiply(delta, factor, out=scaled, dtype=np.float64)
+                scaled[:] = delta
+                np.multiply(scaled, factor, out=scaled)
                 np.rint(scaled, out=scaled)
                 units[:] = scaled
                 if multiple != 1:

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError, UpdateRefused
-from hierfl.learning import optimizers
 from hierfl.learning.contract import checked_loss, checked_prediction
+from hierfl.learning.flat import FlatModel
 from hierfl.learning.metrics import Tally
 from hierfl.learning.task import Task
 
@@ -38,17 +39,16 @@ class LocalResult:
 
 
 def train(
-    module: Module,
+    model: FlatModel,
     task: Task,
     dataset: Dataset[Any],
     training: Training,
     seed: int,
-    device: torch.device,
     *,
     pull: Callable[[], None] | None = None,
     num_steps: int | None = None,
 ) -> LocalResult:
-    """Train the module in place. `pull` adds to each step's gradient; `num_steps` stands in for the training's own.
+    """Train the model in place. `pull` adds to each step's gradient; `num_steps` stands in for the training's own.
 
     Errors: UpdateRefused if the loss is not finite; SiteFailed if it is no loss; ConfigError for an optimizer's wrong
     option; whatever the task raises.
@@ -56,16 +56,41 @@ def train(
     num_steps = training.num_steps(len(dataset)) if num_steps is None else num_steps  # type: ignore[arg-type]
     if num_steps == 0:
         return LocalResult(0, None)
-    module.train()
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = optimizers.make(training, parameters)
+    model.train_mode()
+    with model.optimizer(training) as optimizer:
+        mean = _steps(
+            model,
+            task,
+            _batches(dataset, training.batch_size, num_steps, seed, model.device),
+            training,
+            optimizer,
+            pull,
+        )
+    if not math.isfinite(mean):
+        raise UpdateRefused(
+            f"the training loss is {mean}; lower training.lr, set training.clip_norm, or look at the site's data"
+        )
+    return LocalResult(num_steps, mean)
+
+
+def _steps(
+    model: FlatModel,
+    task: Task,
+    batches: Iterator[tuple[Any, int]],
+    training: Training,
+    optimizer: Optimizer,
+    pull: Callable[[], None] | None,
+) -> float:
+    """Take a step for each batch; return the mean loss over the samples."""
+    device = model.device
+    parameters = optimizer.param_groups[0]["params"]
     scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
     total, seen = torch.zeros((), device=device), 0
-    for batch, size in _batches(dataset, training.batch_size, num_steps, seed, device):
+    for batch, size in batches:
         for parameter in parameters:
             parameter.grad = None
         with _precision(training, device):
-            loss = checked_loss(task, module, batch, size)
+            loss = checked_loss(task, model.module, batch, size)
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
         if scaler is not None:
             scaler.unscale_(optimizer)
@@ -80,12 +105,7 @@ def train(
             scaler.update()
         total += loss.detach() * size
         seen += size
-    mean = float(total) / seen
-    if not math.isfinite(mean):
-        raise UpdateRefused(
-            f"the training loss is {mean}; lower training.lr, set training.clip_norm, or look at the site's data"
-        )
-    return LocalResult(num_steps, mean)
+    return float(total) / seen
 
 
 def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device) -> Tally:
