@@ -87,7 +87,7 @@ def go_on(
 def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Mapping[str, Scalars]:
     """Measure a run's newest checkpoint at every site; return the metrics by path, hubs rolled up."""
     with _measuring(run_dir, monitors, code_dir) as (engine, rounds, model):
-        return engine.evaluate(rounds, model)
+        return engine.fine_tune(rounds, model, engine.evaluate(rounds, model))
 
 
 def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Matrix:
@@ -236,11 +236,13 @@ class _Run:
         every = self.config.evaluation.every
         if every and (done % every == 0 or done == self._rounds()):
             self.metrics = self.engine.evaluate(done, model)
-            self.voice.emit(Evaluated(self._now(), done, self.metrics))
             metric = self.config.stopping.metric
             value = finite(self.metrics[self._root()].get(metric)) if metric else None
             if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
                 commit.progress, reason = advance(self.config.stopping, last.progress, value)
+            if self._tunes(done, reason):
+                self.metrics = self.engine.fine_tune(done, model, self.metrics)
+            self.voice.emit(Evaluated(self._now(), done, self.metrics))
         commit.remembered = self.engine.remember()
         folder = None
         if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
@@ -251,6 +253,11 @@ class _Run:
         figures = of_round(self.idle)
         self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *figures))
         return commit, reason
+
+    def _tunes(self, done: int, reason: str | None) -> bool:
+        """Say whether sites make the model their own after this round."""
+        tuning = self.config.evaluation.fine_tune
+        return tuning is not None and (tuning.at == "every" or reason is not None or done == self._rounds())
 
     def _save(self, commit: _Commit, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
@@ -287,7 +294,7 @@ class _Run:
         """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
         self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
         if self.metrics:
-            self.voice.facts["fairness"] = of_fairness(self.config, self.metrics)
+            self.voice.facts.update(of_fairness(self.config, self.metrics))
         if self.committed:
             self.voice.facts.update(of_schedule(self.idle, self.crew.estimates, self.gpus))
 

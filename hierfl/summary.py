@@ -39,8 +39,17 @@ def of_nodes(
 
 
 def of_fairness(config: RunConfig, metrics: Mapping[str, Scalars]) -> dict[str, Any]:
-    """Write how evenly the model serves the sites that count in their hubs' figures; empty where none was measured."""
-    return fairness({path: metrics[path] for path, site in config.sites.items() if site.counts and path in metrics})
+    """Write how evenly the model serves the sites that count in their hubs' figures, `fairness`, and how evenly what
+    they have made of it does, `personal_fairness`, where they have; empty where none was measured.
+    """
+    sites = {path: metrics[path] for path, site in config.sites.items() if site.counts and path in metrics}
+    told, own = {"fairness": fairness(sites)}, fairness({path: _personal(found) for path, found in sites.items()})
+    return {**told, "personal_fairness": own} if own else told
+
+
+def _personal(found: Scalars) -> dict[str, Any]:
+    """Give the figures of a site's fine-tuned model, under the names that the federation's have."""
+    return {name.removeprefix("personal_"): value for name, value in found.items() if name.startswith("personal_")}
 
 
 def on_all_data(matrix: Matrix, root: str) -> dict[str, Any]:

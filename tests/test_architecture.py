@@ -73,6 +73,7 @@ AT_TOP = {
         "hierfl/learning/passes.py",
         "hierfl/learning/training.py",
         "hierfl/runtime/chance.py",
+        "hierfl/runtime/guarded.py",
         "hierfl/runtime/worker.py",
         "hierfl/starter/my_task.py",
     ],

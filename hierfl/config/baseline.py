@@ -43,10 +43,14 @@ def check_baseline(baseline: str | None, root: Node, report: Report) -> None:
 def as_baseline(config: RunConfig, training: Training) -> RunConfig:
     """Turn a federation into its baseline; `training`: what holds at the root.
 
+    Nothing is compressed, and no site fine-tunes.
+
     local: every hub's strategy gives way to one under which sites keep all tensors. pooled: one site under the root has
     the training data of all sites that train, and these are measured only, so that the hubs' figures are of the same
     test samples as the federation's.
     """
+    if config.baseline is not None:
+        config = replace(config, evaluation=replace(config.evaluation, fine_tune=None))
     if config.baseline == "local":
         from hierfl.learning.strategies._alone import Alone
 

@@ -170,6 +170,8 @@ def _residency(config: Mapping[Any, Any], root: Node, runtime: Runtime, report: 
 def _across(config: Mapping[Any, Any], evaluation: Evaluation, stopping: Stopping, report: Report) -> None:
     """Check what sections say together, where each is sound by itself."""
     given = config.get("stopping")
+    if evaluation.fine_tune is not None and evaluation.every == 0:
+        report("evaluation.fine_tune", "is never measured: evaluation.every is 0")
     if not isinstance(given, Mapping) or any(
         value is not None and getattr(stopping, str(key), None) is None for key, value in given.items()
     ):

@@ -14,7 +14,7 @@ from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
 from hierfl.config.rules import RULES
-from hierfl.config.schema import DeviceGroup, LinkSettings, Training
+from hierfl.config.schema import DeviceGroup, FineTune, LinkSettings, Training
 from hierfl.config.values import keys_of, plain
 
 __all__ = ["document", "field_docs"]
@@ -33,6 +33,7 @@ def document() -> str:
         "template": _table(TemplateKeys),
         "training": _table(Training),
         "devices": _table(DeviceGroup),
+        "fine_tune": _table(FineTune),
         "link": _table(LinkSettings),
         **{name: _table(cls) for name, cls in SECTIONS.items()},
         **{seam: _kinds(seam) for seam in _SEAMS},
@@ -92,7 +93,7 @@ def _type(cls: type, name: str) -> str:
     annotation = str(inspect.get_annotations(owner)[name])
     if annotation.lower() in (*SECTIONS, "training"):
         return "section"
-    words = {"None": "null", "dict[str, Any]": "mapping", "Policy | null": "kind"}
+    words = {"None": "null", "dict[str, Any]": "mapping", "Policy | null": "kind", "FineTune | null": "mapping"}
     for word, said in words.items():
         annotation = annotation.replace(word, said)
     return annotation if "[" in annotation else annotation.lower()

@@ -25,6 +25,7 @@ __all__ = [
     "Arithmetic",
     "DeviceGroup",
     "Evaluation",
+    "FineTune",
     "HubSettings",
     "LinkSettings",
     "Output",
@@ -69,6 +70,30 @@ class Training:
 
 
 @dataclass(frozen=True)
+class FineTune:
+    """How each site makes the model its own before it is measured there once more."""
+
+    steps: int = 20
+    """Optimizer steps on the site's own training data, from the model that it would use; as `training` says there."""
+    lr: float | None = None
+    """Learning rate; null: the site's training.lr."""
+    tensors: list[str] = field(default_factory=lambda: ["*"])
+    """Patterns of tensors' names that are tuned: [head.*] tunes the head alone. Buffers follow the data in any case."""
+    at: str = "end"
+    """end: after the last round; every: at every measurement."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; at least 1")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is {self.lr}; a number above 0")
+        if self.at not in ("end", "every"):
+            raise ValueError(f"at is {self.at!r}; one of end, every")
+        if not self.tensors:
+            raise ValueError("tensors is empty; name what is tuned, [head.*], or leave it out for all")
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """How the global model is measured at the sites."""
 
@@ -80,6 +105,8 @@ class Evaluation:
     """Bins of the score histogram."""
     batch_size: int = 1024
     """Samples per step of the measurement."""
+    fine_tune: FineTune | None = None
+    """Each site makes the model its own and is measured once more, {steps: 20} (see Fine-tuning); null: not."""
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
     lines += fairness_lines(summary.get("fairness", {}))
+    lines += fairness_lines(summary.get("personal_fairness", {}), " of models fine-tuned there")
     lines += fairness_lines(summary.get("on_all_data", {}).get("fairness", {}), " of their own models on all data")
     lines += held_out_lines(summary.get("nodes", {}))
     lines += traffic_lines(summary.get("traffic", {}))

@@ -37,6 +37,8 @@ _COLUMNS = (
     *(("loss", "loss", metric), ("ece", "calibration error", metric)),
     *(("held_out_num_test", "held-out samples", count), ("held_out_accuracy", "held-out accuracy", metric)),
     *(("held_out_auc", "held-out AUC", metric), ("num_left_out", "left out", count)),
+    *(("personal_accuracy", "fine-tuned accuracy", metric), ("personal_auc", "fine-tuned AUC", metric)),
+    ("personal_loss", "fine-tuned loss", metric),
     *(("true_positives", "true +", count), ("false_positives", "false +", count)),
     *(("true_negatives", "true -", count), ("false_negatives", "false -", count)),
 )
@@ -86,6 +88,7 @@ pre { background: var(--tint); border: 1px solid var(--line); border-radius: 8px
 
 def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """Write the whole page; `pictures` are PNGs by name (tree, curves, timeline), the missing ones are said so."""
+    own = _find(record, "personal_fairness")
     parts = [
         *_missing(record),
         *_facts(record),
@@ -94,6 +97,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Curves by tier", _picture("curves", pictures)),
         *_section("Hubs and sites", _table(record)),
         *_section("Fairness over sites", fairness_table(_find(record, "fairness"))),
+        *(_section("Fairness of fine-tuned models", fairness_table(own)) if own else ()),
         *_section("Calibration", _picture("calibration", pictures)),
         *(_section("Across sites", _picture("cross_site", pictures)) if "cross_site" in pictures else ()),
         *(_section("Each site left out", left_out_table(record.left_out)) if record.left_out else ()),

@@ -10,7 +10,7 @@ from hierfl.runtime.results import Group
 
 __all__ = ["PHASES", "asked"]
 
-PHASES = {"describe": "load", "collect": "transfer", "train_keeping": "train"}
+PHASES = {"describe": "load", "collect": "transfer", "train_keeping": "train", "fine_tune": "evaluate"}
 """What a worker's time with a call counts as, where that is not the method's name."""
 
 
@@ -23,6 +23,9 @@ def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tu
             return "evaluate", (group.hub, sites, group.model)
         places, handles = keeper.of(sites)
         return "evaluate", (group.hub, sites, group.model, group.rule, places, *handles)
+    if group.kind == "fine_tune":
+        places, handles = keeper.of(sites)
+        return "fine_tune", (group.hub, sites, group.model, group.round_number, group.rule, places, *handles)
     order = group.order
     assert order is not None
     weights = tuple((site, group.weights[site]) for site in sites)

@@ -240,8 +240,10 @@ class Crew:
                     self._holdings.drop(call.worker, group.name, handed)
                     self.keeper.handed_up(call.worker, group.name, handed)
                     yield HandedUp(group, done.value, done.beside[0])
-            case "evaluate":
+            case "evaluate" | "fine_tune":
                 self._learn(call, group, done.value.durations)
+                for kept in done.beside:
+                    self.keeper.keep(done.value.sites, kept)
                 yield Measured(group, call.worker, done.value)
             case "describe":
                 self._foresight.learn_loads(call.worker, done.value)
@@ -300,7 +302,7 @@ class Crew:
             self._train(worker, group, jobs, company)
             return
         method, arguments = asked(group, sites, self.keeper)
-        self._call(worker, method, group, jobs, *arguments, company=company if group.kind == "evaluate" else 0)
+        self._call(worker, method, group, jobs, *arguments, company=0 if group.kind == "describe" else company)
 
     def _train(self, worker: str, group: Group, jobs: tuple[Job, ...], company: int) -> None:
         """Send training; without pre-aggregation each site's update is handed up by itself."""

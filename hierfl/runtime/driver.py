@@ -21,7 +21,17 @@ __all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat"]
 Handle: TypeAlias = Any
 """A vector's place: the object itself in threads, an object reference on Ray."""
 
-BESIDE = {"initial": 1, "collect": 1, "train_keeping": 1, "begin": 3, "arrive": 3, "lose": 3, "elapse": 3, "recall": 3}
+BESIDE = {
+    "initial": 1,
+    "collect": 1,
+    "train_keeping": 1,
+    "fine_tune": 1,
+    "begin": 3,
+    "arrive": 3,
+    "lose": 3,
+    "elapse": 3,
+    "recall": 3,
+}
 """How many vectors a method returns beside its header; the others return none."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError
+from hierfl.learning.fine_tune import FINE_TUNED, FineTuned
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
@@ -39,7 +40,7 @@ LOOK_S = 3.0
 """How often the engine looks for new devices, and for work that has none."""
 
 
-_AUC = ("auc", "held_out_auc")
+_AUC = ("auc", "held_out_auc", "personal_auc")
 
 
 class Engine:
@@ -53,6 +54,7 @@ class Engine:
         self._tree = config.federation
         self._alone = config.baseline == "local"
         self._auc = config.evaluation.auc
+        self._fine_tune = config.evaluation.fine_tune
         self._scribe = Scribe(config.federation, emit, started_s)
         self._survey = Survey(config, crew, self._scribe)
         self._relay = Relay(config, driver, crew, self._scribe, self._pump)
@@ -143,6 +145,19 @@ class Engine:
         """
         return self._measured(round_number, model, None)
 
+    def fine_tune(self, round_number: int, model: Handle, measured: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
+        """Let sites make a model their own, where that is wanted; put how it does beside what was measured, by path.
+
+        What comes out stays with the sites. Errors: SiteFailed.
+        """
+        if self._fine_tune is None:
+            return measured
+        self._scribe.shown = round_number
+        self._survey.fine_tune(round_number, model)
+        self._run_until(lambda: not self._survey.busy)
+        found = self._without_auc(self._survey.tuned())
+        return {path: {**scalars, **found.get(path, {})} for path, scalars in measured.items()}
+
     def cross_site(self, round_number: int, model: Handle) -> Mapping[str, Mapping[str, Scalars]]:
         """Measure every model at every site: the federation's, under the root's name, and those that sites keep.
 
@@ -154,9 +169,13 @@ class Engine:
         found = {} if self._alone else {self._tree.root.name: self._measured(round_number, model, {})}
         for owner in self._tree.sites:
             rule = self._survey.personal(owner)
-            if rule is None or owner not in kept:
+            if owner not in kept or (rule is None and self._fine_tune is None):
                 continue
             own = self.driver.get(kept[owner])[owner]
+            if FINE_TUNED in own:
+                rule = FineTuned()
+            elif rule is None:
+                continue
             lent = self.driver.put(dict.fromkeys(self._tree.sites, own))
             self.crew.keeper.restore(dict.fromkeys(self._tree.sites, lent))
             found[owner] = self._measured(round_number, model, dict.fromkeys(self._tree.hubs, rule))
@@ -170,7 +189,10 @@ class Engine:
         self._scribe.shown = round_number
         self._survey.evaluate(round_number, model, rules)
         self._run_until(lambda: not self._survey.busy)
-        measured = self._survey.rolled_up()
+        return self._without_auc(self._survey.rolled_up())
+
+    def _without_auc(self, measured: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
+        """Leave AUC out where none is wanted."""
         if self._auc != "none":
             return measured
         without = ({n: value for n, value in found.items() if n not in _AUC} for found in measured.values())

@@ -114,7 +114,7 @@ class Estimates:
 
     def job(self, group: Group, site: str, order: int, settings: SiteSettings | None, batch_size: int) -> Job:
         """Write what the scheduler must know of a site's work; the prediction is still to come."""
-        need = self.need_bytes(batch_size) if group.kind == "train" else 0
+        need = self.need_bytes(batch_size) if group.kind in ("train", "fine_tune") else 0
         labels: frozenset[str] = settings.labels if settings is not None else frozenset()
         return Job(
             *(group.name, site, group.sizes[site], None, order),

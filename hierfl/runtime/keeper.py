@@ -40,6 +40,10 @@ class Keeper:
             sites = [report.site for report in reports if report.error is None]
             self._given.setdefault((worker, group), {}).update(dict.fromkeys(sites, handle))
 
+    def keep(self, sites: Iterable[str], handle: Handle) -> None:
+        """Keep at once what sites were given by work that nothing is handed up of."""
+        self._kept.update(dict.fromkeys(sites, handle))
+
     def handed_up(self, worker: str, group: str, sites: Iterable[str]) -> None:
         """Let what these sites' training gave count."""
         given = self._given.get((worker, group), {})

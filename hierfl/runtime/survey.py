@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
+from hierfl.learning.fine_tune import told
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
@@ -37,6 +38,9 @@ class Survey:
         self._work = OpenWork(crew)
         self._tallies: dict[str, list[Tally]] = {}
         self._beside: dict[str, list[Tally]] = {}
+        self._tuned: dict[str, list[Tally]] = {}
+        self._personal: dict[str, Scalars] = {}
+        self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
         self._warned: set[str] = set()
 
@@ -94,6 +98,23 @@ class Survey:
                 sizes = {site: max(1, self.inventories[site].num_test) for site in chosen}
                 self._work.ask(Group(f"{name}:{path}", "evaluate", path, round_number, sizes, model=model, rule=rule))
 
+    def fine_tune(self, round_number: int, model: Handle) -> None:
+        """Ask every site that trains to make a model its own, from what it would use, and to measure that."""
+        assert self._tuning is not None
+        self._tuned, self._personal = {}, {}
+        for path in self._tree.hubs:
+            trained = [site for site in own_sites(self._tree, path) if self._sites[site].role == "training"]
+            sizes = {site: self._tuning.steps for site in trained if self.inventories[site].num_train}
+            rule, name = self._rules.get(path), f"fine tune:{path}"
+            self._work.ask(Group(name, "fine_tune", path, round_number, sizes, model=model, rule=rule))
+
+    def tuned(self) -> dict[str, Scalars]:
+        """Give how the models do that sites have made their own, by path, hubs rolled up: `personal_accuracy` ..."""
+        for path, total in self._added_up(self._tuned).items():
+            if total.num_samples:
+                self._personal[path] = total.scalars()
+        return {path: told(found) for path, found in self._personal.items()}
+
     def rolled_up(self) -> dict[str, Scalars]:
         """Add tallies from the leaves to the root; by path. Those of held-out sites stand beside, and add up alike."""
         beside = self._added_up(self._beside)
@@ -127,9 +148,10 @@ class Survey:
     def measured(self, result: Measured) -> None:
         """Keep a worker's measurements. Errors: SiteFailed."""
         evaluated = result.evaluated
+        is_tuned = result.group.kind == "fine_tune"
         kept = self._beside if result.group.name.startswith(_HELD_OUT) else self._tallies
-        kept.setdefault(result.group.hub, []).append(evaluated.total)
-        self._scalars.update(evaluated.sites)
+        (self._tuned if is_tuned else kept).setdefault(result.group.hub, []).append(evaluated.total)
+        (self._personal if is_tuned else self._scalars).update(evaluated.sites)
         for site, scalars in evaluated.sites.items():
             self._warn_of_left_out(site, scalars)
         for site, error in evaluated.errors.items():

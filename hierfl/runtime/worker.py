@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
 from hierfl.config.schema import SiteSettings
-from hierfl.errors import ConfigError, HierflError, RuntimeUnavailable
+from hierfl.errors import ConfigError, RuntimeUnavailable
 from hierfl.learning import standardise, training
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.contract import checked_data
+from hierfl.learning.fine_tune import FINE_TUNED, fine_tuned
 from hierfl.learning.flat import FlatModel
-from hierfl.learning.local import LocalRule, State
+from hierfl.learning.local import LocalRule, State, unmatched
 from hierfl.learning.metrics import Tally
 from hierfl.learning.parts import part_of, together
 from hierfl.learning.passes import Followed, follow
@@ -34,6 +34,7 @@ from hierfl.learning.task import SiteData, Standardised
 from hierfl.runtime.adversary import Adversary
 from hierfl.runtime.chance import Chance
 from hierfl.runtime.gpus import Sampler, library, sampler
+from hierfl.runtime.guarded import guarded, measured
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, GpuUse, Inventory, SiteReport, TrainJob, WorkerSpec
 from hierfl.runtime.sums import Part, Sums
@@ -46,8 +47,6 @@ CACHE_BYTES = 1 << 30
 
 KEPT = 1 / 16
 """Of the device's memory, what a worker keeps from one job to the next: other processes may be at work there."""
-
-T = TypeVar("T")
 
 
 class SiteWorker:
@@ -106,6 +105,10 @@ class SiteWorker:
             said = rule.misfit(self._bound().parts)
             if said:
                 raise ConfigError(f"the strategy of {hub}: {said}")
+        tuned = self.spec.evaluation.fine_tune
+        said = unmatched(tuned.tensors, self._bound().layout) if tuned is not None else ""
+        if said:
+            raise ConfigError(f"evaluation.fine_tune.tensors: {said}")
 
     def describe(self, sites: Sequence[str]) -> tuple[Inventory, ...]:
         """Load sites and count what they have; a site that cannot be loaded says why."""
@@ -153,22 +156,48 @@ class SiteWorker:
         """Measure a model on the test data of sites of one hub; under a rule, each site its own."""
         bound = self._bound()
         bound.load(model)
-        tallies: dict[str, Tally] = {}
-        durations: dict[str, float] = {}
-        errors: dict[str, str] = {}
-        for site in sites:
-            started = time.perf_counter()
+
+        def measure(site: str) -> Tally:
             if rule is not None and places is not None:
                 own = kept[places[site]][site] if site in places else {}
                 bound.load(ModelState(rule.personal(model.floats, own, bound.parts), model.ints))
-            outcome = _guarded(lambda site=site: self._measure(bound, site))  # type: ignore[misc]
-            if isinstance(outcome, str):
-                errors[site] = outcome
-            else:
-                tallies[site] = outcome
-            durations[site] = time.perf_counter() - started
-        scalars = {site: tally.scalars() for site, tally in tallies.items()}
-        return Evaluated(hub, Tally.total(tallies.values()), scalars, durations, errors)
+            return self._measure(bound, site)
+
+        return measured(hub, sites, measure)
+
+    def fine_tune(
+        self,
+        hub: str,
+        sites: Sequence[str],
+        model: ModelState,
+        round_number: int,
+        rule: LocalRule | None,
+        places: Mapping[str, int],
+        *kept: Mapping[str, State],
+    ) -> tuple[Evaluated, Mapping[str, State]]:
+        """Let sites make a model their own, each from what it would use, and measure that; give what they keep now."""
+        wanted = self.spec.evaluation.fine_tune
+        assert wanted is not None
+        tuned: dict[str, State] = {}
+
+        def measure(site: str) -> Tally:
+            own = dict(kept[places[site]][site]) if site in places else {}
+            bound, task, settings = self._bound(), self.spec.task, self.spec.sites[site].training
+            start = model if rule is None else ModelState(rule.personal(model.floats, own, bound.parts), model.ints)
+            seed = derive(self.spec.seed, "fine_tune", round_number, site.rpartition("/")[2])
+            try:
+                made = fine_tuned(
+                    *(wanted, bound, start, task, self._data(site).train, settings),
+                    lambda work: self._chance.run(seed, lambda: work(seed)),
+                )
+                tally = self._measure(bound, site)
+            except BaseException:
+                self._model = None  # it may have left a trace there
+                raise
+            tuned[site] = {**own, FINE_TUNED: made}
+            return tally
+
+        return measured(hub, sites, measure), tuned
 
     def _measure(self, bound: FlatModel, site: str) -> Tally:
         """Measure one site."""
@@ -186,7 +215,7 @@ class SiteWorker:
             return Inventory(site, *counts, moments, load_s=self._load_s, is_kept=site in self._cache)
 
         self._load_s = 0.0
-        outcome = _guarded(count)
+        outcome = guarded(count)
         return Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
 
     def _train(self, job: TrainJob, site: str, weight: int, start: ModelState, kept: dict[str, State]) -> SiteReport:
@@ -196,7 +225,7 @@ class SiteWorker:
         def run() -> tuple[int, training.LocalResult]:
             data = self._data(site).train
             settings, own = self.spec.sites[site], dict(kept.get(site, {}))
-            residual = own.pop(RESIDUAL, None)
+            residual, _ = own.pop(RESIDUAL, None), own.pop(FINE_TUNED, None)
             followed = self._follow(job, site, data, start, own)
             if settings.attack is not None:
 
@@ -220,7 +249,7 @@ class SiteWorker:
         self._watch_memory()
         self._load_s = 0.0
         short_of_memory: list[BaseException] = []
-        outcome = _guarded(run, short_of_memory)
+        outcome = guarded(run, short_of_memory)
         duration_s = time.perf_counter() - started
         if isinstance(outcome, str):
             self._model = None
@@ -317,25 +346,6 @@ class SiteWorker:
             return together([self._loaded(site) for site in settings.pools])
         data = checked_data(self.spec.task.data(settings.key, **settings.source))
         return data if settings.part is None else part_of(data, *settings.part)
-
-
-def _guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None = None) -> T | str:
-    """Run the user's code; return what it gave, or why it failed: one line of ours, or their traceback.
-
-    `short_of_memory` takes the error if it was one of too little memory. Errors: ConfigError passes, since it is not
-    one site's.
-    """
-    try:
-        return work()
-    except ConfigError:
-        raise
-    except HierflError as error:
-        return str(error)
-    except (Exception, SystemExit) as error:
-        if short_of_memory is not None and isinstance(error, torch.OutOfMemoryError | MemoryError):
-            short_of_memory.append(error.with_traceback(None))
-        frames = traceback.format_exception(error)
-        return f"{type(error).__name__}: {error}\n{''.join(frames).rstrip()}"
 
 
 def _num_bytes(data: SiteData) -> int:

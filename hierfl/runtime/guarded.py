@@ -1,0 +1,54 @@
+"""The user's code as it is run: what goes wrong at a site is told in words, and ends neither the worker nor the run."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from hierfl.errors import ConfigError, HierflError
+from hierfl.learning.metrics import Tally
+from hierfl.runtime.jobs import Evaluated
+
+__all__ = ["guarded", "measured"]
+
+T = TypeVar("T")
+
+
+def measured(hub: str, sites: Sequence[str], measure: Callable[[str], Tally]) -> Evaluated:
+    """Measure sites one after the other; what goes wrong at one is told, not raised."""
+    tallies: dict[str, Tally] = {}
+    durations: dict[str, float] = {}
+    errors: dict[str, str] = {}
+    for site in sites:
+        started = time.perf_counter()
+        outcome = guarded(lambda site=site: measure(site))  # type: ignore[misc]
+        if isinstance(outcome, str):
+            errors[site] = outcome
+        else:
+            tallies[site] = outcome
+        durations[site] = time.perf_counter() - started
+    scalars = {site: tally.scalars() for site, tally in tallies.items()}
+    return Evaluated(hub, Tally.total(tallies.values()), scalars, durations, errors)
+
+
+def guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None = None) -> T | str:
+    """Run the user's code; return what it gave, or why it failed: one line of ours, or their traceback.
+
+    `short_of_memory` takes the error if it was one of too little memory. Errors: ConfigError passes, since it is not
+    one site's.
+    """
+    try:
+        return work()
+    except ConfigError:
+        raise
+    except HierflError as error:
+        return str(error)
+    except (Exception, SystemExit) as error:
+        if short_of_memory is not None and isinstance(error, torch.OutOfMemoryError | MemoryError):
+            short_of_memory.append(error.with_traceback(None))
+        frames = traceback.format_exception(error)
+        return f"{type(error).__name__}: {error}\n{''.join(frames).rstrip()}"
