@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ray
-
 from hierfl.config.schema import Runtime
-from hierfl.runtime.ray_cluster import connect, num_workers, with_gpus
+from hierfl.runtime.ray_cluster import connect, disconnect, num_workers, with_gpus
 
 __all__ = ["count_slots"]
 
@@ -17,4 +15,4 @@ def count_slots(runtime: Runtime) -> int:
         return num_workers(with_gpus(runtime))
     finally:
         if owns:
-            ray.shutdown()
+            disconnect()
