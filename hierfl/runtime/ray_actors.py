@@ -8,6 +8,7 @@ is asked for is checked before.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 import time
@@ -76,11 +77,13 @@ class HubProcess:
 class WorkerProcess:
     """An actor that holds one worker, on one device slot.
 
-    `code_dirs`: where the run finds the user's code; `spec`: a list with the reference to a WorkerSpec, which can be
-    read only where its task can be imported.
+    `code_dirs`: where the run finds the user's code; `folder`: where it was started, for the relative paths of sites;
+    `spec`: a list with the reference to a WorkerSpec, which can be read only where its task can be imported.
     """
 
-    def __init__(self, code_dirs: Sequence[str], spec: Sequence[Any]) -> None:
+    def __init__(self, code_dirs: Sequence[str], folder: str, spec: Sequence[Any]) -> None:
+        with contextlib.suppress(OSError):  # a node that has not this folder has other paths
+            os.chdir(folder)
         _import_from(code_dirs)
         from hierfl.runtime.worker import SiteWorker
 
@@ -307,7 +310,8 @@ class RayDriver:
                 place = PlacementGroupSchedulingStrategy(self.link.groups[self._places[slot].name], 0)
                 num_gpus = SHARED_GPU if options["num_gpus"] else 0
                 options = {"num_cpus": 0, "num_gpus": num_gpus, "scheduling_strategy": place}
-            actor = ray.remote(WorkerProcess).options(max_restarts=0, **options).remote(self._code_dirs, [self._spec])
+            given = (self._code_dirs, str(Path.cwd()), [self._spec])
+            actor = ray.remote(WorkerProcess).options(max_restarts=0, **options).remote(*given)
         self._actors[slot] = actor
         for num_beside in {0, *BESIDE.values()}:
             self._calls[slot, num_beside] = actor.call.options(num_returns=1 + num_beside)

@@ -174,6 +174,9 @@ def _read(site: str, path: str, columns: list[str]) -> _Table:
     if not path:
         raise DataError(f"site {site!r}: data.path is empty; name a file or a folder")
     where = Path(path).expanduser().absolute()
+    if not where.exists():
+        counted = "" if Path(path).is_absolute() else f" ({path} counts from the folder in which the run was started)"
+        raise _error(site, where, f"does not exist on the machine that trains this site{counted}")
     files = _files(site, where)
     try:
         found = dataset.dataset([str(file) for file in files], format=_format(site, where, files))
@@ -190,8 +193,6 @@ def _files(site: str, path: Path) -> list[Path]:
     """List the files under a path, sorted; hidden files and those that begin with "_" are left out."""
     if path.is_file():
         return [path]
-    if not path.exists():
-        raise _error(site, path, "does not exist on the machine that trains this site")
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
     if not files:
         raise _error(site, path, f"is a folder without files ({', '.join(_FORMATS)})")

@@ -114,10 +114,12 @@ def nothing_left(cluster: Cluster) -> None:
 def test_a_run_joins_and_leaves(config: Path, digest: str, cluster: Cluster, how: str) -> None:
     env = cluster.env | ({"RAY_ADDRESS": cluster.address} if how == "auto" else {})
     address = cluster.address if how == "address" else "auto"
-    with started(command(config, f"runtime.address={address}"), config.parent, env) as going:
+    (config.parent / "here").mkdir()
+    with started(command(config, f"runtime.address={address}", "task.folder=here"), config.parent, env) as going:
         returned, out, err = finish(going, 120)
     assert returned == 0, err
     assert "2 workers (ray)" in out
+    assert (config.parent / "here" / "steps-a").exists(), "relative to where the run was started"
     assert digests(config) == [digest]
     nothing_left(cluster)
 

@@ -146,6 +146,7 @@ def test_missing_corrupt_and_mixed_files_are_named(path, tmp_path):
         return str(caught.value)
 
     assert "/nowhere.parquet: does not exist" in message({"path": str(tmp_path / "nowhere.parquet")})
+    assert "(d/x.csv counts from the folder in which the run was started)" in message({"path": "d/x.csv"})
     assert "data.path is empty; name a file" in message({"path": ""})
     (tmp_path / "empty").mkdir()
     assert "is a folder without files" in message({"path": str(tmp_path / "empty")})
