@@ -51,6 +51,7 @@ Report = Annotated[bool, typer.Option("--report", help="Also write the report at
 def split(words: Sequence[str]) -> tuple[Path, list[str]]:
     """Tell the configuration from the overrides, which hold a "="."""
     configs = configs_of(words)
+    refuse_strays(configs)
     if len(configs) != 1:
         given = f"{len(configs)} are given: {', '.join(configs)}" if configs else "none is given"
         raise ConfigError(f"one CONFIG is needed, {given}; every other word is an override, KEY=VALUE")
@@ -60,6 +61,14 @@ def split(words: Sequence[str]) -> tuple[Path, list[str]]:
 def configs_of(words: Sequence[str]) -> list[str]:
     """List the words that are no overrides."""
     return [word for word in words if "=" not in word or Path(word).is_file()]
+
+
+def refuse_strays(configs: Sequence[str]) -> None:
+    """Say of words beside a configuration that look like none how an override is written. Errors: ConfigError."""
+    strays = [word for word in configs if not Path(word).exists() and Path(word).suffix not in (".yaml", ".yml")]
+    if strays and len(configs) > 1:
+        said = ", ".join(map(repr, strays))
+        raise ConfigError(f"{said}: no file, and no override, which is one word without spaces: training.lr=0.1")
 
 
 def loaded(words: Sequence[str]) -> RunConfig:

@@ -174,6 +174,15 @@ def saved_config(run_dir: Path) -> Path:
     """Find a run's own configuration, which makes its folder a run's. Errors: OutputError."""
     saved = run_dir / CONFIG
     if not saved.is_file():
-        what = f"has no {CONFIG}" if run_dir.exists() else "does not exist"
-        raise OutputError(f"{run_dir} {what}: not the folder of a run; `hierfl run` prints it when it ends")
+        what = f"has no {CONFIG}" if run_dir.is_dir() else "is a file" if run_dir.exists() else "does not exist"
+        raise OutputError(
+            f"{run_dir} {what}: not the folder of a run, which `hierfl run` prints when it ends{_nearby(run_dir)}"
+        )
     return saved
+
+
+def _nearby(place: Path) -> str:
+    """Name the newest run in a folder, or beside what is not there, if there is any."""
+    folder = place if place.is_dir() else place.parent
+    found = [*folder.glob(f"*/{CONFIG}"), *folder.glob(f"runs/*/{CONFIG}")]
+    return f"; the newest here is {max(found, key=lambda path: path.stat().st_mtime).parent}" if found else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from hierfl.console import Watch, aside, finish, show, stopped, told
-from hierfl.options import configs_of, split
+from hierfl.options import configs_of, refuse_strays, split
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
@@ -73,6 +73,7 @@ def run_several(words: Sequence[str], report: bool, as_json: bool, debug: bool) 
     with told(as_json, debug):
         from hierfl.several import load_all, run_all
 
+        refuse_strays(configs_of(words))
         paths = [Path(word) for word in configs_of(words)]
         overrides = [word for word in words if word not in configs_of(words)]
         options = [*(["--report"] if report else []), *(["--debug"] if debug else [])]

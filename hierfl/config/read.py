@@ -61,6 +61,11 @@ def read(path: Path) -> str:
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration {path}{_siblings(path)}") from None
     except IsADirectoryError:
+        if (path / "config.yaml").is_file() and (path / "events.jsonl").is_file():
+            raise ConfigError(
+                f"{path} is the folder of a run: `hierfl resume {path}` goes on with it, and"
+                f" `hierfl run {path / 'config.yaml'}` runs it anew"
+            ) from None
         raise ConfigError(f"{path} is a folder; name the YAML file{_siblings(path / '_')}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"the configuration {path} is no YAML text: it is binary, or not in UTF-8") from None

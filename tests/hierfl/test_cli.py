@@ -279,3 +279,37 @@ def test_a_reader_that_leaves_early_is_no_error(reader: str) -> None:
     script = f"'{sys.executable}' -m hierfl tree configs/scale.yaml --json | {reader}"
     ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize("words", [("training.lr", "0.1"), ("training.lr", "=", "0.1")])
+@pytest.mark.parametrize("command", ["run", "tree", "validate"])
+def test_an_override_with_spaces_is_told_how_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").touch()
+    result = call(command, "mine.yaml", *words)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[1:] == [
+        "  'training.lr', '0.1': no file, and no override, which is one word without spaces: training.lr=0.1"
+    ]
+
+
+@pytest.mark.parametrize("place", ["runs", "runs/...", "."])
+def test_who_names_no_run_hears_which_is_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for age, name in enumerate(("runs/newest", "runs/older")):
+        Path(name).mkdir(parents=True)
+        Path(name, "config.yaml").touch()
+        os.utime(Path(name, "config.yaml"), (1e9 - age, 1e9 - age))
+    said = call("report", place).stderr
+    assert "not the folder of a run" in said and said.endswith("; the newest here is runs/newest\n")
+
+
+def test_the_folder_of_a_run_is_no_configuration(tmp_path: Path) -> None:
+    for name in ("config.yaml", "events.jsonl"):
+        (tmp_path / name).touch()
+    said = call("run", tmp_path).stderr
+    assert f"`hierfl resume {tmp_path}` goes on with it" in said
