@@ -57,12 +57,7 @@ def fine_tuned(
     settings = training if wanted.lr is None else replace(training, lr=wanted.lr)
     bound.load(start)
     with bound.frozen(~bound.parts.named(wanted.tensors)):
-        run(
-            lambda seed: train(
-                *(bound.module, task, data, settings, seed, bound.device),
-                num_steps=wanted.steps,
-            )
-        )
+        run(lambda seed: train(bound, task, data, settings, seed, num_steps=wanted.steps))
     return bound.read().floats.copy()
 
 
