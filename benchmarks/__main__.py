@@ -3,7 +3,7 @@
 Some comparisons have a table and options of their own: `python -m benchmarks scheduler` (policies in simulated time),
 `python -m benchmarks live` (the same on a clock, beside the simulator), `python -m benchmarks participation` (rounds
 that do not wait for all), `python -m benchmarks colocation` (small models side by side on one GPU) and `python -m
-benchmarks attacks` (rules against bad sites).
+benchmarks attacks` (rules against bad sites), `python -m benchmarks links` (updates between institutions).
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import aggregation, attacks, colocation, live_schedule, participation, scale, scheduler, w1, w2, w3
+from benchmarks import (
+    aggregation,
+    attacks,
+    colocation,
+    links,
+    live_schedule,
+    participation,
+    scale,
+    scheduler,
+    w1,
+    w2,
+    w3,
+)
 from benchmarks.common import GIB, Row, Size, machine, measure
 from benchmarks.processes import Failed
 
@@ -26,6 +38,7 @@ WORKS = {"w1": w1, "w2": w2, "w3": w3, "aggregation": aggregation, "scale": scal
 APART = {
     "attacks": attacks,
     "colocation": colocation,
+    "links": links,
     "live": live_schedule,
     "participation": participation,
     "scheduler": scheduler,

@@ -1,23 +1,33 @@
-"""The commands of links: who may take part. What is heavy is imported inside them."""
+"""The commands of links: who may take part, and the processes that do. What is heavy is imported inside them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hierfl.console import told
+from hierfl.console import Watch, aside, finish, told
 from hierfl.errors import LinkError
-from hierfl.options import Debug, Words, loaded
+from hierfl.options import Debug, Json, Report, Words, loaded
+
+if TYPE_CHECKING:
+    from hierfl.link.serving import Serving
 
 __all__ = ["register"]
 
 DAYS = 30.0
 
 Days = Annotated[float, typer.Option(metavar="N", help="For how many days certificates hold.", min=0.001, max=3650)]
+KitFolder = Annotated[Path, typer.Option("--kit", metavar="DIR", help="The node's start-up kit.")]
+Listen = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where members dial in; their port by default.")]
+HealthAt = Annotated[str | None, typer.Option("--health", metavar="HOST:PORT", help="Answer GET /healthz here.")]
 Ca = Annotated[Path, typer.Option("--ca", metavar="DIR", help="The folder that `hierfl provision` wrote.")]
 
 
@@ -106,18 +116,137 @@ def _revoke(
         _say(provisioning.revoke(node, ca, datetime.now(UTC), reason))
 
 
+def _serve(
+    words: Words,
+    kit: KitFolder,
+    node: Annotated[str | None, typer.Option(metavar="PATH", help="The root; the kit says it, too.")] = None,
+    listen: Listen = None,
+    health: HealthAt = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run.")] = None,
+    report: Report = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run CONFIG with its linked members in their institutions.
+
+    Serves the root, waits for the members, which `hierfl join`, and ends with the federation.
+    """
+    watch = Watch()
+    with told(as_json, debug, watch), aside(as_json) as answer, contextlib.ExitStack() as stack:
+        serving = _serving(words, kit, node, listen)
+        from hierfl.link.serving import serve
+        from hierfl.monitor.screen import screen
+
+        if health is not None:
+            stack.callback(_health(health, serving.health))
+        summary = serve(serving, [screen(serving.config, force_plain=True), watch], resume)
+        finish(summary, report)
+        answer.update(summary)
+
+
+def _join(
+    words: Words,
+    kit: KitFolder,
+    node: Annotated[str | None, typer.Option(metavar="PATH", help="The node; the kit says it, too.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="PATH", help="A single site's data.")] = None,
+    approved: Annotated[str | None, typer.Option("--approve", metavar="PLAN", help="Agree to this plan.")] = None,
+    state: Annotated[Path | None, typer.Option(metavar="DIR", help="Where updates are kept until they count.")] = None,
+    listen: Listen = None,
+    health: HealthAt = None,
+    debug: Debug = False,
+) -> None:
+    """Take part in CONFIG's federation as one of its members.
+
+    Shows what will be done and what leaves the site, and begins once that is approved. Runs until the federation ends.
+    """
+    with told(False, debug), contextlib.ExitStack() as stack:
+        serving = _serving(words, kit, node, listen)
+        from hierfl.link.serving import join, state_folder
+        from hierfl.monitor.plain import Plain as Lines
+
+        _approve(serving, approved)
+        stopping = stack.enter_context(_stopping())
+
+        def reached(dialer: Any) -> None:
+            if health is not None:
+                say = lambda: {**serving.health(), "up": dialer.is_up, "run": dialer.run}  # noqa: E731
+                stack.callback(_health(health, say))
+
+        place = state or state_folder(serving.config, serving.kit.path)
+        last = join(serving, [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
+        print(last or "stopped; updates that are ready are kept", flush=True)
+
+
 _COMMANDS: dict[str, Callable[..., None]] = {
     "provision": _provision,
     "csr": _csr,
     "sign": _sign,
     "renew": _renew,
     "revoke": _revoke,
+    "serve": _serve,
+    "join": _join,
 }
 
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)
+
+
+def _serving(words: Sequence[str], kit: Path, node: str | None, listen: str | None) -> Serving:
+    """Read the configuration and the kit. Errors: ConfigError, LinkError."""
+    config = loaded(words)
+    _need_cryptography()
+    from hierfl.link.kit import Kit
+    from hierfl.link.serving import Log, Serving
+
+    opened = Kit.open(kit)
+    if node is not None and node != opened.path:
+        raise LinkError(f"{kit} is the kit of {opened.path}, not of {node}")
+    return Serving(config, opened, Log(), listen)
+
+
+def _approve(serving: Serving, approved: str | None) -> None:
+    """Show the plan, and let a person agree to it, once. Errors: LinkError if nobody does."""
+    from hierfl.link.approval import approve, is_approved, plan_of
+
+    plan, folder = plan_of(serving.config, serving.kit.path), serving.kit.folder
+    _say(plan.lines())
+    if is_approved(plan, folder):
+        return
+    if approved is None and sys.stdin.isatty() and typer.confirm("Agree to this plan?"):
+        approved = plan.digest
+    if approved != plan.digest:
+        said = "this plan is not approved" if approved is None else f"the plan is another one than {approved[:16]}..."
+        raise LinkError(f"{said}; agree to it with --approve {plan.digest}")
+    approve(plan, folder, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _health(address: str, say: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
+    """Answer at an address; give what ends that. Errors: LinkError."""
+    from hierfl.link.health import Health
+
+    return Health(address, say).close
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Give what the first signal sets; a second one stops at once."""
+    stopping = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _need_cryptography() -> None:

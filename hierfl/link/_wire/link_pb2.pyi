@@ -1,0 +1,299 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Payload(_message.Message):
+    __slots__ = ("digest", "num_floats", "num_ints", "dtype")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NUM_FLOATS_FIELD_NUMBER: _ClassVar[int]
+    NUM_INTS_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    num_floats: int
+    num_ints: int
+    dtype: str
+    def __init__(self, digest: _Optional[bytes] = ..., num_floats: _Optional[int] = ..., num_ints: _Optional[int] = ..., dtype: _Optional[str] = ...) -> None: ...
+
+class Chunk(_message.Message):
+    __slots__ = ("transfer", "offset", "check", "data")
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    transfer: int
+    offset: int
+    check: bytes
+    data: bytes
+    def __init__(self, transfer: _Optional[int] = ..., offset: _Optional[int] = ..., check: _Optional[bytes] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class FetchRequest(_message.Message):
+    __slots__ = ("digest", "offset")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    offset: int
+    def __init__(self, digest: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    def __init__(self, digest: _Optional[bytes] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("versions", "federation", "node", "config_digest", "task_digest", "approval", "instance")
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    FEDERATION_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    TASK_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    APPROVAL_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedScalarFieldContainer[int]
+    federation: str
+    node: str
+    config_digest: str
+    task_digest: str
+    approval: str
+    instance: str
+    def __init__(self, versions: _Optional[_Iterable[int]] = ..., federation: _Optional[str] = ..., node: _Optional[str] = ..., config_digest: _Optional[str] = ..., task_digest: _Optional[str] = ..., approval: _Optional[str] = ..., instance: _Optional[str] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("version", "run", "nonce", "deadline_s", "epoch")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    run: str
+    nonce: bytes
+    deadline_s: float
+    epoch: int
+    def __init__(self, version: _Optional[int] = ..., run: _Optional[str] = ..., nonce: _Optional[bytes] = ..., deadline_s: _Optional[float] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class Beat(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Bye(_message.Message):
+    __slots__ = ("reason", "final")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    FINAL_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    final: bool
+    def __init__(self, reason: _Optional[str] = ..., final: _Optional[bool] = ...) -> None: ...
+
+class Prepare(_message.Message):
+    __slots__ = ("layout_digest", "num_floats", "num_ints", "mean", "std")
+    LAYOUT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    NUM_FLOATS_FIELD_NUMBER: _ClassVar[int]
+    NUM_INTS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
+    layout_digest: str
+    num_floats: int
+    num_ints: int
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    std: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, layout_digest: _Optional[str] = ..., num_floats: _Optional[int] = ..., num_ints: _Optional[int] = ..., mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Prepared(_message.Message):
+    __slots__ = ("difference",)
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    difference: str
+    def __init__(self, difference: _Optional[str] = ...) -> None: ...
+
+class Describe(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Moments(_message.Message):
+    __slots__ = ("count", "sums", "squares")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    SQUARES_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    sums: _containers.RepeatedScalarFieldContainer[bytes]
+    squares: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, count: _Optional[int] = ..., sums: _Optional[_Iterable[bytes]] = ..., squares: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Described(_message.Message):
+    __slots__ = ("num_train", "num_test", "moments", "error")
+    NUM_TRAIN_FIELD_NUMBER: _ClassVar[int]
+    NUM_TEST_FIELD_NUMBER: _ClassVar[int]
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    num_train: int
+    num_test: int
+    moments: Moments
+    error: str
+    def __init__(self, num_train: _Optional[int] = ..., num_test: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class Train(_message.Message):
+    __slots__ = ("hub", "round_number", "weight", "opened_by", "opened_round", "total_weight", "model")
+    HUB_FIELD_NUMBER: _ClassVar[int]
+    ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OPENED_BY_FIELD_NUMBER: _ClassVar[int]
+    OPENED_ROUND_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    hub: str
+    round_number: int
+    weight: int
+    opened_by: str
+    opened_round: int
+    total_weight: int
+    model: Payload
+    def __init__(self, hub: _Optional[str] = ..., round_number: _Optional[int] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class Trained(_message.Message):
+    __slots__ = ("weight", "num_samples", "num_steps", "loss", "duration_s", "error", "update")
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NUM_STEPS_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    weight: int
+    num_samples: int
+    num_steps: int
+    loss: float
+    duration_s: float
+    error: str
+    update: Payload
+    def __init__(self, weight: _Optional[int] = ..., num_samples: _Optional[int] = ..., num_steps: _Optional[int] = ..., loss: _Optional[float] = ..., duration_s: _Optional[float] = ..., error: _Optional[str] = ..., update: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class Evaluate(_message.Message):
+    __slots__ = ("round_number", "model")
+    ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    round_number: int
+    model: Payload
+    def __init__(self, round_number: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+
+class Curve(_message.Message):
+    __slots__ = ("scores", "positives", "negatives")
+    SCORES_FIELD_NUMBER: _ClassVar[int]
+    POSITIVES_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVES_FIELD_NUMBER: _ClassVar[int]
+    scores: _containers.RepeatedScalarFieldContainer[float]
+    positives: _containers.RepeatedScalarFieldContainer[int]
+    negatives: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, scores: _Optional[_Iterable[float]] = ..., positives: _Optional[_Iterable[int]] = ..., negatives: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Tally(_message.Message):
+    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "counts", "hits", "sums")
+    NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    NUM_NOT_FINITE_FIELD_NUMBER: _ClassVar[int]
+    NUM_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    LOG_LOSS_FIELD_NUMBER: _ClassVar[int]
+    BRIER_FIELD_NUMBER: _ClassVar[int]
+    CONFUSION_FIELD_NUMBER: _ClassVar[int]
+    CURVES_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    num_samples: int
+    num_not_finite: int
+    num_left_out: int
+    loss: bytes
+    log_loss: bytes
+    brier: bytes
+    confusion: _containers.RepeatedScalarFieldContainer[int]
+    curves: _containers.RepeatedCompositeFieldContainer[Curve]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    hits: _containers.RepeatedScalarFieldContainer[int]
+    sums: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., counts: _Optional[_Iterable[int]] = ..., hits: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Evaluated(_message.Message):
+    __slots__ = ("tally", "duration_s", "error")
+    TALLY_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    tally: Tally
+    duration_s: float
+    error: str
+    def __init__(self, tally: _Optional[_Union[Tally, _Mapping]] = ..., duration_s: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
+
+class Ask(_message.Message):
+    __slots__ = ("id", "prepare", "describe", "train", "evaluate")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PREPARE_FIELD_NUMBER: _ClassVar[int]
+    DESCRIBE_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    prepare: Prepare
+    describe: Describe
+    train: Train
+    evaluate: Evaluate
+    def __init__(self, id: _Optional[int] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("id", "prepared", "described", "trained", "evaluated")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PREPARED_FIELD_NUMBER: _ClassVar[int]
+    DESCRIBED_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_FIELD_NUMBER: _ClassVar[int]
+    EVALUATED_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    prepared: Prepared
+    described: Described
+    trained: Trained
+    evaluated: Evaluated
+    def __init__(self, id: _Optional[int] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., trained: _Optional[_Union[Trained, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ...) -> None: ...
+
+class Take(_message.Message):
+    __slots__ = ("transfer", "offset", "digest")
+    TRANSFER_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    transfer: int
+    offset: int
+    digest: bytes
+    def __init__(self, transfer: _Optional[int] = ..., offset: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class HubSays(_message.Message):
+    __slots__ = ("nonce", "sequence", "welcome", "ask", "take", "receipt", "beat", "bye")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    TAKE_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    BEAT_FIELD_NUMBER: _ClassVar[int]
+    BYE_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    sequence: int
+    welcome: Welcome
+    ask: Ask
+    take: Take
+    receipt: Receipt
+    beat: Beat
+    bye: Bye
+    def __init__(self, nonce: _Optional[bytes] = ..., sequence: _Optional[int] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+
+class MemberSays(_message.Message):
+    __slots__ = ("nonce", "sequence", "hello", "answer", "beat", "bye")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    BEAT_FIELD_NUMBER: _ClassVar[int]
+    BYE_FIELD_NUMBER: _ClassVar[int]
+    nonce: bytes
+    sequence: int
+    hello: Hello
+    answer: Answer
+    beat: Beat
+    bye: Bye
+    def __init__(self, nonce: _Optional[bytes] = ..., sequence: _Optional[int] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,74 @@
+"""What a member may answer: admitted by its numbers, before anything is stored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hierfl.errors import LinkError
+from hierfl.learning.metrics import Tally
+from hierfl.learning.ring import Grid
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.codec import bounded, moments_in, payload_in, seconds, tally_in, text
+from hierfl.link.payload import Shape
+from hierfl.runtime.jobs import Inventory
+
+__all__ = ["Trained", "admit_described", "admit_evaluated", "admit_trained", "limit_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a member says of its training: an update of this digest and weight is ready, or there was an error."""
+
+    weight: int
+    digest: bytes | None
+    num_samples: int
+    num_steps: int
+    loss: float | None
+    duration_s: float
+    error: str
+
+
+def admit_described(message: wire.Described, path: str) -> Inventory:
+    """Take what a member has. Errors: LinkError."""
+    counts = (bounded(message.num_train, "num_train", most=2**53), bounded(message.num_test, "num_test", most=2**53))
+    error = text(message.error, "an error")
+    moments = moments_in(message.moments) if message.HasField("moments") else None
+    return Inventory(path, *((0, 0) if error else counts), None if error else moments, error or None)
+
+
+def admit_trained(message: wire.Trained, asked_weight: int, shape: Shape) -> Trained:
+    """Take word of an update. `asked_weight`: the most that it may weigh; `shape`: what it must be.
+
+    Errors: LinkError.
+    """
+    error = text(message.error, "an error")
+    loss = message.loss if math.isfinite(message.loss) else None
+    figures = (
+        bounded(message.num_samples, "num_samples", most=2**53),
+        bounded(message.num_steps, "num_steps", most=2**53),
+        loss,
+        seconds(message.duration_s, "duration_s"),
+    )
+    if error:
+        if message.HasField("update"):
+            raise LinkError("an update and an error at once")
+        return Trained(0, None, *figures, error)
+    weight = bounded(message.weight, "the weight of an update", 1, asked_weight)
+    return Trained(weight, payload_in(message.update, shape, "an update"), *figures, "")
+
+
+def admit_evaluated(message: wire.Evaluated) -> tuple[Tally, float, str]:
+    """Take a measurement: its counts, its seconds, and why there is none. Errors: LinkError."""
+    error = text(message.error, "an error")
+    return Tally() if error else tally_in(message.tally), seconds(message.duration_s, "duration_s"), error
+
+
+def limit_of(grid: Grid, weight: int, num_sites: int) -> int:
+    """Give the largest magnitude that an element of a sum over `num_sites` sites of `weight` in all may have.
+
+    A change within the clip, times the weight, and half a unit for each rounding.
+    """
+    factor, multiple = grid.scale(weight)
+    most: int = 2 ** (grid.bits - 1) - 1
+    return min(math.ceil(grid.clip * float(factor)) * multiple + num_sites, most)

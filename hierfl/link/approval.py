@@ -1,0 +1,123 @@
+"""What a member agrees to before anything is trained: the configuration, the task's code, and what will leave the site.
+
+The plan is shown whole and approved by its hash; a change in any of it is another plan, and has to be approved anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hierfl import __version__
+from hierfl.config.schema import RunConfig
+from hierfl.errors import LinkError
+from hierfl.learning.task import Standardised
+from hierfl.link.files import write_public
+from hierfl.link.served import num_sites
+
+__all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of", "task_digest"]
+
+APPROVED = "approved.json"
+
+LOCAL = ("runtime", "output")
+"""Sections that are each institution's own: they say where work is done, not what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a member is asked to agree to."""
+
+    federation: str
+    node: str
+    config: str
+    task: str
+    task_kind: str
+    rounds: int
+    leaves: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Give the hash by which the plan is approved."""
+        said = json.dumps([getattr(self, name) for name in self.__slots__], sort_keys=True)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    def lines(self) -> list[str]:
+        """Say it to a person."""
+        return [
+            f"federation     {self.federation}, {self.rounds} rounds",
+            f"node           {self.node}",
+            f"configuration  {self.config}",
+            f"task           {self.task_kind}",
+            f"its code       {self.task}",
+            *(f"{'leaves here' if n == 0 else '':<15}{said}" for n, said in enumerate(self.leaves)),
+            f"plan           {self.digest}",
+        ]
+
+
+def plan_of(config: RunConfig, path: str) -> Plan:
+    """Give the plan of a member."""
+    return Plan(
+        *(config.name, path, config_digest(config), task_digest(config.task), config.task_kind),
+        *(config.federation.root.rounds, tuple(_leaves(config, path))),
+    )
+
+
+def is_approved(plan: Plan, folder: Path) -> bool:
+    """Say whether a plan was approved. Errors: LinkError if the list cannot be read."""
+    return plan.digest in _approved(folder)
+
+
+def approve(plan: Plan, folder: Path, when: str) -> None:
+    """Note that a plan is approved. Errors: LinkError."""
+    found = {**_approved(folder), plan.digest: {"at": when, "plan": plan.lines()}}
+    write_public(folder / APPROVED, (json.dumps(found, indent=2) + "\n").encode())
+
+
+def config_digest(config: RunConfig) -> str:
+    """Give the SHA-256 of the configuration, without what is each institution's own."""
+    shared = {key: value for key, value in config.resolved.items() if key not in LOCAL}
+    return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def task_digest(task: Any) -> str:
+    """Give the SHA-256 of the source files that the task's class and its bases are in, and of hierfl's version."""
+    total = hashlib.sha256(__version__.encode())
+    files = {inspect.getsourcefile(cls) for cls in type(task).__mro__ if cls is not object}
+    for file in sorted(filter(None, files), key=lambda name: Path(name).name):
+        total.update(Path(file).read_bytes())
+    return total.hexdigest()
+
+
+def _leaves(config: RunConfig, path: str) -> list[str]:
+    """List what a member sends up, in words."""
+    number = num_sites(config, path)
+    whose = "this site's" if path in config.federation.sites else f"of its {number} sites together"
+    found = [f"per round the change of the model, {whose}, as integers of {config.arithmetic.width} bits"]
+    found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
+    found.append("once the numbers of training and test samples")
+    if isinstance(config.task, Standardised) and config.task.standardise == "federated":
+        found.append("once the count, sums and sums of squares of each feature")
+    if config.evaluation.every:
+        how = {
+            "exact": "every distinct score",
+            "histogram": f"a histogram of scores in {config.evaluation.bins} bins",
+            "none": "no scores",
+        }[config.evaluation.auc]
+        found.append(f"per measurement counts of right and wrong predictions, sums of losses, and {how}")
+    return found
+
+
+def _approved(folder: Path) -> Mapping[str, Any]:
+    """Read the list of approved plans."""
+    try:
+        found = json.loads((folder / APPROVED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise LinkError(f"{folder / APPROVED} cannot be read: {error}; delete it to approve anew") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,170 @@
+"""A member's work: the part of the tree at and below it, run by the same engine as a whole federation.
+
+What its hubs and sites keep from round to round stays here, on disk after every round, so that a member that was killed
+goes on where it was, and a hub that went back to its last checkpoint finds the state that belongs to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hierfl import checkpoint
+from hierfl.checkpoint import Checkpoint
+from hierfl.config.schema import RunConfig
+from hierfl.errors import DataError, HierflError, LinkError
+from hierfl.learning.compression import as_sum
+from hierfl.learning.metrics import Tally
+from hierfl.learning.ring import PartialSum
+from hierfl.learning.state import Layout, ModelState
+from hierfl.monitor.records import Record
+from hierfl.runtime.driver import Driver
+from hierfl.runtime.engine import Engine
+from hierfl.runtime.hub import grid_of
+from hierfl.runtime.jobs import Inventory, Order
+from hierfl.runtime.opening import crew_of
+from hierfl.runtime.remembered import Remembered
+from hierfl.runtime.specs import worker_spec
+from hierfl.runtime.survey import samples_of
+from tiers.federation import parent
+from tiers.messages import Opening
+
+__all__ = ["Asked", "Branch", "what_is_said"]
+
+STATES_KEPT = 4
+ANY_ROUND = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a hub asks of a member: an update of its round, with at most this weight, on the grid of an opening."""
+
+    hub: str
+    round_number: int
+    weight: int
+    opened_by: str
+    opened_round: int
+    total_weight: int
+
+
+class Branch:
+    """Runs one member's part. `config`: as its process sees it (`as_served`); `folder`: where its states are kept."""
+
+    def __init__(
+        self, config: RunConfig, path: str, driver: Driver, folder: Path, emit: Callable[[Record], None]
+    ) -> None:
+        self.config = config
+        self.path = path
+        self._driver = driver
+        self._folder = folder
+        seats = driver.start(worker_spec(config), len(config.federation.hubs))
+        crew = crew_of(config, driver, seats, emit)
+        self._crew = crew
+        self._engine = Engine(config, driver, crew, emit, time.time())
+        self._layout: Layout | None = None
+        self._inventory: Inventory | None = None
+        self._run = ""
+        self._round = -1
+        self._num_samples: dict[str, int] = {}
+
+    @property
+    def layout(self) -> Layout:
+        """Give the model's layout; it is built the first time."""
+        if self._layout is None:
+            self._layout, _ = self._engine.initial()
+        return self._layout
+
+    def describe(self) -> Inventory:
+        """Count what is at and below this node."""
+        if self._inventory is None:
+            try:
+                found = self._engine.describe()
+            except DataError as error:
+                return Inventory(self.path, 0, 0, None, str(error))
+            self._num_samples = samples_of(self.config, found)
+            moments = self._engine.moments()
+            num_test = sum(item.num_test for item in found.values())
+            has_moments = any(item.moments is not None for item in found.values())
+            self._inventory = Inventory(
+                self.path, self._num_samples[self.path], num_test, moments if has_moments else None
+            )
+        return self._inventory
+
+    def prepare(self, run: str, scale: tuple[np.ndarray, np.ndarray] | None) -> None:
+        """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded."""
+        said = self.describe()
+        if said.error is not None:
+            raise DataError(said.error)
+        self._crew.prepare(self.layout, scale)
+        self._run, self._round = run, -1
+        self._restore(ANY_ROUND)
+
+    def train(self, asked: Asked, model: ModelState) -> tuple[int, PartialSum]:
+        """Do a round for the hub above; give the update's weight, and the update. Errors: HierflError."""
+        if not self._run:
+            raise LinkError("a round was asked for before the run was begun")
+        if asked.round_number <= self._round:
+            self._restore(asked.round_number)
+        order = self._order(asked)
+        update, handle = self._engine.branch(self.path, order, self._driver.put(model))
+        self._round = asked.round_number
+        self._save(asked.round_number)
+        part = as_sum(self._driver.get(handle), grid_of(order.opening))
+        return sum(share.weight for share in update.shares), part
+
+    def tally(self, round_number: int, model: ModelState) -> Tally:
+        """Measure a model at every site here. Errors: HierflError."""
+        return self._engine.tally(round_number, self._driver.put(model))
+
+    def _order(self, asked: Asked) -> Order:
+        """Make of what was asked the order that the hub would give here. Errors: LinkError for another's."""
+        above = parent(self.path)
+        hubs = self.config.federation.hubs
+        if asked.hub != above or not f"{self.path}/".startswith(f"{asked.opened_by}/") or asked.opened_by not in hubs:
+            raise LinkError(f"an order of {asked.hub}, opened by {asked.opened_by}; {self.path} works for {above}")
+        arithmetic = self.config.arithmetic
+        opening = Opening(
+            *(asked.opened_by, asked.opened_round, arithmetic.width, arithmetic.clip, asked.total_weight),
+            str(self.layout.float_dtype),
+        )
+        objective = self.config.hubs[asked.hub].strategy.objective()
+        return Order(asked.hub, asked.round_number, ((self.path.rpartition("/")[2], asked.weight),), opening, objective)
+
+    def _restore(self, before: int) -> None:
+        """Make the hubs, with what was kept after the newest round that came before this one."""
+        remembered, self._round = Remembered(), -1
+        for folder in sorted((self._folder / self._run / "checkpoints").glob("round-*"), reverse=True):
+            saved = checkpoint.load(folder)
+            if saved.rounds_done <= before:
+                tree = self.config.federation
+                remembered = Remembered.of(replace(saved, rounds_done=ANY_ROUND), tree, self._driver)
+                self._round = saved.rounds_done - 1
+                break
+        steps = {
+            site: settings.training.num_steps(self._num_samples[site]) for site, settings in self.config.sites.items()
+        }
+        self._engine.set_up(self.layout, self._num_samples, steps, remembered, top=self.path)
+
+    def _save(self, round_number: int) -> None:
+        """Keep what hubs and sites remember; nothing is written where they remember nothing."""
+        remembered = self._engine.remember()
+        if not (remembered.states or remembered.hubs or remembered.sites):
+            return
+        nothing = ModelState(np.zeros(0, np.float32), np.zeros(0, np.int64))
+        content = Checkpoint(
+            *(round_number + 1, self.config.federation.epoch, self.config.seed, Layout(()), nothing),
+            **remembered.fetched(self._driver),
+        )
+        checkpoint.save(self._folder / self._run, content, STATES_KEPT)
+
+
+def what_is_said(error: HierflError, path: str) -> str:
+    """Say an error to a hub: a line of ours; what a task's own code says stays here, since it may quote records."""
+    lines = str(error).splitlines() or [""]
+    if len(lines) > 1:
+        return f"the task's code failed at {path}; what it said is in the log there"
+    return lines[0][:500]

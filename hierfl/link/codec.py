@@ -1,0 +1,197 @@
+"""Between messages and what they mean. What comes is held against what may come; nothing else gets past here.
+
+A number that is out of its range, a text that is too long, a list of another length: each is a `LinkError` that says
+what was wrong. Messages are small (`MAX_BYTES`, which the transport holds); vectors travel as payloads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+
+from hierfl.errors import LinkError
+from hierfl.learning.calibration import NUM_BINS, Reliability
+from hierfl.learning.fixed import FRACTION_BITS
+from hierfl.learning.metrics import Curve, Tally
+from hierfl.learning.standardise import Moments
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.payload import Shape
+
+__all__ = [
+    "MAX_BYTES",
+    "bounded",
+    "moments_in",
+    "moments_out",
+    "parse",
+    "payload_in",
+    "payload_out",
+    "seconds",
+    "tally_in",
+    "tally_out",
+    "text",
+]
+
+MAX_BYTES = 4 << 20
+"""Of one message that is no chunk."""
+
+MAX_TEXT = 2000
+MAX_CLASSES = 4096
+MAX_INTEGER_BYTES = 96
+_MOST = 2**63 - 1
+
+
+def parse(kind: type[Message], content: bytes) -> Any:
+    """Read a message. Errors: LinkError for bytes that are none, or are none of this version."""
+    if len(content) > MAX_BYTES:
+        raise LinkError(f"a message of {len(content)} bytes; at most {MAX_BYTES}")
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        raise LinkError(f"bytes that are no {kind.__name__}") from error
+
+
+def text(value: str, what: str) -> str:
+    """Errors: LinkError for a text that is too long."""
+    if len(value) > MAX_TEXT:
+        raise LinkError(f"{what} of {len(value)} characters; at most {MAX_TEXT}")
+    return value
+
+
+def bounded(value: int, what: str, least: int = 0, most: int = _MOST) -> int:
+    """Errors: LinkError for a number out of its range."""
+    if not least <= value <= most:
+        raise LinkError(f"{what} is {value}; from {least} to {most}")
+    return value
+
+
+def seconds(value: float, what: str) -> float:
+    """Errors: LinkError for what is no span of time."""
+    if not (math.isfinite(value) and value >= 0):
+        raise LinkError(f"{what} is {value}; seconds are finite and not below 0")
+    return value
+
+
+def payload_out(shape: Shape, digest: bytes) -> wire.Payload:
+    """Write what a payload is."""
+    return wire.Payload(digest=digest, num_floats=shape.num_floats, num_ints=shape.num_ints, dtype=shape.dtype)
+
+
+def payload_in(message: wire.Payload, expected: Shape, what: str) -> bytes:
+    """Give the digest of a payload. Errors: LinkError unless it is as large, and of the type, that it must be."""
+    text(message.dtype, f"the type of {what}")
+    found = (message.num_floats, message.num_ints, message.dtype)
+    wanted = (expected.num_floats, expected.num_ints, expected.dtype)
+    if found != wanted:
+        said = [f"{floats} {dtype} and {ints} int64" for floats, ints, dtype in (found, wanted)]
+        raise LinkError(f"{what} has {said[0]}; the model has {said[1]}")
+    if len(message.digest) != 32:
+        raise LinkError(f"the digest of {what} has {len(message.digest)} bytes; SHA-256 has 32")
+    return bytes(message.digest)
+
+
+def moments_out(moments: Moments) -> wire.Moments:
+    """Write a site's moments."""
+    sums, squares = [_integer_out(n) for n in moments.sums], [_integer_out(n) for n in moments.squares]
+    return wire.Moments(count=moments.count, sums=sums, squares=squares)
+
+
+def moments_in(message: wire.Moments) -> Moments:
+    """Read a site's moments. Errors: LinkError."""
+    if len(message.sums) != len(message.squares):
+        raise LinkError(f"moments with {len(message.sums)} sums and {len(message.squares)} sums of squares")
+    sums = tuple(_integer_in(content, "a sum") for content in message.sums)
+    squares = tuple(_integer_in(content, "a sum of squares") for content in message.squares)
+    if any(square < 0 for square in squares):
+        raise LinkError("a sum of squares below 0")
+    return Moments(bounded(message.count, "the count of rows"), sums, squares)
+
+
+def tally_out(tally: Tally) -> wire.Tally:
+    """Write what was counted."""
+    found = wire.Tally(
+        num_samples=tally.num_samples,
+        num_not_finite=tally.num_not_finite,
+        num_left_out=tally.num_left_out,
+        loss=_integer_out(tally.loss),
+        log_loss=_integer_out(tally.log_loss),
+        brier=_integer_out(tally.brier),
+        confusion=[] if tally.confusion is None else tally.confusion.ravel().tolist(),
+        curves=[
+            wire.Curve(scores=curve.scores, positives=curve.positives.tolist(), negatives=curve.negatives.tolist())
+            for curve in tally.curves
+        ],
+    )
+    if tally.reliability is not None:
+        found.counts.extend(tally.reliability.counts)
+        found.hits.extend(tally.reliability.hits)
+        found.sums.extend(tally.reliability.sums)
+    return found
+
+
+def tally_in(message: wire.Tally) -> Tally:
+    """Read what was counted. Errors: LinkError where the counts contradict each other."""
+    num_samples = bounded(message.num_samples, "num_samples", most=2**53)
+    num_left_out = bounded(message.num_left_out, "num_left_out", most=num_samples)
+    num_not_finite = bounded(message.num_not_finite, "num_not_finite", most=num_left_out)
+    counted = num_samples - num_left_out
+    sums = [_integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
+    if not counted:
+        if message.confusion or message.curves or message.counts or any(sums):
+            raise LinkError("counts of samples where none was counted")
+        return Tally(num_samples, num_not_finite, num_left_out)
+    num_classes = math.isqrt(len(message.confusion))
+    if num_classes**2 != len(message.confusion) or not 2 <= num_classes <= MAX_CLASSES:
+        raise LinkError(f"a table of {len(message.confusion)} counts is none of true and predicted classes")
+    confusion = _counts(message.confusion, "the table of classes", counted).reshape(num_classes, num_classes)
+    if len(message.curves) not in (0, 1 if num_classes == 2 else num_classes):
+        raise LinkError(f"{len(message.curves)} curves for {num_classes} classes")
+    curves = tuple(_curve_in(curve, counted) for curve in message.curves)
+    return Tally(
+        *(num_samples, num_not_finite, num_left_out, sums[0], sums[1], sums[2]),
+        confusion=confusion,
+        curves=curves,
+        reliability=_reliability_in(message, counted),
+    )
+
+
+def _curve_in(message: wire.Curve, counted: int) -> Curve:
+    scores = np.array(message.scores, np.float64)
+    if not (np.isfinite(scores).all() and (np.diff(scores) > 0).all() and (scores >= 0).all() and (scores <= 1).all()):
+        raise LinkError("the scores of a curve do not rise from 0 to 1")
+    if not len(message.positives) == len(message.negatives) == scores.size:
+        raise LinkError("a curve with other numbers of scores, positives and negatives")
+    both = _counts([*message.positives, *message.negatives], "a curve", counted)
+    return Curve(scores, both[: scores.size], both[scores.size :])
+
+
+def _reliability_in(message: wire.Tally, counted: int) -> Reliability:
+    rows = (message.counts, message.hits, message.sums)
+    if any(len(row) != NUM_BINS for row in rows):
+        raise LinkError(f"a curve of reliability has {NUM_BINS} bins, not {', '.join(str(len(row)) for row in rows)}")
+    counts = _counts(message.counts, "the bins of reliability", counted).tolist()
+    for count, hits, total in zip(*rows, strict=True):
+        if hits > count or total > count << FRACTION_BITS:
+            raise LinkError("a bin of reliability in which more came true, or was predicted, than there is")
+    return Reliability(tuple(counts), tuple(message.hits), tuple(message.sums))
+
+
+def _counts(values: Sequence[int], what: str, total: int) -> Any:
+    """Give counts as int64. Errors: LinkError unless they add up to all samples that were counted."""
+    if sum(values) != total:
+        raise LinkError(f"{what} counts {sum(values)} samples of {total}")
+    return np.array(values, np.int64)
+
+
+def _integer_out(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+
+
+def _integer_in(content: bytes, what: str) -> int:
+    """Errors: LinkError for a number of more than `MAX_INTEGER_BYTES`."""
+    if len(content) > MAX_INTEGER_BYTES:
+        raise LinkError(f"{what} is a number of {len(content)} bytes; at most {MAX_INTEGER_BYTES}")
+    return int.from_bytes(content, "little", signed=True)

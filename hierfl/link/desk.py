@@ -1,0 +1,191 @@
+"""A member's desk: what its hub asks is done here one after the other, in a thread, and answered once it is done.
+
+What was done before is answered from what is kept; what is under way is not begun twice.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hierfl.errors import HierflError, LinkError
+from hierfl.learning.state import ModelState
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.branch import Asked, Branch, what_is_said
+from hierfl.link.codec import bounded, moments_out, payload_in, payload_out, tally_out
+from hierfl.link.payload import Outgoing, Shape
+from hierfl.link.store import Store
+
+__all__ = ["Desk"]
+
+Fetch = Callable[[Shape, bytes, Path], None]
+"""Brings a model to a place, whatever happens to the connection meanwhile."""
+
+ANSWERS_HELD = 4
+
+
+class Desk:
+    """`open_branch` makes the branch, in the desk's own thread; `say` takes answers; `fetch` brings models.
+
+    `ended`: is called when the desk has failed, with the error in `failed`.
+    """
+
+    def __init__(
+        self,
+        open_branch: Callable[[], Branch],
+        store: Store,
+        say: Callable[[wire.Answer], None],
+        fetch: Fetch,
+        tell: Callable[[str, str], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._say = say
+        self._fetch = fetch
+        self._tell = tell
+        self._ended = ended
+        self._open_branch = open_branch
+        self._branch: Branch | None = None
+        self._asks: queue.SimpleQueue[tuple[str, wire.Ask] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting: set[int] = set()
+        self._answers: OrderedDict[int, wire.Answer] = OrderedDict()
+        self._last: Outgoing | None = None
+        self.failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="desk", daemon=True)
+        self._thread.start()
+
+    def asked(self, run: str, ask: wire.Ask) -> None:
+        """Take what a hub asks; asked twice, it is done once."""
+        with self._lock:
+            if ask.id in self._waiting:
+                return
+            answer = self._answers.get(ask.id)
+            if answer is None and ask.WhichOneof("what") == "train":
+                answer = self._store.answer(ask.id)
+            if answer is None:
+                self._waiting.add(ask.id)
+                self._asks.put((run, ask))
+        if answer is not None:
+            self._say(answer)
+
+    def offered(self, digest: bytes) -> Outgoing | None:
+        """Give an update that is ready; None if it is not here."""
+        last = self._last
+        return last if last is not None and last.digest == digest else self._store.outgoing(digest)
+
+    def close(self, wait_s: float) -> None:
+        """Begin nothing more; wait so long for what is under way."""
+        self._asks.put(None)
+        self._thread.join(wait_s)
+
+    def _work(self) -> None:
+        """Do what was asked, until the end."""
+        try:
+            self._branch = self._open_branch()
+            while (found := self._asks.get()) is not None:
+                run, ask = found
+                answer = self._answer(run, ask)
+                answer.id = ask.id
+                with self._lock:
+                    self._waiting.discard(ask.id)
+                    self._answers[ask.id] = answer
+                    while len(self._answers) > ANSWERS_HELD:
+                        self._answers.popitem(last=False)
+                self._say(answer)
+        except BaseException as error:  # whatever it is, the process has to end with it
+            self.failed = error
+            self._ended()
+
+    def _answer(self, run: str, ask: wire.Ask) -> wire.Answer:
+        """Do one thing. Errors: those of the member's own machine, which end it."""
+        assert self._branch is not None
+        started = time.perf_counter()
+        match ask.WhichOneof("what"):
+            case "prepare":
+                return wire.Answer(prepared=wire.Prepared(difference=self._prepare(self._branch, run, ask.prepare)))
+            case "describe":
+                found = self._branch.describe()
+                said = wire.Described(num_train=found.num_train, num_test=found.num_test)
+                if found.error is not None:
+                    self._tell("error", found.error)
+                    said.error = what_is_said(HierflError(found.error), self._branch.path)
+                elif found.moments is not None:
+                    said.moments.CopyFrom(moments_out(found.moments))
+                return wire.Answer(described=said)
+            case "train":
+                return self._train(self._branch, ask)
+            case "evaluate":
+                measured = wire.Evaluated()
+                try:
+                    model = self._model(self._branch, ask.evaluate.model, None)
+                    measured.tally.CopyFrom(tally_out(self._branch.tally(ask.evaluate.round_number, model)))
+                except HierflError as error:
+                    self._tell("error", str(error))
+                    measured.error = what_is_said(error, self._branch.path)
+                measured.duration_s = time.perf_counter() - started
+                return wire.Answer(evaluated=measured)
+            case other:
+                raise LinkError(f"{other} is nothing that a hub asks")
+
+    def _prepare(self, branch: Branch, run: str, said: wire.Prepare) -> str:
+        """Begin a run; say how the model differs from the hub's, if it does."""
+        layout = branch.layout
+        if said.layout_digest != layout.digest:
+            return (
+                f"the task builds a model of {layout.num_floats} parameters here, of {said.num_floats} at the hub, or"
+                " tensors of other names; both need the same version of the task and of torch"
+            )
+        scale = (np.array(said.mean), np.array(said.std)) if said.mean else None
+        try:
+            branch.prepare(run, scale)
+        except HierflError as error:
+            self._tell("error", str(error))
+            return what_is_said(error, branch.path)
+        return ""
+
+    def _train(self, branch: Branch, ask: wire.Ask) -> wire.Answer:
+        """Train, and keep the update before anybody hears of it."""
+        said, started = ask.train, time.perf_counter()
+        asked = Asked(
+            *(said.hub, bounded(said.round_number, "a round"), bounded(said.weight, "a weight", 1)),
+            *(said.opened_by, bounded(said.opened_round, "a round"), bounded(said.total_weight, "a weight", 1)),
+        )
+        answer = wire.Answer(id=ask.id, trained=wire.Trained(loss=math.nan))
+        trained = answer.trained
+        try:
+            weight, part = branch.train(asked, self._model(branch, said.model, asked))
+        except HierflError as error:
+            self._tell("error", str(error))
+            trained.error = what_is_said(error, branch.path)
+            trained.duration_s = time.perf_counter() - started
+            return answer
+        payload = Outgoing(part.floats, part.ints)
+        trained.weight, trained.num_samples = weight, branch.describe().num_train
+        trained.update.CopyFrom(payload_out(payload.shape, payload.digest))
+        trained.duration_s = time.perf_counter() - started
+        self._store.put(payload.digest, part.floats, part.ints)
+        self._store.keep(answer)
+        size = f"{payload.shape.num_bytes / 1e6:.3g} MB"
+        self._tell("info", f"round {asked.round_number + 1}: an update of weight {weight} is ready, {size}")
+        self._last = payload
+        return answer
+
+    def _model(self, branch: Branch, said: wire.Payload, asked: Asked | None) -> ModelState:
+        """Bring a model here. Errors: LinkError for one of another shape."""
+        layout = branch.layout
+        if asked is not None:
+            objective = branch.config.hubs[asked.hub].strategy.objective() if asked.hub in branch.config.hubs else None
+            layout = layout.with_channels(objective.channels(layout.num_floats) if objective is not None else {})
+        shape = Shape(layout.num_floats, layout.num_ints, str(layout.float_dtype))
+        digest = payload_in(said, shape, "a model")
+        path = self._store.model(digest)
+        self._fetch(shape, digest, path)
+        return ModelState(*self._store.read(path, shape))

@@ -1,0 +1,258 @@
+"""A member's way to its hub: it dials, keeps one control stream open, and dials again after every cut.
+
+Whatever was under way goes on: what the hub asked is asked again, a model goes on coming from where it was, an update
+goes on from where the hub has it.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
+from hierfl.link.codec import MAX_BYTES, parse, text
+from hierfl.link.identity import server_name
+from hierfl.link.kit import Kit
+from hierfl.link.payload import Incoming, Outgoing, Shape
+from hierfl.link.permits import NODE_KEY
+from hierfl.link.service import SERVICE, VERSIONS
+from hierfl.link.session import NONCE_BYTES, Stamps
+from hierfl.link.times import Times
+
+__all__ = ["Dialer"]
+
+_REFUSALS = (
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+)
+
+
+class Dialer:
+    """Keeps a member in touch with its hub. `asked` takes what the hub asks, `offered` gives an update by digest."""
+
+    def __init__(
+        self,
+        kit: Kit,
+        hub: str,
+        address: str,
+        hello: wire.Hello,
+        deadline_s: float,
+        compression: str,
+        tell: Callable[[str, str], None],
+    ) -> None:
+        self._kit = kit
+        self._hub = hub
+        self._address = address
+        self._hello = hello
+        self._times = Times(deadline_s)
+        self._compression = grpc.Compression.Gzip if compression == "gzip" else None
+        self._tell = tell
+        self._chance = random.Random(secrets.randbits(64))
+        self._leaving = threading.Event()
+        self._up = threading.Condition()
+        self._channel: Any = None
+        self._outgoing: queue.SimpleQueue[wire.MemberSays] | None = None
+        self._heard_s = 0.0
+        self._call: Any = None
+        self.run = ""
+        self.has_joined = False
+        self.asked: Callable[[str, wire.Ask], None] = lambda run, ask: None
+        self.offered: Callable[[bytes], Outgoing | None] = lambda digest: None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the hub is reached now."""
+        return self._outgoing is not None
+
+    def say(self, answer: wire.Answer) -> None:
+        """Answer, if the hub is reached now; else it will ask again."""
+        outgoing = self._outgoing
+        if outgoing is not None:
+            outgoing.put(wire.MemberSays(answer=answer))
+
+    def leave(self, reason: str) -> None:
+        """Say farewell and dial no more."""
+        self._leaving.set()
+        outgoing = self._outgoing
+        if outgoing is not None:
+            outgoing.put(wire.MemberSays(bye=wire.Bye(reason=reason)))
+        with self._up:
+            self._up.notify_all()
+
+    def serve(self) -> str:
+        """Stay in touch until the hub says that it is over, or the member leaves; give the hub's last words.
+
+        Errors: LinkError where the hub refuses the member before it has ever joined.
+        """
+        attempt = 0
+        while not self._leaving.is_set():
+            self.has_joined = False
+            try:
+                final = self._session()
+                if final is not None:
+                    return final
+            except grpc.RpcError as error:
+                self._failed(error)
+            except LinkError as error:
+                self._tell("warning", f"the hub broke the rules: {error}")
+            attempt = 0 if self.has_joined else attempt + 1
+            self._leaving.wait(self._times.back_off_s(attempt, self._chance))
+        return ""
+
+    def fetch(self, shape: Shape, digest: bytes, path: Path) -> None:
+        """Bring a model to a place, over as many connections as it takes. Errors: LinkError once the member leaves."""
+        incoming = Incoming(path, shape, digest)
+        while not incoming.is_whole:
+            channel = self._wait_until_up()
+            try:
+                fetch = channel.unary_stream(
+                    f"/{SERVICE}/Fetch", request_serializer=wire.FetchRequest.SerializeToString
+                )
+                asked = wire.FetchRequest(digest=digest, offset=incoming.received)
+                for message in fetch(asked, metadata=self._metadata()):
+                    incoming.take(decode(message))
+                    self._heard_s = time.monotonic()
+            except grpc.RpcError as error:
+                self._tell("info", f"a model stopped coming at byte {incoming.received}: {_said(error)}")
+                self._leaving.wait(self._times.beat_s / 10)
+            except LinkError as error:
+                self._tell("warning", f"a model came damaged: {error}")
+                self._leaving.wait(self._times.beat_s / 10)
+
+    def _session(self) -> str | None:
+        """Dial once and serve the control stream to its end; give the hub's last words if they are final."""
+        key, certificate, authority = self._kit.credentials()
+        credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+        most = max(MAX_BYTES, MAX_MESSAGE_BYTES)
+        options = [
+            ("grpc.ssl_target_name_override", server_name(self._kit.federation, self._hub)),
+            ("grpc.max_receive_message_length", most),
+            ("grpc.max_send_message_length", most),
+            ("grpc.enable_retries", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        stamps = Stamps()
+        outgoing: queue.SimpleQueue[wire.MemberSays] = queue.SimpleQueue()
+        outgoing.put(wire.MemberSays(hello=self._hello))
+        with grpc.secure_channel(self._address, credentials, options, self._compression) as channel:
+            control = channel.stream_stream(f"/{SERVICE}/Control", request_serializer=wire.MemberSays.SerializeToString)
+            self._heard_s = time.monotonic()
+            call = self._call = control(self._says(outgoing, stamps), metadata=self._metadata())
+            try:
+                for content in call:
+                    self._heard_s = time.monotonic()
+                    said: wire.HubSays = parse(wire.HubSays, content)
+                    final = self._heard(said, stamps, channel, outgoing)
+                    if final is not None:
+                        return final or None
+                return None
+            finally:
+                self._outgoing = None
+                with self._up:
+                    self._channel = None
+                outgoing.put(wire.MemberSays(bye=wire.Bye()))
+                call.cancel()
+
+    def _says(self, outgoing: queue.SimpleQueue[wire.MemberSays], stamps: Stamps) -> Iterator[wire.MemberSays]:
+        """Give what is to be sent, and a beat where there is nothing; cut a connection that has fallen silent."""
+        while True:
+            try:
+                said = outgoing.get(timeout=self._times.beat_s)
+            except queue.Empty:
+                if time.monotonic() - self._heard_s > self._times.silence_s:
+                    self._call.cancel()
+                    return
+                if not self.is_up:
+                    continue
+                said = wire.MemberSays(beat=wire.Beat())
+            yield stamps.mark(said)
+            if said.WhichOneof("what") == "bye":
+                return
+
+    def _heard(
+        self, said: wire.HubSays, stamps: Stamps, channel: Any, outgoing: queue.SimpleQueue[wire.MemberSays]
+    ) -> str | None:
+        """Take one message; None goes on, "" ends the session, anything else is final. Errors: LinkError."""
+        if not stamps.nonce:
+            self._welcomed(said, stamps, channel, outgoing)
+            return None
+        stamps.check(said)
+        match said.WhichOneof("what"):
+            case "ask":
+                self.asked(self.run, said.ask)
+            case "take":
+                threading.Thread(target=self._deliver, args=(channel, said.take), name="deliver", daemon=True).start()
+            case "bye":
+                reason = text(said.bye.reason, "a reason")
+                self._tell("info", f"the hub ends the session: {reason}")
+                return (reason or "the hub has finished") if said.bye.final else ""
+        return None
+
+    def _welcomed(
+        self, said: wire.HubSays, stamps: Stamps, channel: Any, outgoing: queue.SimpleQueue[wire.MemberSays]
+    ) -> None:
+        """Begin a session. Errors: LinkError if that is no welcome."""
+        welcome = said.welcome
+        if said.WhichOneof("what") != "welcome" or len(welcome.nonce) != NONCE_BYTES or said.sequence != 1:
+            raise LinkError("the hub's first message is no welcome")
+        if welcome.version not in VERSIONS:
+            raise LinkError(f"the hub speaks version {welcome.version} of the protocol")
+        stamps.nonce = welcome.nonce
+        stamps.skip()
+        self.run = text(welcome.run, "a run's name")
+        self.has_joined = True
+        self._tell("info", f"has joined {self._hub} at {self._address}, run {self.run}")
+        with self._up:
+            self._channel, self._outgoing = channel, outgoing
+            self._up.notify_all()
+
+    def _deliver(self, channel: Any, take: wire.Take) -> None:
+        """Send an update from where the hub has it; after a cut the hub asks again."""
+        payload = self.offered(take.digest)
+        if payload is None:
+            self._tell("error", "the hub wants an update that is not here")
+            return
+        try:
+            deliver = channel.stream_unary(f"/{SERVICE}/Deliver")
+            deliver(payload.chunks(take.transfer, take.offset), metadata=self._metadata())
+        except (grpc.RpcError, LinkError, ValueError) as error:
+            self._tell("info", f"an update stopped going: {_said(error)}")
+            call = self._call
+            if call is not None and self.is_up:
+                call.cancel()  # a new session goes on from where the hub has it
+
+    def _wait_until_up(self) -> Any:
+        """Give the channel once there is one. Errors: LinkError once the member leaves."""
+        with self._up:
+            while self._channel is None:
+                if self._leaving.is_set():
+                    raise LinkError("the member is leaving")
+                self._up.wait(1.0)
+            return self._channel
+
+    def _failed(self, error: Any) -> None:
+        """Tell of a connection that failed. Errors: LinkError where the hub refuses this member as it is."""
+        said = _said(error)
+        if error.code() in _REFUSALS and not self.has_joined and not self.run:
+            raise LinkError(f"{self._hub} at {self._address} refuses: {said}") from error
+        self._tell("warning", f"{self._hub} at {self._address} is not reached: {said}")
+
+    def _metadata(self) -> tuple[tuple[str, bytes], ...]:
+        return ((NODE_KEY, self._kit.path.encode()),)
+
+
+def _said(error: Any) -> str:
+    """Put a gRPC error in few words."""
+    details = error.details() if isinstance(error, grpc.RpcError) and hasattr(error, "details") else str(error)
+    return str(details).splitlines()[0][:300] if details else type(error).__name__

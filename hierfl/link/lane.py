@@ -1,0 +1,366 @@
+"""The hub's side of one member: to the run's supervisor a worker like any other, to the member who asks it.
+
+Calls are carried out one at a time, in order. What a member was asked is asked again on every new session until it has
+answered, under the same id, so that a member that has done it answers at once. Nothing here knows gRPC: `Session.say`
+takes what is to be sent, `done` what has become of a call.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from hierfl.errors import LinkError
+from hierfl.learning.ring import PartialSum
+from hierfl.learning.state import Layout
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.answers import admit_described, admit_evaluated, admit_trained, limit_of
+from hierfl.link.chunks import Chunk
+from hierfl.link.codec import payload_out, text
+from hierfl.link.payload import Incoming, Outgoing, Shape, read
+from hierfl.link.shelf import Shelf
+from hierfl.runtime.driver import Done
+from hierfl.runtime.hub import grid_of
+from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
+from tiers.messages import Share, Update
+
+__all__ = ["Lane", "Session"]
+
+
+class Session:
+    """A control stream that is open. `say`: sends a message; `end`: closes it, for a reason."""
+
+    def __init__(self, instance: str, say: Callable[[wire.HubSays], None], end: Callable[[str], None]) -> None:
+        self.instance = instance
+        self.say = say
+        self.end = end
+
+
+_ANSWERS = {"describe": "described", "train": "trained", "train_keeping": "trained", "evaluate": "evaluated"}
+
+
+@dataclass
+class _Call:
+    """A call of the supervisor's that is not answered."""
+
+    ticket: int
+    method: str
+    arguments: tuple[Any, ...]
+    begun_s: float = 0.0
+    ask: wire.Ask | None = None
+    model: Outgoing | None = None
+
+
+@dataclass
+class _Offer:
+    """An update that a member has ready: for which job, with which weight, and what its payload is."""
+
+    job: TrainJob
+    weight: int
+    shape: Shape
+    digest: bytes
+    transfer: int = 0
+    incoming: Incoming | None = None
+
+
+@dataclass
+class _Member:
+    """What is known of the process at the other end."""
+
+    session: Session | None = None
+    prepared_by: str = ""
+    heard_s: float = 0.0
+    has_joined: bool = False
+    sent_to: Session | None = field(default=None, repr=False)
+
+
+class Lane:
+    """See the file's head. `run`: the run's name, which is a part of every id; `num_sites`: at and below the member."""
+
+    def __init__(
+        self,
+        path: str,
+        run: str,
+        deadline_s: float,
+        num_sites: int,
+        spool: Path,
+        shelf: Shelf,
+        done: Callable[[Done], None],
+        put: Callable[[Any], Any],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = path
+        self.run = run
+        self.deadline_s = deadline_s
+        self._num_sites = num_sites
+        self._spool = spool
+        self._shelf = shelf
+        self._done = done
+        self._put = put
+        self._now = now
+        self._lock = threading.RLock()
+        self._calls: deque[_Call] = deque()
+        self._offers: dict[tuple[str, int], _Offer] = {}
+        self._member = _Member()
+        self._layout: Layout | None = None
+        self._scale: Any = None
+        self._preparing: wire.Ask | None = None
+
+    # --- the supervisor's side
+
+    def call(self, ticket: int, method: str, arguments: tuple[Any, ...]) -> None:
+        """Take a call."""
+        with self._lock:
+            if not self._calls:
+                self._member.heard_s = self._now()
+            self._calls.append(_Call(ticket, method, arguments))
+            self._go_on()
+
+    def reset(self) -> None:
+        """Give up what was asked: nobody waits for it any more."""
+        with self._lock:
+            self._calls.clear()
+            for offer in self._offers.values():
+                if offer.incoming is not None:
+                    offer.incoming.discard()
+            self._offers.clear()
+            self._member.sent_to = None
+            self._member.heard_s = self._now()
+
+    def look(self) -> None:
+        """End what a member was asked that has been silent for longer than its deadline."""
+        with self._lock:
+            waits = self._calls and self._member.has_joined and self._calls[0].method != "prepare"
+            if waits and self._now() - self._member.heard_s > self.deadline_s:
+                reason = f"not heard of for {self.deadline_s:g} s (link.deadline_s)"
+                self._done(Done(self._calls[0].ticket, self.path, crashed=reason))
+                self._calls.clear()
+
+    # --- the member's side
+
+    @property
+    def session(self) -> Session | None:
+        """Give the session that is open."""
+        return self._member.session
+
+    def joined(self, session: Session) -> None:
+        """A member is there: it is asked what is open."""
+        with self._lock:
+            before, self._member.session = self._member.session, session
+            self._member.has_joined, self._member.heard_s, self._member.sent_to = True, self._now(), None
+            self._preparing = None
+            if before is not None:
+                before.end("the member has connected anew")
+            self._go_on()
+
+    def left(self, session: Session) -> None:
+        """A session is over."""
+        with self._lock:
+            if self._member.session is session:
+                self._member.session = None
+
+    def silent_s(self) -> float:
+        """Give the seconds since something came from the member."""
+        return self._now() - self._member.heard_s
+
+    def heard(self) -> None:
+        """Something has come from the member."""
+        self._member.heard_s = self._now()
+
+    def answered(self, answer: wire.Answer) -> None:
+        """Take an answer. Errors: LinkError if it is none to what was asked, or may not be."""
+        with self._lock:
+            kind = answer.WhichOneof("what")
+            if self._preparing is not None and answer.id == self._preparing.id and kind == "prepared":
+                self._prepared(text(answer.prepared.difference, "a difference"))
+                return
+            call = self._calls[0] if self._calls else None
+            if call is None or call.ask is None or answer.id != call.ask.id:
+                return  # to something that was given up, or answered before
+            wanted = _ANSWERS[call.method]
+            if kind != wanted:
+                raise LinkError(f"{kind} in answer to {call.method}")
+            getattr(self, f"_{wanted}")(call, getattr(answer, wanted))
+            self._go_on()
+
+    def payload(self, digest: bytes) -> Outgoing:
+        """Give the model that the member was asked to take. Errors: LinkError for another."""
+        with self._lock:
+            found = self._calls[0].model if self._calls else None
+            if found is None or found.digest != digest:
+                raise LinkError("that is no model that was sent for now")
+            return found
+
+    def receive(self, chunk: Chunk) -> tuple[bytes, bool]:
+        """Take a chunk of an update; give the update's digest, and whether it is whole. Errors: LinkError."""
+        offer = next((offer for offer in self._offers.values() if offer.transfer == chunk.transfer != 0), None)
+        if offer is None or offer.incoming is None:
+            raise LinkError("a chunk of no transfer that is open")
+        offer.incoming.take(chunk)
+        self.heard()
+        if offer.incoming.is_whole:
+            with self._lock:
+                offer.transfer = 0
+                self._go_on()
+        return offer.digest, offer.incoming.is_whole
+
+    # --- what comes next
+
+    def _go_on(self) -> None:
+        """Carry out calls until one has to wait."""
+        while self._calls:
+            call = self._calls[0]
+            if call.method == "prepare" and call.arguments[0] is None:
+                if self._member.session is None:
+                    return
+                self._end(call, None)
+            elif call.method == "collect":
+                if not self._collect(call):
+                    return
+            elif call.method == "forget":
+                self._end(call, None)
+            else:
+                self._ask(call)
+                return
+
+    def _ask(self, call: _Call) -> None:
+        """Ask the member, once on each session; a process that is new is prepared first."""
+        member = self._member
+        if call.method == "prepare":
+            self._layout, self._scale = call.arguments
+            if call.ask is None:
+                member.prepared_by, call.ask = "", wire.Ask()
+        if member.session is None:
+            return
+        if self._layout is not None and member.prepared_by != member.session.instance:
+            if self._preparing is None:
+                self._preparing = self._prepare_ask()
+                member.session.say(wire.HubSays(ask=self._preparing))
+            return
+        if call.ask is None:
+            call.ask, call.begun_s = self._written(call), time.time()
+        if member.sent_to is not member.session:
+            member.sent_to = member.session
+            member.session.say(wire.HubSays(ask=call.ask))
+
+    def _prepared(self, difference: str) -> None:
+        """The member has built its model, and says whether it is the federation's."""
+        assert self._member.session is not None
+        self._member.prepared_by, self._preparing = self._member.session.instance, None
+        call = self._calls[0] if self._calls else None
+        if call is not None and call.method == "prepare":
+            self._end(call, difference or None)
+        elif difference:
+            self._member.session.end(f"another model is built there now than before: {difference}")
+        self._go_on()
+
+    def _written(self, call: _Call) -> wire.Ask:
+        """Write what is asked; equal questions of one run have equal ids."""
+        ask = wire.Ask()
+        if call.method == "describe":
+            ask.describe.SetInParent()
+        elif call.method == "evaluate":
+            call.model = self._shelf.payload(call.arguments[2])
+            ask.evaluate.model.CopyFrom(payload_out(call.model.shape, call.model.digest))
+        else:
+            job, model = call.arguments[:2]
+            call.model = self._shelf.payload(model)
+            ask.train.CopyFrom(
+                wire.Train(
+                    hub=job.hub,
+                    round_number=job.round_number,
+                    weight=job.sites[0][1],
+                    opened_by=job.opening.hub,
+                    opened_round=job.opening.round_number,
+                    total_weight=job.opening.total_weight,
+                    model=payload_out(call.model.shape, call.model.digest),
+                )
+            )
+        return self._with_id(ask)
+
+    def _prepare_ask(self) -> wire.Ask:
+        assert self._layout is not None
+        mean, std = self._scale if self._scale is not None else ((), ())
+        layout = self._layout
+        said = wire.Prepare(layout_digest=layout.digest, num_floats=layout.num_floats, num_ints=layout.num_ints)
+        said.mean.extend(float(value) for value in mean)
+        said.std.extend(float(value) for value in std)
+        return self._with_id(wire.Ask(prepare=said))
+
+    def _with_id(self, ask: wire.Ask) -> wire.Ask:
+        said = f"{self.run}\n{self.path}\n".encode() + ask.SerializeToString(deterministic=True)
+        ask.id = int.from_bytes(sha256(said).digest()[:8], "little") or 1
+        return ask
+
+    def _described(self, call: _Call, message: wire.Described) -> None:
+        self._end(call, (admit_described(message, self.path),))
+
+    def _evaluated(self, call: _Call, message: wire.Evaluated) -> None:
+        tally, duration_s, error = admit_evaluated(message)
+        errors = {self.path: error} if error else {}
+        sites = {} if error else {self.path: tally.scalars()}
+        self._end(call, Evaluated(call.arguments[0], tally, sites, {self.path: duration_s}, errors))
+
+    def _trained(self, call: _Call, message: wire.Trained) -> None:
+        assert self._layout is not None
+        job: TrainJob = call.arguments[0]
+        layout = self._layout.with_channels(job.objective.channels(self._layout.num_floats))
+        shape = Shape(layout.num_floats, layout.num_ints, str(grid_of(job.opening).integer))
+        trained = admit_trained(message, job.sites[0][1], shape)
+        report = SiteReport(
+            *(self.path, trained.duration_s, trained.num_samples, trained.num_steps, trained.loss),
+            error=trained.error or None,
+            started_s=call.begun_s,
+        )
+        if trained.digest is not None:
+            self._offers[job.hub, job.round_number] = _Offer(job, trained.weight, shape, trained.digest)
+        beside = (self._put({self.path: {}}),) if call.method == "train_keeping" else ()
+        self._end(call, (report,), beside)
+
+    def _collect(self, call: _Call) -> bool:
+        """Let an update come; say whether the call is over."""
+        key = (call.arguments[0], call.arguments[1])
+        offer = self._offers.get(key)
+        if offer is None:
+            self._end(call, None, (None,))
+            return True
+        if offer.incoming is None:
+            limit = limit_of(grid_of(offer.job.opening), offer.weight, self._num_sites)
+            offer.incoming = Incoming(self._spool / f"{offer.digest.hex()}.update", offer.shape, offer.digest, limit)
+            call.begun_s = time.time()
+        if offer.incoming.is_whole:
+            del self._offers[key]
+            self._hand_up(call, offer)
+            return True
+        session = self._member.session
+        if session is not None and self._member.sent_to is not session:
+            self._member.sent_to = session
+            offer.transfer = secrets.randbits(63) + 1
+            take = wire.Take(transfer=offer.transfer, offset=offer.incoming.received, digest=offer.digest)
+            session.say(wire.HubSays(take=take))
+        return False
+
+    def _hand_up(self, call: _Call, offer: _Offer) -> None:
+        """Give an update that is whole to the supervisor; its file goes once nobody reads it."""
+        assert offer.incoming is not None
+        floats, ints = read(offer.incoming.path, offer.shape)
+        part = PartialSum(floats, ints, offer.weight)
+        offer.incoming.discard()
+        share = Share(self.path.rpartition("/")[2], offer.weight)
+        self._end(call, Update(offer.job.hub, offer.job.round_number, (share,), part.num_bytes), (self._put(part),))
+        if self._member.session is not None:
+            self._member.session.say(wire.HubSays(receipt=wire.Receipt(digest=offer.digest)))
+
+    def _end(self, call: _Call, value: Any, beside: tuple[Any, ...] = ()) -> None:
+        """A call is over."""
+        self._calls.popleft()
+        self._member.sent_to = None
+        begun_s = call.begun_s or time.time()
+        self._done(Done(call.ticket, self.path, value, beside, started_s=begun_s, ended_s=time.time()))

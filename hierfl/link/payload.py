@@ -1,0 +1,186 @@
+"""Payloads: a model, or an update, as raw little-endian numbers under a layout that both sides know.
+
+The digest is the SHA-256 over the SHA-256 of every MiB, so that each chunk's checksum is a part of it and no byte is
+hashed twice.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.errors import LinkError
+from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, encode
+
+__all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
+
+DTYPES = ("float32", "float64", "int32", "int64")
+"""What a payload's first numbers may be; the others are int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many numbers there are, and of which type. Errors: LinkError for a type that may not travel."""
+
+    num_floats: int
+    num_ints: int
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise LinkError(f"a payload of {self.dtype!r}; allowed: {', '.join(DTYPES)}")
+
+    @property
+    def float_bytes(self) -> int:
+        """Count the bytes of the first numbers."""
+        return self.num_floats * np.dtype(self.dtype).itemsize
+
+    @property
+    def num_bytes(self) -> int:
+        """Count all bytes."""
+        return self.float_bytes + 8 * self.num_ints
+
+
+class Outgoing:
+    """A payload to send; it shares memory with its vectors, which must not change."""
+
+    def __init__(self, floats: NDArray[Any], ints: NDArray[np.int64]) -> None:
+        assert sys.byteorder == "little", "payloads are little-endian, and so must be the machine"
+        self.shape = Shape(floats.size, ints.size, str(floats.dtype))
+        self._views = [np.ascontiguousarray(part).data.cast("B") for part in (floats, ints) if part.size]
+        self._checks = [_check(self._parts(start)) for start in range(0, self.shape.num_bytes, CHUNK_BYTES)]
+        self.digest = sha256(b"".join(self._checks)).digest()
+
+    def chunks(self, transfer: int, offset: int) -> Iterator[bytes]:
+        """Write the chunks from an offset on, which is a chunk's first byte. Errors: LinkError for another."""
+        if offset % CHUNK_BYTES or offset > self.shape.num_bytes:
+            raise LinkError(f"no chunk begins at byte {offset} of {self.shape.num_bytes}")
+        for start in range(offset, self.shape.num_bytes, CHUNK_BYTES):
+            yield encode(transfer, start, self._checks[start // CHUNK_BYTES], *self._parts(start))
+
+    def _parts(self, start: int) -> list[memoryview]:
+        """Cut the chunk that begins at a byte."""
+        found, left = [], CHUNK_BYTES
+        for view in self._views:
+            part = view[start : start + left] if start < view.nbytes else view[:0]
+            start = max(0, start - view.nbytes)
+            left -= part.nbytes
+            if part.nbytes:
+                found.append(part)
+        return found
+
+
+class Incoming:
+    """A payload that comes in chunks, in a file that survives the process: what is there need not be sent again.
+
+    `limit`: the largest magnitude that a number of the first kind may have, where these are integers.
+    """
+
+    def __init__(self, path: Path, shape: Shape, digest: bytes, limit: int | None = None) -> None:
+        self.path = path
+        self.shape = shape
+        self.digest = digest
+        self.limit = limit
+        self._checks: list[bytes] = []
+        self.received = 0
+        self.is_whole = path.exists() and path.stat().st_size == shape.num_bytes
+        if self.is_whole:
+            self.received = shape.num_bytes
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = path.with_name(path.name + ".partial")
+        self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
+        self._take_up()
+        self._finish_if_whole()
+
+    def take(self, chunk: Chunk) -> None:
+        """Take the next chunk. Errors: LinkError if it is another, damaged, or holds what no update may; it is as if
+        it had not come.
+        """
+        size = min(CHUNK_BYTES, self.shape.num_bytes - self.received)
+        if self.is_whole or chunk.offset != self.received or chunk.data.nbytes != size:
+            raise LinkError(
+                f"a chunk of {chunk.data.nbytes} bytes at {chunk.offset}; {size} bytes at {self.received} come next"
+            )
+        if check_of(chunk.data) != chunk.check:
+            raise LinkError(f"the chunk at byte {chunk.offset} is damaged")
+        if self.limit is not None:
+            _within(chunk.data, chunk.offset, self.shape, self.limit)
+        written = 0
+        while written < size:
+            written += os.pwrite(self._file, chunk.data[written:], self.received + written)
+        self._checks.append(chunk.check)
+        self.received += size
+        self._finish_if_whole()
+
+    def discard(self) -> None:
+        """Forget it, and what has come of it."""
+        if not self.is_whole:
+            os.close(self._file)
+            self._partial.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Keep what has come for another process."""
+        if not self.is_whole:
+            os.close(self._file)
+
+    def _take_up(self) -> None:
+        """Count what an earlier process has received, whole chunks only."""
+        there = min(os.fstat(self._file).st_size, self.shape.num_bytes) // CHUNK_BYTES * CHUNK_BYTES
+        os.ftruncate(self._file, there)
+        while self.received < there:
+            self._checks.append(check_of(os.pread(self._file, CHUNK_BYTES, self.received)))
+            self.received += CHUNK_BYTES
+
+    def _finish_if_whole(self) -> None:
+        """Hold the whole against its digest, and name it. Errors: LinkError if it is another one, which is dropped."""
+        if self.received < self.shape.num_bytes:
+            return
+        if sha256(b"".join(self._checks)).digest() != self.digest:
+            os.ftruncate(self._file, 0)
+            self.received, self._checks = 0, []
+            raise LinkError("the payload is not the one that was announced; all of it is dropped")
+        os.close(self._file)
+        os.replace(self._partial, self.path)
+        self.is_whole = True
+
+
+def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Give the numbers of a payload's file, which stays where it is: they are read-only and take no memory."""
+    floats: NDArray[Any] = np.empty(0, shape.dtype)
+    ints: NDArray[np.int64] = np.empty(0, np.int64)
+    if shape.num_floats:
+        floats = np.memmap(path, shape.dtype, "r", 0, (shape.num_floats,))
+    if shape.num_ints:
+        ints = np.memmap(path, np.int64, "r", shape.float_bytes, (shape.num_ints,))
+    return floats, ints
+
+
+def _check(parts: Sequence[memoryview]) -> bytes:
+    """Give the checksum of a chunk that lies in several places."""
+    total = sha256()
+    for part in parts:
+        total.update(part)
+    return total.digest()
+
+
+def _within(data: memoryview, offset: int, shape: Shape, limit: int) -> None:
+    """Hold a chunk's numbers against the limit. Errors: LinkError naming the first that is over it."""
+    end = min(data.nbytes, max(0, shape.float_bytes - offset))
+    dtype = np.dtype(shape.dtype)
+    assert dtype.kind == "i" and offset % dtype.itemsize == 0
+    numbers = np.frombuffer(data[:end], dtype)
+    if not numbers.size or (int(numbers.max()) <= limit and int(numbers.min()) >= -limit):
+        return
+    index = int(np.flatnonzero((numbers > limit) | (numbers < -limit))[0])
+    where = offset // dtype.itemsize + index
+    raise LinkError(f"element {where} of an update is {int(numbers[index])}; its round allows {limit} at most")

@@ -1,0 +1,144 @@
+"""Who may call what, about whom: one table, and what is not in it is denied.
+
+A caller is known by its certificate. What a call is about, it names itself in its metadata, and that counts only as far
+as its certificate bears it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+
+from hierfl.errors import LinkError
+from hierfl.link.denied import DenyList
+from hierfl.link.identity import HUB, MEMBER, Identity
+from hierfl.link.limits import Limits
+
+__all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "NODE_KEY", "OTHER", "OWN", "Gatekeeper", "Peer", "peer_of"]
+
+CONTROL, FETCH, DELIVER = CALLS = ("Control", "Fetch", "Deliver")
+"""The calls of a hub's service."""
+
+OWN, OTHER, ELSEWHERE = RESOURCES = ("own", "other", "elsewhere")
+"""A call is about the caller's own node, about another member of this hub, or about a node that is no member of it."""
+
+ALLOWED = frozenset({(MEMBER, CONTROL, OWN), (MEMBER, FETCH, OWN), (MEMBER, DELIVER, OWN)})
+"""The cells of role x call x resource that are allowed."""
+
+NODE_KEY = "hierfl-node-bin"
+"""The metadata in which a call says which node it is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end: what its certificate says, until when it holds, and its number."""
+
+    identities: tuple[Identity, ...]
+    serial: int
+    until: datetime
+
+    def is_good(self, denied: DenyList, now: datetime) -> bool:
+        """Say whether the certificate still holds."""
+        return now < self.until and self.serial not in denied
+
+
+def peer_of(pem: bytes) -> Peer:
+    """Read a certificate that the handshake has verified. Errors: LinkError if it names no party."""
+    from cryptography import x509
+
+    try:
+        found = x509.load_pem_x509_certificate(pem)
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        identities = tuple(Identity.parse(uri) for uri in uris)
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise LinkError(f"the certificate names no party: {error}") from error
+    return Peer(identities, found.serial_number, found.not_valid_after_utc)
+
+
+class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Stands before every call: the certificate, the table, and the limits of each identity."""
+
+    def __init__(self, federation: str, members: Collection[str], denied: DenyList, limits: Limits) -> None:
+        self.federation = federation
+        self.members = frozenset(members)
+        self.denied = denied
+        self.limits = limits
+
+    def judge(self, peer: Peer, call: str, node: str) -> str | None:
+        """Say why a call is denied; None if it is allowed."""
+        if not peer.is_good(self.denied, datetime.now(UTC)):
+            return "the certificate is denied, or has run out"
+        for identity in peer.identities:
+            if identity.federation == self.federation and (identity.role, call, self._about(identity, node)) in ALLOWED:
+                return None
+        who = ", ".join(identity.uri for identity in peer.identities) or "nobody"
+        return f"{who} may not call {call} about {node!r} here"
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Put the judgement before whatever serves the call."""
+        handler = continuation(details)
+        call = details.method.rpartition("/")[2]
+        if handler is None or call not in CALLS:
+            return grpc.unary_unary_rpc_method_handler(_unknown)
+        node = next((value for key, value in details.invocation_metadata if key == NODE_KEY), b"")
+        node = node.decode("utf-8", "replace") if isinstance(node, bytes) else str(node)
+        if handler.response_streaming:
+            make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else None
+            make = make or grpc.unary_stream_rpc_method_handler
+            behaviour = self._streaming(handler.stream_stream or handler.unary_stream, call, node)
+        else:
+            make = grpc.stream_unary_rpc_method_handler
+            behaviour = self._single(handler.stream_unary, call, node)
+        return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    def _streaming(self, serve: Callable[..., Iterator[Any]], call: str, node: str) -> Callable[..., Iterator[Any]]:
+        def guarded(request: Any, context: Any) -> Iterator[Any]:
+            peer = self._enter(call, node, context)
+            try:
+                yield from serve(request, context, peer, node)
+            finally:
+                self.limits.leave(node, call)
+
+        return guarded
+
+    def _single(self, serve: Callable[..., Any], call: str, node: str) -> Callable[..., Any]:
+        def guarded(request: Any, context: Any) -> Any:
+            peer = self._enter(call, node, context)
+            try:
+                return serve(request, context, peer, node)
+            finally:
+                self.limits.leave(node, call)
+
+        return guarded
+
+    def _enter(self, call: str, node: str, context: Any) -> Peer:
+        """Let a caller in, or end the call with the reason."""
+        pem = context.auth_context().get("x509_pem_cert", [b""])[0]
+        try:
+            peer = peer_of(pem)
+        except LinkError as error:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        denied = self.judge(peer, call, node)
+        if denied is not None:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, denied)
+        full = self.limits.enter(node, call)
+        if full is not None:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, full)
+        return peer
+
+    def _about(self, identity: Identity, node: str) -> str:
+        if node not in self.members:
+            return ELSEWHERE
+        return OWN if identity.path == node else OTHER
+
+
+def _unknown(request: Any, context: Any) -> Any:
+    context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no such call")
+
+
+assert HUB not in {role for role, _, _ in ALLOWED}, "hubs call nobody: members dial out"

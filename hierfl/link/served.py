@@ -1,0 +1,129 @@
+"""The federation as one process sees it: what is served elsewhere is one member, and nothing is above its own node.
+
+A member behind a link is a leaf to the process of its hub, whatever is below it there: a site that only one "device"
+may process, the link. So rounds, participation, strategies and the dispatcher work over links as they do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hierfl.config.schema import RunConfig, SiteSettings
+from hierfl.errors import ConfigError, Problem
+from hierfl.link.identity import members_of
+from scheduler import Device
+from tiers.federation import Federation, Hub, Member, Site
+
+__all__ = ["HERE", "LINK", "as_served", "label_of", "link_device", "num_sites"]
+
+HERE = "hierfl:here"
+"""The label of what may not leave this process's own devices."""
+
+LINK = "link"
+"""The kind of device that a link is."""
+
+
+def label_of(path: str) -> str:
+    """Name the label of what only the member at the other end of a link may do."""
+    return f"hierfl:link:{path}"
+
+
+def link_device(path: str) -> Device:
+    """Give the device that a link is to the dispatcher."""
+    return Device(path, LINK, frozenset({label_of(path)}))
+
+
+def num_sites(config: RunConfig, path: str) -> int:
+    """Count the sites at and below a node."""
+    return sum(1 for site in config.federation.sites if site == path or site.startswith(f"{path}/"))
+
+
+def as_served(config: RunConfig, path: str) -> RunConfig:
+    """Cut the federation down to what the process of a node sees. Errors: ConfigError for what links cannot do."""
+    members = members_of(config, path)
+    _check(config, members)
+    root = config.federation.root
+    top = _above(root, path.split("/")[1:], config, frozenset(members))
+    tree = Federation(top, config.federation.epoch)
+    sites = {site: _settings(config, site, members) for site in tree.sites}
+    runtime = config.runtime
+    if members:
+        groups = [replace(group, labels=[*group.labels, HERE]) for group in runtime.devices]
+        runtime = replace(runtime, devices=groups, share=False)
+        if not set(tree.sites) - set(members):  # somebody has to build the model
+            runtime = replace(runtime, devices=[], num_workers=1, gpus_per_worker=runtime.gpus_per_worker or 0)
+    hubs = {hub: config.hubs[hub] for hub in tree.hubs}
+    return replace(config, federation=tree, hubs=hubs, sites=sites, runtime=runtime)
+
+
+def _above(node: Hub, way: list[str], config: RunConfig, members: frozenset[str]) -> Hub:
+    """Keep of the hubs above a node only the way to it."""
+    path, chain = node.name, [node]
+    for name in way:
+        found = next(member for member in chain[-1].members if member.name == name)
+        path = f"{path}/{name}"
+        if isinstance(found, Site):
+            return _chained(chain, found)
+        chain.append(found)
+    return _chained(chain[:-1], _cut(chain[-1], path, members))
+
+
+def _chained(chain: list[Hub], below: Member) -> Hub:
+    for hub in reversed(chain):
+        below = replace(hub, members=(below,))
+    assert isinstance(below, Hub)
+    return below
+
+
+def _cut(node: Hub, path: str, members: frozenset[str]) -> Hub:
+    """Put a leaf in the place of every member that is served elsewhere; without recursion, since depth is unlimited."""
+    order: list[tuple[Hub, str]] = [(node, path)]
+    for hub, here in order:
+        order.extend(
+            (member, f"{here}/{member.name}")
+            for member in hub.members
+            if isinstance(member, Hub) and f"{here}/{member.name}" not in members
+        )
+    made: dict[str, Hub] = {}
+    for hub, here in reversed(order):
+        below = (f"{here}/{member.name}" for member in hub.members)
+        found = (
+            Site(member.name) if place in members else made.get(place, member)
+            for member, place in zip(hub.members, below, strict=True)
+        )
+        made[here] = replace(hub, members=tuple(found))
+    return made[path]
+
+
+def _settings(config: RunConfig, path: str, members: tuple[str, ...]) -> SiteSettings:
+    """Give a leaf's settings; those of a member elsewhere say its weight, and who may do its work."""
+    if path not in members:
+        own = config.sites[path]
+        return replace(own, labels=own.labels | {HERE}) if members else own
+    labels = frozenset({label_of(path)})
+    if path in config.sites:
+        return replace(config.sites[path], labels=labels)
+    below = next(site for site in config.sites if site.startswith(f"{path}/"))
+    return SiteSettings(config.sites[below].training, path, weight=config.hubs[path].weight, labels=labels)
+
+
+def _check(config: RunConfig, members: tuple[str, ...]) -> None:
+    """Errors: ConfigError for what cannot be served over links."""
+    problems = list(_problems(config, members))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problems(config: RunConfig, members: tuple[str, ...]) -> Iterator[Problem]:
+    if config.baseline is not None:
+        yield Problem("baseline", f"{config.baseline} compares on one machine: `hierfl run` does it, without links")
+    if config.evaluation.fine_tune is not None and members:
+        yield Problem("evaluation.fine_tune", "is not done over links; `hierfl run` does it on one machine")
+    for member in members:
+        for path, site in config.sites.items():
+            if path.startswith(f"{member}/") and site.is_held_out:
+                said = (
+                    f"is measured beside the others, which the link at {member} cannot say; give the site its own link"
+                )
+                yield Problem(path, said)

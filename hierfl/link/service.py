@@ -1,0 +1,266 @@
+"""A hub's gRPC service: it brings messages and chunks to the members' lanes, and theirs to the members.
+
+Members dial in over mutual TLS; who they are stands in their certificates (`permits`). A control stream lives as long
+as the member is there; it ends when the member has been silent for too long, breaks the rules, or its certificate is
+denied or has run out.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
+from hierfl.link.codec import MAX_BYTES, parse, text
+from hierfl.link.denied import DenyList
+from hierfl.link.kit import Kit
+from hierfl.link.lane import Lane, Session
+from hierfl.link.limits import Bucket, Limits
+from hierfl.link.permits import Gatekeeper, Peer
+from hierfl.link.session import NONCE_BYTES, Stamps
+from hierfl.link.times import Times
+
+__all__ = ["SERVICE", "VERSIONS", "Agreed", "Service", "take"]
+
+SERVICE = "hierfl.link.v1.Link"
+VERSIONS = (1,)
+
+MESSAGES_PER_S, MESSAGES_AT_ONCE = 20.0, 200.0
+THREADS_PER_MEMBER = 4
+
+Tell = Callable[[str, str, str], None]
+"""Takes a level, a node, and what is to be said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What both sides must agree on before anything else is said."""
+
+    federation: str
+    config_digest: str
+    task_digest: str
+    run: str
+    epoch: int = 0
+
+    def misfit(self, hello: wire.Hello, node: str) -> str:
+        """Say why a member cannot take part as it is; empty if it can."""
+        if hello.node != node or hello.federation != self.federation:
+            return f"{hello.node!r} of {hello.federation!r} is not {node!r} of {self.federation!r}"
+        if not set(hello.versions) & set(VERSIONS):
+            return f"it speaks versions {list(hello.versions)[:8]} of the protocol; this hub {list(VERSIONS)}"
+        if hello.config_digest != self.config_digest:
+            return "its configuration is another one than this hub's; both need the same YAML and overrides"
+        if hello.task_digest != self.task_digest:
+            return "the code of its task is another one than this hub's; both need the same version of it"
+        return ""
+
+
+def take(content: bytes, stamps: Stamps, lane: Lane) -> str | None:
+    """Take what a member says within a session; give its last words, if these are. Errors: LinkError."""
+    said: wire.MemberSays = parse(wire.MemberSays, content)
+    stamps.check(said)
+    lane.heard()
+    match said.WhichOneof("what"):
+        case "answer":
+            lane.answered(said.answer)
+        case "beat":
+            pass
+        case "bye":
+            return text(said.bye.reason, "a reason") or "it has left"
+        case other:
+            raise LinkError(f"{other} is nothing that a member says here")
+    return None
+
+
+class Service:
+    """Serves the members of one hub until it is closed. `lanes`: by member's path."""
+
+    def __init__(
+        self, kit: Kit, listen: str, agreed: Agreed, lanes: Mapping[str, Lane], tell: Tell, compression: str = "none"
+    ) -> None:
+        self.agreed = agreed
+        self.lanes = lanes
+        self._tell = tell
+        self._denied = DenyList(kit.denied)
+        self._closing = threading.Event()
+        self._final = ""
+        gatekeeper = Gatekeeper(agreed.federation, lanes, self._denied, Limits())
+        self._threads = ThreadPoolExecutor(8 + THREADS_PER_MEMBER * len(lanes), thread_name_prefix="link")
+        self._server = grpc.server(
+            self._threads,
+            interceptors=(gatekeeper,),
+            options=[
+                ("grpc.max_receive_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
+                ("grpc.max_send_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_metadata_size", 16384),
+            ],
+            compression=grpc.Compression.Gzip if compression == "gzip" else None,
+        )
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, self._handlers())])
+        self.port = self._bind(kit, listen)
+        self._server.start()
+
+    def close(self, reason: str, *, final: bool) -> None:
+        """Say farewell to all members, and end. `final`: nothing will be asked of them any more."""
+        self._final = reason if final else ""
+        self._closing.set()
+        for lane in self.lanes.values():
+            if lane.session is not None:
+                lane.session.end(reason)
+        self._server.stop(grace=2.0).wait(5.0)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _bind(self, kit: Kit, listen: str) -> int:
+        """Listen with the kit's certificate, which is read anew at every handshake. Errors: LinkError."""
+
+        def configuration() -> Any:
+            key, certificate, authority = kit.credentials()
+            return grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
+
+        credentials = grpc.dynamic_ssl_server_credentials(configuration(), configuration, True)
+        try:
+            port = int(self._server.add_secure_port(listen, credentials))
+        except RuntimeError as error:
+            raise LinkError(f"cannot listen at {listen}: {error}; --listen takes another address") from error
+        if not port:
+            raise LinkError(f"cannot listen at {listen}; --listen takes another address")
+        return port
+
+    def _handlers(self) -> dict[str, Any]:
+        """Give the service's calls; chunks go through as bytes."""
+        return {
+            "Control": grpc.stream_stream_rpc_method_handler(
+                self._control, response_serializer=wire.HubSays.SerializeToString
+            ),
+            "Fetch": grpc.unary_stream_rpc_method_handler(self._fetch),
+            "Deliver": grpc.stream_unary_rpc_method_handler(
+                self._deliver, response_serializer=wire.Receipt.SerializeToString
+            ),
+        }
+
+    def _control(self, requests: Iterator[bytes], context: Any, peer: Peer, node: str) -> Iterator[wire.HubSays]:
+        """Serve a member's control stream."""
+        lane = self.lanes[node]
+        times = Times(lane.deadline_s)
+        try:
+            hello = self._hello(requests, node)
+        except LinkError as error:
+            self._tell("warning", node, f"was refused: {error}")
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        stamps = Stamps(secrets.token_bytes(NONCE_BYTES))
+        says: queue.SimpleQueue[wire.HubSays] = queue.SimpleQueue()
+
+        def end(reason: str) -> None:
+            says.put(wire.HubSays(bye=wire.Bye(reason=reason, final=bool(self._final))))
+
+        session = Session(hello.instance, says.put, end)
+        context.add_callback(lambda: end("the connection is cut"))
+        welcome = wire.Welcome(
+            version=max(set(hello.versions) & set(VERSIONS)),
+            run=self.agreed.run,
+            nonce=stamps.nonce,
+            deadline_s=lane.deadline_s,
+            epoch=self.agreed.epoch,
+        )
+        yield stamps.mark(wire.HubSays(welcome=welcome))
+        reader = threading.Thread(target=self._listen, args=(requests, stamps, lane, session), daemon=True)
+        self._tell("info", node, "has joined")
+        lane.joined(session)
+        reader.start()
+        if self._closing.is_set():
+            end("the hub is closing")
+        try:
+            while True:
+                try:
+                    said = says.get(timeout=times.beat_s)
+                except queue.Empty:
+                    said = wire.HubSays(beat=wire.Beat())
+                reason = self._over(lane, peer, times)
+                if reason:
+                    said = wire.HubSays(bye=wire.Bye(reason=reason))
+                yield stamps.mark(said)
+                if said.WhichOneof("what") == "bye":
+                    self._tell("info" if not reason else "warning", node, f"is gone: {said.bye.reason}")
+                    return
+        finally:
+            lane.left(session)
+
+    def _over(self, lane: Lane, peer: Peer, times: Times) -> str:
+        """Say why a stream must end now; empty if it may go on."""
+        if not peer.is_good(self._denied, datetime.now(UTC)):
+            return "its certificate is denied, or has run out"
+        if lane.silent_s() > times.silence_s:
+            return f"nothing was heard of it for {times.silence_s:g} s"
+        return ""
+
+    def _hello(self, requests: Iterator[bytes], node: str) -> wire.Hello:
+        """Read a member's first words. Errors: LinkError."""
+        first = next(requests, None)
+        if first is None:
+            raise LinkError("the stream ended before its first message")
+        said: wire.MemberSays = parse(wire.MemberSays, first)
+        if said.WhichOneof("what") != "hello" or said.sequence != 1:
+            raise LinkError("the first message of a stream is Hello")
+        for value in (said.hello.federation, said.hello.node, said.hello.instance, said.hello.approval):
+            text(value, "a field of Hello")
+        misfit = self.agreed.misfit(said.hello, node)
+        if misfit:
+            raise LinkError(misfit)
+        return said.hello
+
+    def _listen(self, requests: Iterator[bytes], stamps: Stamps, lane: Lane, session: Session) -> None:
+        """Take what a member says; what breaks the rules ends the session."""
+        bucket = Bucket(MESSAGES_PER_S, MESSAGES_AT_ONCE)
+        stamps.skip()
+        try:
+            for content in requests:
+                if not bucket.take():
+                    raise LinkError(f"more than {MESSAGES_PER_S:g} messages per second")
+                farewell = take(content, stamps, lane)
+                if farewell is not None:
+                    session.end(farewell)
+                    return
+        except LinkError as error:
+            self._tell("warning", lane.path, f"broke the rules: {error}")
+            session.end(f"this was refused: {error}")
+        except grpc.RpcError:
+            session.end("the connection is cut")
+        except Exception as error:  # ours: the member's session must not stay half alive
+            self._tell("error", lane.path, f"its session failed: {error!r}")
+            session.end("the hub failed")
+
+    def _fetch(self, request: bytes, context: Any, peer: Peer, node: str) -> Iterator[bytes]:
+        """Send a model, from an offset on."""
+        try:
+            asked = parse(wire.FetchRequest, request)
+            yield from self.lanes[node].payload(asked.digest).chunks(0, asked.offset)
+        except LinkError as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+
+    def _deliver(self, requests: Iterator[bytes], context: Any, peer: Peer, node: str) -> wire.Receipt:
+        """Take an update, from where this hub wants it."""
+        digest, is_whole = b"", False
+        try:
+            for message in requests:
+                digest, is_whole = self.lanes[node].receive(decode(message))
+                if is_whole:
+                    break
+        except LinkError as error:
+            self._tell("warning", node, f"a chunk was refused: {error}")
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except OSError as error:
+            context.abort(grpc.StatusCode.ABORTED, f"the hub cannot take it now: {error.strerror}")
+        if not is_whole:
+            context.abort(grpc.StatusCode.ABORTED, "the stream ended before the update")
+        return wire.Receipt(digest=digest)

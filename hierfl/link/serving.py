@@ -1,0 +1,260 @@
+"""The processes of a federation over links: one that serves the root, and one for every member."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError
+from hierfl.kinds import nearest
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.approval import Plan, config_digest, plan_of, task_digest
+from hierfl.link.branch import Branch
+from hierfl.link.desk import Desk
+from hierfl.link.dialer import Dialer
+from hierfl.link.driver import LinkedDriver
+from hierfl.link.identity import HUB, MEMBER, members_of, server_of
+from hierfl.link.kit import Kit, folder_name
+from hierfl.link.lane import Lane
+from hierfl.link.served import as_served, num_sites
+from hierfl.link.service import VERSIONS, Agreed, Service
+from hierfl.link.shelf import Shelf
+from hierfl.link.store import Store
+from hierfl.monitor.records import Monitor, Record
+from hierfl.runtime.driver import Done, Driver
+from hierfl.runtime.opening import closing, open_driver
+
+__all__ = ["Log", "Serving", "join", "serve", "state_folder", "with_data"]
+
+SPOOL = "link"
+DRAIN_S = 5.0
+
+
+class Log:
+    """Writes one JSON object per line: time, level, node, message."""
+
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def __call__(self, level: str, node: str, message: str) -> None:
+        """Write one."""
+        said = {"time": round(time.time(), 3), "level": level, "node": node, "message": message}
+        with self._lock:
+            print(json.dumps(said), file=self._stream, flush=True)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How a node is served here. `listen`: None takes the port of its members' address, at all interfaces."""
+
+    config: RunConfig
+    kit: Kit
+    log: Log
+    listen: str | None = None
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    """The members' lanes, once they are open."""
+
+    def __post_init__(self) -> None:
+        """Errors: ConfigError where kit and configuration do not fit together."""
+        config, kit = self.config, self.kit
+        if kit.federation != config.name:
+            raise ConfigError(f"the kit is of the federation {kit.federation!r}, the configuration of {config.name!r}")
+        if kit.path not in config.federation.nodes:
+            raise ConfigError(f"the federation has no node {kit.path!r}{nearest(kit.path, config.federation.nodes)}")
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """List the members that are served from here."""
+        return members_of(self.config, self.kit.path)
+
+    def health(self) -> Mapping[str, Any]:
+        """Say who is here."""
+        up = {path: lane.session is not None for path, lane in self.lanes.items()}
+        return {"node": self.kit.path, "federation": self.config.name, "members": up}
+
+    def opened(self, run: str, spool: Path) -> Callable[[RunConfig, Path], Driver]:
+        """Give what opens this node's runtime, with its members. `run`: what they know the run by."""
+
+        def open_links(done: Callable[[Done], None], base: Driver) -> tuple[Service, Mapping[str, Lane]]:
+            shelf = Shelf()
+            lanes = {
+                path: Lane(
+                    *(path, run, self.config.links[path].deadline_s, num_sites(self.config, path)),
+                    *(spool, shelf, done, base.put),
+                )
+                for path in self.members
+            }
+            config = self.config
+            agreed = Agreed(
+                *(config.name, config_digest(config), task_digest(config.task), run, config.federation.epoch),
+            )
+            compression = "gzip" if all(config.links[path].compression == "gzip" for path in lanes) else "none"
+            service = Service(self.kit, self._listen(), agreed, lanes, self.log, compression)
+            self.lanes.update(lanes)
+            self.log("info", self.kit.path, f"listens at port {service.port} for {', '.join(lanes)}")
+            return service, lanes
+
+        def opened(config: RunConfig, run_dir: Path) -> Driver:
+            base = open_driver(config, run_dir)
+            return LinkedDriver(base, open_links) if self.members else base
+
+        return opened
+
+    def _listen(self) -> str:
+        """Give the address to listen at. Errors: ConfigError where members name several ports."""
+        if self.listen is not None:
+            return self.listen
+        ports = {self.config.links[path].address.rpartition(":")[2] for path in self.members}
+        if len(ports) != 1:
+            raise ConfigError(
+                f"the members of {self.kit.path} dial several ports ({', '.join(sorted(ports))}): --listen"
+            )
+        return f"0.0.0.0:{ports.pop()}"
+
+
+def serve(serving: Serving, monitors: Sequence[Monitor], resumed: Path | None = None) -> Mapping[str, Any]:
+    """Serve the root: run the federation to its end, with its members over links; return its summary.
+
+    `resumed`: the folder of a run to go on with. Errors: HierflError; ConfigError for a node that is not the root.
+    """
+    config, root = serving.config, serving.config.federation.root.name
+    if serving.kit.path != root or HUB not in serving.kit.roles:
+        raise ConfigError(f"{serving.kit.path} is not the root, {root}: `hierfl join` serves it")
+    if not serving.members:
+        raise ConfigError("no member has a link; `hierfl run` runs such a federation")
+    from hierfl.reopen import reopened
+    from hierfl.run import go_on, run
+
+    drivers: list[Driver] = []
+
+    def opened(seen: RunConfig, run_dir: Path) -> Driver:
+        spool = run_dir / SPOOL
+        spool.mkdir(exist_ok=True)
+        drivers.append(serving.opened(run_dir.name, spool)(seen, run_dir))
+        return drivers[-1]
+
+    class Finish:
+        """A monitor that lets the driver tell members of the end."""
+
+        def on(self, record: Record) -> None:
+            """Take one record."""
+            from hierfl.monitor.records import RunEnded
+
+            if isinstance(record, RunEnded) and record.status in ("finished", "stopped early") and drivers:
+                finish = getattr(drivers[-1], "finish", None)
+                if finish is not None:
+                    finish()
+
+        def close(self) -> None:
+            """Hold nothing."""
+
+    listening = [*monitors, Finish()]
+    if resumed is None:
+        return run(as_served(config, root), listening, opened)
+    with reopened(resumed, to_train=True) as left:
+        if config_digest(left.config) != config_digest(config):
+            raise ConfigError(f"{resumed} is a run of another configuration than the one that is given")
+        return go_on(replace(left, config=as_served(left.config, root)), listening, opened)
+
+
+def join(
+    serving: Serving,
+    monitors: Sequence[Monitor],
+    state: Path,
+    stopping: threading.Event,
+    *,
+    data: Path | None = None,
+    reached: Callable[[Dialer], None] = lambda dialer: None,
+) -> str:
+    """Serve a member until its federation has finished, or it is stopped; return the hub's last words.
+
+    `state`: where updates and states are kept. `data`: the site's data, handed to the task as `path`. `reached`: is
+    given the way to the hub. Errors: HierflError.
+    """
+    config, kit = serving.config, serving.kit
+    if kit.path not in config.links or MEMBER not in kit.roles:
+        raise ConfigError(f"{kit.path} has no link: `hierfl serve` serves the root{nearest(kit.path, config.links)}")
+    link, plan = config.links[kit.path], plan_of(config, kit.path)
+    seen = as_served(with_data(config, kit.path, data), kit.path)
+    store = Store(state)
+
+    def tell(level: str, message: str) -> None:
+        serving.log(level, kit.path, message)
+
+    def emit(record: Record) -> None:
+        for monitor in monitors:
+            monitor.on(record)
+
+    dialer = Dialer(
+        *(kit, server_of(config, kit.path), link.address, _hello(plan), link.deadline_s, link.compression, tell),
+    )
+    reached(dialer)
+    driver = serving.opened(f"{plan.digest[:16]}", state)(seen, state)
+    with closing(driver):
+        desk = Desk(
+            lambda: Branch(seen, kit.path, driver, state / "states", emit),
+            *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
+        )
+        dialer.asked, dialer.offered = desk.asked, desk.offered
+        watch = threading.Thread(target=_leave_at, args=(stopping, dialer), daemon=True)
+        watch.start()
+        try:
+            last = dialer.serve()
+        finally:
+            dialer.leave("the member is stopping")
+            desk.close(DRAIN_S)
+        if desk.failed is not None:
+            raise desk.failed
+        finish = getattr(driver, "finish", None)
+        if last and finish is not None:
+            finish()
+        return last
+
+
+def with_data(config: RunConfig, path: str, data: Path | None) -> RunConfig:
+    """Let a site's data come from a path. Errors: ConfigError where the node is no site, or its task takes no path."""
+    if data is None:
+        return config
+    if path not in config.sites:
+        raise ConfigError(
+            f"--data is for a single site; {path} is a hub: give its sites data: {{path: ...}} in the YAML"
+        )
+    import inspect
+
+    if "path" not in inspect.signature(config.task.data).parameters:
+        raise ConfigError(f"the task {config.task_kind} takes no path; its data are its own")
+    site = config.sites[path]
+    return replace(
+        config, sites={**config.sites, path: replace(site, source={**site.source, "path": str(data.resolve())})}
+    )
+
+
+def state_folder(config: RunConfig, path: str) -> Path:
+    """Give where a member keeps its state, unless it is told otherwise."""
+    return Path(config.output.dir) / f"{config.name}-{folder_name(path)}"
+
+
+def _hello(plan: Plan) -> wire.Hello:
+    return wire.Hello(
+        versions=VERSIONS,
+        federation=plan.federation,
+        node=plan.node,
+        config_digest=plan.config,
+        task_digest=plan.task,
+        approval=plan.digest,
+        instance=secrets.token_hex(16),
+    )
+
+
+def _leave_at(stopping: threading.Event, dialer: Dialer) -> None:
+    stopping.wait()
+    dialer.leave("the member is stopping")

@@ -1,0 +1,104 @@
+"""What a member keeps on disk: finished updates until the federation has gone on, models as they come.
+
+An update is written before the hub hears of it, so whatever dies, it is sent again and never trained again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.codec import parse
+from hierfl.link.files import write_private
+from hierfl.link.payload import Outgoing, Shape, read
+
+__all__ = ["Store"]
+
+ANSWERS_KEPT = 4
+MODELS_KEPT = 2
+
+
+class Store:
+    """A folder of answers, updates and models. Errors: LinkError if it cannot be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("answers", "updates", "models"):
+            try:
+                (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise LinkError(f"{folder / name} cannot be made: {error.strerror}") from error
+
+    def answer(self, ask_id: int) -> wire.Answer | None:
+        """Give the answer to what was asked before, if its update is still here."""
+        try:
+            found: wire.Answer = parse(wire.Answer, self._answer_file(ask_id).read_bytes())
+        except (OSError, LinkError):
+            return None
+        digest = found.trained.update.digest
+        return found if digest and self.update(digest).exists() else None
+
+    def keep(self, answer: wire.Answer) -> None:
+        """Keep an answer; its update is here already. The oldest go."""
+        write_private(self._answer_file(answer.id), answer.SerializeToString())
+        files = sorted((self.folder / "answers").glob("*.answer"), key=lambda file: file.stat().st_mtime_ns)
+        for old in files[:-ANSWERS_KEPT]:
+            old.unlink(missing_ok=True)
+        with contextlib.suppress(LinkError, OSError):
+            kept = [parse(wire.Answer, file.read_bytes()) for file in files[-ANSWERS_KEPT:]]
+            names = {f"{one.trained.update.digest.hex()}.update" for one in kept}
+            for file in (self.folder / "updates").iterdir():
+                if file.name not in names:
+                    file.unlink(missing_ok=True)
+
+    def update(self, digest: bytes) -> Path:
+        """Give the place of an update."""
+        return self.folder / "updates" / f"{digest.hex()}.update"
+
+    def outgoing(self, digest: bytes) -> Outgoing | None:
+        """Give an update by its digest; None if it is not here, or spoilt."""
+        for file in (self.folder / "answers").glob("*.answer"):
+            with contextlib.suppress(LinkError, OSError, ValueError):
+                said = parse(wire.Answer, file.read_bytes()).trained.update
+                if said.digest == digest:
+                    shape = Shape(said.num_floats, said.num_ints, said.dtype)
+                    found = Outgoing(*read(self.update(digest), shape))
+                    return found if found.digest == digest else None
+        return None
+
+    def put(self, digest: bytes, floats: NDArray[Any], ints: NDArray[np.int64]) -> None:
+        """Write an update, whole or not at all. Errors: LinkError."""
+        path = self.update(digest)
+        partial = path.with_suffix(".partial")
+        try:
+            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                for part in (floats, ints):
+                    file.write(np.ascontiguousarray(part).data if part.size else b"")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except OSError as error:
+            raise LinkError(f"{path} cannot be written: {error.strerror or error}") from error
+
+    def model(self, digest: bytes) -> Path:
+        """Give the place of a model, and let go of older ones."""
+        path = self.folder / "models" / f"{digest.hex()}.model"
+        others = [file for file in (self.folder / "models").iterdir() if not file.name.startswith(digest.hex())]
+        for old in sorted(others, key=lambda file: file.stat().st_mtime_ns)[: -(MODELS_KEPT - 1)]:
+            old.unlink(missing_ok=True)
+        return path
+
+    @staticmethod
+    def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give the numbers of a file."""
+        return read(path, shape)
+
+    def _answer_file(self, ask_id: int) -> Path:
+        return self.folder / "answers" / f"{ask_id:016x}.answer"

@@ -1,0 +1,136 @@
+"""What is counted at a member arrives as it was, and what contradicts itself does not."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hierfl.errors import LinkError
+from hierfl.learning.metrics import Tally
+from hierfl.learning.ring import Accumulator, Grid
+from hierfl.learning.standardise import Moments
+from hierfl.learning.state import Layout, ModelState
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.answers import limit_of
+from hierfl.link.codec import moments_in, moments_out, tally_in, tally_out
+
+ROOT = Path(__file__).parents[3]
+
+
+def tally(classes: int = 2, n: int = 30, **more: Any) -> Tally:
+    chance = np.random.default_rng(classes)
+    scores = chance.random(n) if classes == 2 else chance.dirichlet(np.ones(classes), n)
+    return Tally.of(scores, chance.integers(0, classes, n), loss_sum=more.pop("loss_sum", 3.25), **more)
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [
+        Tally(),
+        tally(),
+        tally(5),
+        tally(auc="exact"),
+        tally(auc="none"),
+        tally(loss_sum=-4.0),
+        tally(loss_sum=float("nan")),
+        tally() + tally(loss_sum=float("inf")),
+        Tally.total([tally(), tally(n=7)]),
+    ],
+)
+def test_a_tally_arrives_as_it_was(counted: Tally) -> None:
+    assert tally_in(wire.Tally.FromString(tally_out(counted).SerializeToString())) == counted
+
+
+@pytest.mark.parametrize("values", [[[1.0, -2.5], [3.0, 1e38]], [[1e-45, 0.0]], [[-3.4e38, 3.4e38]] * 50])
+def test_moments_arrive_as_they_were(values: list[list[float]]) -> None:
+    moments = Moments.of(np.array(values, np.float32))
+    assert moments_in(wire.Moments.FromString(moments_out(moments).SerializeToString())) == moments
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: setattr(t, "num_samples", 31), "counts"),
+        (lambda t: setattr(t, "num_left_out", 31), "num_left_out"),
+        (lambda t: setattr(t, "num_not_finite", 1), "num_not_finite"),
+        (lambda t: t.confusion.append(0), "no" if False else "none of true and predicted"),
+        (lambda t: t.confusion.__setitem__(0, 2**63), "counts"),
+        (lambda t: t.curves.add(), "2 curves for 2 classes"),
+        (lambda t: t.curves[0].scores.__setitem__(0, float("nan")), "do not rise"),
+        (lambda t: t.curves[0].scores.__setitem__(-1, 1.5), "do not rise"),
+        (lambda t: t.curves[0].positives.append(1), "other numbers"),
+        (lambda t: t.counts.append(1), "has 10 bins"),
+        (lambda t: t.hits.__setitem__(0, 2**40), "more came true"),
+        (lambda t: setattr(t, "loss", b"\x01" * 97), "97 bytes"),
+        (lambda t: setattr(t, "num_left_out", 30), "where none was counted"),
+    ],
+)
+def test_counts_that_contradict_each_other_are_refused(change: Callable[[Any], None], said: str) -> None:
+    message = tally_out(tally())
+    change(message)
+    with pytest.raises(LinkError, match=said):
+        tally_in(message)
+
+
+def test_moments_that_do_not_fit_are_refused() -> None:
+    moments = moments_out(Moments.of(np.ones((2, 2), np.float32)))
+    moments.sums.append(b"")
+    with pytest.raises(LinkError, match="3 sums and 2"):
+        moments_in(moments)
+    with pytest.raises(LinkError, match="below 0"):
+        moments_in(wire.Moments(count=1, sums=[b"\x01"], squares=[b"\xff"]))
+
+
+@given(
+    st.integers(1, 4), st.integers(1, 2000), st.integers(0, 5000), st.sampled_from([32, 64]), st.floats(-8, 8, width=32)
+)
+def test_no_honest_sum_is_over_the_limit(num_sites: int, weight: int, others: int, width: int, change: float) -> None:
+    """The largest sum that sites within the clip can make is within what the hub takes for their weight."""
+    grid = Grid(width, 8.0, num_sites * weight + others)
+    layout = Layout.of({"w": ((2,), "float32")})
+    total = Accumulator(grid, layout)
+    nothing = np.zeros(0, np.int64)
+    for value in (8.0, change, -8.0, 8.0)[:num_sites]:
+        moved = np.array([value, change], np.float32)
+        total.add_update(ModelState(moved, nothing), ModelState(np.zeros(2, np.float32), nothing), weight)
+    largest = int(np.abs(total.total().floats.astype(object)).max())
+    assert largest <= limit_of(grid, num_sites * weight, num_sites)
+
+
+def test_the_generated_messages_are_current() -> None:
+    pytest.importorskip("grpc_tools")
+    from hierfl.link.generate import FOLDER, generated
+
+    assert (FOLDER / "link_pb2.py").read_text() == generated()["link_pb2.py"], "python -m hierfl.link.generate"
+
+
+FORBIDDEN = {"pickle", "cloudpickle", "marshal", "shelve", "dill", "joblib"}
+
+
+def test_no_pickle_is_reachable_from_the_link() -> None:
+    """Nothing in the rooms that bytes from a link go through can load objects; their imports are followed."""
+    seen: set[str] = set()
+    todo = [f"hierfl.link.{file.stem}" for file in (ROOT / "hierfl" / "link").glob("*.py")]
+    while todo:
+        name = todo.pop()
+        path = ROOT / Path(*name.split(".")).with_suffix(".py")
+        if name in seen or not path.exists():
+            continue
+        seen.add(name)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module is not None:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            assert not {one.partition(".")[0] for one in names} & FORBIDDEN, f"{name} imports {names}"
+            todo.extend(one for one in names if one.partition(".")[0] in ("hierfl", "tiers", "scheduler"))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                call = f"{node.value.id}.{node.attr}"
+                assert call not in ("torch.load", "np.load", "numpy.load"), f"{name} calls {call}"
+    assert {"hierfl.link.service", "hierfl.link.lane", "hierfl.learning.ring", "hierfl.checkpoint"} <= seen

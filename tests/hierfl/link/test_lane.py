@@ -1,0 +1,183 @@
+"""A hub's side of one member, without a network: asked again after every cut, done once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from link_members import FakeMember, job, lane, layout, model, payload_of
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.chunks import decode
+from hierfl.link.codec import payload_out
+from hierfl.link.lane import Lane
+from hierfl.link.payload import Outgoing
+
+LAYOUT = layout()
+
+
+def prepared(place: Lane, member: FakeMember) -> None:
+    """Bring a member to where it can be asked to train."""
+    place.call(0, "prepare", (None, None))
+    place.joined(member.session)
+    place.call(1, "prepare", (LAYOUT, None))
+    place.answered(wire.Answer(id=member.last.ask.id, prepared=wire.Prepared()))
+
+
+def trained(ask: wire.Ask, payload: Outgoing, weight: int = 10) -> wire.Answer:
+    said = wire.Trained(weight=weight, duration_s=1.0, update=payload_out(payload.shape, payload.digest))
+    return wire.Answer(id=ask.id, trained=said)
+
+
+def test_a_round_goes_to_the_member_and_its_update_comes_back(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    member = FakeMember()
+    prepared(place, member)
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.call(3, "collect", ("world", 0))
+    ask = member.last.ask
+    assert ask.train.hub == "world" and ask.train.weight == 10 and ask.train.total_weight == 40
+    payload = payload_of(LAYOUT)
+    place.answered(trained(ask, payload))
+    take = member.last.take
+    assert take.digest == payload.digest and take.offset == 0
+    for message in payload.chunks(take.transfer, 0):
+        place.receive(decode(message))
+    assert [one.ticket for one in done] == [0, 1, 2, 3]
+    header, part = done[-1].value, done[-1].beside[0]
+    assert header.shares[0].member == "us" and header.shares[0].weight == part.weight == 10
+    assert np.array_equal(part.floats, np.frombuffer(b"".join(map(bytes, payload._views[:1])), np.int32))
+    assert member.last.receipt.digest == payload.digest
+    assert list(tmp_path.iterdir()) == []  # what is mapped needs no name
+
+
+def test_after_a_cut_the_same_is_asked_under_the_same_id(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    first = FakeMember()
+    prepared(place, first)
+    place.call(2, "train", (job(), model(LAYOUT)))
+    ask = first.last.ask
+    place.left(first.session)
+    again = FakeMember()
+    place.joined(again.session)
+    assert [said.ask.id for said in again.said] == [ask.id]
+    other, _ = lane(tmp_path)
+    prepared(other, anew := FakeMember())
+    other.call(9, "train", (job(), model(LAYOUT)))
+    assert anew.last.ask.id == ask.id
+    assert len(done) == 2
+
+
+def test_a_new_process_is_prepared_before_it_is_asked(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    prepared(place, first := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    ask = first.last.ask
+    second = FakeMember("b")
+    place.joined(second.session)
+    assert first.ended == ["the member has connected anew"]
+    assert second.last.ask.WhichOneof("what") == "prepare"
+    place.answered(wire.Answer(id=second.last.ask.id, prepared=wire.Prepared()))
+    assert second.last.ask == ask and len(done) == 2
+
+
+def test_a_new_process_with_another_model_is_sent_away(tmp_path: Path) -> None:
+    place, _ = lane(tmp_path)
+    prepared(place, FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.joined((second := FakeMember("b")).session)
+    place.answered(wire.Answer(id=second.last.ask.id, prepared=wire.Prepared(difference="it is larger")))
+    assert second.ended == ["another model is built there now than before: it is larger"]
+
+
+def test_an_update_goes_on_from_where_the_hub_has_it(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    prepared(place, first := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.call(3, "collect", ("world", 0))
+    payload = payload_of(LAYOUT)
+    place.answered(trained(first.last.ask, payload))
+    place.receive(decode(next(payload.chunks(first.last.take.transfer, 0))))
+    place.joined((second := FakeMember()).session)
+    take = second.last.take
+    assert take.offset == 1 << 20 and take.transfer != first.last.take.transfer
+    with pytest.raises(LinkError, match="no transfer that is open"):
+        place.receive(decode(next(payload.chunks(first.last.take.transfer, 0))))
+    for message in payload.chunks(take.transfer, take.offset):
+        place.receive(decode(message))
+    assert done[-1].ticket == 3 and done[-1].value.num_bytes == payload.shape.num_bytes
+
+
+def test_what_a_member_may_not_answer_is_refused(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    prepared(place, member := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    ask, payload = member.last.ask, payload_of(LAYOUT)
+    other = payload_of(layout(7))
+    wrong = [
+        (trained(ask, payload, weight=11), "weight"),
+        (trained(ask, payload, weight=0), "weight"),
+        (trained(ask, other), "the model has"),
+        (wire.Answer(id=ask.id, described=wire.Described()), "described in answer to train"),
+        (wire.Answer(id=ask.id, trained=wire.Trained(error="x" * 5000)), "at most 2000"),
+    ]
+    for answer, said in wrong:
+        with pytest.raises(LinkError, match=said):
+            place.answered(answer)
+    place.answered(wire.Answer(id=ask.id + 1, trained=wire.Trained(weight=1)))  # of something given up: not counted
+    assert len(done) == 2
+    place.answered(trained(ask, payload))
+    assert len(done) == 3
+
+
+def test_an_error_of_the_members_is_the_sites(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    prepared(place, member := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.call(3, "collect", ("world", 0))
+    place.answered(wire.Answer(id=member.last.ask.id, trained=wire.Trained(error="no data today")))
+    assert done[-2].value[0].error == "no data today" and done[-1].value is None
+
+
+def test_a_member_is_given_up_after_its_deadline_and_may_come_back(tmp_path: Path) -> None:
+    clock = [0.0]
+    place, done = lane(tmp_path, now=lambda: clock[0], deadline_s=60.0)
+    prepared(place, member := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.left(member.session)
+    clock[0] = 59.0
+    place.look()
+    assert len(done) == 2
+    clock[0] = 61.0
+    place.look()
+    assert done[-1].crashed == "not heard of for 60 s (link.deadline_s)"
+    place.reset()
+    place.call(3, "prepare", (LAYOUT, None))
+    place.look()
+    place.joined((second := FakeMember("b")).session)
+    place.answered(wire.Answer(id=second.last.ask.id, prepared=wire.Prepared()))
+    assert done[-1].ticket == 3 and done[-1].value is None
+
+
+def test_only_the_model_that_was_sent_for_can_be_fetched(tmp_path: Path) -> None:
+    place, _ = lane(tmp_path)
+    prepared(place, member := FakeMember())
+    start = model(LAYOUT)
+    place.call(2, "train", (job(), start))
+    digest = member.last.ask.train.model.digest
+    assert place.payload(digest).shape.num_floats == LAYOUT.num_floats
+    with pytest.raises(LinkError, match="no model that was sent for"):
+        place.payload(bytes(32))
+
+
+def test_members_share_a_models_payload_and_let_go_of_it(tmp_path: Path) -> None:
+    from hierfl.link.shelf import Shelf
+
+    shelf, start = Shelf(), model(LAYOUT)
+    one: Any = shelf.payload(start)
+    assert shelf.payload(start) is one
+    del one
+    assert not list(shelf._payloads.items())

@@ -1,0 +1,105 @@
+"""Federations over links as real processes: the bits of the simulation, whatever is cut or killed."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+from link_processes import Links, Wire, free_port, members
+
+
+def test_a_hub_in_another_process_gives_the_bits_of_the_simulation(tmp_path: Path) -> None:
+    """One member over a link, two beside the root: the world's model is the one of `hierfl run`."""
+    port, health = free_port(), free_port()
+    with Links(tmp_path, {"rounds": 2, "members": members(["us"], port)}) as links:
+        links.serve("--health", f"localhost:{health}")
+        links.join("us")
+        links.until("us", "has joined")
+        said = json.loads(urllib.request.urlopen(f"http://localhost:{health}/healthz", timeout=10).read())
+        assert said["node"] == "world" and said["members"] == {"world/us": True}
+        assert links.wait("world") == 0, links.said("world")
+        assert links.wait("us") == 0, links.said("us")
+        assert links.digest == links.simulated()
+        assert "the federation has finished" in links.said("us")
+        lines = [json.loads(line) for line in (tmp_path / "us.err").read_text().splitlines()]
+        assert {"time", "level", "node", "message"} == set(lines[0])
+
+
+@pytest.mark.slow
+def test_four_processes_with_cuts_and_kills_give_the_bits_of_the_simulation(tmp_path: Path) -> None:
+    """A member is killed in its training, the wire is cut twice, certificates are renewed: nothing is lost."""
+    port = free_port()
+    with Wire(port).open() as wire:
+        tree = members(["us", "hungary", "switzerland"], wire.port, deadline_s=60)
+        training = {"lr": 0.01, "batch_size": 4, "local_steps": 100}
+        with Links(tmp_path, {"rounds": 12, "members": tree}, training=training) as links:
+            links.serve("--listen", f"localhost:{port}")
+            links.join("us", "hungary", "switzerland")
+            links.until("world", "round 1/12")
+            links.kill("us")
+            links.join("us")
+            links.until("world", "round 3/12")
+            wire.cut()
+            links.until("us", "is not reached")
+            wire.mend()
+            assert links.hierfl("renew", "--ca", "pki").returncode == 0
+            links.until("world", "round 5/12")
+            wire.cut()
+            wire.mend()
+            for name in ("world", "us", "hungary", "switzerland"):
+                assert links.wait(name) == 0, links.said(name)
+            assert links.digest == links.simulated()
+
+
+@pytest.mark.slow
+def test_a_hub_that_is_killed_goes_on_with_its_run(tmp_path: Path) -> None:
+    """The hub is killed between rounds; members stay, and the run that is taken up again ends with the same bits."""
+    port = free_port()
+    with Links(tmp_path, {"rounds": 8, "members": members(["us", "hungary"], port, deadline_s=60)}) as links:
+        links.serve()
+        links.join("us", "hungary")
+        links.until("world", "round 3/8")
+        links.kill("world")
+        links.serve("--resume", str(links.run_dir))
+        for name in ("world", "us", "hungary"):
+            assert links.wait(name) == 0, links.said(name)
+        assert links.digest == links.simulated()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "root",
+    [
+        {"strategy": {"kind": "scaffold"}},
+        {"strategy": {"kind": "fedadam", "lr": 0.1}},
+        {"topology": {"kind": "cyclic"}},
+        {"strategy": {"kind": "median"}},
+        {"participation": {"kind": "sample", "fraction": 0.5}},
+    ],
+    ids=lambda root: next(iter(root.values()))["kind"],
+)
+def test_strategies_topologies_and_participation_work_over_links(tmp_path: Path, root: dict[str, object]) -> None:
+    """A linked hub, and below it a linked site of another process; and each ends with the simulation's bits."""
+    port, below = free_port(), free_port()
+    tree = members(["us", "hungary"], port)
+    tree[0]["members"][0]["link"] = {"address": f"localhost:{below}"}
+    with Links(tmp_path, {"rounds": 3, "members": tree, **root}) as links:
+        links.serve()
+        links.join("us", "hungary")
+        plan = links.plan("us/cleveland")
+        links.start("cleveland", "join", "--kit", "pki/kits/world__us__cleveland", "--approve", plan)
+        for name in ("world", "us", "hungary", "cleveland"):
+            assert links.wait(name) == 0, links.said(name)
+        assert links.digest == links.simulated()
+
+
+def test_a_plan_is_approved_before_anything_starts(tmp_path: Path) -> None:
+    with Links(tmp_path, {"rounds": 2, "members": members(["us"], 1)}) as links:
+        refused = links.hierfl("join", "--kit", "pki/kits/world__us")
+        assert refused.returncode == 1 and "this plan is not approved; agree to it with --approve" in refused.stderr
+        assert "per round the change of the model, of its 2 sites together" in refused.stdout
+        other = links.hierfl("join", "--kit", "pki/kits/world__us", "--approve", "0" * 64)
+        assert other.returncode == 1 and "the plan is another one" in other.stderr
+        assert not (tmp_path / "pki/kits/world__us/approved.json").exists()

@@ -1,0 +1,108 @@
+"""Payloads in chunks: protobuf's bytes, checked, resumed, and refused before they are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from link_members import layout, model, payload_of
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.chunks import CHUNK_BYTES, check_of, decode, encode
+from hierfl.link.payload import Incoming, Outgoing, Shape, read
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=300))
+def test_a_chunk_is_what_protobuf_writes_and_reads(transfer: int, offset: int, data: bytes) -> None:
+    ours = encode(transfer, offset, check_of(data), memoryview(data))
+    # proto3 leaves out a zero; a chunk writes all of its fields
+    theirs = wire.Chunk(transfer=transfer, offset=offset, check=check_of(data), data=data)
+    assert wire.Chunk.FromString(ours) == theirs
+    assert ours == theirs.SerializeToString(deterministic=True) or not (transfer and offset)
+    found = decode(ours)
+    assert (found.transfer, found.offset, found.check, bytes(found.data)) == (transfer, offset, check_of(data), data)
+
+
+@given(st.binary(max_size=80))
+def test_other_bytes_are_no_chunk(content: bytes) -> None:
+    with pytest.raises(LinkError):
+        decode(content)
+
+
+def test_a_chunk_of_a_mib_is_read_and_one_byte_more_is_not() -> None:
+    data = bytes(CHUNK_BYTES)
+    whole = encode(1, 0, check_of(data), memoryview(data))
+    assert decode(whole).data.nbytes == CHUNK_BYTES
+    with pytest.raises(LinkError, match="at most"):
+        decode(whole + b"x")
+
+
+@pytest.mark.parametrize("size", [1, 5, CHUNK_BYTES // 4, CHUNK_BYTES // 4 + 1, 700_001])
+def test_a_payload_comes_as_it_was(size: int, tmp_path: Path) -> None:
+    sent = model(layout(size))
+    outgoing = Outgoing(sent.floats, sent.ints)
+    incoming = Incoming(tmp_path / "model", outgoing.shape, outgoing.digest)
+    for chunk in outgoing.chunks(7, 0):
+        incoming.take(decode(chunk))
+    assert incoming.is_whole
+    floats, ints = read(tmp_path / "model", outgoing.shape)
+    assert np.array_equal(floats, sent.floats) and np.array_equal(ints, sent.ints)
+
+
+def test_a_payload_goes_on_where_another_process_had_it(tmp_path: Path) -> None:
+    outgoing = payload_of(layout(900_000))
+    chunks = [decode(chunk) for chunk in outgoing.chunks(1, 0)]
+    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    for chunk in chunks[:2]:
+        first.take(chunk)
+    first.close()
+    with (tmp_path / "update.partial").open("ab") as file:
+        file.write(b"the beginning of a chunk that was cut")
+    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    assert second.received == 2 * CHUNK_BYTES
+    for message in outgoing.chunks(1, second.received):
+        second.take(decode(message))
+    assert second.is_whole and Incoming(tmp_path / "update", outgoing.shape, outgoing.digest).is_whole
+
+
+def test_a_damaged_chunk_a_wrong_one_and_one_over_the_clip_are_as_if_they_had_not_come(tmp_path: Path) -> None:
+    outgoing = payload_of(layout(600_000))
+    incoming = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, limit=2**20)
+    first, second, *_ = outgoing.chunks(1, 0)
+    with pytest.raises(LinkError, match="damaged"):
+        incoming.take(decode(first[:-1] + bytes([first[-1] ^ 1])))
+    with pytest.raises(LinkError, match="come next"):
+        incoming.take(decode(second))
+    large = np.frombuffer(bytes(decode(first).data), np.int32).copy()
+    large[5] = 2**20 + 1
+    data = large.tobytes()
+    with pytest.raises(LinkError, match="element 5 of an update is 1048577; its round allows 1048576"):
+        incoming.take(decode(encode(1, 0, check_of(data), memoryview(data))))
+    assert incoming.received == 0
+    incoming.take(decode(first))
+    assert incoming.received == CHUNK_BYTES
+
+
+def test_a_payload_that_was_not_announced_is_dropped(tmp_path: Path) -> None:
+    announced, other = payload_of(layout(10)), payload_of(layout(10), seed=2)
+    incoming = Incoming(tmp_path / "update", announced.shape, announced.digest)
+    with pytest.raises(LinkError, match="not the one that was announced"):
+        incoming.take(decode(next(other.chunks(1, 0))))
+    assert incoming.received == 0 and not (tmp_path / "update").exists()
+    incoming.take(decode(next(announced.chunks(1, 0))))
+    assert incoming.is_whole
+
+
+def test_only_numbers_of_known_types_travel() -> None:
+    with pytest.raises(LinkError, match="allowed: float32"):
+        Shape(1, 1, "object")
+
+
+def test_an_empty_payload_is_whole_at_once(tmp_path: Path) -> None:
+    outgoing = Outgoing(np.zeros(0, np.float32), np.zeros(0, np.int64))
+    assert Incoming(tmp_path / "nothing", outgoing.shape, outgoing.digest).is_whole
+    assert [part.size for part in read(tmp_path / "nothing", outgoing.shape)] == [0, 0]

@@ -1,0 +1,189 @@
+"""Who may call what: the table cell by cell, certificates over a real handshake, the deny list, the limits."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from link_members import AGREED, Pki, hub_on_loopback
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.denied import DenyList
+from hierfl.link.identity import HUB, MEMBER, Identity, server_name
+from hierfl.link.kit import Kit
+from hierfl.link.limits import AT_ONCE, BURST, Bucket, Limits
+from hierfl.link.permits import ALLOWED, CALLS, ELSEWHERE, NODE_KEY, OTHER, OWN, Gatekeeper, Peer
+from hierfl.link.service import SERVICE
+
+SOON = datetime.now(UTC) + timedelta(hours=1)
+ABOUT = {OWN: "world/us", OTHER: "world/them", ELSEWHERE: "world/mars"}
+CELLS = list(itertools.product((HUB, MEMBER), CALLS, (OWN, OTHER, ELSEWHERE)))
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Gatekeeper:
+    return Gatekeeper("heart", ["world/us", "world/them"], DenyList(tmp_path / "denied.json"), Limits())
+
+
+@pytest.mark.parametrize(("role", "call", "resource"), CELLS)
+def test_every_cell_of_the_table(keeper: Gatekeeper, role: str, call: str, resource: str) -> None:
+    peer = Peer((Identity(role, "heart", "world/us"),), 1, SOON)
+    said = keeper.judge(peer, call, ABOUT[resource])
+    assert (said is None) == (role == MEMBER and resource == OWN) == ((role, call, resource) in ALLOWED)
+
+
+def test_a_party_of_another_federation_and_nobody_may_nothing(keeper: Gatekeeper) -> None:
+    for identities in ((Identity(MEMBER, "other", "world/us"),), ()):
+        assert keeper.judge(Peer(identities, 1, SOON), "Control", "world/us") is not None
+
+
+def test_a_certificate_that_has_run_out_or_is_denied_is_none(tmp_path: Path) -> None:
+    (tmp_path / "denied.json").write_text(json.dumps({"denied": [{"serial": "2a"}]}))
+    keeper = Gatekeeper("heart", ["world/us"], DenyList(tmp_path / "denied.json"), Limits())
+    me = (Identity(MEMBER, "heart", "world/us"),)
+    assert keeper.judge(Peer(me, 41, SOON), "Control", "world/us") is None
+    assert keeper.judge(Peer(me, 42, SOON), "Control", "world/us") is not None
+    assert keeper.judge(Peer(me, 41, datetime.now(UTC) - timedelta(seconds=1)), "Control", "world/us") is not None
+
+
+def test_the_deny_list_is_read_anew_and_half_a_file_lets_nobody_in(tmp_path: Path) -> None:
+    clock, place = [0.0], tmp_path / "denied.json"
+    denied = DenyList(place, lambda: clock[0])
+    assert 7 not in denied
+    place.write_text(json.dumps({"denied": [{"serial": "7"}]}))
+    clock[0] = 1.0
+    assert 7 in denied and 8 not in denied
+    place.write_text('{"denied": [{"ser')
+    clock[0] = 2.0
+    assert 7 in denied
+    place.write_text(json.dumps({"denied": [{"serial": "8"}]}))
+    clock[0] = 3.0
+    assert 7 not in denied and 8 in denied
+    place.write_text("nonsense")
+    with pytest.raises(LinkError, match="no list of denied certificates"):
+        DenyList(place)
+
+
+def test_calls_are_limited_at_once_and_per_second() -> None:
+    clock = [0.0]
+    limits = Limits(lambda: clock[0])
+    for _ in range(AT_ONCE["Fetch"]):
+        assert limits.enter("world/us", "Fetch") is None
+    assert "open" in str(limits.enter("world/us", "Fetch"))
+    assert limits.enter("world/them", "Fetch") is None
+    limits.leave("world/us", "Fetch")
+    assert limits.enter("world/us", "Fetch") is None
+    for _ in range(int(BURST)):
+        limits.enter("world/us", "Fetch")
+    assert "times per second" in str(limits.enter("world/us", "Control"))
+    clock[0] = 1.0
+    assert limits.enter("world/us", "Control") is None
+
+
+def test_a_bucket_fills_again() -> None:
+    clock = [0.0]
+    bucket = Bucket(2.0, 3.0, lambda: clock[0])
+    assert [bucket.take() for _ in range(4)] == [True, True, True, False]
+    clock[0] = 0.5
+    assert [bucket.take() for _ in range(2)] == [True, False]
+
+
+def dial(kit: Kit, port: int, node: str, *, hub: str = "world", hello: wire.Hello | None = None) -> Iterator[bytes]:
+    """Open a control stream; give what comes."""
+    key, certificate, authority = kit.credentials()
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    options = [("grpc.ssl_target_name_override", server_name("heart", hub)), ("grpc.use_local_subchannel_pool", 1)]
+    said = hello or wire.Hello(
+        versions=[1], federation="heart", node=node, config_digest="config", task_digest="task", instance="a"
+    )
+    with grpc.secure_channel(f"localhost:{port}", credentials, options) as channel:
+        control = channel.stream_stream(f"/{SERVICE}/Control")
+        first = wire.MemberSays(hello=said, sequence=1).SerializeToString()
+
+        def says() -> Iterator[bytes]:
+            yield first
+            time.sleep(30)
+
+        yield from control(says(), metadata=((NODE_KEY, node.encode()),), timeout=10)
+
+
+def refused(*args: Any, **more: Any) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        list(dial(*args, **more))
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+def test_members_are_who_their_certificates_say(pki: Pki, tmp_path: Path) -> None:
+    us, stranger = pki.kit("world/us"), Pki(tmp_path).kit("world/us")
+    with hub_on_loopback(pki) as (service, _, _, _):
+        welcome = wire.HubSays.FromString(next(dial(us, service.port, "world/us")))
+        assert welcome.welcome.run == AGREED.run and len(welcome.welcome.nonce) == 16
+        for node in ("world/them", "world/mars", ""):
+            assert refused(us, service.port, node).code() == grpc.StatusCode.PERMISSION_DENIED
+        hub = pki.kit("world")  # its certificate is for servers: it does not get through the handshake
+        assert refused(hub, service.port, "world").code() == grpc.StatusCode.UNAVAILABLE
+        stranger.put(authority=pki.authority.pem)
+        assert refused(stranger, service.port, "world/us").code() == grpc.StatusCode.UNAVAILABLE
+        assert refused(us, service.port, "world/us", hub="world/us").code() == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"config_digest": "other"}, "both need the same YAML"),
+        ({"task_digest": "other"}, "code of its task"),
+        ({"versions": [9]}, r"versions \[9\]"),
+        ({"node": "world/them"}, "is not 'world/us'"),
+        ({"instance": "x" * 5000}, "at most 2000"),
+    ],
+)
+def test_what_does_not_fit_together_is_told(pki: Pki, changed: dict[str, Any], said: str) -> None:
+    fields = {"versions": [1], "federation": "heart", "node": "world/us", "config_digest": "config"}
+    hello = wire.Hello(**{**fields, "task_digest": "task", "instance": "a", **changed})
+    with hub_on_loopback(pki) as (service, _, _, heard):
+        error = refused(pki.kit("world/us"), service.port, "world/us", hello=hello)
+        assert error.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert re.search(said, error.details()) and any("was refused" in line for line in heard)
+
+
+def test_a_member_cannot_pass_for_a_hub(pki: Pki) -> None:
+    """A member's certificate is for clients: whoever serves with it is not believed."""
+    us = pki.kit("world/us")
+    with hub_on_loopback(pki) as (service, _, _, _):
+        fake = pki.folder / "world"
+        before = [(fake / name).read_bytes() for name in ("key.pem", "cert.pem")]
+        for name in ("key.pem", "cert.pem"):
+            (fake / name).write_bytes((us.folder / name).read_bytes())
+        try:
+            assert refused(us, service.port, "world/us").code() == grpc.StatusCode.UNAVAILABLE
+        finally:
+            for name, content in zip(("key.pem", "cert.pem"), before, strict=True):
+                (fake / name).write_bytes(content)
+        assert next(dial(us, service.port, "world/us"))  # a renewed certificate holds from the next handshake on
+
+
+def test_a_revoked_member_is_gone_within_seconds_without_a_restart(pki: Pki) -> None:
+    with hub_on_loopback(pki, deadline_s=10.0) as (service, _, _, heard):
+        kit = pki.kit("world/them")
+        stream = dial(kit, service.port, "world/them")
+        next(stream)  # the stream's own limit is 10 s: it ends by the hub's word before that
+        pki.authority.revoke("world/them", datetime.now(UTC), "lost")
+        (pki.folder / "world" / "denied.json").write_bytes((pki.authority.folder / "denied.json").read_bytes())
+        said = [wire.HubSays.FromString(content) for content in stream]
+        assert said[-1].bye.reason == "its certificate is denied, or has run out"
+        assert refused(kit, service.port, "world/them").code() == grpc.StatusCode.PERMISSION_DENIED
+        assert any("denied" in line for line in heard)

@@ -1,0 +1,199 @@
+"""A federation over links as real processes on loopback: kits, a hub, members, and a wire between them to cut."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["Links", "Wire", "free_port"]
+
+LIMIT_S = 180.0
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return int(found.getsockname()[1])
+
+
+class Links:
+    """One federation's folder and processes; all of them are gone after the `with`."""
+
+    def __init__(self, folder: Path, federation: dict[str, Any], **top: Any) -> None:
+        self.folder = folder
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.config = folder / "heart.yaml"
+        said = {
+            "name": "heart",
+            "task": {"kind": "heart_disease"},
+            "training": {"lr": 0.01, "batch_size": 4, "local_steps": 20},
+            "federation": {"name": "world", **federation},
+            "runtime": {"kind": "local", "num_workers": 1},
+            "output": {"dir": "runs", "tensorboard": False},
+            **top,
+        }
+        self.config.write_text(yaml.safe_dump(said, sort_keys=False))
+        self.hierfl("provision", "--out", "pki")
+
+    def __enter__(self) -> Links:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+
+    def hierfl(self, command: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "hierfl", command, *([str(self.config)] if command != "renew" else []), *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+        )
+
+    def start(self, name: str, command: str, *words: str) -> None:
+        """Start a process; what it says is in {name}.out and {name}.err."""
+        with (self.folder / f"{name}.out").open("a") as out, (self.folder / f"{name}.err").open("a") as err:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "hierfl", command, str(self.config), *words],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+
+    def serve(self, *words: str) -> None:
+        self.start("world", "serve", "--kit", "pki/kits/world", *words)
+
+    def join(self, *names: str) -> None:
+        """Start members by their names right under the root, each agreeing to its plan."""
+        for name in names:
+            self.start(name, "join", "--kit", f"pki/kits/world__{name}", "--approve", self.plan(name))
+
+    def plan(self, name: str) -> str:
+        from hierfl.config import load
+        from hierfl.link.approval import plan_of
+
+        return plan_of(load(self.config), f"world/{name}").digest
+
+    def kill(self, name: str) -> None:
+        self.processes[name].send_signal(signal.SIGKILL)
+        self.processes[name].wait()
+
+    def wait(self, name: str) -> int:
+        """Wait for a process's own end."""
+        return self.processes[name].wait(LIMIT_S)
+
+    def until(self, name: str, words: str, num: int = 1) -> None:
+        """Wait until a process has said something so often."""
+        end = time.monotonic() + LIMIT_S
+        while self.said(name).count(words) < num:
+            assert time.monotonic() < end, f"{name} has not said {words!r}:\n{self.said(name)}"
+            assert self.processes[name].poll() is None, f"{name} is gone:\n{self.said(name)}"
+            time.sleep(0.02)
+
+    def said(self, name: str) -> str:
+        return "".join((self.folder / f"{name}.{end}").read_text() for end in ("out", "err"))
+
+    @property
+    def run_dir(self) -> Path:
+        return next(path.parent for path in (self.folder / "runs").glob("*/config.yaml"))
+
+    @property
+    def digest(self) -> str:
+        return str(json.loads((self.run_dir / "summary.json").read_text())["model_digest"])
+
+    def simulated(self) -> str:
+        """Run the same configuration on this machine, without links; give the model's digest."""
+        ran = self.hierfl("run", "output.dir=simulated", "--json")
+        assert ran.returncode == 0, ran.stderr
+        return str(json.loads(ran.stdout)["model_digest"])
+
+
+class Wire:
+    """A TCP wire to a port that can be cut, for all connections at once, and mended."""
+
+    def __init__(self, to: int) -> None:
+        self._to = to
+        self._whole = threading.Event()
+        self._whole.set()
+        self._ends: set[socket.socket] = set()
+        self._listener = socket.create_server(("localhost", 0))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Drop what is connected, and let nothing through."""
+        self._whole.clear()
+        for end in list(self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._ends.clear()
+
+    def mend(self) -> None:
+        self._whole.set()
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Wire]:
+        try:
+            yield self
+        finally:
+            self.cut()
+            self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if not self._whole.is_set():
+                near.close()
+                continue
+            try:
+                far = socket.create_connection(("localhost", self._to))
+            except OSError:
+                near.close()
+                continue
+            self._ends |= {near, far}
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, to: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := source.recv(1 << 16):
+                to.sendall(content)
+        for end in (source, to):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def members(names: Sequence[str], port: int, **link: Any) -> list[dict[str, Any]]:
+    """The heart federation's three hubs, of which `names` have a link at a port."""
+    sites = {"us": ["cleveland", "long_beach"], "hungary": ["budapest"], "switzerland": ["zurich_basel"]}
+    return [
+        {
+            "name": hub,
+            "members": [{"name": site} for site in own],
+            **({"link": {"address": f"localhost:{port}", **link}} if hub in names else {}),
+        }
+        for hub, own in sites.items()
+    ]
