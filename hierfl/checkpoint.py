@@ -292,7 +292,7 @@ def _layout(said: Mapping[str, Any]) -> Layout:
     """Read a layout."""
     specs = (TensorSpec(t["name"], tuple(t["shape"]), t["dtype"], t["offset"]) for t in said["tensors"])
     aliases = tuple((alias, name) for alias, name in said["aliases"])
-    return Layout(tuple(specs), aliases, tuple(said.get("buffers", ())))
+    return Layout(tuple(specs), aliases, tuple(said.get("buffers", ())), said.get("base", ""))
 
 
 def _assemble(layout: Layout, tensors: Arrays) -> ModelState:

@@ -275,6 +275,27 @@ def _evaluate(
             show(lambda width: tabulate(metrics, width), plain)
 
 
+@app.command("export")
+def _export(
+    run_dir: RunDir,
+    file: Annotated[Path, typer.Argument(help="The file to write, model.safetensors.")],
+    code_dir: CodeDir = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run's newest model as safetensors, adapters merged."""
+    with told(as_json, debug), aside(as_json) as answer:
+        from hierfl.rundir import saved_config
+
+        saved_config(run_dir)  # a wrong folder is told before torch is loaded
+        from hierfl.monitor.plain import Plain as Lines
+        from hierfl.run import export
+
+        rounds = export(run_dir, file.absolute(), [Lines(sys.stderr)], code_dir=code_dir)
+        answer.update(model=str(file), rounds=rounds)
+        print(f"{file}: the model after {rounds} rounds")
+
+
 @app.command("report")
 def _report(
     run_dirs: RunDirs,

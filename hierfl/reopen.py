@@ -73,8 +73,8 @@ def config_of(folder: RunDir) -> RunConfig:
 
 
 def lasting(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Problem]:
-    """List what may not change between two resolved configurations of one run: seed, arithmetic, task, tree."""
-    pairs = {key: (before.get(key), now.get(key)) for key in ("seed", "baseline")}
+    """List what may not change between two resolved configurations of a run: seed, adapters, arithmetic, task, tree."""
+    pairs = {key: (before.get(key), now.get(key)) for key in ("seed", "baseline", "lora")}
     for section, keys in {"arithmetic": ("width", "clip"), "task": OF_THE_TASK, "output": ("dir",)}.items():
         old, new = _section(before, section), _section(now, section)
         pairs |= {f"{section}.{key}": (old.get(key), new.get(key)) for key in keys}

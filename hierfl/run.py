@@ -18,7 +18,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError, HierflError, OutputError
 from hierfl.learning.optimizers import try_out
 from hierfl.learning.standardise import Moments
-from hierfl.learning.state import Layout, ModelState
+from hierfl.learning.state import Layout
 from hierfl.learning.stopping import Progress, advance
 from hierfl.learning.task import Standardised
 from hierfl.monitor.cross_site import Matrix, write_matrix
@@ -47,7 +47,7 @@ from hierfl.runtime.survey import samples_of
 from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule, on_all_data, simulated
 from hierfl.voice import Voice, closed_on_error
 
-__all__ = ["cross_site", "evaluate", "go_on", "resume", "run"]
+__all__ = ["cross_site", "evaluate", "export", "go_on", "resume", "run"]
 
 
 def run(
@@ -98,9 +98,17 @@ def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Pat
     return matrix
 
 
+def export(run_dir: Path, path: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> int:
+    """Write a run's newest model, adapters merged, to a file; return the rounds that it has done. Needs no data."""
+    with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, rounds, model):
+        layout, whole = engine.merged(model)
+        checkpoint.save_model(path, layout, engine.driver.get(whole))
+    return rounds
+
+
 @contextlib.contextmanager
 def _measuring(
-    run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None
+    run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None, *, with_sites: bool = True
 ) -> Iterator[tuple[Engine, int, Handle]]:
     """Give workers that know a run's newest checkpoint, how many rounds it has done, and its model."""
 
@@ -117,7 +125,8 @@ def _measuring(
         with closing(open_driver(config, run_dir)) as driver:
             crew = crew_of(config, driver, driver.start(worker_spec(config), num_hubs=0), emit)
             engine = Engine(config, driver, crew, emit, time.time())
-            engine.describe()
+            if with_sites:
+                engine.describe()
             crew.prepare(saved.layout, saved.scale)
             crew.keeper.restore(Remembered.of(saved, config.federation, driver).sites)
             yield engine, saved.rounds_done, driver.put(saved.model)
@@ -281,8 +290,11 @@ class _Run:
             matrix = Matrix(commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model))
             write_matrix(self.folder.path, matrix)
             self.voice.facts["on_all_data"] = on_all_data(matrix, self._root())
-        model: ModelState = self.driver.get(commit.model)
-        checkpoint.save_model(self.folder.model, layout, model)
+        whole: tuple[Layout, Handle] = layout, commit.model
+        if self.config.lora is not None:
+            whole = self.engine.merged(commit.model)
+            self.voice.facts["lora"] = {"base_digest": layout.base, "num_parameters": whole[0].num_floats}
+        checkpoint.save_model(self.folder.model, whole[0], self.driver.get(whole[1]))
         self.crew.estimates.save()
         self._tell_facts()
         summary = self.voice.summary(status)

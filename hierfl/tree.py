@@ -113,13 +113,15 @@ def promises(config: RunConfig) -> dict[str, str]:
 
 
 def sent_small(config: RunConfig) -> dict[str, str]:
-    """Say where updates are compressed, by the hub's path: how many of its sites', how, and its own.
+    """Say what makes updates small, by the hub's path: adapters, at the root; how many of its sites compress and how,
+    and its own.
 
     What is handed up beside that are exact sums, whole.
     """
     from hierfl.runtime.specs import passes_up
 
     tree, found = config.federation, {}
+    adapters = config.lora
     for path in tree.hubs:
         kinds = Counter(
             describe(one)
@@ -134,6 +136,11 @@ def sent_small(config: RunConfig) -> dict[str, str]:
             said.append("hands up the exact sum of its members, whole" if sums else f"its own by {describe(own)}")
         if said:
             found[path] = f"compression: {', '.join(said)}"
+    if adapters is not None:
+        whole = f", and whole {', '.join(adapters.whole)}" if adapters.whole else ""
+        travels = f"lora: adapters of rank {adapters.rank} on {', '.join(adapters.layers)}{whole} travel"
+        root = tree.root.name
+        found[root] = "; ".join([travels, *([found[root]] if root in found else [])])
     return found
 
 

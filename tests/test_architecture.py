@@ -69,6 +69,7 @@ AT_TOP = {
     "torch": [
         "hierfl/learning/contract.py",
         "hierfl/learning/flat.py",
+        "hierfl/learning/lora.py",
         "hierfl/learning/parts.py",
         "hierfl/learning/passes.py",
         "hierfl/learning/training.py",

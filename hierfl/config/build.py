@@ -74,6 +74,7 @@ def build(checked: Checked) -> RunConfig:
         **checked.sections,
         resolved=checked.written,
         baseline=checked.top["baseline"],
+        lora=checked.top["lora"],
         links={placed.path: placed.node.own.link for placed in nodes if placed.node.own.link is not None},
     )
     return as_baseline(config, nodes[0].holds.training)

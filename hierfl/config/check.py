@@ -55,7 +55,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     def report(place: str, message: str) -> None:
         problems.append(Problem(place, message))
 
-    top: dict[str, Any] = {"name": name, "seed": 0, "baseline": None} | _top(config, report)
+    top: dict[str, Any] = {"name": name, "seed": 0, "baseline": None, "lora": None} | _top(config, report)
     task, written_task = _task(config, report)
     training = check_training(config.get("training"), "training", report)
     sections = {key: section(cls, config.get(key), key, report) for key, cls in SECTIONS.items() if key != "runtime"}
@@ -81,7 +81,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         _timeouts(tree[0], sections["runtime"], report)
     written = escape(
         {
-            **top,
+            **plain(top),
             "task": written_task,
             "training": plain(training),
             **{key: plain(made) for key, made in sections.items()},
@@ -100,7 +100,7 @@ def _order(field: Any) -> int:
 
 
 def _top(config: Mapping[Any, Any], report: Report) -> dict[str, Any]:
-    own = {key: config[key] for key in ("name", "seed", "baseline") if config.get(key) is not None}
+    own = {key: config[key] for key in ("name", "seed", "baseline", "lora") if config.get(key) is not None}
     for key in config:
         if key in HUB_KEYS and key not in TOP_KEYS:
             report(str(key), f"{key} belongs to a hub: write it under `federation:`")

@@ -14,7 +14,7 @@ from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
 from hierfl.config.rules import RULES
-from hierfl.config.schema import DeviceGroup, FineTune, LinkSettings, Training
+from hierfl.config.schema import DeviceGroup, FineTune, LinkSettings, Lora, Training
 from hierfl.config.values import keys_of, plain
 
 __all__ = ["document", "field_docs"]
@@ -34,6 +34,7 @@ def document() -> str:
         "training": _table(Training),
         "devices": _table(DeviceGroup),
         "fine_tune": _table(FineTune),
+        "lora": _table(Lora),
         "link": _table(LinkSettings),
         **{name: _table(cls) for name, cls in SECTIONS.items()},
         **{seam: _kinds(seam) for seam in _SEAMS},
@@ -93,7 +94,13 @@ def _type(cls: type, name: str) -> str:
     annotation = str(inspect.get_annotations(owner)[name])
     if annotation.lower() in (*SECTIONS, "training"):
         return "section"
-    words = {"None": "null", "dict[str, Any]": "mapping", "Policy | null": "kind", "FineTune | null": "mapping"}
+    words = {
+        "None": "null",
+        "dict[str, Any]": "mapping",
+        "Policy | null": "kind",
+        "FineTune | null": "mapping",
+        "Lora | null": "mapping",
+    }
     for word, said in words.items():
         annotation = annotation.replace(word, said)
     return annotation if "[" in annotation else annotation.lower()

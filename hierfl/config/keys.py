@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
-from hierfl.config.schema import Arithmetic, Evaluation, Output, Runtime, Stopping, Training
+from hierfl.config.schema import Arithmetic, Evaluation, Lora, Output, Runtime, Stopping, Training
 
 __all__ = [
     "HUB_KEYS",
@@ -45,6 +45,8 @@ class TopKeys:
     baseline: str | None = None
     """What the federation is compared with, on the same task and tree: local trains every site alone, pooled one model
     on the data of all sites put together, for simulation only; null: neither. See evaluation.md."""
+    lora: Lora | None = None
+    """Low-rank adapters are trained and travel in place of the model, {rank: 8} (see LoRA); null: the model."""
     training: Training = field(default_factory=Training)
     """How sites train (see Training); holds for every site unless overridden at a node."""
     evaluation: Evaluation = field(default_factory=Evaluation)

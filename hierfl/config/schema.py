@@ -28,6 +28,7 @@ __all__ = [
     "FineTune",
     "HubSettings",
     "LinkSettings",
+    "Lora",
     "Output",
     "RunConfig",
     "Runtime",
@@ -91,6 +92,30 @@ class FineTune:
             raise ValueError(f"at is {self.at!r}; one of end, every")
         if not self.tensors:
             raise ValueError("tensors is empty; name what is tuned, [head.*], or leave it out for all")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters: what is trained and travels in place of whole layers."""
+
+    rank: int = 8
+    """r: rows and columns of the adapters; what travels of a weight of d x k is r x (d + k)."""
+    alpha: float = 16.0
+    """The adapters' change is scaled by alpha / rank."""
+    layers: list[str] = field(default_factory=lambda: ["*"])
+    """Patterns of names of layers (linear, convolution, embedding) that get an adapter: [encoder.*.attention.*]."""
+    whole: list[str] = field(default_factory=list)
+    """Patterns of names of tensors that are trained, and travel, whole: [head.*]."""
+    freeze_down: bool = False
+    """Train B alone, A stays as it was drawn: then averaging is exact, and half as much travels."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}; at least 1")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"alpha is {self.alpha}; a number above 0")
+        if not self.layers:
+            raise ValueError("layers is empty; name those that get an adapter, or leave it out for all")
 
 
 @dataclass(frozen=True)
@@ -295,6 +320,7 @@ class RunConfig:
 
     `links`: how members are reached that other institutions serve, by path; `hierfl run` simulates them here.
     `baseline`: local or pooled; federation, hubs and sites are then what it makes of those in `resolved`.
+    `lora`: what travels in place of the model; None: the model.
     `folder`: the YAML's, where the user's own modules were looked for beside the current folder; None for a mapping.
     """
 
@@ -313,4 +339,5 @@ class RunConfig:
     resolved: Mapping[str, Any]
     folder: Path | None = field(default=None, compare=False)
     baseline: str | None = None
+    lora: Lora | None = None
     links: Mapping[str, LinkSettings] = field(default_factory=dict)

@@ -54,11 +54,13 @@ class Layout:
     """Where each tensor of a model lies; `aliases` maps further names of shared tensors to the one that is stored.
 
     `buffers`: floating-point tensors that no optimizer moves, and channels; they are no part of what a layout is.
+    `base`: the digest of what the model has beside, which does not travel; empty where all does.
     """
 
     tensors: tuple[TensorSpec, ...]
     aliases: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
+    base: str = ""
 
     @classmethod
     def of(
@@ -100,7 +102,7 @@ class Layout:
     @cached_property
     def digest(self) -> str:
         """Give the SHA-256 of the layout; equal for equal models, whoever built them."""
-        told = {name: value for name, value in asdict(self).items() if name != "buffers"}
+        told = {name: value for name, value in asdict(self).items() if name != "buffers" and (name != "base" or value)}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -120,7 +122,7 @@ class Layout:
         for name, size in zip(names, channels.values(), strict=True):
             specs.append(TensorSpec(name, (size,), str(self.float_dtype), offset))
             offset += size
-        return Layout(tuple(specs), self.aliases, (*self.buffers, *names))
+        return Layout(tuple(specs), self.aliases, (*self.buffers, *names), self.base)
 
     def locate(self, index: int, *, is_float: bool) -> str:
         """Name the tensor that holds element `index` of a vector, with the index inside it."""
@@ -142,6 +144,8 @@ class Layout:
             for name in mine
             if name in theirs and mine[name] != theirs[name]
         ]
+        if self.base and other.base and self.base != other.base:
+            said.append(f"the base that adapters change is another (sha256 {other.base[:12]}, not {self.base[:12]})")
         return "; ".join(said[:3]) + (f" and {len(said) - 3} more" if len(said) > 3 else "")
 
 

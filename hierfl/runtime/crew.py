@@ -44,7 +44,8 @@ from scheduler import Assign, Device, Dispatcher, Job, JobKey, Policy
 
 __all__ = ["Crew"]
 
-WARMING_UP = ("prepare", "initial")
+BUILDING = ("initial", "merged")
+WARMING_UP = ("prepare", *BUILDING)
 """What a worker does before it can work, and which no site is to blame for."""
 
 
@@ -88,6 +89,7 @@ class Crew:
         self._order = count()
         self._prepared: tuple[Any, ...] = (None, None)
         self._to_build = False
+        self._building: tuple[Any, ...] = BUILDING[:1]
         self._said: list[Result] = []
         for worker in self.workers:
             self._call(worker, "prepare", None, (), *self._prepared)
@@ -111,12 +113,12 @@ class Crew:
         """Say whether a call was the crew's."""
         return ticket in self._calls
 
-    def build(self) -> None:
-        """Ask a worker for the model as the run's seed makes it."""
-        ready = self._roster.ready
+    def build(self, method: str = "initial", *arguments: Any) -> None:
+        """Ask a worker for the model as the run's seed makes it, or `merged` from one with adapters."""
+        ready, self._building = self._roster.ready, (method, *arguments)
         self._to_build = not ready
         if ready:
-            self._call(min(ready), "initial", None, ())
+            self._call(min(ready), method, None, (), *arguments)
 
     def prepare(self, layout: Any, scale: Any) -> None:
         """Tell every worker, now and after a restart, the layout and the features' mean and deviation."""
@@ -201,7 +203,7 @@ class Crew:
                 raise HierflError(f"{call.worker} builds another model than the federation's: {done.value}")
             yield from self._up(call.worker)
             return
-        if call.method == "initial":
+        if call.method in BUILDING:
             yield Built(done.value, done.beside[0])
         group = call.group
         if group is None or group.name not in self._groups:
@@ -220,7 +222,7 @@ class Crew:
         device = self._roster.devices[worker]
         self._dispatcher.join(device)
         if self._to_build:
-            self.build()
+            self.build(*self._building)
         yield WorkerJoined(worker, device.name)
 
     def _end(self, call: Call) -> None:
@@ -350,12 +352,12 @@ class Crew:
         kinds = {name: group.kind for name, group in self._groups.items()}
         again = held | {key for key in begun if kinds.get(key[0]) != "train"}  # what was handed up is not
         suspects = {job.key for job in chunks[0]} & again if chunks else set()
-        building = "initial" in {lost.method, *(call.method for call in self._calls.values() if call.worker == worker)}
+        under_way = {lost.method, *(call.method for call in self._calls.values() if call.worker == worker)}
         self._calls = {ticket: call for ticket, call in self._calls.items() if call.worker != worker}
         self.driver.restart(worker)
         self._call(worker, "prepare", None, (), *self._prepared)
-        if building:
-            self.build()
+        if under_way & {*BUILDING}:
+            self.build(*self._building)
         yield WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))
         yield from self._again(again, suspects, reason)
 

@@ -23,6 +23,7 @@ Handle: TypeAlias = Any
 
 BESIDE = {
     "initial": 1,
+    "merged": 1,
     "collect": 1,
     "train_keeping": 1,
     "fine_tune": 1,

@@ -74,7 +74,13 @@ class Engine:
         """Let a worker build the model; return its layout and its values as the run's seed makes them."""
         self.crew.build()
         self._run_until(lambda: bool(self._built))
-        return self._built[0]
+        return self._built.pop()
+
+    def merged(self, model: Handle) -> tuple[Layout, Handle]:
+        """Let a worker write a model's adapters into its base; return the whole model's layout and its values."""
+        self.crew.build("merged", model)
+        self._run_until(lambda: bool(self._built))
+        return self._built.pop()
 
     def describe(self) -> Mapping[str, Inventory]:
         """Let every site count its samples. Errors: DataError naming the sites that could not be loaded.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hierfl.config.schema import Evaluation, SiteSettings
+from hierfl.config.schema import Evaluation, Lora, SiteSettings
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
@@ -43,6 +43,7 @@ class WorkerSpec:
     device: str = "auto"
     threads: int = 1
     rules: Mapping[str, LocalRule] = field(default_factory=dict)
+    lora: Lora | None = None
 
 
 @dataclass(frozen=True)

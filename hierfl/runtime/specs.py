@@ -63,6 +63,7 @@ def worker_spec(config: RunConfig) -> WorkerSpec:
     return WorkerSpec(
         *(config.task, config.seed, config.sites, config.evaluation, runtime.device, runtime.threads_per_worker),
         rules={path: hub.strategy.objective() for path, hub in config.hubs.items()},
+        lora=config.lora,
     )
 
 

@@ -77,6 +77,18 @@ class SiteWorker:
         state = model.read()
         return model.layout, ModelState(state.floats.copy(), state.ints.copy())
 
+    def merged(self, model: ModelState) -> tuple[Layout, ModelState]:
+        """Write a model's adapters into its base; return the whole model's layout and its values."""
+        from hierfl.learning.lora import merge
+
+        bound = self._bound()
+        bound.load(model)
+        seed = derive(self.spec.seed, "model")
+        whole = FlatModel(self._chance.run(seed, self.spec.task.model, checked=False), str(self.device))
+        merge(bound.module, whole.module)
+        state = whole.read()
+        return whole.layout, ModelState(state.floats.copy(), state.ints.copy())
+
     def prepare(
         self, layout: Layout | None, scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None
     ) -> str | None:
@@ -316,9 +328,19 @@ class SiteWorker:
         """Give the model, built anew if a failure may have left a trace in it."""
         if self._model is None:
             seed = derive(self.spec.seed, "model")
-            module = self._chance.run(seed, self.spec.task.model, checked=False)
+            module, base = self._chance.run(seed, self._built, checked=False)
             self._model = FlatModel(module, str(self.device))
+            self._model.layout = replace(self._model.layout, base=base)
         return self._model
+
+    def _built(self) -> tuple[torch.nn.Module, str]:
+        """Build the model, with its adapters where they are wanted, and give the digest of its base."""
+        module = self.spec.task.model()
+        if self.spec.lora is None:
+            return module, ""
+        from hierfl.learning.lora import adapt
+
+        return module, adapt(module, self.spec.lora)
 
     def _data(self, site: str) -> SiteData:
         """Load one site's data, or take them from the cache."""

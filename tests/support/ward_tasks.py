@@ -126,6 +126,20 @@ class Unlike:
     predict = Wards.predict
 
 
+@dataclass(frozen=True)
+class Drifting:
+    """Every worker that builds it begins with other weights: what a task must not do."""
+
+    def model(self) -> nn.Module:
+        line = nn.Linear(4, 1)
+        nn.init.constant_(line.weight, float(_count()))
+        return line
+
+    data = Wards.data
+    loss = Wards.loss
+    predict = Wards.predict
+
+
 _built = 0
 _lock = threading.Lock()
 
