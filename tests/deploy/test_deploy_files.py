@@ -6,6 +6,8 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from typer.main import get_command
 
 from hierfl import __version__
 from hierfl.cli import app
+from hierfl.config.load import load
+from hierfl.link.kit import folder_name
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -129,14 +133,48 @@ def test_a_schema_that_would_pass_anything_would_not_do() -> None:
         jsonschema.validate(spec | {"headGroupSpecs": {}}, CLUSTER)
 
 
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Read a command line as hierfl would."""
+    assert Path(words[0]).name == "hierfl"
+    context = get_command(app).commands[words[1]].make_context(words[1], list(words[2:]))  # type: ignore[attr-defined]
+    found: dict[str, Any] = context.params
+    return found
+
+
 def test_the_jobs_command_is_one() -> None:
     (_, job), *_ = (entry for entry in RAY if entry[1]["kind"] == "RayJob")
-    program, command, *words = shlex.split(job["spec"]["entrypoint"])
-    assert program == "hierfl"
-    chosen = get_command(app).commands[command]  # type: ignore[attr-defined]
-    parsed = chosen.make_context(command, list(words))
+    words = shlex.split(job["spec"]["entrypoint"])
     assert "runtime.address=auto" in words
-    assert parsed.params["plain"]
+    assert parsed(words)["plain"]
+
+
+def test_every_linked_member_has_a_service_and_its_own_kit() -> None:
+    load(DEPLOY / "three_institutions.yaml")
+    kits = {folder_name(node) for node in ("world", *(f"world/{name}" for name in ("us", "hungary", "switzerland")))}
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert set(services) == {"world", "us", "hungary", "switzerland"}
+    mounted = []
+    for name, service in services.items():
+        assert service["command"][1] == ("serve" if name == "world" else "join")
+        assert parsed(service["command"])["kit"] == Path("/kit")
+        mounted += [volume.split(":")[0] for volume in service["volumes"] if ":/kit" in volume]
+        assert len(set(service["networks"])) == (3 if name == "world" else 1)
+    assert {Path(folder).name for folder in mounted} == kits and len(mounted) == len(kits)
+
+
+@pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
+def test_services_start_commands_that_are_ones(unit: Path, tmp_path: Path) -> None:
+    text = unit.read_text()
+    (line,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    assert parsed(shlex.split(line.replace("%i", "heart").replace(" $OPTIONS", "")))["kit"] == Path(
+        "/etc/hierfl/heart/kit"
+    )
+    if (verify := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd-analyze is not here")
+    copy = tmp_path / unit.name.replace("@", "@heart")
+    copy.write_text(text.replace("/opt/hierfl/bin/hierfl", "/bin/true"))
+    done = subprocess.run([verify, "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False)
+    assert unit.name.split("@")[0] not in done.stderr, done.stderr
 
 
 def test_ray_accepts_the_launchers_file() -> None:
@@ -156,7 +194,7 @@ def test_the_image_copies_what_there_is() -> None:
 
 def test_what_the_guide_names_is_there() -> None:
     guide = (ROOT / "docs" / "deploy.md").read_text()
-    named = set(re.findall(r"deploy/[\w./-]*\w", guide))
+    named = set(re.findall(r"deploy/[\w./@-]*\w", guide))
     assert named and [name for name in named if not (ROOT / name).exists()] == []
     files = {path.relative_to(ROOT).as_posix() for path in DEPLOY.rglob("*") if path.is_file()}
     assert files - {"deploy/README.md"} <= named
