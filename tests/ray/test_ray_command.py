@@ -96,7 +96,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_bits_of_an_unbroken_one(
         os.killpg(going.pid, sent) if sent == signal.SIGINT else going.send_signal(sent)  # as a terminal does
         time.sleep(1.0)
         order.unlink()
-        returned, out, err = finish(going, 60)
+        returned, out, err = finish(going)
     assert returned == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[sent], (out, err)
     if sent == signal.SIGKILL:
         wait_gone(ray_temp, but="Agent")
@@ -110,7 +110,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_bits_of_an_unbroken_one(
     with started(
         [*HIERFL, "resume", str(folder), "--plain"], Path("/"), env
     ) as going:  # the task is found all the same
-        returned, out, err = finish(going, 120)
+        returned, out, err = finish(going)
     assert returned == 0, err
     assert digest_in(folder) == digest and digest in out
     assert only_run(config) == folder
@@ -127,7 +127,7 @@ def test_a_stop_before_the_first_round_leaves_nothing_behind(
     with started([*HIERFL, "run", config.name, *ON_RAY], config.parent, environment(ray_temp)) as going:
         time.sleep(wait_s)
         os.killpg(going.pid, sent)
-        returned, out, err = finish(going, 60)
+        returned, out, err = finish(going)
     assert returned == 128 + sent, (out, err)
     assert "stopped" in err and "Traceback" not in out + err
     assert not processes_in(ray_temp)
@@ -136,7 +136,7 @@ def test_a_stop_before_the_first_round_leaves_nothing_behind(
 def test_a_run_that_fails_leaves_no_process_behind(config: Path, ray_temp: Path) -> None:
     (config.parent / "fail-d").write_text("0")
     with started([*HIERFL, "run", config.name, *ON_RAY], config.parent, environment(ray_temp)) as going:
-        returned, out, err = finish(going, 60)
+        returned, out, err = finish(going)
     assert returned == 1, (out, err)
     assert "eu/d" in err
     assert not processes_in(ray_temp)
@@ -147,7 +147,7 @@ def test_two_runs_at_once_do_not_meet(config: Path, digest: str, ray_temp: Path)
     env = environment(ray_temp)
     command = [*HIERFL, "run", config.name, *ON_RAY, "--plain"]
     with started(command, config.parent, env) as one, started(command, config.parent, env) as other:
-        ends = [finish(one, 240), finish(other, 240)]
+        ends = [finish(one), finish(other)]
     assert [returned for returned, _, _ in ends] == [0, 0], ends
     assert [digest_in(folder) for folder in (config.parent / "runs").iterdir()] == [digest, digest]
     assert not processes_in(ray_temp)
@@ -167,15 +167,12 @@ def closed() -> int:
 
 
 def refused(config: Path, ray_temp: Path, *overrides: str, **env: str) -> str:
-    """Run what cannot be run; the message."""
-    begun = time.monotonic()
+    """Run what cannot be run; the message. The product's own limits of time are in what it says."""
     command = [*HIERFL, "run", config.name, "runtime.kind=ray", *overrides, "--plain"]
     with started(command, config.parent, environment(ray_temp, **env)) as going:
-        returned, out, err = finish(going, 60)
-    spent_s = time.monotonic() - begun
+        returned, out, err = finish(going)
     assert returned == 1, (out, err)
     assert "Traceback" not in out + err
-    assert spent_s < 20, err
     return err
 
 

@@ -49,7 +49,7 @@ def test_both_have_the_bits_that_each_has_alone(
     alone = run(write_config(tmp_path / "alone", tree(rounds=3)), "runtime.kind=local")["model_digest"]
     env = environment(ray_temp, PYTHONPATH=str(SUPPORT))
     with started([*command(configs), *words], tmp_path, env) as going:
-        returned, out, err = finish(going, 240)
+        returned, out, err = finish(going)
     assert returned == 0, (out, err)
     assert [digest_in(run_dir(config)) for config in configs] == [alone, alone]
     assert all(f"[{name}] round {number}/3" in out for name in NAMES for number in (1, 2, 3))
@@ -72,7 +72,7 @@ def test_ctrl_c_stops_both_and_each_keeps_its_last_commit(configs: list[Path], t
         time.sleep(1.0)
         for config in configs:
             (config.parent / "hold-d").unlink()
-        returned, out, err = finish(going, 120)
+        returned, out, err = finish(going)
     assert returned == 130, (out, err)
     assert "Traceback" not in out + err
     for name, config in zip(NAMES, configs, strict=True):

@@ -156,7 +156,7 @@ def test_two_runs_take_turns_and_each_has_the_bits_that_it_has_alone(runs: Runs,
     runs.wait_until_up("other", one, other)
     assert runs.sites_begun("other") == 0, "both devices are held"
     runs.go_on("one")
-    ends = [finish(one, 120), finish(other, 120)]
+    ends = [finish(one), finish(other)]
     assert [returned for returned, _, _ in ends] == [0, 0], ends
     assert [runs.digest("one"), runs.digest("other")] == [alone, alone]
     assert runs.devices_of("one") == runs.devices_of("other") == DEVICES
@@ -177,7 +177,7 @@ def test_a_run_that_comes_later_has_the_devices_of_one_that_is_killed(runs: Runs
     runs.wait_until_up("other", one, other)
     assert runs.sites_begun("other") == 0
     one.kill()
-    returned, out, err = finish(other, 120)
+    returned, out, err = finish(other)
     assert returned == 0, (out, err)
     assert runs.digest("other") == alone
     nothing_left()
@@ -198,7 +198,7 @@ def test_no_round_is_lost_with_the_scheduler(runs: Runs, alone: str) -> None:
     time.sleep(2.0)
     assert runs.sites_begun("other") == 0, "the first run has what it had"
     runs.go_on("one")
-    ends = [finish(one, 120), finish(other, 120)]
+    ends = [finish(one), finish(other)]
     assert [returned for returned, _, _ in ends] == [0, 0], ends
     assert [runs.digest("one"), runs.digest("other")] == [alone, alone]
     assert runs.devices_of("other") == DEVICES
@@ -212,11 +212,11 @@ def test_a_run_that_does_not_share_leaves_what_is_reserved_alone(runs: Runs) -> 
     one = runs.start("one", "runtime.num_workers=1")
     runs.wait_for_steps("one", 1, one)
     other = runs.start("other", "runtime.share=false")
-    returned, out, err = finish(other, 120)
+    returned, out, err = finish(other)
     assert returned == 0, (out, err)
     assert "1 workers (ray)" in out and not runs.events("other", "leased")
     runs.go_on("one")
-    assert finish(one, 120)[0] == 0
+    assert finish(one)[0] == 0
     nothing_left()
 
 
@@ -226,10 +226,10 @@ def test_different_devices_of_one_name_are_told_apart(runs: Runs) -> None:
     one = runs.start("one", "runtime.devices=[{name: gpu, count: 2}]")
     runs.wait_for_steps("one", 2, one)
     other = runs.start("other", "runtime.devices=[{name: gpu, cpus: 2}]")
-    returned, _, err = finish(other, 60)
+    returned, _, err = finish(other)
     assert returned == 1
     assert "device 'gpu-0' takes 2 CPU here, but 1 CPU in a run that shares this cluster" in err
     runs.go_on("one")
-    assert finish(one, 120)[0] == 0
+    assert finish(one)[0] == 0
     assert runs.devices_of("one") == {"gpu-0", "gpu-1"}
     nothing_left()

@@ -21,6 +21,8 @@ from hierfl.monitor.records import Notice, Record
 
 SUPPORT = Path(__file__).parent
 HIERFL = (sys.executable, "-m", "hierfl")
+PATIENCE_S = 300
+"""What ends in seconds may take minutes on a busy machine; who takes longer hangs."""
 
 
 def tree(rounds: int = 3, **root: Any) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def started(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Iterat
         process.communicate()
 
 
-def finish(process: subprocess.Popen[str], timeout_s: float) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], timeout_s: float = PATIENCE_S) -> tuple[int, str, str]:
     """Wait for the end: exit code, standard output, standard error."""
     out, err = process.communicate(timeout=timeout_s)
     return process.returncode, out, err
@@ -175,7 +177,7 @@ def digest_in(run_dir: Path) -> str:
     return str(json.loads((run_dir / "summary.json").read_text())["model_digest"])
 
 
-def wait_gone(folder: Path, timeout_s: float = 30, but: str = "nothing") -> None:
+def wait_gone(folder: Path, timeout_s: float = PATIENCE_S, but: str = "nothing") -> None:
     """Wait until no process of a session is left, but for those whose command holds a word."""
     deadline = time.monotonic() + timeout_s
     while left := {pid: said for pid, said in processes_in(folder).items() if but not in said}:
