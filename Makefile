@@ -35,17 +35,22 @@ clean: ## Remove the environment and the caches; runs/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "no Python 3.11-3.13 with venv was found; install one (on Debian python3 and \
-	python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c '$(SUITABLE)' 2>/dev/null || { echo "$(or $(PYTHON),nothing here) is no Python 3.11-3.13 \
+	with venv; install one (on Debian python3 and python3-venv), or name it: make PYTHON=/path/to/python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
+# A .venv of another Python, made by hand or by an older checkout, is told; pip would only name the two versions.
+FITTING = $(BIN)/python -c '$(SUITABLE)' 2>/dev/null || { echo "$(VENV) has no Python 3.11-3.13: make clean" >&2; exit 1; }
+
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@$(FITTING)
 	@echo "installing hierfl into $(VENV); torch and Ray are large, the first time takes minutes"
 	$(PIP) install --upgrade pip
 	$(PIP) install $(PIP_ARGS) -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@$(FITTING)
 	@echo "installing hierfl and its tools into $(VENV); torch and Ray are large, the first time takes minutes"
 	$(PIP) install --upgrade pip
 	$(PIP) install $(PIP_ARGS) -e '.[dev]'
