@@ -49,6 +49,8 @@ from hierfl.voice import Voice, closed_on_error
 
 __all__ = ["cross_site", "evaluate", "export", "go_on", "resume", "run"]
 
+STOPPING = "stopping: what is being trained comes to its end; Ctrl-C once more does not wait for it"
+
 
 def run(
     config: RunConfig, monitors: Sequence[Monitor] = (), opened: Callable[[RunConfig, Path], Driver] = open_driver
@@ -204,8 +206,10 @@ class _Run:
                     said = f"stops after round {number + 1}: {reason}"
                     self.voice.emit(Notice(self._now(), "info", self._root(), said))
                     break
-        except BaseException:
-            with contextlib.suppress(HierflError):  # what ended the run is the better story
+        except BaseException as end:
+            with contextlib.suppress(HierflError, OSError):  # what ended the run is the better story
+                if isinstance(end, KeyboardInterrupt) and self.driver.kind == "local":  # threads cannot be ended
+                    self.voice.emit(Notice(self._now(), "info", self._root(), STOPPING))
                 if commit.saved:
                     self.crew.estimates.save()
                 else:

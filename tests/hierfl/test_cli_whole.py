@@ -65,8 +65,9 @@ def test_ctrl_c_keeps_the_last_commit_and_the_command_that_it_names_goes_on(home
         if line.startswith("round") and " 2/100000" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=PATIENCE_S)
+    out, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, told
+    assert "world: stopping: what is being trained comes to its end" in out
     run_dir = next((home / "runs").iterdir())
     assert told.rstrip().endswith(f"hierfl resume {run_dir.relative_to(home)}")
 
@@ -74,6 +75,28 @@ def test_ctrl_c_keeps_the_last_commit_and_the_command_that_it_names_goes_on(home
     resumed = call(home, "resume", str(run_dir), f"federation.rounds={num_done + 2}", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["rounds"] == num_done + 2
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_trains(home: Path) -> None:
+    task = home / "my_task.py"
+    task.write_text(
+        "import time\n"
+        + task.read_text().replace("        x, y = batch\n", "        x, y = batch\n        wait(y)\n", 1)
+        + "\ndef wait(y):\n    import pathlib\n    pathlib.Path('trains').touch()\n    time.sleep(600)\n"
+    )
+    process = start(home, ["run", "federation.yaml", "--plain"])
+    while not (home / "trains").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert any("stopping" in line for line in process.stdout)
+    time.sleep(1.1)  # within a second it would be the same stop
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, told
+    [run_dir] = (home / "runs").iterdir()
+    assert json.loads((run_dir / "summary.json").read_text())["status"] == "interrupted"
 
 
 def test_a_stop_before_the_first_commit_is_one_json_document_with_the_runs_folder(home: Path) -> None:
