@@ -15,15 +15,15 @@ from typing import Any
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import HierflError
-from hierfl.runtime.asking import PHASES, asked
+from hierfl.runtime.asking import PHASES
 from hierfl.runtime.blame import Blame
 from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.foresight import Foresight
 from hierfl.runtime.gate import Gate, OpenGate
-from hierfl.runtime.holdings import Holdings
 from hierfl.runtime.jobs import SiteReport
 from hierfl.runtime.keeper import Keeper
+from hierfl.runtime.outbox import TAKE_BACK, Outbox
 from hierfl.runtime.results import (
     Assigned,
     Built,
@@ -76,10 +76,9 @@ class Crew:
         self.usual_kind = self._roster.usual_kind
         self._declared = tuple(declared)
         self._now = now
-        self._preaggregate = preaggregate
-        self._calls: dict[int, Call] = {}
+        self._outbox = Outbox(driver, self.keeper, preaggregate)
+        self._holdings = self._outbox.holdings
         self._groups: dict[str, Group] = {}
-        self._holdings = Holdings()
         self._blame = Blame()
         self._foresight = Foresight(self.estimates, sites or {}, self._groups, self._blame, self._roster)
         self._dispatcher = Dispatcher(
@@ -92,7 +91,7 @@ class Crew:
         self._building: tuple[Any, ...] = BUILDING[:1]
         self._said: list[Result] = []
         for worker in self.workers:
-            self._call(worker, "prepare", None, (), *self._prepared)
+            self._outbox.send(worker, "prepare", *self._prepared)
 
     @property
     def workers(self) -> tuple[str, ...]:
@@ -111,14 +110,14 @@ class Crew:
 
     def owns(self, ticket: int) -> bool:
         """Say whether a call was the crew's."""
-        return ticket in self._calls
+        return ticket in self._outbox
 
     def build(self, method: str = "initial", *arguments: Any) -> None:
         """Ask a worker for the model as the run's seed makes it, or `merged` from one with adapters."""
         ready, self._building = self._roster.ready, (method, *arguments)
         self._to_build = not ready
         if ready:
-            self._call(min(ready), method, None, (), *arguments)
+            self._outbox.send(min(ready), method, *arguments)
 
     def prepare(self, layout: Any, scale: Any) -> None:
         """Tell every worker, now and after a restart, the layout and the features' mean and deviation."""
@@ -126,13 +125,13 @@ class Crew:
             self._foresight.warmth.clear()  # data are kept as they are standardised
         self._prepared = (layout, scale)
         for worker in self.workers:
-            self._call(worker, "prepare", None, (), layout, scale)
+            self._outbox.send(worker, "prepare", layout, scale)
 
     def add(self, seats: Iterable[Seat]) -> None:
         """Take in workers that have come while the run is under way."""
         for seat in seats:
             self._roster.add(seat)
-            self._call(seat.worker, "prepare", None, (), *self._prepared)
+            self._outbox.send(seat.worker, "prepare", *self._prepared)
 
     def ask(self, group: Group) -> None:
         """Ask for the work of a group."""
@@ -144,7 +143,7 @@ class Crew:
         self._dispatcher.withdraw(group_name)
         group = self._groups[group_name]
         for worker in self._holdings.workers_of(group_name):
-            self._call(worker, "collect", None, (), group.hub, group.round_number)
+            self._outbox.send(worker, "collect", group.hub, group.round_number)
         self.finish(group_name)
 
     def take_back(self, group_name: str, sites: Collection[str]) -> list[str]:
@@ -154,12 +153,17 @@ class Crew:
         return [name for name in waiting if name in sites]
 
     def pump(self) -> list[Result]:
-        """Give free devices work, and ask for sums whose sites are all on their way; tell what was decided."""
+        """Give free devices work, and ask for sums whose sites are all on their way; tell what was decided.
+
+        What waits at a worker behind work that should have been over is asked back: others can do it.
+        """
         for decision in self.gate.decide(self._dispatcher, self._now()):
             self._assign(decision)
         for worker, name in self._holdings.due:
             if not self._dispatcher.has_waiting(name):
                 self._collect(worker, name)
+        for worker in self._roster.late(self._now()):
+            self._outbox.reclaim(worker)
         said, self._said = self._said, []
         return said
 
@@ -180,8 +184,9 @@ class Crew:
 
     def overdue(self) -> Iterator[Result]:
         """End the workers whose work takes longer than is allowed; name the sites."""
-        for worker, chunk, allowed_s in self._roster.overdue(self._foresight.allowed_s, self._now()):
-            if next((call.method for call in self._calls.values() if call.worker == worker), "") in WARMING_UP:
+        overdue = self._roster.overdue(self._outbox.left, self._foresight.allowed_s, self._now())
+        for worker, chunk, allowed_s in overdue:
+            if self._outbox.at(worker)[0].method in WARMING_UP:
                 continue  # that is what the worker has not answered first
             reason = f"no answer within {allowed_s:g} s (site_timeout_s)"
             if len(chunk) == 1:  # a site that had the worker to itself is given up, others are tried again one by one
@@ -190,13 +195,16 @@ class Crew:
 
     def handle(self, done: Done) -> Iterator[Result]:
         """Take the end of a call; yield what it means, in order. Errors: HierflError that is no single site's."""
-        call = self._calls.pop(done.ticket)
+        call = self._outbox.answered(done.ticket)
         if done.crashed is not None:
             yield from self._lost_worker(call, done.crashed)
             return
         self._end(call)
         if done.error is not None:
             raise done.error
+        if call.method == TAKE_BACK:
+            self._given_back(call.worker, done.value)
+            return
         self._blame.answered(call.worker)
         if call.method == "prepare":
             if done.value is not None:
@@ -227,6 +235,8 @@ class Crew:
 
     def _end(self, call: Call) -> None:
         """A worker has answered: the place of what it did is free again."""
+        if call.is_aside:
+            return
         if self._roster.end(call.worker, call.jobs, self._now()):
             self._dispatcher.done(self._roster.devices[call.worker].name, call.jobs)
 
@@ -300,46 +310,27 @@ class Crew:
         if self._blame.in_group(group.name):
             for name in self._holdings.groups_at(worker):
                 self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along
-        if group.kind == "train":
-            self._train(worker, group, jobs, company)
-            return
-        method, arguments = asked(group, sites, self.keeper)
-        self._call(worker, method, group, jobs, *arguments, company=0 if group.kind == "describe" else company)
-
-    def _train(self, worker: str, group: Group, jobs: tuple[Job, ...], company: int) -> None:
-        """Send training; without pre-aggregation each site's update is handed up by itself."""
-        together = self._preaggregate and not group.one_by_one
-        for work in [jobs] if together else [(job,) for job in jobs]:
-            sites = tuple(job.name for job in work)
-            method, arguments = asked(group, sites, self.keeper)
-            self._holdings.send(worker, group.name, sites)
-            ended = jobs if work[-1] is jobs[-1] else ()
-            self._call(worker, method, group, ended, *arguments, company=company, work=work)
-            if not together:
-                self._collect(worker, group.name)
-        if together:
-            self._holdings.mark(worker, group.name)
+        self._outbox.work(worker, group, jobs, company)
 
     def _collect(self, worker: str, name: str) -> None:
-        """Ask a worker for its sum; its earlier calls come first."""
-        self._holdings.ask(worker, name)
-        group = self._groups.get(name)
-        if group is not None:
-            self._call(worker, "collect", group, (), group.hub, group.round_number)
+        """Ask a worker for its sum, if the group is not over."""
+        if name in self._groups:
+            self._outbox.collect(worker, self._groups[name])
+        else:
+            self._holdings.ask(worker, name)
 
-    def _call(
-        self,
-        worker: str,
-        method: str,
-        group: Group | None,
-        jobs: tuple[Job, ...],
-        *arguments: Any,
-        company: int = 0,
-        work: tuple[Job, ...] = (),
-    ) -> None:
-        """Make a call and remember what it was."""
-        ticket = self.driver.call(worker, method, *arguments)
-        self._calls[ticket] = Call(worker, method, group, jobs, work or jobs, company)
+    def _given_back(self, worker: str, tickets: Collection[int]) -> None:
+        """Let others do what a worker has given back, if it is still wanted; say so."""
+        device = self._roster.devices[worker].name
+        calls, over = self._outbox.given_back(worker, tickets, self._roster.chunks(worker))
+        for chunk in over:
+            self._roster.take_back(worker, chunk)
+            self._dispatcher.done(device, chunk)
+        for group, sites in calls:
+            if group.name in self._groups:
+                self._queue(group, sites)
+                said = f"{', '.join(sites)} waited behind work that should have been over, and will go to who is free"
+                self._said.append(Said("info", device, said))
 
     def _lost_worker(self, lost: Call, reason: str) -> Iterator[Result]:
         """Replace a dead worker; what it had not handed up is done again, unless it may be what killed it."""
@@ -352,10 +343,9 @@ class Crew:
         kinds = {name: group.kind for name, group in self._groups.items()}
         again = held | {key for key in begun if kinds.get(key[0]) != "train"}  # what was handed up is not
         suspects = {job.key for job in chunks[0]} & again if chunks else set()
-        under_way = {lost.method, *(call.method for call in self._calls.values() if call.worker == worker)}
-        self._calls = {ticket: call for ticket, call in self._calls.items() if call.worker != worker}
+        under_way = {lost.method, *(call.method for call in self._outbox.lose(worker))}
         self.driver.restart(worker)
-        self._call(worker, "prepare", None, (), *self._prepared)
+        self._outbox.send(worker, "prepare", *self._prepared)
         if under_way & {*BUILDING}:
             self.build(*self._building)
         yield WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))

@@ -1,7 +1,8 @@
 """The seam between the run's supervisor and what carries its calls: threads here, Ray actors there.
 
 An actor is a worker (`worker-0`) or a hub (its path). Calls to one actor run one at a time, in the order in which they
-were made. A reply is a small header; vectors stay where they are and are known by handles, which may be passed on as
+were made; only what is called `aside` goes past those that were made before, and comes before those that are made after
+it. A reply is a small header; vectors stay where they are and are known by handles, which may be passed on as
 arguments. A driver never retries: it says what happened.
 """
 
@@ -81,6 +82,15 @@ class Driver(Protocol):
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a method; handles among the arguments arrive as their values. Returns the call's ticket."""
+
+    def aside(self, worker: str, method: str, *arguments: Any) -> int:
+        """Call a method of a worker past what it is at work on, which must not be about the same."""
+
+    def take_back(self, worker: str, tickets: Sequence[int]) -> int:
+        """Take back those of a worker's calls that have not begun; the reply's value is their tickets.
+
+        They will not be done, and are never heard of again.
+        """
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Wait until at least one call has ended, or the time is over; return all that have."""

@@ -46,6 +46,10 @@ class Holdings:
         """List the groups of which a worker has been sent sites."""
         return [group for name, group in self._held if name == worker]
 
+    def holds(self, worker: str, group: str) -> bool:
+        """Say whether a worker's sum has, or will have, anything of a group."""
+        return bool(self._held.get((worker, group)))
+
     def workers_of(self, group: str) -> list[str]:
         """List the workers that have been sent sites of a group."""
         return [worker for worker, name in self._held if name == group]

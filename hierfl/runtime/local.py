@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from hierfl.config.schema import Runtime
@@ -42,6 +42,7 @@ class LocalDriver:
         self._workers: dict[str, SiteWorker] = {}
         self._hubs: dict[str, Aggregator] = {}
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._calls: dict[int, Future[None]] = {}
         self._next_ticket = 0
         self._holds = False
 
@@ -92,7 +93,22 @@ class LocalDriver:
             self._run(ticket, actor, getattr(self._hubs[actor], method), arguments)
         else:
             bound = getattr(self._workers[actor], method)
-            self._threads[actor].submit(self._run, ticket, actor, bound, arguments)
+            self._calls[ticket] = self._threads[actor].submit(self._run, ticket, actor, bound, arguments)
+        return ticket
+
+    def aside(self, worker: str, method: str, *arguments: Any) -> int:
+        """Run a worker's method at once."""
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        self._run(ticket, worker, getattr(self._workers[worker], method), arguments)
+        return ticket
+
+    def take_back(self, worker: str, tickets: Sequence[int]) -> int:
+        """Cancel the calls that a thread has not begun."""
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        found = tuple(each for each in tickets if each in self._calls and self._calls.pop(each).cancel())
+        self._done.put(Done(ticket, worker, found))
         return ticket
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
@@ -103,6 +119,8 @@ class LocalDriver:
             while True:
                 found.append(self._done.get_nowait())
         except queue.Empty:
+            for done in found:
+                self._calls.pop(done.ticket, None)
             return found
 
     def restart(self, actor: str) -> tuple[str, ...]:

@@ -38,11 +38,15 @@ from hierfl.runtime.ray_cluster import (
 )
 from hierfl.runtime.ray_link import RayLink
 from hierfl.runtime.seats import group_of, seats
+from hierfl.runtime.turns import NONE, Turns
 from scheduler import Device
 
 __all__ = ["RayDriver"]
 
 MAX_AGGREGATORS = 16
+
+ASIDE = "aside"
+"""The thread of a worker's process that goes past the other one."""
 
 HUB = "/hub-"
 """How the processes that serve hubs are called; no device's name holds a slash."""
@@ -75,7 +79,7 @@ class HubProcess:
 
 
 class WorkerProcess:
-    """An actor that holds one worker, on one device slot.
+    """An actor that holds one worker, on one device slot; one thread does the work, one what goes past it.
 
     `code_dirs`: where the run finds the user's code; `folder`: where it was started, for the relative paths of sites;
     `spec`: a list with the reference to a WorkerSpec, which can be read only where its task can be imported.
@@ -87,14 +91,36 @@ class WorkerProcess:
         _import_from(code_dirs)
         from hierfl.runtime.worker import SiteWorker
 
+        self._turns = Turns()
         self._failed: HierflError | None = None
         try:
             self._worker = SiteWorker(ray.get(spec[0]))
         except HierflError as error:  # an actor whose constructor raises looks like one that was killed
             self._failed = error
 
-    def call(self, actor: str, method: str, *arguments: Any) -> Any:
-        """Run a method of the worker. Errors: why there is no worker, if there is none."""
+    def call(self, ticket: int, after: int, method: str, *arguments: Any) -> Any:
+        """Run a method of the worker, unless it was taken back. Errors: why there is no worker, if there is none."""
+        if not self._turns.begin(ticket, after):
+            nothing = (None, 0.0, 0.0)
+            return (nothing, *(None,) * BESIDE[method]) if method in BESIDE else nothing
+        return self._run(method, arguments)
+
+    @ray.method(concurrency_group=ASIDE)
+    def aside(self, ticket: int, method: str, *arguments: Any) -> Any:
+        """Run a method past what the worker is at work on. Errors: as `call`."""
+        try:
+            return self._run(method, arguments)
+        finally:
+            self._turns.passed(ticket)
+
+    @ray.method(concurrency_group=ASIDE)
+    def take_back(self, ticket: int, tickets: Sequence[int]) -> Any:
+        """Take back what has not begun."""
+        found = _timed(self._turns.take_back, (tickets,))
+        self._turns.passed(ticket)
+        return found
+
+    def _run(self, method: str, arguments: tuple[Any, ...]) -> Any:
         if self._failed is not None:
             raise self._failed
         return _timed(getattr(self._worker, method), arguments)
@@ -132,6 +158,7 @@ class RayDriver:
         self._slots: dict[str, str] = {}
         self._places: dict[str, Device] = {}
         self._lives: dict[str, int] = {}
+        self._asides: dict[str, int] = {}
         self._pending: dict[Any, tuple[int, str, str, int, tuple[Handle, ...]]] = {}
         self._next_ticket = 0
         self._owns_ray = connect(runtime)
@@ -220,11 +247,35 @@ class RayDriver:
         ticket = self._next_ticket
         self._next_ticket += 1
         slot = self._slots[actor]
+        who = (actor,) if slot.startswith(HUB) else (ticket, self._asides[slot])
         num_beside = BESIDE.get(method, 0)
-        made = self._calls[slot, num_beside].remote(actor, method, *arguments)
-        header, beside = (made[0], tuple(made[1:])) if num_beside else (made, ())
-        self._pending[header] = (ticket, actor, slot, self._lives[slot], beside)
+        self._await(ticket, actor, self._calls[slot, num_beside].remote(*who, method, *arguments))
         return ticket
+
+    def aside(self, worker: str, method: str, *arguments: Any) -> int:
+        """Call a method in the worker's other thread."""
+        ticket = self._past(worker)
+        options = {"num_returns": 1 + BESIDE.get(method, 0)}
+        self._await(ticket, worker, self._actors[worker].aside.options(**options).remote(ticket, method, *arguments))
+        return ticket
+
+    def take_back(self, worker: str, tickets: Sequence[int]) -> int:
+        """Ask the worker's other thread."""
+        ticket = self._past(worker)
+        self._await(ticket, worker, self._actors[worker].take_back.remote(ticket, tuple(tickets)))
+        return ticket
+
+    def _past(self, worker: str) -> int:
+        """Give the ticket of a call that goes past others; those to come begin after it."""
+        ticket = self._asides[worker] = self._next_ticket
+        self._next_ticket += 1
+        return ticket
+
+    def _await(self, ticket: int, actor: str, made: Any) -> None:
+        """Note what a call gives: a header, and vectors beside it."""
+        header, *beside = made if isinstance(made, list) else (made,)
+        slot = self._slots[actor]
+        self._pending[header] = (ticket, actor, slot, self._lives[slot], tuple(beside))
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Give all calls that have ended; what an actor's earlier life still says is dropped."""
@@ -296,6 +347,7 @@ class RayDriver:
     def _start_process(self, slot: str) -> None:
         """Start one actor's process; workers take their device slot, hubs take none."""
         self._lives[slot] = self._lives.get(slot, -1) + 1
+        self._asides[slot] = NONE
         runtime = self.runtime
         if slot.startswith(HUB):
             actor: Any = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote(self._code_dirs)
@@ -311,7 +363,8 @@ class RayDriver:
                 num_gpus = SHARED_GPU if options["num_gpus"] else 0
                 options = {"num_cpus": 0, "num_gpus": num_gpus, "scheduling_strategy": place}
             given = (self._code_dirs, str(Path.cwd()), [self._spec])
-            actor = ray.remote(WorkerProcess).options(max_restarts=0, **options).remote(*given)
+            two_threads: Any = ray.remote(concurrency_groups={ASIDE: 1})  # type: ignore[call-overload]
+            actor = two_threads(WorkerProcess).options(max_restarts=0, **options).remote(*given)
         self._actors[slot] = actor
         for num_beside in {0, *BESIDE.values()}:
             self._calls[slot, num_beside] = actor.call.options(num_returns=1 + num_beside)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from hierfl.runtime.driver import Seat
@@ -14,12 +14,16 @@ from scheduler.eligibility import usual_kind
 
 __all__ = ["Call", "Roster"]
 
+LATE_S = 2 * PREFETCH_S
+"""What is bound behind other work waits for that at most so long; it was thought to wait for half of it at most."""
+
 
 @dataclass(frozen=True)
 class Call:
     """A call that a worker has not answered yet.
 
     `jobs`: the chunk that ends with it; `work`: what it is about; `company`: the jobs beside it when it was made.
+    `is_aside`: it goes past what the worker is at work on.
     """
 
     worker: str
@@ -28,6 +32,7 @@ class Call:
     jobs: tuple[Job, ...]
     work: tuple[Job, ...] = ()
     company: int = 0
+    is_aside: bool = False
 
 
 class Roster:
@@ -92,6 +97,22 @@ class Roster:
         self._chunks[worker].remove(jobs)
         return True
 
+    def late(self, now_s: float) -> list[str]:
+        """List the workers that have not answered for longer than what others' work may wait for."""
+        return [
+            worker
+            for worker, chunks in self._chunks.items()
+            if chunks and worker in self.ready and now_s - self._since[worker] > LATE_S
+        ]
+
+    def chunks(self, worker: str) -> Sequence[tuple[Job, ...]]:
+        """List the chunks that a worker has not answered, the running one first."""
+        return tuple(self._chunks[worker])
+
+    def take_back(self, worker: str, jobs: tuple[Job, ...]) -> None:
+        """A worker has given a chunk back that it had not begun."""
+        self._chunks[worker].remove(jobs)
+
     def lose(self, worker: str) -> tuple[list[tuple[Job, ...]], bool]:
         """A worker is gone; return the chunks that it had, the running one first, and whether its device has others."""
         chunks, self._chunks[worker] = self._chunks[worker], []
@@ -103,16 +124,20 @@ class Roster:
         beside = self._beside[self._devices[worker].name]
         return 0 if len(beside) == 1 else sum(1 for other in beside if other != worker and self._chunks[other])
 
-    def overdue(self, allowed_s: Callable[[Job], float], now_s: float) -> Iterator[tuple[str, tuple[Job, ...], float]]:
-        """Give the workers whose running chunk has taken longer than its jobs may, with the chunk and the seconds.
+    def overdue(
+        self, left: Callable[[str, tuple[Job, ...]], tuple[Job, ...]], allowed_s: Callable[[Job], float], now_s: float
+    ) -> Iterator[tuple[str, tuple[Job, ...], float]]:
+        """Give the workers whose running chunk has taken longer than its jobs may, with these and the seconds.
 
-        `allowed_s`: for a job; infinite where there is no limit.
+        `left`: those of a worker's chunk that it has not answered; `allowed_s`: for a job; infinite where there is no
+        limit.
         """
         for worker, chunks in list(self._chunks.items()):
             if chunks and worker in self.ready:
-                limit_s = sum(map(allowed_s, chunks[0]))
+                jobs = left(worker, chunks[0])
+                limit_s = sum(map(allowed_s, jobs)) if jobs else math.inf
                 if now_s - self._since[worker] > limit_s:
-                    yield worker, chunks[0], limit_s
+                    yield worker, jobs, limit_s
 
 
 def _is_short(jobs: tuple[Job, ...]) -> bool:

@@ -32,6 +32,9 @@ class Silent:
         self.calls.append((actor, method, arguments))
         return len(self.calls) - 1
 
+    def aside(self, worker: str, method: str, *arguments: Any) -> int:
+        return self.call(worker, method, *arguments)
+
 
 class Play:
     """One card with two places, and a model that is known to gain by company there."""

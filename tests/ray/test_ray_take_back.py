@@ -1,0 +1,42 @@
+"""A site that hangs on a real Ray keeps nobody's work behind it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ray_runs import Watcher, run, write_config
+
+from hierfl.monitor.records import NodeChanged, Record, RoundClosed, RoundCommitted, SiteTrained
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
+
+STEPS = 3
+
+
+def committed(round_number: int) -> Callable[[Record], bool]:
+    return lambda record: isinstance(record, RoundCommitted) and record.round_number == round_number
+
+
+def test_what_waits_behind_a_site_that_hangs_is_done_elsewhere_and_once(tmp_path: Path) -> None:
+    """a, always the first, answers for two rounds and hangs for two more; no other is late for their hub's deadline."""
+    policy = {"kind": "deadline", "after_s": 2.0, "quorum": 0.5, "weight": 0.5, "staleness": 1000}
+    sites = [{"name": name} for name in "abcdef"]
+    tree = {"name": "world", "rounds": 6, "participation": policy, "members": sites}
+    config = write_config(tmp_path, tree)
+    (tmp_path / "hold-a").write_text(str(2 * STEPS))
+    watcher = Watcher([(committed(4), (tmp_path / "hold-a").unlink)])
+    overrides = ("runtime.num_workers=2", "runtime.policy={kind: fifo}", "evaluation.every=0")
+    ran = run(config, *overrides, watcher=watcher)
+    assert ran["status"] == "finished" and not watcher.strikes
+    closed = [record for record in watcher.records if isinstance(record, RoundClosed)]
+    assert [record.late for record in closed[2:4]] == [("a",), ("a",)]
+    assert all(set(record.members) >= set("bcdef") for record in closed)
+    assert any("waited behind work that should have been over" in notice.message for notice in watcher.notices("info"))
+    asked = Counter(record.node for record in watcher.records if isinstance(record, NodeChanged))
+    trained = Counter(record.node for record in watcher.records if isinstance(record, SiteTrained))
+    for name in "bcdef":
+        assert trained[f"world/{name}"] == asked[f"world/{name}"] == 6
+        assert len((tmp_path / f"steps-{name}").read_text().splitlines()) == 6 * STEPS, "nothing is trained twice"
