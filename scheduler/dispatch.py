@@ -13,7 +13,8 @@ The second place of a busy device goes to short work only: running chunk and nex
 saves the gap between two calls, some 2 ms, which counts beside short work only; a long job bound to a busy device could
 not go to another that falls idle first, and binding late is what balances the load (Ousterhout et al. 2013, "Sparrow").
 Work of unknown duration is never bound early, nothing is bound behind a site that has never answered or a chunk that
-should have been over (it may hang, whatever was predicted), and nothing short overtakes what is next there and long.
+should have been over (it may hang, whatever was predicted; nor is it company that a job might not gain by), and
+nothing short overtakes what is next there and long.
 
 An event costs what it changes: devices that changed are offered to the lanes that reach them, lanes with a new head to
 the open devices. What `predict`, `load` and `gain` say is asked again then, and for all that waits at `refresh`.
@@ -22,19 +23,18 @@ the open devices. What `predict`, `load` and `gain` say is asked again then, and
 from __future__ import annotations
 
 import heapq
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from scheduler.claims import Claims, Found, least_wanted, pools
+from scheduler.choice import Choice, Gain, Load, Predict, Saves
+from scheduler.claims import Claims, Found, pools
 from scheduler.eligibility import Residency, admitted_bytes, infeasible
 from scheduler.leases import Want
 from scheduler.policy import Policy
 from scheduler.shares import MIN_SHARE, WINDOW_S, Shares
 from scheduler.shelves import PREFETCH_S, Chunk, Shelves, Slot
 from scheduler.views import Assign, Device, Job, JobKey
-from scheduler.waiting import Entry, Lane, LaneKey, Waiting
+from scheduler.waiting import Lane, Waiting
 
 __all__ = [
     "CHUNK_MAX_S",
@@ -53,18 +53,6 @@ __all__ = [
 CHUNK_MIN_S = 0.010
 CHUNK_MAX_S = 0.100
 DEPTH = 2
-
-Predict = Callable[[Job, Device], float | None]
-"""Predicted seconds of a job on a device, equal for all devices of a kind; None if unknown."""
-
-Load = Callable[[str, Device], float]
-"""Seconds to load a model on a device, equal for all devices of a kind."""
-
-Gain = Callable[[tuple[Job, ...], Job, Device], bool]
-"""Whether a job should run beside these on a device, told by the models, the memory and the device's sort alone."""
-
-Saves = Callable[[Job], Mapping[str, float]]
-"""The devices that hold a job's data already, by name, and the seconds that each saves by that."""
 
 _Queue = list[tuple[tuple[float, ...], int, Lane]]
 """A heap of lanes by what their heads' keys are."""
@@ -92,14 +80,11 @@ class Dispatcher:
         self.depth = depth
         self._predict = predict or (lambda job, device: job.estimate_s)
         self._load = load or (lambda model, device: 0.0)
-        self._gain = gain
-        self._saves = saves
         self._residency = Residency()
         self._waiting = Waiting(policy, self._residency)
         self._shelves = Shelves()
         self._shares = Shares(min_share, window_s, patience=1.0)
-        self._heads: dict[LaneKey, Lane] = {}
-        self._firsts: dict[tuple[str, int, str | None], tuple[Lane, Entry]] = {}
+        self._choice = Choice(self._shelves, self._waiting, self._predict, self._load, gain=gain, saves=saves)
 
     @property
     def policy(self) -> Policy:
@@ -200,11 +185,11 @@ class Dispatcher:
         """Fill every free place, those of the emptiest devices first; `now_s` is any clock that never goes back."""
         self._waiting.settle()
         self._shares.forget(now_s)
-        self._firsts.clear()
+        self._choice.begin()
         self._shelves.tick(now_s)
         decisions: list[Assign] = []
         while self._waiting.fresh or self._shelves.fresh:
-            self._heads, self._waiting.fresh = self._waiting.fresh, {}
+            self._choice.heads, self._waiting.fresh = self._waiting.fresh, {}
             level = 0
             while level < self._shelves.num_levels:
                 if level == 0 and self._residency.is_uneven and getattr(self.policy, "claims", False):
@@ -226,7 +211,7 @@ class Dispatcher:
             while lanes := {lane: slots for lane in pool if lane.entries and (slots := self._idle(lane))}:
                 runs = sorted({lane.run for lane in lanes})
                 behind = {run for run in runs if len(runs) > 1 and self._shares.behind(run)}
-                found = self._warmest(claims.first(lanes, behind.__contains__))
+                found = self._choice.warmest(claims.first(lanes, behind.__contains__))
                 decisions.append(self._give(found, now_s, runs, found.lane.run in behind))
         return decisions
 
@@ -266,97 +251,19 @@ class Dispatcher:
         """Find the first lane of a run that a device of this level takes; drop those that none does."""
         while queue:
             lane = queue[0][2]
-            slot = self._best(lane, level)
+            slot = self._choice.best(lane, level)
             if slot is not None:
-                return self._warmest(Found(lane, 0, slot))
+                return self._choice.warmest(Found(lane, 0, slot))
             heapq.heappop(queue)
         return None
-
-    def _best(self, lane: Lane, level: int) -> Slot | None:
-        """Find the open device that completes a lane's head earliest, the least wanted among equals."""
-        best: list[Slot] = []
-        soonest_s = math.inf
-        seconds: dict[str, float | None] = {}
-        for slot in self._open(lane, level):
-            kind = slot.device.kind
-            if kind not in seconds:
-                seconds[kind] = self._predict(lane.head, slot.device)
-            predicted, wait_s = seconds[kind], self._loading_s(lane.head, slot)
-            ends_s = (predicted or 0.0) + wait_s
-            if ends_s <= soonest_s and self._takes(slot, lane, predicted, wait_s):
-                best = [*best, slot] if ends_s == soonest_s else [slot]
-                soonest_s = ends_s
-        return least_wanted(best, self._waiting.demand) if best else None
 
     def _asking(self, level: int) -> Iterable[Lane]:
         """List the lanes with news for this level: their heads are new, or devices that they reach."""
         names = {slot.device.name: slot.sort for slot in self._shelves.fresh_at(level)}
         lanes = {lane.key: lane for lane in self._waiting.reaching(names)}
         if self._shelves.level(level):
-            lanes |= {key: lane for key, lane in (self._heads | self._waiting.fresh).items() if lane.entries}
+            lanes |= {key: lane for key, lane in (self._choice.heads | self._waiting.fresh).items() if lane.entries}
         return lanes.values()
-
-    def _open(self, lane: Lane, level: int) -> Iterable[Slot]:
-        """List the open devices that a lane may try: the first of each shelf, or the changed ones for an old head."""
-        slots = self._shelves.slots
-        if lane.device is not None:
-            slot = slots[lane.device]
-            return (slot,) if slot.is_open and len(slot.chunks) == level else ()
-        if lane.key in self._heads or lane.key in self._waiting.fresh:
-            shelves = self._shelves.level(level).items()
-            return [slots[names[0]] for (sort, _, _), names in shelves if sort in lane.reach.sorts]
-        return [slot for slot in self._shelves.fresh_at(level) if slot.sort in lane.reach.sorts]
-
-    def _takes(self, slot: Slot, lane: Lane, predicted: float | None, wait_s: float) -> bool:
-        """Say whether a device may take the head of a lane beside what it holds."""
-        if not slot.chunks:
-            return True
-        if not slot.fits(admitted_bytes(lane.head.memory_bytes)):
-            return False
-        if slot.must_be_short:
-            return predicted is not None and predicted + wait_s <= PREFETCH_S and self._is_next(lane, slot.sort)
-        return self._gain is None or self._gain(tuple(chunk.jobs[0] for chunk in slot.chunks), lane.head, slot.device)
-
-    def _is_next(self, lane: Lane, sort: int) -> bool:
-        """Say whether nothing of its run that devices of this sort may take stands before a lane's head."""
-        key = (lane.run, sort, lane.device)
-        found = self._firsts.get(key)
-        if found is None or not found[0].entries or found[0].entries[0] is not found[1]:
-            first = self._waiting.first(*key)
-            found = self._firsts[key] = (first, first.entries[0])
-        return found[0] is lane
-
-    def _loading_s(self, job: Job, slot: Slot) -> float:
-        """Give the time until a device has the job's model."""
-        return 0.0 if job.model in ("", slot.warm) else self._load(job.model, slot.device)
-
-    def _warmest(self, found: Found) -> Found:
-        """Prefer a device that holds the job's data, by what it saves, unless more waits for it than for the other."""
-        lane, best = found.lane, found.slot
-        job = lane.entries[found.place][2]
-        saved_s = self._saves(job) if self._saves is not None and lane.device is None else {}
-        if not saved_s:
-            return found
-        wanted = self._waiting.demand(best.sort)
-        soonest_s = self._ends_s(job, best)
-        for name in sorted(saved_s):
-            slot = self._shelves.slots.get(name)
-            if slot is None or not slot.is_open or len(slot.chunks) != len(best.chunks):
-                continue
-            if slot.sort not in lane.reach.sorts or (
-                slot.sort != best.sort and self._waiting.demand(slot.sort) > wanted
-            ):
-                continue
-            ends_s = self._ends_s(job, slot) - saved_s[name]
-            if ends_s < soonest_s and self._takes(
-                slot, lane, self._predict(job, slot.device), self._loading_s(job, slot)
-            ):
-                best, soonest_s = slot, ends_s
-        return replace(found, slot=best)
-
-    def _ends_s(self, job: Job, slot: Slot) -> float:
-        """Predict when a device that begins now would have done a job, its model loaded first."""
-        return (self._predict(job, slot.device) or 0.0) + self._loading_s(job, slot)
 
     def _give(self, found: Found, now_s: float, waiting: Sequence[str], is_behind: bool) -> Assign:
         """Give a device a chunk, and book it."""
@@ -383,7 +290,7 @@ class Dispatcher:
         share = -(-len(lane.entries) // lane.num_devices)
         jobs = [self._waiting.take(lane, place)]
         seconds = self._predict(jobs[0], slot.device)
-        total_s = None if seconds is None else seconds + self._loading_s(jobs[0], slot)
+        total_s = None if seconds is None else seconds + self._choice.loading_s(jobs[0], slot)
         while len(lane.entries) > place and total_s is not None and len(jobs) < share and not jobs[-1].is_alone:
             following = self._predict(lane.entries[place][2], slot.device)
             if following is None or total_s + following > limit_s or lane.entries[place][2].is_alone:

@@ -6,9 +6,9 @@ A job is offered to the first of a shelf, by name, for all of it.
 
 from __future__ import annotations
 
+import heapq
 import math
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,7 +27,7 @@ ShelfKey = tuple[int, str, tuple[tuple[str, int], ...]]
 class Chunk:
     """What a device was given in one call; `seconds`: predicted, loading included; `memory_bytes`: as admitted.
 
-    `begun_s`: when it got to a place, None while it waits at the device; `is_overdue`: it was thought short.
+    `begun_s`: when it got to a place, None while it waits at the device; `is_overdue`: it should have been over.
     """
 
     jobs: tuple[Job, ...]
@@ -41,7 +41,19 @@ class Chunk:
         """Whether it is known to be over soon."""
         if self.seconds is None or self.seconds > PREFETCH_S or self.is_overdue:
             return False
-        return not any(job.is_guess for job in self.jobs)
+        return not self.is_guess
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether a site is among its own that has never answered."""
+        return any(job.is_guess for job in self.jobs)
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds after which it should be over: a short one soon, another one at twice what it was thought to take."""
+        if self.seconds is None or self.is_guess:
+            return math.inf
+        return PREFETCH_S if self.is_short else PREFETCH_S + 2.0 * self.seconds
 
 
 @dataclass(eq=False)
@@ -106,8 +118,9 @@ class Shelves:
         """Devices that have changed since this was last emptied."""
         self.sorts: dict[int, dict[str, Slot]] = {}
         """All devices by sort and name."""
-        self._short: deque[tuple[float, Slot, Chunk]] = deque()
-        """Short chunks by when they should be over."""
+        self._ends: list[tuple[float, int, Slot, Chunk]] = []
+        """A heap of chunks by when they should be over."""
+        self._num_begun = 0
         self._levels: list[dict[ShelfKey, list[str]]] = []
         self._stands: dict[str, tuple[int, ShelfKey]] = {}
 
@@ -142,13 +155,14 @@ class Shelves:
         for chunk in slot.chunks[: slot.device.places]:
             if chunk.begun_s is None:
                 chunk.begun_s = now_s
-                if chunk.is_short:
-                    self._short.append((now_s + PREFETCH_S, slot, chunk))
+                if chunk.patience_s < math.inf:
+                    self._num_begun += 1
+                    heapq.heappush(self._ends, (now_s + chunk.patience_s, self._num_begun, slot, chunk))
 
     def tick(self, now_s: float) -> None:
-        """Take in how late it is: behind a short chunk that has not ended for so long nothing more may wait."""
-        while self._short and self._short[0][0] < now_s:
-            _, slot, chunk = self._short.popleft()
+        """Take in how late it is: behind a chunk that should have been over nothing waits, and it keeps nobody off."""
+        while self._ends and self._ends[0][0] < now_s:
+            _, _, slot, chunk = heapq.heappop(self._ends)
             if chunk in slot.chunks and self.slots.get(slot.device.name) is slot:
                 chunk.is_overdue = True
                 self.place(slot)

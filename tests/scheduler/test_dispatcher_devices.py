@@ -53,6 +53,17 @@ def test_the_device_that_completes_a_job_earliest_is_taken_and_no_job_waits_for_
     assert placed(ledger, job("p"), job("q"), job("r")) == {"p": "b", "q": "c", "r": "a"}
 
 
+def test_what_should_have_been_over_is_no_company_that_keeps_others_off() -> None:
+    """p is thought to take 1 s: twice that and a little later it hangs, whatever company costs."""
+    ledger = dispatcher(Device("a", places=2), gain=lambda running, job, device: False)
+    assert placed(ledger, job("p", 1.0), job("q", 1.0)) == {"p": "a"}
+    assert ledger.decide(2.1) == []
+    assert [decision.jobs[0].name for decision in ledger.decide(2.3)] == ["q"]
+    unsure = dispatcher(Device("a", places=2), gain=lambda running, job, device: False)
+    assert placed(unsure, job("p", 1.0, is_guess=True), job("q", 1.0)) == {"p": "a"}
+    assert unsure.decide(1e6) == [], "p has never answered: nobody knows what it takes"
+
+
 def test_a_loaded_model_counts_as_much_as_its_loading_takes() -> None:
     """b has the model: 9 s there, 9 + 2 elsewhere. A device three times as fast still wins: 3 + 2."""
     ledger = dispatcher(

@@ -152,7 +152,7 @@ class Ledger:
             assert len(chunks) < device.places + (self.depth - 1) * num_short
         elif chunks:
             self.seen["runs beside others"] += 1
-            assert gain(tuple(each[0] for each in chunks), first, device)
+            assert self.gains(device.name, first)
         chunks.append(chunk)
         most = sorted((max(job.memory_bytes for job in each) for each in chunks), reverse=True)[: device.places]
         assert device.memory_bytes is None or sum(most) <= device.memory_bytes, "memory"
@@ -174,8 +174,14 @@ class Ledger:
             len(chunks) < device.places
             and self.may_ever(device, job)
             and held + job.memory_bytes <= (device.memory_bytes or 10**9)
-            and (not chunks or gain(tuple(chunk[0] for chunk in chunks), job, device))
+            and self.gains(name, job)
         )
+
+    def gains(self, name: str, job: Job) -> bool:
+        """Whether a job gains beside what is on a device; what should have been over there is no company."""
+        late = [chunk.jobs for chunk in self.dispatcher._shelves.slots[name].chunks if chunk.is_overdue]
+        beside = tuple(chunk[0] for chunk in self.running[name] if chunk not in late)
+        return not beside or gain(beside, job, self.devices[name])
 
     def is_short(self, chunk: tuple[Job, ...], device: Device) -> bool:
         """Whether a chunk is short without its loading, which a ledger of decisions does not show."""
