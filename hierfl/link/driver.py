@@ -72,6 +72,24 @@ class LinkedDriver:
         lane.call(ticket, method, values)
         return ticket
 
+    def aside(self, worker: str, method: str, *arguments: Any) -> int:
+        """Go past what a worker of the runtime is at work on; a member is asked in turn."""
+        if worker in self._lanes:
+            return self.call(worker, method, *arguments)
+        ticket = self._base.aside(worker, method, *arguments)
+        self._under_way.add(ticket)
+        return ticket
+
+    def take_back(self, worker: str, tickets: Sequence[int]) -> int:
+        """Take back what a worker of the runtime has not begun; a member keeps what it was sent."""
+        if worker in self._lanes:
+            ticket, self._next_ticket = self._next_ticket, self._next_ticket - 1
+            self._done.put(Done(ticket, worker, ()))
+            return ticket
+        ticket = self._base.take_back(worker, tickets)
+        self._under_way.add(ticket)
+        return ticket
+
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Wait for news of either side."""
         for lane in self._lanes.values():

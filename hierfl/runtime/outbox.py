@@ -99,7 +99,7 @@ class Outbox:
 
         The sums that were to be handed up after them are asked for at once.
         """
-        calls = [self._calls.pop(ticket) for ticket in sorted(tickets) if ticket in self._calls]
+        calls = [self._calls.pop(ticket) for ticket in list(self._calls) if ticket in tickets]
         sites: dict[str, tuple[Group, list[str]]] = {}
         for call in calls:
             if call.group is not None and call.work:
