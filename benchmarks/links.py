@@ -2,7 +2,7 @@
 
 The hub is this process, each member another one. Down: a model from the hub's memory to a member's file, checked. Up:
 an update from a member's memory into a file of the hub's, checked, and added up. Memory is the hub's own (anonymous) at
-its peak, beside what it had before: the models of two rounds and a sum are three.
+its peak, beside what it had before; the sum itself is one model.
 """
 
 from __future__ import annotations
@@ -76,10 +76,10 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
         peak = _Peak()
         down, up = [], []
         for number in range(rounds + 1):
-            fresh = ModelState(model.floats + np.float32(number), model.ints)
+            np.add(model.floats, np.float32(1), out=model.floats)
             opening = Opening("world", number, 32, 8.0, 10 * num_members, "float32")
             jobs = {path: TrainJob("world", number, ((path, 10),), opening, Objective()) for path in paths}
-            took_s, _ = _call(lanes, done, "train", lambda path, jobs=jobs, fresh=fresh: (jobs[path], fresh))
+            took_s, _ = _call(lanes, done, "train", lambda path, jobs=jobs: (jobs[path], model))
             down.append(took_s)
             began = time.perf_counter()
             total = Accumulator(grid_of(opening), layout)
@@ -92,7 +92,7 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
             took = f"{statistics.median(seconds) * 1000:.0f} ms for {num_members} x {megabytes} MB"
             print(f"{what}: {took}, {rate:.0f} MB/s")
         extra = (peak.stop() - before) / (megabytes * 1e6)
-        print(f"memory of the hub: {extra:.2f} models beyond the one that it began with")
+        print(f"memory of the hub: {extra:.2f} models beside the one that it gives, of which the sum is one")
     finally:
         service.close("measured", final=True)
         for member in members:

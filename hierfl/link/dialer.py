@@ -19,13 +19,14 @@ import grpc
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.ahead import ahead
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
 from hierfl.link.codec import MAX_BYTES, parse, text
 from hierfl.link.identity import server_name
 from hierfl.link.kit import Kit
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import NODE_KEY
-from hierfl.link.service import SERVICE, VERSIONS
+from hierfl.link.service import SERVICE, TRANSPORT, VERSIONS
 from hierfl.link.session import NONCE_BYTES, Stamps
 from hierfl.link.times import Times
 
@@ -120,7 +121,7 @@ class Dialer:
                     f"/{SERVICE}/Fetch", request_serializer=wire.FetchRequest.SerializeToString
                 )
                 asked = wire.FetchRequest(digest=digest, offset=incoming.received)
-                for message in fetch(asked, metadata=self._metadata()):
+                for message in ahead(fetch(asked, metadata=self._metadata())):
                     incoming.take(decode(message))
                     self._heard_s = time.monotonic()
             except grpc.RpcError as error:
@@ -137,6 +138,7 @@ class Dialer:
         most = max(MAX_BYTES, MAX_MESSAGE_BYTES)
         options = [
             ("grpc.ssl_target_name_override", server_name(self._kit.federation, self._hub)),
+            *TRANSPORT,
             ("grpc.max_receive_message_length", most),
             ("grpc.max_send_message_length", most),
             ("grpc.enable_retries", 0),

@@ -81,12 +81,7 @@ class Relay:
             rounds = self._tree.hubs[path].rounds
             self._begin(path, number * rounds, rounds, order, model)
             return
-        self._num_orders += 1
-        name, weights = f"train:{path}:{number}:{self._num_orders}", {path: dict(order.members)[_name(path)]}
-        sizes = {path: steps[path]}
-        self._work.ask(
-            Group(name, "train", order.hub, number, sizes, weights, order, model, one_by_one=True),
-        )
+        self._ask(order, {path: dict(order.members)[_name(path)]}, model, alone=True)
 
     def stop_branch(self) -> None:
         """Give up what a branch was asked."""
@@ -190,26 +185,31 @@ class Relay:
     def _order(self, path: str, order: Order) -> None:
         """Carry an order to a hub's members: sites to the crew, hubs to their aggregators."""
         weights = {f"{path}/{name}": weight for name, weight in order.members}
-        sites = {site: self._steps[site] for site in weights if site in self._tree.sites}
         model = self.hubs.model(path)
         number, hub = order.round_number, self._tree.hubs[path]
-        packs = [one for site in sites if (one := self._config.sites[site].compression) is not None]
         alone = hub.participation.may_close_early or isinstance(self._config.hubs[path].strategy, Reducer)
-        self._num_orders += 1
         self._closings.asked(path, number, [name for name, _ in order.members])
-        group = Group(
-            *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
-            one_by_one=alone or bool(packs),
-            keeps=order.objective.keeps or any(one.error_feedback for one in packs),
-            chain_s=self._chains.remaining_s(path, number, order.then),
-        )
-        self._work.ask(group)
+        self._ask(order, weights, model, alone, self._chains.remaining_s(path, number, order.then))
         for member in weights:
             if member in self._tree.hubs:
                 rounds = self._tree.hubs[member].rounds
                 self._begin(member, number * rounds, rounds, order, model)
         self._feed()  # devices first: a word for each member takes time
         self._scribe.changed(weights, "training", number + 1)
+
+    def _ask(self, order: Order, weights: Mapping[str, int], model: Handle, alone: bool, chain_s: float = 0.0) -> None:
+        """Ask the crew for the sites among those with weights; `alone`: each is handed up by itself."""
+        sites = {site: self._steps[site] for site in weights if site in self._tree.sites}
+        packs = [one for site in sites if (one := self._config.sites[site].compression) is not None]
+        path, number = order.hub, order.round_number
+        self._num_orders += 1
+        group = Group(
+            *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
+            one_by_one=alone or bool(packs),
+            keeps=order.objective.keeps or any(one.error_feedback for one in packs),
+            chain_s=chain_s,
+        )
+        self._work.ask(group)
 
     def _finished(self, path: str, outcome: Outcome, result: Handle, state: Handle) -> None:
         """Hand a hub's result to its parent; at the root, publish."""

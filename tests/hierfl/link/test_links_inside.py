@@ -1,0 +1,156 @@
+"""Whole federations over links without a network: the bits of the simulation, and nothing that may not cross."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from link_inside import Inside, several_runs  # noqa: F401
+from small_runs import config_of, hub, site
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError, RoundFailed, SiteFailed
+from hierfl.link.served import as_served
+from hierfl.run import run
+
+LINK = {"address": "hub.example.org:8443"}
+
+WARDS = [
+    hub("north", "a", site("b", n=20), link=LINK),
+    {**site("c", n=9), "link": LINK},
+    hub("south", "d", {**site("e"), "link": LINK}),
+]
+
+
+def tree(**settings: Any) -> dict[str, Any]:
+    return hub("world", *WARDS, rounds=3, **settings)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    "fedavgm": {"strategy": {"kind": "fedavgm", "momentum": 0.9}},
+    "uniform": {"strategy": {"kind": "fedavg", "weights": "uniform"}},
+    "scaffold": {"strategy": "scaffold"},
+    "feddyn": {"strategy": "feddyn"},
+    "ditto": {"strategy": "ditto"},
+    "median": {"strategy": "median"},
+    "cyclic": {"topology": "cyclic"},
+    "sample": {"participation": {"kind": "sample", "fraction": 0.6}},
+}
+
+
+@pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize("name", CASES)
+def test_links_end_with_the_bits_of_the_simulation(tmp_path: Path, name: str) -> None:
+    config = config_of(tmp_path / "runs", tree(**CASES[name]))
+    simulated = run(config)
+    linked = Inside(config, tmp_path / "linked").go()
+    assert linked["model_digest"] == simulated["model_digest"]
+    for path in ("world", "world/north", "world/c", "world/south/e"):
+        assert linked["nodes"][path] == simulated["nodes"][path], path
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_linked_hubs_below_linked_hubs(tmp_path: Path) -> None:
+    deep = hub(
+        "world", hub("north", hub("city", "a", {**site("b"), "link": LINK}, link=LINK), "c", link=LINK), rounds=2
+    )
+    deep["members"][0]["rounds"] = 2
+    config = config_of(tmp_path / "runs", deep, {"kind": "ward_tasks:Wards", "standardise": "federated"})
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_what_is_compressed_at_a_site_adds_up_to_the_same_bits(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs", tree(compression={"kind": "top_k", "fraction": 0.5}))
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_no_record_leaves_a_site(tmp_path: Path) -> None:
+    """Every byte that crosses is searched for the wards' records, as numbers of either width and as text."""
+    from ward_tasks import patients
+
+    config = config_of(tmp_path / "runs", tree())
+    inside = Inside(config, tmp_path / "linked")
+    inside.go()
+    crossed = b"".join(inside.up)
+    assert len(inside.up) > 10 and len(inside.down) > 3
+    for name, count in (("a", 18), ("b", 26), ("c", 15), ("e", 18)):
+        rows = patients(name, count)[0].numpy()
+        for row in rows:
+            for dtype in (np.float32, np.float64):
+                assert row.astype(dtype).tobytes() not in crossed
+                assert not any(cell.astype(dtype).tobytes() in crossed for cell in row)
+            assert not any(f"{cell:.5f}".encode() in crossed for cell in row)
+    for name in ("world/north/a", "world/north/b"):
+        assert name.encode() not in crossed, "of a linked hub nothing is said of one site"
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_nothing_that_crosses_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **more: object) -> Any:
+        raise AssertionError("something was unpickled")
+
+    config = config_of(tmp_path / "runs", tree(strategy="scaffold"))
+    inside = Inside(config, tmp_path / "linked")
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    assert inside.go()["status"] == "finished"
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_a_mistake_in_a_members_task_is_told_without_what_it_says(tmp_path: Path) -> None:
+    broken = hub("world", "a", {**site("b", fault="raise"), "link": LINK})
+    inside = Inside(config_of(tmp_path / "runs", broken), tmp_path / "linked")
+    with pytest.raises(SiteFailed, match="the task's code failed at world/b; what it said is in the log there"):
+        inside.go()
+    assert b"a ward's own mistake" not in b"".join(inside.up)
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_a_federation_goes_on_without_a_member_that_fails(tmp_path: Path) -> None:
+    broken = hub("world", "a", {**site("b", fault="raise"), "link": LINK}, on_failure="continue", quorum=0.5)
+    config = config_of(tmp_path / "runs", broken)
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_a_linked_hub_below_its_quorum_ends_the_run_of_a_hub_that_needs_it(tmp_path: Path) -> None:
+    north = hub("north", site("b", fault="raise"), on_failure="continue", link=LINK)
+    inside = Inside(config_of(tmp_path / "runs", hub("world", "a", north)), tmp_path / "linked")
+    with pytest.raises((SiteFailed, RoundFailed), match="world/north"):
+        inside.go()
+
+
+def test_a_process_sees_its_own_part_of_the_tree(tmp_path: Path) -> None:
+    config: RunConfig = config_of(tmp_path, tree())
+    assert list(as_served(config, "world").federation.nodes) == [
+        *("world", "world/north", "world/c", "world/south", "world/south/d", "world/south/e"),
+    ]
+    assert list(as_served(config, "world").sites) == ["world/north", "world/c", "world/south/d", "world/south/e"]
+    north = as_served(config, "world/north")
+    assert list(north.federation.nodes) == ["world", "world/north", "world/north/a", "world/north/b"]
+    assert list(as_served(config, "world/south/e").federation.nodes) == ["world", "world/south", "world/south/e"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"baseline": "local"}, "hierfl run"),
+        ({"evaluation": {"fine_tune": {"steps": 2}}}, "not done over links"),
+    ],
+)
+def test_what_links_cannot_do_is_told(tmp_path: Path, more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        as_served(config_of(tmp_path, tree(), **more), "world")
+
+
+def test_a_held_out_site_needs_its_own_link(tmp_path: Path) -> None:
+    config = config_of(tmp_path, hub("world", hub("north", "a", site("b", role="evaluation"), link=LINK)))
+    with pytest.raises(ConfigError, match="give the site its own link"):
+        as_served(config, "world")

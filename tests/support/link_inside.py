@@ -1,0 +1,123 @@
+"""A federation over links in one process and without a network: every byte that would cross is kept."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.branch import Branch
+from hierfl.link.chunks import decode
+from hierfl.link.codec import parse
+from hierfl.link.desk import Desk
+from hierfl.link.driver import LinkedDriver
+from hierfl.link.identity import members_of
+from hierfl.link.lane import Lane, Session
+from hierfl.link.payload import Incoming, Shape
+from hierfl.link.served import as_served, num_sites
+from hierfl.link.shelf import Shelf
+from hierfl.link.store import Store
+from hierfl.run import run
+from hierfl.runtime.local import LocalDriver
+
+__all__ = ["Inside", "several_runs"]
+
+
+@pytest.fixture
+def several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one process hold several local runs: they share one keeper of the global random numbers."""
+    from hierfl.runtime import chance, local
+
+    class Free:
+        def acquire(self, blocking: bool = True) -> bool:
+            return True
+
+        def release(self) -> None:
+            pass
+
+    shared = chance.SharedChance()
+    monkeypatch.setattr(local, "ONE_RUN", Free())
+    monkeypatch.setattr(chance, "Chance", lambda: shared)
+
+
+class Inside:
+    """Runs a configuration's root, with a desk for each member that has a link."""
+
+    def __init__(self, config: Any, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        self.up: list[bytes] = []
+        self.down: list[bytes] = []
+        self._ends: list[Callable[[], None]] = []
+
+    def go(self) -> Mapping[str, Any]:
+        root = self.config.federation.root.name
+        try:
+            return run(as_served(self.config, root), (), lambda config, run_dir: self._driver(config, root))
+        finally:
+            for end in reversed(self._ends):
+                end()
+
+    def _driver(self, config: Any, path: str) -> Any:
+        """Open the runtime of a node's process."""
+        base, members = LocalDriver(config.runtime), members_of(self.config, path)
+        return LinkedDriver(base, lambda done, base: self._open(members, done, base)) if members else base
+
+    def _open(self, members: tuple[str, ...], done: Any, base: Any) -> Any:
+        shelf = Shelf()
+        lanes = {
+            path: Lane(path, "run-1", 60.0, num_sites(self.config, path), self.folder, shelf, done, base.put)
+            for path in members
+        }
+        for path, lane in lanes.items():
+            self._join(path, lane)
+        return type("Service", (), {"close": lambda self, reason, final: None})(), lanes
+
+    def _join(self, path: str, lane: Lane) -> None:
+        """Begin a member, and connect it with its lane by bytes."""
+        seen, place = as_served(self.config, path), self.folder / path.replace("/", "__")
+        driver = self._driver(seen, path)
+
+        def say(answer: wire.Answer) -> None:
+            self.up.append(wire.MemberSays(answer=answer).SerializeToString())
+            lane.answered(parse(wire.MemberSays, self.up[-1]).answer)
+
+        def fetch(shape: Shape, digest: bytes, to: Path) -> None:
+            incoming = Incoming(to, shape, digest)
+            if not incoming.is_whole:
+                for chunk in lane.payload(digest).chunks(0, incoming.received):
+                    self.down.append(chunk)
+                    incoming.take(decode(chunk))
+
+        desk = Desk(
+            lambda: Branch(seen, path, driver, place / "states", lambda record: None),
+            *(Store(place), say, fetch, lambda level, said: None, lambda: None),
+        )
+        says: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+        def listen() -> None:
+            while (content := says.get()) is not None:
+                said = parse(wire.HubSays, content)
+                if said.WhichOneof("what") == "ask":
+                    desk.asked("run-1", said.ask)
+                elif said.WhichOneof("what") == "take":
+                    payload = desk.offered(said.take.digest)
+                    assert payload is not None
+                    for chunk in payload.chunks(said.take.transfer, said.take.offset):
+                        self.up.append(chunk)
+                        lane.receive(decode(chunk))
+
+        def end() -> None:
+            says.put(None)
+            desk.close(10.0)
+            driver.close()
+            assert desk.failed is None, desk.failed
+
+        self._ends.append(end)
+        threading.Thread(target=listen, daemon=True).start()
+        lane.joined(Session(path, lambda message: says.put(message.SerializeToString()), lambda reason: None))
