@@ -6,6 +6,7 @@ All that can be refused without a worker is refused here, before the run's folde
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
+from hierfl.config.generate import spread
+from hierfl.config.membership import Stay, epoch_of, epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, OutputError, Problem
 from hierfl.learning.stopping import Progress
@@ -55,8 +58,8 @@ def reopened(
             else:
                 warnings.append(f"{_gone(origin)}; relative paths are read from {Path.cwd()}")
         before = _before(folder) if overrides else None
-        config = _config(folder, overrides, origin, before)
         saved, spoilt = checkpoint.newest(folder.path)
+        config = _config(folder, overrides, origin, before, saved.rounds_done if saved is not None else 0)
         if saved is not None:
             saved = _still_true(saved, config, before)
             if to_train and saved.rounds_done >= config.federation.root.rounds:
@@ -72,25 +75,45 @@ def config_of(folder: RunDir) -> RunConfig:
     return _config(folder, (), folder.origin(), None)
 
 
-def lasting(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Problem]:
-    """List what may not change between two resolved configurations of a run: seed, adapters, arithmetic, task, tree."""
+def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int = 0) -> list[Problem]:
+    """List what may not change between two resolved configurations of a run: seed, adapters, arithmetic, task, tree.
+
+    Nodes may be added that join, and may be made to leave, in a round that is still to come; `rounds_done` are over.
+    """
     pairs = {key: (before.get(key), now.get(key)) for key in ("seed", "baseline", "lora")}
     for section, keys in {"arithmetic": ("width", "clip"), "task": OF_THE_TASK, "output": ("dir",)}.items():
         old, new = _section(before, section), _section(now, section)
         pairs |= {f"{section}.{key}": (old.get(key), new.get(key)) for key in keys}
     problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
     old_nodes, new_nodes = _nodes(_section(before, "federation")), _nodes(_section(now, "federation"))
-    odd = [*(old_nodes.keys() - new_nodes.keys()), *(new_nodes.keys() - old_nodes.keys())]
-    if odd:
-        named = min(odd)
-        whose = "the run has a node" if named in old_nodes else "the run has no node"
-        problems.append(Problem("federation", f"is of another shape: {whose} {named!r}; {_WAY_OUT}"))
-        return problems
-    for path, settings in new_nodes.items():
-        for key, new in settings.items():
-            if new != (old := old_nodes[path][key]):
+    coming = rounds_done + 1
+    gone = old_nodes.keys() - new_nodes.keys()
+    if gone:
+        said = f"the run has a node {min(gone)!r}, let it leave: leaves_at: {coming} or later"
+        problems.append(Problem("federation", f"is of another shape: {said}"))
+    early = [path for path in new_nodes.keys() - old_nodes.keys() if new_nodes[path]["joins_at"] < coming]
+    if early:
+        said = f"the run has no node {min(early)!r}, let it join: joins_at: {coming} or later"
+        problems.append(Problem("federation", f"is of another shape: {said}"))
+    for path in [path for path in new_nodes if path in old_nodes]:
+        for key, new in new_nodes[path].items():
+            old = old_nodes[path][key]
+            if new == old or (key in _STAY and min(new, old) >= coming):
+                continue
+            if key in _STAY:
+                said = f"is {_round(new)}, of the run {_round(old)}: rounds before {coming} are over"
+                problems.append(Problem(f"{path}: {key}", said))
+            else:
                 problems.append(_differs(f"{path}: {key}", old, new))
     return problems
+
+
+_STAY = ("joins_at", "leaves_at")
+
+
+def _round(number: float) -> str:
+    """Write a round, or that there is none."""
+    return "null" if number == math.inf else f"{number:g}"
 
 
 _WAY_OUT = "a run keeps it to its end; for another, start a run of its own with `hierfl run`"
@@ -113,7 +136,11 @@ def _origin(folder: RunDir, code_dir: Path | None) -> Origin | None:
 
 
 def _config(
-    folder: RunDir, overrides: Sequence[str], origin: Origin | None, before: Mapping[str, Any] | None
+    folder: RunDir,
+    overrides: Sequence[str],
+    origin: Origin | None,
+    before: Mapping[str, Any] | None,
+    rounds_done: int = 0,
 ) -> RunConfig:
     """Read the run's configuration, with overrides over what was `before`. Errors: ConfigError."""
     from hierfl.config import load
@@ -126,7 +153,7 @@ def _config(
             raise
         assert origin is not None
         raise ConfigError([*error.problems, Problem("", _gone(origin))]) from error
-    problems = lasting(before, config.resolved) if before is not None else []
+    problems = lasting(before, config.resolved, rounds_done) if before is not None else []
     if problems:
         raise ConfigError(problems)
     return config
@@ -142,7 +169,8 @@ def _before(folder: RunDir) -> Mapping[str, Any]:
 
 def _still_true(saved: Checkpoint, config: RunConfig, before: Mapping[str, Any] | None) -> Checkpoint:
     """Take of a checkpoint what holds under the configuration. Errors: ConfigError for one of another run."""
-    pairs = {"seed": (saved.seed, config.seed), "federation.epoch": (saved.epoch, config.federation.epoch)}
+    epoch = epoch_of(epochs(config), saved.rounds_done).number
+    pairs = {"seed": (saved.seed, config.seed), "federation.epoch": (saved.epoch, epoch)}
     problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
     if problems:
         raise ConfigError(problems)
@@ -166,10 +194,10 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _nodes(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """List a tree's nodes by path, with what may not change at them."""
     found: dict[str, dict[str, Any]] = {}
-    stack = [(str(root.get("name")), root)]
+    stack = [(str(root.get("name")), root, Stay())]
     while stack:
-        path, node = stack.pop()
-        members = node.get("members")
+        path, node, above = stack.pop()
+        members, stay = node.get("members"), above.within(node)
         strategy = node.get("strategy")
         kind = strategy.get("kind") if isinstance(strategy, Mapping) else strategy
         found[path] = {
@@ -177,6 +205,9 @@ def _nodes(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "split": node.get("split", 1),
             "strategy.kind": kind,
             "topology.kind": _section(node, "topology").get("kind"),
+            "joins_at": stay.first,
+            "leaves_at": math.inf if stay.end is None else stay.end,
         }
-        stack.extend((f"{path}/{member['name']}", member) for member in members or ())
+        written_out = spread(members, str(node.get("name"))) if members is not None else ()
+        stack.extend((f"{path}/{member['name']}", member, stay) for member in written_out)
     return found

@@ -1,6 +1,6 @@
-"""A run, as the paper tells it (Rieke et al. 2020, Algorithm 1): rounds over the tree, each round's model committed.
+"""A run, as the paper tells it (Rieke et al. 2020, Algorithm 1): rounds over the tree, begun, taken up again, measured.
 
-describe the sites; standardise; for each round: train down the tree and add up; evaluate; commit
+The rounds themselves are in `rounds`.
 """
 
 from __future__ import annotations
@@ -8,48 +8,32 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint
-from hierfl.checkpoint import Checkpoint
+from hierfl.config.membership import epoch_of, epochs
 from hierfl.config.schema import RunConfig
-from hierfl.errors import DataError, HierflError, OutputError
+from hierfl.errors import HierflError, OutputError
 from hierfl.learning.optimizers import try_out
-from hierfl.learning.standardise import Moments
-from hierfl.learning.state import Layout
-from hierfl.learning.stopping import Progress, advance
-from hierfl.learning.task import Standardised
 from hierfl.monitor.cross_site import Matrix, write_matrix
-from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
-    Evaluated,
     Monitor,
-    NodeChanged,
     Notice,
     Record,
-    RoundCommitted,
-    RunEnded,
-    RunStarted,
     Scalars,
 )
-from hierfl.monitor.words import finite
 from hierfl.reopen import Reopened, reopened
+from hierfl.rounds import Rounds
 from hierfl.rundir import RunDir
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
-from hierfl.runtime.foresight import check_needs
 from hierfl.runtime.opening import closing, crew_of, open_driver
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
-from hierfl.runtime.survey import samples_of
-from hierfl.summary import idle_nodes, idle_time, of_fairness, of_nodes, of_round, of_schedule, on_all_data, simulated
 from hierfl.voice import Voice, closed_on_error
 
 __all__ = ["cross_site", "evaluate", "export", "go_on", "resume", "run"]
-
-STOPPING = "stopping: what is being trained comes to its end; Ctrl-C once more does not wait for it"
 
 
 def run(
@@ -119,9 +103,10 @@ def _measuring(
             monitor.on(record)
 
     with reopened(run_dir, (), code_dir) as left:
-        config, saved = left.config, left.saved
+        saved = left.saved
         if saved is None:
             raise OutputError(f"{run_dir} has no checkpoint yet; `hierfl resume {run_dir}` starts its first round")
+        config = epoch_of(epochs(left.config), saved.rounds_done).config
         for warning in left.warnings:
             emit(Notice(0.0, "warning", "", warning))
         with closing(open_driver(config, run_dir)) as driver:
@@ -145,7 +130,7 @@ def _carry_out(
         if not folder.resumed:
             voice.open()
         with closing(opened(config, folder.path)) as driver:
-            return _Run(left, voice, driver).go()
+            return Rounds(left, voice, driver).go()
     except KeyboardInterrupt:
         voice.end("interrupted")
         raise
@@ -157,216 +142,6 @@ def _carry_out(
         raise
     finally:
         voice.close()
-
-
-@dataclass
-class _Commit:
-    """The newest model that the root has published."""
-
-    rounds_done: int
-    model: Handle
-    remembered: Remembered
-    progress: Progress
-    saved: bool
-
-
-class _Run:
-    """One run, from its first call to a worker to its summary."""
-
-    def __init__(self, left: Reopened, voice: Voice, driver: Driver) -> None:
-        self.left = left
-        self.config = config = left.config
-        self.folder = left.folder
-        self.saved = left.saved
-        self.voice = voice
-        self.driver = driver
-        voice.facts["runtime"] = driver.kind
-        seats = driver.start(worker_spec(config), len(config.federation.hubs))
-        self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
-        check_needs(self.crew.estimates, config.sites, self.crew.prospects)
-        self.idle = idle_time(config, self.crew, voice.emit)
-        self.gpus = GpuTime()
-        voice.listen(self.idle, self.gpus)
-        self.engine = Engine(config, driver, self.crew, voice.emit, voice.started_s)
-        self.metrics: Mapping[str, Scalars] = {}
-        self.num_samples: dict[str, int] = {}
-        self.scale: Any = None
-        self.committed = False
-
-    def go(self) -> Mapping[str, Any]:
-        """Set up, run the rounds, commit; an interruption keeps the last commit."""
-        layout, commit = self._set_up()
-        self.voice.facts["startup_s"] = round(self._now(), 3)
-        status = "finished"
-        try:
-            for number in range(commit.rounds_done, self._rounds()):
-                commit, reason = self._round(number, commit, layout)
-                if reason is not None:
-                    status = "stopped early"
-                    said = f"stops after round {number + 1}: {reason}"
-                    self.voice.emit(Notice(self._now(), "info", self._root(), said))
-                    break
-        except BaseException as end:
-            with contextlib.suppress(HierflError, OSError):  # what ended the run is the better story
-                if isinstance(end, KeyboardInterrupt) and self.driver.kind == "local":  # threads cannot be ended
-                    self.voice.emit(Notice(self._now(), "info", self._root(), STOPPING))
-                if commit.saved:
-                    self.crew.estimates.save()
-                else:
-                    self._save(commit, layout)
-            self._tell_facts()
-            raise
-        return self._finish(commit, layout, status)
-
-    def _set_up(self) -> tuple[Layout, _Commit]:
-        """Build the model, count the sites' samples, standardise, make the hubs."""
-        layout, first = self.engine.initial()
-        self._check_model(layout)
-        saved = self.saved
-        inventory = self.engine.describe()
-        self.num_samples = samples_of(self.config, inventory)
-        self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
-        self.crew.prepare(layout, self.scale)
-        steps = {
-            path: settings.training.num_steps(self.num_samples[path]) for path, settings in self.config.sites.items()
-        }
-        commit = _Commit(0, first, Remembered(), Progress(), saved=True)
-        if saved is not None:
-            model, remembered = self.driver.put(saved.model), Remembered.of(saved, self.config.federation, self.driver)
-            commit = _Commit(saved.rounds_done, model, remembered, saved.progress, saved=True)
-        self.engine.set_up(layout, self.num_samples, steps, commit.remembered)
-        self.voice.facts["num_parameters"] = layout.num_floats
-        self._tell_started(layout, commit.rounds_done)
-        return layout, commit
-
-    def _round(self, number: int, last: _Commit, layout: Layout) -> tuple[_Commit, str | None]:
-        """Run, measure and commit one round; return the commit and the reason to stop, if there is one."""
-        begun = time.perf_counter()
-        model = self.engine.round(number, last.model)
-        done = number + 1
-        commit = _Commit(done, model, last.remembered, last.progress, saved=False)
-        reason = None
-        every = self.config.evaluation.every
-        if every and (done % every == 0 or done == self._rounds()):
-            self.metrics = self.engine.evaluate(done, model)
-            metric = self.config.stopping.metric
-            value = finite(self.metrics[self._root()].get(metric)) if metric else None
-            if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
-                commit.progress, reason = advance(self.config.stopping, last.progress, value)
-            if self._tunes(done, reason):
-                self.metrics = self.engine.fine_tune(done, model, self.metrics)
-            self.voice.emit(Evaluated(self._now(), done, self.metrics))
-        commit.remembered = self.engine.remember()
-        folder = None
-        if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
-            folder = self._save(commit, layout)
-        spent_s = time.perf_counter() - begun
-        self.committed = True
-        busy, place = 1.0 - self.idle.last().idle, str(folder) if folder else None
-        figures = of_round(self.idle)
-        self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *figures))
-        return commit, reason
-
-    def _tunes(self, done: int, reason: str | None) -> bool:
-        """Say whether sites make the model their own after this round."""
-        tuning = self.config.evaluation.fine_tune
-        return tuning is not None and (tuning.at == "every" or reason is not None or done == self._rounds())
-
-    def _save(self, commit: _Commit, layout: Layout) -> Path:
-        """Write a checkpoint, and what was learned on the way to it."""
-        model = self.driver.get(commit.model)
-        content = Checkpoint(
-            *(commit.rounds_done, self.config.federation.epoch, self.config.seed, layout, model),
-            scale=self.scale,
-            progress=commit.progress,
-            wall_s=self.voice.before_s + self._now(),
-            **commit.remembered.fetched(self.driver),
-        )
-        commit.saved = True
-        saved = checkpoint.save(self.folder.path, content, self.config.output.keep)
-        self.crew.estimates.save()
-        return saved
-
-    def _finish(self, commit: _Commit, layout: Layout, status: str) -> Mapping[str, Any]:
-        """Write the model and the summary."""
-        self.engine.end()
-        if self.config.baseline == "local" and self.metrics:
-            matrix = Matrix(commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model))
-            write_matrix(self.folder.path, matrix)
-            self.voice.facts["on_all_data"] = on_all_data(matrix, self._root())
-        whole: tuple[Layout, Handle] = layout, commit.model
-        if self.config.lora is not None:
-            whole = self.engine.merged(commit.model)
-            self.voice.facts["lora"] = {"base_digest": layout.base, "num_parameters": whole[0].num_floats}
-        checkpoint.save_model(self.folder.model, whole[0], self.driver.get(whole[1]))
-        self.crew.estimates.save()
-        self._tell_facts()
-        summary = self.voice.summary(status)
-        self.folder.write_summary(summary)
-        self.voice.emit(RunEnded(self._now(), status, summary))
-        return summary
-
-    def _tell_facts(self) -> None:
-        """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
-        self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
-        if self.metrics:
-            self.voice.facts.update(of_fairness(self.config, self.metrics))
-        if self.committed:
-            self.voice.facts.update(of_schedule(self.idle, self.crew.estimates, self.gpus))
-
-    def _check_model(self, layout: Layout) -> None:
-        """Refuse a checkpoint of another model than the task builds now. Errors: OutputError."""
-        difference = self.saved.layout.difference(layout) if self.saved is not None else None
-        if difference:
-            raise OutputError(
-                f"the checkpoint of {self.folder.path} is of another model than the task builds now: {difference}"
-            )
-
-    def _standardisation(self, moments: Moments) -> Any:
-        """Give the federation's mean and deviation where the task asks for them. Errors: DataError."""
-        task = self.config.task
-        if not isinstance(task, Standardised) or task.standardise != "federated":
-            return None
-        try:
-            return moments.mean_and_std()
-        except DataError as error:
-            raise DataError(f"{self._root()}: {error}") from error
-
-    def _tell_started(self, layout: Layout, rounds_done: int) -> None:
-        """Say what the run has, who has nothing to train on, and what a person should know of a run taken up again."""
-        kept = None
-        if self.folder.resumed:
-            kept = self.folder.keep_config(self.config)
-            checkpoint.set_aside(self.folder.path, rounds_done)
-            self.voice.open()
-        self.voice.emit(
-            RunStarted(
-                *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
-                *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
-                *(self.voice.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
-                {worker: device.name for worker, device in self.crew.devices.items()},
-                [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
-            )
-        )
-        for path, level, what in simulated(self.config):
-            self.voice.emit(Notice(self._now(), level, path, what))
-        for path, level, why in idle_nodes(self.config, self.engine.inventories, self.num_samples):
-            self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
-            self.voice.emit(Notice(self._now(), level, path, why))
-        for warning in self.left.warnings:
-            self.voice.emit(Notice(self._now(), "warning", "", warning))
-        if kept is not None:
-            said = f"from round {rounds_done + 1} on: {' '.join(self.left.overrides)}; {kept} held before"
-            self.voice.emit(Notice(self._now(), "info", "", said))
-
-    def _rounds(self) -> int:
-        return self.config.federation.root.rounds
-
-    def _root(self) -> str:
-        return self.config.federation.root.name
-
-    def _now(self) -> float:
-        return self.voice.now()
 
 
 def _try_out(config: RunConfig) -> None:

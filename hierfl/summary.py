@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hierfl.config.baseline import BASELINES
+from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
 from hierfl.monitor.cross_site import Matrix
 from hierfl.monitor.fairness import METRICS, fairness
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
-from hierfl.monitor.records import Record, Scalars
-from hierfl.monitor.words import few
+from hierfl.monitor.records import MembershipChanged, NodeChanged, Notice, Record, Scalars
+from hierfl.monitor.words import few, plural
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import Inventory
@@ -21,7 +22,18 @@ from scheduler import Idle
 
 _EMPTY = "has no training samples and is not trained"
 
-__all__ = ["idle_nodes", "idle_time", "of_fairness", "of_nodes", "of_round", "of_schedule", "on_all_data", "simulated"]
+__all__ = [
+    "changed",
+    "idle_nodes",
+    "idle_time",
+    "of_epochs",
+    "of_fairness",
+    "of_nodes",
+    "of_round",
+    "of_schedule",
+    "on_all_data",
+    "simulated",
+]
 
 
 def of_nodes(
@@ -60,17 +72,47 @@ def on_all_data(matrix: Matrix, root: str) -> dict[str, Any]:
 
 
 def idle_nodes(
-    config: RunConfig, inventory: Mapping[str, Inventory], num_samples: Mapping[str, int]
+    config: RunConfig, epoch: Epoch, inventory: Mapping[str, Inventory], num_samples: Mapping[str, int]
 ) -> Iterator[tuple[str, str, str]]:
-    """Name the nodes that are not trained: path, level of the notice, and why; beside a pool nothing is said of it."""
+    """Name the nodes that are not trained: path, level of the notice, and why; beside a pool nothing is said of it.
+
+    `epoch`: who is there.
+    """
     if config.baseline == "pooled":
         return
+    for path, site in config.sites.items():
+        if path not in epoch.config.sites:
+            yield path, "info", f"joins at round {site.joins_at}" if site.joins_at > epoch.first else "has left"
     why = {"evaluation": "is measured beside the others, and not trained on", "statistics": "gives its statistics only"}
-    for path in config.federation.nodes:
+    for path in epoch.config.federation.nodes:
         role = config.sites[path].role if path in config.sites else ""
         if num_samples[path] or (path in inventory and inventory[path].error is not None):
             continue
         yield (path, "info", why[role]) if role in why else (path, "warning", _EMPTY)
+
+
+def of_epochs(found: Sequence[Epoch], now: Epoch) -> dict[str, Any]:
+    """Write the epochs of the tree so far, with who joined and left; nothing where members never change."""
+    if len(found) == 1:
+        return {}
+    said = [
+        {"epoch": epoch.number, "first_round": epoch.first, "joined": list(epoch.joined), "left": list(epoch.left)}
+        for epoch in found
+        if epoch.number <= now.number
+    ]
+    return {"epochs": said}
+
+
+def changed(epoch: Epoch, num_samples: Mapping[str, int], time_s: float) -> Iterator[Record]:
+    """Say who has joined and left, to files and to people."""
+    tree = epoch.config.federation
+    there = {path: num_samples[path] for path in tree.nodes}
+    yield MembershipChanged(time_s, epoch.number, epoch.first, epoch.joined, epoch.left, there)
+    for path in epoch.left:
+        yield NodeChanged(time_s, path, "skipped", epoch.first)
+    moves = [f"{few(paths)} {verb}" for paths, verb in ((epoch.joined, "joined"), (epoch.left, "left")) if paths]
+    said = f"from round {epoch.first} on, epoch {epoch.number} of the tree: {', '.join(moves)}"
+    yield Notice(time_s, "info", tree.root.name, f"{said}; {plural(len(tree.sites), 'site')}")
 
 
 def simulated(config: RunConfig) -> Iterator[tuple[str, str, str]]:

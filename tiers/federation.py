@@ -6,8 +6,8 @@ A path joins names by "/": `world/us/cleveland`. A change of the tree gives a ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -91,6 +91,25 @@ class Federation:
     def num_tiers(self) -> int:
         """Count the levels of the tree, the root's and the deepest sites' included."""
         return 1 + max(path.count("/") for path in self.nodes)
+
+    def only(self, sites: Collection[str], epoch: int) -> Federation:
+        """Give the tree of these sites and the hubs above them, as another epoch; the order stays.
+
+        Errors: ValueError if no site is left.
+        """
+        kept: dict[str, Member] = {}
+        for path, node in reversed(self.nodes.items()):  # members before their hub
+            if isinstance(node, Site):
+                if path in sites:
+                    kept[path] = node
+                continue
+            members = tuple(kept[member] for member in self.members(path) if member in kept)
+            if members:
+                kept[path] = replace(node, members=members)
+        root = kept.get(self.root.name)
+        if not isinstance(root, Hub):
+            raise ValueError(f"{self.root.name} has no site left")
+        return Federation(root, epoch)
 
     def members(self, path: str) -> tuple[str, ...]:
         """List the paths of a hub's members; KeyError if there is no such hub."""

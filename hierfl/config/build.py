@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hierfl.config.baseline import as_baseline
 from hierfl.config.check import Checked
+from hierfl.config.membership import Stay
 from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
 from hierfl.config.tree import Node
 from hierfl.learning.compression import Compression
@@ -30,6 +31,7 @@ class _Inherited:
     strategy: Strategy | None
     timeout_s: float | None = None
     compression: Compression | None = None
+    stay: Stay = field(default_factory=Stay)
 
 
 PART = "part-{}"
@@ -122,6 +124,8 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         timeout_s = settings.get("site_timeout_s", above.timeout_s)
         compression = node.own.compression if node.own.compression is not None else above.compression
         holds = _Inherited(trainings[both], source, keep_going, quorum, labels, strategy, timeout_s, compression)
+        if settings.get("joins_at") is not None or settings.get("leaves_at") is not None or above.stay != Stay():
+            holds = replace(holds, stay=above.stay.within(settings))
         placed.append(_Placed(node, path, parent, holds))
         here = len(placed) - 1
         stack.extend((member, f"{path}/{member.name}", here, holds) for member in reversed(node.members or ()))
@@ -189,6 +193,8 @@ def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
         *(training, key, holds.source, weight, holds.labels),
         timeout_s=holds.timeout_s,
         role=role,
+        joins_at=holds.stay.first,
+        leaves_at=holds.stay.end,
         compression=_sent_small(holds),
         attack=node.own.attack,
     )

@@ -13,6 +13,7 @@ from hierfl.config.baseline import check_baseline
 from hierfl.config.data import check_data
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
+from hierfl.config.membership import check_membership
 from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
 from hierfl.config.residency import check_residency
@@ -77,6 +78,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_topologies(tree[0], report)
         check_baseline(top["baseline"], tree[0], report)
         check_attacks(top["baseline"], tree[0], report)
+        check_membership(top["baseline"], tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     written = escape(

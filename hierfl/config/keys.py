@@ -85,6 +85,10 @@ class SiteKeys:
     """How long its work may take; see `runtime.site_timeout_s`."""
     link: Section = None
     """How it reaches its hub where another institution serves it; see Links."""
+    joins_at: int | None = None
+    """The first round of the root in which it is a member; null: from the start. See Membership."""
+    leaves_at: int | None = None
+    """The first round of the root in which it is a member no more; null: it stays to the end."""
     attack: Kind = None
     """Let it attack its federation, to rehearse: a kind (see Attacks); null: it is honest."""
 
@@ -123,6 +127,10 @@ class HubKeys:
     """How long the work of each site of this subtree may take; see `runtime.site_timeout_s`. Inherited."""
     weight: float = 1.0
     """Its weight at its parent where that hub's strategy says `weights: given`."""
+    joins_at: int | None = None
+    """The first round of the root in which it and what is below it are members. Not at the root; see Membership."""
+    leaves_at: int | None = None
+    """The first round of the root in which it and what is below it are members no more."""
     link: Section = None
     """How it reaches its hub where another institution serves it and what is below it; see Links. Not at the root."""
 

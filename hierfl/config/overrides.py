@@ -1,7 +1,8 @@
 """Overrides of the command line: `training.lr=0.1 federation.members.us.rounds=2`, as OmegaConf's dotlists.
 
-A member is addressed by its name or its index, also one that a template makes (then the template is written out); the
-value is YAML. The configuration handed in is never changed: what an override touches is copied.
+A member is addressed by its name or its index, also one that a template makes (then the template is written out), and
+`members.+={name: trieste}` adds one; the value is YAML. The configuration handed in is never changed: what an override
+touches is copied.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import nearest
 
 __all__ = ["NotYet", "Override", "apply", "parse_override"]
+
+
+APPEND = "+"
+"""In the place of a member's name: one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,10 @@ def apply(config: dict[str, Any], override: Override) -> dict[str, Any]:
         hub = str(here.get("name", "")) if isinstance(here, dict) else hub
         here[key] = _opened(here[key] if key != part or part in here else None, part, place, hub, override, depth)
         here = here[key]
-    here[_find(here, last, place, hub, override)] = override.value
+    if isinstance(here, list) and last == APPEND:
+        here.append(override.value)
+    else:
+        here[_find(here, last, place, hub, override)] = override.value
     return changed
 
 

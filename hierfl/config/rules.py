@@ -93,6 +93,8 @@ RULES: dict[type, dict[str, Rule]] = {
         "split": _from_to(1, 1000),
         "role": _one_of("training", "evaluation", "statistics"),
         "site_timeout_s": _above(0),
+        "joins_at": _at_least(1),
+        "leaves_at": _at_least(2),
     },
     HubKeys: {
         "name": _NAME,
@@ -101,6 +103,8 @@ RULES: dict[type, dict[str, Rule]] = {
         "quorum": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
         "weight": _above(0),
         "site_timeout_s": _above(0),
+        "joins_at": _at_least(1),
+        "leaves_at": _at_least(2),
     },
     TemplateKeys: {"count": _from_to(1, MOST_NODES), "start": _at_least(0)},
     Training: {

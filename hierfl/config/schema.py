@@ -276,12 +276,20 @@ class SiteSettings:
     role: str = "training"
     """training, evaluation or statistics: what its data are for. In the baseline `pooled` the pool's is pooled, and
     that of sites whose data are in it measured."""
+    joins_at: int = 1
+    """The first round of the root, from 1, in which it takes part."""
+    leaves_at: int | None = None
+    """The first round of the root in which it does not any more; None: it stays."""
     pools: tuple[SiteSettings, ...] = ()
     """The sites whose data a pool puts together."""
     compression: Compression | None = None
     """How its updates become small; None: they travel whole."""
     attack: Attack | None = None
     """What it does in place of its part, where it rehearses an attack."""
+
+    def is_there(self, round_number: int) -> bool:
+        """Whether it is a member of the federation in a round of the root, counted from 1."""
+        return self.joins_at <= round_number and (self.leaves_at is None or round_number < self.leaves_at)
 
     @property
     def trains(self) -> bool:

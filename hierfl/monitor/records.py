@@ -15,6 +15,7 @@ __all__ = [
     "GpuSample",
     "GpuSampled",
     "Leased",
+    "MembershipChanged",
     "Monitor",
     "NodeChanged",
     "Notice",
@@ -60,6 +61,21 @@ class RunStarted:
     """The device of each worker; several workers may share one."""
     in_turn: Sequence[str] = ()
     """The hubs whose members train one after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipChanged:
+    """Sites have joined or left: the tree has another epoch from round `round_number` on, which is about to begin.
+
+    `num_samples`: training samples by path, hubs rolled up, of the nodes that are there now.
+    """
+
+    time_s: float
+    epoch: int
+    round_number: int
+    joined: Sequence[str]
+    left: Sequence[str]
+    num_samples: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +266,7 @@ Record: TypeAlias = (
     | Evaluated
     | GpuSampled
     | Leased
+    | MembershipChanged
     | NodeChanged
     | Notice
     | Phase

@@ -111,6 +111,8 @@ def _events(record: RunRecord, events: Iterable[Mapping[str, Any]]) -> None:
             record.sessions += 1
             record.started, record.ended = dict(event), {}
             record.tape.start(event.get("workers", ()), event.get("devices", {}), event["first_round"])
+        elif kind == "membership_changed":
+            record.started["num_samples"] = {**record.started.get("num_samples", {}), **event["num_samples"]}
         elif kind == "phase":
             record.tape.phase(event["actor"], event["phase"], event["start_s"] + offset, event["end_s"] + offset)
         elif kind == "assigned":

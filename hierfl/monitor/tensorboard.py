@@ -32,6 +32,7 @@ from hierfl.monitor.records import (
     Evaluated,
     GpuSampled,
     Leased,
+    MembershipChanged,
     Phase,
     Record,
     RoundClosed,
@@ -107,6 +108,10 @@ class TensorBoard:
             self._evaluated(record)
         elif isinstance(record, RoundCommitted):
             self._committed(record)
+        elif isinstance(record, MembershipChanged):
+            sites = record.num_samples.keys() & self._config.federation.sites.keys()
+            self._writer.scalar("membership/sites", float(len(sites)), record.round_number)
+            self._writer.scalar("membership/epoch", float(record.epoch), record.round_number)
         elif isinstance(record, RunEnded):
             self._hparams()
 

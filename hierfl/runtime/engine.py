@@ -44,10 +44,19 @@ _AUC = ("auc", "held_out_auc", "personal_auc")
 
 
 class Engine:
-    """Runs rounds over the tree on a driver; `emit` takes every record of what happens."""
+    """Runs rounds over the tree on a driver; `emit` takes every record of what happens.
+
+    `inventories`: what sites have told already, in an earlier epoch of the tree.
+    """
 
     def __init__(
-        self, config: RunConfig, driver: Driver, crew: Crew, emit: Callable[[Record], None], started_s: float
+        self,
+        config: RunConfig,
+        driver: Driver,
+        crew: Crew,
+        emit: Callable[[Record], None],
+        started_s: float,
+        inventories: Mapping[str, Inventory] | None = None,
     ) -> None:
         self.driver = driver
         self.crew = crew
@@ -56,7 +65,7 @@ class Engine:
         self._auc = config.evaluation.auc
         self._fine_tune = config.evaluation.fine_tune
         self._scribe = Scribe(config.federation, emit, started_s)
-        self._survey = Survey(config, crew, self._scribe)
+        self._survey = Survey(config, crew, self._scribe, inventories)
         self._relay = Relay(config, driver, crew, self._scribe, self._pump)
         self._steps: Mapping[str, int] = {}
         self._built: list[tuple[Layout, Handle]] = []
@@ -209,9 +218,9 @@ class Engine:
         self._run_until(self._relay.hubs.settled)
         return Remembered(dict(self._relay.states), self._relay.hubs.kept(), self.crew.keeper.kept())
 
-    def end(self) -> None:
-        """Drop what is still under way after the last round, and say so."""
-        self._relay.end()
+    def end(self, why: str = "the run ends") -> None:
+        """Drop what is still under way after the last round of this tree, and say so."""
+        self._relay.end(why)
 
     def _run_until(self, over: Callable[[], bool]) -> None:
         """Feed the workers and route what comes back."""

@@ -147,17 +147,17 @@ class Relay:
         if outcome.finished is not None:
             self._finished(path, outcome, said.result, said.state)
 
-    def end(self) -> None:
-        """The run is over: say whose work is dropped, and whose update will not count."""
+    def end(self, why: str) -> None:
+        """The run with this tree is over, for a reason: say whose work is dropped, and whose update will not count."""
         for path, kept in self.hubs.kept().items():
             if self.hubs.running(path):
                 continue
             standing = kept.memory.standing
             late = [f"{name} (since round {errand.round_number + 1})" for name, errand in standing.errands.items()]
             if late:
-                self._scribe.notice("info", path, f"the run ends while these are still at work: {few(late)}")
+                self._scribe.notice("info", path, f"{why} while these are still at work: {few(late)}")
             held = [update.shares[0].member for update in standing.held]
-            if held:
+            if held and why == "the run ends":
                 said = "came too late for the last round; a resumed run would count them"
                 self._scribe.notice("info", path, f"updates of {few(held)} {said}")
         for path in self._tree.hubs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from hierfl.checkpoint import Checkpoint
 from hierfl.learning.compression import as_sum
@@ -17,6 +17,9 @@ from hierfl.runtime.sums import Part
 from tiers.federation import Federation, rounds_per_round
 
 __all__ = ["Remembered", "still_true"]
+
+
+T = TypeVar("T")
 
 
 class Fetched(TypedDict):
@@ -44,7 +47,21 @@ class Remembered:
             if kept is not None:
                 hubs[path] = Kept(kept[0], tuple(driver.put(part) for part in kept[1]))
         sites = {path: driver.put({path: dict(kept)}) for path, kept in saved.sites.items() if path in federation.sites}
-        return cls({hub: driver.put(dict(state)) for hub, state in saved.states.items()}, hubs, sites)
+        states = {hub: driver.put(dict(own)) for hub, own in saved.states.items() if hub in federation.hubs}
+        return cls(states, hubs, sites)
+
+    def within(self, federation: Federation, rounds_done: int) -> Remembered:
+        """Take what is true of another epoch's tree: who has left is forgotten, and nobody is at work."""
+        hubs = {}
+        for path, kept in self.hubs.items():
+            true = still_true(kept.memory, kept.payloads, path, rounds_done, federation)
+            if true is not None:
+                hubs[path] = Kept(*true)
+        return Remembered(
+            {hub: state for hub, state in self.states.items() if hub in federation.hubs},
+            hubs,
+            {site: kept for site, kept in self.sites.items() if site in federation.sites},
+        )
 
     def fetched(self, driver: Driver) -> Fetched:
         """Fetch the vectors, as a checkpoint holds them."""
@@ -65,8 +82,8 @@ def _summed(memory: Memory, payloads: Sequence[Part]) -> Iterator[PartialSum]:
 
 
 def still_true(
-    memory: Memory, payloads: tuple[PartialSum, ...], hub: str, rounds_done: int, federation: Federation
-) -> tuple[Memory, tuple[PartialSum, ...]] | None:
+    memory: Memory, payloads: tuple[T, ...], hub: str, rounds_done: int, federation: Federation
+) -> tuple[Memory, tuple[T, ...]] | None:
     """Give what is left of a memory in another process: nobody is at work, and members may have gone.
 
     None if there is nothing, or if the hub's rounds are counted otherwise now. `rounds_done`: of the root.

@@ -28,8 +28,11 @@ _HELD_OUT = "evaluate beside"
 class Survey:
     """Asks, and adds up the answers; `busy` while any are to come."""
 
-    def __init__(self, config: RunConfig, crew: Crew, scribe: Scribe) -> None:
-        self.inventories: dict[str, Inventory] = {}
+    def __init__(
+        self, config: RunConfig, crew: Crew, scribe: Scribe, inventories: Mapping[str, Inventory] | None = None
+    ) -> None:
+        known = inventories or {}
+        self.inventories = {path: known[path] for path in config.federation.sites if path in known}
         self._tree = config.federation
         self._sites = config.sites
         rules = {path: hub.strategy.objective() for path, hub in config.hubs.items()}
@@ -50,9 +53,9 @@ class Survey:
         return bool(self._work)
 
     def describe(self) -> None:
-        """Ask every site what it has."""
+        """Ask every site what it has that has not told."""
         for path in self._tree.hubs:
-            sizes = dict.fromkeys(own_sites(self._tree, path), 1)
+            sizes = {site: 1 for site in own_sites(self._tree, path) if site not in self.inventories}
             self._work.ask(Group(f"describe:{path}", "describe", path, 0, sizes))
 
     def complain(self) -> None:
