@@ -105,6 +105,10 @@ def check_membership(baseline: str | None, root: Node, report: Report) -> None:
         return
     if baseline == "pooled":
         report("baseline", "pooled trains on all data from the start; leave out joins_at and leaves_at")
+    linked = next((member for _, member in _members(root) if member.own.link is not None), None)
+    if linked is not None:
+        said = "does not go with joins_at and leaves_at: what another institution serves is one tree from start to end"
+        report(join(linked.place, "link"), said)
     for first in sorted(changes):
         if _check_epoch(root, stays, first, report):
             return

@@ -195,6 +195,12 @@ def test_a_pool_has_no_members_that_change(tmp_path: Path) -> None:
         config_of(tmp_path, {**ROOT, "rounds": 6}, baseline="pooled")
 
 
+def test_what_other_institutions_serve_does_not_change(tmp_path: Path) -> None:
+    linked = {"name": "l", "link": {"address": "l.example:7000"}}
+    with pytest.raises(ConfigError, match=r"members\.l\.link.*one tree from start to end"):
+        config_of(tmp_path, hub("world", "a", linked, {"name": "b", "leaves_at": 2}))
+
+
 def test_the_baseline_local_follows_the_members(tmp_path: Path) -> None:
     ran: Ran = go(tmp_path, {**ROOT, "rounds": 6}, baseline="local")
     assert set(ran.summary["on_all_data"]["sites"]) == {"world/a", "world/c/x", "world/c/y"}
