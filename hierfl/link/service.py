@@ -7,6 +7,7 @@ denied or has run out.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import secrets
 import threading
@@ -127,13 +128,23 @@ class Service:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _bind(self, kit: Kit, listen: str) -> int:
-        """Listen with the kit's certificate, which is read anew at every handshake. Errors: LinkError."""
+        """Listen with the kit's certificate, and with a renewed one from the next handshake on. Errors: LinkError."""
+        held = kit.credentials()
 
         def configuration() -> Any:
-            key, certificate, authority = kit.credentials()
+            key, certificate, authority = held
             return grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
 
-        credentials = grpc.dynamic_ssl_server_credentials(configuration(), configuration, True)
+        def renewed() -> Any:
+            nonlocal held
+            with contextlib.suppress(LinkError):  # a kit that is being written holds what it held
+                found = kit.credentials()
+                if found != held:
+                    held = found
+                    return configuration()
+            return None
+
+        credentials = grpc.dynamic_ssl_server_credentials(configuration(), renewed, True)
         try:
             port = int(self._server.add_secure_port(listen, credentials))
         except RuntimeError as error:
