@@ -62,7 +62,8 @@ def reopened(
         config = _config(folder, overrides, origin, before, saved.rounds_done if saved is not None else 0)
         if saved is not None:
             saved = _still_true(saved, config, before)
-            if to_train and saved.rounds_done >= config.federation.root.rounds:
+            is_done = saved.rounds_done >= config.federation.root.rounds
+            if to_train and is_done and folder.model.exists():  # else it was killed before it had written its model
                 raise OutputError(
                     f"{run_dir} has done its {saved.rounds_done} rounds;"
                     f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"

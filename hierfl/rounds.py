@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from hierfl.reopen import Reopened
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
-from hierfl.runtime.opening import crew_of
+from hierfl.runtime.opening import crew_of, journal_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
@@ -89,14 +89,22 @@ class Rounds:
         voice.listen(self.idle, self.gpus)
         self.epochs = epochs(config)
         self.epoch = epoch_of(self.epochs, 1 + (left.saved.rounds_done if left.saved is not None else 0))
-        self.engine = Engine(self.epoch.config, driver, self.crew, voice.emit, voice.started_s)
+        done = left.saved.rounds_done if left.saved is not None else 0
+        self.journal = journal_of(config, left.folder.path, done, driver, self.crew.keeper)
+        self.engine = Engine(self.epoch.config, driver, self.crew, voice.emit, voice.started_s, recorder=self.journal)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
         self.scale: Any = None
         self.committed = False
 
     def go(self) -> Mapping[str, Any]:
-        """Set up, run the rounds, commit; an interruption keeps the last commit."""
+        """Set up, run the rounds, commit; an interruption keeps the last commit, and the journal what came after."""
+        try:
+            return self._go()
+        finally:
+            self.journal.close()
+
+    def _go(self) -> Mapping[str, Any]:
         layout, commit = self._set_up()
         self.voice.facts["startup_s"] = round(self._now(), 3)
         status = "finished"
@@ -134,6 +142,8 @@ class Rounds:
             model, tree = self.driver.put(saved.model), self.epoch.config.federation
             remembered = Remembered.of(saved, tree, self.driver)
             commit = _Commit(saved.rounds_done, model, remembered, saved.progress, saved=True)
+        if saved is None or saved.epoch == self.epoch.number:
+            commit.remembered = replace(commit.remembered, hubs=self.journal.recalled(commit.remembered.hubs))
         self._make_hubs(layout, commit.remembered)
         self.voice.facts["num_parameters"] = layout.num_floats
         self._tell_started(layout, commit.rounds_done)
@@ -157,7 +167,9 @@ class Rounds:
             return
         self.engine.end("the members change")
         self.epoch, known = epoch, self.engine.inventories
-        self.engine = Engine(epoch.config, self.driver, self.crew, self.voice.emit, self.voice.started_s, known)
+        self.engine = Engine(
+            epoch.config, self.driver, self.crew, self.voice.emit, self.voice.started_s, known, self.journal
+        )
         self.engine.describe()
         self._make_hubs(layout, commit.remembered.within(epoch.config.federation, commit.rounds_done))
         self._tell_changed()
@@ -184,7 +196,7 @@ class Rounds:
             if self._tunes(done, reason):
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
-        commit.remembered = self.engine.remember()
+        commit.remembered = self.engine.remember(done)
         folder = None
         if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
             folder = self._save(commit, layout)
@@ -211,12 +223,17 @@ class Rounds:
             **commit.remembered.fetched(self.driver),
         )
         commit.saved = True
+        self.journal.check()
         saved = checkpoint.save(self.folder.path, content, self.config.output.keep)
+        self.journal.rotate()
         self.crew.estimates.save()
         return saved
 
     def _finish(self, commit: _Commit, layout: Layout, status: str) -> Mapping[str, Any]:
-        """Write the model and the summary."""
+        """Write the model and the summary; a run that was killed just before measures its model first."""
+        if not self.committed and self.config.evaluation.every:
+            self.metrics = self.engine.evaluate(commit.rounds_done, commit.model)
+            self.voice.emit(Evaluated(self._now(), commit.rounds_done, self.metrics))
         self.engine.end()
         if self.config.baseline == "local" and self.metrics:
             matrix = Matrix(commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model))
@@ -227,6 +244,7 @@ class Rounds:
             whole = self.engine.merged(commit.model)
             self.voice.facts["lora"] = {"base_digest": layout.base, "num_parameters": whole[0].num_floats}
         checkpoint.save_model(self.folder.model, whole[0], self.driver.get(whole[1]))
+        self.journal.end()
         self.crew.estimates.save()
         self._tell_facts()
         summary = self.voice.summary(status)
@@ -267,6 +285,7 @@ class Rounds:
             kept = self.folder.keep_config(self.config)
             checkpoint.set_aside(self.folder.path, rounds_done)
             self.voice.open()
+        self.journal.begin()
         self.voice.emit(
             RunStarted(
                 *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
@@ -283,6 +302,8 @@ class Rounds:
             self.voice.emit(Notice(self._now(), level, path, why))
         for warning in self.left.warnings:
             self.voice.emit(Notice(self._now(), "warning", "", warning))
+        for level, said in self.journal.story():
+            self.voice.emit(Notice(self._now(), level, "", said))
         if kept is not None:
             said = f"from round {rounds_done + 1} on: {' '.join(self.left.overrides)}; {kept} held before"
             self.voice.emit(Notice(self._now(), "info", "", said))

@@ -91,10 +91,15 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Event: these members will send nothing for the round in which they were asked, each for a reason."""
+    """Event: these members will send nothing for the round in which they were asked, each for a reason.
+
+    `excused`: it is not they who failed. They were at work for a round that closed without them, and their work ended
+    with the process that the run had.
+    """
 
     round_number: int
     members: Mapping[str, str]
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

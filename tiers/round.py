@@ -272,6 +272,8 @@ class HubRounds:
     def _lost(self, event: Lost) -> list[Command]:
         """Take members out of the wait set at once; the hub's own rule says whether the round goes on."""
         number, is_open = event.round_number, self.phase is Phase.COLLECTING
+        if event.excused:
+            self._attendance.excuse(number, event.members)
         errands = self._attendance.errands
         gone = {
             name: reason
@@ -284,6 +286,7 @@ class HubRounds:
             return []
         for name, reason in lost.items():
             self._round.lose(name, reason)
+        self._round.late.difference_update(gone)
         if lost and not self.hub.keep_going:
             name, reason = next(iter(lost.items()))
             return self._give_up(f"{name}: {reason}")

@@ -6,7 +6,7 @@ and sites alike, and makes a late hub no special case.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scheduler.participation import Admission
@@ -78,6 +78,13 @@ class Attendance:
         before = self.losses.get(member)
         self.losses[member] = Losses(before.count + 1 if before else 1, round_number)
         return True
+
+    def excuse(self, round_number: int, members: Iterable[str]) -> None:
+        """Let the end of these members' errands of a round be no loss."""
+        for member in members:
+            errand = self.errands.get(member)
+            if errand is not None and errand.round_number == round_number:
+                self.errands[member] = Errand(round_number, errand.weight, dismissed=True)
 
     def resting(self, round_number: int, probe_after: int | None) -> dict[str, str]:
         """List the members on the probe list that are not due in a round, each with the reason.

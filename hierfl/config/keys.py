@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
-from hierfl.config.schema import Arithmetic, Evaluation, Lora, Output, Runtime, Stopping, Training
+from hierfl.config.schema import Arithmetic, Evaluation, Lora, Output, Redundancy, Runtime, Stopping, Training
 
 __all__ = [
     "HUB_KEYS",
@@ -59,6 +59,8 @@ class TopKeys:
     """What the run runs on (see Runtime)."""
     output: Output = field(default_factory=Output)
     """Where the run is written (see Output)."""
+    redundancy: Redundancy = field(default_factory=Redundancy)
+    """What makes the run outlive its processes (see Redundancy)."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,7 @@ SECTIONS: dict[str, type] = {
     "arithmetic": Arithmetic,
     "runtime": Runtime,
     "output": Output,
+    "redundancy": Redundancy,
 }
 """The plain sections of the top."""
 

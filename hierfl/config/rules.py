@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hierfl.config.keys import HubKeys, SiteKeys, TemplateKeys, TopKeys
-from hierfl.config.schema import Arithmetic, DeviceGroup, Evaluation, LinkSettings, Output, Runtime, Stopping, Training
+from hierfl.config.schema import (
+    Arithmetic,
+    DeviceGroup,
+    Evaluation,
+    LinkSettings,
+    Output,
+    Redundancy,
+    Runtime,
+    Stopping,
+    Training,
+)
 from hierfl.config.values import shown
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
@@ -173,4 +183,5 @@ RULES: dict[type, dict[str, Rule]] = {
         "keep": _at_least(1),
         "tensorboard_sites": _at_least(0),
     },
+    Redundancy: {"journal": Rule("none, a folder's name, or an address (s3://...)", lambda value: bool(value.strip()))},
 }

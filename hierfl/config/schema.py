@@ -30,6 +30,7 @@ __all__ = [
     "LinkSettings",
     "Lora",
     "Output",
+    "Redundancy",
     "RunConfig",
     "Runtime",
     "SiteSettings",
@@ -260,6 +261,16 @@ class LinkSettings:
 
 
 @dataclass(frozen=True)
+class Redundancy:
+    """What makes a run outlive its processes; see docs/redundancy.md."""
+
+    journal: str | None = None
+    """Where what the hubs are told is written down, so that a run that was killed goes on without training anew: null
+    keeps it in the run's folder, else a folder, or an address that pyarrow.fs knows (s3://bucket/path, gs://, hdfs://,
+    file://), with a folder for each run; none writes nothing down."""
+
+
+@dataclass(frozen=True)
 class SiteSettings:
     """What holds at one site after inheritance. `key` and `source` are what `Task.data` is called with."""
 
@@ -348,4 +359,5 @@ class RunConfig:
     folder: Path | None = field(default=None, compare=False)
     baseline: str | None = None
     lora: Lora | None = None
+    redundancy: Redundancy = field(default_factory=Redundancy)
     links: Mapping[str, LinkSettings] = field(default_factory=dict)

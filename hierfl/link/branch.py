@@ -151,7 +151,7 @@ class Branch:
 
     def _save(self, round_number: int) -> None:
         """Keep what hubs and sites remember; nothing is written where they remember nothing."""
-        remembered = self._engine.remember()
+        remembered = self._engine.remember(round_number + 1)
         if not (remembered.states or remembered.hubs or remembered.sites):
             return
         nothing = ModelState(np.zeros(0, np.float32), np.zeros(0, np.int64))

@@ -24,6 +24,7 @@ from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.jobs import Inventory, Order
 from hierfl.runtime.patience import Patience
+from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.relay import Relay
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.scribe import Scribe
@@ -57,6 +58,7 @@ class Engine:
         emit: Callable[[Record], None],
         started_s: float,
         inventories: Mapping[str, Inventory] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.driver = driver
         self.crew = crew
@@ -66,7 +68,8 @@ class Engine:
         self._fine_tune = config.evaluation.fine_tune
         self._scribe = Scribe(config.federation, emit, started_s)
         self._survey = Survey(config, crew, self._scribe, inventories)
-        self._relay = Relay(config, driver, crew, self._scribe, self._pump)
+        self._recorder = recorder
+        self._relay = Relay(config, driver, crew, self._scribe, self._pump, recorder)
         self._steps: Mapping[str, int] = {}
         self._built: list[tuple[Layout, Handle]] = []
         self._looked_s = time.monotonic()
@@ -213,10 +216,16 @@ class Engine:
         without = ({n: value for n, value in found.items() if n not in _AUC} for found in measured.values())
         return dict(zip(measured, without, strict=True))
 
-    def remember(self) -> Remembered:
-        """Give what the hubs need for their next rounds, as it is between two rounds of the root."""
-        self._run_until(self._relay.hubs.settled)
-        return Remembered(dict(self._relay.states), self._relay.hubs.kept(), self.crew.keeper.kept())
+    def remember(self, rounds_done: int) -> Remembered:
+        """Give what the hubs need for their next rounds, as it is after so many rounds of the root."""
+        hubs = self._relay.hubs
+        self._run_until(hubs.settled)
+        if self._recorder is not None:
+            self._recorder.mark(rounds_done, hubs.kept(), [path for path in self._tree.hubs if hubs.running(path)])
+            said = self._recorder.complaint()
+            if said is not None:
+                self._scribe.notice("warning", "", said)
+        return Remembered(dict(self._relay.states), hubs.kept(), self.crew.keeper.kept())
 
     def end(self, why: str = "the run ends") -> None:
         """Drop what is still under way after the last round of this tree, and say so."""

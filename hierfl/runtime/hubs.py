@@ -7,14 +7,17 @@ only those that were not carried out yet count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime.driver import Done, Driver, Handle
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
 from tiers.messages import Begin, Update
+
+if TYPE_CHECKING:
+    from hierfl.runtime.recorder import Recorder
 
 __all__ = ["HubLost", "HubSaid", "Hubs", "Kept"]
 
@@ -50,6 +53,10 @@ class Kept:
     payloads: tuple[Handle, ...] = ()
 
 
+Told: TypeAlias = tuple[str, tuple[Any, ...]]
+"""A method of an aggregator and its arguments."""
+
+
 @dataclass
 class _Life:
     """One hub: what it was told since it was idle (from the call `first` on), and how many answers are carried out."""
@@ -60,7 +67,7 @@ class _Life:
     model: Handle = None
     order: Order | None = None
     kept: Kept | None = None
-    told: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
     first: int = 0
     carried_out: int = 0
     restarts: int = 0
@@ -87,10 +94,11 @@ class _Life:
 
 
 class Hubs:
-    """Talks to hubs and keeps them replaceable."""
+    """Talks to hubs and keeps them replaceable; `recorder`: what keeps the run itself replaceable."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, recorder: Recorder | None = None) -> None:
         self._driver = driver
+        self._recorder = recorder
         self._lives: dict[str, _Life] = {}
         self._calls: dict[int, tuple[str, int, int]] = {}
 
@@ -99,7 +107,9 @@ class Hubs:
         self._lives[spec.path] = _Life(spec, kept=kept)
         self._driver.start_hub(spec)
         if kept is not None:
-            self.tell(spec.path, "recall", kept.memory, *kept.payloads)
+            self._tell(spec.path, "recall", (kept.memory, *kept.payloads))
+        if self._recorder is not None:
+            self._deliver(spec.path, self._recorder.start(spec.path))
 
     def settled(self) -> bool:
         """Say whether no idle hub has anything left to answer."""
@@ -136,19 +146,34 @@ class Hubs:
         self.tell(path, "begin", event, order, None if life.spec.passes_up else model, state)
 
     def tell(self, path: str, method: str, *arguments: Any) -> None:
-        """Tell a hub something, whether its rounds are under way or not."""
+        """Tell a hub something, whether its rounds are under way or not; in its turn, if it is told of before first."""
+        if self._recorder is None:
+            self._tell(path, method, arguments)
+        else:
+            self._deliver(path, self._recorder.tell(path, method, arguments))
+
+    def _deliver(self, path: str, calls: Iterable[Told]) -> None:
+        for method, arguments in calls:
+            self._tell(path, method, arguments)
+
+    def _tell(self, path: str, method: str, arguments: tuple[Any, ...]) -> None:
         life = self._lives[path]
         life.told.append((method, arguments))
         self._call(path, life.next - 1)
 
-    def stop(self, path: str) -> None:
-        """Give up a hub's rounds and what it remembers; a fresh aggregator will begin the next."""
+    def stop(self, path: str, *, failed: bool = False) -> None:
+        """Give up a hub's rounds and what it remembers; a fresh aggregator will begin the next.
+
+        `failed`: because the hub, or one above it, gave up.
+        """
         life = self._lives[path]
         if life.running or life.told:
             life.running, life.model, life.kept = False, None, None
             life.told.clear()
             life.first = life.carried_out = 0
             self._renew(path)
+            if self._recorder is not None:
+                self._deliver(path, self._recorder.stop(path, failed=failed))
 
     def handle(self, done: Done) -> Iterator[HubSaid | HubLost]:
         """Take the end of a call. Errors: HierflError of the hub; RuntimeUnavailable if it dies again and again."""

@@ -7,14 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from hierfl.config.schema import RunConfig
+from hierfl.errors import OutputError
+from hierfl.journal import open_store
 from hierfl.monitor.records import Record
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.gate import gate_of
+from hierfl.runtime.keeper import Keeper
+from hierfl.runtime.recorder import Recorder, recorder_of
 from hierfl.runtime.seats import declared_devices
 
-__all__ = ["closing", "crew_of", "open_driver"]
+__all__ = ["closing", "crew_of", "journal_of", "open_driver"]
+
+JOURNAL = "journal"
+"""The folder within a run's own."""
 
 
 def open_driver(config: RunConfig, run_dir: Path) -> Driver:
@@ -55,3 +62,19 @@ def crew_of(
         declared=declared_devices(runtime),
         gate=gate_of(driver.link, emit, started_s),
     )
+
+
+def journal_of(config: RunConfig, run_dir: Path, rounds_done: int, driver: Driver, keeper: Keeper) -> Recorder:
+    """Open a run's journal, with what an earlier process left in it after so many rounds.
+
+    Where none is wanted, one that writes nothing down. Errors: OutputError.
+    """
+    place = config.redundancy.journal
+    if place == "none":
+        return Recorder(config, driver, keeper, None, rounds_done)
+    where = str(run_dir / JOURNAL) if place is None else f"{place.rstrip('/')}/{run_dir.name}"
+    try:
+        store = open_store(where)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"redundancy.journal: {where} cannot be reached: {error}") from error
+    return recorder_of(config, store, driver, keeper, rounds_done)

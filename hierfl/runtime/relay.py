@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import RoundFailed, SiteFailed
+from hierfl.errors import OutputError, RoundFailed, SiteFailed
 from hierfl.learning.state import Layout
 from hierfl.learning.strategy import Reducer
 from hierfl.monitor.words import few
@@ -22,13 +22,14 @@ from hierfl.runtime.forecasts import forecasts
 from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, Kept
 from hierfl.runtime.jobs import Order, Outcome
 from hierfl.runtime.openwork import OpenWork
+from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.results import Group, HandedUp, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
 from hierfl.runtime.specs import hub_spec
 from hierfl.runtime.timers import Timers
 from hierfl.runtime.trials import Trials
 from tiers.federation import parent
-from tiers.messages import Begin, Dismiss, Lost, Update
+from tiers.messages import Begin, Close, Dismiss, Lost, Update
 
 __all__ = ["Relay"]
 
@@ -40,8 +41,17 @@ class Relay:
     `feed`: gives the workers what they are asked for.
     """
 
-    def __init__(self, config: RunConfig, driver: Driver, crew: Crew, scribe: Scribe, feed: Callable[[], None]) -> None:
-        self.hubs = Hubs(driver)
+    def __init__(
+        self,
+        config: RunConfig,
+        driver: Driver,
+        crew: Crew,
+        scribe: Scribe,
+        feed: Callable[[], None],
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.hubs = Hubs(driver, recorder)
+        self._recorder = recorder
         self.states: dict[str, Handle] = {}
         self.published: Handle = None
         self.handed: Update | None = None
@@ -133,6 +143,7 @@ class Relay:
             self._lose(path, refused.update.round_number, lost_ones)  # no effect on who has reported
         for closed in outcome.closed:
             self._timers.drop(path)
+            self._note_closing(path, closed)
             self._closings.closed(path, closed)
         for dismissed in outcome.dismissed:
             self._dismiss(path, dismissed)
@@ -146,6 +157,12 @@ class Relay:
             self._order(path, order)
         if outcome.finished is not None:
             self._finished(path, outcome, said.result, said.state)
+
+    def _note_closing(self, path: str, closed: Close) -> None:
+        """Let the journal have who counts. Errors: OutputError if it says otherwise already."""
+        departs = self._recorder.closed(path, closed) if self._recorder is not None else None
+        if departs is not None:
+            raise OutputError(f"the journal does not fit to this run: {departs}; delete it to go on without it")
 
     def end(self, why: str) -> None:
         """The run with this tree is over, for a reason: say whose work is dropped, and whose update will not count."""
@@ -202,6 +219,9 @@ class Relay:
         sites = {site: self._steps[site] for site in weights if site in self._tree.sites}
         packs = [one for site in sites if (one := self._config.sites[site].compression) is not None]
         path, number = order.hub, order.round_number
+        if self._recorder is not None:
+            answered = self._recorder.answered
+            sites = {site: steps for site, steps in sites.items() if not answered(path, number, _name(site))}
         self._num_orders += 1
         group = Group(
             *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
@@ -227,11 +247,13 @@ class Relay:
     def _give_up(self, path: str, reason: str) -> None:
         """A hub's round failed: its parent goes on without it, or the run ends. Errors: RoundFailed."""
         above = parent(path)
+        if self._recorder is not None:
+            self._recorder.gave_up(path, first_line(reason))
         if above is None or path == self._top or not self._tree.hubs[above].keep_going:
             raise RoundFailed(f"{path}: the round cannot be closed: {reason}")
         self._scribe.notice("error", path, f"gave up its round: {reason}")
         asked_in = self.hubs.order(path).round_number
-        self._stop(path)
+        self._stop(path, failed=True)
         self._lose(above, asked_in, {_name(path): first_line(reason)})
 
     def _dismiss(self, path: str, dismissed: Dismiss) -> None:
@@ -250,14 +272,14 @@ class Relay:
         if stopped:
             self._lose(path, dismissed.round_number, stopped)
 
-    def _stop(self, path: str) -> None:
-        """End the rounds of a hub and of all hubs below it."""
+    def _stop(self, path: str, *, failed: bool = False) -> None:
+        """End the rounds of a hub and of all hubs below it; `failed`: since it gave up."""
         for hub in self._tree.hubs:
             if hub == path or hub.startswith(path + "/"):
                 self._work.withdraw(hub)
                 self._timers.drop(hub)
                 self._closings.stopped(hub)
-                self.hubs.stop(hub)
+                self.hubs.stop(hub, failed=failed)
 
     def _lose(self, path: str, round_number: int, members: Mapping[str, str]) -> None:
         """Tell a hub that members will send nothing for the round in which they were asked."""

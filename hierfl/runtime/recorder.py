@@ -1,0 +1,378 @@
+"""Writes down what the hubs of a run are told, and tells a run that was cut off the same once more.
+
+At a checkpoint a new segment begins: what came before is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import OutputError
+from hierfl.journal import Store, Writer
+from hierfl.learning.compression import Compression, Packed
+from hierfl.learning.ring import PartialSum
+from hierfl.runtime.driver import Driver, Handle
+from hierfl.runtime.hubs import Kept
+from hierfl.runtime.jobs import Memory
+from hierfl.runtime.keeper import Keeper
+from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Stopped, Told, join
+from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp, Update
+from tiers.replay import Cue, Replay
+from tiers.standing import Standing
+
+__all__ = ["Recorder", "recorder_of", "settings_digest"]
+
+METHODS: dict[type, str] = {Begin: "begin", Arrived: "arrive", Lost: "lose", TimeUp: "elapse"}
+"""How a hub's aggregator is told an event."""
+
+OF_THE_BITS = ("seed", "baseline", "task", "training", "arithmetic", "lora", "federation")
+"""Sections of a configuration from which the bits follow."""
+
+Call = tuple[str, tuple[Any, ...]]
+"""A method of an aggregator and its arguments."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Something to be written: a record as it is, or an event with what is beside it."""
+
+    record: Record
+    arguments: tuple[Any, ...] = ()
+    kept: tuple[Mapping[str, int], Sequence[Handle]] = ({}, ())
+    payload: memoryview | None = None
+
+
+class Recorder:
+    """The journal of a run that is under way; without a `writer` nothing is written down.
+
+    `replay`: what an earlier process of the run left.
+    """
+
+    def __init__(
+        self, config: RunConfig, driver: Driver, keeper: Keeper, writer: Writer | None, rounds_done: int
+    ) -> None:
+        self.replay: Replay[tuple[Any, ...]] | None = None
+        self.warnings: list[str] = []
+        self._tree = config.federation
+        packs = {path: node.compression for path, node in config.hubs.items()}
+        packs |= {path: node.compression for path, node in config.sites.items()}
+        self._compressions = {path: one for path, one in packs.items() if one is not None}
+        self._driver = driver
+        self._keeper = keeper
+        self._writer = writer
+        self._head = Head(rounds_done, settings_digest(config))
+        self._barrier = Barrier(writer.epoch if writer is not None else 0)
+        self._begun: set[str] = set()
+        self._num_found = 0
+        self._played_since: list[Entry] = []
+        self._num_written = self._marked = 0
+        self._has_complained = False
+
+    def resume(self, streams: Mapping[int, memoryview]) -> None:
+        """Take up what earlier processes wrote, by epoch, as far as it is of use. Errors: ValueError."""
+        found = join(streams)
+        self.warnings += [f"the journal ends before its end: {torn}" for torn in found.torn]
+        if found.head is None:
+            return
+        if found.head.settings != self._head.settings:
+            self.warnings.append("the settings have changed: what the journal has of the round under way is of no use")
+            return
+        hubs = self._tree.hubs
+        chains = [path for path, hub in hubs.items() if hub.topology.sequential]
+        self.replay = Replay(found.head, found.entries, root=self._tree.root.name, sequential=chains)
+        self._head, self._barrier = found.head, Barrier(self._barrier.epoch, found.before)
+        self._begun |= self.replay.begun
+        self._num_found = len(self.replay.members)
+
+    def begin(self) -> None:
+        """Take the run up: what is told from now on is written down. Errors: OutputError if somebody else does, too."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.store.claim(self._writer.epoch)
+        except FileExistsError as error:
+            raise OutputError(f"{_FENCED} at the same time; this process ends") from error
+        except OSError as error:
+            self._writer.failure = str(error.strerror or error)
+        else:
+            self._writer.begin(self._head, self._barrier)
+
+    def story(self) -> list[tuple[str, str]]:
+        """Say what was found in the journal: each with its level."""
+        found = [("warning", said) for said in self.warnings]
+        if self._num_found:
+            counted = "site's update" if self._num_found == 1 else "sites' updates"
+            said = f"{self._num_found} {counted} since round {self._head.rounds_done} are in the journal, and count"
+            found.append(("info", said))
+        return found
+
+    def start(self, path: str) -> list[Call]:
+        """A hub is made; give what it is told at once."""
+        return self._deliver(path, self.replay.start(path)) if self.replay is not None else []
+
+    def tell(self, path: str, method: str, arguments: tuple[Any, ...]) -> list[Call]:
+        """A hub is to be told something; give what it is told now, which is written down."""
+        first = arguments[0]
+        event: Event = Arrived(first) if isinstance(first, Update) else first
+        if self.replay is None:
+            self._write(_Line(Told(path, event), arguments, self._kept(path, event)))
+            return [(method, arguments)]
+        return self._deliver(path, self.replay.offer(path, event, arguments))
+
+    def stop(self, path: str, *, failed: bool) -> list[Call]:
+        """A hub's rounds were ended, and a fresh machine is in its place; give what that is told at once."""
+        cues = self.replay.stop(path) if self.replay is not None else []
+        self._write(_Line(Stopped(path, failed)))
+        return self._deliver(path, cues)
+
+    def closed(self, path: str, close: Close) -> str | None:
+        """A hub has closed a round; say how that departs from what was written before, if it does."""
+        said = self.replay.departs(path, close) if self.replay is not None else None
+        self._write(_Line(Closed(path, close)))
+        return said
+
+    def gave_up(self, path: str, reason: str) -> None:
+        """A hub could not close its round."""
+        self._write(_Line(GaveUp(path, reason)))
+
+    def answered(self, path: str, round_number: int, member: str) -> bool:
+        """Say whether a member's answer is in the journal, so that it need not be asked."""
+        return self.replay is not None and self.replay.answered(path, round_number, member)
+
+    def mark(self, rounds_done: int, kept: Mapping[str, Kept], running: Collection[str]) -> None:
+        """Note how the hubs stand between two rounds of the root: a checkpoint of this moment may follow."""
+        errands = {
+            path: dict(one.memory.standing.errands)
+            for path, one in kept.items()
+            if path not in running and one.memory.standing.errands
+        }
+        openings = {
+            path: {
+                number: kept[path].memory.openings[number] for number in {one.round_number for one in found.values()}
+            }
+            for path, found in errands.items()
+        }
+        self._head = Head(rounds_done, self._head.settings, tuple(running), errands, openings)
+        self._played_since.clear()
+        self._marked = self._num_written
+
+    def rotate(self) -> None:
+        """A checkpoint of the last mark is durable: begin a new segment, with what was told since."""
+        if self._writer is None:
+            return
+        own = self._own_since_mark() if self._num_written > self._marked else []
+        left = self.replay.left() if self.replay is not None else []
+        again = [*self._played_since, *left, *own]
+        self._played_since.clear()
+        self._begun.clear()
+        self._num_written = self._marked = 0
+        self._has_complained = False
+        self._writer.begin(self._head)
+        for entry in again:
+            self._write(_Line(entry.record, payload=entry.payload))
+
+    def _own_since_mark(self) -> list[Entry]:
+        """Read back what this process has written since the last mark."""
+        assert self._writer is not None
+        self._writer.flush()
+        own = self._writer.written()
+        return [entry for entry in own if not isinstance(entry.record, Head | Barrier)][self._marked :]
+
+    def check(self) -> None:
+        """Errors: OutputError if another process has taken the run up: nothing of this one may be published."""
+        try:
+            fenced = self._writer is not None and self._writer.is_fenced()
+        except OSError:
+            return  # it is said that the journal cannot be written
+        if fenced:
+            raise OutputError(f"{_FENCED} meanwhile: this process ends, and what it does counts no more")
+
+    def settle(self) -> None:
+        """Wait until all that was told is durable."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def complaint(self) -> str | None:
+        """Say, once for each segment, why it cannot be written, if that is so."""
+        failure = self._writer.failure if self._writer is not None else None
+        if failure is None or self._has_complained:
+            return None
+        self._has_complained = True
+        return f"the journal cannot be written: {failure}; {_WITHOUT}"
+
+    def end(self) -> None:
+        """The run is over, and its last checkpoint durable: drop what was written."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer.store.drop(None)
+
+    def close(self) -> None:
+        """Write what waits."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def recalled(self, kept: Mapping[str, Kept]) -> dict[str, Kept]:
+        """Give what hubs remember, with who was at work: what is told again says whether they have answered."""
+        found = dict(kept)
+        for path, errands in self._head.errands.items():
+            before = found.get(path) or Kept(Memory(Standing(max(one.round_number for one in errands.values()))))
+            standing = replace(before.memory.standing, errands=dict(errands))
+            openings = {**self._head.openings[path], **before.memory.openings}
+            found[path] = Kept(Memory(standing, openings), before.payloads)
+        return found
+
+    def _deliver(self, path: str, cues: list[Cue[tuple[Any, ...]]]) -> list[Call]:
+        """Turn cues into calls; what was not written down yet is now."""
+        calls = []
+        for cue in cues:
+            event, arguments = cue.event, cue.live
+            if cue.entry is not None and arguments is None:
+                arguments = self._played(cue.entry)
+            elif arguments is None:
+                arguments = (event,)
+            elif isinstance(event, Begin):
+                arguments = (event, *arguments[1:])
+            line = _Line(Told(path, event), arguments, self._kept(path, event))
+            if cue.entry is None:
+                self._write(line)
+            else:
+                self._played_since.append(cue.entry)
+                self._note(line)
+            calls.append((METHODS[type(event)], arguments))
+        return calls
+
+    def _played(self, entry: Entry) -> tuple[Any, ...]:
+        """Give the arguments of an event that lies in the journal; what its sites keep counts now."""
+        assert isinstance(entry.record, Told)
+        event = entry.record.event
+        if not isinstance(event, Arrived):
+            return (event,)
+        vectors = _vectors(entry)
+        own = {name.removeprefix("."): vectors.pop(name) for name in [*vectors] if name.startswith(".")}
+        self._restore(vectors)
+        update = event.update
+        weight = sum(share.weight for share in update.shares)
+        compression = self._compressions.get(f"{entry.record.hub}/{update.shares[0].member}")
+        return update, self._driver.put(_part(own, weight, compression))
+
+    def _restore(self, vectors: Mapping[str, NDArray[Any]]) -> None:
+        """Let sites keep what they kept after the training of an update."""
+        kept: dict[str, dict[str, NDArray[Any]]] = {}
+        for name, vector in vectors.items():
+            site, _, key = name.rpartition(":")
+            kept.setdefault(site, {})[key] = vector
+        if kept:
+            handles = {site: self._driver.put({site: own}) for site, own in kept.items()}
+            self._keeper.restore({**self._keeper.kept(), **handles})
+
+    def _kept(self, path: str, event: Event) -> tuple[Mapping[str, int], Sequence[Handle]]:
+        """Give what the sites of an update keep now."""
+        if not isinstance(event, Arrived):
+            return {}, ()
+        return self._keeper.of(f"{path}/{share.member}" for share in event.update.shares)
+
+    def _write(self, line: _Line) -> None:
+        """Write a line."""
+        self._num_written += 1
+        self._append(line)
+
+    def _note(self, line: _Line) -> bool:
+        """Note which hubs have begun in this segment; say whether an update must be written whole, with its vectors."""
+        record = line.record
+        if not isinstance(record, Told):
+            return False
+        if isinstance(record.event, Begin):
+            self._begun.add(record.hub)
+        if not isinstance(record.event, Arrived):
+            return False
+        path = f"{record.hub}/{record.event.update.shares[0].member}"
+        return path in self._tree.sites or path not in self._begun
+
+    def _append(self, line: _Line) -> None:
+        """Hand a line to the writer."""
+        record, payload = line.record, line.payload
+        if self._writer is None:
+            return
+        if payload is not None:
+            self._note(line)
+            self._writer.append(lambda: (record, [payload]), payload.nbytes)
+        elif self._note(line):
+            assert isinstance(record, Told) and isinstance(record.event, Arrived)
+            self._writer.append(lambda: self._whole(line), record.event.update.num_bytes)
+        else:
+            self._writer.append(lambda: (record, ()))
+
+    def _whole(self, line: _Line) -> tuple[Record, Sequence[memoryview]]:
+        """Fetch what belongs to an update; called by the writer's thread."""
+        assert isinstance(line.record, Told)
+        named = [(f".{name}", vector) for name, vector in _parts(self._driver.get(line.arguments[1])).items()]
+        places, handles = line.kept
+        fetched = [self._driver.get(handle) for handle in handles]
+        for site, place in places.items():
+            named += [(f"{site}:{key}", vector) for key, vector in fetched[place][site].items()]
+        vectors = tuple((name, str(vector.dtype), vector.shape) for name, vector in named)
+        return replace(line.record, vectors=vectors), [
+            np.ascontiguousarray(vector).reshape(-1).data for _, vector in named if vector.size
+        ]
+
+
+def _parts(part: PartialSum | Packed) -> dict[str, NDArray[Any]]:
+    """Name the vectors of an update, those of a compressed one with its size."""
+    if isinstance(part, PartialSum):
+        return {"floats": part.floats, "ints": part.ints}
+    code = {f"code.{name}": vector for name, vector in part.code.items()}
+    return {**code, "whole": part.whole, "runs": part.runs, "ints": part.ints, "size": np.array([part.size])}
+
+
+def _part(vectors: Mapping[str, NDArray[Any]], weight: int, compression: Compression | None) -> PartialSum | Packed:
+    """Make an update of its vectors."""
+    if "floats" in vectors:
+        return PartialSum(vectors["floats"], vectors["ints"], weight)
+    assert compression is not None, "its member's change was compressed"
+    code = {name.removeprefix("code."): vector for name, vector in vectors.items() if name.startswith("code.")}
+    named = (vectors["whole"], vectors["runs"], vectors["ints"])
+    return Packed(compression, code, *named, weight, int(vectors["size"][0]))
+
+
+def _vectors(entry: Entry) -> dict[str, NDArray[Any]]:
+    """Read the vectors of a payload, without a copy where they lie as processors like it."""
+    assert isinstance(entry.record, Told)
+    found, at = {}, 0
+    for name, dtype, shape in entry.record.vectors:
+        kind, size = np.dtype(dtype), math.prod(shape)
+        vector = np.frombuffer(entry.payload, kind, size, at) if size else np.empty(0, kind)
+        found[name] = np.require(vector.reshape(shape), requirements="A")
+        at += size * kind.itemsize
+    return found
+
+
+_FENCED = "another process has taken this run up"
+
+_WITHOUT = "the run goes on; if it is killed before its next checkpoint, sites train once more"
+
+
+def settings_digest(config: RunConfig) -> str:
+    """Give a digest of all from which the bits follow: a journal of other settings is of no use."""
+    said = {key: config.resolved.get(key) for key in OF_THE_BITS}
+    said["federation"] = {key: value for key, value in config.resolved["federation"].items() if key != "rounds"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def recorder_of(config: RunConfig, store: Store, driver: Driver, keeper: Keeper, rounds_done: int) -> Recorder:
+    """Make the recorder of a run that goes on from a checkpoint, with what was told since. Errors: OutputError."""
+    try:
+        writer = Writer(store, store.epoch() + 1)
+        recorder = Recorder(config, driver, keeper, writer, rounds_done)
+        recorder.resume(store.read(rounds_done))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"the journal cannot be read: {error}; delete it to go on without it") from error
+    return recorder

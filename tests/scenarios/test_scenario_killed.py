@@ -1,0 +1,314 @@
+"""A run that is killed goes on from its journal: the same bits, and no site whose update is there trains again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_runs import Listener, config_of, go, hub, site
+
+from hierfl import checkpoint
+from hierfl.errors import OutputError
+from hierfl.journal import LocalStore, Writer, open_store
+from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.run import resume, run
+from hierfl.runtime.recorder import Recorder
+from tiers.journal import Told, join
+from tiers.messages import Arrived
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+TREE = hub("world", hub("up", "north", "south", rounds=2), hub("low", "a", "b"), "east", rounds=4, strategy="fedadam")
+TREES: dict[str, dict[str, Any]] = {
+    "tiers": TREE,
+    "cyclic": hub("world", hub("ring", "north", "south", "a", topology="cyclic"), "east", rounds=3),
+    "control": hub("world", "north", "south", "east", rounds=3, strategy="scaffold"),
+    "medians": hub("world", hub("up", "north", "south", "east", strategy="median"), "a", rounds=3),
+    "compressed": hub("world", hub("up", "north", "south", rounds=2), "east", rounds=3, compression="top_k"),
+    "going on": hub("world", hub("up", "north", site("south", fault="code"), on_failure="continue"), "a", rounds=3),
+}
+
+WORK = (SiteTrained, RoundClosed, RoundCommitted)
+
+
+class Copier(Listener):
+    """Copies the run's folder at every record of work: what a run that is killed at that moment leaves."""
+
+    def __init__(self, runs: Path, to: Path, *, flush: bool) -> None:
+        super().__init__()
+        self.runs, self.to, self.flush = runs, to, flush
+        self.copies: list[Path] = []
+
+    def on(self, record: Record) -> None:
+        super().on(record)
+        if isinstance(record, WORK):
+            if self.flush:
+                Taken.last.settle()
+            [folder] = self.runs.iterdir()
+            self.copies.append(Path(shutil.copytree(folder, self.to / f"copy-{len(self.copies)}")))
+
+
+class Taken:
+    """The recorder of the run that is under way."""
+
+    last: Recorder
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for its way to disk; the recorder can be reached."""
+    monkeypatch.setattr(Writer, "delay_s", 0.0)
+    begin = Recorder.begin
+
+    def kept(self: Recorder) -> None:
+        Taken.last = self
+        begin(self)
+
+    monkeypatch.setattr(Recorder, "begin", kept)
+
+
+def journalled(folder: Path) -> set[tuple[str, int]]:
+    """The sites whose updates are in the journal of the newest checkpoint's round, each with its hub's round."""
+    saved = checkpoint.known(folder)
+    found = join(LocalStore(folder / "journal").read(saved.rounds_done if saved else 0)).entries
+    return {
+        (f"{entry.record.hub}/{share.member}", entry.record.event.update.round_number + 1)
+        for entry in found
+        if isinstance(entry.record, Told) and isinstance(entry.record.event, Arrived) and entry.record.vectors
+        for share in entry.record.event.update.shares
+    }
+
+
+def trained(monitor: Listener) -> Counter[tuple[str, int]]:
+    return Counter((record.node, record.round_number) for record in monitor.of(SiteTrained))
+
+
+def copied(tmp_path: Path, root: dict[str, Any], *, flush: bool = True, **top: Any) -> tuple[Any, Copier]:
+    copier = Copier(tmp_path / "runs", tmp_path, flush=flush)
+    return run(config_of(tmp_path / "runs", root, **top), [copier]), copier
+
+
+def goes_on(folder: Path, monitor: Listener) -> str:
+    """Resume, and check that no site whose update is in the journal has trained again; give the digest."""
+    before = journalled(folder)
+    digest = str(resume(folder, (), [monitor])["model_digest"])
+    assert not before & set(trained(monitor)), "trained again"
+    assert max(trained(monitor).values(), default=1) == 1
+    return digest
+
+
+@pytest.mark.parametrize("most", [3, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", TREES)
+def test_killed_at_any_moment_a_run_goes_on_to_the_same_bits_and_trains_nobody_again(
+    name: str, most: int, tmp_path: Path
+) -> None:
+    summary, copier = copied(tmp_path, TREES[name])
+    full = [folder for folder in copier.copies if journalled(folder)]
+    empty = [folder for folder in copier.copies if folder not in full]
+    assert len(full) >= 3, "the test sees nothing"
+    for folder in [*full[:: -(-len(full) // most)], *empty[:: -(-len(empty) // most)]]:
+        assert goes_on(folder, Listener()) == summary["model_digest"], folder
+
+
+def test_a_run_that_is_killed_before_its_model_is_written_writes_it(tmp_path: Path) -> None:
+    summary, copier = copied(tmp_path, TREE)
+    folder = copier.copies[-1]
+    ended = resume(folder)
+    assert ended["model_digest"] == summary["model_digest"] and (folder / "model.safetensors").exists()
+    assert ended["nodes"]["world"]["accuracy"] == summary["nodes"]["world"]["accuracy"]
+    with pytest.raises(OutputError, match="has done its 4 rounds"):
+        resume(folder)
+
+
+def test_a_run_that_is_killed_again_and_again_goes_on_from_all_that_each_process_wrote(tmp_path: Path) -> None:
+    summary, copier = copied(tmp_path, TREE)
+    for number, folder in enumerate(copier.copies[1:11:3]):
+        runs = tmp_path / f"second-{number}"
+        runs.mkdir()
+        second = Copier(runs, tmp_path / f"third-{number}", flush=True)
+        assert goes_on(Path(shutil.copytree(folder, runs / "leg")), second) == summary["model_digest"]
+        for copy in second.copies[:10:3]:
+            before = journalled(copy)
+            third = Listener()
+            assert goes_on(copy, third) == summary["model_digest"]
+            assert before >= journalled(folder) or checkpoint.known(copy) != checkpoint.known(folder)
+
+
+def test_rounds_between_two_checkpoints_are_told_again_whole(tmp_path: Path) -> None:
+    summary, copier = copied(tmp_path, TREE, output={"dir": str(tmp_path / "runs"), "checkpoint_every": 3})
+    seen = set()
+    for folder in copier.copies[5:-1:12]:
+        seen.add(len({number for _, number in journalled(folder)}))
+        assert goes_on(folder, Listener()) == summary["model_digest"]
+    assert max(seen) > 3, "rounds of an inner hub"
+
+
+def test_an_interruption_between_two_checkpoints_saves_the_last_round_and_keeps_what_came_after(tmp_path: Path) -> None:
+    whole = go(tmp_path / "whole", TREE)
+    output = {"dir": str(tmp_path / "runs"), "checkpoint_every": 4, "tensorboard": False}
+    for number in range(3, 8):
+        monitor = Listener(until=(SiteTrained, number))
+        with pytest.raises(KeyboardInterrupt):
+            run(
+                config_of(
+                    tmp_path / f"runs-{number}", TREE, output={**output, "dir": str(tmp_path / f"runs-{number}")}
+                ),
+                [monitor],
+            )
+        [folder] = (tmp_path / f"runs-{number}").iterdir()
+        assert checkpoint.known(folder).rounds_done == len(monitor.of(RoundCommitted))  # type: ignore[union-attr]
+        assert goes_on(folder, Listener()) == whole.digest
+
+
+def test_what_is_left_of_a_journal_follows_the_settings_of_checkpoints(tmp_path: Path) -> None:
+    """Taken up with more checkpoints, the tail of the journal goes over into new segments."""
+    output = {"dir": str(tmp_path / "runs"), "checkpoint_every": 4, "tensorboard": False}
+    summary, copier = copied(tmp_path, TREE, output=output)
+    folder = copier.copies[-6]
+    before = journalled(folder)
+    stop = Listener(until=(RoundCommitted, 1))
+    with pytest.raises(KeyboardInterrupt):
+        resume(folder, ["output.checkpoint_every=1"], [stop])
+    assert not stop.of(SiteTrained) and journalled(folder)
+    last = Listener()
+    assert goes_on(folder, last) == summary["model_digest"]
+    assert not before & set(trained(last))
+
+
+def test_a_torn_tail_is_cut_off_and_told(tmp_path: Path) -> None:
+    summary, copier = copied(tmp_path, TREE)
+    folder = next(copy for copy in copier.copies if len(journalled(copy)) > 2)
+    [file] = folder.glob("journal/after-*/writer-0001.journal")
+    file.write_bytes(file.read_bytes()[:-5])
+    monitor = Listener()
+    assert goes_on(folder, monitor) == summary["model_digest"]
+    assert any(
+        "the journal ends before its end: of writer 1: a record is cut short" in n.message for n in monitor.of(Notice)
+    )
+
+
+def test_other_settings_make_no_use_of_the_journal(tmp_path: Path) -> None:
+    _, copier = copied(tmp_path, TREE)
+    folder = next(copy for copy in copier.copies if len(journalled(copy)) > 2)
+    monitor = Listener()
+    resume(folder, ["training.lr=0.2"], [monitor])
+    assert any("settings have changed" in notice.message for notice in monitor.of(Notice))
+    assert journalled(folder) == set()
+
+
+def test_other_settings_of_what_changes_no_bits_keep_it(tmp_path: Path) -> None:
+    summary, copier = copied(tmp_path, TREE)
+    folder = next(copy for copy in copier.copies if len(journalled(copy)) > 2)
+    before, monitor = journalled(folder), Listener()
+    assert (
+        resume(folder, ["runtime.num_workers=2", "evaluation.every=0"], [monitor])["model_digest"]
+        == summary["model_digest"]
+    )
+    assert not before & set(trained(monitor))
+    assert any("are in the journal, and count" in notice.message for notice in monitor.of(Notice))
+
+
+def test_a_journal_that_cannot_be_written_is_told_once_a_round_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = go(tmp_path / "whole", TREE)
+    monkeypatch.setattr(LocalStore, "open", full)
+    other = go(tmp_path / "full", TREE)
+    assert other.digest == whole.digest
+    told = [notice.message for notice in other.monitor.of(Notice) if "journal" in notice.message]
+    assert told and len(told) <= 4 and all("No space left on device; the run goes on" in said for said in told)
+
+
+def full(*_: Any) -> Any:
+    raise OSError(28, os.strerror(28))
+
+
+def test_a_process_whose_run_was_taken_up_elsewhere_publishes_nothing_more(tmp_path: Path) -> None:
+    class Elsewhere(Listener):
+        def on(self, record: Record) -> None:
+            super().on(record)
+            if isinstance(record, RoundCommitted) and record.round_number == 2:
+                [self.folder] = (tmp_path / "runs").iterdir()
+                LocalStore(self.folder / "journal").claim(2)
+
+    monitor = Elsewhere()
+    with pytest.raises(OutputError, match="another process has taken this run up meanwhile"):
+        run(config_of(tmp_path / "runs", TREE), [monitor])
+    assert checkpoint.known(monitor.folder).rounds_done == 2  # type: ignore[union-attr]
+    assert resume(monitor.folder)["model_digest"] == go(tmp_path / "whole", TREE).digest
+
+
+def test_without_a_journal_sites_train_again_and_the_bits_are_the_same(tmp_path: Path) -> None:
+    whole = go(tmp_path / "whole", TREE)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "runs", TREE, until=(RoundClosed, 2), redundancy={"journal": "none"})
+    [folder] = (tmp_path / "runs").iterdir()
+    assert not (folder / "journal").exists()
+    assert resume(folder)["model_digest"] == whole.digest
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_journal_may_lie_elsewhere(scheme: str, tmp_path: Path) -> None:
+    place = f"{scheme}{tmp_path / 'journals'}"
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "runs", TREE, until=(RoundClosed, 3), redundancy={"journal": place})
+    [folder] = (tmp_path / "runs").iterdir()
+    store = open_store(f"{place}/{folder.name}")
+    rounds = checkpoint.known(folder).rounds_done  # type: ignore[union-attr]
+    members = [entry for entry in join(store.read(rounds)).entries if isinstance(entry.record, Told)]
+    assert members and not (folder / "journal").exists()
+    monitor = Listener()
+    assert resume(folder, (), [monitor])["model_digest"] == go(tmp_path / "whole", TREE).digest
+    assert any("are in the journal, and count" in notice.message for notice in monitor.of(Notice))
+    assert store.read(4) == {} and store.epoch() == 2
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from small_runs import Listener
+from hierfl.config import load
+from hierfl.journal.writer import Writer
+from hierfl.run import resume, run
+from hierfl.monitor.records import RoundClosed, RoundCommitted, SiteTrained
+
+class Killer(Listener):
+    left = int(sys.argv[3])
+    def on(self, record):
+        super().on(record)
+        if isinstance(record, SiteTrained | RoundClosed | RoundCommitted):
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+Writer.delay_s = 0.0
+if sys.argv[1] == "run":
+    run(load(Path(sys.argv[2])), [Killer()])
+else:
+    resume(Path(sys.argv[2]), (), [Killer()])
+"""
+
+
+def killed(how: str, path: Path, number: int) -> int:
+    """Run or resume in a process that ends itself at its n-th record of work; give its return code."""
+    command = [sys.executable, "-c", KILLED, how, str(path), str(number)]
+    env = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{Path(__file__).parents[2]}"}
+    return subprocess.run(command, env=env, capture_output=True, timeout=120, check=False).returncode
+
+
+def test_a_real_kill_of_the_process_and_another_one_of_its_successor(tmp_path: Path) -> None:
+    whole = go(tmp_path / "whole", TREE)
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(dict(config_of(tmp_path / "runs", TREE).resolved)))
+    assert killed("run", path, 12) == -signal.SIGKILL
+    [folder] = (tmp_path / "runs").iterdir()
+    assert killed("resume", folder, 7) == -signal.SIGKILL
+    assert goes_on(folder, Listener()) == whole.digest

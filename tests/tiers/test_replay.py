@@ -1,0 +1,170 @@
+"""Hubs that are told once more what they were told come to the same state, whatever has come meanwhile."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hub_schedules import HubSchedule
+
+from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Stopped, Told, Vector
+from tiers.messages import Arrived, Begin, Close, Lost, Share, TimeUp, Update
+from tiers.replay import INTERRUPTED, Replay
+from tiers.standing import Errand
+
+HEAD = Head(0, "")
+VECTORS: tuple[Vector, ...] = ((".floats", "int32", (0,)),)
+
+
+def arrived(member: str, number: int = 0, hub: str = "w", *, whole: bool = True) -> Told:
+    return Told(hub, Arrived(Update(hub, number, (Share(member, 1),))), VECTORS if whole else ())
+
+
+def replay(*records: Record, head: Head = HEAD, sequential: tuple[str, ...] = ()) -> Replay[str]:
+    return Replay(head, [Entry(record, memoryview(b"")) for record in records], root="w", sequential=sequential)
+
+
+def events(cues: list) -> list:  # type: ignore[type-arg]
+    return [cue.event for cue in cues]
+
+
+@pytest.mark.parametrize("kind", ["all", "deadline", "buffered", "sample"])
+def test_any_prefix_of_what_a_machine_was_told_brings_a_new_one_to_its_state(kind: str) -> None:
+    for seed in range(60):
+        schedule = HubSchedule.drawn(kind, Random(f"{kind} {seed}"))
+        for _ in range(25):
+            schedule.step()
+        told = [event for event in schedule.told if isinstance(event, Begin | Arrived | Lost | TimeUp)]
+        cut = schedule.random.randint(0, len(told))
+        records = [Told("w", event, VECTORS if isinstance(event, Arrived) else ()) for event in told[:cut]]
+        script = replay(*records)
+        one, two = schedule.fresh(), schedule.fresh()
+        commands = [one.handle(event) for event in told]
+        again = [two.handle(cue.event) for cue in script.start("w")]
+        for event in told:
+            if isinstance(event, Begin) or len(again) >= cut:
+                again += [two.handle(cue.event) for cue in script.offer("w", event, "live")]
+        assert again[:cut] == commands[:cut]
+        assert len(again) >= cut and "w" not in script.hubs
+
+
+def test_what_follows_from_other_hubs_waits_until_it_has_followed() -> None:
+    inner = Update("w", 0, (Share("inner", 1),))
+    script = replay(
+        Told("w", Begin(0, 1, {"a": 9.0})),
+        arrived("a"),
+        Told("w/inner", Begin(0)),
+        arrived("x", hub="w/inner"),
+        Told("w", Arrived(inner)),
+        arrived("b"),
+    )
+    assert set(script.members) == {"w/a", "w/b", "w/inner/x"}
+    assert script.start("w") == []
+    assert events(script.offer("w", Begin(0, 1, {"a": 1.0}), "begin")) == [Begin(0, 1, {"a": 9.0}), arrived("a").event]
+    assert script.offer("w", arrived("c").event, "c") == [], "nothing new before what is on the tape"
+    assert events(script.offer("w/inner", Begin(0), "begin")) == [Begin(0), arrived("x", hub="w/inner").event]
+    cues = script.offer("w", Arrived(inner), "result")
+    assert events(cues) == [Arrived(inner), arrived("b").event, arrived("c").event]
+    assert [cue.live for cue in cues] == ["result", None, "c"] and script.hubs == ()
+    assert events(script.offer("w", TimeUp(0, 1.0), "later")) == [TimeUp(0, 1.0)]
+
+
+def test_who_has_answered_is_not_asked() -> None:
+    script = replay(Told("w", Begin(0)), arrived("a"), Told("w", Lost(0, {"b": "ill"})))
+    assert script.answered("w", 0, "a") and script.answered("w", 0, "b")
+    assert not script.answered("w", 1, "a") and not script.answered("w", 0, "c") and not script.answered("v", 0, "a")
+
+
+def test_a_hub_that_was_stopped_is_told_what_came_after() -> None:
+    script = replay(
+        Told("w/i", Begin(0)), arrived("x", hub="w/i"), Stopped("w/i"), Told("w/i", Begin(1)), arrived("y", 1, "w/i")
+    )
+    assert len(script.offer("w/i", Begin(0), "")) == 2
+    assert script.offer("w/i", arrived("z", hub="w/i").event, "") == []
+    assert script.stop("w/i") == []
+    assert events(script.offer("w/i", Begin(1), "")) == [Begin(1), arrived("y", 1, "w/i").event]
+
+
+def test_work_that_ended_with_the_process_is_excused_and_hubs_under_way_begin_anew() -> None:
+    head = Head(1, "", ("w/i",), {"w": {"i": Errand(0, 1), "m": Errand(0, 1), "n": Errand(0, 1)}})
+    script = replay(arrived("x", hub="w/i"), arrived("m"), Told("w", Begin(1)), arrived("i", 0), head=head)
+    assert script.start("w/i") == [] and "w/i" not in script.hubs
+    assert events(script.start("w")) == [arrived("m").event]
+    cues = script.offer("w", Begin(1), "")
+    assert events(cues)[-1] == Lost(0, {"n": INTERRUPTED}, excused=True) and cues[-1].entry is None
+    lone = replay(head=head)
+    assert [set(cue.event.members) for cue in lone.start("w")] == [{"i", "m", "n"}]  # type: ignore[union-attr]
+
+
+def test_an_update_of_a_hub_that_cannot_follow_is_left_out() -> None:
+    script = replay(Told("w", Begin(0)), arrived("i", whole=False), arrived("a"))
+    assert events(script.offer("w", Begin(0), "")) == [Begin(0), arrived("a").event]
+    assert not script.answered("w", 0, "i")
+
+
+LOST, GONE = Told("w", Lost(0, {"b": "no data"})), GaveUp("w", "b: no data")
+
+
+def test_a_run_that_gave_up_asks_those_again_who_were_lost() -> None:
+    for after in ((), (Barrier(2),), (Barrier(2), arrived("c"), LOST, GONE), (Barrier(2), Barrier(3))):
+        script = replay(Barrier(1), Told("w", Begin(0)), arrived("a"), LOST, arrived("d"), GONE, *after)
+        told = events(script.offer("w", Begin(0), ""))
+        assert arrived("a").event in told and arrived("d").event in told and LOST.event not in told
+        assert not script.answered("w", 0, "b")
+
+
+def test_what_a_chain_had_after_a_loss_does_not_count_again() -> None:
+    script = replay(Told("w", Begin(0)), arrived("a"), LOST, arrived("d"), GONE, sequential=("w",))
+    assert events(script.offer("w", Begin(0), "")) == [Begin(0), arrived("a").event]
+    assert not script.answered("w", 0, "d")
+
+
+def test_a_loss_that_the_hub_went_on_without_stays() -> None:
+    inner = Told("w/i", Lost(0, {"y": "ill"}))
+    script = replay(
+        Told("w", Begin(0)), Told("w/i", Begin(0)), inner, GaveUp("w/i", "ill"), Stopped("w/i", failed=True)
+    )
+    assert events(script.offer("w/i", Begin(0), "")) == [Begin(0), inner.event]
+    script = replay(
+        Told("w", Begin(0, 2)),
+        arrived("a"),
+        LOST,
+        Closed("w", Close(0, ("a",), {"b": "no data"}, 1, "")),
+        arrived("a", 1),
+        Told("w", Lost(1, {"b": "no data"})),
+        GONE,
+    )
+    assert events(script.offer("w", Begin(0, 2), ""))[1:] == [arrived("a").event, LOST.event, arrived("a", 1).event]
+
+
+def test_hubs_below_one_that_gave_up_go_on_with_it() -> None:
+    script = replay(
+        Told("w", Begin(0)),
+        Told("w/i", Begin(0)),
+        arrived("x", hub="w/i"),
+        Told("w/i", Lost(0, {"y": "ill"})),
+        GaveUp("w/i", "ill"),
+        Stopped("w/i", failed=True),
+        Told("w", Lost(0, {"i": "ill"})),
+        GaveUp("w", "i: ill"),
+    )
+    assert events(script.offer("w", Begin(0), "")) == [Begin(0)]
+    assert events(script.offer("w/i", Begin(0), "")) == [Begin(0), arrived("x", hub="w/i").event]
+    assert script.hubs == ()
+
+
+def test_a_close_that_departs_from_the_journal_is_told() -> None:
+    close = Close(0, ("a", "b"), {}, 2, "all")
+    script = replay(Told("w", Begin(0)), Closed("w", close))
+    script.offer("w", Begin(0), "")
+    assert script.departs("w", Close(0, ("b", "a"), {"c": "another reason"}, 2, "")) is None
+    assert "a, b (weight 2)" in str(script.departs("w", Close(0, ("a",), {}, 1, "")))
+    assert script.departs("w", Close(1, ("a",), {}, 1, "")) is None and script.departs("v", close) is None
+
+
+def test_what_is_left_is_given_in_the_journals_order() -> None:
+    records = [Told("w/i", Begin(0)), Told("w", Begin(0)), arrived("x", hub="w/i"), arrived("a")]
+    script = replay(*records)
+    assert [entry.record for entry in script.left()] == records
+    script.offer("w", Begin(0), "")
+    assert [entry.record for entry in script.left()] == [records[0], records[2]]

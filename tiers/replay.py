@@ -1,0 +1,244 @@
+"""What the hubs of a run were told before its process ended, told once more in the same order to machines made anew.
+
+A hub's tape is what its journal says. What lies in the journal is played by itself; what follows from other hubs (that
+a round begins, that a hub below has its update) is played once it has followed again. A hub hears of nothing new before
+its tape is at its end. So each hub comes to the state that it had, and who has answered on the tape is not asked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Stopped, Told
+from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp
+
+__all__ = ["INTERRUPTED", "Cue", "Replay"]
+
+INTERRUPTED = "its work ended with the process that the run had"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cue(Generic[T]):
+    """Tell a hub this now: as the journal has it (`entry`), as it came (`live`), or both, where one follows the other.
+
+    Neither: nobody was told before, and it follows from the end of the process.
+    """
+
+    event: Event
+    live: T | None = None
+    entry: Entry | None = None
+
+
+@dataclass(slots=True)
+class _Tape(Generic[T]):
+    """One hub's: what is still to be played, with its place in the journal; what has come meanwhile."""
+
+    entries: deque[tuple[int, Entry]]
+    last: list[Lost]
+    live: deque[tuple[Event, T]] = field(default_factory=deque)
+
+
+class Replay(Generic[T]):
+    """The tapes of all hubs. `T`: what comes with an event that is told live.
+
+    `head`, `entries`: of the journal; `root`: the root hub; `sequential`: hubs whose members train one after the other.
+    Where a run gave up and was taken up again, those that were lost and led to it are asked again.
+    """
+
+    def __init__(self, head: Head, entries: Iterable[Entry], *, root: str, sequential: Iterable[str] = ()) -> None:
+        lines = _lines(head, entries, root, set(sequential))
+        self.begun = {hub for hub, line in lines.items() if any(_begins(entry) for _, entry in line)}
+        self._answered = {(hub, *key) for hub, line in lines.items() for key in _answers(line)}
+        self._closings = {
+            (hub, entry.record.close.round_number): entry.record.close
+            for hub, line in lines.items()
+            for _, entry in line
+            if isinstance(entry.record, Closed)
+        }
+        hubs = dict.fromkeys([*head.errands, *lines])
+        self._tapes: dict[str, _Tape[T]] = {hub: self._tape(hub, lines.get(hub, []), head) for hub in hubs}
+
+    def _tape(self, hub: str, line: Iterable[tuple[int, Entry]], head: Head) -> _Tape[T]:
+        """Make a hub's tape, at its end the word of those that were at work and have not answered."""
+        left: dict[int, dict[str, str]] = {}
+        for name, errand in head.errands.get(hub, {}).items():
+            if not self.answered(hub, errand.round_number, name):
+                left.setdefault(errand.round_number, {})[name] = INTERRUPTED
+        last = [Lost(number, names, excused=True) for number, names in left.items()]
+        return _Tape(deque((at, entry) for at, entry in line if isinstance(entry.record, Told | Stopped)), last)
+
+    @property
+    def hubs(self) -> tuple[str, ...]:
+        """List the hubs of which something is left to be played."""
+        return tuple(self._tapes)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """List the members, by path, whose updates lie in the journal and are left to be played, once for each."""
+        found = []
+        for hub, tape in self._tapes.items():
+            for _, entry in tape.entries:
+                if isinstance(entry.record, Told) and entry.record.vectors:
+                    assert isinstance(entry.record.event, Arrived)
+                    found += [f"{hub}/{share.member}" for share in entry.record.event.update.shares]
+        return tuple(found)
+
+    def left(self) -> list[Entry]:
+        """Give what is left to be played, in the journal's order."""
+        left = [one for tape in self._tapes.values() for one in tape.entries]
+        return [entry for _, entry in sorted(left, key=lambda one: one[0])]
+
+    def answered(self, hub: str, round_number: int, member: str) -> bool:
+        """Say whether a member's answer for a hub's round is in the journal, so that it need not be asked."""
+        return (hub, round_number, member) in self._answered
+
+    def start(self, hub: str) -> list[Cue[T]]:
+        """A hub's machine is made; give what it is told at once."""
+        return self._play(hub) if hub in self._tapes else []
+
+    def offer(self, hub: str, event: Event, live: T) -> list[Cue[T]]:
+        """A hub is to be told something; give what it is told now, in order."""
+        if hub not in self._tapes:
+            return [Cue(event, live)]
+        self._tapes[hub].live.append((event, live))
+        return self._play(hub)
+
+    def stop(self, hub: str) -> list[Cue[T]]:
+        """A hub's rounds are ended from above: what its tape has up to there is void; give what it is told now."""
+        tape = self._tapes.get(hub)
+        if tape is None:
+            return []
+        tape.live.clear()
+        tape.last.clear()
+        while tape.entries and not isinstance(tape.entries.popleft()[1].record, Stopped):
+            continue
+        return self._play(hub)
+
+    def departs(self, hub: str, close: Close) -> str | None:
+        """A hub has closed a round; say how that departs from what the journal has, if it does."""
+        before = self._closings.get((hub, close.round_number))
+        if before is None or _counted(before) == _counted(close):
+            return None
+        return (
+            f"round {close.round_number + 1} of {hub} had closed with {_named(before)}, and now closes with"
+            f" {_named(close)}"
+        )
+
+    def _play(self, hub: str) -> list[Cue[T]]:
+        """Take from a hub's tape what can be told; at its end, what has come meanwhile."""
+        tape = self._tapes[hub]
+        cues: list[Cue[T]] = []
+        while tape.entries:
+            entry = tape.entries[0][1]
+            if not isinstance(entry.record, Told):
+                return cues  # until the hub is stopped
+            event, came = entry.record.event, None
+            if _follows(entry.record):
+                came = next((one for one in tape.live if _same(one[0], event)), None)
+                if came is None:
+                    return cues
+                tape.live.remove(came)
+            cues.append(Cue(event, came and came[1], entry))
+            tape.entries.popleft()
+        del self._tapes[hub]
+        return [*cues, *(Cue(event) for event in tape.last), *(Cue(event, live) for event, live in tape.live)]
+
+
+def _lines(head: Head, entries: Iterable[Entry], root: str, chains: set[str]) -> dict[str, list[tuple[int, Entry]]]:
+    """Sort a journal by hub, each entry with its place; without what led a run to give up before it was taken up."""
+    lines: dict[str, list[tuple[int, Entry]]] = {}
+    begun: set[str] = set()
+
+    def retry() -> None:
+        if root in lines and isinstance(lines[root][-1][1].record, GaveUp):
+            for hub, line in lines.items():
+                lines[hub] = _retried(line, hub in chains)
+
+    for at, entry in enumerate(entries):
+        match entry.record:
+            case Head():
+                continue
+            case Barrier():
+                retry()
+                continue
+            case Told(hub, Begin()):
+                begun.add(hub)
+        if entry.record.hub in begun or entry.record.hub not in head.running:
+            lines.setdefault(entry.record.hub, []).append((at, entry))
+    retry()
+    return {hub: [one for one in line if _can_follow(one[1].record, begun)] for hub, line in lines.items()}
+
+
+def _can_follow(record: Record, begun: set[str]) -> bool:
+    """Whether what follows from another hub will come: not if that hub's rounds began before the journal does."""
+    if isinstance(record, Told) and isinstance(record.event, Arrived) and not record.vectors:
+        return f"{record.hub}/{record.event.update.shares[0].member}" in begun
+    return True
+
+
+def _retried(line: list[tuple[int, Entry]], is_chain: bool) -> list[tuple[int, Entry]]:
+    """Of rounds that were given up keep closings and updates alone; where members are a chain, up to the first loss."""
+    begun = max((index for index, (_, entry) in enumerate(line) if _begins(entry)), default=-1)
+    kept, rest = line[: begun + 1], line[begun + 1 :]
+    records = [entry.record for _, entry in rest]
+    if not any(isinstance(record, GaveUp) or (isinstance(record, Stopped) and record.failed) for record in records):
+        return line
+    closed = max((record.close.round_number for record in records if isinstance(record, Closed)), default=-1)
+    lost = [at for at, entry in rest if isinstance(entry.record, Told) and isinstance(entry.record.event, Lost)]
+    is_broken = False
+    for at, entry in rest:
+        match entry.record:
+            case Told(_, (Lost() | TimeUp()) as event) if event.round_number > closed or at in lost[-1:]:
+                is_broken = is_chain
+            case Told() if not is_broken:
+                kept.append((at, entry))
+            case Closed():
+                kept.append((at, entry))
+    return kept
+
+
+def _follows(record: Told) -> bool:
+    """Whether an event follows from what other hubs do, and is not in the journal whole."""
+    return isinstance(record.event, Begin) or (isinstance(record.event, Arrived) and not record.vectors)
+
+
+def _same(came: Event, told: Event) -> bool:
+    """Whether what has come is what a tape waits for; forecasts are other ones each time."""
+    match came, told:
+        case Begin(), Begin():
+            return replace(came, forecast_s={}) == replace(told, forecast_s={})
+        case Arrived(), Arrived():
+            return (came.update.round_number, came.update.shares) == (told.update.round_number, told.update.shares)
+        case _:
+            return False
+
+
+def _answers(line: Iterable[tuple[int, Entry]]) -> set[tuple[int, str]]:
+    """List whose answers for which rounds are on a tape."""
+
+    def answers() -> Iterator[tuple[int, str]]:
+        for _, entry in line:
+            match entry.record:
+                case Told(_, Arrived(update)):
+                    yield from ((update.round_number, share.member) for share in update.shares)
+                case Told(_, Lost(round_number, members)):
+                    yield from ((round_number, name) for name in members)
+
+    return set(answers())
+
+
+def _counted(close: Close) -> tuple[frozenset[str], frozenset[str], int]:
+    return frozenset(close.members), frozenset(close.carried), close.weight
+
+
+def _named(close: Close) -> str:
+    return f"{', '.join([*close.members, *close.carried])} (weight {close.weight})"
+
+
+def _begins(entry: Entry) -> bool:
+    return isinstance(entry.record, Told) and isinstance(entry.record.event, Begin)
