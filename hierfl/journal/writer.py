@@ -128,6 +128,7 @@ class Writer:
                 if batch and segment is not None:
                     stream, of = self._write(stream, segment, batch), segment
             except Exception as error:  # of the disk, or of a vector that is no longer there: the run goes on without
+                stream = None
                 reason = error.strerror if isinstance(error, OSError) else None
                 failure = str(reason or error) or type(error).__name__
             with self._changed:
@@ -152,9 +153,13 @@ class Writer:
             if not barrier.before:
                 buffers += frame(head)
             buffers += frame(barrier)
-        for line in batch:
-            buffers += frame(*line())
-        stream.append(buffers)
+        try:
+            for line in batch:
+                buffers += frame(*line())
+            stream.append(buffers)
+        except BaseException:
+            stream.close()
+            raise
         return stream
 
     def _is_due(self) -> bool:
