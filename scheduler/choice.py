@@ -77,7 +77,7 @@ class Choice:
             return (slot,) if slot.is_open and len(slot.chunks) == level else ()
         if lane.key in self.heads or lane.key in self._waiting.fresh:
             shelves = self._shelves.level(level).items()
-            return [slots[names[0]] for (sort, _, _), names in shelves if sort in lane.reach.sorts]
+            return [slots[names[0]] for (sort, *_), names in shelves if sort in lane.reach.sorts]
         return [slot for slot in self._shelves.fresh_at(level) if slot.sort in lane.reach.sorts]
 
     def _takes(self, slot: Slot, lane: Lane, predicted: float | None, wait_s: float) -> bool:

@@ -117,6 +117,14 @@ class Dispatcher:
             slot.is_paused = is_paused
             self._shelves.place(slot)
 
+    def limit(self, device: str, places: int | None) -> None:
+        """Use so many of a device's places from now on, None for all; what it has ends where it is."""
+        slot = self._shelves.slots.get(device)
+        if slot is not None and slot.most != places:
+            assert places is None or places > 0, f"{device} with {places} places: pause it, or let it leave"
+            slot.most = places
+            self._shelves.place(slot)
+
     def firsts(self, devices: Iterable[str]) -> Mapping[str, Want]:
         """Give what each of these devices, paused ones too, would be given first; no job waits for those left out."""
         self._waiting.settle()
@@ -218,7 +226,7 @@ class Dispatcher:
     def _idle(self, lane: Lane) -> Sequence[Slot]:
         """List the idle devices that a lane reaches, one for all that are equal."""
         shelves = self._shelves.level(0).items()
-        return [self._shelves.slots[names[0]] for (sort, _, _), names in shelves if sort in lane.reach.sorts]
+        return [self._shelves.slots[names[0]] for (sort, *_), names in shelves if sort in lane.reach.sorts]
 
     def _fill(self, level: int, lanes: Iterable[Lane], now_s: float) -> list[Assign]:
         """Give the open devices that hold `level` chunks one more each, as far as these lanes have work for them."""
@@ -285,7 +293,7 @@ class Dispatcher:
 
     def _chunk(self, slot: Slot, lane: Lane, place: int) -> Chunk:
         """Take a job out of a lane, and those that follow it while the chunk is short."""
-        places = self.depth * slot.device.places * lane.num_devices
+        places = self.depth * slot.places * lane.num_devices
         limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, lane.waiting_s / places))
         share = -(-len(lane.entries) // lane.num_devices)
         jobs = [self._waiting.take(lane, place)]

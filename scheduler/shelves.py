@@ -19,8 +19,8 @@ __all__ = ["PREFETCH_S", "Chunk", "Shelves", "Slot"]
 PREFETCH_S = 0.2
 """The longest chunk, in predicted seconds, that waits at a device or is waited for there."""
 
-ShelfKey = tuple[int, str, tuple[tuple[str, int], ...]]
-"""(sort, warm model, models and bytes held, where jobs run beside each other)."""
+ShelfKey = tuple[int, str, int, tuple[tuple[str, int], ...]]
+"""(sort, warm model, places, models and bytes held, where jobs run beside each other)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +60,7 @@ class Chunk:
 class Slot:
     """A device that is there, its chunks in the order in which they were given, and the model loaded last.
 
-    While it is paused it takes nothing more.
+    While it is paused it takes nothing more. `most`: so many of its places may be used, None for all.
     """
 
     device: Device
@@ -69,20 +69,26 @@ class Slot:
     chunks: list[Chunk] = field(default_factory=list)
     warm: str = ""
     is_paused: bool = False
+    most: int | None = None
+
+    @property
+    def places(self) -> int:
+        """How many jobs may run at once now."""
+        return self.device.places if self.most is None else min(self.most, self.device.places)
 
     @property
     def is_open(self) -> bool:
         """Whether it may take another chunk: a place is free, or short work at a place may be followed."""
         if self.is_paused:
             return False
-        places = self.device.places
+        places = self.places
         short = sum(chunk.is_short for chunk in self.chunks[:places])
         return len(self.chunks) < places + (self.depth - 1) * short
 
     @property
     def must_be_short(self) -> bool:
         """Whether the next chunk waits for another one to end."""
-        return len(self.chunks) >= self.device.places
+        return len(self.chunks) >= self.places
 
     def fits(self, memory_bytes: int) -> bool:
         """Say whether the chunks that may run at once still fit together: the largest, one per place."""
@@ -90,7 +96,7 @@ class Slot:
         if capacity is None:
             return True
         held = sorted((memory_bytes, *(chunk.memory_bytes for chunk in self.chunks)), reverse=True)
-        return sum(held[: self.device.places]) <= capacity
+        return sum(held[: self.places]) <= capacity
 
     def left_s(self, now_s: float, predict: Callable[[Job, Device], float | None]) -> float:
         """Predict when it will be done with what it holds, shared evenly by its places; infinite if unknown."""
@@ -100,13 +106,14 @@ class Slot:
             if seconds is None:
                 seconds = sum(math.inf if (each := predict(job, self.device)) is None else each for job in chunk.jobs)
             total_s += max(0.0, seconds - (0.0 if chunk.begun_s is None else now_s - chunk.begun_s))
-        return total_s / self.device.places
+        return total_s / self.places
 
     def shelf(self) -> ShelfKey:
         """Give the shelf on which it stands."""
         if self.device.places == 1:
-            return (self.sort, self.warm, ())
-        return (self.sort, self.warm, tuple(sorted((chunk.jobs[0].model, chunk.memory_bytes) for chunk in self.chunks)))
+            return (self.sort, self.warm, 1, ())
+        held = sorted((chunk.jobs[0].model, chunk.memory_bytes) for chunk in self.chunks)
+        return (self.sort, self.warm, self.places, tuple(held))
 
 
 class Shelves:
@@ -152,7 +159,7 @@ class Shelves:
 
     def begin(self, slot: Slot, now_s: float) -> None:
         """Note when what is at a device's places by now has got there."""
-        for chunk in slot.chunks[: slot.device.places]:
+        for chunk in slot.chunks[: slot.places]:
             if chunk.begun_s is None:
                 chunk.begun_s = now_s
                 if chunk.patience_s < math.inf:

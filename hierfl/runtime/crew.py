@@ -229,6 +229,7 @@ class Crew:
         self._roster.ready.add(worker)
         device = self._roster.devices[worker]
         self._dispatcher.join(device)
+        self._dispatcher.limit(device.name, self._roster.num_up(device.name))
         if self._to_build:
             self.build(*self._building)
         yield WorkerJoined(worker, device.name)
@@ -356,10 +357,12 @@ class Crew:
         device = self._roster.devices[worker].name
         self._foresight.warmth.lost(worker)
         self.keeper.lost(worker)
-        chunks, has_others = self._roster.lose(worker)
+        chunks = self._roster.lose(worker)
         for chunk in chunks:
             self._dispatcher.done(device, chunk)
-        if not has_others:
+        if num_up := self._roster.num_up(device):
+            self._dispatcher.limit(device, num_up)
+        else:
             self._dispatcher.leave(device)
         return chunks
 

@@ -113,11 +113,15 @@ class Roster:
         """A worker has given a chunk back that it had not begun."""
         self._chunks[worker].remove(jobs)
 
-    def lose(self, worker: str) -> tuple[list[tuple[Job, ...]], bool]:
-        """A worker is gone; return the chunks that it had, the running one first, and whether its device has others."""
+    def lose(self, worker: str) -> list[tuple[Job, ...]]:
+        """A worker is gone; return the chunks that it had, the running one first."""
         chunks, self._chunks[worker] = self._chunks[worker], []
         self.ready.discard(worker)
-        return chunks, any(other in self.ready for other in self._beside[self._devices[worker].name])
+        return chunks
+
+    def num_up(self, device: str) -> int:
+        """Count the workers of a device that are ready."""
+        return sum(worker in self.ready for worker in self._beside[device])
 
     def company(self, worker: str) -> int:
         """Count the other workers of this worker's device that are at work."""

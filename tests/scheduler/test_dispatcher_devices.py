@@ -53,6 +53,21 @@ def test_the_device_that_completes_a_job_earliest_is_taken_and_no_job_waits_for_
     assert placed(ledger, job("p"), job("q"), job("r")) == {"p": "b", "q": "c", "r": "a"}
 
 
+def test_places_are_used_as_far_as_there_is_somebody_to_use_them() -> None:
+    ledger = dispatcher(Device("a", places=3))
+    ledger.limit("a", 1)
+    assert placed(ledger, job("p"), job("q"), job("r"), job("s")) == {"p": "a"}
+    ledger.limit("a", 2)
+    assert placed(ledger) == {"q": "a"}
+    ledger.limit("a", None)
+    assert placed(ledger) == {"r": "a"}
+    ledger.limit("a", 1)
+    ledger.done("a", ledger.running("a")[0]), ledger.done("a", ledger.running("a")[0])
+    assert placed(ledger) == {}, "one is still at work there"
+    ledger.done("a", ledger.running("a")[0])
+    assert placed(ledger) == {"s": "a"}
+
+
 def test_what_should_have_been_over_is_no_company_that_keeps_others_off() -> None:
     """p is thought to take 1 s: twice that and a little later it hangs, whatever company costs."""
     ledger = dispatcher(Device("a", places=2), gain=lambda running, job, device: False)

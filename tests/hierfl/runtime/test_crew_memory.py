@@ -32,6 +32,9 @@ class Silent:
         self.calls.append((actor, method, arguments))
         return len(self.calls) - 1
 
+    def restart(self, actor: str) -> tuple[str, ...]:
+        return (actor,)
+
     def aside(self, worker: str, method: str, *arguments: Any) -> int:
         return self.call(worker, method, *arguments)
 
@@ -39,7 +42,7 @@ class Silent:
 class Play:
     """One card with two places, and a model that is known to gain by company there."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_up: int = 2) -> None:
         estimates = Estimates("model")
         for site in SITES:
             estimates.durations.observe("train", site, 1, 5.0, "card", "model")
@@ -49,7 +52,7 @@ class Play:
         self.driver = Silent()
         seats = [Seat("card-0.0", card), Seat("card-0.1", card)]
         self.crew = Crew(self.driver, seats, Fifo(), preaggregate=True, estimates=estimates)  # type: ignore[arg-type]
-        for ticket, (worker, _, _) in enumerate(list(self.driver.calls)):
+        for ticket, (worker, _, _) in enumerate(list(self.driver.calls[:num_up])):
             list(self.crew.handle(Done(ticket, worker)))
         order = Order("world", 0, (), Opening("world", 0, 32, 8.0, 3, "float32"), Objective())
         units = dict.fromkeys(SITES, 1)
@@ -124,3 +127,19 @@ def test_what_waits_is_predicted_for_a_device_that_may_take_it() -> None:
         pytest.approx(9.0, rel=0.1),
         pytest.approx(1.0, rel=0.1),
     ]
+
+
+def test_a_place_counts_from_when_its_worker_is_up_until_it_is_lost() -> None:
+    """Each site takes seconds and gains by company; nothing long waits behind another at one worker."""
+    play = Play(num_up=1)
+    assert set(play.training()) == {"world/a"}, "the second worker is still starting"
+    list(play.crew.handle(Done(1, "card-0.1")))
+    play.crew.pump()
+    assert {site: worker for site, (_, worker) in play.training().items()} == {
+        "world/a": "card-0.0",
+        "world/b": "card-0.1",
+    }
+    ticket, _ = play.training()["world/b"]
+    list(play.crew.handle(Done(ticket, "card-0.1", crashed="killed")))
+    play.crew.pump()
+    assert [worker for worker, method, _ in play.driver.calls if method == "train"] == ["card-0.0", "card-0.1"]
