@@ -78,25 +78,24 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
     watch = watch or Watch()
     try:
         yield
-    except HierflError as error:
-        if debug:
-            import traceback
+    except typer.Exit:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, HierflError):
+            if debug:
+                import traceback
 
-            traceback.print_exc()
-        _say_error(error)
-        if watch.words is None and (way := watch.advice()):  # what was refused is not advised
-            print(way, file=sys.stderr)
-        if as_json:
+                traceback.print_exc()
+            _say_error(error)
+        if isinstance(error, KeyboardInterrupt) or heard().heard is not None:  # whatever a stop became on its way
+            raise typer.Exit(stopped(watch.advice(), as_json=as_json, **watch.record())) from None
+        if isinstance(error, HierflError) and watch.words is None and (way := watch.advice()):
+            print(way, file=sys.stderr)  # what was refused is not advised
+        if as_json and not isinstance(error, BrokenPipeError):
             _say_json({"error": {**_error_record(error), **watch.record()}})
+        if not isinstance(error, HierflError):
+            raise
         raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(stopped(watch.advice(), as_json=as_json, **watch.record())) from None
-    except (typer.Exit, BrokenPipeError):
-        raise
-    except Exception as error:
-        if as_json:
-            _say_json({"error": {**_error_record(error), **watch.record()}})
-        raise
 
 
 def stopped(advice: str = "", *, as_json: bool = False, **known: str) -> int:

@@ -121,6 +121,7 @@ class Rounds:
             with contextlib.suppress(HierflError, OSError):  # what ended the run is the better story
                 if isinstance(end, KeyboardInterrupt) and self.driver.kind == "local":  # threads cannot be ended
                     self.voice.emit(Notice(self._now(), "info", self._root(), STOPPING))
+            with contextlib.suppress(HierflError):
                 if commit.saved:
                     self.crew.estimates.save()
                 else:

@@ -66,6 +66,19 @@ def test_a_stop_that_becomes_another_error_keeps_its_code() -> None:
         assert ran.returncode == 143, turned
 
 
+def test_the_command_tells_a_stop_whatever_it_has_become() -> None:
+    for turned in ("KeyboardInterrupt", "BrokenPipeError", "RoundFailed('Ray has ended')"):
+        ran = command(f"""
+            from hierfl.console import told
+            from hierfl.errors import RoundFailed
+            with told(False, False):
+                try: stop(signal.SIGTERM)
+                except KeyboardInterrupt: raise {turned} from None
+        """)
+        assert ran.returncode == 143 and ran.stderr.endswith("stopped\n"), ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
 def test_a_stop_that_a_finalizer_swallows_comes_again() -> None:
     ran = command("""
         class Last:
