@@ -48,6 +48,12 @@ __all__ = [
 
 Array: TypeAlias = NDArray[np.float64]
 
+_Make: TypeAlias = tuple[float, frozenset[str], int | None, int]
+"""What a device is to jobs: its speed, labels, memory and places."""
+
+_Work: TypeAlias = dict[tuple[frozenset[str], int], float]
+"""Seconds of work by labels and memory need."""
+
 MAX_REGIONS = 6
 """Up to so many distinct sets of devices all their unions are tried; above, each set and the whole."""
 
@@ -171,6 +177,8 @@ def price_bound(tasks: Sequence[Task], fleet: Fleet) -> float:
         for device, speed in zip(fleet.devices, fleet.speeds, strict=True)
     )
     work = _classes(tasks, fleet)
+    if len(work) == 1:
+        return _one_class(work, makes, fleet)
     rows: list[list[float]] = []
     classes = list(work)
     for number, (speed, labels, memory_bytes, places) in enumerate(makes):
@@ -196,7 +204,16 @@ def price_bound(tasks: Sequence[Task], fleet: Fleet) -> float:
     return float(works @ prices[: len(classes)]) / worth if worth > 0 else 0.0
 
 
-def _classes(tasks: Sequence[Task], fleet: Fleet) -> dict[tuple[frozenset[str], int], float]:
+def _one_class(work: _Work, makes: Mapping[_Make, int], fleet: Fleet) -> float:
+    """Bound jobs that differ in nothing but their durations: whatever their price, it cancels."""
+    rate = 0.0
+    for (speed, labels, memory_bytes, places), count in makes.items():
+        sets = _sets(list(work), Device("", labels=labels, memory_bytes=memory_bytes, places=places))
+        rate += count * speed * max((fleet.rate(len(held)) for held in sets), default=0.0)
+    return sum(work.values()) / rate if rate > 0 else 0.0
+
+
+def _classes(tasks: Sequence[Task], fleet: Fleet) -> _Work:
     """Add up work by labels and memory need, the need rounded down where there are too many."""
     needs = {task.memory_bytes for task in tasks}
     known = [device.memory_bytes for device in fleet.devices if device.memory_bytes is not None]
@@ -207,7 +224,7 @@ def _classes(tasks: Sequence[Task], fleet: Fleet) -> dict[tuple[frozenset[str], 
     num_classes = len({(task.labels, task.memory_bytes // step) for task in tasks})
     if not known or num_classes**places > MAX_SETS * 8:
         step = max(needs) + 1
-    work: dict[tuple[frozenset[str], int], float] = {}
+    work: _Work = {}
     for task in tasks:
         key = task.labels, task.memory_bytes // step * step
         work[key] = work.get(key, 0.0) + task.duration_s

@@ -84,6 +84,9 @@ class Pace:
         self._sampled: set[str] = set()
         self._jobs: deque[tuple[str, float, float]] = deque()
         self._taken = 0
+        self._learned = 0
+        self._factors: dict[str, float] = {}
+        self._factors_of = (0, 0)
 
     def predict(self, site: str, units: float) -> float:
         """Predict seconds: the median of what is thought possible."""
@@ -94,7 +97,17 @@ class Pace:
         return self.predict(site, units) * math.exp(max(0.0, self._quantile) * self._deviation(site))
 
     def factor(self, site: str) -> float:
-        """Give the logarithm of a site's factor, as far as it is certain."""
+        """Give the logarithm of a site's factor, as far as it is certain; kept until there is more to go by."""
+        now = self._learned, self._reference._learned if self._reference is not None else 0
+        if now != self._factors_of:
+            self._factors, self._factors_of = {}, now
+        found = self._factors.get(site)
+        if found is None:
+            found = self._factors[site] = self._factor(site)
+        return found
+
+    def _factor(self, site: str) -> float:
+        """Work a site's factor out."""
         base = self._base(site)
         seen = self._sites.get(site)
         if seen is None:
@@ -140,6 +153,7 @@ class Pace:
             self._taken += 1
             if seen is None or self._taken % min(FIT_EVERY, self._taken // 8 + 1) == 0:
                 self._fit()
+        self._learned += 1
 
     def _add(self, seen: Seen, units: float, seconds: float) -> Seen:
         """Add a job to what its site took; a change starts the site anew."""

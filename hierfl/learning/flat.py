@@ -130,12 +130,10 @@ class FlatModel:
         if not all(layer.training for layer in self._structure.layers):
             self.module.train()
 
-    @contextlib.contextmanager
-    def optimizer(self, training: Training) -> Iterator[Optimizer]:
+    def optimizer(self, training: Training) -> contextlib.AbstractContextManager[Optimizer]:
         """Lend an optimizer of the parameters that train, with no trace of an earlier training. Errors: ConfigError."""
         parameters = [parameter for parameter in self._structure.parameters if parameter.requires_grad]
-        with self._stepper.lend(training, parameters) as optimizer:
-            yield optimizer
+        return self._stepper.lend(training, parameters)
 
     @contextlib.contextmanager
     def frozen(self, mask: np.ndarray[Any, Any] | None) -> Iterator[None]:
@@ -214,20 +212,18 @@ class _Structure:
     def __init__(self, module: Module, tensors: Iterable[Tensor]) -> None:
         self.layers = tuple(module.modules())
         self.parameters = tuple(module.parameters())
-        self._held = [(_held(layer), layer) for layer in self.layers]
-        self._ids = [[id(part) for part in held] for held, _ in self._held]
+        self._holders = [
+            holder for layer in self.layers for holder in (layer._parameters, layer._buffers, layer._modules)
+        ]
+        self._held = [part for holder in self._holders for part in holder.values()]
+        self._ids = [id(part) for part in self._held]
         self._places = [(tensor, tensor.data_ptr(), tensor.shape) for tensor in tensors]
 
     def is_unchanged(self) -> bool:
         """Say whether every layer holds the same layers and tensors, and each tensor lies where it lay."""
-        return all(
-            [id(part) for part in _held(layer)] == ids for (_, layer), ids in zip(self._held, self._ids, strict=True)
-        ) and all(tensor.data_ptr() == place and tensor.shape == shape for tensor, place, shape in self._places)
-
-
-def _held(layer: Module) -> list[object]:
-    """List a layer's own tensors and layers."""
-    return [*layer._parameters.values(), *layer._buffers.values(), *layer._modules.values()]
+        return [id(part) for holder in self._holders for part in holder.values()] == self._ids and all(
+            tensor.data_ptr() == place and tensor.shape == shape for tensor, place, shape in self._places
+        )
 
 
 def _state(module: Module) -> dict[str, Tensor]:

@@ -196,8 +196,6 @@ class Accumulator:
         parts, self._waiting = self._waiting, []
         if not parts:
             return
-        if self._fresh and len(parts) == 1:
-            self._clear()
         vectors = [part.floats for part in parts] if self._fresh else [self._floats, *(part.floats for part in parts)]
         self._fresh = False
         size = FOLD_BLOCKS * BLOCK
@@ -208,7 +206,10 @@ class Accumulator:
             running: NDArray[Any] = vectors[0][cut]
             for vector in vectors[1:-1]:
                 running = np.add(running, vector[cut], out=cached[: block.size])
-            np.add(running, vectors[-1][cut], out=block)
+            if len(vectors) == 1:
+                np.copyto(block, running)
+            else:
+                np.add(running, vectors[-1][cut], out=block)
         for part in parts:
             np.add(self._ints, part.ints, out=self._ints)
 
@@ -227,7 +228,7 @@ class Accumulator:
                 last = min(first + BLOCK, local.size)
                 delta, scaled, units = change[: last - first], product[: last - first], whole[: last - first]
                 np.subtract(local[first:last], start[first:last], out=delta)
-                if not (delta.max() <= clip and delta.min() >= -clip):
+                if not (np.maximum.reduce(delta) <= clip and np.minimum.reduce(delta) >= -clip):
                     return first
                 scaled[:] = delta
                 np.multiply(scaled, factor, out=scaled)

@@ -85,7 +85,8 @@ def _steps(
     device = model.device
     parameters = optimizer.param_groups[0]["params"]
     scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
-    total, seen = torch.zeros((), device=device), 0
+    total: Tensor | None = None
+    seen = 0
     for batch, size in batches:
         for parameter in parameters:
             parameter.grad = None
@@ -103,8 +104,10 @@ def _steps(
         else:
             scaler.step(optimizer)
             scaler.update()
-        total += loss.detach() * size
+        weighted = loss.detach().float() * size
+        total = weighted if total is None else total + weighted
         seen += size
+    assert total is not None, "no batch to train on"
     return float(total) / seen
 
 

@@ -112,16 +112,29 @@ class Estimates:
         if company:
             self.colocation.out_of_memory([self.model] * (company + 1), device.kind)
 
-    def job(self, group: Group, site: str, order: int, settings: SiteSettings | None, batch_size: int) -> Job:
-        """Write what the scheduler must know of a site's work; the prediction is still to come."""
+    def job(
+        self,
+        group: Group,
+        site: str,
+        order: int,
+        settings: SiteSettings | None,
+        batch_size: int,
+        *,
+        estimate_s: float | None = None,
+        is_guess: bool = False,
+        is_alone: bool = False,
+    ) -> Job:
+        """Write what the scheduler must know of a site's work, with the seconds that it is thought to take."""
         need = self.need_bytes(batch_size) if group.kind in ("train", "fine_tune") else 0
         labels: frozenset[str] = settings.labels if settings is not None else frozenset()
         return Job(
-            *(group.name, site, group.sizes[site], None, order),
+            *(group.name, site, group.sizes[site], estimate_s, order),
             chain_s=group.chain_s,
             labels=labels,
             memory_bytes=need,
             model=self.model,
+            is_guess=is_guess,
+            is_alone=is_alone,
         )
 
     def errors(self) -> dict[str, dict[str, float]]:

@@ -55,19 +55,35 @@ class Foresight:
 
         A site under which a worker has died counts as unknown, so that it shares a call with no other.
         """
-        settings, size = self._sites.get(site), batch_size(self._sites, site)
-        job = self.estimates.job(group, site, order, settings, size)
+        settings = self._sites.get(site)
         is_guess = (group.kind, site) not in self._answered
-        is_alone = is_guess and group.one_by_one  # the hub may go on without it, and must not miss those behind it
-        return replace(job, estimate_s=self.predict(job, None), is_guess=is_guess, is_alone=is_alone)
+        return self.estimates.job(
+            *(group, site, order, settings, batch_size(self._sites, site)),
+            estimate_s=self._usual_s(group, site, settings.labels if settings is not None else frozenset()),
+            is_guess=is_guess,
+            is_alone=is_guess and group.one_by_one,  # the hub may go on without it, and must not miss those behind it
+        )
 
     def predict(self, job: Job, device: Device | None) -> float | None:
         """Predict a job's seconds on a device, or on the usual kind of those that may take it."""
         group = self._groups.get(job.group)
-        if group is None or self._blame.suspects(job.key):
+        if group is None:
             return None
-        kind = device.kind if device is not None else self._roster.usual_kind(job.labels)
-        return self.estimates.predict(group.kind, job.name, group.sizes[job.name], kind)
+        return (
+            self._seconds(group, job.name, device.kind)
+            if device is not None
+            else self._usual_s(group, job.name, job.labels)
+        )
+
+    def _usual_s(self, group: Group, site: str, labels: frozenset[str]) -> float | None:
+        """Predict a site's seconds on the usual kind of device among those that may take it."""
+        return self._seconds(group, site, self._roster.usual_kind(labels))
+
+    def _seconds(self, group: Group, site: str, kind: str) -> float | None:
+        """Predict a site's seconds on a kind of device; unknown where a worker has died under it."""
+        if self._blame.suspects((group.name, site)):
+            return None
+        return self.estimates.predict(group.kind, site, group.sizes[site], kind)
 
     def renewed(self, job: Job) -> Job:
         """Predict a waiting job anew."""

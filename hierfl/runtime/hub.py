@@ -95,6 +95,7 @@ class Aggregator:
         self._closed: PartialSum | None = None
         self._spare: NDArray[Any] | None = None
         self._has_channels = spec.wire != spec.layout
+        self._reduces = isinstance(spec.strategy, Reducer)
 
     def recall(self, memory: Memory, *payloads: Part) -> Beside:
         """Go on as the aggregator did that gave this memory; `payloads` are those of the updates that it holds."""
@@ -224,7 +225,7 @@ class Aggregator:
             )
             self._openings[command.round_number] = self._opening
         grid = grid_of(self._opening)
-        if isinstance(self.spec.strategy, Reducer):
+        if self._reduces:
             self._rows = Gathered(grid, self.spec.wire)
             return
         memory, self._spare = self._spare, None

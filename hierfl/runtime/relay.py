@@ -67,12 +67,15 @@ class Relay:
         self._chains = Chains(config.federation)
         self._trials = Trials(config, crew, scribe)
         self._steps: Mapping[str, int] = {}
+        self._reducing: set[str] = set()
         self._num_orders = 0
 
     def make(
         self, path: str, layout: Layout, num_samples: Mapping[str, int], absent: Mapping[str, str], kept: Kept | None
     ) -> None:
         """Make a hub; see `hub_spec` and `Hubs.make`."""
+        if isinstance(self._config.hubs[path].strategy, Reducer):  # asked once: it takes as long as a small step
+            self._reducing.add(path)
         self.hubs.make(hub_spec(self._config, path, layout, num_samples, absent), kept)
 
     def begin(self, number: int, model: Handle, steps: Mapping[str, int]) -> None:
@@ -204,7 +207,7 @@ class Relay:
         weights = {f"{path}/{name}": weight for name, weight in order.members}
         model = self.hubs.model(path)
         number, hub = order.round_number, self._tree.hubs[path]
-        alone = hub.participation.may_close_early or isinstance(self._config.hubs[path].strategy, Reducer)
+        alone = hub.participation.may_close_early or path in self._reducing
         self._closings.asked(path, number, [name for name, _ in order.members])
         self._ask(order, weights, model, alone, self._chains.remaining_s(path, number, order.then))
         for member in weights:

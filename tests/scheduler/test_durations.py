@@ -77,6 +77,19 @@ def test_what_was_saved_goes_on_with_the_same_bits(before: Jobs, after: Jobs) ->
 
 
 @settings(max_examples=25)
+@given(positive)
+def test_a_prediction_goes_by_all_that_was_learned_though_one_was_made_before(jobs: Jobs) -> None:
+    """On the kind of device that was seen first, and on one that goes by it."""
+    durations = Durations()
+    for number, (site, units, seconds) in enumerate(jobs):
+        durations.observe("train", site, units, seconds, device="gpu" if number % 3 == 2 else "")
+        anew = Durations.from_state(durations.state())
+        for device in ("", "gpu"):
+            for other in ("a", "b", "new"):
+                assert predict(durations, other, 10, device) == predict(anew, other, 10, device)
+
+
+@settings(max_examples=25)
 @given(st.floats(0, 2), st.floats(1e-3, 0.1), st.lists(st.integers(1, 1000), min_size=4, max_size=12, unique=True))
 def test_an_exact_line_is_found(overhead_s: float, unit_s: float, sizes: list[int]) -> None:
     """Sites without factors of their own: a new one of any size among theirs is predicted."""
