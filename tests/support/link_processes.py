@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Links", "Wire", "free_port"]
+__all__ = ["Links", "Wire", "free_port", "members"]
 
 LIMIT_S = 180.0
 
@@ -34,6 +34,8 @@ class Links:
     def __init__(self, folder: Path, federation: dict[str, Any], **top: Any) -> None:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.prefix: dict[str, list[str]] = {}
+        self.env = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.config = folder / "heart.yaml"
         said = {
             "name": "heart",
@@ -70,13 +72,13 @@ class Links:
         """Start a process; what it says is in {name}.out and {name}.err."""
         with (self.folder / f"{name}.out").open("a") as out, (self.folder / f"{name}.err").open("a") as err:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "hierfl", command, str(self.config), *words],
+                [*self.prefix.get(name, ()), sys.executable, "-m", "hierfl", command, str(self.config), *words],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env=self.env,
             )
 
     def serve(self, *words: str) -> None:
@@ -134,6 +136,7 @@ class Wire:
         self._to = to
         self._whole = threading.Event()
         self._whole.set()
+        self._swallows = False
         self._ends: set[socket.socket] = set()
         self._listener = socket.create_server(("localhost", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -148,7 +151,12 @@ class Wire:
             end.close()
         self._ends.clear()
 
+    def swallow(self) -> None:
+        """Let nothing through any more, and close nothing."""
+        self._swallows = True
+
     def mend(self) -> None:
+        self._swallows = False
         self._whole.set()
 
     @contextlib.contextmanager
@@ -180,20 +188,21 @@ class Wire:
     def _pump(self, source: socket.socket, to: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while content := source.recv(1 << 16):
-                to.sendall(content)
+                if not self._swallows:
+                    to.sendall(content)
         for end in (source, to):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def members(names: Sequence[str], port: int, **link: Any) -> list[dict[str, Any]]:
+def members(names: Sequence[str], port: int, host: str = "localhost", **link: Any) -> list[dict[str, Any]]:
     """The heart federation's three hubs, of which `names` have a link at a port."""
     sites = {"us": ["cleveland", "long_beach"], "hungary": ["budapest"], "switzerland": ["zurich_basel"]}
     return [
         {
             "name": hub,
             "members": [{"name": site} for site in own],
-            **({"link": {"address": f"localhost:{port}", **link}} if hub in names else {}),
+            **({"link": {"address": f"{host}:{port}", **link}} if hub in names else {}),
         }
         for hub, own in sites.items()
     ]

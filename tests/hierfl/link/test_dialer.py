@@ -1,0 +1,205 @@
+"""A member and its hub over real connections that are cut: what was moved is not moved again, nothing is done twice."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from link_members import Pki, hub_on_loopback, job, layout, model, update
+from link_processes import Wire
+
+from hierfl.errors import LinkError
+from hierfl.learning.ring import PartialSum
+from hierfl.learning.state import ModelState
+from hierfl.link._wire import link_pb2 as wire_pb
+from hierfl.link.desk import Desk
+from hierfl.link.dialer import Dialer
+from hierfl.link.lane import Lane
+from hierfl.link.store import Store
+from hierfl.runtime.driver import Done
+
+LAYOUT = layout(6_000_000)
+UPDATE = update(LAYOUT, largest=2**18)
+
+
+class FakeBranch:
+    """Trains by giving one update; counts how often it was asked."""
+
+    config: Any = type("Config", (), {"hubs": {}})()
+    path = "world/us"
+    layout = LAYOUT
+
+    def __init__(self) -> None:
+        self.trained = 0
+        self.prepared = 0
+        self.starts: list[float] = []
+
+    def prepare(self, run: str, scale: Any) -> None:
+        self.prepared += 1
+
+    def describe(self) -> Any:
+        return type("Inventory", (), {"num_train": 10})()
+
+    def train(self, asked: Any, start: ModelState) -> tuple[int, PartialSum]:
+        self.trained += 1
+        self.starts.append(float(start.floats[7]))
+        return 10, PartialSum(*UPDATE, 10)
+
+
+class Member:
+    """A member's process, but for its training."""
+
+    def __init__(self, pki: Pki, port: int, folder: Path, deadline_s: float = 20.0, instance: str = "a") -> None:
+        self.branch, self.heard = FakeBranch(), []
+        hello = wire_pb.Hello(
+            versions=[1],
+            federation="heart",
+            node="world/us",
+            config_digest="config",
+            task_digest="task",
+            instance=instance,
+        )
+        kit = pki.kit("world/us", name=f"kit-{instance}")
+        tell: Callable[[str, str], None] = lambda level, said: self.heard.append(said)  # noqa: E731
+        self.dialer = Dialer(kit, "world", f"localhost:{port}", hello, deadline_s, "none", tell)
+        make: Any = lambda: self.branch  # noqa: E731
+        self.desk = Desk(make, Store(folder), self.dialer.say, self.dialer.fetch, tell, lambda: None)
+        self.dialer.asked, self.dialer.offered = self.desk.asked, self.desk.offered
+        self.last = ""
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        self.last = self.dialer.serve()
+
+    def close(self) -> None:
+        self.dialer.leave("the test is over")
+        self.desk.close(10.0)
+        self.thread.join(10.0)
+        assert self.desk.failed is None, self.desk.failed
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+@contextlib.contextmanager
+def joined(pki: Pki, folder: Path) -> Iterator[tuple[Lane, queue.SimpleQueue[Done], Wire, Member]]:
+    """A hub, a wire that can be cut, and a member that is prepared."""
+    with hub_on_loopback(pki) as (service, lanes, done, _), Wire(service.port).open() as line:
+        member = Member(pki, line.port, folder)
+        try:
+            lane = lanes["world/us"]
+            lane.call(0, "prepare", (None, None))
+            lane.call(1, "prepare", (LAYOUT, None))
+            assert [done.get(timeout=60).ticket for _ in range(2)] == [0, 1]
+            yield lane, done, line, member
+        finally:
+            member.close()
+
+
+def part_of(done: Done) -> PartialSum:
+    part: PartialSum = done.beside[0]
+    return part
+
+
+def test_a_round_over_a_real_connection(pki: Pki, tmp_path: Path) -> None:
+    with joined(pki, tmp_path) as (lane, done, _, member):
+        start = model(LAYOUT)
+        lane.call(2, "train", (job(), start))
+        lane.call(3, "collect", ("world", 0))
+        report, collected = done.get(timeout=60), done.get(timeout=60)
+        assert report.value[0].error is None
+        assert np.array_equal(part_of(collected).floats, UPDATE[0])
+        assert member.branch.starts == [float(start.floats[7])]
+
+
+def test_cuts_on_the_way_down_and_up_cost_no_training(pki: Pki, tmp_path: Path) -> None:
+    with joined(pki, tmp_path) as (lane, done, line, member):
+        lane.call(2, "train", (job(), model(LAYOUT)))
+        time.sleep(0.02)
+        line.cut()
+        line.mend()
+        assert done.get(timeout=60).value[0].error is None
+        lane.call(3, "collect", ("world", 0))
+        for _ in range(2):
+            time.sleep(0.02)
+            line.cut()
+            line.mend()
+        assert np.array_equal(part_of(done.get(timeout=60)).floats, UPDATE[0])
+        assert member.branch.trained == 1 and member.branch.prepared == 1
+
+
+def test_a_process_that_was_killed_sends_its_update_and_trains_nothing(pki: Pki, tmp_path: Path) -> None:
+    with joined(pki, tmp_path) as (lane, done, line, member):
+        lane.call(2, "train", (job(), model(LAYOUT)))
+        assert done.get(timeout=60).ticket == 2
+        line.cut()  # it hears nothing any more
+        member.close()
+        line.mend()
+        again = Member(pki, line.port, tmp_path, instance="b")
+        try:
+            lane.call(3, "collect", ("world", 0))
+            assert np.array_equal(part_of(done.get(timeout=60)).floats, UPDATE[0])
+            assert again.branch.trained == 0
+        finally:
+            again.close()
+
+
+def test_a_hub_that_asks_again_is_answered_from_what_is_kept(pki: Pki, tmp_path: Path) -> None:
+    with joined(pki, tmp_path) as (lane, done, _, member):
+        for ticket in (2, 4):
+            lane.call(ticket, "train", (job(), model(LAYOUT)))
+            lane.call(ticket + 1, "collect", ("world", 0))
+            assert done.get(timeout=60).ticket == ticket
+            assert np.array_equal(part_of(done.get(timeout=60)).floats, UPDATE[0])
+        assert member.branch.trained == 1
+
+
+def test_a_hub_that_falls_silent_is_dialled_anew(pki: Pki, tmp_path: Path) -> None:
+    """A wire that swallows everything without closing: each side takes the other for gone, and they meet again."""
+    with hub_on_loopback(pki, deadline_s=4.0) as (service, lanes, done, _), Wire(service.port).open() as line:
+        member = Member(pki, line.port, tmp_path, deadline_s=4.0)
+        try:
+            lanes["world/us"].call(0, "prepare", (None, None))
+            assert done.get(timeout=60).ticket == 0
+            line.swallow()
+            first = lanes["world/us"].session
+            while lanes["world/us"].session is first:
+                time.sleep(0.05)
+            line.cut()
+            line.mend()
+            lanes["world/us"].call(1, "prepare", (LAYOUT, None))
+            assert done.get(timeout=60).ticket == 1
+        finally:
+            member.close()
+
+
+def test_a_member_hears_that_the_federation_has_ended(pki: Pki, tmp_path: Path) -> None:
+    with joined(pki, tmp_path) as (_, _, _, member):
+        pass
+    with hub_on_loopback(pki) as (service, lanes, done, _):
+        member = Member(pki, service.port, tmp_path / "other", instance="c")
+        lanes["world/us"].call(0, "prepare", (None, None))
+        done.get(timeout=60)
+    member.thread.join(20.0)
+    assert member.last == "the test is over"
+    member.close()
+
+
+def test_a_hub_that_refuses_is_told_at_once(pki: Pki, tmp_path: Path) -> None:
+    with hub_on_loopback(pki) as (service, _, _, _):
+        hello = wire_pb.Hello(versions=[1], federation="heart", node="world/us", config_digest="x", task_digest="task")
+        dialer = Dialer(
+            pki.kit("world/us"), "world", f"localhost:{service.port}", hello, 5.0, "none", lambda *said: None
+        )
+        with pytest.raises(LinkError, match="both need the same YAML and overrides"):
+            dialer.serve()
