@@ -1,0 +1,141 @@
+"""What a member agrees to, what fits together, and how a process that serves says how it is."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from link_members import Pki
+from small_runs import config_of, hub, site
+
+from hierfl.errors import ConfigError, LinkError
+from hierfl.link.approval import approve, is_approved, plan_of
+from hierfl.link.health import Health
+from hierfl.link.kit import Kit
+from hierfl.link.serving import Log, Serving, join, serve, with_data
+from hierfl.link.times import Times
+
+LINK = {"address": "hub.example.org:8443"}
+
+
+def config(folder: Path, *, link: Any = LINK, name: str = "heart", **top: Any) -> Any:
+    return config_of(folder, hub("world", hub("us", "a", "b", link=link), "c"), name=name, **top)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+def test_a_plan_is_of_what_is_shared_and_of_nothing_else(tmp_path: Path) -> None:
+    plan = plan_of(config(tmp_path), "world/us")
+    elsewhere = config(tmp_path / "other", runtime={"kind": "local", "num_workers": 3})
+    assert plan_of(elsewhere, "world/us").digest == plan.digest
+    others = [
+        plan_of(config(tmp_path, training={"lr": 0.2}), "world/us"),
+        plan_of(config(tmp_path, evaluation={"auc": "exact"}), "world/us"),
+        plan_of(config(tmp_path, task={"kind": "ward_tasks:Wards", "standardise": "federated"}), "world/us"),
+        plan_of(config(tmp_path), "world/c"),
+    ]
+    assert len({plan.digest, *(other.digest for other in others)}) == 5
+    assert "every distinct score" in "\n".join(others[1].lines())
+    assert "sums of squares of each feature" in "\n".join(others[2].lines())
+    assert "of its 2 sites together" in "\n".join(plan.lines())
+
+
+def test_an_approval_is_of_one_plan(tmp_path: Path) -> None:
+    plan, other = plan_of(config(tmp_path), "world/us"), plan_of(config(tmp_path, seed=7), "world/us")
+    assert not is_approved(plan, tmp_path)
+    approve(plan, tmp_path, "2026-01-01")
+    assert is_approved(plan, tmp_path) and not is_approved(other, tmp_path)
+    approve(other, tmp_path, "2026-01-02")
+    assert is_approved(plan, tmp_path) and is_approved(other, tmp_path)
+    (tmp_path / "approved.json").write_text("{")
+    with pytest.raises(LinkError, match="delete it to approve anew"):
+        is_approved(plan, tmp_path)
+
+
+def test_kit_configuration_and_command_must_fit_together(pki: Pki, tmp_path: Path) -> None:
+    world, us, log = pki.kit("world"), pki.kit("world/us"), Log(io.StringIO())
+    with pytest.raises(ConfigError, match="federation 'heart', the configuration of 'other'"):
+        Serving(config(tmp_path, name="other"), world, log)
+    with pytest.raises(ConfigError, match="no node 'world/them'"):
+        Serving(config(tmp_path), pki.kit("world/them"), log)
+    with pytest.raises(ConfigError, match="is not the root, world: `hierfl join` serves it"):
+        serve(Serving(config(tmp_path), us, log), [])
+    with pytest.raises(ConfigError, match="world has no link: `hierfl serve` serves the root"):
+        join(Serving(config(tmp_path), world, log), [], tmp_path, threading.Event())
+    with pytest.raises(ConfigError, match="`hierfl run` runs such a federation"):
+        serve(Serving(config(tmp_path, link=None), world, log), [])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_members_that_dial_several_ports_need_a_word(pki: Pki, tmp_path: Path) -> None:
+    tree = hub("world", hub("us", "a", link=LINK), {**site("c"), "link": {"address": "hub.example.org:9443"}})
+    serving = Serving(config_of(tmp_path, tree, name="heart"), pki.kit("world"), Log(io.StringIO()))
+    assert serving.members == ("world/us", "world/c")
+    with pytest.raises(ConfigError, match=r"several ports \(8443, 9443\): --listen"):
+        serving._listen()
+    assert serving.health()["members"] == {}
+
+
+def test_a_single_sites_data_may_come_from_a_path(tmp_path: Path) -> None:
+    tables = {"kind": "parquet", "features": ["x"], "label": "y"}
+    tree = hub("world", site("a", path="elsewhere.parquet"), site("b", path="b.parquet"))
+    given = with_data(config_of(tmp_path, tree, tables), "world/a", tmp_path / "mine.parquet")
+    assert given.sites["world/a"].source["path"] == str(tmp_path / "mine.parquet")
+    assert given.sites["world/b"].source["path"] == "b.parquet"
+    assert plan_of(given, "world/a") == plan_of(config_of(tmp_path, tree, tables), "world/a")
+    with pytest.raises(ConfigError, match="takes no path"):
+        with_data(config(tmp_path), "world/c", tmp_path)
+    with pytest.raises(ConfigError, match="world/us is a hub"):
+        with_data(config(tmp_path), "world/us", tmp_path)
+
+
+def test_health_is_one_json_object(tmp_path: Path) -> None:
+    health = Health("127.0.0.1:0", lambda: {"node": "world", "members": {"world/us": True}})
+    try:
+        place = f"http://127.0.0.1:{health.port}"
+        assert json.loads(urllib.request.urlopen(f"{place}/healthz", timeout=10).read())["node"] == "world"
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{place}/other", timeout=10)
+    finally:
+        health.close()
+    with pytest.raises(LinkError, match="give HOST:PORT"):
+        Health("nonsense", dict)
+
+
+def test_a_log_is_one_object_per_line() -> None:
+    stream = io.StringIO()
+    log = Log(stream)
+    log("info", "world/us", "has joined\nand more")
+    log("warning", "world/us", "is gone")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["level"] for line in lines] == ["info", "warning"]
+    assert lines[0]["node"] == "world/us" and lines[0]["message"] == "has joined\nand more"
+
+
+@pytest.mark.parametrize("deadline_s", [1.0, 60.0, 600.0, 1e6])
+def test_every_time_follows_from_the_deadline(deadline_s: float) -> None:
+    import random
+
+    times, chance = Times(deadline_s), random.Random(0)
+    assert 0 < times.beat_s < times.silence_s < deadline_s
+    waits = [times.back_off_s(attempt, chance) for attempt in range(40)]
+    assert all(0 < wait <= times.silence_s for wait in waits)
+    assert waits[0] < waits[5] and min(waits[20:]) >= times.silence_s / 2
+
+
+def test_an_incomplete_kit_says_what_is_missing(pki: Pki) -> None:
+    folder = pki.kit("world/us").folder
+    (folder / "cert.pem").unlink()
+    with pytest.raises(LinkError, match=r"cert.pem is missing; `hierfl sign` makes it"):
+        Kit.open(folder)
+    with pytest.raises(LinkError, match="is no start-up kit"):
+        Kit.open(folder.parent / "nowhere")
