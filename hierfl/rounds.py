@@ -52,6 +52,7 @@ from hierfl.summary import (
     on_all_data,
     simulated,
 )
+from hierfl.tree import handed_out
 from hierfl.voice import Voice
 
 __all__ = ["Rounds"]
@@ -298,6 +299,8 @@ class Rounds:
         )
         for path, level, what in simulated(self.config):
             self.voice.emit(Notice(self._now(), level, path, what))
+        for path, what in handed_out(self.config).items():
+            self.voice.emit(Notice(self._now(), "info", path, what))
         for path, level, why in idle_nodes(self.config, self.epoch, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), level, path, why))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from hierfl.config.schema import RunConfig
 
-__all__ = ["Node", "describe", "draw", "promises", "sent_small", "survey", "tabulate"]
+__all__ = ["Node", "describe", "draw", "handed_out", "promises", "sent_small", "survey", "tabulate"]
 
 SIBLINGS = 20
 """Members of one hub that are drawn at most; the rest is counted."""
@@ -141,6 +141,22 @@ def sent_small(config: RunConfig) -> dict[str, str]:
         travels = f"lora: adapters of rank {adapters.rank} on {', '.join(adapters.layers)}{whole} travel"
         root = tree.root.name
         found[root] = "; ".join([travels, *([found[root]] if root in found else [])])
+    return found
+
+
+def handed_out(config: RunConfig) -> dict[str, str]:
+    """Say which public data hubs hand to whom, by the hub's path, and on what basis; nothing else leaves its holder."""
+    found: dict[str, str] = {}
+    names: dict[str, list[str]] = {}
+    for path, site in config.sites.items():
+        for handed in site.handed:
+            names.setdefault(handed.hub, []).append(path)
+            part = "all" if handed.fraction == 1 else f"{100 * handed.fraction:g}%, drawn for each site,"
+            found[handed.hub] = f"shared data: {part} of the training samples of {handed.key!r} go to "
+    for hub, paths in names.items():
+        told = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+        basis = next(one.basis for one in config.sites[paths[0]].handed if one.hub == hub)
+        found[hub] += f"{plural(len(paths), 'site')} that train on them ({told}); basis: {basis}"
     return found
 
 

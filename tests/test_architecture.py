@@ -75,6 +75,7 @@ AT_TOP = {
         "hierfl/learning/training.py",
         "hierfl/runtime/chance.py",
         "hierfl/runtime/guarded.py",
+        "hierfl/runtime/loading.py",
         "hierfl/runtime/worker.py",
         "hierfl/starter/my_task.py",
     ],

@@ -43,7 +43,7 @@ def check_baseline(baseline: str | None, root: Node, report: Report) -> None:
 def as_baseline(config: RunConfig, training: Training) -> RunConfig:
     """Turn a federation into its baseline; `training`: what holds at the root.
 
-    Nothing is compressed, and no site fine-tunes.
+    Nothing is compressed, no public data are shared, and no site fine-tunes.
 
     local: every hub's strategy gives way to one under which sites keep all tensors. pooled: one site under the root has
     the training data of all sites that train, and these are measured only, so that the hubs' figures are of the same
@@ -57,7 +57,7 @@ def as_baseline(config: RunConfig, training: Training) -> RunConfig:
         return replace(
             config,
             hubs={path: HubSettings(Alone(), hub.weight) for path, hub in config.hubs.items()},
-            sites={path: replace(site, compression=None) for path, site in config.sites.items()},
+            sites={path: replace(site, compression=None, handed=()) for path, site in config.sites.items()},
         )
     if config.baseline == "pooled":
         return _pooled(config, training)
@@ -77,7 +77,7 @@ def _pooled(config: RunConfig, training: Training) -> RunConfig:
         pools=tuple(site for site in config.sites.values() if site.trains),
     )
     sites = {
-        path: replace(site, role="measured" if site.trains else site.role, compression=None)
+        path: replace(site, role="measured" if site.trains else site.role, compression=None, handed=())
         for path, site in config.sites.items()
     }
     return replace(

@@ -9,7 +9,7 @@ from typing import Any
 from hierfl.config.baseline import as_baseline
 from hierfl.config.check import Checked
 from hierfl.config.membership import Stay
-from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
+from hierfl.config.schema import Handed, HubSettings, RunConfig, SharedData, SiteSettings, Training
 from hierfl.config.tree import Node
 from hierfl.learning.compression import Compression
 from hierfl.learning.compressions.none import Whole
@@ -32,6 +32,7 @@ class _Inherited:
     timeout_s: float | None = None
     compression: Compression | None = None
     stay: Stay = field(default_factory=Stay)
+    handed: tuple[Handed, ...] = ()
 
 
 PART = "part-{}"
@@ -123,7 +124,11 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         quorum = settings.get("quorum", above.quorum)
         timeout_s = settings.get("site_timeout_s", above.timeout_s)
         compression = node.own.compression if node.own.compression is not None else above.compression
-        holds = _Inherited(trainings[both], source, keep_going, quorum, labels, strategy, timeout_s, compression)
+        holds = _Inherited(
+            *(trainings[both], source, keep_going, quorum, labels, strategy, timeout_s, compression),
+            stay=above.stay,
+            handed=_handed(path, settings.get("shared"), source, above.handed),
+        )
         if settings.get("joins_at") is not None or settings.get("leaves_at") is not None or above.stay != Stay():
             holds = replace(holds, stay=above.stay.within(settings))
         placed.append(_Placed(node, path, parent, holds))
@@ -174,6 +179,15 @@ def _hub_settings(placed: _Placed) -> HubSettings:
     return HubSettings(placed.holds.strategy, weight, _sent_small(placed.holds))
 
 
+def _handed(
+    path: str, shared: SharedData | None, source: Mapping[str, Any], above: tuple[Handed, ...]
+) -> tuple[Handed, ...]:
+    """Add a hub's public data to what the hubs above it hand down."""
+    if shared is None:
+        return above
+    return (*above, Handed(path, shared.key, shared.fraction, shared.basis, {**source, **shared.data}))
+
+
 def _sent_small(holds: _Inherited) -> Compression | None:
     """Give how updates become small; None where they travel whole."""
     return None if isinstance(holds.compression, Whole) else holds.compression
@@ -196,6 +210,7 @@ def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
         joins_at=holds.stay.first,
         leaves_at=holds.stay.end,
         compression=_sent_small(holds),
+        handed=holds.handed if role == "training" else (),
         attack=node.own.attack,
     )
     if not number:

@@ -19,6 +19,7 @@ from hierfl.config.places import join
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
+from hierfl.config.shared import check_shared
 from hierfl.config.strategies import check_strategies
 from hierfl.config.topologies import check_topologies
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
@@ -213,6 +214,7 @@ class _Sound:
 def _known_sites(task: Made, root: Node, report: Report) -> None:
     """Report the sites that the task has no data for, where the task can tell; its wrong fields must not matter."""
     if not isinstance(task.instance, KnowsSites):
+        check_shared(root, None, report)
         return
     try:
         listed = task.instance.sites() if task.sound else _Sound(task).sites()
@@ -222,6 +224,7 @@ def _known_sites(task: Made, root: Node, report: Report) -> None:
             return
         report("task", f"cannot list its sites: {type(error).__name__}: {error}")
         return
+    check_shared(root, known, report)
     if known is None:
         return
     keys = set(known)

@@ -14,7 +14,7 @@ from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
 from hierfl.config.rules import RULES
-from hierfl.config.schema import DeviceGroup, FineTune, LinkSettings, Lora, Training
+from hierfl.config.schema import DeviceGroup, FineTune, LinkSettings, Lora, SharedData, Training
 from hierfl.config.values import keys_of, plain
 
 __all__ = ["document", "field_docs"]
@@ -35,6 +35,7 @@ def document() -> str:
         "devices": _table(DeviceGroup),
         "fine_tune": _table(FineTune),
         "lora": _table(Lora),
+        "shared": _table(SharedData),
         "link": _table(LinkSettings),
         **{name: _table(cls) for name, cls in SECTIONS.items()},
         **{seam: _kinds(seam) for seam in _SEAMS},
@@ -100,6 +101,7 @@ def _type(cls: type, name: str) -> str:
         "Policy | null": "kind",
         "FineTune | null": "mapping",
         "Lora | null": "mapping",
+        "SharedData | null": "mapping",
     }
     for word, said in words.items():
         annotation = annotation.replace(word, said)

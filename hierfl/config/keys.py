@@ -8,7 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
-from hierfl.config.schema import Arithmetic, Evaluation, Lora, Output, Redundancy, Runtime, Stopping, Training
+from hierfl.config.schema import (
+    Arithmetic,
+    Evaluation,
+    Lora,
+    Output,
+    Redundancy,
+    Runtime,
+    SharedData,
+    Stopping,
+    Training,
+)
 
 __all__ = [
     "HUB_KEYS",
@@ -119,6 +129,8 @@ class HubKeys:
     """Those keys of Training that differ in this subtree; see Inheritance."""
     data: Section = None
     """What holds for the `data` of every site of this subtree; `key` stands at a site only."""
+    shared: SharedData | None = None
+    """A public data set that this hub hands to the sites below, {key: public, basis: "CC BY 4.0"} (see Shared data)."""
     on_failure: str = "stop"
     """stop: a failing member ends the run. continue: a round closes without it if the quorum is met. Inherited."""
     quorum: float | None = None

@@ -26,6 +26,7 @@ __all__ = [
     "DeviceGroup",
     "Evaluation",
     "FineTune",
+    "Handed",
     "HubSettings",
     "LinkSettings",
     "Lora",
@@ -33,6 +34,7 @@ __all__ = [
     "Redundancy",
     "RunConfig",
     "Runtime",
+    "SharedData",
     "SiteSettings",
     "Stopping",
     "Training",
@@ -93,6 +95,42 @@ class FineTune:
             raise ValueError(f"at is {self.at!r}; one of end, every")
         if not self.tensors:
             raise ValueError("tensors is empty; name what is tuned, [head.*], or leave it out for all")
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """A public data set that a hub holds and hands to the sites below it, for their training."""
+
+    key: str
+    """The set's key into the task's data, as a site has one; no site of the federation may have it."""
+    basis: str
+    """Why it may be handed out: its licence, consent or agreement; `hierfl validate` and every run's start say it."""
+    fraction: float = 1.0
+    """The part of its training samples that each site is given, drawn for each site; above 0, at most 1."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Further keys for the task's `data` method, beside those that hold at the hub."""
+
+    def __post_init__(self) -> None:
+        if not self.basis.strip():
+            raise ValueError("basis is empty; say why the data may be handed out (a licence, a consent, an agreement)")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}; above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a site is given of a hub's public data; `source`: what `Task.data` is called with beside the key."""
+
+    hub: str
+    key: str
+    fraction: float
+    basis: str
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def count(self, num_samples: int, part: tuple[int, int] | None) -> int:
+        """Count what a site is given of so many training samples; `part`: of a site that is split."""
+        first, step = part or (0, 1)
+        return len(range(first, math.ceil(self.fraction * num_samples), step))
 
 
 @dataclass(frozen=True)
@@ -295,6 +333,8 @@ class SiteSettings:
     """The sites whose data a pool puts together."""
     compression: Compression | None = None
     """How its updates become small; None: they travel whole."""
+    handed: tuple[Handed, ...] = ()
+    """Public data that hubs above hand to it for its training."""
     attack: Attack | None = None
     """What it does in place of its part, where it rehearses an attack."""
 

@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from hierfl.learning.task import SiteData
 
-__all__ = ["part_of", "together"]
+__all__ = ["joined", "part_of", "together"]
 
 
 def part_of(data: SiteData, part: int, number: int) -> SiteData:
@@ -20,10 +20,11 @@ def part_of(data: SiteData, part: int, number: int) -> SiteData:
 
 def together(sites: Sequence[SiteData]) -> SiteData:
     """Put the data of at least one site together, one after the other."""
-    return SiteData(_joined([site.train for site in sites]), _joined([site.test for site in sites]))
+    return SiteData(joined([site.train for site in sites]), joined([site.test for site in sites]))
 
 
-def _joined(datasets: Sequence[Dataset[Any]]) -> Dataset[Any]:
+def joined(datasets: Sequence[Dataset[Any]]) -> Dataset[Any]:
+    """Put at least one data set after the other."""
     tables = [dataset.tensors for dataset in datasets if isinstance(dataset, TensorDataset)]
     if len(tables) == len(datasets) and len(set(map(len, tables))) == 1:
         return TensorDataset(*(torch.cat(columns) for columns in zip(*tables, strict=True)))

@@ -102,7 +102,8 @@ def counted(task: CountsSamples, settings: SiteSettings) -> tuple[int, int]:
         pairs = [counted(task, site) for site in settings.pools]
         return sum(train for train, _ in pairs), sum(test for _, test in pairs)
     train, test = task.num_samples(settings.key, **settings.source)
-    if settings.part is None:
-        return train, test
-    first, step = settings.part
-    return len(range(first, train, step)), len(range(first, test, step))
+    first, step = settings.part or (0, 1)
+    handed = 0
+    for one in settings.handed:
+        handed += one.count(task.num_samples(one.key, **one.source)[0], settings.part)
+    return len(range(first, train, step)) + handed, len(range(first, test, step))

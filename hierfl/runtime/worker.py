@@ -8,42 +8,35 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
-from hierfl.config.schema import SiteSettings
 from hierfl.errors import ConfigError, RuntimeUnavailable
 from hierfl.learning import standardise, training
 from hierfl.learning.compression import RESIDUAL
-from hierfl.learning.contract import checked_data
 from hierfl.learning.fine_tune import FINE_TUNED, fine_tuned
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.local import LocalRule, State, unmatched
 from hierfl.learning.metrics import Tally
-from hierfl.learning.parts import part_of, together
 from hierfl.learning.passes import Followed, follow
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
-from hierfl.learning.task import SiteData, Standardised
+from hierfl.learning.task import Standardised
 from hierfl.runtime.adversary import Adversary
 from hierfl.runtime.chance import Chance
 from hierfl.runtime.gpus import Sampler, library, sampler
 from hierfl.runtime.guarded import guarded, measured
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, GpuUse, Inventory, SiteReport, TrainJob, WorkerSpec
+from hierfl.runtime.loading import Loader, Scale
 from hierfl.runtime.sums import Part, Sums
-from hierfl.runtime.warmth import CACHE_SITES
 from tiers.messages import Share, Update
 
 __all__ = ["SiteWorker"]
-
-CACHE_BYTES = 1 << 30
 
 KEPT = 1 / 16
 """Of the device's memory, what a worker keeps from one job to the next: other processes may be at work there."""
@@ -62,11 +55,8 @@ class SiteWorker:
         self._adversary = Adversary(spec.sites)
         self._model: FlatModel | None = None
         self._layout: Layout | None = None
-        self._scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
-        self._cache: OrderedDict[str, tuple[SiteData, int]] = OrderedDict()
-        self._cache_bytes = 0
+        self._loader = Loader(spec.task, spec.sites, spec.seed)
         self._is_warm = False
-        self._load_s = 0.0
         self._has_looked = False
         self._sampler: Sampler | None = None
         self._sums = Sums()
@@ -89,9 +79,7 @@ class SiteWorker:
         state = whole.read()
         return whole.layout, ModelState(state.floats.copy(), state.ints.copy())
 
-    def prepare(
-        self, layout: Layout | None, scale: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None
-    ) -> str | None:
+    def prepare(self, layout: Layout | None, scale: Scale | None) -> str | None:
         """Fix the federation's layout and the features' mean and deviation; say what does not fit, if anything.
 
         The first time the process warms up too: nobody's work is to be measured by that, or called hung for it.
@@ -99,10 +87,7 @@ class SiteWorker:
         if not self._is_warm:
             training.warm_up(self.device)
             self._is_warm = True
-        if scale is not None and self._scale is None:
-            self._cache.clear()
-            self._cache_bytes = 0
-        self._scale = scale
+        self._loader.rescale(scale)
         self._layout = layout
         if layout is None:
             return None
@@ -199,7 +184,7 @@ class SiteWorker:
             seed = derive(self.spec.seed, "fine_tune", round_number, site.rpartition("/")[2])
             try:
                 made = fine_tuned(
-                    *(wanted, bound, start, task, self._data(site).train, settings),
+                    *(wanted, bound, start, task, self._loader.get(site).train, settings),
                     lambda work: self._chance.run(seed, lambda: work(seed)),
                 )
                 tally = self._measure(bound, site)
@@ -213,20 +198,22 @@ class SiteWorker:
 
     def _measure(self, bound: FlatModel, site: str) -> Tally:
         """Measure one site."""
-        return training.measure(bound.module, self.spec.task, self._data(site).test, self.spec.evaluation, self.device)
+        return training.measure(
+            bound.module, self.spec.task, self._loader.get(site).test, self.spec.evaluation, self.device
+        )
 
     def _describe(self, site: str) -> Inventory:
         """Count one site's samples, and its features' moments where the task asks for them."""
 
         def count() -> Inventory:
-            data = self._data(site)
+            data = self._loader.get(site)
             moments = None
             if isinstance(self.spec.task, Standardised) and self.spec.task.standardise == "federated":
-                moments = standardise.Moments.of(standardise.feature_matrix(data))
+                moments = standardise.Moments.of(standardise.feature_matrix(self._loader.own(site)))
             counts = len(data.train), len(data.test)  # type: ignore[arg-type]
-            return Inventory(site, *counts, moments, load_s=self._load_s, is_kept=site in self._cache)
+            return Inventory(site, *counts, moments, load_s=self._loader.load_s, is_kept=site in self._loader)
 
-        self._load_s = 0.0
+        self._loader.load_s = 0.0
         outcome = guarded(count)
         return Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
 
@@ -235,14 +222,14 @@ class SiteWorker:
         started_s, started = time.time(), time.perf_counter()
 
         def run() -> tuple[int, training.LocalResult]:
-            data = self._data(site).train
+            data = self._loader.get(site).train
             settings, own = self.spec.sites[site], dict(kept.get(site, {}))
             residual, _ = own.pop(RESIDUAL, None), own.pop(FINE_TUNED, None)
             followed = self._follow(job, site, data, start, own)
             if settings.attack is not None:
 
                 def repeat(other: str) -> Followed:
-                    return self._follow(job, other, self._data(other).train, start, {})
+                    return self._follow(job, other, self._loader.get(other).train, start, {})
 
                 followed = self._adversary.attacked(job, site, start, followed, repeat)
             name = site.rpartition("/")[2]
@@ -259,7 +246,7 @@ class SiteWorker:
             return len(data), followed.result  # type: ignore[arg-type]
 
         self._watch_memory()
-        self._load_s = 0.0
+        self._loader.load_s = 0.0
         short_of_memory: list[BaseException] = []
         outcome = guarded(run, short_of_memory)
         duration_s = time.perf_counter() - started
@@ -268,7 +255,19 @@ class SiteWorker:
             if short_of_memory:
                 self._release()
             return SiteReport(
-                *(site, duration_s, 0, 0, None, outcome, 0, bool(short_of_memory), self._load_s, False, started_s),
+                *(
+                    site,
+                    duration_s,
+                    0,
+                    0,
+                    None,
+                    outcome,
+                    0,
+                    bool(short_of_memory),
+                    self._loader.load_s,
+                    False,
+                    started_s,
+                ),
             )
         num_samples, result = outcome
         peak_bytes = self._peak_bytes()
@@ -277,8 +276,8 @@ class SiteWorker:
         return SiteReport(
             *(site, duration_s, num_samples, result.num_steps, result.loss),
             peak_bytes=peak_bytes,
-            load_s=self._load_s,
-            is_kept=site in self._cache,
+            load_s=self._loader.load_s,
+            is_kept=site in self._loader,
             started_s=started_s,
         )
 
@@ -341,39 +340,6 @@ class SiteWorker:
         from hierfl.learning.lora import adapt
 
         return module, adapt(module, self.spec.lora)
-
-    def _data(self, site: str) -> SiteData:
-        """Load one site's data, or take them from the cache."""
-        if site in self._cache:
-            self._cache.move_to_end(site)
-            return self._cache[site][0]
-        started = time.perf_counter()
-        settings = self.spec.sites[site]
-        data = self._loaded(settings)
-        if self._scale is not None:
-            data = standardise.apply(data, *self._scale)
-        self._load_s += time.perf_counter() - started
-        num_bytes = _num_bytes(data)
-        if num_bytes <= CACHE_BYTES // 2:
-            self._cache[site] = (data, num_bytes)
-            self._cache_bytes += num_bytes
-        while len(self._cache) > CACHE_SITES or self._cache_bytes > CACHE_BYTES:
-            _, (_, dropped) = self._cache.popitem(last=False)
-            self._cache_bytes -= dropped
-        return data
-
-    def _loaded(self, settings: SiteSettings) -> SiteData:
-        """Load a site's data as the task gives them, its part of them, or those of all sites in a pool."""
-        if settings.pools:
-            return together([self._loaded(site) for site in settings.pools])
-        data = checked_data(self.spec.task.data(settings.key, **settings.source))
-        return data if settings.part is None else part_of(data, *settings.part)
-
-
-def _num_bytes(data: SiteData) -> int:
-    """Count the bytes of a site's tensors; other datasets count as lazy."""
-    tensors = [tensor for part in (data.train, data.test) if isinstance(part, TensorDataset) for tensor in part.tensors]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _device(wanted: str) -> str:

@@ -250,6 +250,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "tiers": 3,
         "promises": {},
         "compression": {},
+        "shared": {},
     }
 
 

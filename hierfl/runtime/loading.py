@@ -1,0 +1,107 @@
+"""The data of the sites that a worker was given lately: as the task gives them, scaled, with what hubs hand out."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+from torch.utils.data import TensorDataset
+
+from hierfl.config.schema import Handed, SiteSettings
+from hierfl.errors import DataError, HierflError
+from hierfl.learning import standardise
+from hierfl.learning.contract import checked_data
+from hierfl.learning.parts import part_of, together
+from hierfl.learning.shared import chosen, with_handed
+from hierfl.learning.task import SiteData, Task
+from hierfl.runtime.warmth import CACHE_SITES
+
+__all__ = ["Loader", "Scale"]
+
+CACHE_BYTES = 1 << 30
+
+Scale: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+"""The features' mean and deviation."""
+
+
+class Loader:
+    """Loads sites, and keeps the newest; `load_s`: seconds that went into loading, since it was set to 0."""
+
+    def __init__(self, task: Task, sites: Mapping[str, SiteSettings], seed: int) -> None:
+        self.load_s = 0.0
+        self._task = task
+        self._sites = sites
+        self._seed = seed
+        self._scale: Scale | None = None
+        self._kept: OrderedDict[str, tuple[SiteData, int]] = OrderedDict()
+        self._num_bytes = 0
+
+    def __contains__(self, site: str) -> bool:
+        """Say whether a site's data are here."""
+        return site in self._kept
+
+    def rescale(self, scale: Scale | None) -> None:
+        """Scale features so from now on; what was kept without is let go."""
+        if scale is not None and self._scale is None:
+            self._kept.clear()
+            self._num_bytes = 0
+        self._scale = scale
+
+    def get(self, site: str) -> SiteData:
+        """Load one site's data, or take them from what was kept. Errors: DataError; whatever the task raises."""
+        if site in self._kept:
+            self._kept.move_to_end(site)
+            return self._kept[site][0]
+        started = time.perf_counter()
+        data = self._whole(site)
+        self.load_s += time.perf_counter() - started
+        num_bytes = _num_bytes(data)
+        if num_bytes <= CACHE_BYTES // 2:
+            self._kept[site] = (data, num_bytes)
+            self._num_bytes += num_bytes
+        while len(self._kept) > CACHE_SITES or self._num_bytes > CACHE_BYTES:
+            _, (_, dropped) = self._kept.popitem(last=False)
+            self._num_bytes -= dropped
+        return data
+
+    def own(self, site: str) -> SiteData:
+        """Give what a site has itself, as the task gives it."""
+        return self._loaded(self._sites[site]) if self._sites[site].handed else self.get(site)
+
+    def _whole(self, site: str) -> SiteData:
+        """Put what hubs hand to a site behind what it has itself."""
+        settings = self._sites[site]
+        data = self._scaled(self._loaded(settings))
+        name = site.split("/")[-1 if settings.part is None else -2]
+        for handed in settings.handed:
+            public = self._scaled(self._public(handed))
+            number = len(public.train)  # type: ignore[arg-type]
+            data = with_handed(data, public, chosen(handed, number, name, settings.part, self._seed))
+        return data
+
+    def _scaled(self, data: SiteData) -> SiteData:
+        return data if self._scale is None else standardise.apply(data, *self._scale)
+
+    def _public(self, handed: Handed) -> SiteData:
+        """Load a hub's public data. Errors: DataError, naming the hub."""
+        try:
+            return checked_data(self._task.data(handed.key, **handed.source))
+        except Exception as error:
+            said = error if isinstance(error, HierflError) else f"{type(error).__name__}: {error}"
+            raise DataError(f"the data that {handed.hub} shares ({handed.key}) could not be loaded: {said}") from error
+
+    def _loaded(self, settings: SiteSettings) -> SiteData:
+        """Load a site's data as the task gives them, its part of them, or those of all sites in a pool."""
+        if settings.pools:
+            return together([self._loaded(site) for site in settings.pools])
+        data = checked_data(self._task.data(settings.key, **settings.source))
+        return data if settings.part is None else part_of(data, *settings.part)
+
+
+def _num_bytes(data: SiteData) -> int:
+    """Count the bytes of a site's tensors; other datasets count as lazy."""
+    tensors = [tensor for part in (data.train, data.test) if isinstance(part, TensorDataset) for tensor in part.tensors]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
