@@ -8,8 +8,9 @@ from typing import Any
 
 from hierfl.config.baseline import as_baseline
 from hierfl.config.check import Checked
+from hierfl.config.learning import Handed, SharedData
 from hierfl.config.membership import Stay
-from hierfl.config.schema import Handed, HubSettings, RunConfig, SharedData, SiteSettings, Training
+from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
 from hierfl.config.tree import Node
 from hierfl.learning.compression import Compression
 from hierfl.learning.compressions.none import Whole

@@ -13,8 +13,9 @@ from typing import Any
 from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
+from hierfl.config.learning import FineTune, Lora, SharedData
 from hierfl.config.rules import RULES
-from hierfl.config.schema import DeviceGroup, FineTune, LinkSettings, Lora, SharedData, Training
+from hierfl.config.schema import DeviceGroup, LinkSettings, Training
 from hierfl.config.values import keys_of, plain
 
 __all__ = ["document", "field_docs"]

@@ -8,17 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
-from hierfl.config.schema import (
-    Arithmetic,
-    Evaluation,
-    Lora,
-    Output,
-    Redundancy,
-    Runtime,
-    SharedData,
-    Stopping,
-    Training,
-)
+from hierfl.config.learning import Lora, SharedData
+from hierfl.config.schema import Arithmetic, Evaluation, Output, Redundancy, Runtime, Stopping, Training
 
 __all__ = [
     "HUB_KEYS",

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hierfl.config.schema import FineTune, Training
+from hierfl.config.learning import FineTune
+from hierfl.config.schema import Training
 from hierfl.learning.local import Objective, Parts, State, Vector
 from hierfl.learning.state import ModelState
 from hierfl.learning.task import Task

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import Module
 from torch.nn.utils import parametrize
 
-from hierfl.config.schema import Lora
+from hierfl.config.learning import Lora
 from hierfl.errors import ConfigError
 from hierfl.kinds import nearest
 

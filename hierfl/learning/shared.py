@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.config.schema import Handed
+from hierfl.config.learning import Handed
 from hierfl.learning.seeds import derive
 
 if TYPE_CHECKING:

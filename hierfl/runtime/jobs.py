@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hierfl.config.schema import Evaluation, Lora, SiteSettings
+from hierfl.config.learning import Lora
+from hierfl.config.schema import Evaluation, SiteSettings
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally

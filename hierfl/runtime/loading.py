@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
-from hierfl.config.schema import Handed, SiteSettings
+from hierfl.config.learning import Handed
+from hierfl.config.schema import SiteSettings
 from hierfl.errors import DataError, HierflError
 from hierfl.learning import standardise
 from hierfl.learning.contract import checked_data

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from hierfl.config.schema import Lora
+from hierfl.config.learning import Lora
 from hierfl.errors import ConfigError
 from hierfl.kinds import load
 from hierfl.learning.flat import FlatModel
