@@ -23,7 +23,12 @@ from hierfl.link.codec import bounded, moments_out, payload_in, payload_out, tal
 from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.store import Store
 
-__all__ = ["Desk"]
+__all__ = ["Abandoned", "Desk"]
+
+
+class Abandoned(LinkError):
+    """The hub does not ask for this any more."""
+
 
 Fetch = Callable[[Shape, bytes, Path], None]
 """Brings a model to a place, whatever happens to the connection meanwhile."""
@@ -56,6 +61,7 @@ class Desk:
         self._asks: queue.SimpleQueue[tuple[str, wire.Ask] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting: set[int] = set()
+        self._asked_again: set[int] = set()
         self._answers: OrderedDict[int, wire.Answer] = OrderedDict()
         self._last: Outgoing | None = None
         self.failed: BaseException | None = None
@@ -66,6 +72,7 @@ class Desk:
         """Take what a hub asks; asked twice, it is done once."""
         with self._lock:
             if ask.id in self._waiting:
+                self._asked_again.add(ask.id)
                 return
             answer = self._answers.get(ask.id)
             if answer is None and ask.WhichOneof("what") == "train":
@@ -91,18 +98,33 @@ class Desk:
         try:
             self._branch = self._open_branch()
             while (found := self._asks.get()) is not None:
-                run, ask = found
-                answer = self._answer(run, ask)
-                answer.id = ask.id
-                with self._lock:
-                    self._waiting.discard(ask.id)
-                    self._answers[ask.id] = answer
-                    while len(self._answers) > ANSWERS_HELD:
-                        self._answers.popitem(last=False)
-                self._say(answer)
+                self._do(*found)
         except BaseException as error:  # whatever it is, the process has to end with it
             self.failed = error
             self._ended()
+
+    def _do(self, run: str, ask: wire.Ask) -> None:
+        """Do one thing and answer; what the hub has given up is dropped, unless it has asked for it anew meanwhile."""
+        try:
+            answer = self._answer(run, ask)
+        except Abandoned as error:
+            self._tell("info", str(error))
+            with self._lock:
+                self._waiting.discard(ask.id)
+                asked_again = ask.id in self._asked_again
+                self._asked_again.discard(ask.id)
+            if asked_again:
+                self.asked(run, ask)
+            return
+        answer.id = ask.id
+        with self._lock:
+            self._waiting.discard(ask.id)
+            self._asked_again.discard(ask.id)
+            if not _is_error(answer):  # what failed is tried again where it is asked again
+                self._answers[ask.id] = answer
+            while len(self._answers) > ANSWERS_HELD:
+                self._answers.popitem(last=False)
+        self._say(answer)
 
     def _answer(self, run: str, ask: wire.Ask) -> wire.Answer:
         """Do one thing. Errors: those of the member's own machine, which end it."""
@@ -127,6 +149,8 @@ class Desk:
                 try:
                     model = self._model(self._branch, ask.evaluate.model, None)
                     measured.tally.CopyFrom(tally_out(self._branch.tally(ask.evaluate.round_number, model)))
+                except Abandoned:
+                    raise
                 except HierflError as error:
                     self._tell("error", str(error))
                     measured.error = what_is_said(error, self._branch.path)
@@ -162,6 +186,8 @@ class Desk:
         trained = answer.trained
         try:
             weight, part = branch.train(asked, self._model(branch, said.model, asked))
+        except Abandoned:
+            raise
         except HierflError as error:
             self._tell("error", str(error))
             trained.error = what_is_said(error, branch.path)
@@ -189,3 +215,7 @@ class Desk:
         path = self._store.model(digest)
         self._fetch(shape, digest, path)
         return ModelState(*self._store.read(path, shape))
+
+
+def _is_error(answer: wire.Answer) -> bool:
+    return any(getattr(answer, kind).error for kind in ("described", "trained", "evaluated") if answer.HasField(kind))

@@ -22,6 +22,7 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.ahead import ahead
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
 from hierfl.link.codec import MAX_BYTES, parse, text
+from hierfl.link.desk import Abandoned
 from hierfl.link.identity import server_name
 from hierfl.link.kit import Kit
 from hierfl.link.payload import Incoming, Outgoing, Shape
@@ -112,7 +113,10 @@ class Dialer:
         return ""
 
     def fetch(self, shape: Shape, digest: bytes, path: Path) -> None:
-        """Bring a model to a place, over as many connections as it takes. Errors: LinkError once the member leaves."""
+        """Bring a model to a place, over as many connections as it takes.
+
+        Errors: Abandoned if the hub does not give it any more; LinkError once the member leaves.
+        """
         incoming = Incoming(path, shape, digest)
         while not incoming.is_whole:
             channel = self._wait_until_up()
@@ -125,6 +129,9 @@ class Dialer:
                     incoming.take(decode(message))
                     self._heard_s = time.monotonic()
             except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+                    incoming.close()
+                    raise Abandoned("the hub does not ask for this any more") from error
                 self._tell("info", f"a model stopped coming at byte {incoming.received}: {_said(error)}")
                 self._leaving.wait(self._times.beat_s / 10)
             except LinkError as error:

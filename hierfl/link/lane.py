@@ -165,6 +165,8 @@ class Lane:
         with self._lock:
             if self._member.session is session:
                 self._member.session = None
+                for offer in self._offers.values():
+                    offer.transfer = 0  # what still comes on the old connection does not count
 
     def silent_s(self) -> float:
         """Give the seconds since something came from the member."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -89,7 +90,9 @@ class Incoming:
         self.shape = shape
         self.digest = digest
         self.limit = limit
+        self._lock = threading.Lock()
         self._checks: list[bytes] = []
+        self._is_closed = False
         self.received = 0
         self.is_whole = path.exists() and path.stat().st_size == shape.num_bytes
         if self.is_whole:
@@ -105,8 +108,12 @@ class Incoming:
         """Take the next chunk. Errors: LinkError if it is another, damaged, or holds what no update may; it is as if
         it had not come.
         """
+        with self._lock:  # the file's handle must not be closed, and given to another file, under a write
+            self._take(chunk)
+
+    def _take(self, chunk: Chunk) -> None:
         size = min(CHUNK_BYTES, self.shape.num_bytes - self.received)
-        if self.is_whole or chunk.offset != self.received or chunk.data.nbytes != size:
+        if self.is_whole or self._is_closed or chunk.offset != self.received or chunk.data.nbytes != size:
             raise LinkError(
                 f"a chunk of {chunk.data.nbytes} bytes at {chunk.offset}; {size} bytes at {self.received} come next"
             )
@@ -123,15 +130,16 @@ class Incoming:
 
     def discard(self) -> None:
         """Forget it, and what has come of it."""
-        if not self.is_whole:
-            os.close(self._file)
-            self._partial.unlink(missing_ok=True)
+        self.close()
+        self.path.with_name(self.path.name + ".partial").unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Keep what has come for another process."""
-        if not self.is_whole:
-            os.close(self._file)
+        """Keep what has come for another process, and take no more."""
+        with self._lock:
+            if not self.is_whole and not self._is_closed:
+                self._is_closed = True
+                os.close(self._file)
 
     def _take_up(self) -> None:
         """Count what an earlier process has received, whole chunks only."""

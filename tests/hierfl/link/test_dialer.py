@@ -183,6 +183,44 @@ def test_a_hub_that_falls_silent_is_dialled_anew(pki: Pki, tmp_path: Path) -> No
             member.close()
 
 
+def test_what_a_hub_has_given_up_is_dropped_and_done_when_it_is_asked_anew(pki: Pki, tmp_path: Path) -> None:
+    with joined(pki, tmp_path) as (lane, done, line, member):
+        line.cut()
+        lane.call(2, "train", (job(), model(LAYOUT)))
+        line.mend()
+        lane.reset()  # before the model has come
+        lane.call(3, "train", (job(1), model(LAYOUT, seed=5)))
+        assert done.get(timeout=60).ticket == 3
+        lane.call(4, "train", (job(), model(LAYOUT)))
+        assert done.get(timeout=60).ticket == 4
+        assert member.branch.trained in (2, 3)  # three where the first model came before it was given up
+
+
+def test_a_second_connection_cannot_write_under_the_first(pki: Pki, tmp_path: Path) -> None:
+    """Chunks of one transfer over two calls at once: each chunk counts once, and the file is only ever its own."""
+    from hierfl.link.chunks import decode
+    from hierfl.link.payload import Incoming, Outgoing
+
+    outgoing = Outgoing(*UPDATE)
+    incoming = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    refused: list[str] = []
+
+    def send() -> None:
+        for message in outgoing.chunks(1, 0):
+            try:
+                incoming.take(decode(message))
+            except LinkError as error:
+                refused.append(str(error))
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert incoming.is_whole
+    assert len(refused) == 3 * -(-outgoing.shape.num_bytes // 2**20)
+
+
 def test_a_member_hears_that_the_federation_has_ended(pki: Pki, tmp_path: Path) -> None:
     with joined(pki, tmp_path) as (_, _, _, member):
         pass
