@@ -149,6 +149,27 @@ def _resume(
         answer.update(summary)
 
 
+@app.command("amend")
+def _amend(
+    run_dir: RunDir,
+    overrides: Overrides = None,
+    code_dir: CodeDir = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Change a run that is under way, from its next round on.
+
+    KEY=VALUE as for resume, joins_at and leaves_at among them: the run takes it in between two rounds, or when it is
+    resumed.
+    """
+    with told(as_json, debug), aside(as_json) as answer:
+        from hierfl.amend import amend
+
+        rounds_done, words = amend(run_dir, overrides or [], code_dir)
+        answer.update(run_dir=str(run_dir), rounds_done=rounds_done, overrides=list(words))
+        print(f"left for {run_dir}, which has done {rounds_done} rounds: {' '.join(words)}")
+
+
 @app.command("validate")
 def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None:
     """Check CONFIG and list every mistake; starts nothing."""

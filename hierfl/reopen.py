@@ -29,13 +29,17 @@ OF_THE_TASK = ("kind", "seed", "standardise")
 
 @dataclass(frozen=True)
 class Reopened:
-    """A run as it was left; `saved` None before its first commit. `warnings`: what a person should know of it."""
+    """A run as it was left; `saved` None before its first commit. `warnings`: what a person should know of it.
+
+    `num_amendments`: of the overrides, those at the front that were left in the run's folder.
+    """
 
     folder: RunDir
     config: RunConfig
     saved: Checkpoint | None
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    num_amendments: int = 0
 
 
 @contextlib.contextmanager
@@ -44,8 +48,9 @@ def reopened(
 ) -> Iterator[Reopened]:
     """Read a run, and work in the folder that it was started in, so that relative paths mean what they meant.
 
-    `code_dir`: where that folder lies now, if it was moved. Errors: OutputError, also if it is `to_train` and has done
-    its rounds; ConfigError, also for overrides that would make the checkpoint another run's.
+    `code_dir`: where that folder lies now, if it was moved. One that is `to_train` takes in what was left for it,
+    before `overrides`. Errors: OutputError, also if it is `to_train` and has done its rounds; ConfigError, also for
+    overrides that would make the checkpoint another run's.
     """
     folder = RunDir.open(run_dir)
     origin = _origin(folder, code_dir)
@@ -57,6 +62,8 @@ def reopened(
                 stack.enter_context(contextlib.chdir(origin.working_dir))
             else:
                 warnings.append(f"{_gone(origin)}; relative paths are read from {Path.cwd()}")
+        left = folder.amendments() if to_train else []
+        overrides = [*left, *overrides]
         before = _before(folder) if overrides else None
         saved, spoilt = checkpoint.newest(folder.path)
         config = _config(folder, overrides, origin, before, saved.rounds_done if saved is not None else 0)
@@ -68,7 +75,7 @@ def reopened(
                     f"{run_dir} has done its {saved.rounds_done} rounds;"
                     f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
                 )
-        yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt))
+        yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left))
 
 
 def config_of(folder: RunDir) -> RunConfig:

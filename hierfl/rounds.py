@@ -32,7 +32,7 @@ from hierfl.monitor.records import (
     Scalars,
 )
 from hierfl.monitor.words import finite
-from hierfl.reopen import Reopened
+from hierfl.reopen import Reopened, reopened
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
@@ -55,7 +55,7 @@ from hierfl.summary import (
 from hierfl.tree import handed_out
 from hierfl.voice import Voice
 
-__all__ = ["Rounds"]
+__all__ = ["Amended", "Rounds"]
 
 STOPPING = "stopping: what is being trained comes to its end; Ctrl-C once more does not wait for it"
 
@@ -69,6 +69,10 @@ class _Commit:
     remembered: Remembered
     progress: Progress
     saved: bool
+
+
+class Amended(Exception):
+    """The run is to go on under another configuration, from the commit that was just written."""
 
 
 class Rounds:
@@ -111,6 +115,7 @@ class Rounds:
         status = "finished"
         try:
             for number in range(commit.rounds_done, self._rounds()):
+                self._take_in(commit, layout)
                 self._enter(number, commit, layout)
                 commit, reason = self._round(number, commit, layout)
                 if reason is not None:
@@ -118,6 +123,8 @@ class Rounds:
                     said = f"stops after round {number + 1}: {reason}"
                     self.voice.emit(Notice(self._now(), "info", self._root(), said))
                     break
+            else:
+                self._take_in(commit, layout)  # more rounds, perhaps
         except BaseException as end:
             with contextlib.suppress(HierflError, OSError):  # what ended the run is the better story
                 if isinstance(end, KeyboardInterrupt) and self.driver.kind == "local":  # threads cannot be ended
@@ -161,6 +168,24 @@ class Rounds:
         steps = {path: site.training.num_steps(there[path]) for path, site in config.sites.items()}
         self.engine.set_up(layout, there, steps, remembered)
         self.voice.facts.update(of_epochs(self.epochs, self.epoch))
+
+    def _take_in(self, commit: _Commit, layout: Layout) -> None:
+        """Look for what was left for the run; what cannot be is refused by name. Errors: Amended."""
+        words = self.folder.amendments()
+        if not words:
+            return
+        if not commit.saved:
+            self._save(commit, layout)
+        try:
+            with reopened(self.folder.path, to_train=True):
+                pass
+        except HierflError as error:
+            self.folder.drop_amendments(len(words), refused=True)
+            said = f"refused to take in {' '.join(words)}: {error}; the run goes on as it was"
+            self.voice.emit(Notice(self._now(), "warning", self._root(), said))
+            return
+        self.engine.end("the run is amended")
+        raise Amended
 
     def _enter(self, number: int, commit: _Commit, layout: Layout) -> None:
         """Let sites join and leave before a round, counted from 0; what hubs and sites that stay remember goes on."""
@@ -285,6 +310,7 @@ class Rounds:
         kept = None
         if self.folder.resumed:
             kept = self.folder.keep_config(self.config)
+            self.folder.drop_amendments(self.left.num_amendments)
             checkpoint.set_aside(self.folder.path, rounds_done)
             self.voice.open()
         self.journal.begin()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hierfl.monitor.records import (
     Scalars,
 )
 from hierfl.reopen import Reopened, reopened
-from hierfl.rounds import Rounds
+from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
@@ -122,15 +123,33 @@ def _measuring(
 def _carry_out(
     left: Reopened, monitors: Sequence[Monitor], opened: Callable[[RunConfig, Path], Driver]
 ) -> Mapping[str, Any]:
-    """Run the rounds that are left; whatever ends them leaves a summary."""
+    """Run the rounds that are left, under one configuration after the other where the run is amended."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                return _leg(left, monitors, opened)
+            except Amended:
+                address = left.config.runtime.address
+                left = stack.enter_context(reopened(left.folder.path, to_train=True))
+                if left.config.runtime.address is None:  # of the Ray that it shares with others, if it does
+                    runtime = replace(left.config.runtime, address=address)
+                    left = replace(left, config=replace(left.config, runtime=runtime))
+
+
+def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Callable[[RunConfig, Path], Driver]) -> Mapping[str, Any]:
+    """Run the rounds that are left under one configuration; whatever ends them leaves a summary. Errors: Amended."""
     config, folder = left.config, left.folder
     with closed_on_error(monitors):
         voice = Voice(folder, config, monitors, _spent_s(left))
+    is_over = True
     try:
         if not folder.resumed:
             voice.open()
         with closing(opened(config, folder.path)) as driver:
             return Rounds(left, voice, driver).go()
+    except Amended:
+        is_over = False
+        raise
     except KeyboardInterrupt:
         voice.end("interrupted")
         raise
@@ -141,7 +160,7 @@ def _carry_out(
         voice.end("failed", error=str(error) if isinstance(error, HierflError) else repr(error))
         raise
     finally:
-        voice.close()
+        voice.close(is_over=is_over)
 
 
 def _try_out(config: RunConfig) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ __all__ = ["Origin", "RunDir", "saved_config"]
 PACKAGES = ("hierfl", "torch", "numpy", "ray", "pyarrow", "omegaconf")
 
 CONFIG, ORIGIN, SUMMARY = "config.yaml", "origin.json", "summary.json"
+AMENDED, REFUSED = "amend.json", "amend-refused.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,34 @@ class RunDir:
     def summary(self) -> Mapping[str, Any]:
         """Read summary.json; empty where there is none. Errors: OutputError."""
         return self._read(SUMMARY)
+
+    def amendments(self) -> list[str]:
+        """List the overrides that were left for the run to take in (`hierfl amend`). Errors: OutputError."""
+        return [str(word) for word in self._read(AMENDED).get("overrides", ())]
+
+    def amend(self, overrides: Sequence[str]) -> list[str]:
+        """Leave overrides for the run, behind those that are there; return all. Errors: OutputError."""
+        words = [*self.amendments(), *overrides]
+        try:
+            self._write(AMENDED, json.dumps({"overrides": words}, indent=2) + "\n")
+        except OSError as error:
+            raise OutputError(f"{self.path / AMENDED} cannot be written: {error.strerror or error}") from error
+        return words
+
+    def drop_amendments(self, count: int, *, refused: bool = False) -> None:
+        """Drop the first overrides that were left: they hold now, or were refused. Errors: OutputError."""
+        words = self.amendments()
+        if not words:
+            return
+        try:
+            if refused:
+                self._write(REFUSED, json.dumps({"overrides": words[:count]}, indent=2) + "\n")
+            if words[count:]:
+                self._write(AMENDED, json.dumps({"overrides": words[count:]}, indent=2) + "\n")
+            else:
+                (self.path / AMENDED).unlink()
+        except OSError as error:
+            raise OutputError(f"{self.path / AMENDED} cannot be changed: {error.strerror or error}") from error
 
     def keep_config(self, config: RunConfig) -> str | None:
         """Let a configuration hold from now on; return the name under which another one before it is kept.

@@ -109,9 +109,9 @@ class Voice:
         for monitor in self._monitors:
             monitor.on(ended)
 
-    def close(self) -> None:
-        """Finish files and the screen."""
-        for monitor in [*self._files, *self._monitors]:
+    def close(self, *, is_over: bool = True) -> None:
+        """Finish files, and the screen unless the run goes on."""
+        for monitor in [*self._files, *(self._monitors if is_over else [])]:
             monitor.close()
 
     def _write(self, record: Record) -> None:

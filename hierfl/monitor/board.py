@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.lateness import lateness
@@ -39,8 +39,7 @@ class Board:
 
     def __init__(self, federation: Federation) -> None:
         self.root = federation.root.name
-        self.members: Mapping[str, Sequence[str]] = members_by_hub(federation.nodes)
-        self.num_sites = len(federation.sites)
+        self._draw(federation.nodes)
         self.rounds = federation.root.rounds
         self.committed = 0
         self.busy_fraction: float | None = None
@@ -53,6 +52,12 @@ class Board:
         self._states: dict[str, str] = {}
         self._trained: set[str] = set()
         self._durations: deque[float] = deque(maxlen=5)
+
+    def _draw(self, paths: Iterable[str]) -> None:
+        """Begin from the tree of these nodes."""
+        self.paths = dict.fromkeys(paths).keys()
+        self.members: Mapping[str, Sequence[str]] = members_by_hub(self.paths)
+        self.num_sites = len(self.paths - self.members.keys())
         self._outlines: dict[int, list[Row]] = {}
 
     def on(self, record: Record) -> None:
@@ -65,6 +70,8 @@ class Board:
             self._states[record.node] = record.state
         elif isinstance(record, RunStarted):
             self.started, self.rounds, self.committed = record, record.rounds, record.first_round - 1
+            if record.num_samples.keys() > self.paths:  # an amended run has more nodes than its configuration had
+                self._draw(record.num_samples)
         elif isinstance(record, Evaluated):
             self.metrics.update(record.metrics)
         elif isinstance(record, RoundCommitted):

@@ -14,6 +14,7 @@ from small_runs import Listener, events, go, hub, tensors
 from hierfl import checkpoint
 from hierfl.errors import ConfigError, DataError, HierflError, OutputError
 from hierfl.monitor.records import Notice, RoundCommitted, RunEnded, SiteTrained
+from hierfl.rounds import STOPPING
 from hierfl.run import evaluate, resume
 
 TREE = hub("world", hub("up", "north", "south"), "east")
@@ -133,9 +134,10 @@ def test_overrides_are_written_down_and_hold_from_then_on(tmp_path: Path) -> Non
     now = yaml.safe_load((folder / "config.yaml").read_text())
     assert (now["training"]["lr"], now["federation"]["rounds"]) == (0.5, 5)
     assert (folder / "config-1.yaml").read_text() == before
-    [told] = [event["message"] for event in events(folder) if event["event"] == "notice" and event["level"] == "info"]
+    notices = [event["message"] for event in events(folder) if event["event"] == "notice" and event["level"] == "info"]
+    [told] = [message for message in notices if message != STOPPING]
     assert told == "from round 2 on: training.lr=0.5 federation.rounds=5; config-1.yaml held before"
-    assert [notice.message for notice in monitor.of(Notice)] == [told]
+    assert [notice.message for notice in monitor.of(Notice)] == [told, STOPPING]
 
     assert resume(folder)["rounds"] == 5, "the advice names no overrides, and needs none"
     assert not (folder / "config-2.yaml").exists()

@@ -1,0 +1,31 @@
+"""Changes to a run that is under way: they hold from the next round that begins, as if it had been taken up again.
+
+`hierfl amend` checks them against the run as it is and leaves them in its folder. The run looks there between two
+rounds, commits, and goes on under the new configuration in the same process; one that is stopped takes them in when it
+is resumed. Checks are made again then, since rounds may have gone by: what has come too late is refused by name, and
+the run goes on as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hierfl.errors import ConfigError
+from hierfl.reopen import reopened
+
+__all__ = ["amend"]
+
+
+def amend(run_dir: Path, overrides: Sequence[str], code_dir: Path | None = None) -> tuple[int, Sequence[str]]:
+    """Leave overrides for a run; return how many rounds it had committed, and all that is left for it now.
+
+    Errors: ConfigError and OutputError as of `resume`; nothing is left where these are raised.
+    """
+    if not overrides:
+        raise ConfigError("amend needs what is to change: KEY=VALUE, as federation.members.us.leaves_at=12")
+    with reopened(run_dir, overrides, code_dir, to_train=True) as left:
+        if left.config.links:
+            raise ConfigError("amend: other institutions serve members of this run; stop it and resume it")
+        words = left.folder.amend(overrides)
+        return (left.saved.rounds_done if left.saved is not None else 0), words
