@@ -11,6 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import HierflError
+from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples, counted
 from hierfl.monitor.outline import Row, members_by_hub, outline
@@ -200,7 +201,12 @@ def tabulate(metrics: Mapping[str, Mapping[str, object]], width: int) -> Table:
 
 
 def describe(kind: object) -> str:
-    """Name a kind as the YAML does, with the fields that differ from their defaults: `fedavgm (momentum=0.8)`."""
+    """Name a kind as the YAML does, with the fields that differ from their defaults: `fedavgm (momentum=0.8)`.
+
+    What averages below a strategy is named after it, and no fields that are the strategy's hub's.
+    """
+    if isinstance(kind, Below):
+        return f"averages below {describe(kind.of)}"
     module = type(kind).__module__
     ours = module.startswith(("hierfl.", "tiers.", "scheduler."))
     name = module.rpartition(".")[2].lstrip("_") if ours else f"{module}:{type(kind).__qualname__}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.config.learning import FineTune
 from hierfl.config.schema import Training
-from hierfl.learning.local import Objective, Parts, State, Vector
+from hierfl.learning.local import Parts, PlainRule, State, Vector
 from hierfl.learning.state import ModelState
 from hierfl.learning.task import Task
 
@@ -32,8 +32,8 @@ FINE_TUNED = "fine_tuned.model"
 
 
 @dataclass(frozen=True)
-class FineTuned(Objective):
-    """The rule by which such a site uses its own model; it is for measuring, and trains as `Objective` does."""
+class FineTuned(PlainRule):
+    """The rule by which such a site uses its own model; it is for measuring, and trains as plain averaging does."""
 
     def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
         """Use what was fine-tuned."""

@@ -28,6 +28,7 @@ __all__ = [
     "Objective",
     "Parts",
     "Pass",
+    "PlainRule",
     "Pull",
     "State",
     "Trained",
@@ -133,22 +134,20 @@ class LocalRule(Protocol):
         """Say why the rule does not fit a model; empty if it does."""
 
 
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """Adds `mu` / 2 * ||w - w_t||^2 to the loss (FedProx, Li et al. 2020, Eq. 2); with mu 0 a site follows its loss."""
+@dataclass(frozen=True)
+class PlainRule:
+    """Trains once from the model that was sent, and sends what came out; other rules say what they do beside."""
 
     keeps: ClassVar[bool] = False
     is_personal: ClassVar[bool] = False
-
-    mu: float = 0.0
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """Send nothing but the model."""
         return {}
 
     def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
-        """Train once, from the model that was sent."""
-        return (Pass(model, Pull(self.mu)),)
+        """Train once."""
+        return (Pass(model),)
 
     def finish(self, model: Vector, trained: Trained, sent: State, kept: State, parts: Parts) -> Finished:
         """Send what came out."""
@@ -161,6 +160,17 @@ class Objective:
     def misfit(self, parts: Parts) -> str:
         """Fit any model."""
         return ""
+
+
+@dataclass(frozen=True)
+class Objective(PlainRule):
+    """Adds `mu` / 2 * ||w - w_t||^2 to the loss (FedProx, Li et al. 2020, Eq. 2); with mu 0 a site follows its loss."""
+
+    mu: float = 0.0
+
+    def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
+        """Train once, held near the model that was sent."""
+        return (Pass(model, Pull(self.mu)),)
 
 
 def unmatched(patterns: Sequence[str], layout: Layout) -> str:

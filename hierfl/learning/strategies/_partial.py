@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.learning.local import Finished, Parts, Pass, Trained, unmatched
+from hierfl.learning.local import Finished, Parts, Pass, PlainRule, Trained, unmatched
 from hierfl.learning.strategy import State, Vector
 
 __all__ = ["Partial"]
 
 
 @dataclass(frozen=True)
-class Partial:
+class Partial(PlainRule):
     """A rule under which the tensors `names` (patterns), or with `norms` all layers that normalise, are the site's own.
 
     The first time they begin as the hub's. What is sent has no change in them, so that the hub's stay as they are.
@@ -32,10 +32,6 @@ class Partial:
         """Mark what is the site's own, shape (P,)."""
         mask = parts.named(self.names)
         return mask | parts.normalisation if self.norms else mask
-
-    def channels(self, num_floats: int) -> Mapping[str, int]:
-        """Send nothing but the model."""
-        return {}
 
     def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
         """Train the hub's part and the site's own together."""

@@ -4,11 +4,11 @@ Robust Federated Learning Through Personalization", Algorithm 1): v_k <- v_k - e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hierfl.learning.local import Finished, LocalRule, Parts, Pass, Pull, Trained
+from hierfl.learning.local import Finished, LocalRule, Parts, Pass, PlainRule, Pull, Trained
 from hierfl.learning.strategies._fields import between
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategy import State, Strategy, Vector
@@ -37,17 +37,13 @@ class Ditto(FedAvg):
 
 
 @dataclass(frozen=True)
-class _Personal:
+class _Personal(PlainRule):
     """The sites' side: the personal model first, then the federation's as plain averaging does."""
 
     lam: float
 
     keeps: ClassVar[bool] = True
     is_personal: ClassVar[bool] = True
-
-    def channels(self, num_floats: int) -> Mapping[str, int]:
-        """Send nothing but the model."""
-        return {}
 
     def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
         """Train v_k towards its loss and the model, then the model."""
@@ -61,7 +57,3 @@ class _Personal:
     def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
         """Use v_k; before the first round the hub's model."""
         return kept.get("model", model)
-
-    def misfit(self, parts: Parts) -> str:
-        """Fit any model."""
-        return ""

@@ -8,13 +8,14 @@ Site k minimises L_k(w) - <g_k, w> + alpha / 2 ||w - w_t||^2, and then g_k <- g_
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from hierfl.learning.local import Finished, LocalRule, Parts, Pass, Pull, Trained
+from hierfl.learning.local import Finished, LocalRule, Parts, Pass, PlainRule, Pull, Trained
+from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategies._fields import between
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategy import State, Strategy, Vector
@@ -41,7 +42,7 @@ class FedDyn(FedAvg):
 
     def inherited(self) -> Strategy:
         """Inner hubs average; their sites are regularised like all others."""
-        return _Below(weights=self.weights, alpha=self.alpha)
+        return Below.hub(self)
 
     def init(self, model: Vector) -> State:
         """Start with h = 0, shape (P,)."""
@@ -55,32 +56,12 @@ class FedDyn(FedAvg):
 
 
 @dataclass(frozen=True)
-class _Below(FedAvg):
-    """What an inner hub does below: average."""
-
-    alpha: float = 0.01
-
-    def objective(self) -> LocalRule:
-        """Its sites are regularised like all others."""
-        return _Dynamic(self.alpha)
-
-    def inherited(self) -> Strategy:
-        """So do the hubs below it."""
-        return self
-
-
-@dataclass(frozen=True)
-class _Dynamic:
+class _Dynamic(PlainRule):
     """The sites' side; `gradient` is g_k."""
 
     alpha: float
 
     keeps: ClassVar[bool] = True
-    is_personal: ClassVar[bool] = False
-
-    def channels(self, num_floats: int) -> Mapping[str, int]:
-        """Send nothing but the model."""
-        return {}
 
     def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
         """Train once on the regularised loss."""
@@ -93,11 +74,3 @@ class _Dynamic:
         moved = np.where(parts.trainable, end - model, dtype(0))
         own = kept.get("gradient", np.zeros_like(model)) - dtype(self.alpha) * moved
         return Finished(end, kept={"gradient": own})
-
-    def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
-        """Use the hub's model."""
-        return model
-
-    def misfit(self, parts: Parts) -> str:
-        """Fit any model."""
-        return ""

@@ -10,14 +10,15 @@ The steps travel with the updates, in the same exact sums, so that whoever takes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from hierfl.errors import UpdateRefused
-from hierfl.learning.local import Finished, LocalRule, Parts, Pass, Trained, joined
+from hierfl.learning.local import Finished, LocalRule, Parts, PlainRule, Trained, joined
+from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategies._fields import between
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategy import State, Strategy, Vector
@@ -46,7 +47,7 @@ class FedNova(FedAvg):
 
     def inherited(self) -> Strategy:
         """Inner hubs average; their sites normalise like all others."""
-        return _Below(weights=self.weights, max_steps=self.max_steps)
+        return Below.hub(self)
 
     def broadcast(self, model: Vector, state: State) -> Vector:
         """Send the model, and room for the steps."""
@@ -59,36 +60,14 @@ class FedNova(FedAvg):
 
 
 @dataclass(frozen=True)
-class _Below(FedAvg):
-    """What an inner hub does below: average changes and steps alike."""
-
-    max_steps: int = 8192
-
-    def objective(self) -> LocalRule:
-        """Its sites normalise like all others."""
-        return _Normalised(self.max_steps)
-
-    def inherited(self) -> Strategy:
-        """So do the hubs below it."""
-        return self
-
-
-@dataclass(frozen=True)
-class _Normalised:
+class _Normalised(PlainRule):
     """The sites' side; steps are sent as fractions of `max_steps`."""
 
     max_steps: int
 
-    keeps: ClassVar[bool] = False
-    is_personal: ClassVar[bool] = False
-
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """One number comes up."""
         return {"steps": 1}
-
-    def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
-        """Train once."""
-        return (Pass(model),)
 
     def finish(self, model: Vector, trained: Trained, sent: State, kept: State, parts: Parts) -> Finished:
         """Divide the change by the steps. Errors: UpdateRefused for more than `max_steps`."""
@@ -97,11 +76,3 @@ class _Normalised:
             raise UpdateRefused(f"{tau} local steps, more than max_steps ({self.max_steps}) of the strategy fednova")
         normalised = model + (trained.ends[-1] - model) / dtype(max(1, tau))
         return Finished(normalised, {"steps": np.array([tau / self.max_steps], model.dtype)})
-
-    def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
-        """Use the hub's model."""
-        return model
-
-    def misfit(self, parts: Parts) -> str:
-        """Fit any model."""
-        return ""

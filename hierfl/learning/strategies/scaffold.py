@@ -18,7 +18,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from hierfl.learning.local import Finished, LocalRule, Parts, Pass, Pull, Trained, joined
+from hierfl.learning.local import Finished, LocalRule, Parts, Pass, PlainRule, Pull, Trained, joined
+from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategies._fields import between
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategy import State, Strategy, Vector
@@ -45,7 +46,7 @@ class Scaffold(FedAvg):
 
     def inherited(self) -> Strategy:
         """Inner hubs average model and control variates alike, and hand both down."""
-        return _Below(weights=self.weights)
+        return Below.hub(self)
 
     def init(self, model: Vector) -> State:
         """Start with c = 0, shape (P,)."""
@@ -63,24 +64,10 @@ class Scaffold(FedAvg):
 
 
 @dataclass(frozen=True)
-class _Below(FedAvg):
-    """What an inner hub does below: average what travels."""
-
-    def objective(self) -> LocalRule:
-        """Its sites are corrected like all others."""
-        return _ControlVariates()
-
-    def inherited(self) -> Strategy:
-        """So do the hubs below it."""
-        return self
-
-
-@dataclass(frozen=True)
-class _ControlVariates:
+class _ControlVariates(PlainRule):
     """The sites' side."""
 
     keeps: ClassVar[bool] = True
-    is_personal: ClassVar[bool] = False
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """C goes down, and changes of c come up."""
@@ -97,11 +84,3 @@ class _ControlVariates:
         mean_gradient = (model - trained.ends[-1]) / model.dtype.type(max(1, trained.num_steps) * trained.lr)
         following = np.where(parts.trainable, own - sent["control"] + mean_gradient, model.dtype.type(0))
         return Finished(trained.ends[-1], {"control": following - own}, {"control": following})
-
-    def personal(self, model: Vector, kept: State, parts: Parts) -> Vector:
-        """Use the hub's model."""
-        return model
-
-    def misfit(self, parts: Parts) -> str:
-        """Fit any model."""
-        return ""
