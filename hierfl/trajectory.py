@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from hierfl.runtime.specs import member_weights
 from hierfl.tree import Node, describe
 from tiers.federation import parent
 from tiers.messages import Begin, Open
-from tiers.plan import Partners, Plan, Step, Train
+from tiers.plan import HUB, Gather, Partners, Plan, Step, Train
 from tiers.round import HubRounds
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ NAMED = 8
 """Members that one line of a drawing names; the rest is counted."""
 LINES = 24
 """Lines of one hub's plan that are drawn at most."""
+
+_WHO = "/who/"
+"""Stands for members in a line; no name holds a slash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +93,27 @@ def draw_ways(found: Mapping[str, Way]) -> Text:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    """Write the steps; a stage's trainings are one line."""
-    together: list[str] = []
-    for step in plan.steps:
-        if isinstance(step, Train):
-            together.append(step.member)
-            continue
-        yield f"train  {_few(together)}, from the hub's model"
-        together = []
-        yield f"mix    {_few(step.of)}, at the hub" if len(step.of) > 1 else f"mix    {step.of[0]} alone, at the hub"
+    """Write the steps; what goes on at the same time, and reads alike, is one line."""
+    for text, group in groupby(plan.steps, _text):
+        steps = list(group)
+        verb, _, rest = text.partition(" ")
+        who = _few([step.member if isinstance(step, Train) else step.at for step in steps])
+        yield f"{verb:<6} {rest}".replace(_WHO, who)
+
+
+def _text(step: Step) -> str:
+    """Write a step, without those who do it."""
+    if isinstance(step, Train):
+        return f"train {_WHO}, from " + ("the hub's model" if step.source == HUB else "its own model each")
+    if isinstance(step, Gather):
+        return f"gather the slices' sum, at {_WHO} each"
+    if step.part is not None:
+        return f"mix a slice each of {_few(step.of)}, at {_WHO}"
+    if step.weights:
+        shares = [f"{weight} {name}" for name, weight in zip(step.of, step.weights, strict=True)]
+        return f"mix {_few(shares)}, at {step.at}"
+    what = _few(step.of) if len(step.of) > 1 else f"{step.of[0]} alone"
+    return f"mix {what}, at {'the hub' if step.at == HUB else step.at}"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -107,4 +123,8 @@ def _few(names: Sequence[str]) -> str:
 def _record(step: Step) -> dict[str, Any]:
     if isinstance(step, Train):
         return {"train": step.member, "from": step.source}
-    return {"mix": list(step.of), "at": step.at}
+    if isinstance(step, Gather):
+        return {"gather": list(step.of), "at": step.at}
+    part = {} if step.part is None else {"part": list(step.part)}
+    weights = {"weights": list(map(str, step.weights)), "turn": step.turn} if step.weights else {}
+    return {"mix": list(step.of), "at": step.at, **part, **weights}

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tiers.plan import Gather, Mix
+
 __all__ = [
     "Add",
     "Advance",
@@ -16,10 +18,12 @@ __all__ = [
     "Command",
     "Dismiss",
     "Event",
+    "Exchange",
     "Finish",
     "GiveUp",
     "Hold",
     "Lost",
+    "Mixed",
     "Open",
     "Opening",
     "Refuse",
@@ -110,7 +114,14 @@ class TimeUp:
     elapsed_s: float
 
 
-Event: TypeAlias = Begin | Arrived | Lost | TimeUp
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Event: the members have done the exchange of this round."""
+
+    round_number: int
+
+
+Event: TypeAlias = Begin | Arrived | Lost | TimeUp | Mixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +214,17 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """Command: the members do these steps with the updates of the round that has closed, whose weights are these; say
+    `Mixed` when they have.
+    """
+
+    round_number: int
+    weights: Mapping[str, int]
+    steps: tuple[Mix | Gather, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Dismiss:
     """Command: what these members were asked in this round can no longer count, each for a reason.
 
@@ -229,5 +251,5 @@ class GiveUp:
 
 
 Command: TypeAlias = (
-    Open | Advance | TrainMember | SetTimer | Add | Hold | Carry | Refuse | Close | Dismiss | Finish | GiveUp
+    Open | Advance | TrainMember | SetTimer | Add | Hold | Carry | Refuse | Close | Exchange | Dismiss | Finish | GiveUp
 )

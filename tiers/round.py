@@ -8,6 +8,7 @@ every tier.
     IDLE --Begin--> COLLECTING --a stage is over and another is left--> (Advance) COLLECTING
                     COLLECTING --the participation policy says so--> (Close) --more rounds--> COLLECTING
                                                                              `--none left----> IDLE (Finish)
+                      without a centre: (Close, Exchange) --> MIXING --Mixed--> the same
     COLLECTING --a member lost and not keep_going, or below the quorum, or the policy says so--> FAILED (GiveUp)
 
 A round may close while members are at work. They stay at work, and are not asked again until they have reported or are
@@ -32,10 +33,12 @@ from tiers.messages import (
     Carry,
     Command,
     Event,
+    Exchange,
     Finish,
     GiveUp,
     Hold,
     Lost,
+    Mixed,
     Open,
     Refuse,
     SetTimer,
@@ -55,6 +58,7 @@ class Phase(Enum):
 
     IDLE = "idle"
     COLLECTING = "collecting"
+    MIXING = "mixing"
     FAILED = "failed"
 
 
@@ -103,14 +107,14 @@ class HubRounds:
     @property
     def standing(self) -> Standing:
         """Give what is to be remembered while no round is open."""
-        assert self.phase is not Phase.COLLECTING, self._story()
+        assert self.phase not in (Phase.COLLECTING, Phase.MIXING), self._story()
         return self._attendance.standing(self.round_number)
 
     def handle(self, event: Event) -> list[Command]:
         """Take an event; return what to do now, in order."""
         match event:
             case Begin():
-                assert self.phase is not Phase.COLLECTING, f"{self.hub.name} begun while {self._story()}"
+                assert self.phase in (Phase.IDLE, Phase.FAILED), f"{self.hub.name} begun while {self._story()}"
                 assert not self.standing.awaits or event.round_number > self.round_number, self._story()
                 self._last_round = event.round_number + event.rounds - 1
                 self._forecast_s = event.forecast_s
@@ -121,6 +125,9 @@ class HubRounds:
                 return self._lost(event)
             case TimeUp():
                 return self._time_up(event)
+            case Mixed():
+                assert self.phase is Phase.MIXING and event.round_number == self.round_number, self._story()
+                return self._end()
 
     def _open(self, round_number: int) -> list[Command]:
         """Open a round: whom the policy chooses takes part, as the topology plans it."""
@@ -329,15 +336,25 @@ class HubRounds:
         return ending if ending is None or ending.gives_up or book.num_in else None
 
     def _close(self, reason: str) -> list[Command]:
-        """Close the round; open the next one if the parent asked for more."""
+        """Close the round; without a centre its members exchange before anything else."""
         book, attendance = self._round, self._attendance
-        commands: list[Command] = [book.closed(reason)]
+        closed = book.closed(reason)
         attendance.errands.update({name: Errand(book.number, weight) for name, weight in book.waiting.items()})
         book.waiting = {}
-        if book.number < self._last_round:
-            return commands + self._open(book.number + 1)
+        if self.hub.topology.has_centre:
+            return [closed, *self._end()]
+        self.phase = Phase.MIXING
+        weights = {name: book.reported[name] for name in self.weights if name in book.reported}
+        plan = self.hub.topology.plan(Partners(self.path, book.number, self.seed, weights))
+        return [closed, Exchange(book.number, weights, plan.exchange)]
+
+    def _end(self) -> list[Command]:
+        """A round is over: open the next one if the parent asked for more."""
+        number = self._round.number
+        if number < self._last_round:
+            return self._open(number + 1)
         self.phase = Phase.IDLE
-        return [*commands, *attendance.dismiss(book.number + 1, self.hub.participation.admit), Finish(book.number)]
+        return [*self._attendance.dismiss(number + 1, self.hub.participation.admit), Finish(number)]
 
     def _give_up(self, reason: str) -> list[Command]:
         """End the round without a result; what was asked and held is void."""

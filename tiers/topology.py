@@ -15,9 +15,19 @@ class Topology(Protocol):
 
     `sequential`: members train one after another, each from what the one before it left. Such a hub waits for each of
     them, and its strategy's step must be plain replacement: there is no mean to step along.
+
+    `has_centre`: the hub reduces what its members send. Without a centre the members do it, by the plan's `exchange`:
+    the hub waits for each of them and sees headers alone. `keeps_models`: each member keeps a model of its own from
+    round to round, the hub's model is their mean, weighted as the hub weighs its members, and the strategy's step must
+    be plain replacement.
     """
 
     sequential: ClassVar[bool]
+    has_centre: ClassVar[bool]
+    keeps_models: ClassVar[bool]
 
     def plan(self, partners: Partners) -> Plan:
-        """Yield the compute plan of one round. Pure: the same partners give the same plan."""
+        """Yield the compute plan of one round. Pure: the same partners give the same plan.
+
+        Errors: ValueError if such members cannot exchange so; all members of a hub are tried before a run starts.
+        """

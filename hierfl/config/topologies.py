@@ -1,4 +1,4 @@
-"""Finds hubs whose members take turns, but whose strategy or participation takes for granted that they do not."""
+"""Finds hubs whose topology does not go with their members, strategy or participation, and says what would."""
 
 from __future__ import annotations
 
@@ -7,28 +7,54 @@ from hierfl.config.section import Report
 from hierfl.config.tree import Node
 from hierfl.kinds import load, names
 from hierfl.learning.local import Objective
-from hierfl.learning.strategy import Strategy
+from hierfl.learning.strategy import Reducer, Strategy
+from tiers.plan import Mix, Partners, Plan
 
 __all__ = ["check_topologies"]
 
 
-def check_topologies(root: Node, report: Report) -> None:
-    """Report sequential hubs with a strategy, own or from above, that does not fit, or a policy that closes early."""
-    stack: list[tuple[Node, Node]] = [(root, root)]
+def check_topologies(root: Node, seed: int, report: Report) -> None:
+    """Report hubs whose members, strategy (own or from above) or participation policy their topology has no place for.
+
+    `seed`: the run's, from which a topology draws.
+    """
+    stack: list[tuple[Node, Node, str]] = [(root, root, root.name)]
     while stack:
-        node, above = stack.pop()
+        node, above, path = stack.pop()
         if node.members is None:
             continue
         named = node if node.own.strategy is not None else above
-        if node.own.topology is not None and node.own.topology.sequential:
+        topology = node.own.topology
+        if topology is not None and (topology.sequential or topology.keeps_models):
             _check_strategy(node, named, report)
+        if topology is not None and (topology.sequential or not topology.has_centre):
             _check_participation(node, report)
-        stack.extend((member, named) for member in reversed(node.members))
+        if topology is not None and not topology.has_centre:
+            _check_plan(node, path, seed, report)
+        stack.extend((member, named, f"{path}/{member.name}") for member in reversed(node.members))
+
+
+def _check_plan(node: Node, path: str, seed: int, report: Report) -> None:
+    """Let a topology plan a round of all members, and check that the strategy goes with what they hand each other."""
+    assert node.members is not None
+    try:
+        plan: Plan = node.own.topology.plan(Partners(path, 0, seed, {member.name: 1 for member in node.members}))
+    except ValueError as error:
+        report(join(node.place, "topology"), f"{_topology(node)}: {error}")
+        return
+    slices = any(isinstance(step, Mix) and step.part is not None for step in plan.exchange)
+    if slices and isinstance(node.own.strategy, Reducer):
+        kind = node.own.written["strategy"]["kind"]
+        fit = ", ".join(name for name in names("strategy") if not hasattr(load("strategy", name), "reduce"))
+        why = "it looks at whole updates, and members hand each other slices"
+        said = f"{kind} does not go with topology {_topology(node)}: {why} (allowed: {fit}; or topology: swarm)"
+        report(join(node.place, "strategy"), said)
 
 
 def _check_strategy(node: Node, named: Node, report: Report) -> None:
-    """Check the strategy of a sequential hub. `named`: the hub that names it; the hubs below average, and their sites
-    do what belongs to its step.
+    """Check the strategy of a hub that does not step along a mean. `named`: the hub that names it.
+
+    The hubs below average, and their sites do what belongs to its step.
     """
     strategy: Strategy | None = named.own.strategy
     if strategy is None or strategy.linear or (named is not node and strategy.objective() == Objective()):
@@ -36,17 +62,25 @@ def _check_strategy(node: Node, named: Node, report: Report) -> None:
     kind = named.own.written["strategy"]["kind"]
     key, of = ("strategy", "") if named is node else ("topology", f" of {named.name!r}")
     fit = ", ".join(name for name in names("strategy") if getattr(load("strategy", name), "linear", False))
-    why = "its members take turns, and each one's model replaces the hub's: there is no mean to step along"
+    why = (
+        "its members take turns, and each one's model replaces the hub's: there is no mean to step along"
+        if node.own.topology.sequential
+        else "each member keeps a model of its own: there is no common one to step"
+    )
     said = f"{kind}{of} does not go with topology {_topology(node)}: {why} (allowed: {fit})"
     report(join(node.place, key), said)
 
 
 def _check_participation(node: Node, report: Report) -> None:
-    """Check the participation policy of a sequential hub."""
+    """Check the participation policy of a hub that needs all whom it asks."""
     policy = node.own.participation
     if policy is not None and policy.may_close_early:
         kind = node.own.written["participation"]["kind"]
-        why = "each member starts from what the one before it left, so all are waited for"
+        why = (
+            "each member starts from what the one before it left, so all are waited for"
+            if node.own.topology.sequential
+            else "its members exchange once all are there, so all are waited for"
+        )
         said = f"{kind} does not go with topology {_topology(node)}: {why} (allowed: all, sample)"
         report(join(node.place, "participation"), said)
 

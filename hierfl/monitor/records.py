@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 __all__ = [
     "Assigned",
     "Evaluated",
+    "Exchanged",
     "GpuSample",
     "GpuSampled",
     "Leased",
@@ -208,6 +209,21 @@ class RoundClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchanged:
+    """The members of a hub without a centre have exchanged, after it has closed a round.
+
+    `mixed`: at whose places whose updates were mixed last, of the first few; `bytes_between`: what went from one member
+    to another.
+    """
+
+    time_s: float
+    node: str
+    round_number: int
+    mixed: Mapping[str, Sequence[str]]
+    bytes_between: int
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """The global model was measured at every site and rolled up per hub; `metrics` by path.
 
@@ -264,6 +280,7 @@ class RunEnded:
 Record: TypeAlias = (
     Assigned
     | Evaluated
+    | Exchanged
     | GpuSampled
     | Leased
     | MembershipChanged

@@ -51,6 +51,8 @@ class RunRecord:
     """As `hierfl.leave_out` has found it."""
     trained: dict[str, Sequence[str]] = field(default_factory=dict)
     """By hub, the members in its last round, as they reported."""
+    mixed: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    """By hub without a centre, at whose places whose updates were mixed in its last round."""
 
     @cached_property
     def paths(self) -> list[str]:
@@ -129,6 +131,8 @@ def _events(record: RunRecord, events: Iterable[Mapping[str, Any]]) -> None:
                 _notice(
                     record, {"level": "warning", "node": node, "message": message, "time_s": event["time_s"] + offset}
                 )
+        elif kind == "exchanged":
+            record.mixed[event["node"]] = event["mixed"]
         elif kind == "notice":
             _notice(record, {**event, "time_s": event["time_s"] + offset})
         elif kind == "run_ended":
@@ -181,7 +185,7 @@ def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
         yield "tree", png(tree(record.paths, _notes(record)))
     if record.trained:
         order = {path: record.trained[path] for path in record.paths if path in record.trained}
-        yield "trajectory", png(trajectory(order or record.trained, record.started.get("in_turn", ())))
+        yield "trajectory", png(trajectory(order or record.trained, record.started.get("in_turn", ()), record.mixed))
     if any(finite(row.get(name)) is not None for row in record.rows for name in ("auc", "accuracy", "loss")):
         yield "curves", png(curves(record.rows))
     if any(found.get("reliability") for found in record.nodes.values()):

@@ -1,9 +1,9 @@
 """The seam between the run's supervisor and what carries its calls: threads here, Ray actors there.
 
-An actor is a worker (`worker-0`) or a hub (its path). Calls to one actor run one at a time, in the order in which they
-were made; only what is called `aside` goes past those that were made before, and comes before those that are made after
-it. A reply is a small header; vectors stay where they are and are known by handles, which may be passed on as
-arguments. A driver never retries: it says what happened.
+An actor is a worker (`worker-0`), a hub (its path) or the place of a member of a hub without a centre (`place_of`).
+Calls to one actor run one at a time, in the order in which they were made; only what is called `aside` goes past those
+that were made before, and comes before those that are made after it. A reply is a small header; vectors stay where they
+are and are known by handles, which may be passed on as arguments. A driver never retries: it says what happened.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from hierfl.runtime.gate import Link
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from scheduler import Device
 
-__all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat"]
+__all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat", "num_beside"]
 
 Handle: TypeAlias = Any
 """A vector's place: the object itself in threads, an object reference on Ray."""
 
 BESIDE = {
-    "initial": 1,
-    "merged": 1,
-    "collect": 1,
-    "train_keeping": 1,
-    "fine_tune": 1,
-    "begin": 3,
-    "arrive": 3,
-    "lose": 3,
-    "elapse": 3,
-    "recall": 3,
+    **dict.fromkeys(("initial", "merged", "collect", "train_keeping", "fine_tune", "add"), 1),
+    **dict.fromkeys(("begin", "arrive", "lose", "elapse", "recall", "mixed"), 3),
+    **dict.fromkeys(("broadcast", "reduce", "gather"), 3),
+    "cut": -1,
+    "encode": 2,
 }
-"""How many vectors a method returns beside its header; the others return none."""
+"""How many vectors a method returns beside its header, -1 for as many as its first argument says; the others none."""
+
+
+def num_beside(method: str, arguments: Sequence[Any]) -> int:
+    """Count the vectors that a call returns beside its header."""
+    num = BESIDE.get(method, 0)
+    return int(arguments[0]) if num < 0 else num
 
 
 @dataclass(frozen=True, slots=True)

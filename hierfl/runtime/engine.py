@@ -244,6 +244,9 @@ class Engine:
                 elif self._relay.hubs.owns(done.ticket):
                     for said in self._relay.hubs.handle(done):
                         self._relay.hear(said)
+                elif self._relay.exchanges.owns(done.ticket):
+                    for place in self._relay.exchanges.handle(done):
+                        self._relay.lost_place(place)
             self._relay.ring()
             self._pump()
             self._look_around()

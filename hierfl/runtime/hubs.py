@@ -7,7 +7,7 @@ only those that were not carried out yet count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -96,9 +96,13 @@ class _Life:
 class Hubs:
     """Talks to hubs and keeps them replaceable; `recorder`: what keeps the run itself replaceable."""
 
-    def __init__(self, driver: Driver, recorder: Recorder | None = None) -> None:
+    def __init__(
+        self, driver: Driver, recorder: Recorder | None = None, lost: Callable[[Iterable[str]], None] = lambda _: None
+    ) -> None:
+        """`lost`: told which actors were lost with a process, once there is another."""
         self._driver = driver
         self._recorder = recorder
+        self._lost = lost
         self._lives: dict[str, _Life] = {}
         self._calls: dict[int, tuple[str, int, int]] = {}
 
@@ -182,7 +186,7 @@ class Hubs:
         if number != life.number:
             return
         if done.crashed is not None:
-            yield from self._replace(path, done.crashed)
+            yield from self.replace(path, done.crashed)
         elif done.error is not None:
             raise done.error
         elif index >= life.carried_out:
@@ -198,9 +202,13 @@ class Hubs:
                 life.idle(index, outcome.memory)
             yield HubSaid(path, outcome, result, state, done.started_s, done.ended_s)
 
-    def _replace(self, path: str, reason: str) -> Iterator[HubLost]:
-        """Replace a lost process; each of its hubs is told once more what it was told."""
-        for lost in self._driver.restart(path):
+    def replace(self, actor: str, reason: str) -> Iterator[HubLost]:
+        """Replace a lost process; each of its hubs is told once more what it was told.
+
+        Errors: RuntimeUnavailable if a hub dies again and again.
+        """
+        actors = self._driver.restart(actor)
+        for lost in (name for name in actors if name in self._lives):
             life = self._lives[lost]
             life.restarts += 1
             if life.restarts > MAX_RESTARTS:
@@ -209,6 +217,7 @@ class Hubs:
             for index in range(life.first, life.next):
                 self._call(lost, index)
             yield HubLost(lost, reason)
+        self._lost(actors)
 
     def _renew(self, path: str) -> None:
         """Put a fresh aggregator in the place of one; what the old one still says is dropped."""

@@ -16,7 +16,7 @@ from hierfl.learning.strategy import Strategy
 from hierfl.learning.task import Task
 from hierfl.monitor.records import GpuSample, Scalars
 from tiers.federation import Hub
-from tiers.messages import Close, Dismiss, Opening, Refuse, SetTimer, Update
+from tiers.messages import Close, Dismiss, Exchange, Opening, Refuse, SetTimer, Update
 from tiers.standing import Standing
 
 __all__ = [
@@ -183,7 +183,8 @@ class Outcome:
     `has_model`: orders train from the model beside this header from now on, and before the first such from the one that
     the hub was begun with. `timers` count from the opening of the round that is open after this. `finished`: the hub's
     own update to its parent (or, at the root, a new model) lies beside this header, with the strategy's next state
-    where it has one (`has_state`). `memory`: what there is to remember, if no round is open now.
+    where it has one (`has_state`). `memory`: what there is to remember, if no round is open now. `exchange`: what the
+    members do among themselves where the hub has no centre, with updates on the grid of `opening`.
     """
 
     orders: tuple[Order, ...] = ()
@@ -196,3 +197,5 @@ class Outcome:
     has_model: bool = False
     has_state: bool = False
     memory: Memory | None = None
+    exchange: Exchange | None = None
+    opening: Opening | None = None

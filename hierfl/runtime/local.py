@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
+from hierfl.runtime.convener import serve
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
-from hierfl.runtime.hub import Aggregator
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.places import PLACE, Place
 from hierfl.runtime.seats import PROCESS, seats
 from scheduler import Device
 
@@ -40,7 +41,8 @@ class LocalDriver:
         self.runtime = runtime
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._workers: dict[str, SiteWorker] = {}
-        self._hubs: dict[str, Aggregator] = {}
+        self._hubs: dict[str, Any] = {}
+        self._place = Place()
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._calls: dict[int, Future[None]] = {}
         self._next_ticket = 0
@@ -82,14 +84,16 @@ class LocalDriver:
         return ()
 
     def start_hub(self, spec: HubSpec) -> None:
-        """Make a hub's aggregator."""
-        self._hubs[spec.path] = Aggregator(spec)
+        """Make what serves a hub."""
+        self._hubs[spec.path] = serve(spec)
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
-        """Run a hub's method at once, a worker's in its thread."""
+        """Run a method of a hub or a member's place at once, a worker's in its thread."""
         ticket = self._next_ticket
         self._next_ticket += 1
-        if actor in self._hubs:
+        if actor.startswith(PLACE):
+            self._run(ticket, actor, getattr(self._place, method), arguments)
+        elif actor in self._hubs:
             self._run(ticket, actor, getattr(self._hubs[actor], method), arguments)
         else:
             bound = getattr(self._workers[actor], method)

@@ -23,9 +23,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
-from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
-from hierfl.runtime.hub import Aggregator
+from hierfl.runtime.convener import serve
+from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, num_beside
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.places import PLACE, Place
 from hierfl.runtime.ray_cluster import (
     check_devices,
     connect,
@@ -56,23 +57,29 @@ SHARED_GPU = 0.001
 
 
 class HubProcess:
-    """An actor that serves one hub, or a few; it needs no torch. `code_dirs`: where the run finds the user's code."""
+    """An actor that serves one hub, or a few, and places of members; it needs no torch.
+
+    `code_dirs`: where the run finds the user's code.
+    """
 
     def __init__(self, code_dirs: Sequence[str]) -> None:
         _import_from(code_dirs)
-        self._hubs: dict[str, Aggregator] = {}
+        self._hubs: dict[str, Any] = {}
+        self._place = Place()
         self._failed: dict[str, Exception] = {}
 
     def start_hub(self, spec: HubSpec) -> None:
-        """Make a hub's aggregator, or a fresh one in its place."""
+        """Make what serves a hub, or a fresh one in its place."""
         try:
-            self._hubs[spec.path] = Aggregator(spec)
+            self._hubs[spec.path] = serve(spec)
             self._failed.pop(spec.path, None)
         except Exception as error:  # nobody waits for this call: the next one tells
             self._failed[spec.path] = error
 
     def call(self, actor: str, method: str, *arguments: Any) -> Any:
-        """Run a method of one hub. Errors: why there is no such hub, if it could not be made."""
+        """Run a method of one hub or place. Errors: why there is no such hub, if it could not be made."""
+        if actor.startswith(PLACE):
+            return _timed(getattr(self._place, method), arguments)
         if actor in self._failed:
             raise self._failed[actor]
         return _timed(getattr(self._hubs[actor], method), arguments)
@@ -234,22 +241,27 @@ class RayDriver:
 
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, in a process of its own as long as there are few hubs."""
-        if spec.path not in self._slots:
+        self._actors[self._slot(spec.path)].start_hub.remote(spec)
+
+    def _slot(self, actor: str) -> str:
+        """Give the process of an actor: a hub's place is where the hub is; a hub, or a site's place, takes turns."""
+        slot = self._slots.get(actor) or self._slots.get(actor.removeprefix(PLACE))
+        if slot is None:
             number = sum(1 for slot in self._slots.values() if slot.startswith(HUB))
-            self._slots[spec.path] = f"{HUB}{number % self._max_hub_processes()}"
-        slot = self._slots[spec.path]
+            self._slots[actor] = slot = f"{HUB}{number % self._max_hub_processes()}"
         if slot not in self._actors:
             self._start_process(slot)
-        self._actors[slot].start_hub.remote(spec)
+        return slot
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a method; the replies and what is beside them belong to this process."""
         ticket = self._next_ticket
         self._next_ticket += 1
-        slot = self._slots[actor]
+        slot, num = self._slot(actor), num_beside(method, arguments)
         who = (actor,) if slot.startswith(HUB) else (ticket, self._asides[slot])
-        num_beside = BESIDE.get(method, 0)
-        self._await(ticket, actor, self._calls[slot, num_beside].remote(*who, method, *arguments))
+        if (slot, num) not in self._calls:
+            self._calls[slot, num] = self._actors[slot].call.options(num_returns=1 + num)
+        self._await(ticket, actor, self._calls[slot, num].remote(*who, method, *arguments))
         return ticket
 
     def aside(self, worker: str, method: str, *arguments: Any) -> int:
@@ -274,7 +286,7 @@ class RayDriver:
     def _await(self, ticket: int, actor: str, made: Any) -> None:
         """Note what a call gives: a header, and vectors beside it."""
         header, *beside = made if isinstance(made, list) else (made,)
-        slot = self._slots[actor]
+        slot = self._slot(actor)
         self._pending[header] = (ticket, actor, slot, self._lives[slot], tuple(beside))
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
@@ -295,7 +307,7 @@ class RayDriver:
 
     def restart(self, actor: str) -> tuple[str, ...]:
         """Start a fresh process in the place of a crashed one."""
-        slot = self._slots[actor]
+        slot = self._slot(actor)
         ray.kill(self._actors[slot], no_restart=True)
         self._start_process(slot)
         return tuple(name for name, place in self._slots.items() if place == slot)
@@ -366,8 +378,7 @@ class RayDriver:
             two_threads: Any = ray.remote(concurrency_groups={ASIDE: 1})  # type: ignore[call-overload]
             actor = two_threads(WorkerProcess).options(max_restarts=0, **options).remote(*given)
         self._actors[slot] = actor
-        for num_beside in {0, *BESIDE.values()}:
-            self._calls[slot, num_beside] = actor.call.options(num_returns=1 + num_beside)
+        self._calls = {key: call for key, call in self._calls.items() if key[0] != slot}
 
 
 def _seat(name: str) -> Seat:

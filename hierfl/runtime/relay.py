@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError, RoundFailed, SiteFailed
@@ -17,7 +19,8 @@ from hierfl.monitor.words import few
 from hierfl.runtime.chains import Chains
 from hierfl.runtime.closings import Closings
 from hierfl.runtime.crew import Crew
-from hierfl.runtime.driver import Driver, Handle
+from hierfl.runtime.driver import Done, Driver, Handle
+from hierfl.runtime.exchanges import Exchanges, Moved
 from hierfl.runtime.forecasts import forecasts
 from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, Kept
 from hierfl.runtime.jobs import Order, Outcome
@@ -29,7 +32,7 @@ from hierfl.runtime.specs import hub_spec
 from hierfl.runtime.timers import Timers
 from hierfl.runtime.trials import Trials
 from tiers.federation import parent
-from tiers.messages import Begin, Close, Dismiss, Lost, Update
+from tiers.messages import Begin, Close, Dismiss, Lost, Mixed, Update
 
 __all__ = ["Relay"]
 
@@ -50,7 +53,8 @@ class Relay:
         feed: Callable[[], None],
         recorder: Recorder | None = None,
     ) -> None:
-        self.hubs = Hubs(driver, recorder)
+        self.exchanges = Exchanges(driver, self._exchanging, self._give_up)
+        self.hubs = Hubs(driver, recorder, self.exchanges.again)
         self._recorder = recorder
         self.states: dict[str, Handle] = {}
         self.published: Handle = None
@@ -76,7 +80,9 @@ class Relay:
         """Make a hub; see `hub_spec` and `Hubs.make`."""
         if isinstance(self._config.hubs[path].strategy, Reducer):  # asked once: it takes as long as a small step
             self._reducing.add(path)
-        self.hubs.make(hub_spec(self._config, path, layout, num_samples, absent), kept)
+        spec = hub_spec(self._config, path, layout, num_samples, absent)
+        self.exchanges.make(spec)
+        self.hubs.make(spec, kept)
 
     def begin(self, number: int, model: Handle, steps: Mapping[str, int]) -> None:
         """Begin a round of the root, counted from 0. `steps`: optimizer steps by site."""
@@ -118,7 +124,7 @@ class Relay:
             self._work.account(group, list(group.sizes))
             return
         self._closings.count_bytes(group.hub, result.update.num_bytes, result.update.spared_bytes)
-        self.hubs.tell(group.hub, "arrive", result.update, result.part)
+        self._arrive(group.hub, result.update, result.part)
         self._work.account(group, [f"{group.hub}/{share.member}" for share in result.update.shares])
 
     def lost(self, result: SitesLost) -> None:
@@ -156,10 +162,19 @@ class Relay:
         opened_s = time.monotonic()
         for timer in outcome.timers:
             self._timers.set(path, timer, opened_s)
+        if outcome.exchange is not None:
+            self._exchange(path, outcome)
         for order in outcome.orders:
             self._order(path, order)
         if outcome.finished is not None:
-            self._finished(path, outcome, said.result, said.state)
+            if outcome.has_state:
+                self.states[path] = said.state
+            self._finish(path, outcome.finished, said.result)
+
+    def lost_place(self, actor: str) -> None:
+        """Replace the process of a member's place; what it was asked is asked anew."""
+        for said in self.hubs.replace(actor, "its process died"):
+            self.hear(said)
 
     def _note_closing(self, path: str, closed: Close) -> None:
         """Let the journal have who counts. Errors: OutputError if it says otherwise already."""
@@ -189,7 +204,12 @@ class Relay:
         expected: Mapping[str, float] = {}
         if self._tree.hubs[path].participation.may_close_early:
             expected = forecasts(self._tree, path, self._p90, len(self._crew.workers))
-        self.hubs.begin(path, Begin(number, rounds, expected), order, model, self.states.get(path))
+        event, state = Begin(number, rounds, expected), self.states.get(path)
+        if self.exchanges.serves(path):
+            begin = partial(self.hubs.begin, path, event, order, None, None)
+            self.exchanges.begin(path, model, state, begin)
+        else:
+            self.hubs.begin(path, event, order, model, state)
 
     def _p90(self, site: str) -> float | None:
         """Predict how long a site takes at most, nine times of ten."""
@@ -205,15 +225,20 @@ class Relay:
     def _order(self, path: str, order: Order) -> None:
         """Carry an order to a hub's members: sites to the crew, hubs to their aggregators."""
         weights = {f"{path}/{name}": weight for name, weight in order.members}
-        model = self.hubs.model(path)
+        models = {member: self._model(path, member) for member in weights}
         number, hub = order.round_number, self._tree.hubs[path]
-        alone = hub.participation.may_close_early or path in self._reducing
+        alone = hub.participation.may_close_early or path in self._reducing or not hub.topology.has_centre
         self._closings.asked(path, number, [name for name, _ in order.members])
-        self._ask(order, weights, model, alone, self._chains.remaining_s(path, number, order.then))
+        alike: dict[int, dict[str, int]] = {}
+        for site in (member for member in weights if member in self._tree.sites):
+            alike.setdefault(id(models[site]), {})[site] = weights[site]
+        for own in alike.values():
+            chain_s = self._chains.remaining_s(path, number, order.then)
+            self._ask(order, own, models[next(iter(own))], alone, chain_s)
         for member in weights:
             if member in self._tree.hubs:
                 rounds = self._tree.hubs[member].rounds
-                self._begin(member, number * rounds, rounds, order, model)
+                self._begin(member, number * rounds, rounds, order, models[member])
         self._feed()  # devices first: a word for each member takes time
         self._scribe.changed(weights, "training", number + 1)
 
@@ -234,18 +259,58 @@ class Relay:
         )
         self._work.ask(group)
 
-    def _finished(self, path: str, outcome: Outcome, result: Handle, state: Handle) -> None:
+    def _model(self, path: str, member: str) -> Handle:
+        """Give the model that a member of a hub trains from now."""
+        if self.exchanges.serves(path):
+            return self.exchanges.model(path, _name(member))
+        return self.hubs.model(path)
+
+    def _arrive(self, path: str, update: Update, part: Handle) -> None:
+        """Give a hub an update; without a centre its header, while the vector stays where its members can have it."""
+        if self.exchanges.serves(path):
+            self.exchanges.keep(path, update, part)
+            self.hubs.tell(path, "arrive", update)
+        else:
+            self.hubs.tell(path, "arrive", update, part)
+
+    def _exchange(self, path: str, outcome: Outcome) -> None:
+        """Let the members of a hub exchange."""
+        assert outcome.exchange is not None
+        event = Mixed(outcome.exchange.round_number)
+
+        def mixed(moved: Moved) -> None:
+            self._scribe.exchanged(path, event.round_number + 1, moved.mixed, moved.num_bytes)
+            self.hubs.tell(path, "mixed", event)
+
+        self.exchanges.start(path, outcome, mixed)
+
+    def _exchanging(self, path: str, member: str, done: Done) -> None:
+        """Say when a member's place was busy for its hub."""
+        self._scribe.phase(f"{path}/{member}", "aggregate", done.started_s, done.ended_s, (path,))
+
+    def _finish(self, path: str, update: Update, result: Handle) -> None:
+        """Hand a hub's result on, which its members hold where it has no centre."""
+        if not self.exchanges.serves(path):
+            self._finished(path, update, result)
+            return
+
+        def deliver(handle: Handle, num_bytes: int, spared_bytes: int = 0) -> None:
+            if self.exchanges.state(path) is not None:
+                self.states[path] = self.exchanges.state(path)
+            self._finished(path, replace(update, num_bytes=num_bytes, spared_bytes=spared_bytes), handle)
+
+        above = parent(path)
+        self.exchanges.deliver(path, update, None if above is None else self.hubs.order(path), deliver)
+
+    def _finished(self, path: str, update: Update, result: Handle) -> None:
         """Hand a hub's result to its parent; at the root, publish."""
-        assert outcome.finished is not None
-        if outcome.has_state:
-            self.states[path] = state
         above = parent(path)
         if above is None or path == self._top:
-            self.published, self.handed = result, outcome.finished
+            self.published, self.handed = result, update
             return
-        self._scribe.changed([path], "done", outcome.finished.round_number + 1)
-        self._closings.count_bytes(above, outcome.finished.num_bytes, outcome.finished.spared_bytes)
-        self.hubs.tell(above, "arrive", outcome.finished, result)
+        self._scribe.changed([path], "done", update.round_number + 1)
+        self._closings.count_bytes(above, update.num_bytes, update.spared_bytes)
+        self._arrive(above, update, result)
 
     def _give_up(self, path: str, reason: str) -> None:
         """A hub's round failed: its parent goes on without it, or the run ends. Errors: RoundFailed."""
@@ -282,6 +347,7 @@ class Relay:
                 self._work.withdraw(hub)
                 self._timers.drop(hub)
                 self._closings.stopped(hub)
+                self.exchanges.stop(hub)
                 self.hubs.stop(hub, failed=failed)
 
     def _lose(self, path: str, round_number: int, members: Mapping[str, str]) -> None:

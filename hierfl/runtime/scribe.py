@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hierfl.errors import SiteFailed
 from hierfl.monitor import records
@@ -12,6 +12,9 @@ from hierfl.runtime.jobs import GpuUse
 from tiers.federation import Federation
 
 __all__ = ["Scribe", "first_line"]
+
+SHOWN = 20
+"""Of the members that exchange so many are named, each with so many others."""
 
 
 class Scribe:
@@ -47,6 +50,11 @@ class Scribe:
         """Say a busy span, given in seconds since the epoch."""
         begun, ended = self.since(start_s), self.since(end_s)
         self.emit(records.Phase(self.now(), actor, phase, begun, ended, nodes, self.shown))
+
+    def exchanged(self, node: str, round_number: int, mixed: Mapping[str, Sequence[str]], num_bytes: int) -> None:
+        """Say that a hub's members have exchanged, who with whom; `round_number` counts from 1."""
+        shown = {at: names[:SHOWN] for at, names in list(mixed.items())[:SHOWN]}
+        self.emit(records.Exchanged(self.now(), node, round_number, shown, num_bytes))
 
     def gpu(self, device: str, worker: str, use: GpuUse) -> None:
         """Say what was read of a GPU."""

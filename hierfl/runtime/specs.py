@@ -43,7 +43,7 @@ def passes_up(config: RunConfig, path: str) -> bool:
         above is not None
         and not hub.participation.may_close_early
         and hub.rounds == 1
-        and not hub.topology.sequential
+        and not (hub.topology.sequential or hub.topology.keeps_models)
         and strategy.linear
         and strategy.weights == "samples"
         and config.hubs[above].strategy.weights == "samples"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hierfl.kinds import load, names
-from tiers import HUB, Mix, Partners, Topology, Train
+from tiers import HUB, Gather, Mix, Partners, Topology, Train
 
 KINDS = names("topology")
 TOPOLOGIES = [load("topology", kind)(**fields) for kind in KINDS for fields in [{}, *ORDERS.get(kind, [])]]
@@ -26,7 +26,7 @@ def partners(weights: Mapping[str, int], round_number: int = 0, seed: int = 0, h
 
 
 def test_the_folder_is_not_empty() -> None:
-    assert {"star", "cyclic"} <= set(KINDS)
+    assert {"star", "cyclic", "swarm", "allreduce"} <= set(KINDS)
 
 
 @each_kind
@@ -38,11 +38,33 @@ def test_a_topology_is_a_frozen_value(topology: Topology) -> None:
 @each_kind
 @settings(max_examples=50)
 @given(who=partners_of)
-def test_every_member_trains_once_and_the_hub_has_the_last_word(topology: Topology, who: Partners) -> None:
+def test_every_member_trains_once_and_the_hub_has_the_last_word_where_it_is_the_centre(
+    topology: Topology, who: Partners
+) -> None:
     plan = topology.plan(who)
     assert sorted(plan.trained) == sorted(who.weights)
     last = plan.steps[-1]
-    assert isinstance(last, Mix) and last.at == HUB and set(last.of) <= set(who.weights)
+    assert not isinstance(last, Train) and set(last.of) <= set(who.weights)
+    assert (last.at == HUB) == topology.has_centre == (not plan.exchange)
+
+
+@each_kind
+@settings(max_examples=50)
+@given(who=partners_of)
+def test_without_a_centre_every_update_is_mixed_and_nothing_passes_through_the_hub(
+    topology: Topology, who: Partners
+) -> None:
+    steps = topology.plan(who).exchange
+    assert topology.has_centre or {name for step in steps if isinstance(step, Mix) for name in step.of} == {
+        *who.weights
+    }
+    assert all({step.at, *step.of} <= who.weights.keys() for step in steps)
+    parts: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for step in steps:
+        if isinstance(step, Mix) and step.part is not None:
+            parts.setdefault(step.of, []).append(step.part)
+    for of, slices in parts.items():
+        assert sorted(slices) == [(k, len(slices)) for k in range(len(slices))], f"each slice of {of} once"
 
 
 @each_kind
@@ -53,7 +75,7 @@ def test_steps_come_after_what_they_need(topology: Topology, who: Partners) -> N
     places = {HUB}
     for step in topology.plan(who).steps:
         if isinstance(step, Train):
-            assert step.source in places
+            assert step.source in places or (topology.keeps_models and step.source == step.member)
             trained.add(step.member)
             places.add(step.member)
         else:
@@ -90,6 +112,34 @@ def test_a_star_trains_all_from_the_hub_and_mixes_all_at_it() -> None:
 def test_a_cycle_trains_and_mixes_one_after_another() -> None:
     plan = load("topology", "cyclic")().plan(partners({"b": 1, "a": 2}))
     assert plan.steps == (Train("b"), Mix(("b",)), Train("a"), Mix(("a",)))
+
+
+def test_in_a_swarm_the_reducing_member_rotates() -> None:
+    swarm = load("topology", "swarm")()
+    plans = [swarm.plan(partners({"b": 1, "a": 2, "c": 3}, number)) for number in range(4)]
+    assert [plan.exchange for plan in plans] == [(Mix(("b", "a", "c"), at),) for at in "bacb"]
+    assert plans[0].steps[:-1] == (Train("b"), Train("a"), Train("c"))
+
+
+def test_a_drawn_leader_follows_from_seed_hub_and_round_alone() -> None:
+    swarm, weights = load("topology", "swarm")(leader="drawn"), dict.fromkeys("abcd", 1)
+    leaders = [swarm.plan(partners(weights, number)).exchange[0].at for number in range(800)]
+    assert all(150 < leaders.count(name) < 250 for name in "abcd"), "all are as likely"
+    mixed = dict.fromkeys("dbca", 7)
+    assert leaders[:20] == [swarm.plan(partners(mixed, number)).exchange[0].at for number in range(20)]
+    others = [{"seed": 1}, {"hub": "w/h"}]
+    assert all(leaders != [swarm.plan(partners(weights, n, **o)).exchange[0].at for n in range(800)] for o in others)
+
+
+def test_in_an_allreduce_each_adds_a_slice_and_gathers_all() -> None:
+    plan = load("topology", "allreduce")().plan(partners({"a": 1, "b": 2}))
+    both = ("a", "b")
+    assert plan.exchange == (Mix(both, "a", (0, 2)), Mix(both, "b", (1, 2)), Gather(both, "a"), Gather(both, "b"))
+
+
+def test_too_many_members_of_an_allreduce_are_refused() -> None:
+    with pytest.raises(ValueError, match="257 members; at most 256"):
+        load("topology", "allreduce")().plan(partners({f"m{i}": 1 for i in range(257)}))
 
 
 def test_by_size_the_smallest_comes_first_and_of_equal_ones_the_name_decides() -> None:

@@ -27,10 +27,12 @@ from tiers.messages import (
     Command,
     Dismiss,
     Event,
+    Exchange,
     Finish,
     GiveUp,
     Hold,
     Lost,
+    Mixed,
     Open,
     Refuse,
     SetTimer,
@@ -44,7 +46,8 @@ from tiers.topologies.star import Star
 __all__ = ["ORDERS", "SETTINGS", "HubSchedule", "policy_of"]
 
 ORDERS: Mapping[str, Sequence[Mapping[str, object]]] = {
-    "cyclic": [{"order": order} for order in ("fixed", "shuffled", "by_size")]
+    "cyclic": [{"order": order} for order in ("fixed", "shuffled", "by_size")],
+    "swarm": [{"leader": "drawn"}],
 }
 """Settings of the known topologies, beside their defaults."""
 
@@ -77,6 +80,7 @@ class HubSchedule:
         self.machine, self.twin = self.fresh(), self.fresh()
         self.told: list[Event] = []
         self.number, self.open = -1, False
+        self.mixing = False
         self.room = self.used = self.in_sum = 0
         self.at_work: dict[str, int] = {}
         """The round for which each member is at work."""
@@ -107,7 +111,9 @@ class HubSchedule:
 
     def step(self) -> None:
         draw = self.random.random()
-        if not self.open and draw < 0.4:
+        if self.mixing and draw < 0.5:
+            self.mix()
+        elif not (self.open or self.mixing) and draw < 0.4:
             self.begin()
         elif draw < 0.7 and self.at_work:
             self.answer()
@@ -126,6 +132,11 @@ class HubSchedule:
         known = [name for name in self.weights if self.random.random() < 0.7]
         forecast_s = {name: float(self.random.randint(1, 5)) for name in known}
         self.tell(Begin(self.number + self.random.choice([1, 1, 1, 3]), self.random.randint(1, 3), forecast_s))
+
+    def mix(self) -> None:
+        """The members have exchanged."""
+        self.mixing = False
+        self.tell(Mixed(self.number))
 
     def answer(self) -> None:
         """A right update: of one member, or of several of the open round by one worker."""
@@ -158,7 +169,7 @@ class HubSchedule:
     def echo(self) -> None:
         """Something comes once more: nothing but a refusal may follow."""
         event = self.random.choice(self.told)
-        if isinstance(event, Begin) or (isinstance(event, Arrived) and self.is_due(event.update)):
+        if isinstance(event, Begin | Mixed) or (isinstance(event, Arrived) and self.is_due(event.update)):
             return
         if isinstance(event, Lost) and any(self.at_work.get(name) == event.round_number for name in event.members):
             return
@@ -198,7 +209,9 @@ class HubSchedule:
     def moves(self) -> list[Callable[[HubSchedule], object]]:
         """List all that may happen next that is not nonsense, as moves of this schedule or a copy of it."""
         found: list[Callable[[HubSchedule], object]] = []
-        if not self.open:
+        if self.mixing:
+            found.append(HubSchedule.mix)
+        elif not self.open:
             found.append(lambda copy: copy.tell(Begin(copy.number + 1, 2)))
         for name, number in self.at_work.items():
             update = Update("h", number, (Share(name, self.weights[name]),))
@@ -210,6 +223,9 @@ class HubSchedule:
     def drain(self) -> None:
         """Let every member answer; the rounds that were begun must come to their end."""
         for _ in range(100):
+            if self.mixing:
+                self.mix()
+                continue
             if not self.open:
                 return
             assert self.at_work, "an open round waits for nobody"
@@ -288,8 +304,15 @@ class HubSchedule:
                 self.seen["dismissed"] += 1
             case Close():
                 self.close(command)
+            case Exchange():
+                assert not (self.open or self.mixing or rest) and command.round_number == self.number
+                assert not self.hub.topology.has_centre and dict(command.weights) == self.reported
+                assert list(command.weights) == [name for name in self.weights if name in self.reported], "its order"
+                assert command.steps and {step.at for step in command.steps} <= set(self.reported)
+                self.mixing = True
+                self.seen["exchanged"] += 1
             case Finish():
-                assert not self.open and command.round_number == self.number
+                assert not (self.open or self.mixing) and command.round_number == self.number
                 self.seen["finished"] += 1
             case GiveUp():
                 assert command.reason
@@ -311,7 +334,7 @@ class HubSchedule:
         self.seen["carried"] += 1
 
     def close(self, command: Close) -> None:
-        assert self.open and command.round_number == self.number
+        assert not self.mixing and self.open and command.round_number == self.number
         assert command.members == tuple(self.reported) and set(command.carried) == set(self.carried)
         assert self.reported or self.carried, "it closes with nobody"
         assert command.weight == self.used > 0
@@ -334,6 +357,7 @@ class HubSchedule:
         """What holds after every event."""
         assert self.in_sum <= self.room
         assert (self.machine.phase is Phase.COLLECTING) == self.open
+        assert (self.machine.phase is Phase.MIXING) == self.mixing
         assert not (self.open and self.held)
         if self.open:
             assert set(self.machine.waiting) == self.waiting

@@ -27,6 +27,8 @@ class Cyclic:
     """Member after member, in one order or a new one in each round."""
 
     sequential: ClassVar[bool] = True
+    has_centre: ClassVar[bool] = True
+    keeps_models: ClassVar[bool] = False
 
     order: str = "fixed"
     """fixed: as the members stand in the YAML; shuffled: drawn anew in each round from (seed, hub, round); by_size: by

@@ -15,6 +15,8 @@ class Star:
     """Hub and spoke, the aggregation-server plan."""
 
     sequential: ClassVar[bool] = False
+    has_centre: ClassVar[bool] = True
+    keeps_models: ClassVar[bool] = False
 
     def plan(self, partners: Partners) -> Plan:
         """Yield one Train for each member and one Mix of all of them at the hub."""

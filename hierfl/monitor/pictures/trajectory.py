@@ -1,4 +1,5 @@
 """The model's way in a round: at a star it goes to all members and is mixed of what they send, in a cycle it travels.
+Without a centre members mix what others send, before the hub has a model again.
 
 Compare Rieke et al. 2020, Fig. 2 e-g.
 """
@@ -6,7 +7,8 @@ Compare Rieke et al. 2020, Fig. 2 e-g.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import replace
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from hierfl.monitor.pictures.boxes import Box, box_of, draw_box
@@ -22,15 +24,22 @@ _HUBS, _SHOWN = 8, 5
 _GAP, _STEP, _BAND, _MARGIN, _TOP = 0.7, 0.5, 0.3, 0.25, 0.95
 
 
-def trajectory(trained: Mapping[str, Sequence[str]], in_turn: Collection[str]) -> Figure:
+def trajectory(
+    trained: Mapping[str, Sequence[str]],
+    in_turn: Collection[str],
+    mixed: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+) -> Figure:
     """Draw a band for each hub, of the first few. `trained`: by hub's path the names of the members whose updates were
-    in its last round, as they came; `in_turn`: the hubs whose members trained one after another.
+    in its last round, as they came; `in_turn`: the hubs whose members trained one after another; `mixed`: by hub
+    without a centre at which members whose updates were mixed.
     """
     shown = list(trained)[:_HUBS]
     bands: list[tuple[list[Box], list[tuple[Box, Box]]]] = []
     top = 0.0
     for path in shown:
         boxes, arrows, low = _band(path, trained, path in in_turn, top)
+        if mixed and path in mixed:
+            boxes, arrows = _exchange(boxes, mixed[path])
         bands.append((boxes, arrows))
         top = low - _BAND
     right = max(box.x + box.width for boxes, _ in bands for box in boxes)
@@ -68,11 +77,25 @@ def _band(
         box.x, box.y = x, first.y if in_turn else top - _STEP * (place + 0.5)
         x += box.width + _GAP if in_turn else 0.0
     last.x = x if in_turn else x + max((box.width for box in members), default=0.0) + _GAP
-    chain = [first, *members, last]
-    arrows = list(pairwise(chain)) if in_turn else []
+    boxes = [first, *members, last]
+    arrows = list(pairwise(boxes)) if in_turn else []
     if not in_turn:
         arrows = [pair for box in members for pair in ((first, box), (box, last))]
-    return chain, arrows, top - _STEP * depth
+    return boxes, arrows, top - _STEP * depth
+
+
+def _exchange(band: list[Box], mixed: Mapping[str, Sequence[str]]) -> tuple[list[Box], list[tuple[Box, Box]]]:
+    """Put those who mix between the members of a band and its hub; give the boxes, and who goes on from whom."""
+    first, *members, last = band
+    shown = {box.title: box for box in members}
+    own = {name: shown.get(box_of("", name).title) for name in {*mixed, *chain.from_iterable(mixed.values())}}
+    mixers = {at: replace(own[at] or box_of("site", at)) for at in mixed if own[at] is not None or len(mixed) == 1}
+    for box in mixers.values():
+        box.x, box.y = last.x, box.y or last.y
+    last.x += max((box.width for box in mixers.values()), default=0.0) + _GAP
+    sent = [(start, box) for at, box in mixers.items() for name in mixed[at] if (start := own[name]) is not None]
+    arrows = [*((first, box) for box in members), *sent, *((box, last) for box in mixers.values())]
+    return [first, *members, *mixers.values(), last], arrows
 
 
 def _ends(names: Sequence[str], in_turn: bool) -> list[str]:

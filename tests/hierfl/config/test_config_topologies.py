@@ -1,4 +1,4 @@
-"""What a hub whose members take turns can have, and what it cannot, each said at its place."""
+"""What goes with a topology, and what does not, each said at its place."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import load, names
 
 LINEAR = [name for name in names("strategy") if load("strategy", name).linear]
+REDUCERS = [name for name in names("strategy") if hasattr(load("strategy", name), "reduce")]
+WITHOUT_CENTRE = [name for name in names("topology") if not load("topology", name).has_centre]
 PATTERNS = {"fedper": {"personal": ["head.*"]}, "fedrep": {"personal": ["head.*"]}}
 
 
@@ -66,3 +68,33 @@ def test_a_hub_below_inherits_no_server_optimiser_but_a_rule_for_the_whole_subtr
 
 def test_below_a_cycle_all_is_allowed() -> None:
     assert problems(topology="cyclic", in_strategy="scaffold", in_participation="deadline") == []
+
+
+@pytest.mark.parametrize("topology", WITHOUT_CENTRE)
+@pytest.mark.parametrize("kind", names("participation"))
+def test_members_that_exchange_wait_for_all_that_are_asked(topology: str, kind: str) -> None:
+    found = problems(participation=kind, topology=topology)
+    if not load("participation", kind).may_close_early:
+        assert found == []
+        return
+    [problem] = found
+    assert problem.path == "federation.participation"
+    assert f"{kind} does not go with topology {topology}" in problem.message and "(allowed: all" in problem.message
+
+
+@pytest.mark.parametrize("kind", names("strategy"))
+def test_a_rule_that_looks_at_whole_updates_goes_with_a_swarm_and_not_with_slices(kind: str) -> None:
+    assert problems(strategy=strategy(kind), topology="swarm") == []
+    found = problems(strategy=strategy(kind), topology="allreduce")
+    if kind not in REDUCERS:
+        assert found == []
+        return
+    [problem] = found
+    assert problem.path == "federation.strategy" and "or topology: swarm" in problem.message
+    assert f"{kind} does not go with topology allreduce: it looks at whole updates" in problem.message
+
+
+def test_members_that_cannot_exchange_are_refused_before_the_start() -> None:
+    root = hub("world", *(f"s{i}" for i in range(300)), topology="allreduce")
+    with pytest.raises(ConfigError, match=r"federation.topology: allreduce: 300 members; at most 256 .* let hubs"):
+        from_mapping({"task": {"kind": "synthetic"}, "federation": root})
