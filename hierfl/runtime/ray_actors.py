@@ -244,11 +244,15 @@ class RayDriver:
         self._actors[self._slot(spec.path)].start_hub.remote(spec)
 
     def _slot(self, actor: str) -> str:
-        """Give the process of an actor: a hub's place is where the hub is; a hub, or a site's place, takes turns."""
+        """Give the process of an actor: a hub's place is where the hub is, a site's is with one of the hubs in turn."""
         slot = self._slots.get(actor) or self._slots.get(actor.removeprefix(PLACE))
         if slot is None:
-            number = sum(1 for slot in self._slots.values() if slot.startswith(HUB))
-            self._slots[actor] = slot = f"{HUB}{number % self._max_hub_processes()}"
+            of_hubs = [slot for name, slot in self._slots.items() if slot.startswith(HUB) and name[0] != "/"]
+            if actor.startswith(PLACE):
+                slot = of_hubs[sum(name.startswith(PLACE) for name in self._slots) % len(of_hubs)]
+            else:
+                slot = f"{HUB}{len(of_hubs) % self._max_hub_processes()}"
+            self._slots[actor] = slot
         if slot not in self._actors:
             self._start_process(slot)
         return slot
