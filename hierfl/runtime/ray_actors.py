@@ -182,7 +182,7 @@ class RayDriver:
             spec = replace(spec, device="cpu")
         self._spec = ray.put(spec)
         self._sit(found)
-        for number in range(min(num_hubs, self._max_hub_processes())):
+        for number in range(min(num_hubs, self.runtime.num_aggregators or MAX_AGGREGATORS)):
             self._start_process(f"{HUB}{number}")
         return found
 
@@ -235,10 +235,6 @@ class RayDriver:
             self._start_process(seat.worker)
         return found
 
-    def _max_hub_processes(self) -> int:
-        """Bound the processes that serve the hubs."""
-        return self.runtime.num_aggregators or MAX_AGGREGATORS
-
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, in a process of its own as long as there are few hubs."""
         self._actors[self._slot(spec.path)].start_hub.remote(spec)
@@ -248,10 +244,9 @@ class RayDriver:
         slot = self._slots.get(actor) or self._slots.get(actor.removeprefix(PLACE))
         if slot is None:
             of_hubs = [slot for name, slot in self._slots.items() if slot.startswith(HUB) and name[0] != "/"]
+            slot = f"{HUB}{len(of_hubs) % (self.runtime.num_aggregators or MAX_AGGREGATORS)}"
             if actor.startswith(PLACE):
                 slot = of_hubs[sum(name.startswith(PLACE) for name in self._slots) % len(of_hubs)]
-            else:
-                slot = f"{HUB}{len(of_hubs) % self._max_hub_processes()}"
             self._slots[actor] = slot
         if slot not in self._actors:
             self._start_process(slot)
