@@ -67,10 +67,11 @@ def crew_of(
 def journal_of(config: RunConfig, run_dir: Path, rounds_done: int, driver: Driver, keeper: Keeper) -> Recorder:
     """Open a run's journal, with what an earlier process left in it after so many rounds.
 
-    Where none is wanted, one that writes nothing down. Errors: OutputError.
+    Where none is wanted, or members exchange vectors that the run's supervisor is never handed, one that writes nothing
+    down. Errors: OutputError.
     """
     place = config.redundancy.journal
-    if place == "none":
+    if place == "none" or any(not hub.topology.has_centre for hub in config.federation.hubs.values()):
         return Recorder(config, driver, keeper, None, rounds_done)
     where = str(run_dir / JOURNAL) if place is None else f"{place.rstrip('/')}/{run_dir.name}"
     try:
