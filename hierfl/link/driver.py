@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hierfl.errors import RuntimeUnavailable
 from hierfl.link.lane import Lane
 from hierfl.link.served import HERE, link_device
 from hierfl.link.service import Service
@@ -35,7 +36,7 @@ class LinkedDriver:
         self._service: Service | None = None
         self._next_ticket = -1
         self._under_way: set[int] = set()
-        self._builders: Mapping[int, str] = {}
+        self._trains = True
         self._builder = ""
         self._ended = False
 
@@ -49,11 +50,13 @@ class LinkedDriver:
         seats = self._base.start(spec, num_hubs)
         self._builder = seats[0].worker
         self._service, self._lanes = self._open_links(self._done.put, self._base)
-        return (*self._here(seats), *(Seat(path, link_device(path)) for path in self._lanes))
+        links = tuple(Seat(path, link_device(path)) for path in self._lanes)
+        self._trains = not spec.sites.keys() <= self._lanes.keys()
+        return (*(self._here(seats) if self._trains else ()), *links)  # else the runtime's worker builds the model only
 
     def grow(self) -> tuple[Seat, ...]:
         """Start workers on devices that have come since."""
-        return self._here(self._base.grow())
+        return self._here(self._base.grow()) if self._trains else ()
 
     def start_hub(self, spec: HubSpec) -> None:
         """Make a hub's aggregator, in the runtime."""
@@ -103,7 +106,13 @@ class LinkedDriver:
             found = [*self._take(TURN_S), *self._base.wait(0.0)]
             left_s -= TURN_S
         self._under_way.difference_update(done.ticket for done in found)
-        return found
+        return [self._of_builder(done) if done.actor == self._builder and not self._trains else done for done in found]
+
+    def _of_builder(self, done: Done) -> Done:
+        """A worker that is nobody's device has ended a call: where it died, no other will do its work."""
+        if done.crashed is None:
+            return done
+        return replace(done, crashed=None, error=RuntimeUnavailable(f"what builds the model died: {done.crashed}"))
 
     def restart(self, actor: str) -> tuple[str, ...]:
         """Give up what a member was asked, or replace a process of the runtime."""

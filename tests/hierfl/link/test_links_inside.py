@@ -64,6 +64,14 @@ def test_linked_hubs_below_linked_hubs(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("several_runs")
+def test_where_all_members_are_elsewhere_the_devices_are_the_links(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs", hub("world", *WARDS[:2], rounds=2))
+    linked = Inside(config, tmp_path / "linked").go()
+    assert linked["model_digest"] == run(config)["model_digest"]
+    assert sorted(linked["schedule"]["devices"]) == ["world/c", "world/north"]
+
+
+@pytest.mark.usefixtures("several_runs")
 def test_what_is_compressed_at_a_site_adds_up_to_the_same_bits(tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", tree(compression={"kind": "top_k", "fraction": 0.5}))
     assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
