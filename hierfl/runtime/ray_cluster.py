@@ -41,6 +41,9 @@ __all__ = [
 JOIN_S = 14.0
 """Seconds that joining a Ray may take in all; with the imports before it, a mistake is told within 20 s."""
 
+LATE = "timed out during startup"
+"""What Ray says where it is not up within the half minute that it gives itself: a busy machine's next try may be."""
+
 SETTLE_S = 3.0
 """Seconds for which what another run held may still count as taken."""
 
@@ -58,6 +61,16 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
     if address is not None:
         _join(address, limit_s)
         return True
+    if not _start(runtime, LATE):
+        _start(runtime, "")
+    return True
+
+
+def _start(runtime: Runtime, again: str) -> bool:
+    """Start a Ray; return False where it is not up and the reason holds `again`, which may pass.
+
+    Errors: RuntimeUnavailable for other reasons, and for all of them where `again` is empty.
+    """
     try:
         with _signals_apart():
             _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
@@ -67,6 +80,8 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
             raise Stopped from error
         if not isinstance(error, Exception):
             raise
+        if again and again in str(error):
+            return False
         raise RuntimeUnavailable(f"Ray could not be started: {_reason(error)}; try runtime.kind=local") from error
     return True
 

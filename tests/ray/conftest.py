@@ -24,26 +24,21 @@ def ray_temp() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def shared_ray() -> Iterator[None]:
     """Keep one Ray with four logical CPUs and GPUs for a module's runs, which join it."""
-    import ray
+    from hierfl.config.schema import Runtime
+    from hierfl.runtime.ray_cluster import connect, disconnect
 
     folder = Path(tempfile.mkdtemp(prefix="hfl-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(SUPPORT))  # for the workers: the run's own folder is not where the task lies
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(
-            address="local",
-            num_cpus=4,
-            num_gpus=4,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _temp_dir=str(folder),
-        )
+        patch.setenv("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+        patch.setenv("RAY_TMPDIR", str(folder))
+        connect(Runtime(kind="ray", num_cpus=4, num_gpus=4))
         try:
             yield
         finally:
-            ray.shutdown()
+            disconnect()
     assert "RAY_ADDRESS" not in os.environ
     wait_gone(folder)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""How a Ray of the run's own is started: in two tries where the machine is busy, in one where something is wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from hierfl.config.schema import Runtime
+from hierfl.errors import RuntimeUnavailable
+from hierfl.runtime import ray_cluster
+
+
+class Starts:
+    """Stands in for ray.init: one error for each try, none when they are used up."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    def __call__(self, address: str, **given: object) -> None:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+@pytest.fixture(autouse=True)
+def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_IGNORE_UNHANDLED_ERRORS"):
+        monkeypatch.setenv(name, "1")
+
+
+LATE = Exception("The current node timed out during startup. This could happen because some of the raylet failed")
+
+
+def test_a_start_that_was_late_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = Starts(LATE)
+    monkeypatch.setattr(ray_cluster, "_init", starts)
+    assert ray_cluster.connect(Runtime(kind="ray"))
+    assert starts.calls == 2
+
+
+@pytest.mark.parametrize(("errors", "calls"), [((LATE, LATE), 2), ((ValueError("no such folder\nmore"),), 1)])
+def test_what_a_second_try_does_not_cure_is_told(
+    monkeypatch: pytest.MonkeyPatch, errors: tuple[Exception, ...], calls: int
+) -> None:
+    starts = Starts(*errors)
+    monkeypatch.setattr(ray_cluster, "_init", starts)
+    with pytest.raises(RuntimeUnavailable, match=r"Ray could not be started: .*; try runtime\.kind=local"):
+        ray_cluster.connect(Runtime(kind="ray"))
+    assert starts.calls == calls
+
+
+def test_the_programs_own_signals_are_kept_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services, utils
+
+    seen = []
+    monkeypatch.setattr(ray_cluster, "_init", lambda *args, **given: seen.append(services.ConsolePopen))
+    before = services.ConsolePopen, utils.set_sigterm_handler
+    ray_cluster.connect(Runtime(kind="ray"))
+    assert seen[0].keywords == {"process_group": 0}
+    assert (services.ConsolePopen, utils.set_sigterm_handler) == before
