@@ -43,6 +43,9 @@ THREADS_PER_MEMBER = 4
 TRANSPORT = (("grpc.http2.max_frame_size", 1 << 20), ("grpc.http2.lookahead_bytes", 4 << 20))
 """For long streams of chunks: fewer frames, and more of them on the way."""
 
+_ENCODINGS = {"none": 0b001, "gzip": 0b101}
+"""What a hub unpacks, as bits of gRPC's list: identity, deflate, gzip."""
+
 Tell = Callable[[str, str, str], None]
 """Takes a level, a node, and what is to be said of it."""
 
@@ -109,6 +112,7 @@ class Service:
                 ("grpc.max_send_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
                 *TRANSPORT,
                 ("grpc.so_reuseport", 0),
+                ("grpc.compression_enabled_algorithms_bitset", _ENCODINGS[compression]),
                 ("grpc.max_metadata_size", 16384),
             ],
             compression=grpc.Compression.Gzip if compression == "gzip" else None,

@@ -56,7 +56,9 @@ class FakeBranch:
 class Member:
     """A member's process, but for its training."""
 
-    def __init__(self, pki: Pki, port: int, folder: Path, deadline_s: float = 20.0, instance: str = "a") -> None:
+    def __init__(
+        self, pki: Pki, port: int, folder: Path, deadline_s: float = 20.0, instance: str = "a", packed: str = "none"
+    ) -> None:
         self.branch, self.heard = FakeBranch(), []
         hello = wire_pb.Hello(
             versions=[1],
@@ -68,7 +70,7 @@ class Member:
         )
         kit = pki.kit("world/us", name=f"kit-{instance}")
         tell: Callable[[str, str], None] = lambda level, said: self.heard.append(said)  # noqa: E731
-        self.dialer = Dialer(kit, "world", f"localhost:{port}", hello, deadline_s, "none", tell)
+        self.dialer = Dialer(kit, "world", f"localhost:{port}", hello, deadline_s, packed, tell)
         make: Any = lambda: self.branch  # noqa: E731
         self.desk = Desk(make, Store(folder), self.dialer.say, self.dialer.fetch, tell, lambda: None)
         self.dialer.asked, self.dialer.offered = self.desk.asked, self.desk.offered
@@ -219,6 +221,25 @@ def test_a_second_connection_cannot_write_under_the_first(pki: Pki, tmp_path: Pa
         thread.join()
     assert incoming.is_whole
     assert len(refused) == 3 * -(-outgoing.shape.num_bytes // 2**20)
+
+
+def test_what_crosses_may_be_compressed_where_both_sides_say_so(pki: Pki, tmp_path: Path) -> None:
+    with hub_on_loopback(pki, compression="gzip") as (service, lanes, done, _):
+        member = Member(pki, service.port, tmp_path, packed="gzip")
+        lane = lanes["world/us"]
+        lane.call(0, "prepare", (None, None))
+        lane.call(1, "prepare", (LAYOUT, None))
+        lane.call(2, "train", (job(), ModelState(np.zeros(LAYOUT.num_floats, np.float32), np.zeros(1, np.int64))))
+        lane.call(3, "collect", ("world", 0))
+        found = [done.get(timeout=60) for _ in range(4)]
+        assert np.array_equal(part_of(found[-1]).floats, UPDATE[0])
+        member.close()
+    with hub_on_loopback(pki) as (service, _, _, _):  # a hub that does not want it unpacks nothing
+        member = Member(pki, service.port, tmp_path, packed="gzip", instance="d")
+        while not any("is not reached" in said for said in member.heard):
+            time.sleep(0.02)
+        assert not member.dialer.run
+        member.close()
 
 
 def test_a_member_hears_that_the_federation_has_ended(pki: Pki, tmp_path: Path) -> None:
