@@ -13,9 +13,11 @@ import pytest
 import torch
 from plain_loops import FULL, LR, STEPS, WARDS, Loop, Params, minus, same
 from small_runs import Ran, config_of, go, hub, site, tensors
+from ward_tasks import Deep
 
 from hierfl import checkpoint
 from hierfl.errors import ConfigError
+from hierfl.learning.seeds import derive
 from hierfl.monitor.records import Evaluated
 from hierfl.run import evaluate, resume
 
@@ -130,6 +132,52 @@ def test_ditto_is_li_et_al_algorithm_1_beside_plain_averaging(tmp_path: Path) ->
     for k in WARDS:
         flat = np.concatenate([values.numpy().ravel() for values in v[k]])
         np.testing.assert_allclose(saved.sites[f"world/{k}"]["model"], flat, atol=1e-6)
+
+
+def test_fedprox_is_li_et_al_eq_2(tmp_path: Path) -> None:
+    loop, mu = Loop(), 0.7
+    x = loop.start()
+    for _ in range(ROUNDS):
+
+        def near(w: Params, x: Params = x) -> Params:
+            return [mu * (a - b) for a, b in zip(w, x, strict=True)]
+
+        x = loop.mean({k: loop.local(x, k, near) for k in WARDS})
+    same(ran(tmp_path, {"kind": "fedprox", "mu": mu}), x)
+
+
+def test_fedbn_is_li_et_al_algorithm_1(tmp_path: Path) -> None:
+    """Each ward's net in float64 with its own batch norm, statistics included; the linear layers are averaged."""
+    task = Deep(dropout=0.0)
+    torch.manual_seed(derive(0, "model"))
+    x = {name: value.double() for name, value in task.model().state_dict().items()}
+    own: dict[str, dict[str, torch.Tensor]] = {k: {n: v for n, v in x.items() if n.startswith("1.")} for k in WARDS}
+    sizes = {k: n / sum(WARDS.values()) for k, n in WARDS.items()}
+    for _ in range(ROUNDS):
+        sent = {}
+        for k, n in WARDS.items():
+            net = task.model().double()
+            net.load_state_dict({**x, **own[k]})
+            features, labels = task.data(k, n=n).train.tensors
+            for _ in range(STEPS):
+                net.zero_grad()
+                task.loss(net, (features.double(), labels)).backward()
+                with torch.no_grad():
+                    for parameter in net.parameters():
+                        parameter -= 0.05 * parameter.grad  # type: ignore[operator]
+            sent[k] = {name: value.clone() for name, value in net.state_dict().items()}
+            own[k] = {name: value for name, value in sent[k].items() if name.startswith("1.")}
+        shared = [name for name in x if not name.startswith("1.")]
+        x |= {name: sum(sizes[k] * sent[k][name] for k in WARDS) for name in shared}  # type: ignore[misc]
+    task_of = {"kind": "ward_tasks:Deep", "dropout": 0.0}
+    run = go(tmp_path, root("fedbn"), task_of, training={**FULL, "lr": 0.05})
+    found = tensors(run.folder)
+    for name in shared:
+        np.testing.assert_allclose(found[name], x[name].numpy(), atol=1e-5)
+    saved = checkpoint.load(checkpoint.latest(run.folder) or Path())
+    for k in WARDS:
+        floats = np.concatenate([v.numpy().ravel() for name, v in own[k].items() if v.is_floating_point()])
+        np.testing.assert_allclose(saved.sites[f"world/{k}"]["own"], floats, atol=1e-5)
 
 
 def test_fedbn_keeps_a_wards_normalisation_at_the_ward(tmp_path: Path) -> None:

@@ -88,3 +88,24 @@ def test_what_holds_over_tiers_is_said(tmp_path: Path) -> None:
     assert "holds out against any 1 of 3 members" in said["world"]
     assert "in south a single bad site makes its hub a bad one" in said["world"]
     assert said["world/north"] == "median: holds out against any 1 of 3 members"
+    assert "wherever below it they are: 1 bad site;" in said["world"]
+
+
+def test_how_many_bad_sites_are_held_off_wherever_they_are_is_counted(tmp_path: Path) -> None:
+    """Three hubs of three sites: two bad sites in each of two hubs turn medians at both tiers, so three are held off; a
+    hub that averages is turned by one bad site, and it takes two more to turn another.
+    """
+
+    def world(*rules: str | None, top: str = "median") -> dict[str, str]:
+        hubs = [
+            hub(f"hub-{i}", *(site(f"s-{i}-{j}") for j in range(3)), **({"strategy": rule} if rule else {}))
+            for i, rule in enumerate(rules)
+        ]
+        return promises(config_of(tmp_path, root(top, *hubs)))
+
+    held = "held off, wherever below it they are: {}"
+    assert held.format("3 bad sites") in world("median", "median", "median")["world"]
+    assert held.format("2 bad sites") in world("median", "median", None)["world"]
+    assert held.format("1 bad site;") in world("median", None, None)["world"]
+    assert "held off" not in world("median", "median", None, top="norm_bounding")["world"]
+    assert held.format("1 bad site") in world("median", "median", "median", top="norm_bounding")["world"]

@@ -50,6 +50,11 @@ class Robust(FedAvg):
         """Give the fewest members with which the rule keeps its promise: n > 2 f."""
         return 2 * self.num_byzantine + 1
 
+    @property
+    def tolerates(self) -> int:
+        """Count the members that may send anything at all: f."""
+        return self.num_byzantine
+
     def shortage(self, num_members: int) -> str:
         """Say why so many members are too few; empty if they are enough."""
         least = self.least()

@@ -28,6 +28,11 @@ class NormBounding(Robust):
         super().__post_init__()
         between("bound", self.bound, 0.0)
 
+    @property
+    def tolerates(self) -> int:
+        """None: what a bad member sends counts, if bounded."""
+        return 0
+
     def promise(self, num_members: int) -> str:
         """Nothing is held off, all is bounded."""
         return f"no member moves the model by more than its weight times {self.bound:g}"
