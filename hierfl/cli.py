@@ -262,7 +262,7 @@ def _evaluate(
     run_dir: RunDir,
     code_dir: CodeDir = None,
     cross_site: Annotated[
-        bool, typer.Option("--cross-site", help="Measure the models that sites keep, too: each at every site.")
+        bool, typer.Option("--cross-site", help="Measure every hub's and site's model, too: each at every site.")
     ] = False,
     as_json: Json = False,
     plain: Plain = False,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint
+from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, OutputError
@@ -27,6 +28,7 @@ from hierfl.monitor.records import (
 from hierfl.reopen import Reopened, reopened
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
+from hierfl.runtime.apart import models_apart
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.opening import closing, crew_of, open_driver
@@ -73,31 +75,38 @@ def go_on(
 
 def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Mapping[str, Scalars]:
     """Measure a run's newest checkpoint at every site; return the metrics by path, hubs rolled up."""
-    with _measuring(run_dir, monitors, code_dir) as (engine, rounds, model):
-        return engine.fine_tune(rounds, model, engine.evaluate(rounds, model))
+    with _measuring(run_dir, monitors, code_dir) as (engine, _, saved, model):
+        return engine.fine_tune(saved.rounds_done, model, engine.evaluate(saved.rounds_done, model))
 
 
 def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Matrix:
-    """Measure a run's model, and those that its sites keep, at every site; keep the figures in the run's folder."""
-    with _measuring(run_dir, monitors, code_dir) as (engine, rounds, model):
-        matrix = Matrix(rounds, engine.cross_site(rounds, model))
+    """Measure a run's model, those of its hubs and sites, and those that sites keep, at every site.
+
+    The figures are kept in the run's folder. Where each site trains alone there are no models but the sites' own.
+    """
+    with _measuring(run_dir, monitors, code_dir) as (engine, config, saved, model):
+        rounds, found = saved.rounds_done, dict(engine.cross_site(saved.rounds_done, model))
+        if config.baseline is None:
+            for path, own in models_apart(config, engine, saved, found):
+                found[path] = engine.measure(rounds, engine.driver.put(own))
+        matrix = Matrix(rounds, {path: found[path] for path in config.federation.nodes if path in found})
     write_matrix(run_dir, matrix)
     return matrix
 
 
 def export(run_dir: Path, path: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> int:
     """Write a run's newest model, adapters merged, to a file; return the rounds that it has done. Needs no data."""
-    with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, rounds, model):
+    with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, _, saved, model):
         layout, whole = engine.merged(model)
         checkpoint.save_model(path, layout, engine.driver.get(whole))
-    return rounds
+    return saved.rounds_done
 
 
 @contextlib.contextmanager
 def _measuring(
     run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None, *, with_sites: bool = True
-) -> Iterator[tuple[Engine, int, Handle]]:
-    """Give workers that know a run's newest checkpoint, how many rounds it has done, and its model."""
+) -> Iterator[tuple[Engine, RunConfig, Checkpoint, Handle]]:
+    """Give workers that know a run's newest checkpoint, its configuration, the checkpoint and its model."""
 
     def emit(record: Record) -> None:
         for monitor in monitors:
@@ -111,13 +120,13 @@ def _measuring(
         for warning in left.warnings:
             emit(Notice(0.0, "warning", "", warning))
         with closing(open_driver(config, run_dir)) as driver:
-            crew = crew_of(config, driver, driver.start(worker_spec(config), num_hubs=0), emit)
+            crew = crew_of(config, driver, driver.start(worker_spec(config), len(config.federation.hubs)), emit)
             engine = Engine(config, driver, crew, emit, time.time())
             if with_sites:
                 engine.describe()
             crew.prepare(saved.layout, saved.scale)
             crew.keeper.restore(Remembered.of(saved, config.federation, driver).sites)
-            yield engine, saved.rounds_done, driver.put(saved.model)
+            yield engine, config, saved, driver.put(saved.model)
 
 
 def _carry_out(

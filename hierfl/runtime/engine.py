@@ -176,6 +176,14 @@ class Engine:
         found = self._without_auc(self._survey.tuned())
         return {path: {**scalars, **found.get(path, {})} for path, scalars in measured.items()}
 
+    def say(self, node: str, message: str) -> None:
+        """Warn of something at a node."""
+        self._scribe.notice("warning", node, message)
+
+    def measure(self, round_number: int, model: Handle) -> Mapping[str, Scalars]:
+        """Measure a model at every site as it is, whatever sites keep; as `evaluate`. Errors: SiteFailed."""
+        return self._measured(round_number, model, {})
+
     def cross_site(self, round_number: int, model: Handle) -> Mapping[str, Mapping[str, Scalars]]:
         """Measure every model at every site: the federation's, under the root's name, and those that sites keep.
 
@@ -184,7 +192,7 @@ class Engine:
         By whose the model is, then as `evaluate`. What sites keep stays as it was. Errors: SiteFailed.
         """
         kept = self.crew.keeper.kept()
-        found = {} if self._alone else {self._tree.root.name: self._measured(round_number, model, {})}
+        found = {} if self._alone else {self._tree.root.name: self.measure(round_number, model)}
         for owner in self._tree.sites:
             rule = self._survey.personal(owner)
             if owner not in kept or (rule is None and self._fine_tune is None):

@@ -99,7 +99,7 @@ def test_every_model_is_measured_at_every_site_and_the_diagonal_is_what_the_run_
     ran = go(tmp_path, root)
     matrix = cross_site(ran.folder)
     sites = ["world/us/a", "world/us/b", "world/c"]
-    assert list(matrix.models) == ["world", *sites]
+    assert list(matrix.models) == ["world", "world/us", *sites]
     assert matrix.columns == ["world", *sites, "world/d"]
     for path in sites:
         own, measured = matrix.models[path][path], ran.summary["nodes"][path]
@@ -115,11 +115,11 @@ def test_every_model_is_measured_at_every_site_and_the_diagonal_is_what_the_run_
     assert "Across sites" in write_report(ran.folder).read_text()
 
 
-def test_under_plain_averaging_there_is_the_federations_model_alone(tmp_path):
+def test_under_plain_averaging_the_models_of_the_round_that_comes_stand_beside_the_federations(tmp_path):
     ran = go(tmp_path, hub("world", "a", "b", strategy={"kind": "feddyn"}))
     assert "Across sites" not in write_report(ran.folder).read_text()
     matrix = cross_site(ran.folder)
-    assert list(matrix.models) == ["world"]
+    assert list(matrix.models) == ["world", "world/a", "world/b"]
     assert matrix.models["world"]["world/a"]["loss"] == ran.summary["nodes"]["world/a"]["loss"]
 
 
