@@ -74,23 +74,28 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
         )
         before = _anonymous_bytes()
         peak = _Peak()
-        down, up = [], []
+        down, up, cpu = [], [], []
+        spare: Any = None
         for number in range(rounds + 1):
             np.add(model.floats, np.float32(1), out=model.floats)
             opening = Opening("world", number, 32, 8.0, 10 * num_members, "float32")
             jobs = {path: TrainJob("world", number, ((path, 10),), opening, Objective()) for path in paths}
             took_s, _ = _call(lanes, done, "train", lambda path, jobs=jobs: (jobs[path], model))
             down.append(took_s)
-            began = time.perf_counter()
-            total = Accumulator(grid_of(opening), layout)
+            began, began_cpu = time.perf_counter(), _cpu_s(members)
+            total = Accumulator(grid_of(opening), layout, spare)  # as a hub does from its second round on
             _call(lanes, done, "collect", lambda path, number=number: ("world", number), total)
-            total.total()
+            spare = total.total().floats
             up.append(time.perf_counter() - began)
+            cpu.append(_cpu_s(members) - began_cpu)
         moved = megabytes * num_members
         for what, seconds in (("down, with what a member does besides", down[1:]), ("up, into the sum", up[1:])):
             rate = moved / statistics.median(seconds)
             took = f"{statistics.median(seconds) * 1000:.0f} ms for {num_members} x {megabytes} MB"
             print(f"{what}: {took}, {rate:.0f} MB/s")
+        print(
+            f"processor time up, hub and members: {statistics.median(cpu[1:]) / moved * 100 * 1000:.0f} ms per 100 MB"
+        )
         extra = (peak.stop() - before) / (megabytes * 1e6)
         print(f"memory of the hub: {extra:.2f} models beside the one that it gives, of which the sum is one")
     finally:
@@ -134,6 +139,15 @@ class _Peak:
     def _watch(self) -> None:
         while not self._over.wait(0.005):
             self._most = max(self._most, _anonymous_bytes())
+
+
+def _cpu_s(members: Sequence[subprocess.Popen[bytes]]) -> float:
+    """Count the processor's seconds of this process and of the members'."""
+    spent = time.process_time()
+    for member in members:
+        fields = Path(f"/proc/{member.pid}/stat").read_text().rpartition(")")[2].split()
+        spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def _anonymous_bytes() -> int:

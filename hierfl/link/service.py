@@ -195,7 +195,7 @@ class Service:
         )
         yield stamps.mark(wire.HubSays(welcome=welcome))
         reader = threading.Thread(target=self._listen, args=(requests, stamps, lane, session), daemon=True)
-        self._tell("info", node, "has joined")
+        self._tell("info", node, f"has joined; it has approved the plan {hello.approval or '(none)'}")
         lane.joined(session)
         reader.start()
         if self._closing.is_set():
