@@ -93,9 +93,8 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
             rate = moved / statistics.median(seconds)
             took = f"{statistics.median(seconds) * 1000:.0f} ms for {num_members} x {megabytes} MB"
             print(f"{what}: {took}, {rate:.0f} MB/s")
-        print(
-            f"processor time up, hub and members: {statistics.median(cpu[1:]) / moved * 100 * 1000:.0f} ms per 100 MB"
-        )
+        spent_ms = statistics.median(cpu[1:]) / moved * 100 * 1000
+        print(f"processor time up, hub and members: {spent_ms:.0f} ms per 100 MB")
         extra = (peak.stop() - before) / (megabytes * 1e6)
         print(f"memory of the hub: {extra:.2f} models beside the one that it gives, of which the sum is one")
     finally:
