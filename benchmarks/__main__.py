@@ -31,7 +31,7 @@ from benchmarks import (
     w2,
     w3,
 )
-from benchmarks.common import GIB, Row, Size, machine, measure
+from benchmarks.common import GIB, Row, Size, in_words, machine, measure, table
 from benchmarks.processes import Failed
 
 WORKS = {"w1": w1, "w2": w2, "w3": w3, "aggregation": aggregation, "scale": scale}
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     size = Size(options.quick, 1 if options.quick else options.turns)
     said = machine()
-    print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in said.items()))
+    print(in_words(said))
     begun, load = time.time(), os.getloadavg()[0]
     rows: list[Row] = []
     failed = False
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json is not None:  # after each work: what is measured is kept, whatever comes
             _write(options.json, {**said, "quick": size.quick}, rows)
     print(f"{size.turns} turns, {time.time() - begun:.0f} s; load of the machine before: {load:.1f}\n")
-    print(_table(rows))
+    print(table(HEADER, map(_cells, rows)))
     return int(failed)
 
 
@@ -88,15 +88,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     if options.turns < 1:
         parser.error(f"--turns {options.turns}: 1 or more")
     return options
-
-
-def _table(rows: Sequence[Row]) -> str:
-    """Draw the rows as a Markdown table."""
-    cells = [HEADER, tuple("---" for _ in HEADER), *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

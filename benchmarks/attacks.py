@@ -12,11 +12,12 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import table
 from hierfl.errors import HierflError
 
 __all__ = ["ATTACKS", "PARTITIONS", "RULES", "accuracy", "configuration", "main"]
@@ -110,19 +111,17 @@ def main(arguments: Sequence[str]) -> int:
                 options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for partition, rows in found.items():
         print(f"\n{partition}, {NUM_BAD} of {NUM_SITES} sites bad, {rounds} rounds, {options.seeds} seed(s)\n")
-        print("\n".join(_table(rows)))
+        print(table(("rule", *ATTACKS, "worst"), _rows(rows)))
     return 0
 
 
-def _table(rows: Mapping[str, Mapping[str, Sequence[float | None]]]) -> list[str]:
-    """Write a Markdown table; the last column is the worst of the attacks."""
-    lines = [f"| rule | {' | '.join(ATTACKS)} | worst |", "|" + " --- |" * (len(ATTACKS) + 2)]
+def _rows(rows: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Iterator[list[str]]:
+    """Write each rule's row; the last column is the worst of the attacks."""
     for rule, row in rows.items():
         means = {name: None if None in cell else statistics.fmean(filter(None, cell)) for name, cell in row.items()}
         attacked = [mean for name, mean in means.items() if name != "none"]
         worst = None if None in attacked else min(mean for mean in attacked if mean is not None)
-        lines.append(f"| {rule} | {' | '.join(_said(mean) for mean in [*means.values(), worst])} |")
-    return lines
+        yield [rule, *(_said(mean) for mean in [*means.values(), worst])]
 
 
 def _said(mean: float | None) -> str:

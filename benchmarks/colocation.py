@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import machine
+from benchmarks.common import in_words, machine, table
 from benchmarks.contenders.engine import Clock
 from hierfl.config import from_mapping
 from hierfl.monitor.records import Notice, Record
@@ -133,15 +133,14 @@ def main(arguments: Sequence[str]) -> int:
         print("colocation needs a CUDA GPU, and there is none; --device cpu shows that it works")
         return 0
     said = machine() | ({"card": torch.cuda.get_device_name(0)} if options.device == "cuda" else {})
-    print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in said.items()) + "\n")
+    print(in_words(said) + "\n")
     found = list(rows(QUICK if options.quick else FULL, options.device))
     if options.json is not None:
         document = {**said, "device": options.device, "quick": options.quick}
         document |= {"rows": [dataclasses.asdict(row) for row in found]}
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
-    for row in found:
-        print(f"| {row.contender} | {row.sites_per_s:.1f} | {row.ratio:.2f} | {row.out_of_memory} |")
+    cells = [(one.contender, f"{one.sites_per_s:.1f}", f"{one.ratio:.2f}", str(one.out_of_memory)) for one in found]
+    print(table(HEADER, cells))
     ours = found[-1]
     held = ours.ratio >= LEAST_GOODPUT and ours.out_of_memory == 0
     if options.device == "cuda" and not options.quick:

@@ -10,12 +10,12 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["GIB", "Case", "Row", "Sample", "Size", "Work", "machine", "measure"]
+__all__ = ["GIB", "Case", "Row", "Sample", "Size", "Work", "in_words", "machine", "measure", "table"]
 
 GIB = 2**30
 
@@ -136,6 +136,20 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         **packages,
     }
+
+
+def in_words(said: Mapping[str, str]) -> str:
+    """Write what `machine` said, and what was added to it, as one line."""
+    return ", ".join(value if key == "machine" else f"{key} {value}" for key, value in said.items())
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Draw rows as a Markdown table whose columns stand below each other."""
+    cells = [header, ["---"] * len(header), *rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
+    )
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.common import machine
+from benchmarks.common import in_words, machine, table
 from benchmarks.contenders.live_runs import Rounds, turns
 from benchmarks.processes import watch
 from benchmarks.scheduler import interval
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said, _, _ = watch([sys.executable, "-m", "benchmarks.contenders.live_runs", asked])
     rows = rows_of(json.loads(said.strip().splitlines()[-1]))
     about = machine()
-    print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in about.items()))
+    print(in_words(about))
     print(f"16 sites on 4 devices, {options.turns} turns of {options.rounds} rounds; [95 % intervals of the mean]\n")
-    print(table(rows))
+    print(table(HEADER, map(_cells, rows)))
     if options.json is not None:
         found = {**about, "turns": options.turns, **setting, "rows": [asdict(row) for row in rows]}
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -77,15 +77,6 @@ def rows_of(runs: Mapping[str, Sequence[Rounds]]) -> list[LiveRow]:
         for policy, own in rounds.items()
     ]
     return sorted(rows, key=lambda row: row.round_s)
-
-
-def table(rows: Sequence[LiveRow]) -> str:
-    """Draw the rows as a Markdown table."""
-    cells = [HEADER, tuple("---" for _ in HEADER), *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    )
 
 
 def _cells(row: LiveRow) -> tuple[str, ...]:

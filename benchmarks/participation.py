@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import machine
+from benchmarks.common import in_words, machine, table
 from hierfl.kinds import load
 from hierfl.learning.task import Prediction, SiteData
 
@@ -224,14 +224,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each contender (3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     options = parser.parse_args(arguments)
-    print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in machine().items()) + "\n")
+    print(in_words(machine()) + "\n")
     seeds = 1 if options.quick else options.seeds
     found = [row for work in (HEART, DIGITS) for row in rows(work, seeds, 2 if options.quick else work.rounds)]
     if options.json is not None:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in found], indent=1) + "\n")
-    print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
-    for row in found:
-        share = "not reached" if row.reached is None else f"{row.reached:.2f}"
-        cells = (row.data, row.participation, f"{row.rounds:.0f}", f"{row.round_s:.2f}", f"{row.metric:.3f}", share)
-        print("| " + " | ".join(cells) + " |")
+    print(table(HEADER, map(_cells, found)))
     return 0
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    """Write one row."""
+    share = "not reached" if row.reached is None else f"{row.reached:.2f}"
+    return (row.data, row.participation, f"{row.rounds:.0f}", f"{row.round_s:.2f}", f"{row.metric:.3f}", share)

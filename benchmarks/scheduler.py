@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import machine
+from benchmarks.common import in_words, machine, table
 from scheduler import Assign, Device, Dispatcher, Job
 from scheduler.bounds import workload_bound
 from scheduler.forecast import Forecast, Learned, Oracle
@@ -128,9 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{compared[0].scenario}: {took_s:.0f} s", file=sys.stderr)
     planned = plan(options.sites, options.devices)
     said = machine()
-    print(", ".join(value if key == "machine" else f"{key} {value}" for key, value in said.items()))
+    print(in_words(said))
     print(f"{options.seeds} seeds, noise {NOISE:.0%}; [95 % intervals of the mean]\n")
-    print(table(rows), "\n\nchain_first under stress; x FIFO under the same\n", table(stress), sep="\n")
+    drawn, stressed = (table(HEADER, map(_cells, some)) for some in (rows, stress))
+    print(drawn, "\n\nchain_first under stress; x FIFO under the same\n", stressed, sep="\n")
     print("\nLost:", *(lost([*rows, *stress]) or ["nothing"]), sep="\n  ")
     print(
         f"\n{options.sites} sites on {options.devices} devices: planned in {planned['plan_s']:.2f} s,"
@@ -272,15 +273,6 @@ def lost(rows: Sequence[Row]) -> list[str]:
                 f" at most {max(slower):.3f} x; on average {row.ratio[0]:.3f} x"
             )
     return found
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Draw the rows as a Markdown table."""
-    cells = [HEADER, tuple("---" for _ in HEADER), *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADER))]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in cells
-    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:
