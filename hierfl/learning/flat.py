@@ -92,14 +92,9 @@ class FlatModel:
     def parts(self) -> Parts:
         """Say which of the vector's elements are trained, and which belong to layers that normalise."""
         trained = {name for name, parameter in self.module.named_parameters() if parameter.requires_grad}
-        norms = [name for name, part in self.module.named_modules() if isinstance(part, NORMALISATION)]
-        masks = np.zeros((2, self.layout.num_floats), np.bool_)
-        for spec in self.layout.tensors:
-            if spec.is_float:
-                cut = slice(spec.offset, spec.offset + spec.size)
-                masks[0, cut] = spec.name in trained
-                masks[1, cut] = spec.name.rpartition(".")[0] in norms
-        return Parts(self.layout, masks[0], masks[1])
+        norms = {name for name, part in self.module.named_modules() if isinstance(part, NORMALISATION)}
+        named = {spec.name for spec in self.layout.tensors if spec.name.rpartition(".")[0] in norms}
+        return Parts(self.layout, trained, named)
 
     def pulling(self, pull: Pull) -> Callable[[], None] | None:
         """Give what adds a pull to the gradients, from the model that is loaded; None if it adds nothing."""

@@ -11,9 +11,10 @@ that no hub and no other site is given it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -44,19 +45,35 @@ State: TypeAlias = Mapping[str, Vector]
 """A strategy's progress, or what a site keeps, by name."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parts:
-    """A model's tensors by what they are: masks of shape (P,)."""
+    """A model's tensors by what they are; masks of shape (P,) are made for a rule that asks for them, and kept.
+
+    `trained`, `normalising`: the names of the tensors that train, and of those of layers that normalise.
+    """
 
     layout: Layout
-    trainable: NDArray[np.bool_]
-    normalisation: NDArray[np.bool_]
+    trained: Set[str]
+    normalising: Set[str]
+
+    @cached_property
+    def trainable(self) -> NDArray[np.bool_]:
+        """Mark the tensors that train."""
+        return self._marked(self.trained.__contains__)
+
+    @cached_property
+    def normalisation(self) -> NDArray[np.bool_]:
+        """Mark the tensors of layers that normalise."""
+        return self._marked(self.normalising.__contains__)
 
     def named(self, patterns: Sequence[str]) -> NDArray[np.bool_]:
         """Mark the tensors whose names fit a pattern: `head.*`."""
+        return self._marked(lambda name: any(fnmatchcase(name, pattern) for pattern in patterns))
+
+    def _marked(self, is_meant: Callable[[str], bool]) -> NDArray[np.bool_]:
         mask = np.zeros(self.layout.num_floats, np.bool_)
         for spec in self.layout.tensors:
-            if spec.is_float and any(fnmatchcase(spec.name, pattern) for pattern in patterns):
+            if spec.is_float and is_meant(spec.name):
                 mask[spec.offset : spec.offset + spec.size] = True
         return mask
 

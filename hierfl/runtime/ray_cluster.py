@@ -57,6 +57,7 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
         return False
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a lost call's other results repeat its error
+    os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")  # else vectors outlive their round by a second
     address = runtime.address
     if address is not None:
         _join(address, limit_s)

@@ -145,8 +145,9 @@ def test_a_site_sends_what_was_asked_for_keeps_what_it_may_and_writes_on_nothing
     """Two rounds of the sites' side on drawn vectors: first without anything kept, then with what was kept."""
     strategy = load("strategy", kind)()
     rule = strategy.objective()
-    layout = Layout.of({"body.w": ((SIZE - 10,), dtype), "head.w": ((10,), dtype)})
-    parts = Parts(layout, np.arange(SIZE) < SIZE - 3, np.arange(SIZE) >= SIZE - 5)
+    sizes_of = {"body.w": SIZE - 10, "head.w": 5, "head.norm.w": 2, "head.norm.mean": 3}
+    layout = Layout.of({name: ((size,), dtype) for name, size in sizes_of.items()})
+    parts = Parts(layout, {"body.w", "head.w", "head.norm.w"}, {"head.norm.w", "head.norm.mean"})
     model, end = vectors(strategy, dtype, 2)[0], vectors(strategy, dtype, 1, seed=1)[0]
     sizes = rule.channels(SIZE)
     sent = {name: np.full(size, 0.5, dtype) for name, size in sizes.items()}

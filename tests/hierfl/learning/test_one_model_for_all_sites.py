@@ -150,3 +150,10 @@ def test_another_layout_is_refused_by_name(meddle: Callable[[nn.Module], None], 
     meddle(bound.module)
     with pytest.raises(UpdateRefused, match=says):
         bound.read()
+
+
+def test_masks_of_a_large_model_are_made_only_for_a_rule_that_asks() -> None:
+    bound = model()
+    assert not {"trainable", "normalisation"} & set(vars(bound.parts))
+    assert bound.parts.trainable.sum() == 16 + 8 + 5
+    assert bound.parts.normalisation.sum() == 16  # weight, bias, and the two running means
