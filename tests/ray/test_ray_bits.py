@@ -130,4 +130,4 @@ def test_cuda_where_there_is_none_is_said_at_once(config: Path) -> None:
     watcher = Watcher()
     with pytest.raises(RuntimeUnavailable, match=r"runtime\.device is cuda, but torch sees no CUDA device"):
         run(config, *RAY, "runtime.device=cuda", watcher=watcher)
-    assert watcher.notices("warning") == []
+    assert watcher.deaths() == []

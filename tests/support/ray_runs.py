@@ -72,6 +72,10 @@ class Watcher:
     def notices(self, level: str) -> list[Notice]:
         return [record for record in self.records if isinstance(record, Notice) and record.level == level]
 
+    def deaths(self) -> list[Notice]:
+        """Give what was said of processes that died; a busy machine has more to say, of who waits meanwhile."""
+        return [notice for notice in self.notices("warning") if "died" in notice.message]
+
 
 def run(config: Path, *overrides: str, watcher: Watcher | None = None) -> dict[str, Any]:
     """Run in this process."""
