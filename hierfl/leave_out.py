@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl.config.places import join
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import nearest
+from hierfl.monitor.afterwards import log_left_out
 from hierfl.monitor.fairness import METRICS
 from hierfl.monitor.files import as_json
 
@@ -63,6 +64,7 @@ def leave_out(
             "run_dir": apart["run_dir"],
         }
         _keep(Path(summary["run_dir"]), answer)
+    log_left_out(Path(summary["run_dir"]), table(answer))
     return answer
 
 

@@ -20,6 +20,7 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.learning.stopping import Progress, advance
 from hierfl.learning.task import Standardised
+from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
@@ -265,6 +266,7 @@ class Rounds:
         if self.config.baseline == "local" and self.metrics:
             matrix = Matrix(commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model))
             write_matrix(self.folder.path, matrix)
+            log_matrix(self.folder.path, matrix)
             self.voice.facts["on_all_data"] = on_all_data(matrix, self._root())
         whole: tuple[Layout, Handle] = layout, commit.model
         if self.config.lora is not None:

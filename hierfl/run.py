@@ -18,6 +18,7 @@ from hierfl.config.membership import epoch_of, epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, OutputError
 from hierfl.learning.optimizers import try_out
+from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import (
     Monitor,
@@ -91,6 +92,7 @@ def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Pat
                 found[path] = engine.measure(rounds, engine.driver.put(own))
         matrix = Matrix(rounds, {path: found[path] for path in config.federation.nodes if path in found})
     write_matrix(run_dir, matrix)
+    log_matrix(run_dir, matrix)
     return matrix
 
 

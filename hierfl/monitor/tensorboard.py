@@ -3,6 +3,8 @@
 | tag | what |
 |---|---|
 | `world/us/cleveland/auc` | a node's metric after each round (accuracy, ece ...); left out where undefined |
+| `fairness/auc/worst`, `best`, `mean`, `deviation` | over the sites that count, each once; of accuracy and loss too |
+| `membership/sites`, `membership/epoch` | from the round on in which members have changed |
 | `world/us/cleveland/train_loss` | the loss of a site's local training |
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
@@ -14,7 +16,8 @@
 | `workers/busy`, `workers/<id>/busy`, `workers/<id>/idle` | fractions of the round |
 
 The step is the root's round. Custom scalars show one chart per tier and metric; text holds the configuration; images
-the tree, and who worked when, drawn as the run goes; hparams the run's settings with the root's final metrics.
+the tree, and who worked when, drawn as the run goes, and the calibration at its end; hparams the run's settings with the
+root's final metrics. What is found after a run is in `afterwards`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.busy import PHASES, Account
+from hierfl.monitor.fairness import fairness
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
     Assigned,
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["FOLDER", "TensorBoard", "evenly"]
 
 FOLDER = "tensorboard"
+_FAIRNESS = {"worst_value": "worst", "best_value": "best", "mean": "mean", "std": "deviation"}
 _CHARTS = ("auc", "accuracy", "loss", "ece")
 _TREE_AFTER_S = 30.0
 _LONGER = 1.5
@@ -80,6 +85,7 @@ class TensorBoard:
         self._bytes_up: dict[str, int] = {}
         self._bytes_spared = 0
         self._final: Scalars = {}
+        self._metrics: Mapping[str, Scalars] = {}
         self._tree_drawn = False
         self._tape = Tape(_MAX_BARS)
         self._draw_at_s = _TREE_AFTER_S
@@ -120,6 +126,7 @@ class TensorBoard:
         if self._writer is not None:
             self._tree()
             self._timeline()
+            self._calibration()
             self._writer.close()
             self._writer = None
 
@@ -142,6 +149,12 @@ class TensorBoard:
     def _evaluated(self, record: Evaluated) -> None:
         root = self._config.federation.root.name
         self._final = record.metrics.get(root, {})
+        self._metrics = record.metrics
+        sites = self._config.sites
+        counted = {path: found for path, found in record.metrics.items() if path in sites and sites[path].counts}
+        for metric, figures in fairness(counted).items():
+            for figure, tag in _FAIRNESS.items():
+                self._scalar(f"fairness/{metric}/{tag}", figures[figure], record.round_number)
         for node in self._nodes & record.metrics.keys():
             for name, value in record.metrics[node].items():
                 self._scalar(f"{node}/{name}", value, record.round_number)
@@ -210,6 +223,15 @@ class TensorBoard:
 
         step = self._tape.commits[-1][0]
         self._writer.image("timeline", pictures.png(pictures.timeline(self._tape)), step)
+
+    def _calibration(self) -> None:
+        """Draw how often came true what was predicted, as it was measured last."""
+        if self._writer is None or not any(found.get("reliability") for found in self._metrics.values()):
+            return
+        from hierfl.monitor import pictures
+
+        step = self._tape.commits[-1][0] if self._tape.commits else 0
+        self._writer.image("calibration", pictures.png(pictures.reliability(self._metrics)), step)
 
     def _hparams(self) -> None:
         """Describe the run for the HPARAMS page, by the root's own scalars and in the same run."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from small_runs import config_of, go, hub, site
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hierfl.errors import ConfigError
 from hierfl.leave_out import leave_out, table, without
@@ -113,6 +114,27 @@ def test_every_model_is_measured_at_every_site_and_the_diagonal_is_what_the_run_
     )
     assert read_matrix(ran.folder).record() == json.loads(json.dumps(matrix.record()))
     assert "Across sites" in write_report(ran.folder).read_text()
+
+
+def test_tensorboard_has_fairness_calibration_the_cross_site_table_and_the_sites_left_out(tmp_path):
+    path = tmp_path / "wards.yaml"
+    path.write_text(json.dumps(config_of(tmp_path / "runs", hub("world", "a", "b", "c")).resolved))
+    whole, others = without(path, ["output.tensorboard=true", "federation.rounds=1"], "world/c")
+    answer = leave_out(whole, others, run)
+    folder = Path(answer["run_dir"])
+    cross_site(folder)
+    log = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0}).Reload()
+    summary = json.loads((folder / "summary.json").read_text())["fairness"]["accuracy"]
+    for tag, name in (("worst", "worst_value"), ("best", "best_value"), ("mean", "mean"), ("deviation", "std")):
+        [point] = log.Scalars(f"fairness/accuracy/{tag}")
+        assert point.step == 1 and point.value == pytest.approx(summary[name])
+    assert {"calibration", "cross_site", "tree"} <= set(log.Tags()["images"])
+    [left_out] = (
+        log.Tensors("left_out/text_summary")
+        if "left_out/text_summary" in log.Tags()["tensors"]
+        else (log.Tensors("left_out"))
+    )
+    assert b"| world/c | " in left_out.tensor_proto.string_val[0]
 
 
 def test_under_plain_averaging_the_models_of_the_round_that_comes_stand_beside_the_federations(tmp_path):
