@@ -16,8 +16,8 @@
 | `workers/busy`, `workers/<id>/busy`, `workers/<id>/idle` | fractions of the round |
 
 The step is the root's round. Custom scalars show one chart per tier and metric; text holds the configuration; images
-the tree, and who worked when, drawn as the run goes, and the calibration at its end; hparams the run's settings with the
-root's final metrics. What is found after a run is in `afterwards`.
+the tree, and who worked when, drawn as the run goes, and the calibration at its end; hparams the run's settings with
+the root's final metrics. What is found after a run is in `afterwards`.
 """
 
 from __future__ import annotations
