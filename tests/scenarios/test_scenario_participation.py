@@ -196,10 +196,11 @@ class Gatekeeper(Listener):
         super().on(record)
 
 
-def test_an_update_that_came_between_two_rounds_survives_the_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", ["none", "one_bit"])
+def test_an_update_that_came_between_two_rounds_survives_the_process(tmp_path: Path, compression: str) -> None:
     """The straggler ends while the model is measured; what it sends then is held, written down, and counted once."""
     members = [ward("a"), ward("b"), ward("c"), site("slow", gated=True)]
-    root = hub("world", *members, participation=DEADLINE, rounds=3)
+    root = hub("world", *members, participation=DEADLINE, rounds=3, compression=compression)
     first, second = Gatekeeper(until=(RoundCommitted, 2)), Listener()
     first.gate = tmp_path / "gate"
     task = {**TASK, "measure_s": 1.0, "gate": str(first.gate)}
