@@ -65,7 +65,7 @@ class LinkedDriver:
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a member over its lane, all others in the runtime, where the model is built whoever is asked."""
         lane = self._lanes.get(actor)
-        if lane is None or method == "initial":
+        if lane is None or method in ("initial", "merged"):
             ticket = self._base.call(actor if lane is None else self._builder, method, *arguments)
             self._under_way.add(ticket)
             return ticket

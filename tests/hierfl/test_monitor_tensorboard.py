@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from hierfl.config.schema import Output
-from hierfl.monitor.records import Evaluated, RunEnded
+from hierfl.monitor.records import Evaluated, RoundClosed, RunEnded
 from hierfl.monitor.tensorboard import FOLDER, TensorBoard, evenly
 
 
@@ -42,6 +42,17 @@ def test_metrics_stand_under_the_node_with_the_round_as_step(heart):
     assert [point.step for point in points] == list(range(1, 16))
     assert [point.value for point in points] == pytest.approx(expected)
     assert len(heart.Scalars("world/us/cleveland/train_loss")) == 15
+
+
+def test_bytes_that_compression_spared_are_there_where_it_did(heart, tmp_path):
+    federation = script.heart()
+    records = [
+        dataclasses.replace(record, bytes_spared=10) if isinstance(record, RoundClosed) else record
+        for record in script.run(federation)
+    ]
+    log = logged(tmp_path, script.config(federation, training={"lr": 0.01}), records)
+    assert [point.value for point in log.Scalars("bytes/spared")] == [10 * 4] * 15
+    assert "bytes/spared" not in heart.Tags()["scalars"]
 
 
 def test_undefined_metrics_are_left_out(heart):

@@ -18,6 +18,7 @@ from hierfl.errors import ConfigError
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.seeds import derive
 from hierfl.monitor.records import RoundClosed
+from hierfl.monitor.report import write_report
 from hierfl.run import resume
 from hierfl.tree import sent_small
 
@@ -213,6 +214,8 @@ def test_bytes_that_were_spared_stand_in_the_summary(tmp_path: Path) -> None:
     before = whole.summary["traffic"]
     assert before["bytes_spared"] == 0 and traffic["bytes_up"] + traffic["bytes_spared"] == before["bytes_up"] * 3
     assert traffic["bytes_up"] < 0.6 * before["bytes_up"] * 3
+    assert "Spared by compression" in write_report(run.folder).read_text()
+    assert "Spared by compression" not in write_report(whole.folder).read_text()
 
 
 @pytest.mark.parametrize(

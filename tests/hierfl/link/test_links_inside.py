@@ -78,6 +78,15 @@ def test_what_is_compressed_at_a_site_adds_up_to_the_same_bits(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("several_runs")
+def test_adapters_and_shared_data_are_the_same_over_links(tmp_path: Path) -> None:
+    shared = {"key": "open", "basis": "open data", "fraction": 0.5}
+    config = config_of(tmp_path / "runs", tree(shared=shared), lora={"rank": 2, "whole": ["bias"]})
+    linked, simulated = Inside(config, tmp_path / "linked").go(), run(config)
+    assert linked["model_digest"] == simulated["model_digest"] and linked["lora"] == simulated["lora"]
+    assert linked["nodes"]["world/c"] == simulated["nodes"]["world/c"]
+
+
+@pytest.mark.usefixtures("several_runs")
 def test_no_record_leaves_a_site(tmp_path: Path) -> None:
     """Every byte that crosses is searched for the wards' records, as numbers of either width and as text."""
     from ward_tasks import patients
