@@ -8,6 +8,7 @@
 | `world/us/cleveland/train_loss` | the loss of a site's local training |
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
+| `bytes/spared` | how many more they would be without compression, where there is any |
 | `schedule/idle`, `schedule/floor`, `schedule/avoidable` | idle fraction of a round, and its floor |
 | `schedule/efficiency` | the least time that the round's work can take over the time that it took |
 | `schedule/goodput` | what the round's work takes alone over the devices' time |
