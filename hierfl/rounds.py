@@ -226,7 +226,8 @@ class Rounds:
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
         commit.remembered = self.engine.remember(done)
         folder = None
-        if done % self.config.output.checkpoint_every == 0 or done == self._rounds() or reason is not None:
+        is_last = done == self._rounds() or reason is not None
+        if is_last or done % self.config.output.checkpoint_every == 0 or self.journal.is_full:
             folder = self._save(commit, layout)
         spent_s = time.perf_counter() - begun
         self.committed = True

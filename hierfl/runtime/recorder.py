@@ -31,6 +31,9 @@ from tiers.standing import Standing
 
 __all__ = ["Recorder", "recorder_of", "settings_digest"]
 
+FULL_BYTES = 1 << 30
+"""From this size on a journal has grown enough: a checkpoint is smaller than what it would yet grow to."""
+
 METHODS: dict[type, str] = {Begin: "begin", Arrived: "arrive", Lost: "lose", TimeUp: "elapse"}
 """How a hub's aggregator is told an event."""
 
@@ -74,7 +77,7 @@ class Recorder:
         self._begun: set[str] = set()
         self._num_found = 0
         self._played_since: list[Entry] = []
-        self._num_written = self._marked = 0
+        self._num_written = self._marked = self._num_bytes = 0
         self._has_complained = False
 
     def resume(self, streams: Mapping[int, memoryview]) -> None:
@@ -114,6 +117,11 @@ class Recorder:
             said = f"{self._num_found} {counted} since round {self._head.rounds_done} are in the journal, and count"
             found.append(("info", said))
         return found
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for a checkpoint, since the segment has grown."""
+        return self._num_bytes >= FULL_BYTES
 
     def start(self, path: str) -> list[Call]:
         """A hub is made; give what it is told at once."""
@@ -174,7 +182,7 @@ class Recorder:
         again = [*self._played_since, *left, *own]
         self._played_since.clear()
         self._begun.clear()
-        self._num_written = self._marked = 0
+        self._num_written = self._marked = self._num_bytes = 0
         self._has_complained = False
         self._writer.begin(self._head)
         for entry in again:
@@ -307,6 +315,7 @@ class Recorder:
             self._writer.append(lambda: (record, [payload]), payload.nbytes)
         elif self._note(line):
             assert isinstance(record, Told) and isinstance(record.event, Arrived)
+            self._num_bytes += record.event.update.num_bytes
             self._writer.append(lambda: self._whole(line), record.event.update.num_bytes)
         else:
             self._writer.append(lambda: (record, ()))

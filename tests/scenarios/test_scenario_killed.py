@@ -183,6 +183,16 @@ def test_what_is_left_of_a_journal_follows_the_settings_of_checkpoints(tmp_path:
     assert not before & set(trained(last))
 
 
+def test_a_journal_that_has_grown_asks_for_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = hub("world", "north", "east", rounds=5)
+    [first, *_] = go(tmp_path / "whole", tree).monitor.of(RoundClosed)
+    monkeypatch.setattr("hierfl.runtime.recorder.FULL_BYTES", 2 * first.bytes_up)
+    output = {"dir": str(tmp_path / "runs"), "checkpoint_every": 100, "tensorboard": False, "keep": 9}
+    folder = go(tmp_path, tree, output=output).folder
+    found = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert found == ["round-000002", "round-000004", "round-000005"]
+
+
 def test_a_torn_tail_is_cut_off_and_told(tmp_path: Path) -> None:
     summary, copier = copied(tmp_path, TREE)
     folder = next(copy for copy in copier.copies if len(journalled(copy)) > 2)
