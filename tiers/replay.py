@@ -188,12 +188,15 @@ def _retried(line: list[tuple[int, Entry]], is_chain: bool) -> list[tuple[int, E
     records = [entry.record for _, entry in rest]
     if not any(isinstance(record, GaveUp) or (isinstance(record, Stopped) and record.failed) for record in records):
         return line
-    closed = max((record.close.round_number for record in records if isinstance(record, Closed)), default=-1)
-    lost = [at for at, entry in rest if isinstance(entry.record, Told) and isinstance(entry.record.event, Lost)]
+    first = kept[-1][1].record.event.round_number if kept else 0  # type: ignore[union-attr]
+    settled = max((record.close.round_number for record in records if isinstance(record, Closed)), default=first - 1)
+    lost = [at for at, entry in rest if _loses(entry)]
     is_broken = False
     for at, entry in rest:
         match entry.record:
-            case Told(_, (Lost() | TimeUp()) as event) if event.round_number > closed or at in lost[-1:]:
+            case Told(_, Lost(excused=True)):
+                kept.append((at, entry))
+            case Told(_, (Lost() | TimeUp()) as event) if event.round_number > settled or at in lost[-1:]:
                 is_broken = is_chain
             case Told() if not is_broken:
                 kept.append((at, entry))
@@ -238,6 +241,11 @@ def _counted(close: Close) -> tuple[frozenset[str], frozenset[str], int]:
 
 def _named(close: Close) -> str:
     return f"{', '.join([*close.members, *close.carried])} (weight {close.weight})"
+
+
+def _loses(entry: Entry) -> bool:
+    event = entry.record.event if isinstance(entry.record, Told) else None
+    return isinstance(event, Lost) and not event.excused
 
 
 def _begins(entry: Entry) -> bool:

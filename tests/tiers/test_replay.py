@@ -113,6 +113,13 @@ def test_a_run_that_gave_up_asks_those_again_who_were_lost() -> None:
         assert not script.answered("w", 0, "b")
 
 
+def test_what_let_a_member_be_asked_stays_where_a_run_gave_up() -> None:
+    """The word that its earlier work had ended, or the end of that work, made a member free for this round."""
+    for freed in (Lost(3, {"c": INTERRUPTED}, excused=True), Lost(3, {"c": "power cut"})):
+        script = replay(Told("w", Begin(4)), Told("w", freed), arrived("c", 4), Told("w", Lost(4, {"b": "ill"})), GONE)
+        assert events(script.offer("w", Begin(4), "")) == [Begin(4), freed, arrived("c", 4).event]
+
+
 def test_what_a_chain_had_after_a_loss_does_not_count_again() -> None:
     script = replay(Told("w", Begin(0)), arrived("a"), LOST, arrived("d"), GONE, sequential=("w",))
     assert events(script.offer("w", Begin(0), "")) == [Begin(0), arrived("a").event]
