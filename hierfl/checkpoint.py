@@ -3,6 +3,7 @@
     checkpoints/round-000015/model.safetensors       the model, every tensor by its name (narrow floats as float32)
                              strategies.safetensors  the state of each stateful hub, "world/us:velocity"
                              sites.safetensors       what each site keeps, "world/us/cleveland:control", if any do
+                             members.safetensors     models of the root's members, if each keeps its own
                              held.safetensors        late updates that count in the next round, if there are any
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
@@ -36,6 +37,7 @@ __all__ = ["Checkpoint", "Known", "known", "latest", "load", "newest", "save", "
 FOLDER = "checkpoints"
 HELD = "held.safetensors"
 SITES = "sites.safetensors"
+MEMBERS = "members.safetensors"
 FORMAT = 1
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -47,7 +49,7 @@ class Checkpoint:
 
     `hubs`: what hubs remember beside their strategies' states, with the payloads of the updates that they hold; who was
     at work is not written, since that work ends with the process. `wall_s`: seconds that the run has taken so far.
-    `sites`: what sites keep, by path.
+    `sites`: what sites keep, by path; `members`: models that the root's members keep of their own, by path.
     """
 
     rounds_done: int
@@ -61,6 +63,7 @@ class Checkpoint:
     hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]] = field(default_factory=dict)
     wall_s: float = 0.0
     sites: Mapping[str, Arrays] = field(default_factory=dict)
+    members: Mapping[str, ModelState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,12 +179,13 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
     flat = load_file(folder / "strategies.safetensors")
     layout = _layout(said["layout"])
     model = _assemble(layout, tensors)
-    held, kept = (load_file(folder / name) if (folder / name).exists() else {} for name in (HELD, SITES))
+    held, kept, own = (load_file(folder / name) if (folder / name).exists() else {} for name in (HELD, SITES, MEMBERS))
+    members = {path: ModelState(arrays["floats"], arrays["ints"]) for path, arrays in _by_node(own).items()}
     hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
     scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
     found = Checkpoint(
         *(said["rounds_done"], said["epoch"], said["seed"], layout, model, _by_node(flat), scale),
-        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept)),
+        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), members),
     )
     return found, said["model_digest"]
 
@@ -205,6 +209,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "wall_s": checkpoint.wall_s,
         "hubs": {hub: _written(memory) for hub, (memory, _) in checkpoint.hubs.items()},
     }
+    members = {path: {"floats": own.floats, "ints": own.ints} for path, own in checkpoint.members.items()}
     held = {
         f"{hub}:{number}:{part}": np.ascontiguousarray(vector)
         for hub, (_, payloads) in checkpoint.hubs.items()
@@ -215,6 +220,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "model.safetensors": save(tensors),
         "strategies.safetensors": save(_flat(checkpoint.states)),
         **({SITES: save(_flat(checkpoint.sites))} if checkpoint.sites else {}),
+        **({MEMBERS: save(_flat(members))} if members else {}),
         **({HELD: save(held)} if held else {}),
         "checkpoint.json": json.dumps(said, indent=1).encode(),
     }

@@ -56,7 +56,9 @@ def ways(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Way]:
         machine = HubRounds(hub, weights, path=path, seed=config.seed)
         opened = [command for command in machine.handle(Begin(0)) if isinstance(command, Open)]
         asked = {*machine.waiting, *machine.upcoming}
-        partners = Partners(path, 0, config.seed, {name: weights[name] for name in weights if name in asked})
+        members = tuple(name for name, weight in weights.items() if weight)
+        own = {name: weights[name] for name in weights if name in asked}
+        partners = Partners(path, 0, config.seed, own, members)
         plan = hub.topology.plan(partners) if asked else Plan(())
         found[path] = Way(describe(hub.topology), plan, opened[0].skipped if opened else {})
     return found

@@ -22,13 +22,15 @@ HUB = "."
 class Partners:
     """The members of a hub that take part in a round, by name with their integer weights, in the hub's order.
 
-    `hub` is its path and `seed` the run's: what a topology draws follows from (seed, hub, round).
+    `hub` is its path and `seed` the run's: what a topology draws follows from (seed, hub, round). `members`: all that
+    take part in some round, in the same order; those of `weights` where it is empty.
     """
 
     hub: str
     round_number: int
     seed: int
     weights: Mapping[str, int]
+    members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

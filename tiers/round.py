@@ -47,7 +47,7 @@ from tiers.messages import (
     TrainMember,
     Update,
 )
-from tiers.plan import Partners
+from tiers.plan import Partners, Plan
 from tiers.standing import Attendance, Errand, Standing
 
 __all__ = ["HubRounds", "Phase"]
@@ -190,8 +190,7 @@ class HubRounds:
         )
         if free:
             asked = {name: free[name] for name in choice.asked}
-            plan = self.hub.topology.plan(Partners(self.path, number, self.seed, asked))
-            self._round.stages.extend(plan.stages)
+            self._round.stages.extend(self._plan(asked).stages)
         return self._next_stage()
 
     def _next_stage(self) -> dict[str, int]:
@@ -297,8 +296,7 @@ class HubRounds:
         if lost and not self.hub.keep_going:
             name, reason = next(iter(lost.items()))
             return self._give_up(f"{name}: {reason}")
-        few = self._too_few(lost) if lost else ""
-        if few:
+        if lost and (few := self._too_few(lost)):
             return self._give_up(few)
         freed = [name for name in gone if name not in lost and self.hub.participation.rolling]
         return self._go_on({name: self.weights[name] for name in freed})
@@ -345,8 +343,12 @@ class HubRounds:
             return [closed, *self._end()]
         self.phase = Phase.MIXING
         weights = {name: book.reported[name] for name in self.weights if name in book.reported}
-        plan = self.hub.topology.plan(Partners(self.path, book.number, self.seed, weights))
-        return [closed, Exchange(book.number, weights, plan.exchange)]
+        return [closed, Exchange(book.number, weights, self._plan(weights).exchange)]
+
+    def _plan(self, weights: Mapping[str, int]) -> Plan:
+        """Let the topology plan the round for these members."""
+        members = tuple(name for name, weight in self.weights.items() if weight)
+        return self.hub.topology.plan(Partners(self.path, self.round_number, self.seed, weights, members))
 
     def _end(self) -> list[Command]:
         """A round is over: open the next one if the parent asked for more."""
@@ -383,8 +385,7 @@ class HubRounds:
 
     def _timers(self) -> list[Command]:
         """Ask to be told when the policy's limits have passed."""
-        limits = self._round.limits
-        times = sorted({limits.close_s, limits.give_up_s} - {math.inf})
+        times = sorted({self._round.limits.close_s, self._round.limits.give_up_s} - {math.inf})
         return [SetTimer(self.round_number, after_s) for after_s in times]
 
     def _story(self) -> str:

@@ -27,7 +27,7 @@ class Topology(Protocol):
     keeps_models: ClassVar[bool]
 
     def plan(self, partners: Partners) -> Plan:
-        """Yield the compute plan of one round. Pure: the same partners give the same plan.
+        """Yield the compute plan of one round. Pure: the same partners give the same plan."""
 
-        Errors: ValueError if such members cannot exchange so; all members of a hub are tried before a run starts.
-        """
+    def misfit(self, partners: Partners) -> str:
+        """Say why such members cannot exchange so; empty if they can. All members of a hub are tried before a run."""

@@ -29,19 +29,20 @@ def check_topologies(root: Node, seed: int, report: Report) -> None:
             _check_strategy(node, named, report)
         if topology is not None and (topology.sequential or not topology.has_centre):
             _check_participation(node, report)
-        if topology is not None and not topology.has_centre:
+        if topology is not None:
             _check_plan(node, path, seed, report)
         stack.extend((member, named, f"{path}/{member.name}") for member in reversed(node.members))
 
 
 def _check_plan(node: Node, path: str, seed: int, report: Report) -> None:
-    """Let a topology plan a round of all members, and check that the strategy goes with what they hand each other."""
+    """Check that a topology takes these members, and that the strategy goes with what they hand each other."""
     assert node.members is not None
-    try:
-        plan: Plan = node.own.topology.plan(Partners(path, 0, seed, {member.name: 1 for member in node.members}))
-    except ValueError as error:
-        report(join(node.place, "topology"), f"{_topology(node)}: {error}")
+    partners = Partners(path, 0, seed, {member.name: 1 for member in node.members})
+    said = node.own.topology.misfit(partners)
+    if said:
+        report(join(node.place, "topology"), f"{_topology(node)}: {said}")
         return
+    plan: Plan = node.own.topology.plan(partners)
     slices = any(isinstance(step, Mix) and step.part is not None for step in plan.exchange)
     if slices and isinstance(node.own.strategy, Reducer):
         kind = node.own.written["strategy"]["kind"]

@@ -23,7 +23,7 @@ from hierfl.monitor.words import UNDEFINED, count, gigabytes, metric, percent, p
 __all__ = ["Plain", "closing_lines"]
 
 _MOST_NAMED = 4
-_SHOWN = ("auc", "accuracy", "loss")
+_SHOWN = ("auc", "accuracy", "loss", "consensus_distance")
 
 
 class Plain:

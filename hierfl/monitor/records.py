@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 
 __all__ = [
     "Assigned",
+    "Consensus",
     "Evaluated",
     "Exchanged",
     "GpuSample",
@@ -224,6 +225,18 @@ class Exchanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Consensus:
+    """How far from each other the models of a hub's members are, where each keeps its own: the root of the mean of
+    |x_i - mean|^2, weighted as the hub weighs them. `round_number`: the root's, from 1.
+    """
+
+    time_s: float
+    node: str
+    round_number: int
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluated:
     """The global model was measured at every site and rolled up per hub; `metrics` by path.
 
@@ -279,6 +292,7 @@ class RunEnded:
 
 Record: TypeAlias = (
     Assigned
+    | Consensus
     | Evaluated
     | Exchanged
     | GpuSampled

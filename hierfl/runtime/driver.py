@@ -23,10 +23,10 @@ Handle: TypeAlias = Any
 """A vector's place: the object itself in threads, an object reference on Ray."""
 
 BESIDE = {
-    **dict.fromkeys(("initial", "merged", "collect", "train_keeping", "fine_tune", "add"), 1),
+    **dict.fromkeys(("initial", "merged", "collect", "train_keeping", "fine_tune", "add", "average"), 1),
     **dict.fromkeys(("begin", "arrive", "lose", "elapse", "recall", "mixed"), 3),
-    **dict.fromkeys(("broadcast", "reduce", "gather"), 3),
-    "cut": -1,
+    **dict.fromkeys(("broadcast", "reduce", "gather", "mix", "join"), 3),
+    **dict.fromkeys(("cut", "cut_model"), -1),
     "encode": 2,
 }
 """How many vectors a method returns beside its header, -1 for as many as its first argument says; the others none."""

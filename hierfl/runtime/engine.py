@@ -126,6 +126,7 @@ class Engine:
         for path in self._tree.hubs:
             if not top or path == top or path.startswith(f"{top}/"):
                 self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
+        self._relay.exchanges.restore(self._tree.root.name, remembered.members)
 
     def round(self, number: int, model: Handle) -> Handle:
         """Run one round of the root, counted from 0; return its model. Errors: RoundFailed, SiteFailed."""
@@ -161,7 +162,11 @@ class Engine:
 
         Errors: SiteFailed.
         """
-        return self._measured(round_number, model, None)
+        measured, apart = self._measured(round_number, model, None), self._relay.exchanges.distances()
+        return {
+            path: {**found, "consensus_distance": apart[path]} if path in apart else found
+            for path, found in measured.items()
+        }
 
     def fine_tune(self, round_number: int, model: Handle, measured: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
         """Let sites make a model their own, where that is wanted; put how it does beside what was measured, by path.
@@ -233,7 +238,8 @@ class Engine:
             said = self._recorder.complaint()
             if said is not None:
                 self._scribe.notice("warning", "", said)
-        return Remembered(dict(self._relay.states), hubs.kept(), self.crew.keeper.kept())
+        own = self._relay.exchanges.models(self._tree.root.name)
+        return Remembered(dict(self._relay.states), hubs.kept(), self.crew.keeper.kept(), own)
 
     def end(self, why: str = "the run ends") -> None:
         """Drop what is still under way after the last round of this tree, and say so."""

@@ -6,18 +6,16 @@ at the same time, and the next step waits for them. A place whose process is los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from hierfl.errors import RuntimeUnavailable, UpdateRefused
-from hierfl.learning.seeds import derive
 from hierfl.runtime.driver import Done, Driver, Handle
 from hierfl.runtime.jobs import HubSpec, Order, Outcome
 from hierfl.runtime.places import Rule, Terms, place_of
-from tiers.messages import Exchange, Share, Update
-from tiers.plan import Gather, Mix
+from hierfl.runtime.steps import Ask, Held, HubVectors, Reply, Work, broadcast, result, steps
+from tiers.messages import Update
+from tiers.plan import Mix
 
 __all__ = ["Exchanges", "Moved"]
 
@@ -33,72 +31,6 @@ class Moved:
     mixed: Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
-    """One call to a member's place, by its name."""
-
-    member: str
-    method: str
-    arguments: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """What came of it: a number, and handles."""
-
-    value: Any
-    beside: tuple[Handle, ...]
-
-
-Work: TypeAlias = Generator[list[_Ask], list[_Reply], None]
-"""Yields calls that may go on at the same time, and is sent their replies in the same order."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """What a member has by now: the hub's model (or its raw sum, where that is passed up), what its training starts
-    from, the state of the hub's strategy if there is one, and the bytes of the first.
-    """
-
-    model: Handle = None
-    sent: Handle = None
-    state: Handle = None
-    num_bytes: int = 0
-
-    @classmethod
-    def of(cls, reply: _Reply) -> _Held:
-        """Take what a step came to; see `Stepped`."""
-        (num_bytes, has_state), (model, sent, state) = reply.value, reply.beside
-        return cls(model, sent, state if has_state else None, num_bytes)
-
-
-@dataclass
-class _Hub:
-    """What is known of one hub: vectors by their handles.
-
-    `start`: the model that its rounds were begun with; `common`: what all its members have, but for those in `own`; it
-    is the hub's, and `at` its place.
-    """
-
-    path: str
-    rule: Rule
-    seed: int
-    at: str
-    start: Handle = None
-    common: _Held = field(default_factory=_Held)
-    own: dict[str, _Held] = field(default_factory=dict)
-    parts: dict[str, tuple[Handle, int]] = field(default_factory=dict)
-    moved: int = 0
-
-    def held(self, member: str) -> _Held:
-        """Give what a member has."""
-        return self.own.get(member, self.common)
-
-    def size(self, member: str) -> int:
-        """Count the bytes of a member's update."""
-        return self.parts[member][1]
-
-
 @dataclass
 class _Job:
     """Work under way: the calls of a step, and their replies as they come."""
@@ -106,8 +38,8 @@ class _Job:
     hub: str
     work: Work
     then: Callable[[], None]
-    asks: list[_Ask] = field(default_factory=list)
-    replies: dict[int, _Reply] = field(default_factory=dict)
+    asks: list[Ask] = field(default_factory=list)
+    replies: dict[int, Reply] = field(default_factory=dict)
     restarts: int = 0
 
 
@@ -126,14 +58,14 @@ class Exchanges:
         self._driver = driver
         self._busy = busy
         self._failed = failed
-        self._hubs: dict[str, _Hub] = {}
+        self._hubs: dict[str, HubVectors] = {}
         self._jobs: dict[str, _Job] = {}
         self._calls: dict[int, tuple[_Job, int, str]] = {}
 
     def make(self, spec: HubSpec) -> None:
         """Know a hub, if it has no centre."""
         if not spec.hub.topology.has_centre:
-            self._hubs[spec.path] = _Hub(spec.path, Rule.of(spec), spec.seed, spec.hub.members[0].name)
+            self._hubs[spec.path] = HubVectors(spec.path, spec, Rule.of(spec), spec.hub.members[0].name)
 
     def serves(self, path: str) -> bool:
         """Say whether a hub has no centre."""
@@ -157,10 +89,12 @@ class Exchanges:
         goes_on = hub.start is not None and model is hub.common.model
         hub.start = model
         if not goes_on:
-            hub.common = _Held(model, model, state)
+            hub.common = Held(model, model, state)
+        if not (goes_on or hub.resumes):
             hub.own.clear()
+        hub.resumes = False
         if not goes_on and hub.rule.has_channels:
-            self._run(path, _broadcast(hub), then)
+            self._run(path, broadcast(hub), then)
         else:
             then()
 
@@ -181,7 +115,7 @@ class Exchanges:
             hub.parts.clear()
             then(Moved(hub.moved, mixed))
 
-        self._run(path, _steps(hub, exchange, Terms(hub.rule, opening)), done)
+        self._run(path, steps(hub, exchange, Terms(hub.rule, opening)), done)
 
     def deliver(self, path: str, update: Update, order: Order | None, then: Callable[[Handle, int, int], None]) -> None:
         """Give a hub's result: its model at the root, its sum or its own change below.
@@ -189,17 +123,43 @@ class Exchanges:
         `then`: told its handle, its bytes, and how many of them compression has spared.
         """
         hub = self._hubs[path]
-        if order is None or hub.rule.passes_up:
-            then(hub.common.model, hub.common.num_bytes, 0)
-            return
-        [share] = update.shares
-        found: list[_Reply] = []
+        found: list[Reply] = []
 
         def done() -> None:
+            if not found:
+                then(hub.common.model, hub.common.num_bytes, 0)
+                return
             [(num_bytes, spared_bytes, _), (part, _)] = found[0].value, found[0].beside
             then(part, num_bytes, spared_bytes)
 
-        self._run(path, _encode(hub, order, share, found), done)
+        self._run(path, result(hub, update, order, found), done)
+
+    def models(self, path: str) -> dict[str, Handle]:
+        """Give the models that members keep of their own, by their paths; none where a hub has but one."""
+        hub = self._hubs.get(path)
+        if hub is None or not hub.spec.hub.topology.keeps_models:
+            return {}
+        return {f"{path}/{name}": held.model for name, held in hub.own.items()}
+
+    def restore(self, path: str, models: Mapping[str, Handle]) -> None:
+        """Let members go on with what they had at a commit; whoever has joined since begins with the hub's model."""
+        if models and path in self._hubs:
+            names = {member.name: f"{path}/{member.name}" for member in self._hubs[path].spec.hub.members}
+            self._hubs[path].own = {
+                name: Held(models[own], models[own]) for name, own in names.items() if own in models
+            }
+            self._hubs[path].resumes = True
+
+    def distances(self) -> dict[str, float]:
+        """Give the consensus distance of every hub whose members keep models of their own."""
+        return {path: hub.apart for path, hub in self._hubs.items() if hub.apart is not None}
+
+    def consensus_distance(self, path: str) -> float | None:
+        """Tell how far from each other the members' models were when the hub last gave a result; None if they have one.
+
+        The root of the weighted mean of |x_i - mean|^2.
+        """
+        return self._hubs[path].apart
 
     def state(self, path: str) -> Handle:
         """Give the state of a hub's strategy; None where it has none yet."""
@@ -231,7 +191,7 @@ class Exchanges:
         if done.error is not None:
             raise done.error
         self._busy(job.hub, job.asks[index].member, done)
-        job.replies[index] = _Reply(done.value, done.beside)
+        job.replies[index] = Reply(done.value, done.beside)
         if len(job.replies) == len(job.asks):
             self._advance(job)
 
@@ -269,72 +229,3 @@ class Exchanges:
         ask = job.asks[index]
         actor = place_of(f"{job.hub}/{ask.member}")
         self._calls[self._driver.call(actor, ask.method, *ask.arguments)] = job, index, actor
-
-
-def _broadcast(hub: _Hub) -> Work:
-    """Make what goes to the members before the first step."""
-    [reply] = yield [_Ask(hub.at, "broadcast", (hub.rule, hub.common.model, hub.common.state))]
-    hub.common = replace(_Held.of(reply), model=hub.common.model)
-
-
-def _encode(hub: _Hub, order: Order, share: Share, found: list[_Reply]) -> Work:
-    """Encode the hub's change on its parent's grid, or compress it."""
-    seed = derive(hub.seed, "compress", order.round_number, share.member)
-    models = hub.common.model, hub.start, hub.common.state
-    found += yield [_Ask(hub.at, "encode", (hub.rule, order.opening, share.weight, seed, *models))]
-    if found[0].value[2]:
-        hub.common = replace(hub.common, state=found[0].beside[1])
-
-
-def _steps(hub: _Hub, exchange: Exchange, terms: Terms) -> Work:
-    """Do a plan's steps; those of one kind and turn at the same time."""
-    sums: dict[str, Handle] = {}
-    for (kind, _), group in groupby(exchange.steps, _kind):
-        if kind == "reduce":
-            yield from _reduce(hub, terms, list(group))
-        elif kind == "part":
-            yield from _scatter(hub, terms, list(group), sums)
-        else:
-            yield from _gather(hub, terms, list(group), sums)
-
-
-def _kind(step: Mix | Gather) -> tuple[str, int]:
-    """Say what a step is, and when it may go on."""
-    if isinstance(step, Gather):
-        return "gather", 0
-    return ("mix" if step.weights else "reduce" if step.part is None else "part"), step.turn
-
-
-def _reduce(hub: _Hub, terms: Terms, steps: Sequence[Any]) -> Work:
-    """One member reduces whole updates, and hands what comes of it to all."""
-    [step] = steps
-    parts = [hub.parts[name][0] for name in step.of]
-    [reply] = yield [_Ask(step.at, "reduce", (terms, step.of, *_before(hub, step.at), *parts))]
-    hub.moved += sum(hub.size(name) for name in step.of if name != step.at)
-    hub.at, hub.common, hub.own = step.at, _Held.of(reply), {}
-
-
-def _scatter(hub: _Hub, terms: Terms, steps: Sequence[Any], sums: dict[str, Handle]) -> Work:
-    """Each member cuts its own update, and adds one slice of all."""
-    names, num = steps[0].of, len(steps)
-    replies = yield [_Ask(name, "cut", (num, terms, hub.parts[name][0])) for name in names]
-    cut = dict(zip(names, (reply.beside for reply in replies), strict=True))
-    replies = yield [_Ask(step.at, "add", (terms, *(cut[name][step.part[0]] for name in names))) for step in steps]
-    hub.moved += sum(hub.size(name) for name in names) * (num - 1) // num
-    sums.update({step.at: reply.beside[0] for step, reply in zip(steps, replies, strict=True)})
-
-
-def _gather(hub: _Hub, terms: Terms, steps: Sequence[Any], sums: Mapping[str, Handle]) -> Work:
-    """Each member puts the sum together and takes the strategy's step itself; the first one's is the hub's."""
-    slices = [sums[name] for name in steps[0].of]
-    replies = yield [_Ask(step.at, "gather", (terms, *_before(hub, step.at), *slices)) for step in steps]
-    hub.moved += sum(hub.size(step.at) for step in steps) * (len(slices) - 1) // len(slices)
-    hub.own = {step.at: _Held.of(reply) for step, reply in zip(steps, replies, strict=True)}
-    hub.at = steps[0].at
-    hub.common = hub.own[hub.at]
-
-
-def _before(hub: _Hub, member: str) -> tuple[Handle, Handle]:
-    """Give the model and the state from which a member takes the strategy's step; none where a raw sum is passed up."""
-    held = hub.held(member)
-    return (None, None) if hub.rule.passes_up else (held.model, held.state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ import numpy as np
 from hierfl.errors import UpdateRefused
 from hierfl.learning.compression import RESIDUAL, Compression, as_sum, pack
 from hierfl.learning.gathered import Gathered
+from hierfl.learning.mixing import average, mix
 from hierfl.learning.ring import Accumulator, PartialSum, check_part, decode
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.strategy import Reducer, State, Strategy
@@ -30,9 +32,9 @@ __all__ = ["PLACE", "Place", "Rule", "Terms", "place_of"]
 PLACE = "/at/"
 """How the places of members are called; no node's path begins with a slash."""
 
-Stepped: TypeAlias = tuple[tuple[int, bool], ModelState | PartialSum, ModelState | None, State | None]
-"""Bytes of the first, and whether there is a last: the hub's model or its raw sum, what goes to its members, the
-strategy's state."""
+Stepped: TypeAlias = tuple[tuple[int, bool, bool], ModelState | PartialSum, ModelState | None, State | None]
+"""A header (bytes of what follows; whether there is a last and a second), and beside it the hub's model or its raw sum,
+what goes down where that is more than the model, and the strategy's state."""
 
 
 def place_of(path: str) -> str:
@@ -77,7 +79,7 @@ class Place:
     def broadcast(self, rule: Rule, model: ModelState, state: State | None) -> Stepped:
         """Give what goes to the members before a hub's first round."""
         own = _state(rule, model, state)
-        return (model.num_bytes, bool(own)), model, _sent(rule, model, own), own
+        return _result(rule, model, own, {})
 
     def reduce(
         self, terms: Terms, names: Sequence[str], model: ModelState | None, state: State | None, *parts: Part
@@ -125,6 +127,42 @@ class Place:
         ints = np.concatenate([part.ints for part in slices])
         return _stepped(terms, model, state, PartialSum(floats, ints, slices[0].weight))
 
+    def mix(
+        self, terms: Terms, own: int, weights: Sequence[Fraction], total: int, models: int, *vectors: Any
+    ) -> Stepped:
+        """Take a part of each member's model: `vectors` are so many `models`, and in a round's first turn their
+        updates.
+
+        The first of `weights` belongs to the first model, and so on; `own` is the place of one's own; `total` the
+        weight of all who take part in the round. Errors: UpdateRefused where models are too far apart.
+        """
+        parts = [as_sum(part, grid_of(terms.opening)) for part in vectors[models:]]
+        mixed = mix(grid_of(terms.opening), terms.rule.layout, own, weights, total, vectors[:models], parts)
+        return (mixed.num_bytes, False, False), mixed, None, None
+
+    def cut_model(self, num: int, model: ModelState) -> tuple[Any, ...]:
+        """Cut one's own model in slices."""
+        floats, ints = _slices(model.floats, num), _slices(model.ints, num)
+        return (model.num_bytes, *(ModelState(floats[k], ints[k]) for k in range(num)))
+
+    def average(self, clip: float, weights: Sequence[int], *slices: ModelState) -> tuple[float, ModelState]:
+        """Average the same slice of all members' models; say how far they are from it: the sum of weighted squares.
+
+        Errors: UpdateRefused where models are too far apart.
+        """
+        mean = average(clip, weights, slices)
+        apart = 0.0
+        for model, weight in zip(slices, weights, strict=True):
+            change = np.subtract(model.floats, mean.floats, dtype=np.float64)
+            apart += weight * float(change @ change)
+        return apart, mean
+
+    def join(self, *slices: ModelState) -> Stepped:
+        """Put the slices of a model together."""
+        floats, ints = (np.concatenate([getattr(part, kind) for part in slices]) for kind in ("floats", "ints"))
+        model = ModelState(floats, ints)
+        return (model.num_bytes, False, False), model, None, None
+
     def encode(
         self,
         rule: Rule,
@@ -156,7 +194,7 @@ def _stepped(terms: Terms, model: ModelState | None, state: State | None, total:
     """Decode a sum and take the strategy's step, as a hub does; where the raw sum is passed up, it is the result."""
     rule = terms.rule
     if rule.passes_up:
-        return (total.num_bytes, False), total, None, None
+        return (total.num_bytes, False, False), total, None, None
     assert model is not None
     own = _state(rule, model, state)
     delta, counted = decode(total, grid_of(terms.opening), consume=True)
@@ -173,13 +211,13 @@ def _state(rule: Rule, model: ModelState, state: State | None) -> State:
 def _result(rule: Rule, model: ModelState, after: State, before: State) -> Stepped:
     """Give what a step came to; what compression has left out stays beside the strategy's own state."""
     own = {**after, RESIDUAL: before[RESIDUAL]} if RESIDUAL in before else after
-    return (model.num_bytes, bool(own)), model, _sent(rule, model, own), own
+    return (model.num_bytes, bool(own), rule.has_channels), model, _sent(rule, model, own), own
 
 
-def _sent(rule: Rule, model: ModelState, state: State) -> ModelState:
-    """Give what goes down to the members: the model, and the channels of the hub's own rule."""
+def _sent(rule: Rule, model: ModelState, state: State) -> ModelState | None:
+    """Give what goes down to the members if that is more than the model: the channels of the hub's own rule, too."""
     if not rule.has_channels:
-        return model
+        return None
     return ModelState(rule.strategy.broadcast(model.floats, state), model.ints)
 
 

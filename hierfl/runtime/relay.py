@@ -297,6 +297,9 @@ class Relay:
         def deliver(handle: Handle, num_bytes: int, spared_bytes: int = 0) -> None:
             if self.exchanges.state(path) is not None:
                 self.states[path] = self.exchanges.state(path)
+            distance = self.exchanges.consensus_distance(path)
+            if distance is not None:
+                self._scribe.consensus(path, distance)
             self._finished(path, replace(update, num_bytes=num_bytes, spared_bytes=spared_bytes), handle)
 
         above = parent(path)

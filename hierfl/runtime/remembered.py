@@ -9,6 +9,7 @@ from typing import Any, TypedDict, TypeVar
 from hierfl.checkpoint import Checkpoint
 from hierfl.learning.compression import as_sum
 from hierfl.learning.ring import PartialSum
+from hierfl.learning.state import ModelState
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.hubs import Kept
@@ -28,15 +29,19 @@ class Fetched(TypedDict):
     states: Mapping[str, Any]
     hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]]
     sites: Mapping[str, Any]
+    members: Mapping[str, ModelState]
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """By hub; the vectors lie with the driver. `sites`: mappings that hold what a site keeps."""
+    """By hub; the vectors lie with the driver. `sites`: mappings that hold what a site keeps; `members`: models that
+    the root's members keep of their own, by their paths.
+    """
 
     states: Mapping[str, Handle] = field(default_factory=dict)
     hubs: Mapping[str, Kept] = field(default_factory=dict)
     sites: Mapping[str, Handle] = field(default_factory=dict)
+    members: Mapping[str, Handle] = field(default_factory=dict)
 
     @classmethod
     def of(cls, saved: Checkpoint, federation: Federation, driver: Driver) -> Remembered:
@@ -48,7 +53,8 @@ class Remembered:
                 hubs[path] = Kept(kept[0], tuple(driver.put(part) for part in kept[1]))
         sites = {path: driver.put({path: dict(kept)}) for path, kept in saved.sites.items() if path in federation.sites}
         states = {hub: driver.put(dict(own)) for hub, own in saved.states.items() if hub in federation.hubs}
-        return cls(states, hubs, sites)
+        members = {path: driver.put(model) for path, model in saved.members.items() if path in federation.nodes}
+        return cls(states, hubs, sites, members)
 
     def within(self, federation: Federation, rounds_done: int) -> Remembered:
         """Take what is true of another epoch's tree: who has left is forgotten, and nobody is at work."""
@@ -61,6 +67,7 @@ class Remembered:
             {hub: state for hub, state in self.states.items() if hub in federation.hubs},
             hubs,
             {site: kept for site, kept in self.sites.items() if site in federation.sites},
+            {path: model for path, model in self.members.items() if path in federation.nodes},
         )
 
     def fetched(self, driver: Driver) -> Fetched:
@@ -72,6 +79,7 @@ class Remembered:
                 for hub, kept in self.hubs.items()
             },
             "sites": {site: driver.get(handle)[site] for site, handle in self.sites.items()},
+            "members": {path: driver.get(handle) for path, handle in self.members.items()},
         }
 
 

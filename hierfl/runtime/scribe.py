@@ -56,6 +56,10 @@ class Scribe:
         shown = {at: names[:SHOWN] for at, names in list(mixed.items())[:SHOWN]}
         self.emit(records.Exchanged(self.now(), node, round_number, shown, num_bytes))
 
+    def consensus(self, node: str, distance: float) -> None:
+        """Say how far from each other the models of a hub's members are, at the end of its rounds."""
+        self.emit(records.Consensus(self.now(), node, self.shown, distance))
+
     def gpu(self, device: str, worker: str, use: GpuUse) -> None:
         """Say what was read of a GPU."""
         samples = tuple((time_s - self._started_s, used, num_bytes) for time_s, used, num_bytes in use.samples)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
 from random import Random
+from typing import Any
 
 import pytest
 from hub_schedules import ORDERS
@@ -26,7 +28,7 @@ def partners(weights: Mapping[str, int], round_number: int = 0, seed: int = 0, h
 
 
 def test_the_folder_is_not_empty() -> None:
-    assert {"star", "cyclic", "swarm", "allreduce"} <= set(KINDS)
+    assert {"star", "cyclic", "swarm", "allreduce", "peer"} <= set(KINDS)
 
 
 @each_kind
@@ -138,8 +140,63 @@ def test_in_an_allreduce_each_adds_a_slice_and_gathers_all() -> None:
 
 
 def test_too_many_members_of_an_allreduce_are_refused() -> None:
-    with pytest.raises(ValueError, match="257 members; at most 256"):
-        load("topology", "allreduce")().plan(partners({f"m{i}": 1 for i in range(257)}))
+    allreduce = load("topology", "allreduce")()
+    assert "257 members are more than the 256" in allreduce.misfit(partners({f"m{i}": 1 for i in range(257)}))
+    assert allreduce.misfit(partners({f"m{i}": 1 for i in range(256)})) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"graph": "sphere"}, "graph is 'sphere'"),
+        ({"graph": "small_world", "neighbours": 3}, "neighbours is 3; an even number"),
+        ({"graph": "small_world", "rewire": 1.5}, "rewire is 1.5; from 0 to 1"),
+        ({"gossip_steps": 0}, "gossip_steps is 0; at least 1"),
+        ({"graph": "given"}, "edges belong to graph given, and it needs some"),
+        ({"edges": {"a": ["b"]}}, "edges belong to graph given"),
+        ({"weights": "given"}, "weights are given with the edges of graph given; graph is complete"),
+        ({"graph": "given", "weights": "given", "edges": {"a": ("b",)}}, "edges need their weights"),
+        (
+            {"graph": "given", "weights": "given", "edges": {"a": {"b": 0.2}, "b": {"a": 0.3}}},
+            "give b and a two weights, 0.2 and 0.3",
+        ),
+        ({"graph": "given", "weights": "given", "edges": {"a": {"b": 0.7, "c": 0.4}}}, "weights of a add up to 1.1"),
+        ({"graph": "given", "weights": "given", "edges": {"a": {"b": -0.1}}}, "weight of a and b is -0.1; from 0 to 1"),
+    ],
+)
+def test_peers_that_make_no_sense_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load("topology", "peer")(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"graph": "given", "edges": {"a": ("b",), "x": ("a",)}}, "edges names x, which the hub has not"),
+        ({"graph": "given", "edges": {"a": ("b",)}}, "not connected: no way from a to c, d; add edges"),
+        ({"graph": "erdos_renyi", "probability": 0.01}, "no way from a to b, c, d; raise probability"),
+    ],
+)
+def test_members_with_no_way_to_each_other_are_named(fields: dict[str, Any], said: str) -> None:
+    topology = load("topology", "peer")(**fields)
+    assert said in topology.misfit(partners(dict.fromkeys("abcd", 1)))
+
+
+def test_peers_train_their_own_models_and_mix_with_their_neighbours_turn_by_turn() -> None:
+    plan = load("topology", "peer")(graph="ring", gossip_steps=2).plan(partners(dict.fromkeys("abcd", 5)))
+    assert plan.steps[:4] == tuple(Train(name, name) for name in "abcd")
+    assert [(step.at, step.of, step.turn) for step in plan.exchange if isinstance(step, Mix)] == [
+        (at, of, turn)
+        for turn in (0, 1)
+        for at, of in zip("abcd", map(tuple, ("abd", "abc", "bcd", "acd")), strict=True)
+    ]
+    assert {part for step in plan.exchange for part in step.weights} == {Fraction(1, 3)}
+
+
+def test_the_graph_stays_whoever_takes_part_in_a_round() -> None:
+    ring, members = load("topology", "peer")(graph="ring"), tuple("abcd")
+    plan = ring.plan(Partners("w", 0, 0, {"a": 1, "b": 1, "c": 1}, members))
+    assert [step.of for step in plan.exchange] == [("a", "b"), ("a", "b", "c"), ("b", "c")]
 
 
 def test_by_size_the_smallest_comes_first_and_of_equal_ones_the_name_decides() -> None:

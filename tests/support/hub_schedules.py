@@ -48,6 +48,7 @@ __all__ = ["ORDERS", "SETTINGS", "HubSchedule", "policy_of"]
 ORDERS: Mapping[str, Sequence[Mapping[str, object]]] = {
     "cyclic": [{"order": order} for order in ("fixed", "shuffled", "by_size")],
     "swarm": [{"leader": "drawn"}],
+    "peer": [{"graph": graph} for graph in ("ring", "torus", "small_world", "erdos_renyi")],
 }
 """Settings of the known topologies, beside their defaults."""
 

@@ -31,11 +31,14 @@ class AllReduce:
     def plan(self, partners: Partners) -> Plan:
         """Yield a Train for each member, a Mix of a slice at each, and a Gather at each."""
         members = tuple(partners.weights)
-        if len(members) > MOST_MEMBERS:
-            raise ValueError(
-                f"{len(members)} members; at most {MOST_MEMBERS} exchange slices with each other: let hubs between them"
-                " add up first"
-            )
         scatter = (Mix(members, name, (k, len(members))) for k, name in enumerate(members))
         gather = (Gather(members, name) for name in members)
         return Plan((*map(Train, members), *scatter, *gather))
+
+    def misfit(self, partners: Partners) -> str:
+        """Refuse more members than can send each other slices."""
+        if len(partners.weights) <= MOST_MEMBERS:
+            return ""
+        return (
+            f"{len(partners.weights)} members are more than the {MOST_MEMBERS} that can exchange slices: add up in hubs"
+        )

@@ -41,6 +41,10 @@ class Cyclic:
         """Yield a Train and a Mix for each member in turn; what is mixed of one member is its own model."""
         return Plan(tuple(step for name in self._in_order(partners) for step in (Train(name), Mix((name,)))))
 
+    def misfit(self, partners: Partners) -> str:
+        """Any members can."""
+        return ""
+
     def _in_order(self, partners: Partners) -> Sequence[str]:
         """Order the members of a round; a draw does not depend on how they stand."""
         weights = partners.weights

@@ -22,3 +22,7 @@ class Star:
         """Yield one Train for each member and one Mix of all of them at the hub."""
         members = tuple(partners.weights)
         return Plan((*map(Train, members), Mix(members)))
+
+    def misfit(self, partners: Partners) -> str:
+        """Any members can."""
+        return ""

@@ -40,6 +40,10 @@ class Swarm:
         members = tuple(partners.weights)
         return Plan((*map(Train, members), Mix(members, self._leader(partners))))
 
+    def misfit(self, partners: Partners) -> str:
+        """Any members can."""
+        return ""
+
     def _leader(self, partners: Partners) -> str:
         """Choose who reduces; a draw does not depend on how the members stand."""
         members = list(partners.weights)

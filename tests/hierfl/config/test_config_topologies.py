@@ -33,16 +33,17 @@ def strategy(kind: str) -> dict[str, Any]:
     return {"kind": kind, **PATTERNS.get(kind, {})}
 
 
+@pytest.mark.parametrize("topology", ["cyclic", "peer"])
 @pytest.mark.parametrize("kind", names("strategy"))
-def test_a_strategy_goes_with_a_cycle_if_its_step_is_plain_replacement(kind: str) -> None:
+def test_a_strategy_goes_with_a_cycle_and_with_peers_if_its_step_is_plain_replacement(kind: str, topology: str) -> None:
     assert problems(strategy=strategy(kind)) == [], "with a star each is sound"
-    found = problems(strategy=strategy(kind), topology="cyclic")
+    found = problems(strategy=strategy(kind), topology=topology)
     if kind in LINEAR:
         assert found == []
         return
     [problem] = found
     assert problem.path == "federation.strategy"
-    assert f"{kind} does not go with topology cyclic" in problem.message
+    assert f"{kind} does not go with topology {topology}" in problem.message
     assert f"(allowed: {', '.join(LINEAR)})" in problem.message
 
 
@@ -96,5 +97,7 @@ def test_a_rule_that_looks_at_whole_updates_goes_with_a_swarm_and_not_with_slice
 
 def test_members_that_cannot_exchange_are_refused_before_the_start() -> None:
     root = hub("world", *(f"s{i}" for i in range(300)), topology="allreduce")
-    with pytest.raises(ConfigError, match=r"federation.topology: allreduce: 300 members; at most 256 .* let hubs"):
+    with pytest.raises(
+        ConfigError, match=r"federation.topology: allreduce: 300 members are more than the 256 .* in hubs"
+    ):
         from_mapping({"task": {"kind": "synthetic"}, "federation": root})

@@ -1,0 +1,173 @@
+"""Whole runs in which each member keeps a model of its own, against loops that a reader can follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from least_squares import EAST, NORTH, SIZES, SOUTH, START, WEST, Weights, close, local, mean, trained
+from small_runs import Ran, go, hub, site
+
+from hierfl.errors import HierflError
+from hierfl.monitor.records import Consensus, RoundClosed
+from hierfl.run import resume
+
+Models = Mapping[str, Weights]
+RING = {"north": ("west", "south"), "south": ("north", "east"), "east": ("south", "west"), "west": ("east", "north")}
+GOES_ON = {"on_failure": "continue", "quorum": 0.3}
+SITES = (NORTH, SOUTH, EAST, WEST)
+
+
+def gossip(models: Models, neighbours: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int] = SIZES) -> Models:
+    """x_i <- sum_j W_ij z_j, with W_ij = n_j / max(N_i, N_j) and N of a member and its neighbours."""
+    around = {i: sizes[i] + sum(sizes[j] for j in others) for i, others in neighbours.items()}
+    mixed = {}
+    for i, others in neighbours.items():
+        row = {j: sizes[j] / max(around[i], around[j]) for j in others}
+        mixed[i] = (1 - sum(row.values())) * models[i] + sum(part * models[j] for j, part in row.items())
+    return mixed
+
+
+def peer(graph: str = "ring", **fields: Any) -> dict[str, Any]:
+    return {"kind": "peer", "graph": graph, **fields}
+
+
+@pytest.mark.parametrize("width", [32, 64])
+@pytest.mark.parametrize("gossip_steps", [1, 3])
+def test_decentralised_averaging_on_a_ring(gossip_steps: int, width: int, tmp_path: Path) -> None:
+    models: Models = dict.fromkeys(SIZES, START)
+    for _ in range(4):
+        models = {name: local(w, name, steps=2) for name, w in models.items()}
+        for _ in range(gossip_steps):
+            models = gossip(models, RING)
+    root = hub("world", *SITES, rounds=4, topology=peer(gossip_steps=gossip_steps))
+    assert close(trained(tmp_path, root, steps=2, arithmetic={"width": width}), mean(models, SIZES))
+
+
+def test_given_weights_are_taken_as_they_are(tmp_path: Path) -> None:
+    w = {("north", "south"): 0.5, ("south", "east"): 0.25, ("east", "west"): 0.125}
+    edges = {"north": {"south": 0.5}, "south": {"east": 0.25}, "west": {"east": 0.125}}
+    part = {pair: value for (i, j), value in w.items() for pair in ((i, j), (j, i)) for value in (value,)}
+    models: Models = dict.fromkeys(SIZES, START)
+    for _ in range(3):
+        z = {name: local(one, name) for name, one in models.items()}
+        rows = {i: {j: part[i, j] for j in SIZES if (i, j) in part} for i in SIZES}
+        models = {
+            i: (1 - sum(row.values())) * z[i] + sum((value * z[j] for j, value in row.items()), np.zeros(2))
+            for i, row in rows.items()
+        }
+    root = hub("world", *SITES, rounds=3, topology=peer("given", weights="given", edges=edges), strategy="fedavg")
+    assert close(trained(tmp_path, root), mean(models, SIZES))
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_below_a_star_peers_begin_from_its_model_and_hand_up_their_mean(rounds: int, tmp_path: Path) -> None:
+    w = START
+    for _ in range(2):
+        models: Models = dict.fromkeys(SIZES, w)
+        for _ in range(rounds):
+            models = gossip({name: local(one, name) for name, one in models.items()}, RING)
+        w = mean({"all": mean(models, SIZES), "far": local(w, "north")}, {"all": 28, "far": 4})
+    inner = hub("all", *SITES, rounds=rounds, topology=peer())
+    far = hub("far", {**NORTH, "data": {**NORTH["data"], "key": "north"}})
+    assert close(trained(tmp_path, hub("world", inner, far)), w)
+
+
+def test_peers_that_are_hubs_keep_models_of_their_own(tmp_path: Path) -> None:
+    models: Models = {"up": START, "down": START, "east": START}
+    sizes = {"up": 4, "down": 12, "east": 7}
+    ring = {"up": ("down", "east"), "down": ("east", "up"), "east": ("up", "down")}
+    for _ in range(3):
+        z = {"up": local(models["up"], "north"), "down": models["down"], "east": local(models["east"], "east")}
+        for _ in range(2):
+            z["down"] = local(z["down"], "south")
+        models = gossip(z, ring, sizes)
+    up, down = hub("up", NORTH), hub("down", SOUTH, rounds=2)
+    assert close(trained(tmp_path, hub("world", up, down, EAST, rounds=3, topology=peer())), mean(models, sizes))
+
+
+def deep(folder: Path, topology: Any, inner: Any = "star", *, rounds: int = 1, **settings: Any) -> Ran:
+    """Three tiers, batch norm, dropout and mini-batches."""
+    own = {key: settings.pop(key) for key in ("strategy",) if key in settings}
+    members = hub("in", "a", "b", "c", rounds=rounds, topology=inner), hub("on", "x", "y"), "e", "f"
+    return go(folder, hub("world", *members, rounds=4, topology=topology, **own), "ward_tasks:Deep", **settings)
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", {"kind": "fedavg", "weights": "uniform"}, "fedprox", "fedbn"])
+def test_a_complete_graph_with_one_step_has_the_bits_of_a_star(strategy: Any, tmp_path: Path) -> None:
+    star = deep(tmp_path / "star", "star", rounds=2, strategy=strategy)
+    complete = deep(tmp_path / "peer", "peer", rounds=2, strategy=strategy)
+    assert complete.digest == star.digest
+    assert {record.distance for record in complete.monitor.of(Consensus)} == {0.0}
+    assert deep(tmp_path / "below", "star", "peer", rounds=2, strategy=strategy).digest == star.digest
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+@pytest.mark.parametrize("width", [32, 64])
+def test_so_it_has_in_every_arithmetic(width: int, dtype: str, tmp_path: Path) -> None:
+    star, complete = (
+        go(
+            tmp_path / kind,
+            hub("world", "a", "b", "c", topology=kind),
+            {"kind": "ward_tasks:Deep", "dtype": dtype},
+            arithmetic={"width": width},
+        )
+        for kind in ("star", "peer")
+    )
+    assert complete.digest == star.digest
+
+
+def test_the_bits_do_not_depend_on_the_workers(tmp_path: Path) -> None:
+    one, three = (
+        deep(tmp_path / str(n), peer("torus"), peer(gossip_steps=2), runtime={"kind": "local", "num_workers": n})
+        for n in (1, 3)
+    )
+    assert one.digest == three.digest != deep(tmp_path / "ring", peer(gossip_steps=2)).digest
+
+
+def test_more_gossip_brings_the_members_together(tmp_path: Path) -> None:
+    names = [f"s{i}" for i in range(9)]
+    found = []
+    for number, steps in enumerate((1, 3, 9)):
+        ran = go(tmp_path / str(number), hub("world", *names, topology=peer(gossip_steps=steps)), "ward_tasks:Deep")
+        found.append(ran.monitor.of(Consensus)[-1].distance)
+        rows = [json.loads(line) for line in (ran.folder / "metrics.jsonl").read_text().splitlines()]
+        assert [row["consensus_distance"] for row in rows if row["node"] == "world"][-1] == found[-1]
+    assert found[0] > 1.5 * found[1] > 1.5 * found[2] > 0
+
+
+@pytest.mark.parametrize("bad", ["north", "east"])
+def test_who_is_lost_keeps_its_model_and_the_others_mix_without_it(bad: str, tmp_path: Path) -> None:
+    here = {name: tuple(other for other in others if other != bad) for name, others in RING.items() if name != bad}
+    models: Models = dict.fromkeys(SIZES, START)
+    for _ in range(2):
+        z = {name: local(w, name) for name, w in models.items() if name != bad}
+        models = {**models, **gossip(z, here)}
+    members = [
+        site(name, n=SIZES[name], shift=float("nan")) if name == bad else good
+        for name, good in zip(SIZES, SITES, strict=True)
+    ]
+    root = hub("world", *members, topology=peer(), **GOES_ON)
+    assert close(trained(tmp_path, root), mean(models, SIZES))
+
+
+def test_models_that_drift_apart_over_the_clip_end_the_run_by_name(tmp_path: Path) -> None:
+    edges = {"north": {"south": 0.0}, "south": {"east": 0.0}, "east": {"west": 0.0}}
+    root = hub("world", *SITES, rounds=20, topology=peer("given", weights="given", edges=edges))
+    with pytest.raises(
+        HierflError, match=r"world: .*weight\[0, [01]\] of two members is .* apart, over the clip of 2;"
+    ):
+        trained(tmp_path, root, arithmetic={"clip": 2.0})
+
+
+@pytest.mark.parametrize("stop", [(RoundClosed, 2), (RoundClosed, 3)])
+def test_a_resumed_run_has_the_bits_of_the_whole_one(stop: tuple[type, int], tmp_path: Path) -> None:
+    whole = deep(tmp_path / "whole", peer(), peer(), rounds=2)
+    with pytest.raises(KeyboardInterrupt):
+        deep(tmp_path / "cut", peer(), peer(), rounds=2, until=stop)
+    [folder] = (tmp_path / "cut").iterdir()
+    assert resume(folder, [])["model_digest"] == whole.digest
