@@ -24,7 +24,7 @@ __all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of", "task_d
 
 APPROVED = "approved.json"
 
-LOCAL = ("runtime", "output")
+LOCAL = ("runtime", "output", "redundancy")
 """Sections that are each institution's own: they say where work is done, not what."""
 
 

@@ -11,6 +11,7 @@ from hierfl.errors import RuntimeUnavailable
 from hierfl.link.lane import Lane
 from hierfl.link.served import HERE, link_device
 from hierfl.link.service import Service
+from hierfl.runtime.crew import BUILDING
 from hierfl.runtime.driver import Done, Driver, Handle, Seat
 from hierfl.runtime.gate import Link
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
@@ -65,7 +66,7 @@ class LinkedDriver:
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a member over its lane, all others in the runtime, where the model is built whoever is asked."""
         lane = self._lanes.get(actor)
-        if lane is None or method in ("initial", "merged"):
+        if lane is None or method in BUILDING:
             ticket = self._base.call(actor if lane is None else self._builder, method, *arguments)
             self._under_way.add(ticket)
             return ticket

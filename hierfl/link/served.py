@@ -120,6 +120,10 @@ def _problems(config: RunConfig, members: tuple[str, ...]) -> Iterator[Problem]:
         yield Problem("baseline", f"{config.baseline} compares on one machine: `hierfl run` does it, without links")
     if config.evaluation.fine_tune is not None and members:
         yield Problem("evaluation.fine_tune", "is not done over links; `hierfl run` does it on one machine")
+    for path, hub in config.federation.hubs.items():
+        if not hub.topology.has_centre and any(f"{path}/{member.name}" in config.links for member in hub.members):
+            said = "its members hand models to each other, and links lead to the hub alone; leave the links out"
+            yield Problem(f"{path}: topology", said)
     for member in members:
         for path, site in config.sites.items():
             if path.startswith(f"{member}/") and site.is_held_out:

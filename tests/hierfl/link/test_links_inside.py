@@ -72,6 +72,14 @@ def test_where_all_members_are_elsewhere_the_devices_are_the_links(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize("topology", ["swarm", "allreduce"])
+def test_a_hub_without_a_centre_may_stand_below_a_link(tmp_path: Path, topology: str) -> None:
+    north = hub("north", "a", site("b", n=20), link=LINK, topology=topology)
+    config = config_of(tmp_path / "runs", hub("world", north, "c", rounds=2))
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
+
+
+@pytest.mark.usefixtures("several_runs")
 def test_what_is_compressed_at_a_site_adds_up_to_the_same_bits(tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", tree(compression={"kind": "top_k", "fraction": 0.5}))
     assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
@@ -165,6 +173,11 @@ def test_a_process_sees_its_own_part_of_the_tree(tmp_path: Path) -> None:
 def test_what_links_cannot_do_is_told(tmp_path: Path, more: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         as_served(config_of(tmp_path, tree(), **more), "world")
+
+
+def test_members_that_hand_models_to_each_other_need_one_process(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="links lead to the hub alone"):
+        as_served(config_of(tmp_path, hub("world", *WARDS, topology="swarm")), "world")
 
 
 def test_a_held_out_site_needs_its_own_link(tmp_path: Path) -> None:
