@@ -118,10 +118,16 @@ def main(arguments: Sequence[str]) -> int:
 def _rows(rows: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Iterator[list[str]]:
     """Write each rule's row; the last column is the worst of the attacks."""
     for rule, row in rows.items():
-        means = {name: None if None in cell else statistics.fmean(filter(None, cell)) for name, cell in row.items()}
+        means = {name: _mean(cell) for name, cell in row.items()}
         attacked = [mean for name, mean in means.items() if name != "none"]
         worst = None if None in attacked else min(mean for mean in attacked if mean is not None)
         yield [rule, *(_said(mean) for mean in [*means.values(), worst])]
+
+
+def _mean(cell: Sequence[float | None]) -> float | None:
+    """Average over the seeds; None if one of the runs was ended."""
+    known = [value for value in cell if value is not None]
+    return statistics.fmean(known) if len(known) == len(cell) else None
 
 
 def _said(mean: float | None) -> str:
