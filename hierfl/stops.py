@@ -17,9 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Stopped", "Stops", "heard", "unbroken"]
+__all__ = ["KEEPS_RAY_OUT", "Stopped", "Stops", "heard", "unbroken"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+KEEPS_RAY_OUT = "RAY_DISABLE_FAILURE_SIGNAL_HANDLER"
+"""The variable without which Ray's library, once loaded, takes SIGTERM for a crash: it prints a stack and aborts."""
 
 SAME_S = 1.0
 """Seconds within which another signal is the same stop: a terminal and a wrapper may both send one."""
@@ -50,7 +53,8 @@ class Stops:
 
     @classmethod
     def listen(cls) -> Stops:
-        """Hear the signals from now on. Must be called in the main thread."""
+        """Hear the signals from now on. Must be called in the main thread, before Ray is imported."""
+        os.environ.setdefault(KEEPS_RAY_OUT, "1")
         stops = cls()
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import ray
@@ -22,7 +21,7 @@ from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime import ray_processes
 from hierfl.runtime.ray_address import check, locate, unreachable, within
-from hierfl.stops import Stopped, heard
+from hierfl.stops import KEEPS_RAY_OUT, Stopped, heard
 
 __all__ = [
     "SETTLE_S",
@@ -269,14 +268,18 @@ def _signals_apart() -> Iterator[None]:
 
     Those lie in process groups of their own, so that what a terminal or a batch system sends to the program's group
     reaches the program alone: Ray waits half a minute for a process that dies under its start. Where the kernel does
-    not end them with the program, Ray's own reaper needs them in the program's group.
+    not end them with the program, Ray's own reaper needs them in the program's group. Of their own crashes they tell.
     """
     signals: Any = utils
     starts: Any = services
     handler, popen = signals.set_sigterm_handler, starts.ConsolePopen
+    group = {"process_group": 0} if signals.detect_fate_sharing_support() else {}
+
+    def start(*given: Any, env: Mapping[str, str], **more: Any) -> Any:
+        return popen(*given, env={name: value for name, value in env.items() if name != KEEPS_RAY_OUT}, **group, **more)
+
     signals.set_sigterm_handler = lambda handler: None
-    if signals.detect_fate_sharing_support():
-        starts.ConsolePopen = partial(popen, process_group=0)
+    starts.ConsolePopen = start
     try:
         yield
     finally:

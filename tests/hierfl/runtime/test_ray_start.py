@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime import ray_cluster
+from hierfl.stops import KEEPS_RAY_OUT
 
 
 class Starts:
@@ -52,9 +55,11 @@ def test_what_a_second_try_does_not_cure_is_told(
 def test_the_programs_own_signals_are_kept_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray._private import services, utils
 
-    seen = []
-    monkeypatch.setattr(ray_cluster, "_init", lambda *args, **given: seen.append(services.ConsolePopen))
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(services, "ConsolePopen", lambda *words, **more: given.append(more))
+    env = {"PATH": "/bin", KEEPS_RAY_OUT: "1"}
+    monkeypatch.setattr(ray_cluster, "_init", lambda *words, **more: services.ConsolePopen("raylet", env=env))
     before = services.ConsolePopen, utils.set_sigterm_handler
     ray_cluster.connect(Runtime(kind="ray"))
-    assert seen[0].keywords == {"process_group": 0}
+    assert given == [{"env": {"PATH": "/bin"}, "process_group": 0}]
     assert (services.ConsolePopen, utils.set_sigterm_handler) == before
