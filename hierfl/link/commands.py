@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import sys
 import threading
@@ -194,7 +195,9 @@ def _say(lines: Iterable[str]) -> None:
 
 
 def _serving(words: Sequence[str], kit: Path, node: str | None, listen: str | None) -> Serving:
-    """Read the configuration and the kit. Errors: ConfigError, LinkError."""
+    """Read the configuration and the kit; what is said from now on is seen at once. Errors: ConfigError, LinkError."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a service's output goes to a file or a pipe
     config = loaded(words)
     _need_cryptography()
     from hierfl.link.kit import Kit

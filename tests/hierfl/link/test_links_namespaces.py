@@ -64,11 +64,11 @@ def test_institutions_in_networks_of_their_own_give_the_bits_of_the_simulation(
         links.prefix = {name: ["ip", "netns", "exec", space] for name, space in spaces.items()}
         links.serve()
         links.join("us", "hungary", "switzerland")
-        links.until("world", "round 2/10")
+        links.until("world", " 2/10 ")
         ip("-n", spaces["us"], "link", "set", "wire", "down")
         time.sleep(CUT_S)  # long enough for both sides to take the connection for cut
         ip("-n", spaces["us"], "link", "set", "wire", "up")
-        links.until("world", "round 4/10")
+        links.until("world", " 4/10 ")
         links.kill("hungary")
         links.join("hungary")
         for name in ("world", "us", "hungary", "switzerland"):
