@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +39,9 @@ ON_CLUSTER = ("runtime.kind=ray", "runtime.address=auto")
 
 CONNECT_S = 15.0
 """Seconds that a cluster may take to answer at first."""
+NO_AGENT = "No available agent"
+TRIES = 60
+"""How often a job is offered to a cluster that has only just begun, and has no agent yet that takes jobs."""
 NO_HIERFL = "No module named hierfl"
 """What the cluster's Python says where it has no hierfl."""
 WAY_TO_HIERFL = (
@@ -81,14 +85,15 @@ def submit(
     """
     entry = entrypoint(config, overrides, working_dir)
     client = client or connect(address)
-    try:
-        job = client.submit_job(
-            entrypoint=entry,
-            runtime_env={"working_dir": str(working_dir.resolve()), "excludes": EXCLUDES},
-            metadata={"hierfl": config.name},
-        )
-    except Exception as error:  # RuntimeError, ValueError, and those of requests
-        raise RuntimeUnavailable(f"the Ray cluster at {address} did not take the job: {error}") from error
+    runtime_env = {"working_dir": str(working_dir.resolve()), "excludes": EXCLUDES}
+    for left in reversed(range(TRIES)):
+        try:
+            job = client.submit_job(entrypoint=entry, runtime_env=runtime_env, metadata={"hierfl": config.name})
+            break
+        except Exception as error:  # RuntimeError, ValueError, and those of requests
+            if left == 0 or NO_AGENT not in str(error):
+                raise RuntimeUnavailable(f"the Ray cluster at {address} did not take the job: {error}") from error
+        time.sleep(pause_s)
     ways = f"  log:  ray job logs --address {address} --follow {job}\n  stop: ray job stop --address {address} {job}"
     print(f"job {job} at {address}: {entry}", file=sys.stderr, flush=True)
     if not wait:

@@ -32,11 +32,13 @@ class Cluster:
     streams: list[list[str | BaseException]] = field(default_factory=lambda: [["round 1\n", "round 2\n"]])
     ends: list[Info] = field(default_factory=lambda: [Info("SUCCEEDED", 0)])
     refusal: Exception | None = None
+    num_refused: int = 1000
     jobs: list[dict[str, Any]] = field(default_factory=list)
     tails: int = 0
 
     def submit_job(self, **job: Any) -> str:
-        if self.refusal is not None:
+        if self.refusal is not None and self.num_refused:
+            self.num_refused -= 1
             raise self.refusal
         self.jobs.append(job)
         return "raysubmit_1"
@@ -131,6 +133,16 @@ def test_without_waiting_the_log_is_not_followed(folder: Path, capsys: pytest.Ca
 def test_a_refused_job_says_why(folder: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match=r"http://head:8265 did not take the job: package too large"):
         send(Cluster(refusal=RuntimeError("package too large")), folder)
+
+
+def test_a_cluster_that_has_just_begun_is_offered_the_job_until_it_takes_it(folder: Path) -> None:
+    early = RuntimeError(
+        "Request failed with status code 500: No available agent to submit job, please try again later"
+    )
+    cluster = Cluster(refusal=early, num_refused=3)
+    assert send(cluster, folder) == 0 and len(cluster.jobs) == 1
+    with pytest.raises(RuntimeUnavailable, match=r"did not take the job: .*No available agent"):
+        send(Cluster(refusal=early), folder)
 
 
 def test_a_configuration_outside_of_the_folder_is_refused_before_anything_is_sent(folder: Path) -> None:
