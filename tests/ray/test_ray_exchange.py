@@ -31,11 +31,26 @@ def at(kind: type, number: int, node: str) -> Callable[[Record], bool]:
     return when
 
 
+def test_peers_have_the_bits_of_threads(tmp_path: Path) -> None:
+    federation = tree(strategy="fedavg", topology={"kind": "peer", "graph": "ring", "gossip_steps": 2})
+    path = write_config(tmp_path, federation)
+    on_ray = run(path, "runtime.kind=ray", "runtime.num_workers=2")
+    assert on_ray["model_digest"] == run(path, "runtime.kind=local")["model_digest"]
+
+
 @pytest.mark.parametrize("kind", ["swarm", "allreduce"])
 def test_members_exchange_to_the_bits_that_a_star_has_in_threads(kind: str, tmp_path: Path) -> None:
     path = config(tmp_path, kind)
     on_ray = run(path, "runtime.kind=ray", "runtime.num_workers=2")
     assert on_ray["model_digest"] == run(config(tmp_path, "star"), "runtime.kind=local")["model_digest"]
+
+
+def test_four_tiers_of_mixed_topologies_have_the_bits_of_threads(tmp_path: Path) -> None:
+    """A cycle and an allreduce among peers, beside a swarm, under a star; one to three rounds in one above."""
+    mixed = Path(__file__).parents[2] / "configs" / "mixed.yaml"
+    quick = ("federation.rounds=2", f"output.dir={tmp_path}", "output.tensorboard=false")
+    on_ray = run(mixed, *quick, "runtime.kind=ray", "runtime.num_workers=2")
+    assert on_ray["model_digest"] == run(mixed, *quick, "runtime.num_workers=1")["model_digest"]
 
 
 def test_hubs_that_die_while_they_exchange_come_back_to_the_same_model(tmp_path: Path, drivers: Drivers) -> None:
