@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from hierfl.config.schema import RunConfig
+    from hierfl.config.schema import RunConfig, SiteSettings
 
 __all__ = ["Node", "describe", "draw", "handed_out", "promises", "sent_small", "survey", "tabulate"]
 
@@ -53,6 +53,10 @@ class Node:
     """A site's role, where it does not train."""
     attack: str | None = None
     """What a site does that rehearses an attack."""
+    joins_at: int | None = None
+    """The first round in which a site is a member, if that is not the first one."""
+    leaves_at: int | None = None
+    """The first round in which a site is a member no more."""
     note: str | None = None
     """Why a site's samples are unknown."""
 
@@ -258,7 +262,15 @@ def _site(config: RunConfig, path: str) -> Node:
     num_test = 0 if settings.pools else num_test  # they are counted where they are measured
     attack = describe(settings.attack) if settings.attack is not None else None
     num_train = 0 if role else num_train
-    return Node(path, False, 1, num_train, num_test, key=settings.key, role=role, attack=attack, note=note)
+    return Node(
+        path, False, 1, num_train, num_test, key=settings.key, role=role, attack=attack, note=note, **_stay(settings)
+    )
+
+
+def _stay(settings: SiteSettings) -> dict[str, int]:
+    """Give the rounds in which a site joins and leaves, as far as it does."""
+    found = {"joins_at": settings.joins_at} if settings.joins_at > 1 else {}
+    return found | ({"leaves_at": settings.leaves_at} if settings.leaves_at is not None else {})
 
 
 def _totals(nodes: Iterable[Node]) -> tuple[int, int | None, int | None]:
@@ -290,6 +302,10 @@ def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
         return line.append(f"  {plural(node.num_sites, 'site')}{_samples(node.num_train, node.num_test)}")
     if node.key not in (None, row.name):
         line.append(f"  data of {node.key}", style="not dim")
+    if node.joins_at or node.leaves_at:
+        words = [f"joins at round {node.joins_at}"] if node.joins_at else []
+        words += [f"leaves at round {node.leaves_at}"] if node.leaves_at else []
+        line.append(f"  {', '.join(words)}", style="not dim")
     if node.attack:
         line.append(f"  attacks: {node.attack}", style="red not dim")
     if node.note:

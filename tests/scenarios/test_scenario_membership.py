@@ -19,6 +19,7 @@ from hierfl.errors import ConfigError
 from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
 from hierfl.monitor.report import read_run
 from hierfl.run import evaluate, resume
+from hierfl.tree import draw, survey
 
 ROOT = hub("world", "a", {"name": "b", "leaves_at": 5}, hub("c", "x", {"name": "y", "joins_at": 4}, joins_at=3))
 
@@ -188,6 +189,11 @@ def test_each_epoch_is_checked_before_anything_starts(root: Any, place: str, sai
         config_of(tmp_path, {"rounds": 4, **root})
     assert [problem.path for problem in told.value.problems] == [place]
     assert said in told.value.problems[0].message
+
+
+def test_the_tree_says_who_comes_and_goes(tmp_path: Path) -> None:
+    drawing = draw(survey(config_of(tmp_path, {**ROOT, "rounds": 6}))).plain
+    assert "b  leaves at round 5" in drawing and "x  joins at round 3" in drawing and "y  joins at round 4" in drawing
 
 
 def test_a_pool_has_no_members_that_change(tmp_path: Path) -> None:
