@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from hierfl.config.schema import RunConfig, SiteSettings
+    from hierfl.config.schema import RunConfig
 
 __all__ = ["Node", "describe", "draw", "handed_out", "promises", "sent_small", "survey", "tabulate"]
 
@@ -261,16 +261,20 @@ def _site(config: RunConfig, path: str) -> Node:
     role = None if settings.trains else settings.role
     num_test = 0 if settings.pools else num_test  # they are counted where they are measured
     attack = describe(settings.attack) if settings.attack is not None else None
-    num_train = 0 if role else num_train
+    joins_at = settings.joins_at if settings.joins_at > 1 else None
     return Node(
-        path, False, 1, num_train, num_test, key=settings.key, role=role, attack=attack, note=note, **_stay(settings)
+        path,
+        is_hub=False,
+        num_sites=1,
+        num_train=0 if role else num_train,
+        num_test=num_test,
+        key=settings.key,
+        role=role,
+        attack=attack,
+        joins_at=joins_at,
+        leaves_at=settings.leaves_at,
+        note=note,
     )
-
-
-def _stay(settings: SiteSettings) -> dict[str, int]:
-    """Give the rounds in which a site joins and leaves, as far as it does."""
-    found = {"joins_at": settings.joins_at} if settings.joins_at > 1 else {}
-    return found | ({"leaves_at": settings.leaves_at} if settings.leaves_at is not None else {})
 
 
 def _totals(nodes: Iterable[Node]) -> tuple[int, int | None, int | None]:
