@@ -66,7 +66,7 @@ class Pool:
 
 def main() -> None:
     work = setting()
-    ray.init(num_cpus=NUM_ACTORS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=NUM_ACTORS, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     actors: list[Any] = [ray.remote(Pool).options(num_cpus=1).remote(work) for _ in range(NUM_ACTORS)]
     model: Vector = ray.get(actors[0].first.remote())
     run = _pre_aggregated if work.variant == "pre-aggregated" else _per_site
