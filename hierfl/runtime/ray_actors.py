@@ -353,6 +353,8 @@ class RayDriver:
             return Done(ticket, actor, error=cause or HierflError(f"{actor} failed: {error}"))
         except RayError as error:
             return Done(ticket, actor, crashed=f"{type(error).__name__}: {error}")
+        if not ended_s:  # taken back, as the reply to that says, which may come later than this one
+            return None
         return Done(ticket, actor, value, beside, started_s=started_s, ended_s=ended_s)
 
     def _start_process(self, slot: str) -> None:

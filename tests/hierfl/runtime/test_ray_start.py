@@ -1,4 +1,4 @@
-"""How a Ray of the run's own is started: in two tries where the machine is busy, in one where something is wrong."""
+"""How a Ray of the run's own is started, and what a reply means, without any Ray."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import RuntimeUnavailable
-from hierfl.runtime import ray_cluster
+from hierfl.runtime import ray_actors, ray_cluster
+from hierfl.runtime.driver import Done
 from hierfl.stops import KEEPS_RAY_OUT
 
 
@@ -63,3 +64,15 @@ def test_the_programs_own_signals_are_kept_from_ray(monkeypatch: pytest.MonkeyPa
     ray_cluster.connect(Runtime(kind="ray"))
     assert given == [{"env": {"PATH": "/bin"}, "process_group": 0}]
     assert (services.ConsolePopen, utils.set_sigterm_handler) == before
+
+
+def test_the_reply_to_what_was_taken_back_says_nothing_in_whatever_order_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    driver = object.__new__(ray_actors.RayDriver)
+    driver._lives = {"worker-0": 0}
+    driver._pending = {name: (number, "worker-0", "worker-0", 0, ()) for number, name in enumerate(("done", "taken"))}
+    replies = {"done": (None, 1.0, 2.0), "taken": (None, 0.0, 0.0)}
+    monkeypatch.setattr(ray_actors.ray, "get", replies.__getitem__)
+    assert driver._fetch("done") == Done(0, "worker-0", started_s=1.0, ended_s=2.0)
+    assert driver._fetch("taken") is None
