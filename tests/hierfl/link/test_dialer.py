@@ -102,7 +102,7 @@ def joined(pki: Pki, folder: Path) -> Iterator[tuple[Lane, queue.SimpleQueue[Don
             lane = lanes["world/us"]
             lane.call(0, "prepare", (None, None))
             lane.call(1, "prepare", (LAYOUT, None))
-            assert [done.get(timeout=60).ticket for _ in range(2)] == [0, 1]
+            assert [done.get(timeout=300).ticket for _ in range(2)] == [0, 1]
             yield lane, done, line, member
         finally:
             member.close()
@@ -118,7 +118,7 @@ def test_a_round_over_a_real_connection(pki: Pki, tmp_path: Path) -> None:
         start = model(LAYOUT)
         lane.call(2, "train", (job(), start))
         lane.call(3, "collect", ("world", 0))
-        report, collected = done.get(timeout=60), done.get(timeout=60)
+        report, collected = done.get(timeout=300), done.get(timeout=300)
         assert report.value[0].error is None
         assert np.array_equal(part_of(collected).floats, UPDATE[0])
         assert member.branch.starts == [float(start.floats[7])]
@@ -130,27 +130,27 @@ def test_cuts_on_the_way_down_and_up_cost_no_training(pki: Pki, tmp_path: Path) 
         time.sleep(0.02)
         line.cut()
         line.mend()
-        assert done.get(timeout=60).value[0].error is None
+        assert done.get(timeout=300).value[0].error is None
         lane.call(3, "collect", ("world", 0))
         for _ in range(2):
             time.sleep(0.02)
             line.cut()
             line.mend()
-        assert np.array_equal(part_of(done.get(timeout=60)).floats, UPDATE[0])
+        assert np.array_equal(part_of(done.get(timeout=300)).floats, UPDATE[0])
         assert member.branch.trained == 1 and member.branch.prepared == 1
 
 
 def test_a_process_that_was_killed_sends_its_update_and_trains_nothing(pki: Pki, tmp_path: Path) -> None:
     with joined(pki, tmp_path) as (lane, done, line, member):
         lane.call(2, "train", (job(), model(LAYOUT)))
-        assert done.get(timeout=60).ticket == 2
+        assert done.get(timeout=300).ticket == 2
         line.cut()  # it hears nothing any more
         member.close()
         line.mend()
         again = Member(pki, line.port, tmp_path, instance="b")
         try:
             lane.call(3, "collect", ("world", 0))
-            assert np.array_equal(part_of(done.get(timeout=60)).floats, UPDATE[0])
+            assert np.array_equal(part_of(done.get(timeout=300)).floats, UPDATE[0])
             assert again.branch.trained == 0
         finally:
             again.close()
@@ -161,8 +161,8 @@ def test_a_hub_that_asks_again_is_answered_from_what_is_kept(pki: Pki, tmp_path:
         for ticket in (2, 4):
             lane.call(ticket, "train", (job(), model(LAYOUT)))
             lane.call(ticket + 1, "collect", ("world", 0))
-            assert done.get(timeout=60).ticket == ticket
-            assert np.array_equal(part_of(done.get(timeout=60)).floats, UPDATE[0])
+            assert done.get(timeout=300).ticket == ticket
+            assert np.array_equal(part_of(done.get(timeout=300)).floats, UPDATE[0])
         assert member.branch.trained == 1
 
 
@@ -172,7 +172,7 @@ def test_a_hub_that_falls_silent_is_dialled_anew(pki: Pki, tmp_path: Path) -> No
         member = Member(pki, line.port, tmp_path, deadline_s=4.0)
         try:
             lanes["world/us"].call(0, "prepare", (None, None))
-            assert done.get(timeout=60).ticket == 0
+            assert done.get(timeout=300).ticket == 0
             line.swallow()
             first = lanes["world/us"].session
             while lanes["world/us"].session is first:
@@ -180,7 +180,7 @@ def test_a_hub_that_falls_silent_is_dialled_anew(pki: Pki, tmp_path: Path) -> No
             line.cut()
             line.mend()
             lanes["world/us"].call(1, "prepare", (LAYOUT, None))
-            assert done.get(timeout=60).ticket == 1
+            assert done.get(timeout=300).ticket == 1
         finally:
             member.close()
 
@@ -192,9 +192,9 @@ def test_what_a_hub_has_given_up_is_dropped_and_done_when_it_is_asked_anew(pki: 
         line.mend()
         lane.reset()  # before the model has come
         lane.call(3, "train", (job(1), model(LAYOUT, seed=5)))
-        assert done.get(timeout=60).ticket == 3
+        assert done.get(timeout=300).ticket == 3
         lane.call(4, "train", (job(), model(LAYOUT)))
-        assert done.get(timeout=60).ticket == 4
+        assert done.get(timeout=300).ticket == 4
         assert member.branch.trained in (2, 3)  # three where the first model came before it was given up
 
 
@@ -231,7 +231,7 @@ def test_what_crosses_may_be_compressed_where_both_sides_say_so(pki: Pki, tmp_pa
         lane.call(1, "prepare", (LAYOUT, None))
         lane.call(2, "train", (job(), ModelState(np.zeros(LAYOUT.num_floats, np.float32), np.zeros(1, np.int64))))
         lane.call(3, "collect", ("world", 0))
-        found = [done.get(timeout=60) for _ in range(4)]
+        found = [done.get(timeout=300) for _ in range(4)]
         assert np.array_equal(part_of(found[-1]).floats, UPDATE[0])
         member.close()
     with hub_on_loopback(pki) as (service, _, _, _):  # a hub that does not want it unpacks nothing
@@ -248,8 +248,8 @@ def test_a_member_hears_that_the_federation_has_ended(pki: Pki, tmp_path: Path) 
     with hub_on_loopback(pki) as (service, lanes, done, _):
         member = Member(pki, service.port, tmp_path / "other", instance="c")
         lanes["world/us"].call(0, "prepare", (None, None))
-        done.get(timeout=60)
-    member.thread.join(20.0)
+        done.get(timeout=300)
+    member.thread.join(120.0)
     assert member.last == "the test is over"
     member.close()
 

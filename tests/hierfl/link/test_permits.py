@@ -111,9 +111,9 @@ def dial(kit: Kit, port: int, node: str, *, hub: str = "world", hello: wire.Hell
 
         def says() -> Iterator[bytes]:
             yield first
-            time.sleep(30)
+            time.sleep(130)
 
-        yield from control(says(), metadata=((NODE_KEY, node.encode()),), timeout=10)
+        yield from control(says(), metadata=((NODE_KEY, node.encode()),), timeout=120)
 
 
 def refused(*args: Any, **more: Any) -> Any:
@@ -180,7 +180,7 @@ def test_a_revoked_member_is_gone_within_seconds_without_a_restart(pki: Pki) -> 
     with hub_on_loopback(pki, deadline_s=10.0) as (service, _, _, heard):
         kit = pki.kit("world/them")
         stream = dial(kit, service.port, "world/them")
-        next(stream)  # the stream's own limit is 10 s: it ends by the hub's word before that
+        next(stream)  # the stream has a limit of its own, far away: it ends by the hub's word before that
         pki.authority.revoke("world/them", datetime.now(UTC), "lost")
         (pki.folder / "world" / "denied.json").write_bytes((pki.authority.folder / "denied.json").read_bytes())
         said = [wire.HubSays.FromString(content) for content in stream]
