@@ -1,0 +1,94 @@
+"""What has happened to hospitals' federations, as they told it in public, must not happen here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from small_runs import Listener, config_of, go, hub, site
+
+from hierfl.errors import RoundFailed, SiteFailed
+from hierfl.monitor.records import NodeChanged, Record, RoundClosed, SiteTrained
+from hierfl.run import resume, run
+from hierfl.runtime.recorder import Recorder
+
+HOSPITALS = [f"hospital-{number}" for number in range(8)]
+
+
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
+    """The recorder of the run that is under way: what was told is durable once it is settled."""
+    found: list[Recorder] = []
+    begin = Recorder.begin
+
+    def kept(self: Recorder) -> None:
+        found.append(self)
+        begin(self)
+
+    monkeypatch.setattr(Recorder, "begin", kept)
+    return found
+
+
+class Copier(Listener):
+    """Copies the run's folder when the root's round closes: its model is nowhere but in the aggregator."""
+
+    def __init__(self, folder: Path, number: int, settled: list[Recorder]) -> None:
+        super().__init__()
+        self.folder, self.number, self.settled = folder, number, settled
+
+    def on(self, record: Record) -> None:
+        super().on(record)
+        if isinstance(record, RoundClosed) and (record.node, record.round_number) == ("world", self.number):
+            self.settled[-1].settle()
+            [run_dir] = (self.folder / "runs").iterdir()
+            shutil.copytree(run_dir, self.folder / "left")
+
+
+def test_a_cut_of_minutes_does_not_end_a_run_of_hours(tmp_path: Path, settled: list[Recorder]) -> None:
+    """A VPN was down for six minutes, and a run of fifteen hours was over."""
+    tree = hub("world", *HOSPITALS[:3], rounds=5)
+    whole = go(tmp_path / "whole", tree)
+    run(config_of(tmp_path / "runs", tree), [Copier(tmp_path, 4, settled)])
+    monitor = Listener()
+    assert resume(tmp_path / "left", (), [monitor])["model_digest"] == whole.digest
+    assert {record.round_number for record in monitor.of(SiteTrained)} == {5}, "four rounds of work are not done again"
+
+
+def test_the_newest_model_is_not_stranded_with_the_aggregator(tmp_path: Path, settled: list[Recorder]) -> None:
+    """The aggregator crashed after the last round, and the model that all had trained was lost with it."""
+    tree = hub("world", *HOSPITALS[:3], rounds=2)
+    whole = run(config_of(tmp_path / "runs", tree), [Copier(tmp_path, 2, settled)])
+    monitor = Listener()
+    assert resume(tmp_path / "left", (), [monitor])["model_digest"] == whole["model_digest"]
+    assert not monitor.of(SiteTrained), "no hospital trains again"
+    assert (tmp_path / "left" / "model.safetensors").exists()
+
+
+def test_a_dead_site_does_not_cost_its_time_limit_in_every_round(tmp_path: Path) -> None:
+    """A site was gone, and each later round waited for it for an hour."""
+    dead = site("dead", fault="raise")
+    asks = {"kind": "deadline", "after_s": 600.0, "quorum": 0.5, "weight": 0.5, "probe_after": 2}
+    tree = hub("world", "north", "south", "east", dead, rounds=8, on_failure="continue", participation=asks)
+    ran = go(tmp_path, tree)
+    failed = [
+        one.round_number for one in ran.monitor.of(NodeChanged) if (one.node, one.state) == ("world/dead", "failed")
+    ]
+    assert failed == [1, 2, 4, 8], "after two failures it is asked in the second round from there, then in the fourth"
+    assert ran.summary["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"), [({}, SiteFailed), ({"on_failure": "continue", "quorum": 1.0}, RoundFailed)]
+)
+def test_a_round_of_seven_sites_does_not_pass_for_one_of_eight(
+    settings: dict[str, object], error: type[Exception], tmp_path: Path
+) -> None:
+    """All eight sites were wanted; seven were added up, and success was reported."""
+    tree = hub("world", *HOSPITALS[:7], site(HOSPITALS[7], fault="raise"), **settings)
+    with pytest.raises(error, match="hospital-7"):
+        go(tmp_path, tree)
+    [folder] = tmp_path.iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["status"], summary["rounds"]) == ("failed", 0) and "hospital-7" in summary["error"]
