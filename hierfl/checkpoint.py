@@ -3,7 +3,7 @@
     checkpoints/round-000015/model.safetensors       the model, every tensor by its name (narrow floats as float32)
                              strategies.safetensors  the state of each stateful hub, "world/us:velocity"
                              sites.safetensors       what each site keeps, "world/us/cleveland:control", if any do
-                             members.safetensors     models of the root's members, if each keeps its own
+                             members/                a file for each of the root's members, if each keeps a model
                              held.safetensors        late updates that count in the next round, if there are any
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +33,30 @@ from hierfl.runtime.jobs import Memory
 from tiers.messages import Opening, Share, Update
 from tiers.standing import Losses, Standing
 
-__all__ = ["Checkpoint", "Known", "known", "latest", "load", "newest", "save", "save_model", "set_aside"]
+__all__ = [
+    "FOLDER",
+    "NO_MODEL",
+    "Checkpoint",
+    "Known",
+    "known",
+    "latest",
+    "load",
+    "newest",
+    "save",
+    "save_model",
+    "set_aside",
+]
 
 FOLDER = "checkpoints"
 HELD = "held.safetensors"
 SITES = "sites.safetensors"
-MEMBERS = "members.safetensors"
+MEMBERS = "members"
 FORMAT = 1
 
 Arrays = Mapping[str, NDArray[Any]]
+
+NO_MODEL = ModelState(np.zeros(0, np.float32), np.zeros(0, np.int64))
+"""Stands in a checkpoint whose vectors are still elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class Checkpoint:
 
     `hubs`: what hubs remember beside their strategies' states, with the payloads of the updates that they hold; who was
     at work is not written, since that work ends with the process. `wall_s`: seconds that the run has taken so far.
-    `sites`: what sites keep, by path; `members`: models that the root's members keep of their own, by path.
+    `sites`: what sites keep, by path; `members`: files with the models that the root's members keep, by path.
     """
 
     rounds_done: int
@@ -63,7 +79,7 @@ class Checkpoint:
     hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]] = field(default_factory=dict)
     wall_s: float = 0.0
     sites: Mapping[str, Arrays] = field(default_factory=dict)
-    members: Mapping[str, ModelState] = field(default_factory=dict)
+    members: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,14 +91,19 @@ class Known:
     wall_s: float
 
 
-def save(run_dir: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint, atomically, and drop all but the newest `keep`. Errors: OutputError (disk full, ...)."""
+def save(run_dir: Path, checkpoint: Checkpoint, keep: int, members: Path | None = None) -> Path:
+    """Write a checkpoint, atomically, and drop all but the newest `keep`. Errors: OutputError (disk full, ...).
+
+    `members`: the folder in which members have written their own models, which becomes the checkpoint's.
+    """
     final = run_dir / FOLDER / f"round-{checkpoint.rounds_done:06d}"
     partial = final.with_name(f".{final.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(partial, checkpoint)
+        if members is not None and members.exists():
+            members.rename(partial / MEMBERS)
         if final.exists():
             shutil.rmtree(final)
         partial.rename(final)
@@ -179,8 +200,8 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
     flat = load_file(folder / "strategies.safetensors")
     layout = _layout(said["layout"])
     model = _assemble(layout, tensors)
-    held, kept, own = (load_file(folder / name) if (folder / name).exists() else {} for name in (HELD, SITES, MEMBERS))
-    members = {path: ModelState(arrays["floats"], arrays["ints"]) for path, arrays in _by_node(own).items()}
+    held, kept = (load_file(folder / name) if (folder / name).exists() else {} for name in (HELD, SITES))
+    members = {unquote(file.stem): file.resolve() for file in sorted((folder / MEMBERS).glob("*.safetensors"))}
     hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
     scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
     found = Checkpoint(
@@ -209,7 +230,6 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "wall_s": checkpoint.wall_s,
         "hubs": {hub: _written(memory) for hub, (memory, _) in checkpoint.hubs.items()},
     }
-    members = {path: {"floats": own.floats, "ints": own.ints} for path, own in checkpoint.members.items()}
     held = {
         f"{hub}:{number}:{part}": np.ascontiguousarray(vector)
         for hub, (_, payloads) in checkpoint.hubs.items()
@@ -220,7 +240,6 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "model.safetensors": save(tensors),
         "strategies.safetensors": save(_flat(checkpoint.states)),
         **({SITES: save(_flat(checkpoint.sites))} if checkpoint.sites else {}),
-        **({MEMBERS: save(_flat(members))} if members else {}),
         **({HELD: save(held)} if held else {}),
         "checkpoint.json": json.dumps(said, indent=1).encode(),
     }

@@ -243,17 +243,16 @@ class Rounds:
 
     def _save(self, commit: _Commit, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
-        model = self.driver.get(commit.model)
         content = Checkpoint(
-            *(commit.rounds_done, self.epoch.number, self.config.seed, layout, model),
+            *(commit.rounds_done, self.epoch.number, self.config.seed, layout, checkpoint.NO_MODEL),
             scale=self.scale,
             progress=commit.progress,
             wall_s=self.voice.before_s + self._now(),
-            **commit.remembered.fetched(self.driver),
         )
         commit.saved = True
         self.journal.check()
-        saved = checkpoint.save(self.folder.path, content, self.config.output.keep)
+        keep = self.config.output.keep
+        saved = self.engine.save(self.folder.path, content, commit.model, commit.remembered, keep)
         self.journal.rotate()
         self.crew.estimates.save()
         return saved
@@ -273,7 +272,7 @@ class Rounds:
         if self.config.lora is not None:
             whole = self.engine.merged(commit.model)
             self.voice.facts["lora"] = {"base_digest": layout.base, "num_parameters": whole[0].num_floats}
-        checkpoint.save_model(self.folder.model, whole[0], self.driver.get(whole[1]))
+        self.engine.write_model(self.folder.model, *whole)
         self.journal.end()
         self.crew.estimates.save()
         self._tell_facts()

@@ -9,7 +9,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
+from hierfl import checkpoint
+from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError
 from hierfl.learning.fine_tune import FINE_TUNED, FineTuned
@@ -127,6 +131,7 @@ class Engine:
             if not top or path == top or path.startswith(f"{top}/"):
                 self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
         self._relay.exchanges.restore(self._tree.root.name, remembered.members)
+        self._run_until(lambda: self._relay.exchanges.on_disk)
 
     def round(self, number: int, model: Handle) -> Handle:
         """Run one round of the root, counted from 0; return its model. Errors: RoundFailed, SiteFailed."""
@@ -134,6 +139,27 @@ class Engine:
         self._relay.begin(number, model, self._steps)
         self._run_until(lambda: self._relay.published is not None)
         return self._relay.published
+
+    def save(self, run_dir: Path, content: Checkpoint, model: Handle, kept: Remembered, keep: int) -> Path:
+        """Write a checkpoint, `content` without vectors; without a centre at the root its members do. Errors:
+        OutputError.
+        """
+        root, exchanges = self._tree.root.name, self._relay.exchanges
+        if not exchanges.serves(root):
+            whole = replace(content, model=self.driver.get(model), **kept.fetched(self.driver))
+            return checkpoint.save(run_dir, whole, keep)
+        found = exchanges.commit(root, run_dir.resolve(), content, model, keep, kept)
+        self._run_until(lambda: exchanges.on_disk)
+        return run_dir / Path(found[0].value).relative_to(run_dir.resolve())
+
+    def write_model(self, path: Path, layout: Layout, model: Handle) -> None:
+        """Write the final model; without a centre at the root where it lies. Errors: OutputError."""
+        root, exchanges = self._tree.root.name, self._relay.exchanges
+        if not exchanges.serves(root):
+            checkpoint.save_model(path, layout, self.driver.get(model))
+            return
+        exchanges.write_model(root, path.resolve(), layout, model)
+        self._run_until(lambda: exchanges.on_disk)
 
     def branch(self, path: str, order: Order, model: Handle) -> tuple[Update, Handle]:
         """Do what a member was asked by its hub, which is served elsewhere; give its update.

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from hierfl.checkpoint import Checkpoint
 from hierfl.errors import RuntimeUnavailable, UpdateRefused
+from hierfl.learning.state import Layout
 from hierfl.runtime.driver import Done, Driver, Handle
 from hierfl.runtime.jobs import HubSpec, Order, Outcome
 from hierfl.runtime.places import Rule, Terms, place_of
-from hierfl.runtime.steps import Ask, Held, HubVectors, Reply, Work, broadcast, result, steps
+from hierfl.runtime.remembered import Remembered
+from hierfl.runtime.steps import (
+    Ask,
+    Held,
+    HubVectors,
+    Reply,
+    Work,
+    broadcast,
+    commit,
+    read_own,
+    result,
+    steps,
+    write_model,
+)
 from tiers.messages import Update
 from tiers.plan import Mix
 
@@ -35,6 +51,7 @@ class Moved:
 class _Job:
     """Work under way: the calls of a step, and their replies as they come."""
 
+    key: str
     hub: str
     work: Work
     then: Callable[[], None]
@@ -141,14 +158,35 @@ class Exchanges:
             return {}
         return {f"{path}/{name}": held.model for name, held in hub.own.items()}
 
-    def restore(self, path: str, models: Mapping[str, Handle]) -> None:
+    def restore(self, path: str, models: Mapping[str, Handle | Path]) -> None:
         """Let members go on with what they had at a commit; whoever has joined since begins with the hub's model."""
-        if models and path in self._hubs:
-            names = {member.name: f"{path}/{member.name}" for member in self._hubs[path].spec.hub.members}
-            self._hubs[path].own = {
-                name: Held(models[own], models[own]) for name, own in names.items() if own in models
-            }
-            self._hubs[path].resumes = True
+        if not models or path not in self._hubs:
+            return
+        hub = self._hubs[path]
+        own = {name: models[f"{path}/{name}"] for name in hub.spec.weights if f"{path}/{name}" in models}
+        hub.own = {name: Held(model, model) for name, model in own.items() if not isinstance(model, Path)}
+        hub.resumes = True
+        files = {name: file for name, file in own.items() if isinstance(file, Path)}
+        if files:
+            self._run(path, read_own(hub, files), _nothing, f"{path} reads")
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether all that is to be written and read has been."""
+        return all(job.key == job.hub for job in self._jobs.values())
+
+    def commit(
+        self, path: str, run_dir: Path, content: Checkpoint, model: Handle, keep: int, kept: Remembered
+    ) -> list[Reply]:
+        """Let the root's members write a checkpoint; what is given will hold the reply of who has written it last."""
+        found: list[Reply] = []
+        work = commit(self._hubs[path], run_dir, content, model, keep, kept, found)
+        self._run(path, work, _nothing, f"{path} commits")
+        return found
+
+    def write_model(self, path: str, file: Path, layout: Layout, model: Handle) -> None:
+        """Let the final model be written where it is."""
+        self._run(path, write_model(self._hubs[path], file, layout, model), _nothing, f"{path} writes")
 
     def distances(self) -> dict[str, float]:
         """Give the consensus distance of every hub whose members keep models of their own."""
@@ -205,10 +243,10 @@ class Exchanges:
                 del self._calls[ticket]
                 self._call(job, index)
 
-    def _run(self, path: str, work: Work, then: Callable[[], None]) -> None:
-        """Begin work for a hub."""
-        assert path not in self._jobs, f"{path} exchanges already"
-        self._jobs[path] = job = _Job(path, work, then)
+    def _run(self, path: str, work: Work, then: Callable[[], None], key: str = "") -> None:
+        """Begin work for a hub: its exchange, or something beside it under another key."""
+        assert (key or path) not in self._jobs, f"{key or path} already"
+        self._jobs[key or path] = job = _Job(key or path, path, work, then)
         self._advance(job)
 
     def _advance(self, job: _Job) -> None:
@@ -217,7 +255,7 @@ class Exchanges:
         try:
             job.asks = job.work.send(replies) if job.asks else next(job.work)
         except StopIteration:
-            del self._jobs[job.hub]
+            del self._jobs[job.key]
             job.then()
             return
         job.replies = {}
@@ -229,3 +267,7 @@ class Exchanges:
         ask = job.asks[index]
         actor = place_of(f"{job.hub}/{ask.member}")
         self._calls[self._driver.call(actor, ask.method, *ask.arguments)] = job, index, actor
+
+
+def _nothing() -> None:
+    """Whoever asked looks whether anything is under way."""

@@ -8,13 +8,16 @@ lost process was asked is asked again, and has the same bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from hierfl import checkpoint, members
+from hierfl.checkpoint import Checkpoint
 from hierfl.errors import UpdateRefused
 from hierfl.learning.compression import RESIDUAL, Compression, as_sum, pack
 from hierfl.learning.gathered import Gathered
@@ -24,6 +27,7 @@ from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.strategy import Reducer, State, Strategy
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import HubSpec
+from hierfl.runtime.remembered import Keys
 from hierfl.runtime.sums import Part, spared_bytes
 from tiers.messages import Opening
 
@@ -162,6 +166,25 @@ class Place:
         floats, ints = (np.concatenate([getattr(part, kind) for part in slices]) for kind in ("floats", "ints"))
         model = ModelState(floats, ints)
         return (model.num_bytes, False, False), model, None, None
+
+    def write_own(self, folder: Path, path: str, model: ModelState) -> None:
+        """Write the model that a member keeps where a checkpoint will be. Errors: OutputError."""
+        members.write(folder, path, model)
+
+    def read_own(self, file: Path) -> Stepped:
+        """Read the model that a member kept. Errors: OutputError."""
+        model = members.read(file)
+        return (model.num_bytes, False, False), model, None, None
+
+    def commit(
+        self, run_dir: Path, content: Checkpoint, keep: int, own: Path | None, keys: Keys, model: ModelState, *kept: Any
+    ) -> Path:
+        """Write a checkpoint; `content` is it without vectors, `own` the members' folder. Errors: OutputError."""
+        return checkpoint.save(run_dir, replace(content, model=model, **keys.joined(kept)), keep, own)
+
+    def write_model(self, path: Path, layout: Layout, model: ModelState) -> None:
+        """Write the final model. Errors: OutputError."""
+        checkpoint.save_model(path, layout, model)
 
     def encode(
         self,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from hierfl.checkpoint import Checkpoint
 from hierfl.learning.compression import as_sum
 from hierfl.learning.ring import PartialSum
-from hierfl.learning.state import ModelState
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.hubs import Kept
@@ -17,7 +17,7 @@ from hierfl.runtime.jobs import Memory
 from hierfl.runtime.sums import Part
 from tiers.federation import Federation, rounds_per_round
 
-__all__ = ["Remembered", "still_true"]
+__all__ = ["Keys", "Remembered", "still_true"]
 
 
 T = TypeVar("T")
@@ -29,7 +29,25 @@ class Fetched(TypedDict):
     states: Mapping[str, Any]
     hubs: Mapping[str, tuple[Memory, tuple[PartialSum, ...]]]
     sites: Mapping[str, Any]
-    members: Mapping[str, ModelState]
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Whose vectors follow, in their order: states of hubs, updates that hubs hold, what sites keep."""
+
+    states: tuple[str, ...]
+    memories: Mapping[str, Memory]
+    sites: tuple[str, ...]
+
+    def joined(self, vectors: Sequence[Any]) -> Fetched:
+        """Give each its vectors, as a checkpoint holds them."""
+        left = iter(vectors)
+        states = {hub: next(left) for hub in self.states}
+        hubs = {
+            hub: (memory, tuple(_summed(memory, [next(left) for _ in memory.standing.held])))
+            for hub, memory in self.memories.items()
+        }
+        return {"states": states, "hubs": hubs, "sites": {site: next(left)[site] for site in self.sites}}
 
 
 @dataclass(frozen=True)
@@ -41,7 +59,7 @@ class Remembered:
     states: Mapping[str, Handle] = field(default_factory=dict)
     hubs: Mapping[str, Kept] = field(default_factory=dict)
     sites: Mapping[str, Handle] = field(default_factory=dict)
-    members: Mapping[str, Handle] = field(default_factory=dict)
+    members: Mapping[str, Handle | Path] = field(default_factory=dict)
 
     @classmethod
     def of(cls, saved: Checkpoint, federation: Federation, driver: Driver) -> Remembered:
@@ -53,7 +71,7 @@ class Remembered:
                 hubs[path] = Kept(kept[0], tuple(driver.put(part) for part in kept[1]))
         sites = {path: driver.put({path: dict(kept)}) for path, kept in saved.sites.items() if path in federation.sites}
         states = {hub: driver.put(dict(own)) for hub, own in saved.states.items() if hub in federation.hubs}
-        members = {path: driver.put(model) for path, model in saved.members.items() if path in federation.nodes}
+        members = {path: file for path, file in saved.members.items() if path in federation.nodes}
         return cls(states, hubs, sites, members)
 
     def within(self, federation: Federation, rounds_done: int) -> Remembered:
@@ -70,17 +88,20 @@ class Remembered:
             {path: model for path, model in self.members.items() if path in federation.nodes},
         )
 
+    def apart(self) -> tuple[Keys, list[Handle]]:
+        """Give whose vectors there are, and the vectors; members' own models aside."""
+        memories = {hub: kept.memory for hub, kept in self.hubs.items()}
+        held = [part for kept in self.hubs.values() for part in kept.payloads]
+        return Keys(tuple(self.states), memories, tuple(self.sites)), [
+            *self.states.values(),
+            *held,
+            *self.sites.values(),
+        ]
+
     def fetched(self, driver: Driver) -> Fetched:
         """Fetch the vectors, as a checkpoint holds them."""
-        return {
-            "states": {hub: driver.get(handle) for hub, handle in self.states.items()},
-            "hubs": {
-                hub: (kept.memory, tuple(_summed(kept.memory, [driver.get(part) for part in kept.payloads])))
-                for hub, kept in self.hubs.items()
-            },
-            "sites": {site: driver.get(handle)[site] for site, handle in self.sites.items()},
-            "members": {path: driver.get(handle) for path, handle in self.members.items()},
-        }
+        keys, handles = self.apart()
+        return keys.joined([driver.get(handle) for handle in handles])
 
 
 def _summed(memory: Memory, payloads: Sequence[Part]) -> Iterator[PartialSum]:

@@ -9,16 +9,33 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import sqrt
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from hierfl.checkpoint import Checkpoint
 from hierfl.learning.seeds import derive
+from hierfl.learning.state import Layout
+from hierfl.members import folder_of
 from hierfl.runtime.driver import Handle
 from hierfl.runtime.jobs import HubSpec, Order
 from hierfl.runtime.places import Rule, Terms
+from hierfl.runtime.remembered import Remembered
 from tiers.messages import Exchange, Share, Update
 from tiers.plan import Gather, Mix
 
-__all__ = ["Ask", "Held", "HubVectors", "Reply", "Work", "broadcast", "result", "steps"]
+__all__ = [
+    "Ask",
+    "Held",
+    "HubVectors",
+    "Reply",
+    "Work",
+    "broadcast",
+    "commit",
+    "read_own",
+    "result",
+    "steps",
+    "write_model",
+]
 
 SLICES = 16
 """Slices, at most, in which the mean of models that differ is made."""
@@ -106,6 +123,35 @@ def result(hub: HubVectors, update: Update, order: Order | None, found: list[Rep
     if order is not None and not hub.rule.passes_up:
         [share] = update.shares
         yield from _encode(hub, order, share, found)
+
+
+def commit(
+    hub: HubVectors,
+    run_dir: Path,
+    content: Checkpoint,
+    model: Handle,
+    keep: int,
+    kept: Remembered,
+    found: list[Reply],
+) -> Work:
+    """Write a checkpoint: members' own models at their places, all else where the hub's model is."""
+    own = folder_of(run_dir, content.rounds_done) if kept.members else None
+    asks = [Ask(path.rpartition("/")[2], "write_own", (own, path, model)) for path, model in kept.members.items()]
+    if asks:
+        yield asks
+    keys, handles = kept.apart()
+    found += yield [Ask(hub.at, "commit", (run_dir, content, keep, own, keys, model, *handles))]
+
+
+def write_model(hub: HubVectors, path: Path, layout: Layout, model: Handle) -> Work:
+    """Write the final model."""
+    yield [Ask(hub.at, "write_model", (path, layout, model))]
+
+
+def read_own(hub: HubVectors, files: Mapping[str, Path]) -> Work:
+    """Let members read the models that they kept."""
+    replies = yield [Ask(name, "read_own", (file,)) for name, file in files.items()]
+    hub.own.update({name: Held.of(reply) for name, reply in zip(files, replies, strict=True)})
 
 
 def _average(hub: HubVectors) -> Work:

@@ -144,6 +144,25 @@ def test_in_an_allreduce_no_place_is_handed_anothers_whole_update(handed: Handed
     assert not any(parts for actor, method, parts in calls if method not in own and actor in {"world/e", "world/f"})
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "peer"])
+def test_without_a_centre_at_the_root_the_supervisor_fetches_no_vector(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in its rounds nor for checkpoints and the final model; a star's supervisor fetches all of these."""
+    fetched: list[Any] = []
+
+    def get(self: LocalDriver, handle: Any) -> Any:
+        fetched.append(handle)
+        return handle
+
+    monkeypatch.setattr(LocalDriver, "get", get)
+    strategy = "fedavg" if kind == "peer" else "fedadam"
+    ran = deep(tmp_path / kind, kind, "star", rounds=2, strategy=strategy)
+    assert fetched == [] and len(list((ran.folder / "checkpoints").iterdir())) == 2
+    assert ran.digest == deep(tmp_path / "star", "star", "star", rounds=2, strategy=strategy).digest
+    assert len(fetched) > 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_serves_a_hub_without_a_centre_is_handed_headers_alone(kind: str, handed: Handed, tmp_path: Path) -> None:
     deep(tmp_path, kind, rounds=2, strategy="scaffold")

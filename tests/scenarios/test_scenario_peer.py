@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from least_squares import EAST, NORTH, SIZES, SOUTH, START, WEST, Weights, close
 from small_runs import Ran, go, hub, site
 
 from hierfl.errors import HierflError
+from hierfl.members import read
 from hierfl.monitor.records import Consensus, RoundClosed
 from hierfl.run import resume
 
@@ -162,6 +164,15 @@ def test_models_that_drift_apart_over_the_clip_end_the_run_by_name(tmp_path: Pat
         HierflError, match=r"world: .*weight\[0, [01]\] of two members is .* apart, over the clip of 2;"
     ):
         trained(tmp_path, root, arithmetic={"clip": 2.0})
+
+
+def test_each_member_writes_its_own_model_into_the_checkpoint(tmp_path: Path) -> None:
+    ran = deep(tmp_path, peer())
+    [*_, newest] = sorted((ran.folder / "checkpoints").iterdir())
+    found = {unquote(file.stem): read(file) for file in (newest / "members").iterdir()}
+    assert set(found) == {"world/in", "world/on", "world/e", "world/f"}
+    assert len({model.floats.tobytes() for model in found.values()}) == 4
+    assert not list((ran.folder / "checkpoints").glob(".*")), "nothing is left half written"
 
 
 @pytest.mark.parametrize("stop", [(RoundClosed, 2), (RoundClosed, 3)])

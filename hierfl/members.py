@@ -1,0 +1,54 @@
+"""Models that the members of a root without a centre keep of their own, on disk: each writes and reads its own file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from hierfl.checkpoint import FOLDER
+from hierfl.errors import OutputError
+from hierfl.learning.state import ModelState
+
+__all__ = ["folder_of", "read", "write"]
+
+
+def folder_of(run_dir: Path, rounds_done: int) -> Path:
+    """Name the folder in which members write before a checkpoint takes it in."""
+    return run_dir / FOLDER / f".members-{rounds_done:06d}.partial"
+
+
+def write(folder: Path, path: str, model: ModelState) -> None:
+    """Write a member's model. Errors: OutputError, also where the run's folder is not to be seen from here."""
+    from safetensors.numpy import save
+
+    run_dir = folder.parents[1]
+    if not run_dir.is_dir():
+        raise OutputError(
+            f"{path} writes the model that it keeps, and finds no {run_dir} on its node: without a centre at the root"
+            " output.dir must lie on storage that all nodes share"
+        )
+    partial = folder / f"{quote(path, safe='')}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(save({"floats": np.ascontiguousarray(model.floats), "ints": np.ascontiguousarray(model.ints)}))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(partial.with_name(f"{quote(path, safe='')}.safetensors"))
+    except OSError as error:
+        raise OutputError(f"the model of {path} cannot be written to {folder}: {error.strerror or error}") from error
+
+
+def read(file: Path) -> ModelState:
+    """Read a member's model. Errors: OutputError."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        found = load_file(file)
+        return ModelState(found["floats"], found["ints"])
+    except (OSError, SafetensorError, KeyError) as error:
+        raise OutputError(f"{file} cannot be read: {error}") from error
