@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hierfl import checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import ConfigError
+from hierfl.kinds import names
 from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
 from hierfl.monitor.report import read_run
 from hierfl.run import evaluate, resume
@@ -28,8 +29,8 @@ def test_a_round_is_the_mean_of_those_who_are_there(tmp_path: Path) -> None:
     """Against a reader's loop: north leaves after two rounds, a hub with east and west comes with the second."""
     there = [{"north", "south"}, {"north", "south", "east"}, {"south", "east", "west"}]
     w = START
-    for names in there:
-        w = mean({name: local(w, name, steps=2) for name in sorted(names)}, SIZES)
+    for present in there:
+        w = mean({name: local(w, name, steps=2) for name in sorted(present)}, SIZES)
     up = hub("up", EAST, {**WEST, "joins_at": 3}, joins_at=2)
     root = hub("world", {**NORTH, "leaves_at": 3}, SOUTH, up, rounds=3)
     assert close(trained(tmp_path, root, steps=2), w)
@@ -109,6 +110,17 @@ def test_a_run_cut_anywhere_goes_on_to_the_same_bits(strategy: Any, cut: int, tm
     assert summary["model_digest"] == whole.digest
     assert [one.epoch for one in monitor.of(MembershipChanged)] == list(range(max(1, cut - 1), 4))
     assert summary["epochs"] == whole.summary["epochs"]
+
+
+@pytest.mark.parametrize("topology", names("topology"))
+def test_members_change_under_every_topology(topology: str, tmp_path: Path) -> None:
+    output = {"dir": str(tmp_path), "tensorboard": False, "keep": 9}
+    whole = go(tmp_path, {**ROOT, "rounds": 5, "topology": topology}, output=output)
+    shutil.rmtree(whole.folder / "checkpoints" / "round-000005")
+    shutil.rmtree(whole.folder / "checkpoints" / "round-000004")
+    (whole.folder / "model.safetensors").unlink()
+    assert resume(whole.folder)["model_digest"] == whole.digest
+    assert [one["epoch"] for one in whole.summary["epochs"]] == [0, 1, 2, 3]
 
 
 def test_what_a_site_keeps_goes_with_it(tmp_path: Path) -> None:
