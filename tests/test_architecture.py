@@ -240,6 +240,7 @@ def test_files_can_be_seen_whole() -> None:
         ("import hierfl.cli", HEAVY),
         ("from hierfl.cli import app; app(['--help'], standalone_mode=False)", HEAVY),
         ("from hierfl.cli import app; app(['run', '--help'], standalone_mode=False)", HEAVY),
+        ("import hierfl.runtime.hub, hierfl.rounds", ("ray", "torch")),  # a hub's process, and a run's own
     ],
 )
 def test_light_doors_load_nothing_heavy(statement: str, unwanted: tuple[str, ...]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
 
 from hierfl.learning.compression import Compression, Packed, pack
-from hierfl.learning.passes import Followed
 from hierfl.learning.ring import Accumulator, Grid, PartialSum
 from hierfl.learning.state import Layout
 from tiers.messages import Share, Update
+
+if TYPE_CHECKING:
+    from hierfl.learning.passes import Followed
 
 __all__ = ["Part", "Sums", "spared_bytes"]
 
