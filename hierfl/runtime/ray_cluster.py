@@ -24,6 +24,7 @@ from hierfl.runtime.ray_address import check, locate, unreachable, within
 from hierfl.stops import KEEPS_RAY_OUT, Stopped, heard
 
 __all__ = [
+    "LATE",
     "SETTLE_S",
     "check_devices",
     "connect",
