@@ -24,7 +24,6 @@ from hierfl.runtime.ray_address import check, locate, unreachable, within
 from hierfl.stops import KEEPS_RAY_OUT, Stopped, heard
 
 __all__ = [
-    "LATE",
     "SETTLE_S",
     "check_devices",
     "connect",
@@ -35,14 +34,15 @@ __all__ = [
     "num_slots",
     "num_that_fit",
     "num_workers",
+    "patient",
     "with_gpus",
 ]
 
 JOIN_S = 14.0
 """Seconds that joining a Ray may take in all; with the imports before it, a mistake is told within 20 s."""
 
-LATE = "timed out during startup"
-"""What Ray says where it is not up within the half minute that it gives itself: a busy machine's next try may be."""
+START_S = 180.0
+"""Seconds that a Ray may take to be up, as long as its raylet lives; it would give up after half a minute itself."""
 
 SETTLE_S = 3.0
 """Seconds for which what another run held may still count as taken."""
@@ -62,18 +62,8 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
     if address is not None:
         _join(address, limit_s)
         return True
-    if not _start(runtime, LATE):
-        _start(runtime, "")
-    return True
-
-
-def _start(runtime: Runtime, again: str) -> bool:
-    """Start a Ray; return False where it is not up and the reason holds `again`, which may pass.
-
-    Errors: RuntimeUnavailable for other reasons, and for all of them where `again` is empty.
-    """
     try:
-        with _signals_apart():
+        with _signals_apart(), patient():
             _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
     except BaseException as error:
         ray_processes.end()
@@ -81,8 +71,6 @@ def _start(runtime: Runtime, again: str) -> bool:
             raise Stopped from error
         if not isinstance(error, Exception):
             raise
-        if again and again in str(error):
-            return False
         raise RuntimeUnavailable(f"Ray could not be started: {_reason(error)}; try runtime.kind=local") from error
     return True
 
@@ -261,6 +249,28 @@ def _init(address: str, **more: Any) -> None:
 def _reason(error: BaseException) -> str:
     """Give the first line of what Ray says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Let a Ray that is started here take its time on a busy machine."""
+    starts: Any = services
+    look, deadline = starts.get_node, time.monotonic() + START_S
+
+    def look_again(*given: Any) -> Any:
+        while True:
+            try:
+                return look(*given)
+            except RuntimeError:
+                if time.monotonic() > deadline or not ray_processes.has_raylet():
+                    raise
+            time.sleep(0.1)
+
+    starts.get_node = look_again
+    try:
+        yield
+    finally:
+        starts.get_node = look
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import ray
 
 from hierfl.stops import unbroken
 
-__all__ = ["end"]
+__all__ = ["end", "has_raylet"]
 
 PROGRAMS = str(Path(ray.__file__).parent)
 """Where Ray's programs lie."""
@@ -44,6 +44,11 @@ def end() -> None:
                     process.kill()
             psutil.wait_procs(list(known), timeout=1.0)
             known = set(_processes(sessions))
+
+
+def has_raylet() -> bool:
+    """Say whether a raylet that this process has started lives."""
+    return any(words[0].endswith("/raylet") for child in psutil.Process().children() if (words := _words(child)))
 
 
 def _sessions() -> set[str]:

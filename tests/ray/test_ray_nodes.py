@@ -12,7 +12,7 @@ import pytest
 from ray_runs import SUPPORT, Watcher, run, tree, wait_gone, write_config
 
 from hierfl.monitor.records import Assigned, Notice, Record, RoundCommitted
-from hierfl.runtime.ray_cluster import LATE
+from hierfl.runtime.ray_cluster import patient
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -30,11 +30,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     head = {"num_cpus": 1, "temp_dir": str(folder), "include_dashboard": False}
-    try:
-        made = Cluster(initialize_head=True, head_node_args=head)
-    except Exception as error:  # as `connect` does on a busy machine
-        if LATE not in str(error):
-            raise
+    with patient():
         made = Cluster(initialize_head=True, head_node_args=head)
     try:
         yield made

@@ -8,22 +8,9 @@ import pytest
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import RuntimeUnavailable
-from hierfl.runtime import ray_actors, ray_cluster
+from hierfl.runtime import ray_actors, ray_cluster, ray_processes
 from hierfl.runtime.driver import Done
 from hierfl.stops import KEEPS_RAY_OUT
-
-
-class Starts:
-    """Stands in for ray.init: one error for each try, none when they are used up."""
-
-    def __init__(self, *errors: Exception) -> None:
-        self.errors = list(errors)
-        self.calls = 0
-
-    def __call__(self, address: str, **given: object) -> None:
-        self.calls += 1
-        if self.errors:
-            raise self.errors.pop(0)
 
 
 @pytest.fixture(autouse=True)
@@ -32,25 +19,30 @@ def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "1")
 
 
-LATE = Exception("The current node timed out during startup. This could happen because some of the raylet failed")
-
-
-def test_a_start_that_was_late_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    starts = Starts(LATE)
-    monkeypatch.setattr(ray_cluster, "_init", starts)
-    assert ray_cluster.connect(Runtime(kind="ray"))
-    assert starts.calls == 2
-
-
-@pytest.mark.parametrize(("errors", "calls"), [((LATE, LATE), 2), ((ValueError("no such folder\nmore"),), 1)])
-def test_what_a_second_try_does_not_cure_is_told(
-    monkeypatch: pytest.MonkeyPatch, errors: tuple[Exception, ...], calls: int
+@pytest.mark.parametrize(("looks", "lives", "up"), [(3, True, True), (3, False, False), (0, True, True)])
+def test_a_start_may_take_its_time_while_its_raylet_lives(
+    monkeypatch: pytest.MonkeyPatch, looks: int, lives: bool, up: bool
 ) -> None:
-    starts = Starts(*errors)
-    monkeypatch.setattr(ray_cluster, "_init", starts)
-    with pytest.raises(RuntimeUnavailable, match=r"Ray could not be started: .*; try runtime\.kind=local"):
-        ray_cluster.connect(Runtime(kind="ray"))
-    assert starts.calls == calls
+    from ray._private import services
+
+    left = [RuntimeError("no such node")] * looks
+
+    def look(*given: object) -> dict[str, str]:
+        if left:
+            raise left.pop()
+        return {"node": "up"}
+
+    monkeypatch.setattr(services, "get_node", look)
+    monkeypatch.setattr(ray_processes, "has_raylet", lambda: lives)
+    monkeypatch.setattr(ray_cluster, "_init", lambda *words, **more: services.get_node("address", "id"))
+    if up:
+        assert ray_cluster.connect(Runtime(kind="ray"))
+    else:
+        with pytest.raises(
+            RuntimeUnavailable, match=r"Ray could not be started: no such node; try runtime\.kind=local"
+        ):
+            ray_cluster.connect(Runtime(kind="ray"))
+    assert services.get_node is look
 
 
 def test_the_programs_own_signals_are_kept_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
