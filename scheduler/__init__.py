@@ -5,6 +5,7 @@ from scheduler.colocation import Colocation
 from scheduler.dispatch import Dispatcher
 from scheduler.durations import Accuracy, Durations
 from scheduler.eligibility import infeasible
+from scheduler.guests import Beside, Model, Rate
 from scheduler.idle import Idle, measure
 from scheduler.leases import Granted, LeaseDecision, Leases, Recall, Want
 from scheduler.memory import Memory
@@ -16,6 +17,7 @@ __all__ = [
     "Accuracy",
     "Admission",
     "Assign",
+    "Beside",
     "Candidates",
     "Choice",
     "Colocation",
@@ -31,8 +33,10 @@ __all__ = [
     "Leases",
     "Limits",
     "Memory",
+    "Model",
     "Participation",
     "Policy",
+    "Rate",
     "Recall",
     "RoundView",
     "Want",

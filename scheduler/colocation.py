@@ -168,6 +168,18 @@ class Colocation:
         kind.errors.setdefault(_company(company), Wait()).extend(kind.num, WAIT_AFTER_ERROR)
         _trim(kind.errors)
 
+    def total(self, company: Sequence[str], device: str) -> float | None:
+        """Give a company's total rate; None if it was not measured."""
+        kind = self._kinds.get(device)
+        return None if kind is None else kind.total(_company(company))
+
+    def pays(self, company: Sequence[str], device: str) -> bool | None:
+        """Say whether a company beats those with a job less by a tenth; None if it was not measured."""
+        kind = self._kinds.get(device)
+        if kind is None or any(kind.alone(model) is None for model in company):
+            return None
+        return kind.gains(_company(company))
+
     def curve(self, model: str, device: str) -> dict[int, float]:
         """Give the total rate of k jobs of one model by k, as far as it was measured; 1 for one job."""
         kind = self._kinds.get(device, Kind())

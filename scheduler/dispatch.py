@@ -96,6 +96,10 @@ class Dispatcher:
         """List the devices that may be given work, in the order in which they joined."""
         return tuple(self._shelves.slots)
 
+    def device(self, name: str) -> Device:
+        """Give a device that is there."""
+        return self._shelves.slots[name].device
+
     def join(self, device: Device) -> None:
         """A device may be given work from now on; one that is there stays as it is."""
         if device.name not in self._shelves.slots:
@@ -117,12 +121,15 @@ class Dispatcher:
             slot.is_paused = is_paused
             self._shelves.place(slot)
 
-    def limit(self, device: str, places: int | None) -> None:
-        """Use so many of a device's places from now on, None for all; what it has ends where it is."""
+    def limit(self, device: str, places: int | None, by: str = "") -> None:
+        """Use so many of a device's places from now on, None for all; what it has ends where it is.
+
+        `by`: who says so; of what several say the least holds.
+        """
         slot = self._shelves.slots.get(device)
-        if slot is not None and slot.most != places:
+        if slot is not None and slot.limits.get(by) != places:
             assert places is None or places > 0, f"{device} with {places} places: pause it, or let it leave"
-            slot.most = places
+            slot.limits[by] = places
             self._shelves.place(slot)
 
     def firsts(self, devices: Iterable[str]) -> Mapping[str, Want]:

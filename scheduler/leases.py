@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from scheduler.guests import ANY, Beside, Guest, Guests, Model
 from scheduler.shares import MIN_SHARE, WINDOW_S, Shares
 
 __all__ = ["SLICE_S", "Granted", "LeaseDecision", "Leases", "Recall", "Want"]
@@ -26,27 +27,36 @@ SLICE_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """The first job that a run would give to a device: its policy's key, the smallest first, and predicted seconds."""
+    """The first job that a run would give to a device: its policy's key, the smallest first, and predicted seconds.
+
+    `model`: what it would train there, where others may do so beside it.
+    """
 
     key: tuple[float, ...]
     seconds: float | None = None
+    model: Model = ANY
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Decision: a run has a device from now on; `number` tells this lease from all others."""
+    """Decision: a run has a device from now on; `number` tells this lease from all others.
+
+    `places`: how many jobs it may run there at once; None: as many as the device has places.
+    """
 
     run: str
     device: str
     number: int
     reason: str
+    places: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
     """Decision: a run gives a device back, `after_s` seconds from now or once it has no work for it.
 
-    What runs there ends first. Number 0: whatever lease of it the run thinks it has.
+    What runs there ends first. Number 0: whatever lease of it the run thinks it has. `keep`: it keeps so many places,
+    and the rest is given back as soon as no more jobs of it run there.
     """
 
     run: str
@@ -54,6 +64,7 @@ class Recall:
     number: int
     after_s: float
     reason: str
+    keep: int = 0
 
 
 LeaseDecision: TypeAlias = Granted | Recall
@@ -98,7 +109,9 @@ class Leases:
         self._leases: dict[str, _Lease | None] = {}
         self._runs: dict[str, _Run] = {}
         self._number = 0
+        self._parting: set[int] = set()
         self._told: list[LeaseDecision] = []
+        self.guests = Guests()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -122,6 +135,7 @@ class Leases:
     def withdraw(self, device: str) -> None:
         """A device is gone; its lease ends with it."""
         self._leases.pop(device, None)
+        self.guests.withdraw(device)
 
     def register(self, run: str, policy: str = "", holds: Iterable[str] = (), now_s: float = 0.0) -> None:
         """Take in a run. `policy`: keys compare between runs of one policy; `holds`: what it had before this ledger.
@@ -136,12 +150,14 @@ class Leases:
             else:
                 self._told.append(Recall(run, device, 0, 0.0, "another run has it"))
 
-    def leave(self, run: str) -> None:
+    def leave(self, run: str, now_s: float = 0.0) -> None:
         """A run is over; what it held is free."""
         self._runs.pop(run, None)
         for device, lease in self._leases.items():
+            self.guests.exit(device, run, now_s)
             if lease is not None and lease.run == run:
                 self._leases[device] = None
+                self._promote(device, now_s)
 
     def want(self, run: str, wants: Mapping[str, Want], num_jobs: int) -> None:
         """Say what a run would do with each device that it has not; it has `num_jobs` jobs for all of them together."""
@@ -149,17 +165,34 @@ class Leases:
 
     def release(self, run: str, device: str, number: int, now_s: float) -> None:
         """A run gives a device back; a lease that it has not, by its number, is ignored."""
+        guest = self.guests.of(device).get(run)
+        if guest is not None and guest.number == number:
+            self.guests.exit(device, run, now_s)
+            return
         lease = self._leases.get(device)
         if lease is None or (lease.run, lease.number) != (run, number):
             return
         if lease.wanted_s is not None:
             self._shares.give(now_s, run, now_s - lease.wanted_s - lease.booked_s, lease.wanting)
         self._leases[device] = None
+        self._promote(device, now_s)
+
+    def beside(self, run: str, said: Beside, now_s: float) -> None:
+        """A run tells of devices that it shares."""
+        for rate in said.rates:
+            self.guests.observe(run, rate, now_s)
+        for device in said.short:
+            self.guests.out_of_memory(device)
+        for device, number in said.narrowed.items():
+            lease = self._leases.get(device)
+            if lease is not None and (lease.run, lease.number) == (run, number):
+                self.guests.open(device, run)
 
     def decide(self, now_s: float) -> list[LeaseDecision]:
         """Lease every free device that a run wants, and recall those that other runs want; tell it in order."""
         self._shares.forget(now_s)
         self._grant(now_s)
+        self._share(now_s)
         self._recall(now_s)
         told, self._told = self._told, []
         return told
@@ -191,10 +224,60 @@ class Leases:
                 self._shares.give(now_s, run, lease.booked_s, lease.wanting)
                 self._tell_back(device, lease, self.slice_s, rivals)
 
-    def _recall(self, now_s: float) -> None:
-        """Tell the holders of devices that other runs have begun to want."""
+    def _share(self, now_s: float) -> None:
+        """Let runs be guests on devices that others hold, where that pays, and end what does not."""
         for device, lease in self._leases.items():
-            if lease is not None and lease.wanted_s is None:
+            if lease is None:
+                continue
+            parting = self.guests.must_part(device)
+            if parting is not None and parting.number not in self._parting:
+                self._parting.add(parting.number)
+                reason = f"it gains nothing beside {lease.run}"
+                self._told.append(Recall(parting.run, device, parting.number, 0.0, reason))
+            coming = self._coming(device, lease.run)
+            if coming and self.guests.ask(device):
+                said = f"{coming[0]} may share it"
+                self._told.append(Recall(lease.run, device, lease.number, 0.0, said, keep=1))
+            elif coming and self.guests.is_open(device):
+                self._admit(coming[0], device, lease.run, now_s)
+            elif not coming and self.guests.close(device, now_s):
+                said = "it is alone there again"
+                self._told.append(Granted(lease.run, device, lease.number, said))
+
+    def _coming(self, device: str, host: str) -> list[str]:
+        """List the runs that should be guests on a device, those first whose work goes first."""
+        wanting = [run for run in self._wanting(device, host) if run not in self.guests.of(device)]
+        may = [run for run in wanting if self.guests.may_enter(device, run, self._runs[run].wants[device].model)]
+        comparable = len({self._runs[run].policy for run in may}) == 1
+        return sorted(
+            may, key=lambda run: (self._runs[run].wants[device].key if comparable else (), self._runs[run].turn)
+        )
+
+    def _admit(self, run: str, device: str, host: str, now_s: float) -> None:
+        """Let a run use one place of a device beside its host."""
+        self._number += 1
+        self._runs[run].turn = self._number
+        self._runs[run].left -= 1
+        self.guests.enter(device, Guest(run, self._number, self._runs[run].wants[device].model), now_s)
+        self._told.append(Granted(run, device, self._number, f"it shares the device with {host}", places=1))
+
+    def _promote(self, device: str, now_s: float) -> None:
+        """A device's host has gone: the first of its guests is host now."""
+        guests = self.guests.leave(device, now_s)
+        if not guests:
+            return
+        first = guests[0]
+        self.guests.exit(device, first.run, now_s)
+        self._number += 1
+        self._leases[device] = _Lease(first.run, self._number, now_s)
+        self.guests.host(device, first.run, first.model, now_s, is_open=True)
+        said = "its host has left"
+        self._told.append(Granted(first.run, device, self._number, said, places=1))
+
+    def _recall(self, now_s: float) -> None:
+        """Tell the holders of devices that other runs have begun to want, and are not to share."""
+        for device, lease in self._leases.items():
+            if lease is not None and lease.wanted_s is None and not self._coming(device, lease.run):
                 rivals = self._wanting(device, lease.run)
                 if rivals:
                     lease.wanted_s, lease.wanting = now_s, (lease.run, *rivals)
@@ -217,14 +300,19 @@ class Leases:
         return (queue[-1][0] if comparable else (), self._runs[run].turn)
 
     def _wanting(self, device: str, but: str) -> Sequence[str]:
-        """List the runs that have work for a device, but for one of them."""
-        return [run for run, state in self._runs.items() if run != but and state.left > 0 and device in state.wants]
+        """List the runs that have work for a device, but for one of them and its guests."""
+        inside = {but, *self.guests.of(device)}
+        return [
+            run for run, state in self._runs.items() if run not in inside and state.left > 0 and device in state.wants
+        ]
 
     def _lease(self, run: str, device: str, now_s: float, reason: str) -> _Lease:
         """Put a device into a run's hands."""
         self._number += 1
         self._runs[run].turn = self._number
         lease = self._leases[device] = _Lease(run, self._number, now_s)
+        want = self._runs[run].wants.get(device)
+        self.guests.host(device, run, want.model if want is not None else ANY, now_s)
         self._told.append(Granted(run, device, self._number, reason))
         return lease
 

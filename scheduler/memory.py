@@ -77,6 +77,11 @@ class Memory:
             return math.ceil(self._bound(devices[device], batch_size))
         return max((math.ceil(self._bound(peaks, batch_size)) for peaks in devices.values()), default=None)
 
+    def largest(self, model: str, device: str = "") -> int | None:
+        """Predict the peak of the largest job of a model, of those that were measured on a kind of device."""
+        needs = [self.predict(model, size, device) for size in self._peaks.get(model, {}).get(device, {})]
+        return max((need for need in needs if need is not None), default=None)
+
     def observe(self, model: str, batch_size: int, peak_bytes: float, round_number: int, device: str = "") -> None:
         """Learn from the measured peak of a job that ended well."""
         peak = self._enter(model, batch_size, peak_bytes, round_number, device)

@@ -60,7 +60,7 @@ class Chunk:
 class Slot:
     """A device that is there, its chunks in the order in which they were given, and the model loaded last.
 
-    While it is paused it takes nothing more. `most`: so many of its places may be used, None for all.
+    While it is paused it takes nothing more. `limits`: how many of its places may be used, None for all.
     """
 
     device: Device
@@ -69,12 +69,12 @@ class Slot:
     chunks: list[Chunk] = field(default_factory=list)
     warm: str = ""
     is_paused: bool = False
-    most: int | None = None
+    limits: dict[str, int | None] = field(default_factory=dict)
 
     @property
     def places(self) -> int:
         """How many jobs may run at once now."""
-        return self.device.places if self.most is None else min(self.most, self.device.places)
+        return min((most for most in self.limits.values() if most is not None), default=self.device.places)
 
     @property
     def is_open(self) -> bool:

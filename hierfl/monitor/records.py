@@ -126,7 +126,9 @@ class Assigned:
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """A device that runs share: its lease was granted, recalled or released, for a reason; `run` as others see it."""
+    """A device that runs share: its lease was granted, changed (it may use more places), narrowed to one place,
+    recalled or released, for a reason; `run` as others see it.
+    """
 
     time_s: float
     device: str

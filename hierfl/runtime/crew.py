@@ -280,6 +280,8 @@ class Crew:
         """List the sites that ran out of memory and are tried again, and say so."""
         device = self._roster.devices[call.worker]
         again = self._foresight.without_memory(call, group, reports, device)
+        if call.others and any(report.out_of_memory for report in reports):
+            self.gate.short(device.name)
         if again:
             said = f"{', '.join(again)} ran out of memory beside {call.company} others there, and will be tried again"
             self._said.append(Said("warning", device.name, said))
@@ -287,10 +289,14 @@ class Crew:
 
     def _learn(self, call: Call, group: Group, durations: Mapping[str, float]) -> None:
         """Learn durations; once there is something to go by, predict anew what waits."""
-        steady = call.company == self._roster.company(call.worker)
-        company = call.company if steady else None
-        if self._foresight.learn(group, durations, self._roster.devices[call.worker], company):
+        device = self._roster.devices[call.worker]
+        others = self.gate.others(device.name)
+        steady = (call.company, call.others) == (self._roster.company(call.worker) + others, others)
+        is_news, rate = self._foresight.learn(group, durations, device, call.company if steady else None, call.others)
+        if is_news:
             self._dispatcher.refresh(self._foresight.renewed)
+        if rate is not None:
+            self.gate.rated(device.name, rate, sum(durations.values()))
 
     def _queue(self, group: Group, sites: Iterable[str]) -> None:
         """Put sites into the dispatcher's queue."""
@@ -311,7 +317,8 @@ class Crew:
         if self._blame.in_group(group.name):
             for name in self._holdings.groups_at(worker):
                 self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along
-        self._outbox.work(worker, group, jobs, company)
+        others = self.gate.others(decision.device)
+        self._outbox.work(worker, group, jobs, company + others, others)
 
     def _collect(self, worker: str, name: str) -> None:
         """Ask a worker for its sum, if the group is not over."""

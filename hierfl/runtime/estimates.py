@@ -16,7 +16,8 @@ from hierfl.config.schema import SiteSettings
 from hierfl.errors import ConfigError, OutputError
 from hierfl.runtime.results import Group
 from hierfl.runtime.seats import PROCESS
-from scheduler import Colocation, Device, Durations, Job, Memory
+from scheduler import Colocation, Device, Durations, Job, Memory, Model
+from scheduler.eligibility import admitted_bytes
 
 __all__ = ["Estimates"]
 
@@ -83,10 +84,14 @@ class Estimates:
         """Predict the seconds of a site's work; None before anything of its kind was seen."""
         return self.durations.predict(kind, site, units, device, self.model)
 
-    def learn(self, kind: str, work: Mapping[str, tuple[float, float]], device: Device, company: int | None) -> None:
+    def learn(
+        self, kind: str, work: Mapping[str, tuple[float, float]], device: Device, company: int | None, others: int = 0
+    ) -> float | None:
         """Learn from a chunk of work, units and seconds by site, that had so many other jobs beside it all the time.
 
-        None: the company changed. What was in company tells little of durations, but is better than nothing.
+        None: the company changed. What was in company tells little of durations, but is better than nothing. `others`:
+        so many of the company are of other runs; what that gives is learned where all of them are known. Give the rate
+        (as of `Colocation.observe`), if there is one to be told.
         """
         predicted = {site: self.predict(kind, site, units, device.kind) for site, (units, _) in work.items()}
         known_s = sum(seconds for seconds in predicted.values() if seconds is not None)
@@ -94,8 +99,18 @@ class Estimates:
             if not company or predicted[site] is None:
                 self.durations.observe(kind, site, units, seconds, device.kind, self.model)
         took_s = sum(seconds for _, seconds in work.values())
-        if device.places > 1 and kind == "train" and company is not None and known_s and took_s:
+        if device.places == 1 or kind != "train" or company is None or not known_s or not took_s:
+            return None
+        if not others:
             self.colocation.observe(self.model, [self.model] * company, known_s / took_s, device.kind)
+        return known_s / took_s if company == others else None
+
+    def trains(self, device: Device) -> Model:
+        """Say what the run trains, for company of other runs: its largest job, and what its own jobs gain together."""
+        memory_bytes = admitted_bytes(self.memory.largest(self.model, device.kind) or 0)
+        return Model(
+            self.model, memory_bytes, max(self.colocation.curve(self.model, device.kind).values(), default=1.0)
+        )
 
     def learn_memory(self, batch_size: int, peak_bytes: int, round_number: int, device: str) -> None:
         """Learn the peak that a device has measured."""

@@ -95,14 +95,19 @@ class Foresight:
         limit_s = settings.timeout_s if settings is not None else None
         return math.inf if limit_s is None else limit_s
 
-    def learn(self, group: Group, durations: Mapping[str, float], device: Device, company: int | None) -> bool:
-        """Learn durations by site; say whether enough is new that what waits should be predicted anew."""
+    def learn(
+        self, group: Group, durations: Mapping[str, float], device: Device, company: int | None, others: int
+    ) -> tuple[bool, float | None]:
+        """Learn durations by site; say whether enough is new that what waits should be predicted anew, and the rate.
+
+        See `Estimates.learn`.
+        """
         work = {site: (group.sizes[site], seconds) for site, seconds in durations.items()}
-        self.estimates.learn(group.kind, work, device, company)
+        rate = self.estimates.learn(group.kind, work, device, company, others)
         seen = self._seen.get(group.kind, 0)
         self._seen[group.kind] = seen + len(work)
         self._answered.update((group.kind, site) for site in work)
-        return any(seen < count <= seen + len(work) for count in LEARN_AT)
+        return any(seen < count <= seen + len(work) for count in LEARN_AT), rate
 
     def saves(self, job: Job) -> dict[str, float]:
         """Give the devices that hold the data of a job's site, with the seconds that loading them would take."""
@@ -131,7 +136,7 @@ class Foresight:
         for job in [job for job in call.work if job.name in short]:
             attempts = self._blame.failed(job.key)
             size = batch_size(self._sites, job.name)
-            self.estimates.out_of_memory(size, job, group.round_number, device, call.company)
+            self.estimates.out_of_memory(size, job, group.round_number, device, call.company - call.others)
             if call.company and attempts < MAX_ATTEMPTS:
                 again.append(job.name)
         return again

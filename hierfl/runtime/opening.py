@@ -60,7 +60,7 @@ def crew_of(
         sites=config.sites,
         estimates=estimates,
         declared=declared_devices(runtime),
-        gate=gate_of(driver.link, emit, started_s),
+        gate=gate_of(driver.link, emit, started_s, estimates.trains),
     )
 
 

@@ -60,15 +60,18 @@ class Outbox:
         """Ask a worker for something that is no site's work."""
         self._note(self._driver.call(worker, method, *arguments), Call(worker, method, None, ()))
 
-    def work(self, worker: str, group: Group, jobs: tuple[Job, ...], company: int) -> None:
-        """Send a chunk of work; training that is not added up at the worker is handed up site by site."""
+    def work(self, worker: str, group: Group, jobs: tuple[Job, ...], company: int, others: int) -> None:
+        """Send a chunk of work; training that is not added up at the worker is handed up site by site.
+
+        `company`, `others`: as in `Call`.
+        """
         if group.kind != "train":
-            self._ask(worker, group, jobs, jobs, 0 if group.kind == "describe" else company)
+            self._ask(worker, group, jobs, jobs, *((0, 0) if group.kind == "describe" else (company, others)))
             return
         together = self._preaggregate and not group.one_by_one
         for work in [jobs] if together else [(job,) for job in jobs]:
             self.holdings.send(worker, group.name, [job.name for job in work])
-            self._ask(worker, group, work, jobs if work[-1] is jobs[-1] else (), company)
+            self._ask(worker, group, work, jobs if work[-1] is jobs[-1] else (), company, others)
             if not together:
                 self.collect(worker, group)
         if together:
@@ -120,11 +123,13 @@ class Outbox:
             self._calls[left[-1]] = replace(self._calls[left[-1]], jobs=chunk)
         return bool(left)
 
-    def _ask(self, worker: str, group: Group, work: tuple[Job, ...], ended: tuple[Job, ...], company: int) -> None:
+    def _ask(
+        self, worker: str, group: Group, work: tuple[Job, ...], ended: tuple[Job, ...], company: int, others: int
+    ) -> None:
         """Ask for the work of some sites; `ended`: the chunk that is over with it."""
         method, arguments = asked(group, tuple(job.name for job in work), self._keeper)
         ticket = self._driver.call(worker, method, *arguments)
-        self._note(ticket, Call(worker, method, group, ended, work, company))
+        self._note(ticket, Call(worker, method, group, ended, work, company, others))
 
     def _note(self, ticket: int, call: Call) -> None:
         self._calls[ticket] = call

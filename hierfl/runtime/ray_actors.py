@@ -38,7 +38,7 @@ from hierfl.runtime.ray_cluster import (
     with_gpus,
 )
 from hierfl.runtime.ray_link import RayLink
-from hierfl.runtime.seats import group_of, seats
+from hierfl.runtime.seats import declared_devices, group_of, seats
 from hierfl.runtime.turns import NONE, Turns
 from scheduler import Device
 
@@ -211,9 +211,10 @@ class RayDriver:
     def _join(self) -> RayLink:
         """Join the runs that share the cluster."""
         runtime = self.runtime
-        named = {seat.device.name: self._bundle(seat.device) for seat in seats(runtime)}
+        devices = declared_devices(runtime)
+        named = {device.name: self._bundle(device) for device in devices}
         count = 0 if runtime.devices else num_slots(runtime)
-        return RayLink(self._name, repr(runtime.policy), named, self._bundle(None), count)
+        return RayLink(self._name, repr(runtime.policy), named, self._bundle(None), count, devices)
 
     def _bundle(self, device: Device | None) -> dict[str, float]:
         """Give what a slot takes, all of its places together; a little, where its workers take nothing."""

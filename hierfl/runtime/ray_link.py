@@ -18,7 +18,8 @@ from ray.util.placement_group import PlacementGroup
 
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime.ray_service import Bundle, service
-from scheduler import Granted, LeaseDecision, Want
+from scheduler import Beside, Device, Granted, LeaseDecision, Want
+from scheduler.guests import ALONE
 
 __all__ = ["RayLink"]
 
@@ -29,12 +30,23 @@ LEAVE_S = 10.0
 
 
 class RayLink:
-    """Holds a run's leases as the service knows them; `named`, `alike`, `count`: as in `SchedulerService.reserve`."""
+    """Holds a run's leases as the service knows them; `named`, `alike`, `count`, `devices`: as in
+    `SchedulerService.reserve`.
+    """
 
-    def __init__(self, name: str, policy: str, named: Mapping[str, Bundle], alike: Bundle, count: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        policy: str,
+        named: Mapping[str, Bundle],
+        alike: Bundle,
+        count: int,
+        devices: Sequence[Device] = (),
+    ) -> None:
         self.run = f"{name}-{uuid.uuid4().hex[:6]}"
         self._policy = policy
         self._slots = (named, alike, count)
+        self._devices = tuple(devices)
         self._groups: dict[str, PlacementGroup] = {}
         self._held: dict[str, int] = {}
         self._letters: list[LeaseDecision] = []
@@ -73,7 +85,7 @@ class RayLink:
         named, alike, _ = self._slots
         self._slots = (named, alike, count)
         if len(self._groups) < len(named) + count:
-            self._more = self._service.reserve.remote(self.run, *self._slots, 0.0)
+            self._more = self._service.reserve.remote(self.run, *self._slots, 0.0, self._devices)
 
     def collect(self) -> None:
         """Read the answer to the question for news, which is there, and ask again."""
@@ -96,13 +108,15 @@ class RayLink:
         letters, self._letters = self._letters, []
         return letters
 
-    def report(self, wants: Mapping[str, Want], num_jobs: int, released: Mapping[str, int]) -> None:
-        """Tell the service what the run wants and gives back, and wait for nothing."""
+    def report(
+        self, wants: Mapping[str, Want], num_jobs: int, released: Mapping[str, int], beside: Beside = ALONE
+    ) -> None:
+        """Tell the service what the run wants, shares and gives back, and wait for nothing."""
         self._last = (wants, num_jobs)
         for device in released:
             self._held.pop(device, None)
         self._num_reports += 1
-        self._service.report.remote(self.run, self._num_reports, wants, num_jobs, released)
+        self._service.report.remote(self.run, self._num_reports, wants, num_jobs, released, beside)
 
     def close(self) -> None:
         """Leave; the last run takes the service with it."""
@@ -121,7 +135,8 @@ class RayLink:
                 self._service = service()
                 registering = self._service.register.remote(self.run, self._policy, tuple(self._held))
                 if ray.get(registering, timeout=REACH_S):
-                    self._take(ray.get(self._service.reserve.remote(self.run, *self._slots), timeout=REACH_S))
+                    reserving = self._service.reserve.remote(self.run, *self._slots, devices=self._devices)
+                    self._take(ray.get(reserving, timeout=REACH_S))
                     break
             except (RayActorError, ActorUnavailableError, GetTimeoutError, ValueError) as error:  # it has just ended
                 if time.monotonic() > deadline:

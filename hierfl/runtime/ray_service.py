@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,7 +20,8 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 
 from hierfl.runtime.ray_cluster import SETTLE_S, num_that_fit
-from scheduler import LeaseDecision, Leases, Want
+from scheduler import Beside, Device, LeaseDecision, Leases, Want
+from scheduler.guests import ALONE
 
 __all__ = ["NAMESPACE", "SERVICE", "SILENCE_S", "Bundle", "SchedulerService", "service"]
 
@@ -98,11 +99,18 @@ class SchedulerService:
         return True
 
     async def reserve(
-        self, run: str, named: Mapping[str, Bundle], alike: Bundle, count: int, settle_s: float = SETTLE_S
+        self,
+        run: str,
+        named: Mapping[str, Bundle],
+        alike: Bundle,
+        count: int,
+        settle_s: float = SETTLE_S,
+        devices: Sequence[Device] = (),
     ) -> Mapping[str, PlacementGroup] | str:
         """Reserve the devices `named`, and `count` like `alike`; give those that are there, or why it cannot be.
 
         Slots that other runs have reserved are used by this one too. What Ray has no room for now may come later.
+        `devices`: of what sort the named ones are, so that runs may share them.
         """
         async with self._reserving:
             for name, bundle in named.items():
@@ -116,6 +124,9 @@ class SchedulerService:
         found = {name: self._slots[name] for name in wanted if name in self._slots}
         for slot in found.values():
             slot.runs |= {run} & self._lines.keys()
+        for device in devices:
+            if device.name in found:
+                self._leases.guests.describe(device)
         return {name: slot.group for name, slot in found.items()}
 
     async def changes(self, run: str, seen: int) -> tuple[int, list[LeaseDecision]] | None:
@@ -132,15 +143,22 @@ class SchedulerService:
         return seen + len(line.letters), list(line.letters)
 
     async def report(
-        self, run: str, number: int, wants: Mapping[str, Want], num_jobs: int, released: Mapping[str, int]
+        self,
+        run: str,
+        number: int,
+        wants: Mapping[str, Want],
+        num_jobs: int,
+        released: Mapping[str, int],
+        beside: Beside = ALONE,
     ) -> None:
-        """Take what a run wants and gives back; of wants that come out of order the latest, by `number`, hold."""
+        """Take what a run wants, shares and gives back; of wants out of order the latest, by `number`, hold."""
         line = self._lines.get(run)
         if line is None:
             return
         if number > line.last_report:
             line.last_report = number
             self._leases.want(run, wants, num_jobs)
+        self._leases.beside(run, beside, time.monotonic())
         for device, lease in released.items():
             self._leases.release(run, device, lease, time.monotonic())
         self._decide()
@@ -162,7 +180,7 @@ class SchedulerService:
     def _forget(self, run: str) -> None:
         """Let go of a run and of what it held."""
         self._lines.pop(run, None)
-        self._leases.leave(run)
+        self._leases.leave(run, time.monotonic())
         for slot in self._slots.values():
             slot.runs.discard(run)
         self._decide()

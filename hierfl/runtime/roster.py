@@ -22,8 +22,8 @@ LATE_S = 2 * PREFETCH_S
 class Call:
     """A call that a worker has not answered yet.
 
-    `jobs`: the chunk that ends with it; `work`: what it is about; `company`: the jobs beside it when it was made.
-    `is_aside`: it goes past what the worker is at work on.
+    `jobs`: the chunk that ends with it; `work`: what it is about; `company`: the jobs beside it when it was made,
+    `others` of them of other runs. `is_aside`: it goes past what the worker is at work on.
     """
 
     worker: str
@@ -32,6 +32,7 @@ class Call:
     jobs: tuple[Job, ...]
     work: tuple[Job, ...] = ()
     company: int = 0
+    others: int = 0
     is_aside: bool = False
 
 

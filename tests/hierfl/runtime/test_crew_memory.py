@@ -11,6 +11,7 @@ from hierfl.learning.local import Objective
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Done, Seat
 from hierfl.runtime.estimates import Estimates
+from hierfl.runtime.gate import OpenGate
 from hierfl.runtime.jobs import Order, SiteReport
 from hierfl.runtime.results import Group, Said, SitesLost, Trained
 from scheduler import Device, Job
@@ -42,7 +43,7 @@ class Silent:
 class Play:
     """One card with two places, and a model that is known to gain by company there."""
 
-    def __init__(self, num_up: int = 2) -> None:
+    def __init__(self, num_up: int = 2, gate: OpenGate | None = None) -> None:
         estimates = Estimates("model")
         for site in SITES:
             estimates.durations.observe("train", site, 1, 5.0, "card", "model")
@@ -51,7 +52,7 @@ class Play:
         card = Device("card-0", "card", places=2)
         self.driver = Silent()
         seats = [Seat("card-0.0", card), Seat("card-0.1", card)]
-        self.crew = Crew(self.driver, seats, Fifo(), preaggregate=True, estimates=estimates)  # type: ignore[arg-type]
+        self.crew = Crew(self.driver, seats, Fifo(), preaggregate=True, estimates=estimates, gate=gate)  # type: ignore[arg-type]
         for ticket, (worker, _, _) in enumerate(list(self.driver.calls[:num_up])):
             list(self.crew.handle(Done(ticket, worker)))
         order = Order("world", 0, (), Opening("world", 0, 32, 8.0, 3, "float32"), Objective())
@@ -143,3 +144,25 @@ def test_a_place_counts_from_when_its_worker_is_up_until_it_is_lost() -> None:
     list(play.crew.handle(Done(ticket, "card-0.1", crashed="killed")))
     play.crew.pump()
     assert [worker for worker, method, _ in play.driver.calls if method == "train"] == ["card-0.0", "card-0.1"]
+
+
+def test_who_fails_beside_another_run_is_tried_again_and_its_own_company_is_not_blamed() -> None:
+    play = Play(gate=Shared())
+    assert set(play.training()) == {"world/a", "world/b"}
+    results = play.end("world/a", short=True)
+    assert play.crew.gate.told == ["card-0"]  # type: ignore[attr-defined]
+    assert not any(isinstance(result, SitesLost) for result in results)
+    assert any(isinstance(result, Said) and "will be tried again" in result.message for result in results)
+
+
+class Shared(OpenGate):
+    """Another run is on every device."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def others(self, device: str) -> int:
+        return 1
+
+    def short(self, device: str) -> None:
+        self.told.append(device)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hierfl.monitor.records import Leased, Record
 from hierfl.runtime.gate import OpenGate, SharedGate, gate_of
-from scheduler import Assign, Device, Dispatcher, Granted, Job, LeaseDecision, Leases, Recall, Want
+from scheduler import Assign, Beside, Device, Dispatcher, Granted, Job, LeaseDecision, Leases, Recall, Want
 from scheduler.policies.chain_first import ChainFirst
 from scheduler.shares import MIN_SHARE
 
@@ -28,7 +28,7 @@ class Post:
         letters, self.letters = self.letters, []
         return letters
 
-    def report(self, wants: Mapping[str, Want], num_jobs: int, released: Mapping[str, int]) -> None:
+    def report(self, wants: Mapping[str, Want], num_jobs: int, released: Mapping[str, int], beside: Beside) -> None:
         self.num_reports += 1
         self.house.leases.want(self.run, wants, num_jobs)
         for device, number in released.items():
@@ -213,7 +213,7 @@ class Held:
         letters, self.letters = self.letters, []
         return letters
 
-    def report(self, wants: Mapping[str, Want], num_jobs: int, released: Mapping[str, int]) -> None:
+    def report(self, wants: Mapping[str, Want], num_jobs: int, released: Mapping[str, int], beside: Beside) -> None:
         self.released += [released] if released else []
 
 
