@@ -136,6 +136,11 @@ class Guests:
         house.since_s = now_s
         return True
 
+    def has_room(self, device: str) -> bool:
+        """Say whether a device has a place for one more run."""
+        house = self._houses.get(device)
+        return house is not None and bool(house.host) and len(house.guests) + 1 < house.device.places
+
     def may_enter(self, device: str, run: str, model: Model) -> bool:
         """Say whether a run should be a guest of a device's host, whether that makes room already or not."""
         house = self._houses.get(device)

@@ -218,7 +218,7 @@ class Leases:
             seconds = self._runs[run].wants[device].seconds
             self._runs[run].left -= 1
             lease = self._lease(run, device, now_s, reason)
-            if rivals:
+            if rivals and not self._coming(device, run):
                 lease.wanted_s, lease.wanting = now_s, (run, *rivals)
                 lease.booked_s = self.slice_s if seconds is None else seconds
                 self._shares.give(now_s, run, lease.booked_s, lease.wanting)
@@ -239,27 +239,31 @@ class Leases:
                 said = f"{coming[0]} may share it"
                 self._told.append(Recall(lease.run, device, lease.number, 0.0, said, keep=1))
             elif coming and self.guests.is_open(device):
-                self._admit(coming[0], device, lease.run, now_s)
-            elif not coming and self.guests.close(device, now_s):
+                self._admit(coming[0], device, lease, now_s)
+            elif not coming and self.guests.close(device, now_s) and lease.wanted_s is None:
                 said = "it is alone there again"
                 self._told.append(Granted(lease.run, device, lease.number, said))
 
     def _coming(self, device: str, host: str) -> list[str]:
         """List the runs that should be guests on a device, those first whose work goes first."""
-        wanting = [run for run in self._wanting(device, host) if run not in self.guests.of(device)]
+        wanting = self._wanting(device, host) if self.guests.has_room(device) else ()
         may = [run for run in wanting if self.guests.may_enter(device, run, self._runs[run].wants[device].model)]
         comparable = len({self._runs[run].policy for run in may}) == 1
         return sorted(
             may, key=lambda run: (self._runs[run].wants[device].key if comparable else (), self._runs[run].turn)
         )
 
-    def _admit(self, run: str, device: str, host: str, now_s: float) -> None:
-        """Let a run use one place of a device beside its host."""
+    def _admit(self, run: str, device: str, lease: _Lease, now_s: float) -> None:
+        """Let a run use one place of a device beside its host, which keeps its own though it was told to go."""
+        if lease.wanted_s is not None:
+            self._shares.give(now_s, lease.run, now_s - lease.wanted_s - lease.booked_s, lease.wanting)
+            lease.wanted_s, lease.booked_s, lease.wanting = None, 0.0, ()
+            self._told.append(Granted(lease.run, device, lease.number, f"{run} shares it", places=1))
         self._number += 1
         self._runs[run].turn = self._number
         self._runs[run].left -= 1
         self.guests.enter(device, Guest(run, self._number, self._runs[run].wants[device].model), now_s)
-        self._told.append(Granted(run, device, self._number, f"it shares the device with {host}", places=1))
+        self._told.append(Granted(run, device, self._number, f"it shares the device with {lease.run}", places=1))
 
     def _promote(self, device: str, now_s: float) -> None:
         """A device's host has gone: the first of its guests is host now."""

@@ -171,7 +171,7 @@ class SharedGate:
         held = self._held.get(decision.device)
         if isinstance(decision, Granted):
             if held is not None and held.number == decision.number:
-                held.places, held.is_narrowing = decision.places, False
+                held.places, held.is_narrowing, held.until_s = decision.places, False, None
             else:
                 since_s, is_used = (self._now(), False) if held is None else (held.since_s, held.is_used)
                 made = _Held(decision.number, since_s, is_used=is_used, places=decision.places)
