@@ -8,7 +8,6 @@ one place, tells how fast its jobs are there, and leaves as soon as it has none,
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +91,7 @@ class _Held:
     """A device that is the run's: since when, until when where others want it, and whether it was given work.
 
     `places`: how many jobs may run there, None for all; `is_narrowing`: the lessor waits for that; `is_short`: memory
-    did not suffice beside the other runs there; `worked_s`: when something of the run was there last.
+    did not suffice beside the other runs there; `idle_s`: since when nothing of the run was seen there.
     """
 
     number: int
@@ -102,7 +101,7 @@ class _Held:
     places: int | None = None
     is_narrowing: bool = False
     is_short: bool = False
-    worked_s: float = -math.inf
+    idle_s: float | None = None
 
 
 class SharedGate:
@@ -198,7 +197,7 @@ class SharedGate:
         released = {}
         for device, held in list(self._held.items()):
             if dispatcher.running(device):
-                held.worked_s = self._now()
+                held.idle_s = None
             elif held.until_s is not None or self._is_unused(held):
                 del self._held[device]
                 self._spent_s[device] = self._spent_s.get(device, 0.0) + self._now() - held.since_s
@@ -210,8 +209,9 @@ class SharedGate:
 
     def _is_unused(self, held: _Held) -> bool:
         """Say whether a place beside other runs has had no work for a while, or must have none."""
-        is_idle = self._now() - max(held.worked_s, held.since_s) >= LINGER_S
-        return held.places is not None and (held.is_short or is_idle)
+        if held.idle_s is None:
+            held.idle_s = self._now()
+        return held.places is not None and (held.is_short or self._now() - held.idle_s >= LINGER_S)
 
     def _narrowed(self, dispatcher: Dispatcher) -> dict[str, int]:
         """List the devices where the run was told to use one place only and does by now; by lease."""

@@ -78,10 +78,13 @@ def test_a_host_tells_once_it_uses_one_place_only_and_keeps_its_lease() -> None:
 def test_a_guest_uses_one_place_and_leaves_soon_after_its_last_job() -> None:
     play = Play(PLACE, num_jobs=1)
     assert play.decide(0.0) == ["0"] and play.gate.others("x") == 1
-    assert play.decide(9.0) == []
     play.end()
-    assert play.decide(9.05) == [] and play.link.released == [], "there may be more to do"
-    assert play.decide(9.2) == [] and play.link.released == [{"x": 7}]
+    assert play.decide(9.0) == [] and play.link.released == [], "there may be more to do"
+    play.dispatcher.ask([Job("g", "more", 1, 9.0, 9)])
+    assert play.decide(9.05) == ["more"]
+    play.end()
+    assert play.decide(18.0) == [] and play.link.released == []
+    assert play.decide(18.2) == [] and play.link.released == [{"x": 7}]
 
 
 def test_rates_are_told_with_the_time_since_the_job_began() -> None:
