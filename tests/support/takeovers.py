@@ -7,13 +7,14 @@ members and time are played here. What must hold is checked after every step; `V
 from __future__ import annotations
 
 from binascii import crc32
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from takeover_disk import Disk, Queue, Saved
 
 from hierfl.errors import OutputError
 from hierfl.learning.ring import PartialSum
@@ -26,7 +27,7 @@ from scheduler.participations.all import All
 from scheduler.participations.buffered import Buffered
 from scheduler.participations.deadline import Deadline
 from tiers import Federation, Hub, HubRounds, Phase, Site
-from tiers.journal import MAGIC, Barrier, Entry, Head, Told, frame, join, read
+from tiers.journal import Told, join
 from tiers.messages import (
     Add,
     Arrived,
@@ -66,92 +67,6 @@ class Violation(AssertionError):
 def _must(holds: bool, what: str) -> None:
     if not holds:
         raise Violation(what)
-
-
-class Disk:
-    """What outlives a process: streams of bytes by segment and epoch, and checkpoints."""
-
-    def __init__(self) -> None:
-        self.claimed: set[int] = set()
-        self.segments: dict[int, dict[int, bytearray]] = {}
-        self.saved: Saved | None = None
-        self.published: dict[int, int] = {}
-
-    def epoch(self) -> int:
-        return max(self.claimed, default=0)
-
-    def claim(self, epoch: int) -> None:
-        if epoch in self.claimed:
-            raise FileExistsError(epoch)
-        self.claimed.add(epoch)
-
-    def read(self, segment: int) -> dict[int, memoryview]:
-        return {epoch: memoryview(bytes(stream)) for epoch, stream in self.segments.get(segment, {}).items()}
-
-    def drop(self, but: int | None) -> None:
-        self.segments = {number: found for number, found in self.segments.items() if number == but}
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint: rounds done, the model, what the hub remembers with the payloads that it holds."""
-
-    rounds_done: int
-    model: int
-    kept: Kept | None
-    counted: frozenset[tuple[str, int]]
-
-
-class Queue:
-    """The writer, with the thread's work done by the schedule: `write` makes some of what waits durable."""
-
-    def __init__(self, disk: Disk, epoch: int) -> None:
-        self.store, self.epoch, self.failure = disk, epoch, None
-        self.waiting: list[Callable[[], Any]] = []
-        self.segment: tuple[int, Head, Barrier] | None = None
-        self.began = False
-
-    def begin(self, head: Head, before: Barrier | None = None) -> None:
-        if self.segment is not None:
-            self.waiting.clear()
-            self.store.drop(head.rounds_done)
-        self.segment, self.began = (head.rounds_done, head, before or Barrier(self.epoch)), False
-
-    def append(self, line: Callable[[], Any], num_bytes: int = 0) -> None:
-        self.waiting.append(line)
-
-    def write(self, number: int, torn: int | None = None) -> None:
-        """Write so many records, the last one short by `torn` bytes."""
-        assert self.segment is not None
-        place, head, barrier = self.segment
-        data = bytearray()
-        if not self.began and number:
-            data += MAGIC + _bytes(frame(head) if not barrier.before else []) + _bytes(frame(barrier))
-            self.began = True
-        for line in self.waiting[:number]:
-            data += _bytes(frame(*line()))
-        del self.waiting[:number]
-        if torn:
-            data = data[: max(0, len(data) - torn)]
-        if data:
-            self.store.segments.setdefault(place, {}).setdefault(self.epoch, bytearray()).extend(data)
-
-    def flush(self) -> None:
-        self.write(len(self.waiting))
-
-    def written(self) -> tuple[Entry, ...]:
-        assert self.segment is not None
-        return read(bytes(self.store.segments.get(self.segment[0], {}).get(self.epoch, b""))).entries
-
-    def is_fenced(self) -> bool:
-        return self.store.epoch() > self.epoch
-
-    def close(self) -> None:
-        self.flush()
-
-
-def _bytes(buffers: list[bytes | memoryview]) -> bytes:
-    return b"".join(bytes(buffer) for buffer in buffers)
 
 
 class Process:
