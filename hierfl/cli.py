@@ -93,7 +93,7 @@ def _run(
 ) -> None:
     """Train the federation of CONFIG, or of several at once.
 
-    Several take turns on the devices of one Ray. KEY=VALUE overrides any key: training.lr=0.1 federation.rounds=3
+    Several share the devices of one Ray. KEY=VALUE overrides any key: training.lr=0.1 federation.rounds=3
     federation.members.us.rounds=2.
     """
     if leave_out is not None and seeds is not None:
@@ -130,10 +130,11 @@ def _resume(
     plain: Plain = False,
     debug: Debug = False,
 ) -> None:
-    """Go on with a run from its last checkpoint.
+    """Go on with a run from its last checkpoint and its journal.
 
     The model has the same bits at the end as if the run had never stopped. Overrides hold from the next round on and
-    are written into the run's config.yaml; what the checkpoint was made with (seed, tree, arithmetic) stays.
+    are written into the run's config.yaml; what the checkpoint was made with (seed, task, arithmetic, tree) stays, but
+    for members that join or leave from then on.
     """
     watch = Watch(words=[*(overrides or []), *(["--code-dir", str(code_dir)] if code_dir is not None else [])])
     with told(as_json, debug, watch), aside(as_json) as answer:
@@ -299,7 +300,7 @@ def _evaluate(
 @app.command("export")
 def _export(
     run_dir: RunDir,
-    file: Annotated[Path, typer.Argument(help="The file to write, model.safetensors.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, model.safetensors.")],
     code_dir: CodeDir = None,
     as_json: Json = False,
     debug: Debug = False,

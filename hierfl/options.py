@@ -31,7 +31,10 @@ __all__ = [
 ]
 
 Words = Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides.")]
-PlanWords = Annotated[list[str] | None, typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="As for run.")]
+PlanWords = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides; none with --replay."),
+]
 SeveralWords = Annotated[
     list[str], typer.Argument(metavar="CONFIG... [KEY=VALUE]...", help="One YAML or several, then overrides.")
 ]
