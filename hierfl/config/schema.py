@@ -146,8 +146,8 @@ class Runtime:
     address: str | None = None
     """ray: null starts a Ray of its own, auto joins the running one, or host:port."""
     share: bool = True
-    """ray, joined by address only: take turns on the devices with the other runs of the cluster, which one scheduler
-    serves; false keeps the devices that are free for this run alone."""
+    """ray, joined by address only: share the devices with the other runs of the cluster, which one scheduler serves: in
+    turns, or side by side on a device of several places where it pays; false keeps what is free for this run alone."""
     num_workers: int | None = None
     """Worker processes (ray) or threads (local); null takes one per device slot, or per core without devices."""
     cpus_per_worker: float = 1.0
