@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c '$(SUITABLE)' 2>/dev/null && echo $(p))))
+# A file's tests stay together: they may share what is dear to start.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo test test-all check bench clean
@@ -17,10 +19,10 @@ demo: $(VENV)/.installed ## Train four real hospitals together on Ray, and show 
 	@$(BIN)/hierfl run configs/heart.yaml --report
 
 test: check ## Format, lint, types, and all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-all: check ## The same with the slow tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -12,8 +12,11 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: steady times, and the same bits
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: programs under test would inherit it
+# Begun in the background, or by nohup: programs under test would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Deterministic unless asked otherwise: `pytest --hypothesis-profile=explore` draws new examples each time.
 settings.register_profile("ci", derandomize=True, deadline=None)

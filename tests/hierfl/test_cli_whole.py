@@ -121,6 +121,7 @@ def test_a_stop_before_the_first_commit_is_one_json_document_with_the_runs_folde
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_any_folder_and_after_its_own_was_moved(home: Path, tmp_path: Path) -> None:
     """The task lies beside the YAML and nowhere else, and reads a file by a relative path."""
     task = home / "my_task.py"

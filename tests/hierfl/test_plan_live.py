@@ -34,7 +34,7 @@ def test_rows_by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     monkeypatch.setattr(live_schedule, "watch", watch)
     kept = tmp_path / "kept.json"
     assert live_schedule.main(["--turns", "2", "--rounds", "3", "--json", str(kept)]) == 0
-    assert asked == [{"policies": turns(2), "rounds": 3, "scale": 1.0, "kind": "ray"}]
+    assert asked == [{"policies": turns(2), "rounds": 3, "scale": 0.5, "kind": "ray"}]
     chain, fifo = json.loads(kept.read_text())["rows"]
     assert (chain["policy"], chain["num_rounds"], chain["over_fifo"]) == ("chain_first", 4, 0.8)
     assert fifo["efficiency"] == [0.75] * 3 and fifo["simulated"] == pytest.approx([0.99] * 3)

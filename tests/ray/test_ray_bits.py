@@ -51,13 +51,14 @@ def test_the_bits_do_not_depend_on_how_the_work_is_shared(
     assert run(config, *overrides)["model_digest"] == digest
 
 
-@pytest.mark.parametrize("strategy", ["scaffold", "ditto"])
+@pytest.mark.parametrize("strategy", ["scaffold", pytest.param("ditto", marks=pytest.mark.slow)])
 def test_what_sites_keep_goes_from_worker_to_worker(config: Path, strategy: str) -> None:
     """Three rounds of more sites than workers: some site trains on another worker than before."""
     kept = f"federation.strategy={strategy}"
     assert run(config, *RAY, kept)["model_digest"] == run(config, "runtime.kind=local", kept)["model_digest"]
 
 
+@pytest.mark.slow
 def test_adapters_and_models_that_sites_made_their_own_are_those_of_threads(config: Path) -> None:
     made = ("lora={rank: 1, whole: [bias]}", "evaluation.fine_tune={steps: 2, at: every}")
     on_ray, in_threads = run(config, *RAY, *made), run(config, "runtime.kind=local", *made)
@@ -65,6 +66,7 @@ def test_adapters_and_models_that_sites_made_their_own_are_those_of_threads(conf
     assert on_ray["personal_fairness"] == in_threads["personal_fairness"]
 
 
+@pytest.mark.slow
 def test_a_hub_that_looks_at_each_member_has_the_same_bits(config: Path) -> None:
     rule = "federation.strategy={kind: trimmed_mean, num_byzantine: 0, mixing: true}"
     assert run(config, *RAY, rule)["model_digest"] == run(config, "runtime.kind=local", rule)["model_digest"]

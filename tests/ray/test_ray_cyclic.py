@@ -35,12 +35,13 @@ def trained_in_us(number: int) -> Callable[[Record], bool]:
     return when
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_cycle_has_the_bits_that_it_has_in_threads(config: Path, num_workers: int) -> None:
     on_ray = run(config, "runtime.kind=ray", f"runtime.num_workers={num_workers}")
     assert on_ray["model_digest"] == run(config, "runtime.kind=local")["model_digest"]
 
 
+@pytest.mark.slow
 def test_hubs_that_die_in_the_middle_of_a_cycle_come_back_to_the_same_model(config: Path, drivers: Drivers) -> None:
     digest = run(config, "runtime.kind=local")["model_digest"]
     strikes = [

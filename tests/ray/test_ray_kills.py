@@ -65,6 +65,7 @@ def test_a_worker_that_dies_while_it_trains(
     assert all(death.node.startswith("worker-") for death in deaths)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_with_a_sum_that_nobody_has_collected(config: Path, drivers: Drivers) -> None:
     """Sites take so long that each is a call of its own: the second to be trained is not the last of its hub."""
     long = "training.local_steps=200"
@@ -170,7 +171,7 @@ def test_too_few_members_for_the_quorum_end_the_round_by_name(tmp_path: Path) ->
         pytest.param("world", ()),
         pytest.param("world/us", (), marks=pytest.mark.slow),
         pytest.param("world/eu", (), marks=pytest.mark.slow),
-        pytest.param("world/us", ("runtime.num_aggregators=1",)),
+        pytest.param("world/us", ("runtime.num_aggregators=1",), marks=pytest.mark.slow),
         pytest.param("world/us", ("runtime.num_aggregators=2",), marks=pytest.mark.slow),
     ],
     ids=str,

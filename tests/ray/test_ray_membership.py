@@ -36,6 +36,7 @@ class Hand:
         """Hold nothing."""
 
 
+@pytest.mark.slow
 def test_members_change_on_ray_as_in_threads(tmp_path: Path) -> None:
     federation: dict[str, Any] = {**tree(strategy="scaffold"), "rounds": 4}
     last = federation["members"][-1]

@@ -30,6 +30,7 @@ def rounds(watcher: Watcher) -> list[RoundClosed]:
     return [record for record in watcher.records if isinstance(record, RoundClosed) and record.node == "world/us"]
 
 
+@pytest.mark.slow
 def test_a_late_update_counts_whatever_has_died_since(tmp_path: Path, drivers: Drivers) -> None:
     config = write_config(tmp_path, federation(40))
     (tmp_path / "hold-c").write_text("0")
