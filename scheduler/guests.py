@@ -96,6 +96,14 @@ class Guests:
         """Say of what sort a device is."""
         self._houses.setdefault(device.name, _House(device)).device = device
 
+    def differs(self, device: Device) -> Device | None:
+        """Give what a device was said to be where that is of another sort for those who share it, None otherwise."""
+        house = self._houses.get(device.name)
+        if house is None or max(house.device.places, device.places) == 1:
+            return None
+        same = (house.device.places, house.device.memory_bytes) == (device.places, device.memory_bytes)
+        return None if same else house.device
+
     def withdraw(self, device: str) -> None:
         """A device is gone, with all that are there."""
         self._houses.pop(device, None)

@@ -21,7 +21,7 @@ from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
 from hierfl.config.shared import check_shared
 from hierfl.config.strategies import check_strategies
-from hierfl.config.topologies import check_topologies
+from hierfl.config.topologies import check_journal, check_topologies
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
 from hierfl.config.values import plain, shown
 from hierfl.errors import Problem
@@ -77,6 +77,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     if tree is not None and tree[0] is not None:
         check_strategies(tree[0], report)
         check_topologies(tree[0], top["seed"], report)
+        check_journal(sections["redundancy"].journal, tree[0], report)
         check_baseline(top["baseline"], tree[0], report)
         check_attacks(top["baseline"], tree[0], report)
         check_membership(top["baseline"], tree[0], report)

@@ -10,7 +10,7 @@ from hierfl.learning.local import Objective
 from hierfl.learning.strategy import Reducer, Strategy
 from tiers.plan import Mix, Partners, Plan
 
-__all__ = ["check_topologies"]
+__all__ = ["check_journal", "check_topologies"]
 
 
 def check_topologies(root: Node, seed: int, report: Report) -> None:
@@ -32,6 +32,25 @@ def check_topologies(root: Node, seed: int, report: Report) -> None:
         if topology is not None:
             _check_plan(node, path, seed, report)
         stack.extend((member, named, f"{path}/{member.name}") for member in reversed(node.members))
+
+
+def check_journal(journal: str | None, root: Node, report: Report) -> None:
+    """Report a journal that is asked for by name where a hub is without a centre: such runs keep none."""
+    if journal in (None, "none"):
+        return
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.members is None:
+            continue
+        if node.own.topology is not None and not node.own.topology.has_centre:
+            report(
+                "redundancy.journal",
+                f"no journal is kept where members exchange among themselves ({node.name}: {_topology(node)}); leave it"
+                f" out, or give {node.name} a topology with a centre (star, cyclic)",
+            )
+            return
+        stack.extend(reversed(node.members))
 
 
 def _check_plan(node: Node, path: str, seed: int, report: Report) -> None:

@@ -116,6 +116,10 @@ class SchedulerService:
             for name, bundle in named.items():
                 if name in self._slots and self._slots[name].bundle != bundle:
                     return _other_device(name, bundle, self._slots[name].bundle)
+            for device in devices:
+                known = self._leases.guests.differs(device)
+                if known is not None and self._slots[device.name].runs - {run}:
+                    return _other_sort(device, known)
             numbers = (f"worker-{number}" for number in range(len(self._slots) + count + 1))
             same = [name for name in numbers if name not in self._slots or self._slots[name].bundle == alike]
             wanted = {**named, **dict.fromkeys(same[:count], alike)}
@@ -243,6 +247,18 @@ def service() -> Any:
     """Find the cluster's service, or start it; the handle of its actor."""
     options: dict[str, Any] = {"name": SERVICE, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     return ray.remote(SchedulerService).options(**options, num_cpus=0, max_restarts=0, max_concurrency=1000).remote()
+
+
+def _other_sort(wanted: Device, have: Device) -> str:
+    """Say that two runs describe a device that they would share in two ways."""
+    sizes = [
+        "unknown memory" if one.memory_bytes is None else f"{one.memory_bytes / 2**30:g} GiB" for one in (wanted, have)
+    ]
+    said = [f"{device.places} places and {size}" for device, size in zip((wanted, have), sizes, strict=True)]
+    return (
+        f"device {wanted.name!r} has {said[0]} here, but {said[1]} in a run that shares this cluster; give it the same"
+        " `places` and `memory_gib` in both (runtime.devices), another name, or set runtime.share: false"
+    )
 
 
 def _other_device(name: str, wanted: Bundle, have: Bundle) -> str:

@@ -17,13 +17,14 @@ WITHOUT_CENTRE = [name for name in names("topology") if not load("topology", nam
 PATTERNS = {"fedper": {"personal": ["head.*"]}, "fedrep": {"personal": ["head.*"]}}
 
 
-def problems(**settings: Any) -> list[Problem]:
+def problems(journal: str | None = None, **settings: Any) -> list[Problem]:
     """Of a root with `settings`, whose member `in` has those that begin with `in_`."""
     inner = {key.removeprefix("in_"): value for key, value in settings.items() if key.startswith("in_")}
     own = {key: value for key, value in settings.items() if not key.startswith("in_")}
     root = hub("world", hub("in", "a", "b", "c", "d", "e", **inner), "f", "g", "h", "i", **own)
+    kept = {"redundancy": {"journal": journal}} if journal else {}
     try:
-        from_mapping({"task": {"kind": "synthetic"}, "federation": root, "runtime": {"kind": "local"}})
+        from_mapping({"task": {"kind": "synthetic"}, "federation": root, "runtime": {"kind": "local"}} | kept)
     except ConfigError as error:
         return list(error.problems)
     return []
@@ -101,3 +102,14 @@ def test_members_that_cannot_exchange_are_refused_before_the_start() -> None:
         ConfigError, match=r"federation.topology: allreduce: 300 members are more than the 256 .* in hubs"
     ):
         from_mapping({"task": {"kind": "synthetic"}, "federation": root})
+
+
+@pytest.mark.parametrize("topology", names("topology"))
+@pytest.mark.parametrize("journal", [None, "none", "/durable/journals"])
+def test_a_journal_is_not_asked_for_where_none_is_kept(topology: str, journal: str | None) -> None:
+    found = problems(journal, in_topology=topology)
+    if topology not in WITHOUT_CENTRE or journal in (None, "none"):
+        assert found == []
+        return
+    [problem] = found
+    assert problem.path == "redundancy.journal" and f"among themselves (in: {topology})" in problem.message

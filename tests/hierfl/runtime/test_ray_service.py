@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hierfl.runtime import ray_service
 from hierfl.runtime.ray_service import SchedulerService
-from scheduler import Granted, LeaseDecision, Recall, Want
+from scheduler import Device, Granted, LeaseDecision, Recall, Want
 
 CPU = {"CPU": 1.0}
 WANTS = {"worker-0": Want((1.0,), 1.0)}
@@ -158,6 +159,25 @@ def test_slots_are_shared_and_what_is_more_comes_when_there_is_room(cluster: Clu
         assert list(other) == ["worker-2"], "another sort has another name"
         said = await service.reserve("b", {"worker-1": {"CPU": 4.0}}, CPU, 0, 0.0)
         assert isinstance(said, str) and "'worker-1' takes 4 CPU here, but 1 CPU" in said
+
+    play(story())
+
+
+def test_a_shared_device_is_the_same_for_all(cluster: Cluster) -> None:
+    async def story() -> None:
+        cluster.room = 5
+        service = SchedulerService()
+        await joined(service, "a", "b", count=0)
+        gpu = Device("gpu-0", kind="gpu", memory_bytes=8 * 2**30, places=2)
+        assert isinstance(await service.reserve("a", {"gpu-0": CPU}, CPU, 0, 0.0, [gpu]), dict)
+        assert isinstance(await service.reserve("b", {"gpu-0": CPU}, CPU, 0, 0.0, [gpu]), dict)
+        other = replace(gpu, places=4, memory_bytes=None)
+        said = await service.reserve("b", {"gpu-0": CPU}, CPU, 0, 0.0, [other])
+        assert isinstance(said, str)
+        assert "'gpu-0' has 4 places and unknown memory here, but 2 places and 8 GiB in a run" in said
+        await service.leave("b")
+        changed = await service.reserve("a", {"gpu-0": CPU}, CPU, 0, 0.0, [other])
+        assert isinstance(changed, dict), "who is alone may say it anew"
 
     play(story())
 
