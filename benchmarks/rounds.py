@@ -10,7 +10,19 @@ from benchmarks.common import Case, Sample
 from benchmarks.contenders.setting import Setting
 from benchmarks.processes import contend
 
-__all__ = ["LOCAL", "LOCAL_ONE", "POOL", "POOL_SUMS", "RAW", "RAW_ONE", "RAY", "Contender", "case"]
+__all__ = [
+    "LOCAL",
+    "LOCAL_KEPT",
+    "LOCAL_ONE",
+    "POOL",
+    "POOL_SUMS",
+    "RAW",
+    "RAW_ONE",
+    "RAY",
+    "RAY_KEPT",
+    "Contender",
+    "case",
+]
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,7 @@ class Contender:
     variant: str = "per site"
     threads: int = 0
     workers: int = 2
+    kept: bool = False
 
 
 RAW = Contender("raw PyTorch loop", "raw_loop")
@@ -31,12 +44,15 @@ POOL = Contender("bare Ray pool", "ray_pool")
 POOL_SUMS = Contender("bare Ray pool, pre-aggregated", "ray_pool", variant="pre-aggregated")
 LOCAL = Contender("hierfl, local", "engine")
 LOCAL_ONE = Contender("hierfl, local, 1 thread", "engine", workers=1)
+LOCAL_KEPT = Contender("hierfl, local, all kept", "engine", kept=True)
 RAY = Contender("hierfl, Ray", "engine", kind="ray")
+RAY_KEPT = Contender("hierfl, Ray, all kept", "engine", kind="ray", kept=True)
 
 
 def case(who: Contender, setting: Setting, **limits: Any) -> Case:
     """Give a contender its work."""
-    work = replace(setting, kind=who.kind, variant=who.variant, threads=who.threads, num_workers=who.workers)
+    told = {"kind": who.kind, "variant": who.variant, "threads": who.threads, "kept": who.kept}
+    work = replace(setting, num_workers=who.workers, **told)
 
     def run(memory: bool) -> Sample:
         said = contend(who.module, work, memory=memory)

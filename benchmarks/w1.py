@@ -6,7 +6,19 @@ from collections.abc import Iterator
 
 from benchmarks.common import Size, Work
 from benchmarks.contenders.setting import Setting
-from benchmarks.rounds import LOCAL, LOCAL_ONE, POOL, POOL_SUMS, RAW, RAW_ONE, RAY, Contender, case
+from benchmarks.rounds import (
+    LOCAL,
+    LOCAL_KEPT,
+    LOCAL_ONE,
+    POOL,
+    POOL_SUMS,
+    RAW,
+    RAW_ONE,
+    RAY,
+    RAY_KEPT,
+    Contender,
+    case,
+)
 
 LIMITS_RAY_S = {8: 0.04, 32: 0.06, 128: 0.2}
 RAW_S = {8: 0.007, 32: 0.023, 128: 0.09}
@@ -34,6 +46,6 @@ def works(size: Size) -> Iterator[Work]:
             "s per round",
             [
                 case(who, setting, **limits.get(who, {}))
-                for who in (RAW, RAW_ONE, POOL, POOL_SUMS, LOCAL, LOCAL_ONE, RAY)
+                for who in (RAW, RAW_ONE, POOL, POOL_SUMS, LOCAL, LOCAL_ONE, LOCAL_KEPT, RAY, RAY_KEPT)
             ],
         )

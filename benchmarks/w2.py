@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.common import GIB, Size, Work
 from benchmarks.contenders.setting import Setting
-from benchmarks.rounds import LOCAL, POOL, RAW, RAY, Contender, case
+from benchmarks.rounds import LOCAL, LOCAL_KEPT, POOL, RAW, RAY, RAY_KEPT, Contender, case
 
 LIMIT_S = 0.75
 RAW_S = 0.36
@@ -32,5 +32,8 @@ def works(size: Size) -> Iterator[Work]:
         yield Work(
             f"W2, {sites} sites",
             "s per round",
-            [case(who, setting, memory=True, **limits.get(who, {})) for who in (RAW, POOL, LOCAL, RAY)],
+            [
+                case(who, setting, memory=True, **limits.get(who, {}))
+                for who in (RAW, POOL, LOCAL, LOCAL_KEPT, RAY, RAY_KEPT)
+            ],
         )

@@ -83,7 +83,8 @@ def _mapping(work: Setting, folder: str) -> dict[str, Any]:
             "num_workers": work.num_workers,
             **({"num_cpus": NUM_CPUS} if work.kind == "ray" else {}),
         },
-        "output": {"dir": folder, "checkpoint_every": 1_000_000, "tensorboard": False},
+        "output": {"dir": folder, "checkpoint_every": 1 if work.kept else 1_000_000, "tensorboard": False},
+        "redundancy": {"journal": None if work.kept else "none"},
     }
 
 

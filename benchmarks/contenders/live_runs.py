@@ -71,6 +71,7 @@ def mapping(folder: str, policy: str, rounds: int, scale: float, kind: str) -> d
             **({"num_cpus": NUM_CPUS} if kind == "ray" else {}),
         },
         "output": {"dir": folder, "checkpoint_every": 1_000_000, "tensorboard": False},
+        "redundancy": {"journal": "none"},
     }
 
 

@@ -21,7 +21,8 @@ LR = 0.1
 @dataclass(frozen=True)
 class Setting:
     """One work. `hubs` 0 puts all sites under the root; the first `warm_up` rounds do not count, the last neither:
-    hierfl writes its checkpoint in it. `threads` 0 leaves the raw loop the number that torch takes by itself.
+    hierfl writes its checkpoint in it. `threads` 0 leaves the raw loop the number that torch takes by itself. `kept`:
+    with the journal and a checkpoint each round, as hierfl runs where nothing is said.
     """
 
     sites: int
@@ -37,6 +38,7 @@ class Setting:
     variant: str = "per site"
     num_workers: int = 2
     threads: int = 0
+    kept: bool = False
 
     @cached_property
     def task(self) -> Synthetic:

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from ray_runs import SUPPORT, Drivers, wait_gone
 
+os.environ["RAY_AUTH_MODE"] = (
+    "disabled"  # in this process alone: Ray keeps its first mode for good; programs get their own
+)
+
 
 @pytest.fixture
 def ray_temp() -> Iterator[Path]:

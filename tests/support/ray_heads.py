@@ -39,7 +39,7 @@ class Cluster:
 
 def free_port() -> int:
     """Find a free port outside of those that Ray gives its workers."""
-    for port in range(20100 + os.getpid() % 5000, 32000):
+    for port in range(20100 + 10 * os.getpid() % 10000, 32000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
