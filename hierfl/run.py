@@ -23,7 +23,6 @@ from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import (
     Monitor,
     Notice,
-    Record,
     Scalars,
 )
 from hierfl.reopen import Reopened, reopened
@@ -35,7 +34,7 @@ from hierfl.runtime.engine import Engine
 from hierfl.runtime.opening import closing, crew_of, open_driver
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
-from hierfl.voice import Voice, closed_on_error
+from hierfl.voice import Voice, closed_on_error, emit_to
 
 __all__ = ["cross_site", "evaluate", "export", "go_on", "resume", "run"]
 
@@ -109,11 +108,7 @@ def _measuring(
     run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None, *, with_sites: bool = True
 ) -> Iterator[tuple[Engine, RunConfig, Checkpoint, Handle]]:
     """Give workers that know a run's newest checkpoint, its configuration, the checkpoint and its model."""
-
-    def emit(record: Record) -> None:
-        for monitor in monitors:
-            monitor.on(record)
-
+    emit = emit_to(monitors)
     with reopened(run_dir, (), code_dir) as left:
         saved = left.saved
         if saved is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hierfl import checkpoint
@@ -18,7 +18,7 @@ from hierfl.monitor.records import Monitor, Record, RunEnded
 from hierfl.monitor.traffic import Traffic
 from hierfl.rundir import RunDir
 
-__all__ = ["Voice", "closed_on_error"]
+__all__ = ["Voice", "closed_on_error", "emit_to"]
 
 
 class Voice:
@@ -120,6 +120,16 @@ class Voice:
             self._held.append(record)
         for monitor in self._files:
             monitor.on(record)
+
+
+def emit_to(monitors: Sequence[Monitor]) -> Callable[[Record], None]:
+    """Give what tells each of the monitors a record, where there is no run's folder to keep it in."""
+
+    def emit(record: Record) -> None:
+        for monitor in monitors:
+            monitor.on(record)
+
+    return emit
 
 
 @contextlib.contextmanager

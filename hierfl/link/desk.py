@@ -20,7 +20,7 @@ from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch, what_is_said
 from hierfl.link.codec import bounded, moments_out, payload_in, payload_out, tally_out
-from hierfl.link.payload import Outgoing, Shape
+from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.store import Store
 
 __all__ = ["Abandoned", "Desk"]
@@ -214,7 +214,7 @@ class Desk:
         digest = payload_in(said, shape, "a model")
         path = self._store.model(digest)
         self._fetch(shape, digest, path)
-        return ModelState(*self._store.read(path, shape))
+        return ModelState(*read(path, shape))
 
 
 def _is_error(answer: wire.Answer) -> bool:

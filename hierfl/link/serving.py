@@ -31,6 +31,7 @@ from hierfl.link.store import Store
 from hierfl.monitor.records import Monitor, Record
 from hierfl.runtime.driver import Done, Driver
 from hierfl.runtime.opening import closing, open_driver
+from hierfl.voice import emit_to
 
 __all__ = ["Log", "Serving", "join", "serve", "state_folder", "with_data"]
 
@@ -190,10 +191,6 @@ def join(
     def tell(level: str, message: str) -> None:
         serving.log(level, kit.path, message)
 
-    def emit(record: Record) -> None:
-        for monitor in monitors:
-            monitor.on(record)
-
     dialer = Dialer(
         *(kit, server_of(config, kit.path), link.address, _hello(plan), link.deadline_s, link.compression, tell),
     )
@@ -201,7 +198,7 @@ def join(
     driver = serving.opened(f"{plan.digest[:16]}", state)(seen, state)
     with closing(driver):
         desk = Desk(
-            lambda: Branch(seen, kit.path, driver, state / "states", emit),
+            lambda: Branch(seen, kit.path, driver, state / "states", emit_to(monitors)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
         )
         dialer.asked, dialer.offered = desk.asked, desk.offered

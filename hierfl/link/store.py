@@ -95,10 +95,5 @@ class Store:
             old.unlink(missing_ok=True)
         return path
 
-    @staticmethod
-    def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Give the numbers of a file."""
-        return read(path, shape)
-
     def _answer_file(self, ask_id: int) -> Path:
         return self.folder / "answers" / f"{ask_id:016x}.answer"
