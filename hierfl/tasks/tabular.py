@@ -1,10 +1,11 @@
 """Tables of made-up patients, with gaps and devices that differ from site to site: the data are synthetic.
 
 Two uses in `configs/`: mortality and length of stay in intensive care from routine records, and functional
-connectivity of brains (fMRI) from unlike scanners. For the latter `alignment` adapts the sites to one another as far as
-a site's own loss can: it draws mean and variance of each hidden feature to 0 and 1, one reference for all sites (after
-Sun & Saenko 2016, Deep CORAL, with the reference in place of the other domain). Li et al. 2020 align adversarially, for
-which sites have to see features of each other; here nothing but the model leaves a site.
+connectivity of brains (fMRI) from unlike scanners. For the latter there are two ways to adapt to a site's domain, by
+which nothing but the model leaves a site. `alignment` draws mean and variance of each hidden feature to 0 and 1, one
+reference for all sites (after Sun & Saenko 2016, Deep CORAL, with the reference in place of the other domain).
+`network: experts` is the mixture of a shared and a private expert of Li et al. 2020; its `private.*` and `gate.*` stay
+at the site by `strategy: fedper`. Their other way is adversarial: for that sites have to see features of each other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl.errors import Problem
 from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
+from hierfl.tasks._experts import experts
 from hierfl.tasks._sites import Sites
 
 if TYPE_CHECKING:
@@ -28,10 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Tabular"]
 
+NETWORKS = (*classifier.NETWORKS, "experts")
+
 
 @dataclass(frozen=True)
 class Tabular(Sites):
-    """Synthetic records in classes, at sites named site-0, site-1, ...; the mlp's layers are `trunk` and `head`."""
+    """Synthetic records in classes, at sites named site-0, site-1, ...
+
+    The mlp's layers are `trunk` and `head`; those of experts `shared.trunk` ..., `private.trunk` ... and `gate`.
+    """
 
     outcome: str = "mortality"
     """What is predicted. Any word: each is another rule over the same patients."""
@@ -49,16 +56,16 @@ class Tabular(Sites):
     """Share of the values that are missing, by column and site from none to twice as many. Gaps are filled with the
     site's training median, and a second column for each says where they were."""
     network: str = "mlp"
-    """logistic, or mlp with one hidden layer."""
+    """logistic, mlp with one hidden layer, or experts: two such mlps, a shared and a private one, and a gate."""
     hidden: int = 16
-    """mlp: width of the hidden layer."""
+    """mlp, experts: width of a hidden layer."""
     alignment: float = 0.0
     """mlp: weight of the term that aligns the sites' hidden features; 0: none."""
     standardise: str = "federated"
     """none, site (each by its own training statistics) or federated (by the federation's)."""
 
     def __post_init__(self) -> None:
-        lonely = self.alignment > 0 and self.network == "logistic"
+        lonely = self.alignment > 0 and self.network in ("logistic", "experts")
         classifier.check(
             *self.checks(),
             classifier.at_least("num_classes", self.num_classes, 2),
@@ -68,25 +75,23 @@ class Tabular(Sites):
             classifier.at_least("num_factors", self.num_factors, 1),
             classifier.at_least("noise", self.noise, 0),
             classifier.at_least("missing", self.missing, 0, below=1),
-            classifier.choice("network", self.network, classifier.NETWORKS),
+            classifier.choice("network", self.network, NETWORKS),
             classifier.at_least("hidden", self.hidden, 1),
             classifier.at_least("alignment", self.alignment, 0),
-            Problem("alignment", "aligns hidden features, and logistic has none; take network: mlp")
+            Problem("alignment", f"aligns the hidden features of an mlp; take network: mlp in place of {self.network}")
             if lonely
             else None,
             classifier.choice("standardise", self.standardise, scaling.STANDARDISE),
         )
 
     def model(self) -> Module:
-        """Build a logistic regression, or `trunk` (linear), ReLU and `head`; one logit for two classes, else C."""
-        from torch import nn
-
+        """Build a logistic regression, `trunk` (linear), ReLU and `head`, or two of these; one logit for two classes,
+        else C.
+        """
         inputs = self.num_features * (2 if self.missing else 1)
-        layers = classifier.network(self.network, inputs, self.num_classes, self.hidden)
-        if not isinstance(layers, nn.Sequential):
-            return layers
-        first, bend, last = layers
-        return nn.Sequential(OrderedDict(trunk=first, bend=bend, head=last))
+        if self.network == "logistic":
+            return classifier.network("logistic", inputs, self.num_classes, self.hidden)
+        return self._mlp(inputs) if self.network == "mlp" else experts(lambda: self._mlp(inputs), inputs)
 
     def data(self, site: str) -> SiteData:
         """Make one site's records: float32 (n, num_features), twice as wide with gaps; labels int64 (n,).
@@ -111,6 +116,14 @@ class Tabular(Sites):
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1 or of every class, and the labels."""
         return classifier.predict(model, batch)
+
+    def _mlp(self, inputs: int) -> Module:
+        """Build `trunk`, ReLU and `head`."""
+        from torch import nn
+
+        layers = classifier.network("mlp", inputs, self.num_classes, self.hidden)
+        assert isinstance(layers, nn.Sequential)
+        return nn.Sequential(OrderedDict(zip(("trunk", "bend", "head"), layers, strict=True)))
 
     def _patients(self, site: str, n: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Draw measurements (n, num_features) and classes (n,)."""

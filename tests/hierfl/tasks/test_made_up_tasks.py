@@ -23,6 +23,7 @@ TASKS = [
     Volumes(**SMALL, size=8, levels=2),
     Multitask(**SMALL),
     Tabular(**SMALL, missing=0.2, alignment=0.1),
+    Tabular(**SMALL, network="experts", num_classes=3),
     Tabular(**SMALL, num_classes=3, network="logistic"),
 ]
 
