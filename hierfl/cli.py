@@ -96,14 +96,11 @@ def _run(
     Several share the devices of one Ray. KEY=VALUE overrides any key: training.lr=0.1 federation.rounds=3
     federation.members.us.rounds=2.
     """
-    if leave_out is not None and seeds is not None:
-        with told(as_json, debug):
-            raise ConfigError("--leave-out and --seeds do not go together; give one, and the other with seed=1 ...")
+    if leave_out is not None:
+        run_without(words, leave_out, seeds, report, as_json, plain, debug)
+        return
     if seeds is not None:
         run_seeds(words, seeds, report, as_json, plain, debug)
-        return
-    if leave_out is not None:
-        run_without(words, leave_out, report, as_json, plain, debug)
         return
     if len(configs_of(words)) > 1:
         run_several(words, report, as_json, debug)

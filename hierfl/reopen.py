@@ -182,9 +182,14 @@ def _still_true(saved: Checkpoint, config: RunConfig, before: Mapping[str, Any] 
     problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
     if problems:
         raise ConfigError(problems)
-    if before is not None and _section(before, "stopping").get("metric") != config.stopping.metric:
+    if before is None:
+        return saved
+    if _section(before, "stopping").get("metric") != config.stopping.metric:
         return replace(saved, progress=Progress())  # the best value of another metric says nothing
-    return saved
+    asked = [
+        (_section(said, "stopping"), _section(said, "federation").get("rounds")) for said in (before, config.resolved)
+    ]
+    return saved if asked[0] == asked[1] else replace(saved, progress=replace(saved.progress, reason=None))
 
 
 def _gone(origin: Origin) -> str:

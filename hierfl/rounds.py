@@ -52,6 +52,7 @@ from hierfl.summary import (
     of_schedule,
     on_all_data,
     simulated,
+    wide_adapters,
 )
 from hierfl.tree import handed_out
 from hierfl.voice import Voice
@@ -113,14 +114,14 @@ class Rounds:
     def _go(self) -> Mapping[str, Any]:
         layout, commit = self._set_up()
         self.voice.facts["startup_s"] = round(self._now(), 3)
-        status = "finished"
+        reason = self._ended(commit)
         try:
-            for number in range(commit.rounds_done, self._rounds()):
+            for number in range(commit.rounds_done, self._rounds()) if reason is None else ():
                 self._take_in(commit, layout)
                 self._enter(number, commit, layout)
-                commit, reason = self._round(number, commit, layout)
+                commit = self._round(number, commit, layout)
+                reason = commit.progress.reason
                 if reason is not None:
-                    status = "stopped early"
                     said = f"stops after round {number + 1}: {reason}"
                     self.voice.emit(Notice(self._now(), "info", self._root(), said))
                     break
@@ -137,7 +138,11 @@ class Rounds:
                     self._save(commit, layout)
             self._tell_facts()
             raise
-        return self._finish(commit, layout, status)
+        return self._finish(commit, layout, "finished" if reason is None else "stopped early")
+
+    def _ended(self, commit: _Commit) -> str | None:
+        """Say why a run that is taken up again had stopped early, if it was killed before it had written its model."""
+        return None if self.folder.model.exists() else commit.progress.reason
 
     def _set_up(self) -> tuple[Layout, _Commit]:
         """Build the model, count the sites' samples, standardise, make the hubs."""
@@ -207,26 +212,25 @@ class Rounds:
         for record in changed(self.epoch, self.num_samples, self._now()):
             self.voice.emit(record)
 
-    def _round(self, number: int, last: _Commit, layout: Layout) -> tuple[_Commit, str | None]:
-        """Run, measure and commit one round; return the commit and the reason to stop, if there is one."""
+    def _round(self, number: int, last: _Commit, layout: Layout) -> _Commit:
+        """Run, measure and commit one round; its progress has the reason to stop, if there is one."""
         begun = time.perf_counter()
         model = self.engine.round(number, last.model)
         done = number + 1
-        commit = _Commit(done, model, last.remembered, last.progress, saved=False)
-        reason = None
+        commit = _Commit(done, model, last.remembered, replace(last.progress, reason=None), saved=False)
         every = self.config.evaluation.every
         if every and (done % every == 0 or done == self._rounds()):
             self.metrics = self.engine.evaluate(done, model)
             metric = self.config.stopping.metric
             value = finite(self.metrics[self._root()].get(metric)) if metric else None
             if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
-                commit.progress, reason = advance(self.config.stopping, last.progress, value)
-            if self._tunes(done, reason):
+                commit.progress = advance(self.config.stopping, commit.progress, value)
+            if self._tunes(done, commit.progress.reason):
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
         commit.remembered = self.engine.remember(done)
         folder = None
-        is_last = done == self._rounds() or reason is not None
+        is_last = done == self._rounds() or commit.progress.reason is not None
         if is_last or done % self.config.output.checkpoint_every == 0 or self.journal.is_full:
             folder = self._save(commit, layout)
         spent_s = time.perf_counter() - begun
@@ -234,7 +238,7 @@ class Rounds:
         busy, place = 1.0 - self.idle.last().idle, str(folder) if folder else None
         figures = of_round(self.idle)
         self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *figures))
-        return commit, reason
+        return commit
 
     def _tunes(self, done: int, reason: str | None) -> bool:
         """Say whether sites make the model their own after this round."""
@@ -332,7 +336,7 @@ class Rounds:
         for path, level, why in idle_nodes(self.config, self.epoch, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), level, path, why))
-        for warning in self.left.warnings:
+        for warning in filter(None, (*self.left.warnings, wide_adapters(layout))):
             self.voice.emit(Notice(self._now(), "warning", "", warning))
         for level, said in self.journal.story():
             self.voice.emit(Notice(self._now(), level, "", said))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from hierfl.console import Watch, aside, finish, show, stopped, told
+from hierfl.errors import ConfigError
 from hierfl.options import configs_of, refuse_strays, split
 
 if TYPE_CHECKING:
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["run_seeds", "run_several", "run_without"]
 
 
-def run_without(words: Sequence[str], which: str, report: bool, as_json: bool, plain: bool, debug: bool) -> None:
-    """Run a configuration whole and without sites; say how the models do at these."""
+def run_without(
+    words: Sequence[str], which: str, seeds: str | None, report: bool, as_json: bool, plain: bool, debug: bool
+) -> None:
+    """Run a configuration whole and without sites; say how the models do at these. `seeds` are refused."""
     watch = Watch()
     with told(as_json, debug, watch), aside(as_json) as answer:
+        if seeds is not None:
+            raise ConfigError(
+                "--leave-out and --seeds are both given, and each runs CONFIG several times in a way of its own: give"
+                " --leave-out once for each seed (seed=1 ...), or --seeds with the site's role=evaluation"
+            )
         from hierfl.leave_out import leave_out, table, without
 
         whole, others = without(*split(words), which)

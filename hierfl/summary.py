@@ -8,6 +8,7 @@ from typing import Any
 from hierfl.config.baseline import BASELINES
 from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
+from hierfl.learning.state import Layout
 from hierfl.monitor.cross_site import Matrix
 from hierfl.monitor.fairness import METRICS, fairness
 from hierfl.monitor.gpus import GpuTime
@@ -20,6 +21,7 @@ from hierfl.runtime.jobs import Inventory
 from hierfl.tree import describe
 from scheduler import Idle
 
+_UP, _DOWN = "parametrizations.weight.0.up", "parametrizations.weight.0.down"
 _EMPTY = "has no training samples and is not trained"
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "of_schedule",
     "on_all_data",
     "simulated",
+    "wide_adapters",
 ]
 
 
@@ -126,6 +129,23 @@ def simulated(config: RunConfig) -> Iterator[tuple[str, str, str]]:
             attackers.setdefault(describe(site.attack), []).append(path)
     for attack, paths in attackers.items():
         yield root, "warning", f"rehearses an attack, {attack}, at {few(paths)}: the model is not to be used"
+
+
+def wide_adapters(layout: Layout) -> str:
+    """Name the weights that are smaller than their low-rank adapters, and the way out; empty where none is."""
+    shapes = {spec.name: spec.shape for spec in layout.tensors}
+    wide = []
+    for name, (rows, rank) in ((name, shape) for name, shape in shapes.items() if name.endswith(_UP)):
+        layer = name.removesuffix(_UP).removesuffix(".")
+        columns = shapes.get(f"{layer}.{_DOWN}".lstrip("."), (0, 0))[
+            1
+        ]  # one that stays as it was drawn does not travel
+        if rank * (rows + columns) > rows * columns > 0:
+            wide.append(
+                f"{layer}.weight".lstrip(".") + f" ({rank} x ({rows} + {columns}) in place of {rows} x {columns})"
+            )
+    way = "name them under lora.whole, leave them out of lora.layers, or take a lower lora.rank"
+    return f"lora: adapters are larger than the weights that they change: {few(wide)}; {way}" if wide else ""
 
 
 def idle_time(config: RunConfig, crew: Crew, tell: Callable[[Record], None]) -> IdleTime:

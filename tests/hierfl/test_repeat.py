@@ -96,7 +96,7 @@ def test_mistakes_of_all_files_are_told_before_anything_runs(tmp_path: Path) -> 
         with_seeds(paths, ["seed=3"], (0, 1))
     refused = CliRunner().invoke(app, ["run", str(paths[0]), "--seeds", "0..1", "--leave-out", "each"])
     assert refused.exit_code == 2
-    assert "do not go together" in refused.stderr
+    assert "give --leave-out once for each seed (seed=1 ...)" in " ".join(refused.stderr.split())
     assert not (tmp_path / "runs").exists()
 
 

@@ -164,6 +164,28 @@ def test_another_stopping_metric_begins_its_count_anew(tmp_path: Path) -> None:
     assert resume(folder, ["stopping.metric=accuracy", "stopping.min_delta=0"])["rounds"] == 3
 
 
+@pytest.mark.parametrize(
+    ("overrides", "rounds"),
+    [((), 2), (("training.lr=0.3",), 2), (("stopping.patience=9",), 5), (("federation.rounds=4",), 3)],
+)
+def test_a_run_that_stopped_early_and_was_killed_before_its_model_was_written_writes_it(
+    overrides: tuple[str, ...], rounds: int, tmp_path: Path
+) -> None:
+    """It trains no more, unless it is asked to."""
+    root = {**TREE, "rounds": 5}
+    stopping = {"metric": "loss", "patience": 1, "min_delta": 1000.0}
+    whole = go(tmp_path / "whole", root, DEEP, stopping=stopping)
+    folder = broken(tmp_path / "killed", (RoundCommitted, 2), root, DEEP, stopping=stopping)
+    assert whole.summary["rounds"] == 2 and not (folder / "model.safetensors").exists()
+    monitor = Listener()
+    summary = resume(folder, overrides, [monitor])
+    assert summary["rounds"] == rounds and (folder / "model.safetensors").exists()
+    assert summary["status"] == ("finished" if rounds == 5 else "stopped early")
+    if rounds == 2:
+        assert summary["model_digest"] == whole.digest and not monitor.of(SiteTrained)
+        assert summary["nodes"]["world"]["loss"] == whole.summary["nodes"]["world"]["loss"]
+
+
 def test_a_run_is_taken_up_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's folder is given, and recorded, as it was typed: relative to where one stands."""
     home = tmp_path / "home"

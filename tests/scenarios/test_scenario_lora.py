@@ -16,6 +16,7 @@ from hierfl import checkpoint
 from hierfl.errors import ConfigError, HierflError
 from hierfl.learning.fine_tune import FINE_TUNED
 from hierfl.learning.seeds import derive
+from hierfl.monitor.records import Notice
 from hierfl.run import evaluate, export, resume
 from hierfl.tree import sent_small
 
@@ -179,3 +180,17 @@ def test_a_pattern_that_fits_no_layer_is_said_before_any_training(tmp_path: Path
 def test_what_travels_is_said_beforehand(tmp_path: Path) -> None:
     said = sent_small(config_of(tmp_path, root(compression="one_bit"), lora=LORA))
     assert said == {"world": "lora: adapters of rank 2 on *, and whole bias travel; compression: 3 sites by one_bit"}
+
+
+def test_adapters_that_are_larger_than_their_layer_are_named_when_the_run_starts(tmp_path: Path) -> None:
+    """Of 5 x 4 and 2 x 5 weights; rank 1 takes 9 and 7 numbers, rank 2 takes 18 and 14."""
+    for rank, named in ((1, []), (2, ["4.weight (2 x (2 + 5) in place of 2 x 5)"])):
+        lora = {"rank": rank}
+        run = adapted(tmp_path, lora=lora, task="ward_tasks:Deep", training=GENTLE, rounds=1)
+        said = [one.message for one in run.monitor.of(Notice) if one.level == "warning"]
+        assert len(said) == len(named)
+        for message, name in zip(said, named, strict=True):
+            assert message.startswith(f"lora: adapters are larger than the weights that they change: {name}; name them")
+    run = adapted(tmp_path, lora={"rank": 1}, rounds=1)
+    [said_of_root] = [one.message for one in run.monitor.of(Notice) if one.level == "warning"]
+    assert "change: weight (1 x (1 + 4) in place of 1 x 4); name" in said_of_root
