@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl.monitor.lateness import lateness
 from hierfl.monitor.outline import Row, members_by_hub, outline, sites_below
 from hierfl.monitor.records import (
+    Consensus,
     Evaluated,
     NodeChanged,
     Notice,
@@ -46,6 +47,7 @@ class Board:
         self.started: RunStarted | None = None
         self.ended: RunEnded | None = None
         self.metrics: dict[str, Scalars] = {}
+        self.apart: dict[str, float] = {}
         self.notices: deque[Notice] = deque(maxlen=3)
         self.warnings: deque[Notice] = deque(maxlen=10)
         self.num_warnings = 0
@@ -74,6 +76,8 @@ class Board:
                 self._draw(record.num_samples)
         elif isinstance(record, Evaluated):
             self.metrics.update(record.metrics)
+        elif isinstance(record, Consensus):
+            self.apart[record.node] = record.distance
         elif isinstance(record, RoundCommitted):
             self._commit(record)
         elif isinstance(record, RoundClosed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
+from hierfl.monitor.consensus import apart_in, consensus
 from hierfl.monitor.fairness import fairness_lines, held_out_lines
 from hierfl.monitor.lateness import lateness
 from hierfl.monitor.records import (
@@ -92,6 +93,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     lines += fairness_lines(summary.get("personal_fairness", {}), " of models fine-tuned there")
     lines += fairness_lines(summary.get("on_all_data", {}).get("fairness", {}), " of their own models on all data")
     lines += held_out_lines(summary.get("nodes", {}))
+    lines += [f"peers    {said}" for said in [consensus(apart_in(summary.get("nodes", {})))] if said]
     lines += traffic_lines(summary.get("traffic", {}))
     if percent(summary.get("idle_fraction")) != UNDEFINED:
         lines.append(f"devices  busy {percent(summary.get('busy_fraction'))}, {_figures(summary)}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from hierfl.monitor.consensus import distance
 from hierfl.monitor.outline import members_by_hub
 from hierfl.monitor.report_evaluation import fairness_table, left_out_table
 from hierfl.monitor.words import (
@@ -35,6 +36,7 @@ _MAX_CONFIG = 200_000
 _COLUMNS = (
     *(("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric)),
     *(("loss", "loss", metric), ("ece", "calibration error", metric)),
+    ("consensus_distance", "consensus distance", distance),
     *(("held_out_num_test", "held-out samples", count), ("held_out_accuracy", "held-out accuracy", metric)),
     *(("held_out_auc", "held-out AUC", metric), ("num_left_out", "left out", count)),
     *(("personal_accuracy", "fine-tuned accuracy", metric), ("personal_auc", "fine-tuned AUC", metric)),

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hierfl.monitor.board import Board
+from hierfl.monitor.consensus import consensus
 from hierfl.monitor.outline import Row
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice, Record
@@ -157,7 +158,7 @@ class Terminal:
         text = Text(f"trained {count(board.num_trained)}/{count(board.num_sites)} sites", style="dim")
         if board.busy_fraction is not None:
             text.append(f" · workers busy {percent(board.busy_fraction)}, idle {percent(1 - board.busy_fraction)}")
-        return text
+        return text.append(f"\n{consensus(board.apart)}" if board.apart else "")
 
 
 def _about(left_s: float) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hierfl.monitor.board import Board
 from hierfl.monitor.plain import Plain
-from hierfl.monitor.records import NodeChanged, Notice, RoundCommitted, RunStarted, SiteTrained
+from hierfl.monitor.records import Consensus, NodeChanged, Notice, RoundCommitted, RunStarted, SiteTrained
 from hierfl.monitor.screen import screen
 from hierfl.monitor.terminal import REFRESH_PER_SECOND, Terminal
 from hierfl.monitor.words import plural
@@ -59,6 +59,15 @@ def test_the_screen_shows_state_metrics_progress_and_idle_figure():
     swiss = next(line for line in lines if "zurich_basel" in line)
     assert "\N{EN DASH}" in swiss
     assert any("undefined: AUC needs" in line for line in lines)
+
+
+def test_how_far_members_models_are_apart_stands_on_the_live_screen():
+    apart = {"world": 0.19436, "world/us": 0.5, "world/hungary": 0.0, "world/switzerland": 0.002}
+    found = [Consensus(9.0, path, 3, value) for path, value in apart.items()]
+    terminal, _ = at_work(script.heart(), [*script.run(script.heart(), until=3), *found])
+    lines = [line.strip() for line in shown(terminal, 100) if "consensus" in line]
+    terminal.close()
+    assert lines == ["consensus distance world/us 0.5, world 0.194, world/switzerland 0.002 and 1 hub with less"]
 
 
 @pytest.mark.parametrize("width", [20, 44, 60, 80, 200])

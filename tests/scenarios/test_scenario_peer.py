@@ -15,7 +15,9 @@ from small_runs import Ran, go, hub, site
 
 from hierfl.errors import HierflError
 from hierfl.members import read
+from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Consensus, RoundClosed
+from hierfl.monitor.report import write_report
 from hierfl.run import resume
 
 Models = Mapping[str, Weights]
@@ -139,6 +141,10 @@ def test_more_gossip_brings_the_members_together(tmp_path: Path) -> None:
         found.append(ran.monitor.of(Consensus)[-1].distance)
         rows = [json.loads(line) for line in (ran.folder / "metrics.jsonl").read_text().splitlines()]
         assert [row["consensus_distance"] for row in rows if row["node"] == "world"][-1] == found[-1]
+        said = f"{found[-1]:.3g}"
+        assert f"peers    consensus distance world {said}" in closing_lines("finished", ran.summary, "")
+        page = write_report(ran.folder).read_text()
+        assert "<th>consensus distance</th>" in page and f"<td>{said}</td>" in page
     assert found[0] > 1.5 * found[1] > 1.5 * found[2] > 0
 
 
