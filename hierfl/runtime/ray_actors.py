@@ -8,9 +8,7 @@ is asked for is checked before.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,10 +21,9 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
-from hierfl.runtime.convener import serve
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, num_beside
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
-from hierfl.runtime.places import PLACE, Place
+from hierfl.runtime.places import PLACE
 from hierfl.runtime.ray_cluster import (
     check_devices,
     connect,
@@ -37,114 +34,21 @@ from hierfl.runtime.ray_cluster import (
     num_workers,
     with_gpus,
 )
+from hierfl.runtime.ray_hosts import ASIDE, HubProcess, WorkerProcess
 from hierfl.runtime.ray_link import RayLink
 from hierfl.runtime.seats import declared_devices, group_of, seats
-from hierfl.runtime.turns import NONE, Turns
+from hierfl.runtime.turns import NONE
 from scheduler import Device
 
 __all__ = ["RayDriver"]
 
 MAX_AGGREGATORS = 16
 
-ASIDE = "aside"
-"""The thread of a worker's process that goes past the other one."""
-
 HUB = "/hub-"
 """How the processes that serve hubs are called; no device's name holds a slash."""
 
 SHARED_GPU = 0.001
 """What a worker takes of a slot that runs share, so that Ray shows it the slot's GPU; the lease says who may use it."""
-
-
-class HubProcess:
-    """An actor that serves one hub, or a few, and places of members; it needs no torch.
-
-    `code_dirs`: where the run finds the user's code.
-    """
-
-    def __init__(self, code_dirs: Sequence[str]) -> None:
-        _import_from(code_dirs)
-        self._hubs: dict[str, Any] = {}
-        self._place = Place()
-        self._failed: dict[str, Exception] = {}
-
-    def start_hub(self, spec: HubSpec) -> None:
-        """Make what serves a hub, or a fresh one in its place."""
-        try:
-            self._hubs[spec.path] = serve(spec)
-            self._failed.pop(spec.path, None)
-        except Exception as error:  # nobody waits for this call: the next one tells
-            self._failed[spec.path] = error
-
-    def call(self, actor: str, method: str, *arguments: Any) -> Any:
-        """Run a method of one hub or place. Errors: why there is no such hub, if it could not be made."""
-        if actor.startswith(PLACE):
-            return _timed(getattr(self._place, method), arguments)
-        if actor in self._failed:
-            raise self._failed[actor]
-        return _timed(getattr(self._hubs[actor], method), arguments)
-
-
-class WorkerProcess:
-    """An actor that holds one worker, on one device slot; one thread does the work, one what goes past it.
-
-    `code_dirs`: where the run finds the user's code; `folder`: where it was started, for the relative paths of sites;
-    `spec`: a list with the reference to a WorkerSpec, which can be read only where its task can be imported.
-    """
-
-    def __init__(self, code_dirs: Sequence[str], folder: str, spec: Sequence[Any]) -> None:
-        with contextlib.suppress(OSError):  # a node that has not this folder has other paths
-            os.chdir(folder)
-        _import_from(code_dirs)
-        from hierfl.runtime.worker import SiteWorker
-
-        self._turns = Turns()
-        self._failed: HierflError | None = None
-        try:
-            self._worker = SiteWorker(ray.get(spec[0]))
-        except HierflError as error:  # an actor whose constructor raises looks like one that was killed
-            self._failed = error
-
-    def call(self, ticket: int, after: int, method: str, *arguments: Any) -> Any:
-        """Run a method of the worker, unless it was taken back. Errors: why there is no worker, if there is none."""
-        if not self._turns.begin(ticket, after):
-            nothing = (None, 0.0, 0.0)
-            return (nothing, *(None,) * BESIDE[method]) if method in BESIDE else nothing
-        return self._run(method, arguments)
-
-    @ray.method(concurrency_group=ASIDE)
-    def aside(self, ticket: int, method: str, *arguments: Any) -> Any:
-        """Run a method past what the worker is at work on. Errors: as `call`."""
-        try:
-            return self._run(method, arguments)
-        finally:
-            self._turns.passed(ticket)
-
-    @ray.method(concurrency_group=ASIDE)
-    def take_back(self, ticket: int, tickets: Sequence[int]) -> Any:
-        """Take back what has not begun."""
-        found = _timed(self._turns.take_back, (tickets,))
-        self._turns.passed(ticket)
-        return found
-
-    def _run(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        if self._failed is not None:
-            raise self._failed
-        return _timed(getattr(self._worker, method), arguments)
-
-
-def _import_from(code_dirs: Sequence[str]) -> None:
-    """Let the user's own modules be imported as they are in the run's own process, where the folders are there."""
-    sys.path[:0] = [folder for folder in code_dirs if folder not in sys.path and Path(folder).is_dir()]
-
-
-def _timed(method: Any, arguments: tuple[Any, ...]) -> Any:
-    """Run a method; return (header, started, ended), and what travels beside it."""
-    started = time.time()
-    result = method(*arguments)
-    if method.__name__ in BESIDE:
-        return (result[0], started, time.time()), *result[1:]
-    return result, started, time.time()
 
 
 class RayDriver:
