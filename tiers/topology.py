@@ -16,10 +16,10 @@ class Topology(Protocol):
     `sequential`: members train one after another, each from what the one before it left. Such a hub waits for each of
     them, and its strategy's step must be plain replacement: there is no mean to step along.
 
-    `has_centre`: the hub reduces what its members send. Without a centre the members do it, by the plan's `exchange`:
-    the hub waits for each of them and sees headers alone. `keeps_models`: each member keeps a model of its own from
-    round to round, the hub's model is their mean, weighted as the hub weighs its members, and the strategy's step must
-    be plain replacement.
+    `has_centre`: the hub reduces what its members send. Without a centre the members do it, those that have reported
+    when the round closes, by the plan's `exchange`, and the hub sees headers alone. `keeps_models`: each member keeps a
+    model of its own from round to round, the hub's model is their mean, weighted as the hub weighs its members, and the
+    strategy's step must be plain replacement.
     """
 
     sequential: ClassVar[bool]

@@ -92,17 +92,23 @@ def _check_strategy(node: Node, named: Node, report: Report) -> None:
 
 
 def _check_participation(node: Node, report: Report) -> None:
-    """Check the participation policy of a hub that needs all whom it asks."""
-    policy = node.own.participation
-    if policy is not None and policy.may_close_early:
-        kind = node.own.written["participation"]["kind"]
-        why = (
-            "each member starts from what the one before it left, so all are waited for"
-            if node.own.topology.sequential
-            else "its members exchange once all are there, so all are waited for"
+    """Check the participation policy of a hub that needs all whom it asks, or at least no update once it is late."""
+    policy, is_cycle = node.own.participation, node.own.topology.sequential
+    if policy is None or not policy.may_close_early:
+        return
+    if not is_cycle and not policy.rolling and not policy.admit(weight=1, staleness=1).weight:
+        return
+    kind = node.own.written["participation"]["kind"]
+    why, fit = (
+        ("each member starts from what the one before it left, so all are waited for", "all, sample")
+        if is_cycle
+        else (
+            "its members exchange what has come, and no place is left in that for what comes late",
+            "all, sample, deadline with late: refuse",
         )
-        said = f"{kind} does not go with topology {_topology(node)}: {why} (allowed: all, sample)"
-        report(join(node.place, "participation"), said)
+    )
+    said = f"{kind} does not go with topology {_topology(node)}: {why} (allowed: {fit})"
+    report(join(node.place, "participation"), said)
 
 
 def _topology(node: Node) -> str:

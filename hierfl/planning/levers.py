@@ -152,7 +152,8 @@ def _deadline(bench: Bench) -> Iterator[Lever | None]:
     hub = parent(site) if site is not None else None
     if site is None or hub is None or bench.config.sites[site].part is not None:
         return
-    if case.tree.hubs[hub].participation.may_close_early:
+    topology = case.tree.hubs[hub].topology
+    if case.tree.hubs[hub].participation.may_close_early or topology.sequential or not topology.has_centre:
         return
     members = case.tree.members(hub)
     num_free = len(members) - needed(QUORUM, len(members))

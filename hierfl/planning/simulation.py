@@ -31,9 +31,11 @@ from tiers.messages import (
     Close,
     Dismiss,
     Event,
+    Exchange,
     Finish,
     GiveUp,
     Lost,
+    Mixed,
     Open,
     Refuse,
     SetTimer,
@@ -195,6 +197,8 @@ class _Tree:
                     self._soon(wait_s + command.after_s, partial(self._tell, path, due))
                 case Close():
                     self._closed(path, command)
+                case Exchange():  # what members hand each other takes no device of theirs
+                    self._soon(0.0, partial(self._tell, path, Mixed(command.round_number)))
                 case Dismiss():
                     self._soon(0.0, partial(self._dismiss, path, command))
                 case Refuse():

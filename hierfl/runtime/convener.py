@@ -16,6 +16,7 @@ from tiers.messages import (
     Begin,
     Close,
     Command,
+    Dismiss,
     Event,
     Exchange,
     Finish,
@@ -25,7 +26,9 @@ from tiers.messages import (
     Open,
     Opening,
     Refuse,
+    SetTimer,
     Share,
+    TimeUp,
     TrainMember,
     Update,
 )
@@ -47,6 +50,7 @@ class Convener:
         self._machine = HubRounds(spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed)
         self._order: Order | None = None
         self._opening: Opening | None = None
+        self._openings: dict[int, Opening] = {}
         self._closed_weight = 0
 
     def recall(self, memory: Memory) -> Beside:
@@ -55,6 +59,7 @@ class Convener:
         self._machine = HubRounds(
             spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed, standing=standing
         )
+        self._openings = dict(memory.openings)
         return Outcome(memory=self._memory()), None, None, None
 
     def begin(self, event: Begin, order: Order | None, model: None = None, state: None = None) -> Beside:
@@ -68,6 +73,10 @@ class Convener:
 
     def lose(self, event: Lost) -> Beside:
         """Take word that members will send nothing."""
+        return self._carry_out(event)
+
+    def elapse(self, event: TimeUp) -> Beside:
+        """Take word that time has passed."""
         return self._carry_out(event)
 
     def mixed(self, event: Mixed) -> Beside:
@@ -89,9 +98,13 @@ class Convener:
         """Enter one command into what comes out."""
         match command:
             case Open():
-                self._opening = self._open(command)
+                self._opening = self._openings[command.round_number] = self._open(command)
             case Refuse():
                 return replace(outcome, refused=(*outcome.refused, command))
+            case SetTimer():
+                return replace(outcome, timers=(*outcome.timers, command))
+            case Dismiss():
+                return replace(outcome, dismissed=(*outcome.dismissed, command))
             case Close():
                 self._closed_weight = command.weight
                 return replace(outcome, closed=(*outcome.closed, command))
@@ -102,7 +115,7 @@ class Convener:
             case GiveUp():
                 return replace(outcome, failed=command.reason)
             case _:
-                assert isinstance(command, Add), f"{self.spec.path} waits for all that it asks: no {command}"
+                assert isinstance(command, Add), f"{self.spec.path} counts nothing late and has no stages: no {command}"
         return outcome
 
     def _open(self, command: Open) -> Opening:
@@ -122,9 +135,11 @@ class Convener:
         return Update(parent(self.spec.path) or "", self._order.round_number, (share,))
 
     def _memory(self) -> Memory | None:
-        """Give what there is to remember while no round is open."""
+        """Give what there is to remember while no round is open; drop the openings that nobody needs any more."""
         standing = self._machine.standing
-        return Memory(standing) if standing.losses else None
+        rounds = {errand.round_number for errand in standing.errands.values()}
+        self._openings = {number: opening for number, opening in self._openings.items() if number in rounds}
+        return Memory(standing, dict(self._openings)) if standing.awaits or standing.losses else None
 
     def _orders(self, asked: list[TrainMember]) -> tuple[Order, ...]:
         """Bundle what is asked of members into one order."""

@@ -116,9 +116,9 @@ class Exchanges:
             then()
 
     def keep(self, path: str, update: Update, part: Handle) -> None:
-        """Keep a member's update until the round closes."""
-        hub = self._hubs[path]
-        hub.parts.update({share.member: (part, update.num_bytes) for share in update.shares})
+        """Keep a member's update until the round closes; what is late, of an earlier round, takes no newer's place."""
+        parts, mine = self._hubs[path].parts, (part, update.num_bytes, update.round_number)
+        parts.update({one.member: mine for one in update.shares if parts.get(one.member, mine)[2] <= mine[2]})
 
     def start(self, path: str, outcome: Outcome, then: Callable[[Moved], None]) -> None:
         """Let a hub's members do the exchange that its round has come to."""

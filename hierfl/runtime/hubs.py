@@ -83,7 +83,7 @@ class _Life:
         payloads = (
             dict(zip(map(_key, self.kept.memory.standing.held), self.kept.payloads, strict=True)) if self.kept else {}
         )
-        if arguments and isinstance(arguments[0], Update):
+        if len(arguments) > 1 and isinstance(arguments[0], Update):  # without a centre a hub is told headers alone
             payloads.setdefault(_key(arguments[0]), arguments[1])
         del self.told[: index + 1 - self.first]
         self.first, self.kept = index + 1, None

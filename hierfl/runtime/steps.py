@@ -96,7 +96,7 @@ class HubVectors:
     start: Handle = None
     common: Held = field(default_factory=Held)
     own: dict[str, Held] = field(default_factory=dict)
-    parts: dict[str, tuple[Handle, int]] = field(default_factory=dict)
+    parts: dict[str, tuple[Handle, int, int]] = field(default_factory=dict)
     moved: int = 0
     apart: float | None = None
     resumes: bool = False

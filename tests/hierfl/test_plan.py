@@ -165,6 +165,13 @@ def test_a_deadline_leaves_the_slowest_behind_and_says_what_that_costs(config: P
     assert "not all are waited for" in again.notes[0] and not any(one.kind == "deadline" for one in again.levers)
 
 
+@pytest.mark.parametrize("topology", ["cyclic", "swarm", "allreduce", "peer"])
+def test_a_deadline_is_no_lever_where_nothing_late_could_be_carried(topology: str, config: Path) -> None:
+    members = mapping(site("slow", 100), *(site(f"s{i}", 10) for i in range(5)))
+    members["federation"]["topology"] = topology
+    assert "deadline" not in {one.kind for one in plan(from_mapping(members)).levers}
+
+
 def test_inner_rounds_are_a_lever_either_way(config: Path) -> None:
     hubs = [
         {"name": "long", "rounds": 3, "members": [site("a", 20)]},

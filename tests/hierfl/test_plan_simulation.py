@@ -21,8 +21,12 @@ from scheduler.policies.longest_first import LongestFirst
 from scheduler.policies.static import Static
 from scheduler.views import Device
 from tiers.federation import Federation, Hub, Site, parent, rounds_per_round
+from tiers.topologies.allreduce import AllReduce
 from tiers.topologies.cyclic import Cyclic
+from tiers.topologies.peer import Peer
 from tiers.topologies.star import Star
+from tiers.topologies.swarm import Swarm
+from tiers.topology import Topology
 
 POLICIES = (ChainFirst(), Fifo(), LongestFirst(), Static())
 EARLY = (
@@ -95,6 +99,22 @@ def test_a_cycle_below_a_star_is_one_chain() -> None:
     assert simulate(case, Fifo()).makespan_s == case.bound_s == 6.0
     once = case_of(replace(root, members=(Site("a"), replace(root.members[1], rounds=1))), case.sites, pool(3))
     assert simulate(once, Fifo()).makespan_s == once.bound_s == 5.0
+
+
+@pytest.mark.parametrize("topology", [Swarm(), AllReduce(), Peer()])
+def test_members_that_exchange_take_what_a_star_takes(topology: Topology) -> None:
+    """Sites of 4 and 3 s and a hub of two rounds of 1 and 0.5 s, on two devices: its second begins at 4.5 s."""
+    hub = Hub("h", (Site("c"), Site("d")), rounds=2, topology=topology)
+    case = case_of(
+        Hub("r", (Site("a"), Site("b"), hub), topology=topology),
+        seconds(r__a=4, r__b=3, r__h__c=1, r__h__d=0.5),
+        pool(2),
+        rounds=3,
+    )
+    star = case_of(
+        Hub("r", (Site("a"), Site("b"), replace(hub, topology=Star())), topology=Star()), case.sites, pool(2), rounds=3
+    )
+    assert simulate(case, Fifo()).rounds_s() == simulate(star, Fifo()).rounds_s() == pytest.approx([5.5] * 3)
 
 
 def test_the_member_with_the_longest_chain_behind_it_comes_first() -> None:

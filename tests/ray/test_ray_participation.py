@@ -15,10 +15,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 LATE = "world/us/c"
 
 
-def federation(rounds: int) -> dict[str, object]:
+def federation(rounds: int, late: str = "carry", topology: str = "star") -> dict[str, object]:
     """Site c waits while its order lies in the folder; all others are fast."""
-    policy = {"kind": "deadline", "after_s": 0.2, "quorum": 0.6, "weight": 0.6, "staleness": 1000}
-    members = [{"name": "us", "participation": policy, "members": [{"name": name} for name in "abc"]}, {"name": "d"}]
+    policy = {"kind": "deadline", "after_s": 0.2, "quorum": 0.6, "weight": 0.6, "staleness": 1000, "late": late}
+    us = {"name": "us", "participation": policy, "topology": topology, "members": [{"name": name} for name in "abc"]}
+    members = [us, {"name": "d"}]
     return {"name": "world", "rounds": rounds, "strategy": {"kind": "fedadam"}, "members": members}
 
 
@@ -60,8 +61,9 @@ def test_a_late_update_counts_whatever_has_died_since(tmp_path: Path, drivers: D
     assert any("is being replaced; 1 sites are done again" in message for message in died)
 
 
-def test_a_run_ends_though_a_site_never_answers(tmp_path: Path, drivers: Drivers) -> None:
-    config = write_config(tmp_path, federation(3))
+@pytest.mark.parametrize(("late", "topology"), [("carry", "star"), ("refuse", "swarm")])
+def test_a_run_ends_though_a_site_never_answers(late: str, topology: str, tmp_path: Path, drivers: Drivers) -> None:
+    config = write_config(tmp_path, federation(3, late, topology))
     (tmp_path / "hold-c").write_text("0")
     watcher = Watcher()
     ran = run(config, "runtime.num_workers=3", "evaluation.every=0", watcher=watcher)

@@ -11,11 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_runs import Listener, Ran, config_of, events, go, hub, site
 
 from hierfl import checkpoint
-from hierfl.monitor.records import NodeChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.members import read
+from hierfl.monitor.records import Exchanged, NodeChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
 
 FAST_S, SLOW_S = 0.025, 0.5
@@ -227,3 +229,42 @@ def test_a_run_that_is_cut_off_with_work_out_goes_on(tmp_path: Path) -> None:
     numbers = Counter(record.round_number for record in closed(second))
     assert numbers == Counter(range(4, 41))
     assert counts(closed(second), "slow") <= trainings(second, "world/slow") + 1
+
+
+def without_the_slow(folder: Path, topology: Any) -> tuple[str, Gatekeeper, Path]:
+    """Two rounds in which one of four is late: in the first all report, in the last it is at work to the end."""
+    monitor = Gatekeeper()
+    monitor.gate = folder / "gate"
+    members = [ward("a"), ward("b", patients=12), ward("c"), site("slow", gated=True)]
+    policy = {**DEADLINE, "after_s": 1.0, "late": "refuse"}
+    root = hub("world", *members, topology=topology, participation=policy, rounds=2)
+    top = {**TOP, "evaluation": {"every": 2}}
+    summary = run(config_of(folder / "runs", root, {**TASK, "gate": str(monitor.gate)}, **top), [monitor])
+    assert [record.late for record in closed(monitor)] == [(), ("slow",)]
+    return summary["model_digest"], monitor, Path(summary["run_dir"])
+
+
+@pytest.mark.parametrize("topology", ["swarm", "allreduce"])
+def test_at_a_deadline_members_exchange_without_the_late_one_to_the_bits_of_a_star(
+    topology: str, tmp_path: Path
+) -> None:
+    digest, monitor, _ = without_the_slow(tmp_path / topology, topology)
+    assert digest == without_the_slow(tmp_path / "star", "star")[0]
+    mixed = [{name for of in record.mixed.values() for name in of} for record in monitor.of(Exchanged)]
+    assert mixed == [{"a", "b", "c", "slow"}, {"a", "b", "c"}]
+
+
+def test_a_late_peer_keeps_its_model(tmp_path: Path) -> None:
+    ring = {"kind": "peer", "graph": "ring"}
+    _, _, folder = without_the_slow(tmp_path / "late", ring)
+    members = [ward("a"), ward("b", patients=12), ward("c"), ward("slow", 0.0)]
+    once = went(tmp_path / "once", hub("world", *members, topology=ring, rounds=1)).folder
+    models = {
+        name: [
+            read((checkpoint.latest(run_dir) or Path()) / "members" / f"world%2F{name}.safetensors").floats
+            for run_dir in (folder, once)
+        ]
+        for name in ("a", "slow")
+    }
+    np.testing.assert_allclose(*models["slow"], atol=1e-6)
+    assert np.abs(models["a"][0] - models["a"][1]).max() > 1e-3

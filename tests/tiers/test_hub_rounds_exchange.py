@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from three_members import WEIGHTS, arrived, machine, update
+from three_members import BUSY, LATE, WEIGHTS, arrived, machine, update
 
 from scheduler.participations.all import All
+from scheduler.participations.deadline import Deadline
 from tiers import Gather, HubRounds, Mix, Phase
-from tiers.messages import Begin, Close, Exchange, Finish, Lost, Mixed, Open, Refuse, TrainMember
+from tiers.messages import Begin, Close, Dismiss, Exchange, Finish, Lost, Mixed, Open, Refuse, TimeUp, TrainMember
 from tiers.topologies.allreduce import AllReduce
 from tiers.topologies.swarm import Swarm
 
@@ -56,3 +57,25 @@ def test_who_was_lost_takes_no_part_in_the_exchange() -> None:
     two = ("b", "c")
     steps = (Mix(two, "b", (0, 2)), Mix(two, "c", (1, 2)), Gather(two, "b"), Gather(two, "c"))
     assert exchange == Exchange(0, {"b": 60, "c": 30}, steps), "the weights that came"
+
+
+def test_at_a_deadline_those_exchange_who_have_reported_and_what_comes_late_has_no_place() -> None:
+    policy = Deadline(after_s=30.0, quorum=0.6, weight=0.6, late="refuse")
+    hub = machine(policy, topology=Swarm())
+    hub.handle(Begin(0, 2))
+    for name in "ab":
+        hub.handle(arrived(name, 0))
+    closed, exchange = hub.handle(TimeUp(0, 30.0))
+    assert isinstance(closed, Close) and closed.missing == {"c": LATE}
+    assert exchange == Exchange(0, {"a": 100, "b": 60}, (Mix(("a", "b"), "a"),))
+    dismissed, opened, *rest = hub.handle(Mixed(0))
+    assert isinstance(dismissed, Dismiss) and list(dismissed.members) == ["c"]
+    assert opened == Open(1, 160, {"c": BUSY}), "what is late counts for nothing, in no total"
+    assert [command.member for command in rest if isinstance(command, TrainMember)] == ["a", "b"]
+    hub.handle(arrived("a", 1))
+    assert hub.handle(arrived("c", 0)) == [
+        Refuse(update("c", 0), "late by 1 round, and late updates do not count here")
+    ]
+    assert hub.handle(arrived("b", 1))[-1] == Exchange(1, {"a": 100, "b": 60}, (Mix(("a", "b"), "b"),))
+    assert hub.handle(Mixed(1)) == [Finish(1)]
+    assert [command.member for command in hub.handle(Begin(2)) if isinstance(command, TrainMember)] == ["a", "b", "c"]

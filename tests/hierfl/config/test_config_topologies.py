@@ -74,14 +74,22 @@ def test_below_a_cycle_all_is_allowed() -> None:
 
 @pytest.mark.parametrize("topology", WITHOUT_CENTRE)
 @pytest.mark.parametrize("kind", names("participation"))
-def test_members_that_exchange_wait_for_all_that_are_asked(topology: str, kind: str) -> None:
+def test_no_place_is_left_for_what_comes_late_where_members_exchange(topology: str, kind: str) -> None:
     found = problems(participation=kind, topology=topology)
     if not load("participation", kind).may_close_early:
         assert found == []
         return
     [problem] = found
     assert problem.path == "federation.participation"
-    assert f"{kind} does not go with topology {topology}" in problem.message and "(allowed: all" in problem.message
+    assert f"{kind} does not go with topology {topology}" in problem.message
+    assert "(allowed: all, sample, deadline with late: refuse)" in problem.message
+
+
+@pytest.mark.parametrize("topology", [*WITHOUT_CENTRE, "cyclic"])
+def test_a_deadline_goes_without_a_centre_if_nothing_late_counts(topology: str) -> None:
+    refusing = {"kind": "deadline", "after_s": 1.0, "late": "refuse"}
+    assert len(problems(participation=refusing, topology=topology)) == (topology == "cyclic")
+    assert len(problems(participation={**refusing, "late": "carry"}, topology=topology)) == 1
 
 
 @pytest.mark.parametrize("kind", names("strategy"))
