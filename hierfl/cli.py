@@ -16,24 +16,29 @@ from typing import Annotated
 
 import typer
 
+from hierfl import submitting
 from hierfl.console import Watch, aside, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
-from hierfl.link.commands import register
+from hierfl.link import commands as link_commands
 from hierfl.options import (
     CodeDir,
     Debug,
+    FaultsFile,
     Json,
+    LeaveOut,
     Overrides,
     Plain,
     PlanWords,
     Report,
     RunDir,
     RunDirs,
+    Seeds,
     SeveralWords,
     Words,
     configs_of,
     loaded,
     split,
+    with_faults,
 )
 from hierfl.running import run_seeds, run_several, run_without
 
@@ -82,12 +87,9 @@ def _run(
     as_json: Json = False,
     plain: Plain = False,
     debug: Debug = False,
-    leave_out: Annotated[
-        str | None, typer.Option(metavar="SITE|each", help="Run it once more without each site, and compare there.")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option(metavar="0..4", help="Run each CONFIG on these seeds; tell mean and deviation.")
-    ] = None,
+    leave_out: LeaveOut = None,
+    seeds: Seeds = None,
+    faults: FaultsFile = None,
     join: Annotated[str | None, typer.Option(hidden=True)] = None,
     note: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -96,6 +98,8 @@ def _run(
     Several share the devices of one Ray. KEY=VALUE overrides any key: training.lr=0.1 federation.rounds=3
     federation.members.us.rounds=2.
     """
+    with told(as_json, debug):
+        words = with_faults(words, faults)
     if leave_out is not None:
         run_without(words, leave_out, seeds, report, as_json, plain, debug)
         return
@@ -360,36 +364,5 @@ def _init(
         print(f"\nnow: cd {shlex.quote(str(folder))} && {command('hierfl')} run federation.yaml")
 
 
-@app.command("submit")
-def _submit(
-    words: Words,
-    address: Annotated[str, typer.Option(help="The Ray cluster's dashboard, http://host:8265.")],
-    working_dir: Annotated[
-        Path, typer.Option(help="The folder that the job gets a copy of; CONFIG is in it.")
-    ] = Path(),
-    wait: Annotated[bool, typer.Option(help="Show the job's log and wait for its end.")] = True,
-    check: Annotated[bool, typer.Option(help="Check CONFIG here before it is sent.")] = True,
-    debug: Debug = False,
-) -> None:
-    """Run CONFIG as a job on a Ray cluster.
-
-    Sends the folder, shows the log and returns the job's exit code; Ctrl-C leaves the job running.
-    """
-    with told(False, debug):
-        from hierfl.runtime.ray_submit import ON_CLUSTER, submit
-
-        config, overrides = split(words)
-        if check:
-            sys.path.insert(0, str(working_dir.resolve()))
-            output = Path(loaded([*words, *ON_CLUSTER]).output.dir)
-            if not output.is_absolute():
-                print(
-                    f"note: output.dir={output} is relative: the run is written in the job's own folder on the cluster,"
-                    " which Ray deletes in time; output.dir=/a/shared/folder keeps it",
-                    file=sys.stderr,
-                )
-        code = submit(config, overrides, address=address, working_dir=working_dir, wait=wait)
-        raise typer.Exit(code)
-
-
-register(app)
+link_commands.register(app)
+submitting.register(app)

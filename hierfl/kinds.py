@@ -21,6 +21,7 @@ __all__ = ["FOLDERS", "METHODS", "close", "lacking", "load", "names", "nearest"]
 FOLDERS = {
     "attack": "hierfl.learning.attacks",
     "compression": "hierfl.learning.compressions",
+    "fault": "hierfl.faults",
     "participation": "scheduler.participations",
     "policy": "scheduler.policies",
     "strategy": "hierfl.learning.strategies",
@@ -30,6 +31,7 @@ FOLDERS = {
 
 METHODS = {
     "attack": ("poison", "change"),
+    "fault": ("strike",),
     "task": ("model", "data", "loss", "predict"),
     "strategy": ("objective", "inherited", "init", "step"),
     "compression": ("compress", "restore", "num_bytes"),

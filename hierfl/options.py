@@ -16,18 +16,22 @@ if TYPE_CHECKING:
 __all__ = [
     "CodeDir",
     "Debug",
+    "FaultsFile",
     "Json",
+    "LeaveOut",
     "Overrides",
     "Plain",
     "PlanWords",
     "Report",
     "RunDir",
     "RunDirs",
+    "Seeds",
     "SeveralWords",
     "Words",
     "configs_of",
     "loaded",
     "split",
+    "with_faults",
 ]
 
 Words = Annotated[list[str], typer.Argument(metavar="CONFIG [KEY=VALUE]...", help="The YAML, then overrides.")]
@@ -48,6 +52,15 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...",
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display, no colours.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+LeaveOut = Annotated[
+    str | None, typer.Option(metavar="SITE|each", help="Run it once more without each site, and compare there.")
+]
+Seeds = Annotated[
+    str | None, typer.Option(metavar="0..4", help="Run each CONFIG on these seeds; tell mean and deviation.")
+]
+FaultsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Rehearse: let the faults listed in FILE happen, as `faults:` does.")
+]
 Report = Annotated[bool, typer.Option("--report", help="Also write the report at the end.")]
 
 
@@ -59,6 +72,22 @@ def split(words: Sequence[str]) -> tuple[Path, list[str]]:
         given = f"{len(configs)} are given: {', '.join(configs)}" if configs else "none is given"
         raise ConfigError(f"one CONFIG is needed, {given}; every other word is an override, KEY=VALUE")
     return Path(configs[0]), [word for word in words if word not in configs]
+
+
+def with_faults(words: Sequence[str], file: Path | None) -> list[str]:
+    """Add the faults that a file lists, if there is one, in the place of those in the YAML. Errors: ConfigError."""
+    if file is None:
+        return list(words)
+    import json
+
+    from hierfl.config.read import parse, read
+
+    listed = parse(read(file), str(file))
+    if isinstance(listed, dict) and set(listed) == {"faults"}:
+        listed = listed["faults"]
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError(f"--faults {file}: must hold a list of faults (- {{kind: kill, node: ...}})")
+    return [*words, f"faults={json.dumps(listed)}"]
 
 
 def configs_of(words: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ from hierfl.reopen import Reopened, reopened
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
+from hierfl.runtime.injection import Injection
 from hierfl.runtime.opening import crew_of, journal_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
@@ -86,7 +87,8 @@ class Rounds:
         self.folder = left.folder
         self.saved = left.saved
         self.voice = voice
-        self.driver = driver
+        self.faults = Injection(config, left.folder.path, voice.emit, voice.facts, voice.started_s)
+        self.driver = driver = self.faults.over(driver)
         voice.facts["runtime"] = driver.kind
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
@@ -255,8 +257,10 @@ class Rounds:
         )
         commit.saved = True
         self.journal.check()
+        self.faults.reached("before_checkpoint", commit.rounds_done - 1)
         keep = self.config.output.keep
         saved = self.engine.save(self.folder.path, content, commit.model, commit.remembered, keep)
+        self.faults.reached("after_checkpoint", commit.rounds_done - 1)
         self.journal.rotate()
         self.crew.estimates.save()
         return saved
@@ -267,6 +271,7 @@ class Rounds:
             self.metrics = self.engine.evaluate(commit.rounds_done, commit.model)
             self.voice.emit(Evaluated(self._now(), commit.rounds_done, self.metrics))
         self.engine.end()
+        self.faults.end()
         if self.config.baseline == "local" and self.metrics:
             matrix = Matrix(commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model))
             write_matrix(self.folder.path, matrix)
@@ -329,6 +334,8 @@ class Rounds:
                 [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
             )
         )
+        for level, said in self.faults.story():
+            self.voice.emit(Notice(self._now(), level, "", said))
         for path, level, what in simulated(self.config):
             self.voice.emit(Notice(self._now(), level, path, what))
         for path, what in handed_out(self.config).items():

@@ -20,6 +20,9 @@ __all__ = ["Origin", "RunDir", "saved_config"]
 PACKAGES = ("hierfl", "torch", "numpy", "ray", "pyarrow", "omegaconf")
 
 CONFIG, ORIGIN, SUMMARY = "config.yaml", "origin.json", "summary.json"
+FAULTY = "-faults"
+"""What the folder's name says of a run in which faults are injected."""
+
 AMENDED, REFUSED = "amend.json", "amend-refused.json"
 
 
@@ -62,7 +65,9 @@ class RunDir:
         number = 1
         try:
             while True:
-                path = base / (f"{config.name}-{stamp}" + (f"-{number}" if number > 1 else ""))
+                path = base / (
+                    f"{config.name}{FAULTY if config.faults else ''}-{stamp}" + (f"-{number}" if number > 1 else "")
+                )
                 try:
                     path.mkdir(parents=True)
                     break

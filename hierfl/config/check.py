@@ -11,6 +11,7 @@ from typing import Any
 from hierfl.config.attacks import check_attacks
 from hierfl.config.baseline import check_baseline
 from hierfl.config.data import check_data
+from hierfl.config.faults import check_faults
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
 from hierfl.config.membership import check_membership
@@ -83,6 +84,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_membership(top["baseline"], tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
+    found, faults = check_faults(config.get("faults"), root, sections["runtime"], top["baseline"], report)
     written = escape(
         {
             **plain(top),
@@ -93,8 +95,10 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         }
     )
     written["federation"] = tree[1] if tree else {}
+    written["faults"] = escape({"faults": faults})["faults"]
     ordered = {field.name: written[field.name] for field in sorted(fields(TopKeys), key=_order)}
-    return Checked(top, task.instance, tree[0] if tree else None, training, sections, ordered), problems
+    root = tree[0] if tree else None
+    return Checked(top, task.instance, root, training, {**sections, "faults": found}, ordered), problems
 
 
 def _order(field: Any) -> int:

@@ -17,11 +17,12 @@ from hierfl.config.learning import FineTune, Lora, SharedData
 from hierfl.config.rules import RULES
 from hierfl.config.schema import DeviceGroup, LinkSettings, Training
 from hierfl.config.values import keys_of, plain
+from hierfl.fault import HUB_STEPS, RUN_STEPS, SITE_STEPS, Where
 
 __all__ = ["document", "field_docs"]
 
 _TEXT = Path(__file__).with_name("configuration.txt")
-_SEAMS = ("task", "strategy", "topology", "participation", "compression", "policy", "attack")
+_SEAMS = ("task", "strategy", "topology", "participation", "compression", "policy", "attack", "fault")
 _BAR = "\\|"
 
 
@@ -38,6 +39,8 @@ def document() -> str:
         "lora": _table(Lora),
         "shared": _table(SharedData),
         "link": _table(LinkSettings),
+        "faults": _table(Where),
+        "steps": _steps(),
         **{name: _table(cls) for name, cls in SECTIONS.items()},
         **{seam: _kinds(seam) for seam in _SEAMS},
         "default_policy": f"The default is `{DEFAULT_POLICY}`.",
@@ -77,6 +80,14 @@ def _table(cls: type) -> str:
         allowed = [rules[key.name].text if key.name in rules else ""] if rules else []
         rows.append([f"`{key.name}`", _type(cls, key.name), default, *allowed, docs.get(key.name, "")])
     return "\n".join(f"| {' | '.join(cell.replace('|', _BAR) for cell in row)} |" for row in rows)
+
+
+def _steps() -> str:
+    """Write the steps at which faults happen."""
+    rows = ["| of | step | when |", "| --- | --- | --- |"]
+    for what, steps in {"a hub": HUB_STEPS, "a site": SITE_STEPS, "the run": RUN_STEPS}.items():
+        rows += [f"| {what} | `{step}` | {when} |" for step, when in steps.items()]
+    return "\n".join(rows)
 
 
 def _kinds(seam: str) -> str:

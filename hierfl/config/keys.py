@@ -24,6 +24,7 @@ __all__ = [
     "TopKeys",
 ]
 
+Faults: TypeAlias = Any
 Hub: TypeAlias = Any
 Kind: TypeAlias = Any
 Members: TypeAlias = Any
@@ -62,6 +63,8 @@ class TopKeys:
     """Where the run is written (see Output)."""
     redundancy: Redundancy = field(default_factory=Redundancy)
     """What makes the run outlive its processes (see Redundancy)."""
+    faults: Faults = field(default_factory=list)
+    """What is broken on purpose, a list of faults, to rehearse (see Faults); [] breaks nothing."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from hierfl.config.schema import (
     Training,
 )
 from hierfl.config.values import shown
+from hierfl.fault import Where
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
 
@@ -182,6 +183,13 @@ RULES: dict[type, dict[str, Rule]] = {
         "checkpoint_every": _at_least(1),
         "keep": _at_least(1),
         "tensorboard_sites": _at_least(0),
+    },
+    Where: {
+        "node": Rule("a path, or run", lambda value: bool(value.strip())),
+        "round": _at_least(1),
+        "nth": _at_least(1),
+        "times": _at_least(1),
+        "probability": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
     },
     Redundancy: {"journal": Rule("none, a folder's name, or an address (s3://...)", lambda value: bool(value.strip()))},
 }

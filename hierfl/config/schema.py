@@ -16,6 +16,7 @@ from hierfl.config.learning import FineTune, Handed, Lora
 from tiers.federation import Federation
 
 if TYPE_CHECKING:
+    from hierfl.fault import Fault
     from hierfl.learning.attack import Attack
     from hierfl.learning.compression import Compression
     from hierfl.learning.strategy import Strategy
@@ -313,4 +314,5 @@ class RunConfig:
     baseline: str | None = None
     lora: Lora | None = None
     redundancy: Redundancy = field(default_factory=Redundancy)
+    faults: tuple[Fault, ...] = ()
     links: Mapping[str, LinkSettings] = field(default_factory=dict)

@@ -14,14 +14,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from hierfl.errors import OutputError
-from hierfl.monitor.records import Evaluated, Notice, Record, RoundCommitted, RunEnded, RunStarted, Scalars
+from hierfl.monitor.records import (
+    Evaluated,
+    FaultInjected,
+    Notice,
+    Record,
+    RoundCommitted,
+    RunEnded,
+    RunStarted,
+    Scalars,
+)
 from hierfl.monitor.words import finite
 
 __all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "read_events", "read_metrics"]
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
-_FLUSH = (RunStarted, RoundCommitted, Notice, RunEnded)
+_FLUSH = (RunStarted, RoundCommitted, Notice, FaultInjected, RunEnded)
 _SHAPES: dict[type[Any], tuple[str, tuple[str, ...]]] = {}
 _FIRST = ("num_test", "accuracy", "auc", "loss")
 

@@ -14,6 +14,7 @@ __all__ = [
     "Consensus",
     "Evaluated",
     "Exchanged",
+    "FaultInjected",
     "GpuSample",
     "GpuSampled",
     "Leased",
@@ -227,6 +228,21 @@ class Exchanged:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultInjected:
+    """A fault was let happen at a node on purpose, as the run's `faults` say; `nth`: at which update, if at one.
+
+    `round_number`: the node's own, from 1; `time_s` may lie before that of records that came sooner.
+    """
+
+    time_s: float
+    kind: str
+    node: str
+    step: str
+    round_number: int
+    nth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Consensus:
     """How far from each other the models of a hub's members are, where each keeps its own: the root of the mean of
     |x_i - mean|^2, weighted as the hub weighs them. `round_number`: the root's, from 1.
@@ -297,6 +313,7 @@ Record: TypeAlias = (
     | Consensus
     | Evaluated
     | Exchanged
+    | FaultInjected
     | GpuSampled
     | Leased
     | MembershipChanged

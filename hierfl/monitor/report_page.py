@@ -92,6 +92,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """Write the whole page; `pictures` are PNGs by name (tree, curves, timeline), the missing ones are said so."""
     own = _find(record, "personal_fairness")
     parts = [
+        *_rehearsal(record),
         *_missing(record),
         *_facts(record),
         *_section("Federation", _picture("tree", pictures)),
@@ -147,6 +148,15 @@ def _status(record: RunRecord) -> str:
     """Say how the run ended, as far as the folder tells."""
     found = _find(record, "status")
     return str(found) if found else "unfinished: no end was recorded"
+
+
+def _rehearsal(record: RunRecord) -> Iterator[str]:
+    """Say loudly of a run in which faults were injected that it is one."""
+    faults = _find(record, "faults")
+    if faults:
+        planned = "; ".join(map(str, faults["planned"])) or "none any more"
+        said = f"it injects faults on purpose: {planned}. Struck so far: {len(faults['injected'])} times."
+        yield f'<p class="missing error"><strong>A rehearsal, and no production run:</strong> {_esc(said)}</p>'
 
 
 def _missing(record: RunRecord) -> Iterator[str]:

@@ -86,7 +86,7 @@ class Convener:
     def _carry_out(self, event: Event) -> Beside:
         """Gather what the machine's commands say to others."""
         outcome, asked = Outcome(), list[TrainMember]()
-        for command in self._machine.handle(event):
+        for command in self.spec.points.along(self.spec.path, self._machine.handle(event)):
             if isinstance(command, TrainMember):
                 asked.append(command)
             else:

@@ -137,7 +137,7 @@ class Aggregator:
     def _carry_out(self, event: Event, part: Part | None) -> Beside:
         """Carry out the machine's commands in order and gather what leaves the hub."""
         wants = _Wants()
-        for command in self._machine.handle(event):
+        for command in self.spec.points.along(self.spec.path, self._machine.handle(event)):
             refusal = self._obey(command, part, wants)
             if refusal is not None:
                 return Outcome(failed=refusal), None, None, None
@@ -288,11 +288,15 @@ class Aggregator:
             return self._reduce(self._rows)
         assert self._sum is not None
         if self.spec.passes_up:
+            self._mid_aggregate()
             self._closed = self._sum.total()
             self._sum = None
         else:
             self._step()
         return None
+
+    def _mid_aggregate(self) -> None:
+        self.spec.points.reached(self.spec.path, "mid_aggregate")
 
     def _advance(self, command: Advance, wants: _Wants) -> None:
         """Let the model take on what the stage left, and begin the next one's sum."""
@@ -308,6 +312,7 @@ class Aggregator:
         if not total.weight:
             return False
         delta, counted = decode(total, grid_of(self._opening), consume=True)
+        self._mid_aggregate()
         share = min(1.0, total.weight / sum(self.spec.weights.values()))
         floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state, share)
         self._model = ModelState(floats, self._model.ints + counted)
@@ -325,6 +330,7 @@ class Aggregator:
             delta = strategy.reduce(deltas, weights, self._state)
         except UpdateRefused as error:
             return str(error)
+        self._mid_aggregate()
         floats, self._state = strategy.step(self._model.floats, delta, self._state)
         self._model = ModelState(floats, self._model.ints + counted)
         return None

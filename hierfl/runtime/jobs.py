@@ -15,6 +15,7 @@ from hierfl.learning.state import Layout
 from hierfl.learning.strategy import Strategy
 from hierfl.learning.task import Task
 from hierfl.monitor.records import GpuSample, Scalars
+from hierfl.runtime.points import NO_POINTS, Points
 from tiers.federation import Hub
 from tiers.messages import Close, Dismiss, Exchange, Opening, Refuse, SetTimer, Update
 from tiers.standing import Standing
@@ -35,7 +36,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker needs for a whole run; `sites` by path, the sites' side of strategies (`rules`) by hub."""
+    """What a worker needs for a whole run; `sites` by path, the sites' side of strategies (`rules`) by hub.
+
+    `points`: what it says its steps to, where faults are to happen there.
+    """
 
     task: Task
     seed: int
@@ -45,6 +49,7 @@ class WorkerSpec:
     threads: int = 1
     rules: Mapping[str, LocalRule] = field(default_factory=dict)
     lora: Lora | None = None
+    points: Points = NO_POINTS
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class HubSpec:
     `layout`: what the hub is given and gives its parent: the model, with the channels of a rule above. `wire`: what
     goes down from here, with the channels of its own rule. `passes_up`: the hub hands its raw sum to its parent; else
     it decodes, steps and encodes its own change, or compresses it. `seed`: the run's, for what participation policies
-    draw and compression rounds.
+    draw and compression rounds. `points`: as of a worker.
     """
 
     path: str
@@ -71,6 +76,7 @@ class HubSpec:
     absent: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     compression: Compression | None = None
+    points: Points = NO_POINTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hierfl.config.schema import Runtime
@@ -17,6 +18,7 @@ from hierfl.runtime.convener import serve
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from hierfl.runtime.places import PLACE, Place
+from hierfl.runtime.points import Crashed
 from hierfl.runtime.seats import PROCESS, seats
 from scheduler import Device
 
@@ -47,6 +49,8 @@ class LocalDriver:
         self._calls: dict[int, Future[None]] = {}
         self._next_ticket = 0
         self._holds = False
+        self._make: Callable[[], SiteWorker] | None = None
+        self._lost: dict[str, str] = {}
 
     def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
         """Start the threads; each makes its worker itself, since torch counts threads by thread.
@@ -66,10 +70,9 @@ class LocalDriver:
 
         chance = SharedChance() if self.num_workers > 1 else Chance()
         found = self._seats()
-        for name in (seat.worker for seat in found):
-            thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-            self._threads[name] = thread
-            self._workers[name] = thread.submit(SiteWorker, spec, chance).result()
+        self._make = partial(SiteWorker, spec, chance)
+        for seat in found:
+            self._start_worker(seat.worker)
         return found
 
     def _seats(self) -> tuple[Seat, ...]:
@@ -83,9 +86,17 @@ class LocalDriver:
         """Nothing comes to a process."""
         return ()
 
+    def _start_worker(self, name: str) -> None:
+        """Start a worker's thread, or a fresh one in its place."""
+        assert self._make is not None
+        thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._threads[name] = thread
+        self._workers[name] = thread.submit(self._make).result()
+
     def start_hub(self, spec: HubSpec) -> None:
-        """Make what serves a hub."""
+        """Make what serves a hub, or a fresh one in its place."""
         self._hubs[spec.path] = serve(spec)
+        self._lost.pop(spec.path, None)
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Run a method of a hub or a member's place at once, a worker's in its thread."""
@@ -128,8 +139,12 @@ class LocalDriver:
             return found
 
     def restart(self, actor: str) -> tuple[str, ...]:
-        """Threads do not crash alone."""
-        raise AssertionError(f"the local runtime was asked to restart {actor}")
+        """Start a fresh worker in the place of one that was lost on purpose; a hub is made by `start_hub`."""
+        del self._lost[actor]  # else: threads do not crash alone
+        if actor in self._workers:
+            self._threads[actor].shutdown(wait=False, cancel_futures=True)
+            self._start_worker(actor)
+        return (actor,)
 
     def put(self, value: Any) -> Handle:
         """Store nothing: the value is its own handle."""
@@ -154,8 +169,14 @@ class LocalDriver:
     def _run(self, ticket: int, actor: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Run one call and tell what came of it."""
         started = time.time()
+        if actor in self._lost:
+            self._done.put(Done(ticket, actor, crashed=self._lost[actor], started_s=started, ended_s=started))
+            return
         try:
             result = method(*arguments)
+        except Crashed as crash:
+            self._lost[actor] = str(crash)
+            self._done.put(Done(ticket, actor, crashed=str(crash), started_s=started, ended_s=time.time()))
         except HierflError as error:
             self._done.put(Done(ticket, actor, error=error, started_s=started, ended_s=time.time()))
         except Exception as error:  # an error of ours: the supervisor must hear of it, not wait for ever

@@ -224,6 +224,7 @@ class SiteWorker:
         def run() -> tuple[int, training.LocalResult]:
             data = self._loader.get(site).train
             settings, own = self.spec.sites[site], dict(kept.get(site, {}))
+            self.spec.points.reached(site, "training", job.round_number)
             residual, _ = own.pop(RESIDUAL, None), own.pop(FINE_TUNED, None)
             followed = self._follow(job, site, data, start, own)
             if settings.attack is not None:
@@ -232,6 +233,7 @@ class SiteWorker:
                     return self._follow(job, other, self._loader.get(other).train, start, {})
 
                 followed = self._adversary.attacked(job, site, start, followed, repeat)
+            self.spec.points.reached(site, "trained", job.round_number)
             name = site.rpartition("/")[2]
             share = Share(name, weight)
             if settings.compression is None:

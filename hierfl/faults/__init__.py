@@ -1,0 +1,1 @@
+"""The kinds of faults; a kind is one file."""

@@ -1,0 +1,32 @@
+"""Kill: the process ends with SIGKILL, as a machine without memory or power ends it; nothing is tidied up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hierfl.errors import ConfigError
+from hierfl.fault import Struck
+
+__all__ = ["Kill"]
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Ends the process in which a hub's aggregator, a site's worker or the run is."""
+
+    usual: ClassVar[Mapping[str, str]] = {"hub": "before_accept", "site": "training", "run": "after_accept"}
+    own_process: ClassVar[bool] = False
+
+    after_s: float = 0.0
+    """Seconds for which it goes on with its work before it ends."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.after_s) and self.after_s >= 0):
+            raise ConfigError(f"after_s is {self.after_s}; at least 0")
+
+    def strike(self, struck: Struck) -> None:
+        """Let it happen."""
+        struck.kill(self.after_s)

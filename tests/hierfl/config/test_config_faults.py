@@ -1,0 +1,94 @@
+"""`faults:` is checked whole, before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hierfl.config import from_mapping
+from hierfl.config.values import plain
+from hierfl.errors import ConfigError
+from hierfl.fault import FaultKind
+from hierfl.kinds import load, names
+
+TREE = {
+    "name": "world",
+    "rounds": 3,
+    "members": [{"name": "us", "rounds": 2, "members": [{"name": "cleveland"}]}, {"name": "budapest"}],
+}
+
+
+def config(faults: Any, kind: str = "ray", **top: Any) -> Any:
+    task = {"kind": "heart_disease"}
+    return from_mapping({"task": task, "federation": TREE, "runtime": {"kind": kind}, "faults": faults, **top})
+
+
+def said(faults: Any, kind: str = "ray", **top: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config(faults, kind, **top)
+    return "\n".join(map(str, caught.value.problems))
+
+
+@pytest.mark.parametrize("kind", names("fault"))
+def test_every_kind_is_one(kind: str) -> None:
+    made = load("fault", kind)()
+    assert isinstance(made, FaultKind)
+    assert set(made.usual) <= {"hub", "site", "run"}
+
+
+def test_an_entry_has_its_step_and_is_written_back() -> None:
+    found = config([{"kind": "kill", "node": "world/us", "round": 6}, {"kind": "delay", "node": "run"}])
+    first, second = found.faults
+    assert (first.where.step, second.where.step) == ("before_accept", "before_accept")
+    assert str(first) == "kill of world/us at before_accept of update 1 in round 6"
+    assert found.resolved["faults"][0] == {"kind": "kill", "after_s": 0.0, **plain(first.where)}
+    assert from_mapping(found.resolved).faults == found.faults
+
+
+def test_equal_entries_are_told_apart() -> None:
+    first, second = config([{"kind": "kill", "node": "world"}] * 2).faults
+    assert first.key != second.key
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        ({"kind": "kill"}, r"faults: must be a list of faults"),
+        (["kill"], r"faults[0]: must be a mapping"),
+        ([{"kind": "kil", "node": "world"}], "unknown fault 'kil' (did you mean 'kill'?"),
+        ([{"kind": "kill"}], "faults[0].node: is missing"),
+        ([{"kind": "kill", "node": "world/uk"}], "'world/uk', which is no node (did you mean 'world/us'?"),
+        ([{"kind": "kill", "node": "world", "step": "close"}], "'close' is no step of a hub (did you mean"),
+        ([{"kind": "kill", "node": "world/budapest", "step": "publish"}], "no step of a site"),
+        ([{"kind": "kill", "node": "world/us", "round": 7}], "is 7, and world/us has 6 in all"),
+        ([{"kind": "kill", "node": "world", "step": "open", "nth": 2}], "nth: counts updates"),
+        ([{"kind": "kill", "node": "world", "probability": 0}], "a fraction above 0, at most 1"),
+        ([{"kind": "kill", "node": "world", "after": 1}], "unknown key (did you mean 'after_s'?"),
+        ([{"kind": "hang", "node": "world", "after_s": 0}], "after_s is 0"),
+    ],
+)
+def test_mistakes_are_told_with_their_place(faults: Any, message: str) -> None:
+    assert message in said(faults)
+
+
+def test_what_a_thread_cannot_do_is_refused_on_the_local_runtime() -> None:
+    assert "needs a process to itself" in said([{"kind": "hang", "node": "world"}], "local")
+    config([{"kind": "hang", "node": "run"}, {"kind": "kill", "node": "world"}], "local")
+
+
+def test_a_baseline_has_no_federation_to_strike() -> None:
+    assert "baseline: local has none" in said([{"kind": "kill", "node": "world"}], baseline="local")
+
+
+def test_a_file_of_faults_must_hold_a_list(tmp_path: Path) -> None:
+    from hierfl.options import with_faults
+
+    file = tmp_path / "faults.yaml"
+    file.write_text("kind: kill\n")
+    with pytest.raises(ConfigError, match="must hold a list of faults"):
+        with_faults(["a.yaml"], file)
+    file.write_text("- {kind: kill, node: world}\n")
+    assert with_faults(["a.yaml"], file) == ["a.yaml", 'faults=[{"kind": "kill", "node": "world"}]']
+    assert with_faults(["a.yaml"], None) == ["a.yaml"]
