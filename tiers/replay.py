@@ -150,14 +150,17 @@ class Replay(Generic[T]):
 
 
 def _lines(head: Head, entries: Iterable[Entry], root: str, chains: set[str]) -> dict[str, list[tuple[int, Entry]]]:
-    """Sort a journal by hub, each entry with its place; without what led a run to give up before it was taken up."""
+    """Sort a journal by hub, each entry with its place; without what led a run to give up before it was taken up.
+
+    Where a hub gave up and was not stopped, the run ended with it: its parent does not go on without it.
+    """
     lines: dict[str, list[tuple[int, Entry]]] = {}
     begun: set[str] = set()
 
     def retry() -> None:
-        if root in lines and isinstance(lines[root][-1][1].record, GaveUp):
-            for hub, line in lines.items():
-                lines[hub] = _retried(line, hub in chains)
+        ended = {hub for hub, line in lines.items() if isinstance(line[-1][1].record, GaveUp)}
+        for hub in lines if root in ended else ended:
+            lines[hub] = _retried(lines[hub], hub in chains)
 
     for at, entry in enumerate(entries):
         match entry.record:

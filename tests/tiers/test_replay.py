@@ -144,6 +144,17 @@ def test_a_loss_that_the_hub_went_on_without_stays() -> None:
     assert events(script.offer("w", Begin(0, 2), ""))[1:] == [arrived("a").event, LOST.event, arrived("a", 1).event]
 
 
+def test_a_hub_with_which_the_run_ended_asks_those_again_whose_loss_led_to_it() -> None:
+    """Its parent does not go on without it, and closes nothing itself: the journal ends with the hub's word."""
+    began = [Told("w", Begin(0)), arrived("a"), Told("w/i", Begin(0)), arrived("x", hub="w/i")]
+    ill = Told("w/i", Lost(0, {"y": "ill"}))
+    for end in ((), (Barrier(2), arrived("b"))):
+        script = replay(Barrier(1), *began, ill, GaveUp("w/i", "y: ill"), *end)
+        assert events(script.offer("w", Begin(0), ""))[1] == arrived("a").event
+        assert events(script.offer("w/i", Begin(0), "")) == [Begin(0), arrived("x", hub="w/i").event]
+        assert script.answered("w/i", 0, "x") and not script.answered("w/i", 0, "y") and script.hubs == ()
+
+
 def test_hubs_below_one_that_gave_up_go_on_with_it() -> None:
     script = replay(
         Told("w", Begin(0)),
