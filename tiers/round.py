@@ -389,9 +389,10 @@ class HubRounds:
         return [SetTimer(self.round_number, after_s) for after_s in times]
 
     def _story(self) -> str:
-        """Tell where the hub stands, for messages."""
+        """Tell where the hub stands, for messages: if idle without its round, which a fresh replica may not know."""
+        number = "" if self.phase is Phase.IDLE else f" in round {self.round_number}"
         waiting = f", waiting for {', '.join(self.waiting[:3])}" if self._round.waiting else ""
-        return f"the hub is {self.phase.value} in round {self.round_number}{waiting}"
+        return f"the hub is {self.phase.value}{number}{waiting}"
 
 
 def _overclaims(share: Share, known: int, number: int | None = None) -> str:

@@ -98,7 +98,8 @@ def test_an_update_after_the_end_is_refused() -> None:
     hub.handle(Begin(0))
     hub.handle(arrived("a"))
     [late] = hub.handle(arrived("a"))
-    assert isinstance(late, Refuse) and "the hub is idle in round 0" in late.reason
+    assert isinstance(late, Refuse) and late.reason == "it is of round 0; the hub is idle"
+    assert machine({"a": 3}).handle(arrived("a")) == [late], "so does a replica that was told nothing before"
 
 
 def test_a_member_may_report_a_part_of_its_weight() -> None:
