@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from scheduler.claims import Found, least_wanted
 from scheduler.eligibility import admitted_bytes
+from scheduler.holds import may_begin
 from scheduler.shelves import PREFETCH_S, Shelves, Slot
 from scheduler.views import Device, Job
 from scheduler.waiting import Entry, Lane, LaneKey, Waiting
@@ -48,9 +49,11 @@ class Choice:
         self._gain = gain
         self._saves = saves
         self._firsts: dict[tuple[str, int, str | None], tuple[Lane, Entry]] = {}
+        self._now_s = 0.0
 
-    def begin(self) -> None:
+    def begin(self, now_s: float) -> None:
         """A new moment: what went first before may not any more."""
+        self._now_s = now_s
         self._firsts.clear()
 
     def best(self, lane: Lane, level: int) -> Slot | None:
@@ -85,6 +88,8 @@ class Choice:
         if not slot.chunks:
             return True
         if not slot.fits(admitted_bytes(lane.head.memory_bytes)):
+            return False
+        if slot.hold is not None and not may_begin(slot.hold, lane, slot, predicted, self._now_s):
             return False
         if slot.must_be_short:
             return predicted is not None and predicted + wait_s <= PREFETCH_S and self._is_next(lane, slot.sort)

@@ -29,6 +29,7 @@ from typing import Any
 from scheduler.choice import Choice, Gain, Load, Predict, Saves
 from scheduler.claims import Claims, Found, pools
 from scheduler.eligibility import Residency, admitted_bytes, infeasible
+from scheduler.holds import holds
 from scheduler.leases import Want
 from scheduler.policy import Policy
 from scheduler.shares import MIN_SHARE, WINDOW_S, Shares
@@ -200,8 +201,9 @@ class Dispatcher:
         """Fill every free place, those of the emptiest devices first; `now_s` is any clock that never goes back."""
         self._waiting.settle()
         self._shares.forget(now_s)
-        self._choice.begin()
+        self._choice.begin(now_s)
         self._shelves.tick(now_s)
+        self._hold(now_s)
         decisions: list[Assign] = []
         while self._waiting.fresh or self._shelves.fresh:
             self._choice.heads, self._waiting.fresh = self._waiting.fresh, {}
@@ -214,6 +216,12 @@ class Dispatcher:
                 level += 1
             self._shelves.fresh.clear()
         return decisions
+
+    def _hold(self, now_s: float) -> None:
+        """Hold devices for large jobs that go first, where jobs share memory and the policy says so."""
+        if self._residency.shares_memory:
+            lanes = self._waiting.lanes() if getattr(self.policy, "holds", False) else ()
+            self._shelves.hold(holds(lanes, self._shelves.sorts, now_s))
 
     def _settle(self, now_s: float) -> list[Assign]:
         """Give the idle devices a chunk each: by claims where jobs may choose between kinds of devices."""
@@ -286,12 +294,17 @@ class Dispatcher:
         chunk = self._chunk(slot, lane, found.place)
         slot.chunks.append(chunk)
         self._shelves.begin(slot, now_s)
+        was_held = slot.hold is not None and slot.hold.lane == lane.key
+        if was_held:
+            self._hold(now_s)
         slot.warm = chunk.jobs[0].model or slot.warm
         self._shelves.place(slot)
         self._shares.give(now_s, lane.run, chunk.seconds, waiting)
         reason = self.policy.reason(chunk.jobs[0])
         if found.num_before:
             reason = f"{found.num_before} before it end sooner on faster devices; {reason}"
+        if was_held:
+            reason = f"the device was held for it; {reason}"
         if found.is_probe:
             reason = f"the smallest first, until it is known how fast devices are; {reason}"
         if is_behind:
@@ -302,7 +315,7 @@ class Dispatcher:
         """Take a job out of a lane, and those that follow it while the chunk is short."""
         places = self.depth * slot.places * lane.num_devices
         limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, lane.waiting_s / places))
-        share = -(-len(lane.entries) // lane.num_devices)
+        share = -(-len(lane.entries) // (slot.places * lane.num_devices))
         jobs = [self._waiting.take(lane, place)]
         seconds = self._predict(jobs[0], slot.device)
         total_s = None if seconds is None else seconds + self._choice.loading_s(jobs[0], slot)

@@ -115,6 +115,8 @@ class Residency:
         """The kind of device by sort."""
         self.is_uneven = False
         """Whether there have been devices of several kinds."""
+        self.shares_memory = False
+        """Whether there have been devices whose memory jobs share."""
         self._sorts: dict[Device, int] = {}
         self._capacities: list[int] = []
         self._here: dict[str, int] = {}
@@ -128,6 +130,7 @@ class Residency:
             self._sorts[alike] = len(self._sorts)
             self.kinds.append(device.kind)
             self.is_uneven |= device.kind != self.kinds[0]
+            self.shares_memory |= device.places > 1 and device.memory_bytes is not None
             self.epoch += 1
             self._capacities = sorted({d.memory_bytes for d in self._sorts if d.memory_bytes is not None})
             self._by_need, self._by_sorts = {}, {}

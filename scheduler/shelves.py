@@ -11,16 +11,20 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from scheduler.views import Device, Job
+
+if TYPE_CHECKING:
+    from scheduler.holds import Hold
 
 __all__ = ["PREFETCH_S", "Chunk", "Shelves", "Slot"]
 
 PREFETCH_S = 0.2
 """The longest chunk, in predicted seconds, that waits at a device or is waited for there."""
 
-ShelfKey = tuple[int, str, int, tuple[tuple[str, int], ...]]
-"""(sort, warm model, places, models and bytes held, where jobs run beside each other)."""
+ShelfKey = tuple[int, str, int, tuple[tuple[str, int], ...], str]
+"""(sort, warm model, places, models and bytes in use where jobs run beside each other, its name if it is held)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +64,8 @@ class Chunk:
 class Slot:
     """A device that is there, its chunks in the order in which they were given, and the model loaded last.
 
-    While it is paused it takes nothing more. `limits`: how many of its places may be used, None for all.
+    While it is paused it takes nothing more. `limits`: how many of its places may be used, None for all; `hold`: for
+    whom it is kept.
     """
 
     device: Device
@@ -70,6 +75,7 @@ class Slot:
     warm: str = ""
     is_paused: bool = False
     limits: dict[str, int | None] = field(default_factory=dict)
+    hold: Hold | None = None
 
     @property
     def places(self) -> int:
@@ -111,9 +117,9 @@ class Slot:
     def shelf(self) -> ShelfKey:
         """Give the shelf on which it stands."""
         if self.device.places == 1:
-            return (self.sort, self.warm, 1, ())
-        held = sorted((chunk.jobs[0].model, chunk.memory_bytes) for chunk in self.chunks)
-        return (self.sort, self.warm, self.places, tuple(held))
+            return (self.sort, self.warm, 1, (), "")
+        used = sorted((chunk.jobs[0].model, chunk.memory_bytes) for chunk in self.chunks)
+        return (self.sort, self.warm, self.places, tuple(used), self.device.name if self.hold is not None else "")
 
 
 class Shelves:
@@ -175,6 +181,13 @@ class Shelves:
                 self.place(slot)
         for slot in self.fresh.values():
             self.begin(slot, now_s)
+
+    def hold(self, holds: Mapping[str, Hold]) -> None:
+        """Hold these devices, and no others."""
+        for name, slot in self.slots.items():
+            if slot.hold != holds.get(name):
+                slot.hold = holds.get(name)
+                self.place(slot)
 
     def remove(self, name: str) -> Slot | None:
         """Take a device away, if it is there."""

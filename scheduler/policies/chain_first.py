@@ -31,6 +31,9 @@ class ChainFirst:
     claims: ClassVar[bool] = True
     """Whether jobs may wait for a faster device while another job takes the free one."""
 
+    holds: ClassVar[bool] = True
+    """Whether a large job that goes first may have a device's memory held for it."""
+
     def __post_init__(self) -> None:
         if not self.bucket > 0.0:
             raise ValueError(f"bucket must be above 0, not {self.bucket!r}; 0.1 takes chains within 10 % as equal")

@@ -269,7 +269,7 @@ def played(policy: str, seed: int) -> Iterator[Ledger]:
 @pytest.mark.parametrize("policy", names("policy"))
 def test_nothing_is_lost_doubled_or_left_waiting(policy: str) -> None:
     seen: Counter[str] = Counter()
-    for seed in range(12):
+    for seed in range(16):
         for ledger in played(policy, seed):
             seen += ledger.seen
     each = ["left with several chunks", "withdrawn", "refused", "shared a call", "somebody's own device"]
