@@ -7,8 +7,8 @@ its tape is at its end. So each hub comes to the state that it had, and who has 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -185,27 +185,59 @@ def _can_follow(record: Record, begun: set[str]) -> bool:
 
 
 def _retried(line: list[tuple[int, Entry]], is_chain: bool) -> list[tuple[int, Entry]]:
-    """Of rounds that were given up keep closings and updates alone; where members are a chain, up to the first loss."""
+    """Of rounds that were given up keep closings and updates, and losses from which such followed; where members are a
+    chain, up to the first loss.
+    """
     begun = max((index for index, (_, entry) in enumerate(line) if _begins(entry)), default=-1)
     kept, rest = line[: begun + 1], line[begun + 1 :]
     records = [entry.record for _, entry in rest]
     if not any(isinstance(record, GaveUp) or (isinstance(record, Stopped) and record.failed) for record in records):
         return line
     first = kept[-1][1].record.event.round_number if kept else 0  # type: ignore[union-attr]
-    settled = max((record.close.round_number for record in records if isinstance(record, Closed)), default=first - 1)
-    lost = [at for at, entry in rest if _loses(entry)]
+    closings = {record.close.round_number: record.close for record in records if isinstance(record, Closed)}
+    settled = max(closings, default=first - 1)
+    newest = _newest(records, settled)
     is_broken = False
     for at, entry in rest:
         match entry.record:
             case Told(_, Lost(excused=True)):
                 kept.append((at, entry))
-            case Told(_, (Lost() | TimeUp()) as event) if event.round_number > settled or at in lost[-1:]:
+            case Told(hub, Lost(number, members)):
+                stay = {
+                    name: reason
+                    for name, reason in members.items()
+                    if number <= settled
+                    and (newest[name] > number or _counts_as_lost(closings.get(number), name, reason))
+                }
+                is_broken = is_chain and (is_broken or len(stay) < len(members))
+                if stay and not is_broken:
+                    kept.append((at, replace(entry, record=Told(hub, Lost(number, stay)))))
+            case Told(_, TimeUp(number)) if number > settled:
                 is_broken = is_chain
             case Told() if not is_broken:
                 kept.append((at, entry))
             case Closed():
                 kept.append((at, entry))
     return kept
+
+
+def _newest(records: Iterable[Record], settled: int) -> Mapping[str, int]:
+    """Give the newest round of which each member is heard on a tape, losses in rounds that have not closed left out."""
+    newest: defaultdict[str, int] = defaultdict(lambda: -1)
+    for record in records:
+        match record:
+            case Told(_, Arrived(update)):
+                for share in update.shares:
+                    newest[share.member] = max(newest[share.member], update.round_number)
+            case Told(_, Lost(number, members)) if number <= settled:
+                for name in members:
+                    newest[name] = max(newest[name], number)
+    return newest
+
+
+def _counts_as_lost(close: Close | None, name: str, reason: str) -> bool:
+    """Whether a round closed without a member since it was lost, and not while it was at work."""
+    return close is not None and (close.missing.get(name) == reason or name in close.carried)
 
 
 def _follows(record: Told) -> bool:

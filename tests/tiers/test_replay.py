@@ -120,6 +120,16 @@ def test_what_let_a_member_be_asked_stays_where_a_run_gave_up() -> None:
         assert events(script.offer("w", Begin(4), "")) == [Begin(4), freed, arrived("c", 4).event]
 
 
+def test_a_late_members_loss_that_ended_a_run_is_not_told_again_whatever_else_was_told_meanwhile() -> None:
+    """The hub had closed a round without it, and gave up the next one when it was lost."""
+    up = TimeUp(0, 5.0)
+    late = Closed("w", Close(0, ("a",), {"b": "late: still at work when the round closed"}, 1, "time"))
+    refused = Told("w", Lost(0, {"a": "its update was refused: it has already reported"}))
+    script = replay(Told("w", Begin(0, 2)), arrived("a"), Told("w", up), LOST, late, refused, GONE)
+    assert events(script.offer("w", Begin(0, 2), "")) == [Begin(0, 2), arrived("a").event, up]
+    assert not script.answered("w", 0, "b") and script.answered("w", 0, "a")
+
+
 def test_what_a_chain_had_after_a_loss_does_not_count_again() -> None:
     script = replay(Told("w", Begin(0)), arrived("a"), LOST, arrived("d"), GONE, sequential=("w",))
     assert events(script.offer("w", Begin(0), "")) == [Begin(0), arrived("a").event]
