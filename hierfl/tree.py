@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from hierfl.config.schema import RunConfig
+    from hierfl.config.schema import Replication, RunConfig
 
-__all__ = ["Node", "describe", "draw", "handed_out", "promises", "sent_small", "survey", "tabulate"]
+__all__ = ["Node", "describe", "draw", "handed_out", "promises", "sent_small", "served_by", "survey", "tabulate"]
 
 SIBLINGS = 20
 """Members of one hub that are drawn at most; the rest is counted."""
@@ -47,6 +47,8 @@ class Node:
     participation: str | None = None
     """Whom a hub's rounds ask and wait for; None where they wait for all, as a hub does that says nothing."""
     strategy: str | None = None
+    redundancy: str | None = None
+    """By how many replicas a hub is served, where it is more than one."""
     key: str | None = None
     """A site's key into the task's data."""
     role: str | None = None
@@ -84,6 +86,7 @@ def survey(config: RunConfig) -> dict[str, Node]:
             topology=describe(member.topology),
             participation=None if member.participation == All() else describe(member.participation),
             strategy=describe(config.hubs[path].strategy),
+            redundancy=_replicas(config.hubs[path].redundancy),
         )
     return {path: nodes[path] for path in federation.nodes}
 
@@ -169,6 +172,28 @@ def sent_small(config: RunConfig) -> dict[str, str]:
         root = tree.root.name
         found[root] = "; ".join([travels, *([found[root]] if root in found else [])])
     return found
+
+
+def served_by(config: RunConfig) -> dict[str, str]:
+    """Say by how many replicas hubs are served and what these hold out, where that is other than at the hub above."""
+    found = {}
+    for path in config.federation.hubs:
+        said, above = config.hubs[path].redundancy, parent(path)
+        if (above is None or config.hubs[above].redundancy != said) and (above is not None or said.replicas > 1):
+            others = said.replicas - 1
+            holds = f"any {others} may die or hang" if others else "it is replaced when it dies or hangs"
+            if said.mode == "vote":
+                holds = f"any {said.replicas // 2} may die, hang or lie"
+            served = _replicas(said) or "1 replica"
+            found[path] = f"redundancy: {served}, lease {said.lease_s:g} s: {holds}"
+    return found
+
+
+def _replicas(said: Replication) -> str | None:
+    """Say how many replicas there are, and that they vote; None where there is one."""
+    if said.replicas == 1:
+        return None
+    return f"{said.replicas} replicas" + (" that vote" if said.mode == "vote" else "")
 
 
 def handed_out(config: RunConfig) -> dict[str, str]:
@@ -301,7 +326,7 @@ def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
     if node.is_hub:
         hub = parent(node.path)
         often = plural(node.rounds or 0, "round") + (f" per round of {hub.rpartition('/')[2]}" if hub else "")
-        kinds = [kind for kind in (node.topology, node.participation, node.strategy) if kind]
+        kinds = [kind for kind in (node.topology, node.participation, node.strategy, node.redundancy) if kind]
         line.append(f"  {', '.join([*kinds, often])}", style="not dim")
         return line.append(f"  {plural(node.num_sites, 'site')}{_samples(node.num_train, node.num_test)}")
     if node.key not in (None, row.name):

@@ -15,6 +15,7 @@ from hierfl import checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, OutputError
 from hierfl.monitor.records import Monitor, Record, RunEnded
+from hierfl.monitor.replaced import Replaced
 from hierfl.monitor.traffic import Traffic
 from hierfl.rundir import RunDir
 
@@ -37,7 +38,8 @@ class Voice:
         self._ended = False
         self._files: list[Monitor] = []
         self._traffic = Traffic()
-        self._listeners: list[Monitor] = [self._traffic]
+        self._replaced = Replaced()
+        self._listeners: list[Monitor] = [self._traffic, self._replaced]
         self._monitors = list(monitors)
         self._held: list[Record] | None = []
 
@@ -85,6 +87,7 @@ class Voice:
             "wall_s_total": round(self.before_s + self.now(), 3),
             **self.facts,
             **self._traffic.record(),
+            **self._replaced.record(),
             "versions": self.folder.versions(),
             "run_dir": str(self.folder.path),
         }

@@ -29,6 +29,7 @@ __all__ = [
     "Head",
     "Read",
     "Record",
+    "Replaced",
     "Stopped",
     "Told",
     "frame",
@@ -104,7 +105,19 @@ class GaveUp:
     reason: str
 
 
-Record: TypeAlias = Head | Barrier | Told | Stopped | Closed | GaveUp
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A replica of what serves a hub, counted from 0, was replaced: why, in a word and in more. Nothing follows from
+    it; it is there for those who read the journal.
+    """
+
+    hub: str
+    replica: int
+    cause: str
+    reason: str
+
+
+Record: TypeAlias = Head | Barrier | Told | Stopped | Closed | GaveUp | Replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +274,8 @@ def _read(said: dict[str, Any]) -> Record:
             return Stopped(**said)
         case "gaveup":
             return GaveUp(**said)
+        case "replaced":
+            return Replaced(**said)
         case _:
             raise ValueError(f"a record of the kind {kind!r}")
 

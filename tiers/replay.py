@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Stopped, Told
+from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Replaced, Stopped, Told
 from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp
 
 __all__ = ["INTERRUPTED", "Cue", "Replay"]
@@ -164,7 +164,7 @@ def _lines(head: Head, entries: Iterable[Entry], root: str, chains: set[str]) ->
 
     for at, entry in enumerate(entries):
         match entry.record:
-            case Head():
+            case Head() | Replaced():
                 continue
             case Barrier():
                 retry()

@@ -6,7 +6,8 @@ carry the index of what they answer, and the digest of what they say.
 
 **crash**: the first answer to each index counts, so that any n - 1 of n replicas may die or hang. A replica is not
 expected to compute wrongly; where two answers differ all the same, the one that counts is kept and the other's author
-is named and begins anew, though nobody can say which of the two is wrong.
+is named and begins anew, though nobody can say which of the two is wrong. That a replica could not compute its answer
+(`FAILED`) counts only once all say so: one machine's memory or disk may be to blame.
 
 **vote**: an answer counts once f + 1 of 2f + 1 replicas have signed the same digest, so that any f of them may say
 whatever they like. f + 1 is enough, and 3f + 1 replicas are not needed, since those who vote do not have to agree on an
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 __all__ = [
+    "FAILED",
     "MAX_RESTARTS",
     "Abandon",
     "Answered",
@@ -50,6 +52,9 @@ __all__ = [
 
 MAX_RESTARTS = 5
 """How often one replica's process is replaced within a hub's rounds."""
+
+FAILED = b"failed"
+"""The digest of an answer that could not be computed."""
 
 Mode: TypeAlias = Literal["crash", "vote"]
 
@@ -290,7 +295,9 @@ class Replicas:
         for number, digest in votes.items():
             by_digest.setdefault(digest, []).append(number)
         best = max(by_digest.values(), key=len)
-        if len(best) >= self.quorum:
+        decided = [who for digest, who in by_digest.items() if len(who) >= self._needs(digest)]
+        if decided:
+            [best] = decided
             odd = [number for number in votes if number not in best]
             self._decided[index] = votes[best[0]]
             del self._votes[index]
@@ -298,10 +305,14 @@ class Replicas:
             replaced = [command for number in odd for command in self._odd(number, index)]
             self._forget()
             return [*replaced, CarryOut(index, tuple(best))]
-        if len(best) + self.num_replicas - len(votes) < self.quorum:
+        if self.mode == "vote" and len(best) + self.num_replicas - len(votes) < self.quorum:
             split = _split(by_digest)
             return [Disagree(index, f"no {self.quorum} of {self.num_replicas} replicas give the same answer: {split}")]
         return []
+
+    def _needs(self, digest: bytes) -> int:
+        """Say how many must give this answer for it to count."""
+        return self.num_replicas if self.mode == "crash" and digest == FAILED else self.quorum
 
     def _odd(self, number: int, index: int) -> list[Command]:
         """Replace a replica whose answer is not the one that counts."""
@@ -309,7 +320,7 @@ class Replicas:
         if self.mode == "vote":
             said = f"{_answer(index)} differs from that of {self.quorum} others, who agree"
             return self._end(number, life, "outvoted", said)
-        return self._end(number, life, "differs", f"{_answer(index)} differs from the first one that came")
+        return self._end(number, life, "differs", f"{_answer(index)} differs from the one that counts")
 
     def _tick(self, number: int, now: float) -> list[Command]:
         """Replace a replica that the others have left behind for too long."""
@@ -369,6 +380,8 @@ def _answer(index: int) -> str:
 
 
 def _split(by_digest: Mapping[bytes, list[int]]) -> str:
-    """Say who said what."""
-    groups = sorted(by_digest.items(), key=lambda one: one[1])
-    return "; ".join(f"{', '.join(map(str, sorted(who)))} say {digest.hex()[:8]}" for digest, who in groups)
+    """Say who said what; people count replicas from 1."""
+    groups = sorted((sorted(number + 1 for number in who), digest) for digest, who in by_digest.items())
+    return "; ".join(
+        f"{', '.join(map(str, who))} {'say' if len(who) > 1 else 'says'} {digest.hex()[:8]}" for who, digest in groups
+    )

@@ -10,7 +10,8 @@ from hierfl.config.baseline import as_baseline
 from hierfl.config.check import Checked
 from hierfl.config.learning import Handed, SharedData
 from hierfl.config.membership import Stay
-from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
+from hierfl.config.replicas import replicated
+from hierfl.config.schema import HubSettings, Replication, RunConfig, SiteSettings, Training
 from hierfl.config.tree import Node
 from hierfl.learning.compression import Compression
 from hierfl.learning.compressions.none import Whole
@@ -34,6 +35,7 @@ class _Inherited:
     compression: Compression | None = None
     stay: Stay = field(default_factory=Stay)
     handed: tuple[Handed, ...] = ()
+    redundancy: Replication = field(default_factory=Replication)
 
 
 PART = "part-{}"
@@ -61,7 +63,9 @@ def build(checked: Checked) -> RunConfig:
     assert checked.root is not None
     training = override_training(Training(), checked.training)
     timeout_s = checked.sections["runtime"].site_timeout_s
-    nodes = _inherit(checked.root, _Inherited(training, {}, False, None, frozenset(), None, timeout_s))
+    redundancy = replicated(Replication(), vars(checked.sections["redundancy"]))
+    start = _Inherited(training, {}, False, None, frozenset(), None, timeout_s, redundancy=redundancy)
+    nodes = _inherit(checked.root, start)
     named = checked.written["task"]["kind"]
     config = RunConfig(
         name=checked.top["name"],
@@ -129,6 +133,7 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
             *(trainings[both], source, keep_going, quorum, labels, strategy, timeout_s, compression),
             stay=above.stay,
             handed=_handed(path, settings.get("shared"), source, above.handed),
+            redundancy=replicated(above.redundancy, node.own.redundancy),
         )
         if settings.get("joins_at") is not None or settings.get("leaves_at") is not None or above.stay != Stay():
             holds = replace(holds, stay=above.stay.within(settings))
@@ -177,7 +182,7 @@ def _hub(placed: _Placed, backwards: list[Member]) -> Hub:
 def _hub_settings(placed: _Placed) -> HubSettings:
     assert placed.holds.strategy is not None
     weight = placed.node.own.settings.get("weight", 1.0)
-    return HubSettings(placed.holds.strategy, weight, _sent_small(placed.holds))
+    return HubSettings(placed.holds.strategy, weight, _sent_small(placed.holds), placed.holds.redundancy)
 
 
 def _handed(

@@ -17,6 +17,7 @@ from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
 from hierfl.config.membership import check_membership
 from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
+from hierfl.config.replicas import check_replicas
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
@@ -79,6 +80,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_strategies(tree[0], report)
         check_topologies(tree[0], top["seed"], report)
         check_journal(sections["redundancy"].journal, tree[0], report)
+        check_replicas(sections["redundancy"], tree[0], sections["runtime"], report)
         check_baseline(top["baseline"], tree[0], report)
         check_attacks(top["baseline"], tree[0], report)
         check_membership(top["baseline"], tree[0], report)

@@ -129,6 +129,9 @@ class HubKeys:
     """stop: a failing member ends the run. continue: a round closes without it if the quorum is met. Inherited."""
     quorum: float | None = None
     """Fraction of the members that must report. Inherited; null is 1.0, or 0.5 with `on_failure: continue`."""
+    redundancy: Section = None
+    """By how many processes its aggregator is served, and those of the hubs below: {replicas: 2}; those keys of
+    Redundancy that differ here, but for `journal`. Inherited."""
     residency: list[str] = field(default_factory=list)
     """Labels that a device must carry to process the data of this subtree, beside those of the hubs above: [de]."""
     site_timeout_s: float | None = None

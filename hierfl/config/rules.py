@@ -16,6 +16,7 @@ from hierfl.config.schema import (
     LinkSettings,
     Output,
     Redundancy,
+    Replication,
     Runtime,
     Stopping,
     Training,
@@ -95,6 +96,12 @@ _ADDRESS = Rule(
     "auto, host:port or ray://host:port",
     lambda value: re.fullmatch(r"auto|(ray://)?(\[[^\]\s/]+\]|[^\s/:]+):\d{1,5}", value) is not None,
 )
+
+_REPLICATION = {
+    "replicas": _from_to(1, 15),
+    "mode": _one_of("crash", "vote"),
+    "lease_s": _above(0),
+}
 
 RULES: dict[type, dict[str, Rule]] = {
     TopKeys: {"name": _NAME, "seed": _at_least(0), "baseline": _one_of("local", "pooled")},
@@ -191,5 +198,9 @@ RULES: dict[type, dict[str, Rule]] = {
         "times": _at_least(1),
         "probability": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
     },
-    Redundancy: {"journal": Rule("none, a folder's name, or an address (s3://...)", lambda value: bool(value.strip()))},
+    Replication: _REPLICATION,
+    Redundancy: {
+        **_REPLICATION,
+        "journal": Rule("none, a folder's name, or an address (s3://...)", lambda value: bool(value.strip())),
+    },
 }

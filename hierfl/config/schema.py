@@ -31,6 +31,7 @@ __all__ = [
     "LinkSettings",
     "Output",
     "Redundancy",
+    "Replication",
     "RunConfig",
     "Runtime",
     "SiteSettings",
@@ -213,7 +214,21 @@ class LinkSettings:
 
 
 @dataclass(frozen=True)
-class Redundancy:
+class Replication:
+    """By how many processes a hub's aggregator is served: `redundancy:` of a hub. See docs/redundancy.md."""
+
+    replicas: int = 1
+    """Processes that each do all that the hub's aggregator does; any but one may end at any time without a pause."""
+    mode: str = "crash"
+    """crash: the first answer counts. vote: an answer counts once more than half of the replicas, 3, 5 or more, have
+    signed the same; who differs is named and replaced."""
+    lease_s: float = 30.0
+    """Seconds without a sign of life after which a process is taken for dead, and without an answer that another one
+    has given. A wrong guess costs a process, and no bit."""
+
+
+@dataclass(frozen=True)
+class Redundancy(Replication):
     """What makes a run outlive its processes; see docs/redundancy.md."""
 
     journal: str | None = None
@@ -285,6 +300,8 @@ class HubSettings:
     weight: float = 1.0
     compression: Compression | None = None
     """How its own change becomes small, where it hands up no exact sums of its members; None: it travels whole."""
+    redundancy: Replication = field(default_factory=Replication)
+    """By how many replicas its aggregator is served."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SITE_KEYS, TEMPLATE_KEYS, TOP_KEYS, HubKeys, SiteKeys, TemplateKeys
 from hierfl.config.optimizer import OPTION_NAMES, option_values
 from hierfl.config.places import join
+from hierfl.config.replicas import replication_of
 from hierfl.config.rules import MOST_NODES, broken
 from hierfl.config.schema import LinkSettings, Training
 from hierfl.config.section import Report, canonical_kind, fields_of, kind
@@ -24,7 +25,10 @@ from hierfl.kinds import close
 
 __all__ = ["Node", "Own", "check_training", "check_tree", "named_optimizer"]
 
-_NESTED = ("members", "topology", "strategy", "participation", "compression", "training", "data", "link", "attack")
+_NESTED = (
+    *("members", "topology", "strategy", "participation", "compression", "training", "data", "link", "attack"),
+    "redundancy",
+)
 """Keys with a check of their own."""
 
 
@@ -49,6 +53,7 @@ class Own:
     link: LinkSettings | None = None
     compression: Any = None
     attack: Any = None
+    redundancy: dict[str, Any] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
     """The optimizer that the node names, sound or not."""
@@ -113,6 +118,7 @@ class _Checker:
         if is_hub:
             own.settings.setdefault("rounds", 1)
             self._kinds(mapping, place, own)
+            own.redundancy = replication_of(mapping.get("redundancy"), join(place, "redundancy"), self.report)
         else:
             own.attack = self._kind("attack", mapping.get("attack"), place, own)
         own.compression = self._kind("compression", mapping.get("compression"), place, own)
@@ -121,6 +127,8 @@ class _Checker:
             own.written["training"] = plain(own.training)
         if own.link is not None:
             own.written["link"] = plain(own.link)
+        if own.redundancy:
+            own.written["redundancy"] = plain(own.redundancy)
         if own.data:
             own.written["data"] = plain(own.data)
         own.written = {key: escape(own.written[key]) for key in TEMPLATE_KEYS if key in own.written}

@@ -14,7 +14,7 @@ from hierfl.link.service import Service
 from hierfl.runtime.crew import BUILDING
 from hierfl.runtime.driver import Done, Driver, Handle, Seat
 from hierfl.runtime.gate import Link
-from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 
 __all__ = ["LinkedDriver"]
 
@@ -59,9 +59,23 @@ class LinkedDriver:
         """Start workers on devices that have come since."""
         return self._here(self._base.grow()) if self._trains else ()
 
-    def start_hub(self, spec: HubSpec) -> None:
-        """Make a hub's aggregator, in the runtime."""
-        self._base.start_hub(spec)
+    def start_hub(self, spec: HubSpec, post: Post) -> None:
+        """Make a replica of a hub's aggregator, in the runtime."""
+        self._base.start_hub(spec, post)
+
+    def processes(self) -> Mapping[str, Sequence[str]]:
+        """List the runtime's processes of hubs."""
+        return self._base.processes()
+
+    def ping(self, process: str) -> int:
+        """Ask a process of the runtime."""
+        ticket = self._base.ping(process)
+        self._under_way.add(ticket)
+        return ticket
+
+    def machine(self, actor: str) -> str:
+        """Name a replica's machine."""
+        return self._base.machine(actor)
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a member over its lane, all others in the runtime, where the model is built whoever is asked."""

@@ -24,6 +24,7 @@ __all__ = [
     "Notice",
     "Phase",
     "Record",
+    "ReplicaReplaced",
     "RoundClosed",
     "RoundCommitted",
     "RunEnded",
@@ -290,6 +291,23 @@ class RoundCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaReplaced:
+    """A process that served a hub was replaced: replica `replica` of `num_replicas`, counted from 1.
+
+    `cause`: died, silent (no sign of life, or others have answered long ago), differs or outvoted (its answer is not
+    the one that counts), unsigned, or forged (what it handed out is not what it signed).
+    """
+
+    time_s: float
+    node: str
+    replica: int
+    num_replicas: int
+    cause: str
+    reason: str
+    round_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """Something a person should know: level info, warning or error; `node` a path, a worker, or empty."""
 
@@ -320,6 +338,7 @@ Record: TypeAlias = (
     | NodeChanged
     | Notice
     | Phase
+    | ReplicaReplaced
     | RoundClosed
     | RoundCommitted
     | RunEnded

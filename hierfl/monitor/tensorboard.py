@@ -9,6 +9,7 @@
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
 | `bytes/spared` | how many more they would be without compression, where there is any |
+| `replicas/world/us/replaced` | processes that serve a hub and were replaced in a round; text says which and why |
 | `schedule/idle`, `schedule/floor`, `schedule/avoidable` | idle fraction of a round, and its floor |
 | `schedule/efficiency` | the least time that the round's work can take over the time that it took |
 | `schedule/goodput` | what the round's work takes alone over the devices' time |
@@ -40,6 +41,7 @@ from hierfl.monitor.records import (
     MembershipChanged,
     Phase,
     Record,
+    ReplicaReplaced,
     RoundClosed,
     RoundCommitted,
     RunEnded,
@@ -85,6 +87,7 @@ class TensorBoard:
         self._train_loss: dict[str, float] = {}
         self._bytes_up: dict[str, int] = {}
         self._bytes_spared = 0
+        self._replaced: dict[str, list[str]] = {}
         self._final: Scalars = {}
         self._metrics: Mapping[str, Scalars] = {}
         self._tree_drawn = False
@@ -110,6 +113,9 @@ class TensorBoard:
             self._bytes_up[record.node] = self._bytes_up.get(record.node, 0) + record.bytes_up
             self._bytes_spared += record.bytes_spared
             self._tape.closed(record.node, record.time_s, record.duration_s)
+        elif isinstance(record, ReplicaReplaced):
+            said = f"round {record.round_number}: replica {record.replica} {record.cause}: {record.reason}"
+            self._replaced.setdefault(record.node, []).append(said)
         elif isinstance(record, Evaluated):
             self._tape.evaluated(record.time_s)
             self._evaluated(record)
@@ -189,6 +195,11 @@ class TensorBoard:
         for hub, num_bytes in self._bytes_up.items():
             self._scalar(f"bytes/{hub}", num_bytes, step)
         self._scalar("bytes/up", sum(self._bytes_up.values()), step)
+        for hub, said in self._replaced.items():
+            self._scalar(f"replicas/{hub}/replaced", len(said), step)
+            assert self._writer is not None
+            self._writer.text(f"replicas/{hub}", "\n".join(f"- {line}" for line in said))
+        self._replaced.clear()
         if self._bytes_spared:
             self._scalar("bytes/spared", self._bytes_spared, step)
         self._bytes_spared = 0

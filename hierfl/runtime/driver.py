@@ -1,6 +1,7 @@
 """The seam between the run's supervisor and what carries its calls: threads here, Ray actors there.
 
-An actor is a worker (`worker-0`), a hub (its path) or the place of a member of a hub without a centre (`place_of`).
+An actor is a worker (`worker-0`), a replica of a hub's aggregator (`replica_of`; the first is called by the hub's path)
+or the place of a member of a hub without a centre (`place_of`).
 Calls to one actor run one at a time, in the order in which they were made; only what is called `aside` goes past those
 that were made before, and comes before those that are made after it. A reply is a small header; vectors stay where they
 are and are known by handles, which may be passed on as arguments. A driver never retries: it says what happened.
@@ -8,16 +9,16 @@ are and are known by handles, which may be passed on as arguments. A driver neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from hierfl.errors import HierflError
 from hierfl.runtime.gate import Link
-from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from scheduler import Device
 
-__all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat", "num_beside"]
+__all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat", "is_further", "num_beside", "replica_of"]
 
 Handle: TypeAlias = Any
 """A vector's place: the object itself in threads, an object reference on Ray."""
@@ -30,6 +31,16 @@ BESIDE = {
     "encode": 2,
 }
 """How many vectors a method returns beside its header, -1 for as many as its first argument says; the others none."""
+
+
+def replica_of(path: str, replica: int) -> str:
+    """Name a replica of a hub's aggregator, counted from 0; no node's path begins with a slash."""
+    return f"/replica-{replica}/{path}" if replica else path
+
+
+def is_further(actor: str) -> bool:
+    """Say whether this is a replica, and not the first one."""
+    return actor.startswith("/replica-")
 
 
 def num_beside(method: str, arguments: Sequence[Any]) -> int:
@@ -78,8 +89,17 @@ class Driver(Protocol):
     def grow(self) -> tuple[Seat, ...]:
         """Start workers on devices that have come since, and return them."""
 
-    def start_hub(self, spec: HubSpec) -> None:
-        """Make a hub's aggregator, or a fresh one in its place."""
+    def start_hub(self, spec: HubSpec, post: Post) -> None:
+        """Make a replica of a hub's aggregator (`replica_of`), or a fresh one in its place."""
+
+    def processes(self) -> Mapping[str, Sequence[str]]:
+        """List the processes of hubs that may fall silent, each with the replicas that it serves."""
+
+    def ping(self, process: str) -> int:
+        """Ask such a process for a sign of life, past all that it is at work on; returns the call's ticket."""
+
+    def machine(self, actor: str) -> str:
+        """Name the machine on which a replica is."""
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a method; handles among the arguments arrive as their values. Returns the call's ticket."""

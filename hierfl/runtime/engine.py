@@ -23,6 +23,7 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.monitor import records
 from hierfl.monitor.records import Record, Scalars
+from hierfl.monitor.words import plural
 from hierfl.runtime import results
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Handle
@@ -33,6 +34,7 @@ from hierfl.runtime.relay import Relay
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.scribe import Scribe
 from hierfl.runtime.survey import Survey
+from scheduler.placement import crowded
 from tiers.messages import Update
 
 __all__ = ["Engine"]
@@ -80,6 +82,7 @@ class Engine:
         limit_s = config.runtime.device_timeout_s
         self._patience = Patience(limit_s=math.inf if limit_s is None else limit_s)
         self._down: set[str] = set()
+        self._has_warned = inventories is not None
 
     @property
     def inventories(self) -> Mapping[str, Inventory]:
@@ -132,6 +135,17 @@ class Engine:
                 self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
         self._relay.exchanges.restore(self._tree.root.name, remembered.members)
         self._run_until(lambda: self._relay.exchanges.on_disk)
+        if not self._has_warned:
+            self._has_warned = True
+            self._warn_of_shared_machines()
+
+    def _warn_of_shared_machines(self) -> None:
+        """Say which replicas of a hub end with the same machine."""
+        for machine, hubs in crowded(self._relay.hubs.machines()).items():
+            of = f"{hubs[0]} and {plural(len(hubs) - 1, 'other hub')}" if hubs[1:] else hubs[0]
+            where = "this process" if self.driver.kind == "local" else f"machine {machine}"
+            said = f"replicas of {of} share {where}: its end takes them all"
+            self._scribe.notice("info" if self.driver.kind == "local" else "warning", self._tree.root.name, said)
 
     def round(self, number: int, model: Handle) -> Handle:
         """Run one round of the root, counted from 0; return its model. Errors: RoundFailed, SiteFailed."""

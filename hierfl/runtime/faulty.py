@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from hierfl.runtime.driver import Done, Driver, Handle, Seat
+from hierfl.runtime.driver import Done, Driver, Handle, Seat, is_further
 from hierfl.runtime.gate import Link
-from hierfl.runtime.jobs import HubSpec, Outcome, WorkerSpec
+from hierfl.runtime.jobs import HubSpec, Outcome, Post, WorkerSpec
 from hierfl.runtime.points import Points
+from hierfl.runtime.witness import Signed
 from tiers.messages import Begin, Update
 
 __all__ = ["FaultyDriver"]
@@ -51,19 +52,31 @@ class FaultyDriver:
         """Start workers on devices that have come."""
         return self._base.grow()
 
-    def start_hub(self, spec: HubSpec) -> None:
-        """Make a hub's aggregator that says what it reaches."""
-        self._base.start_hub(replace(spec, points=self._points()))
+    def start_hub(self, spec: HubSpec, post: Post) -> None:
+        """Make a replica of a hub's aggregator that says what it reaches."""
+        self._base.start_hub(replace(spec, points=self._points()), post)
+
+    def processes(self) -> Mapping[str, Sequence[str]]:
+        """List the processes of hubs."""
+        return self._base.processes()
+
+    def ping(self, process: str) -> int:
+        """Ask a process for a sign of life."""
+        return self._base.ping(process)
+
+    def machine(self, actor: str) -> str:
+        """Name a replica's machine."""
+        return self._base.machine(actor)
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
-        """Call a method; the run reaches a step before some."""
+        """Call a method; the run reaches a step before some. What replicas are told counts once, at the first."""
         if method == "begin" and actor == self._root:
             event = arguments[0]
             assert isinstance(event, Begin)
             self._round = event.round_number
             self._seen.clear()
             self._supervisor.reached("open", self._round)
-        if method != "arrive":
+        if method != "arrive" or is_further(actor):
             return self._base.call(actor, method, *arguments)
         nth = self._nth(actor, arguments[0])
         self._supervisor.reached("before_accept", self._round, nth)
@@ -106,13 +119,14 @@ class FaultyDriver:
     def _ended(self, done: Done) -> None:
         """Let the run reach what a call's end means."""
         nth = self._arriving.pop(done.ticket, None)
-        if not isinstance(done.value, Outcome):
+        said = done.value.outcome if isinstance(done.value, Signed) else done.value
+        if not isinstance(said, Outcome):
             return
         if nth is not None:
             self._supervisor.reached("after_accept", self._round, nth)
-        if done.actor == self._root and done.value.closed:
+        if done.actor == self._root and said.closed:
             self._supervisor.reached("closed", self._round)
-        if done.actor == self._root and done.value.finished is not None:
+        if done.actor == self._root and said.finished is not None:
             self._supervisor.reached("published", self._round)
 
     def _nth(self, hub: str, update: Update) -> int:

@@ -1,28 +1,45 @@
 """The hubs of a run, each replaceable: what a hub was told since it last was idle is kept, and told once more.
 
-A hub whose process is lost is made again, recalls what it remembered between its rounds, and is told the same as the
-lost one was since. Its machine is deterministic, so it comes to the same state and the same bits, and of its answers
-only those that were not carried out yet count.
+A hub is served by one replica of its aggregator or more, each a process that is told the same in the same order. Whose
+answer counts and who is replaced is `tiers.replicas`'. A fresh replica recalls what its hub remembered between its
+rounds, and is told the same as the lost one was since. Its machine is deterministic, so it comes to the same state and
+the same bits; the other replicas go on meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import RuntimeUnavailable
-from hierfl.runtime.driver import Done, Driver, Handle
-from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
-from tiers.messages import Begin, Update
+from hierfl.runtime.driver import Done, Driver, Handle, replica_of
+from hierfl.runtime.jobs import HubSpec, Order, Outcome, Post
+from hierfl.runtime.lives import Answer, Kept, Life, Told
+from hierfl.runtime.watch import Watch
+from hierfl.runtime.witness import INTRODUCE
+from tiers.messages import Begin
+from tiers.replicas import (
+    Abandon,
+    CarryOut,
+    Cause,
+    Command,
+    Died,
+    Disagree,
+    Opened,
+    Replace,
+    Tick,
+    Up,
+)
+from tiers.replicas import Told as ToldMore
 
 if TYPE_CHECKING:
     from hierfl.runtime.recorder import Recorder
 
 __all__ = ["HubLost", "HubSaid", "Hubs", "Kept"]
 
-MAX_RESTARTS = 5
-"""How often one hub's process is replaced within its rounds."""
+KEY = -1
+"""The index of a call that asks for a replica's public key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,58 +56,22 @@ class HubSaid:
 
 @dataclass(frozen=True, slots=True)
 class HubLost:
-    """A hub's process died and was replaced."""
+    """A replica of a hub's aggregator, of so many, is replaced: why, in a word and in more."""
 
     path: str
+    replica: int
+    num_replicas: int
+    cause: Cause
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What a hub remembers, and the payloads of the updates that it holds, in the order of `memory.standing.held`."""
+class _Call:
+    """Who was called, in which life, and the index of what it was told."""
 
-    memory: Memory
-    payloads: tuple[Handle, ...] = ()
-
-
-Told: TypeAlias = tuple[str, tuple[Any, ...]]
-"""A method of an aggregator and its arguments."""
-
-
-@dataclass
-class _Life:
-    """One hub: what it was told since it was idle (from the call `first` on), and how many answers are carried out."""
-
-    spec: HubSpec
-    number: int = 0
-    running: bool = False
-    model: Handle = None
-    order: Order | None = None
-    kept: Kept | None = None
-    told: list[Told] = field(default_factory=list)
-    first: int = 0
-    carried_out: int = 0
-    restarts: int = 0
-
-    @property
-    def next(self) -> int:
-        """The index of the next call."""
-        return self.first + len(self.told)
-
-    def idle(self, index: int, memory: Memory | None) -> None:
-        """After this call no round is open: recalling the memory replaces all calls up to it."""
-        _, arguments = self.told[index - self.first]
-        payloads = (
-            dict(zip(map(_key, self.kept.memory.standing.held), self.kept.payloads, strict=True)) if self.kept else {}
-        )
-        if len(arguments) > 1 and isinstance(arguments[0], Update):  # without a centre a hub is told headers alone
-            payloads.setdefault(_key(arguments[0]), arguments[1])
-        del self.told[: index + 1 - self.first]
-        self.first, self.kept = index + 1, None
-        if memory is not None:
-            self.kept = Kept(memory, tuple(payloads[_key(update)] for update in memory.standing.held))
-            self.told.insert(0, ("recall", (self.kept.memory, *self.kept.payloads)))
-            self.first = index
+    path: str
+    post: Post
+    index: int
 
 
 class Hubs:
@@ -103,13 +84,18 @@ class Hubs:
         self._driver = driver
         self._recorder = recorder
         self._lost = lost
-        self._lives: dict[str, _Life] = {}
-        self._calls: dict[int, tuple[str, int, int]] = {}
+        self._lives: dict[str, Life] = {}
+        self._replicas: dict[str, tuple[str, int]] = {}
+        self._calls: dict[int, _Call] = {}
+        self._watch = Watch(driver, lambda actor: self._lives[self._replicas[actor][0]].spec.redundancy.lease_s)
 
     def make(self, spec: HubSpec, kept: Kept | None = None) -> None:
         """Make a hub's aggregator; `kept`: what one of an earlier run remembered."""
-        self._lives[spec.path] = _Life(spec, kept=kept)
-        self._driver.start_hub(spec)
+        life = self._lives[spec.path] = Life(spec, kept=kept)
+        self._watch.serve(spec.redundancy.lease_s)
+        for replica in range(spec.redundancy.replicas):
+            self._replicas[replica_of(spec.path, replica)] = (spec.path, replica)
+            self._start(life, replica)
         if kept is not None:
             self._tell(spec.path, "recall", (kept.memory, *kept.payloads))
         if self._recorder is not None:
@@ -117,11 +103,15 @@ class Hubs:
 
     def settled(self) -> bool:
         """Say whether no idle hub has anything left to answer."""
-        return all(life.running or life.carried_out == life.next for life in self._lives.values())
+        return all(life.running or not self.waits(path) for path, life in self._lives.items())
+
+    def waits(self, path: str) -> bool:
+        """Say whether an answer of a hub that will count has yet to come."""
+        return self._lives[path].replicas.carried_out < self._lives[path].replicas.told
 
     def owns(self, ticket: int) -> bool:
         """Say whether a call was made here."""
-        return ticket in self._calls
+        return ticket in self._calls or self._watch.owns(ticket)
 
     def running(self, path: str) -> bool:
         """Say whether a hub's rounds are under way."""
@@ -141,12 +131,20 @@ class Hubs:
         assert order is not None, f"{path} has no parent"
         return order
 
+    def machines(self) -> dict[str, list[str]]:
+        """Name the machine of each replica, of hubs that have more than one, by path."""
+        found: dict[str, list[str]] = {}
+        for actor, (path, _) in self._replicas.items():
+            if self._lives[path].replicas.num_replicas > 1:
+                found.setdefault(path, []).append(self._driver.machine(actor))
+        return found
+
     def begin(self, path: str, event: Begin, order: Order | None, model: Handle, state: Handle) -> None:
         """Begin a hub's rounds."""
         life = self._lives[path]
         assert not life.running, f"{path} has not ended its rounds"
         life.running, life.model, life.order = True, model, order
-        life.restarts = 0
+        life.replicas.handle(Opened())
         self.tell(path, "begin", event, order, None if life.spec.passes_up else model, state)
 
     def tell(self, path: str, method: str, *arguments: Any) -> None:
@@ -163,7 +161,9 @@ class Hubs:
     def _tell(self, path: str, method: str, arguments: tuple[Any, ...]) -> None:
         life = self._lives[path]
         life.told.append((method, arguments))
-        self._call(path, life.next - 1)
+        life.replicas.handle(ToldMore())
+        for replica in range(life.replicas.num_replicas):
+            self._call(life, replica, life.replicas.told - 1)
 
     def stop(self, path: str, *, failed: bool = False) -> None:
         """Give up a hub's rounds and what it remembers; a fresh aggregator will begin the next.
@@ -172,67 +172,137 @@ class Hubs:
         """
         life = self._lives[path]
         if life.running or life.told:
-            life.running, life.model, life.kept = False, None, None
-            life.told.clear()
-            life.first = life.carried_out = 0
-            self._renew(path)
+            life.stop()
+            for replica in range(life.replicas.num_replicas):
+                self._start(life, replica)
             if self._recorder is not None:
                 self._deliver(path, self._recorder.stop(path, failed=failed))
 
     def handle(self, done: Done) -> Iterator[HubSaid | HubLost]:
         """Take the end of a call. Errors: HierflError of the hub; RuntimeUnavailable if it dies again and again."""
-        path, number, index = self._calls.pop(done.ticket)
-        life = self._lives[path]
-        if number != life.number:
+        if self._watch.owns(done.ticket):
+            yield from self._beat(done)
+            return
+        call = self._calls.pop(done.ticket)
+        life, post = self._lives[call.path], call.post
+        if post.life != life.replicas.lives[post.replica]:
             return
         if done.crashed is not None:
-            yield from self.replace(path, done.crashed)
-        elif done.error is not None:
-            raise done.error
-        elif index >= life.carried_out:
-            assert index == life.carried_out, f"{path} answered call {index} before call {life.carried_out}"
-            life.carried_out += 1
-            model, result, state = done.beside
-            outcome: Outcome = done.value
-            if outcome.has_model:
-                life.model = model
-            if outcome.finished is not None:
-                life.running, life.model = False, None
-            if not life.running and outcome.failed is None:
-                life.idle(index, outcome.memory)
-            yield HubSaid(path, outcome, result, state, done.started_s, done.ended_s)
+            yield from self.replace(replica_of(call.path, post.replica), done.crashed)
+        elif call.index == KEY:
+            life.keys[post.replica] = (post.life, done.value if done.error is None else b"")
+        else:
+            answered = life.answered(post.replica, post.life, call.index, done, self._watch.now)
+            yield from self._obey(call.path, life.replicas.handle(answered))
 
-    def replace(self, actor: str, reason: str) -> Iterator[HubLost]:
-        """Replace a lost process; each of its hubs is told once more what it was told.
+    def tick(self, clock_s: float) -> Iterator[HubSaid | HubLost]:
+        """Look, from time to time, who is silent or behind. Errors: as of `handle`."""
+        if not self._watch.due(clock_s):
+            return
+        for process, silent_s in self._watch.look():
+            yield from self.replace(process, f"it has given no sign of life for {silent_s:.1f} s", "silent")
+        for path, life in list(self._lives.items()):
+            if life.replicas.lags:
+                yield from self._obey(path, life.replicas.handle(Tick(self._watch.now)))
 
-        Errors: RuntimeUnavailable if a hub dies again and again.
+    def left_s(self, clock_s: float) -> float:
+        """Give the seconds until the next look."""
+        return self._watch.left_s(clock_s)
+
+    def replace(self, actor: str, reason: str, cause: Cause = "died") -> Iterator[HubLost]:
+        """Replace a lost process; each of its replicas is told once more what it was told.
+
+        Errors: RuntimeUnavailable if one dies again and again.
         """
         actors = self._driver.restart(actor)
-        for lost in (name for name in actors if name in self._lives):
-            life = self._lives[lost]
-            life.restarts += 1
-            if life.restarts > MAX_RESTARTS:
-                raise RuntimeUnavailable(f"the aggregator of {lost} died {life.restarts} times in one round: {reason}")
-            self._renew(lost)
-            for index in range(life.first, life.next):
-                self._call(lost, index)
-            yield HubLost(lost, reason)
+        self._watch.renewed(actors)
+        yield from self._renew(actors, cause, reason)
         self._lost(actors)
 
-    def _renew(self, path: str) -> None:
-        """Put a fresh aggregator in the place of one; what the old one still says is dropped."""
+    def _renew(self, actors: Iterable[str], cause: Cause, reason: str) -> Iterator[HubLost]:
+        """Begin the next lives of replicas whose processes are fresh."""
+        for path, replica in [self._replicas[actor] for actor in actors if actor in self._replicas]:
+            machine = self._lives[path].replicas
+            for command in machine.handle(Died(replica, machine.lives[replica], reason, cause)):
+                yield self._replaced(path, command)
+
+    def _obey(self, path: str, commands: Sequence[Command]) -> Iterator[HubSaid | HubLost]:
+        """Do what is to be done about a hub's replicas, as long as it is not stopped meanwhile."""
         life = self._lives[path]
-        life.number += 1
-        self._driver.start_hub(life.spec)
+        num_stops = life.num_stops
+        for command in commands:
+            match command:
+                case CarryOut(index, replicas):
+                    answer, forged = life.take(index, replicas, self._driver.get)
+                    for lie in forged:
+                        yield from self._obey(path, life.replicas.handle(lie))
+                    yield self._carry_out(path, index, answer)
+                case Replace(replica, _, cause):
+                    actor = replica_of(path, replica)
+                    actors = self._driver.restart(actor)
+                    self._watch.renewed(actors)
+                    yield self._replaced(path, command)
+                    beside = f"it shared the process of replica {replica + 1} of {path}"
+                    yield from self._renew([one for one in actors if one != actor], cause, beside)
+                    self._lost(actors)
+                case Disagree(index, reason):
+                    one = next(iter(life.answers[index].values()))
+                    yield HubSaid(path, Outcome(failed=reason), None, None, one.started_s, one.ended_s)
+                case Abandon():
+                    self._replaced(path, command)
+            if life.num_stops != num_stops:
+                return
 
-    def _call(self, path: str, index: int) -> None:
-        """Tell a hub the thing of this index."""
+    def _carry_out(self, path: str, index: int, answer: Answer) -> HubSaid:
+        """Take the answer that counts. Errors: HierflError of the hub."""
         life = self._lives[path]
-        method, arguments = life.told[index - life.first]
-        ticket = self._driver.call(path, method, *arguments)
-        self._calls[ticket] = (path, life.number, index)
+        if answer.error is not None:
+            raise answer.error
+        outcome = answer.outcome
+        assert outcome is not None
+        model, result, state = answer.beside
+        if outcome.has_model:
+            life.model = model
+        if outcome.finished is not None:
+            life.running, life.model = False, None
+        if not life.running and outcome.failed is None:
+            life.replicas.handle(life.idle(index, outcome.memory))
+        return HubSaid(path, outcome, result, state, answer.started_s, answer.ended_s)
 
+    def _replaced(self, path: str, command: Command) -> HubLost:
+        """Let a fresh replica take a place. Errors: RuntimeUnavailable if it has died too often."""
+        life = self._lives[path]
+        if isinstance(command, Abandon):
+            raise RuntimeUnavailable(f"the aggregator of {path} {command.reason}")
+        assert isinstance(command, Replace)
+        for said in life.answers.values():
+            said.pop(command.replica, None)
+        self._start(life, command.replica)
+        for index in range(life.replicas.first, life.replicas.told):
+            self._call(life, command.replica, index)
+        return HubLost(path, command.replica, life.replicas.num_replicas, command.cause, command.reason)
 
-def _key(update: Update) -> tuple[int, str]:
-    """Tell a held update from others."""
-    return update.round_number, update.shares[0].member if update.shares else ""
+    def _beat(self, done: Done) -> Iterator[HubLost]:
+        """Take the end of a ping."""
+        if not self._watch.is_current(done):
+            return
+        if done.crashed is not None:
+            yield from self.replace(done.actor, done.crashed)
+            return
+        for path, replica in map(self._replicas.__getitem__, self._watch.beat(done.actor)):
+            machine = self._lives[path].replicas
+            machine.handle(Up(replica, machine.lives[replica], self._watch.now))
+
+    def _start(self, life: Life, replica: int) -> None:
+        """Make a replica of its present life; what an earlier one still says is dropped."""
+        path, post = life.spec.path, life.post(replica)
+        self._driver.start_hub(life.spec, post)
+        if life.votes:
+            self._calls[self._driver.call(replica_of(path, replica), INTRODUCE)] = _Call(path, post, KEY)
+
+    def _call(self, life: Life, replica: int, index: int) -> None:
+        """Tell a replica the thing of this index."""
+        path = life.spec.path
+        method, arguments = life.told[index - life.replicas.first]
+        ticket = self._driver.call(replica_of(path, replica), method, *arguments)
+        self._calls[ticket] = _Call(path, life.post(replica), index)

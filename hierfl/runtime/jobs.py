@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hierfl.config.learning import Lora
-from hierfl.config.schema import Evaluation, SiteSettings
+from hierfl.config.schema import Evaluation, Replication, SiteSettings
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
@@ -28,6 +28,7 @@ __all__ = [
     "Memory",
     "Order",
     "Outcome",
+    "Post",
     "SiteReport",
     "TrainJob",
     "WorkerSpec",
@@ -60,7 +61,7 @@ class HubSpec:
     `layout`: what the hub is given and gives its parent: the model, with the channels of a rule above. `wire`: what
     goes down from here, with the channels of its own rule. `passes_up`: the hub hands its raw sum to its parent; else
     it decodes, steps and encodes its own change, or compresses it. `seed`: the run's, for what participation policies
-    draw and compression rounds. `points`: as of a worker.
+    draw and compression rounds. `points`: as of a worker. `redundancy`: by how many replicas it is served.
     """
 
     path: str
@@ -77,6 +78,16 @@ class HubSpec:
     seed: int = 0
     compression: Compression | None = None
     points: Points = NO_POINTS
+    redundancy: Replication = field(default_factory=Replication)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Which replica of a hub's aggregator a process is, in which life, and the index of the first that it is told."""
+
+    replica: int = 0
+    life: int = 0
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

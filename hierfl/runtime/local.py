@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
 from hierfl.runtime.convener import serve
-from hierfl.runtime.driver import BESIDE, Done, Handle, Seat
-from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, replica_of
+from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from hierfl.runtime.places import PLACE, Place
 from hierfl.runtime.points import Crashed
 from hierfl.runtime.seats import PROCESS, seats
+from hierfl.runtime.witness import witnessed
 from scheduler import Device
 
 if TYPE_CHECKING:
@@ -93,10 +94,23 @@ class LocalDriver:
         self._threads[name] = thread
         self._workers[name] = thread.submit(self._make).result()
 
-    def start_hub(self, spec: HubSpec) -> None:
-        """Make what serves a hub, or a fresh one in its place."""
-        self._hubs[spec.path] = serve(spec)
-        self._lost.pop(spec.path, None)
+    def start_hub(self, spec: HubSpec, post: Post) -> None:
+        """Make a replica of what serves a hub, or a fresh one in its place."""
+        actor = replica_of(spec.path, post.replica)
+        self._hubs[actor] = witnessed(spec, post, serve(spec))
+        self._lost.pop(actor, None)
+
+    def processes(self) -> Mapping[str, Sequence[str]]:
+        """Name none: hubs have no process of their own."""
+        return {}
+
+    def ping(self, process: str) -> int:
+        """Nothing can be silent by itself."""
+        raise AssertionError(f"the local runtime has no process {process}")
+
+    def machine(self, actor: str) -> str:
+        """Name this process, where all are."""
+        return PROCESS
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Run a method of a hub or a member's place at once, a worker's in its thread."""
@@ -140,7 +154,8 @@ class LocalDriver:
 
     def restart(self, actor: str) -> tuple[str, ...]:
         """Start a fresh worker in the place of one that was lost on purpose; a hub is made by `start_hub`."""
-        del self._lost[actor]  # else: threads do not crash alone
+        lost = self._lost.pop(actor, None)
+        assert lost is not None or actor in self._hubs, f"{actor} is a thread: it does not crash alone"
         if actor in self._workers:
             self._threads[actor].shutdown(wait=False, cancel_futures=True)
             self._start_worker(actor)

@@ -34,7 +34,8 @@ def open_driver(config: RunConfig, run_dir: Path) -> Driver:
     from hierfl.runtime.ray_actors import RayDriver
 
     code_dirs = dict.fromkeys(map(str, filter(None, (config.folder, Path.cwd()))))
-    return RayDriver(runtime, config.name, tuple(code_dirs))
+    replicas = max(hub.redundancy.replicas for hub in config.hubs.values())
+    return RayDriver(runtime, config.name, tuple(code_dirs), replicas)
 
 
 @contextlib.contextmanager

@@ -10,19 +10,19 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
-from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, num_beside
-from hierfl.runtime.jobs import HubSpec, WorkerSpec
+from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, num_beside, replica_of
+from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from hierfl.runtime.places import PLACE
 from hierfl.runtime.ray_cluster import (
     check_devices,
@@ -36,16 +36,12 @@ from hierfl.runtime.ray_cluster import (
 )
 from hierfl.runtime.ray_hosts import ASIDE, HubProcess, WorkerProcess
 from hierfl.runtime.ray_link import RayLink
+from hierfl.runtime.ray_rooms import HUB, Rooms
 from hierfl.runtime.seats import declared_devices, group_of, seats
 from hierfl.runtime.turns import NONE
 from scheduler import Device
 
 __all__ = ["RayDriver"]
-
-MAX_AGGREGATORS = 16
-
-HUB = "/hub-"
-"""How the processes that serve hubs are called; no device's name holds a slash."""
 
 SHARED_GPU = 0.001
 """What a worker takes of a slot that runs share, so that Ray shows it the slot's GPU; the lease says who may use it."""
@@ -54,12 +50,13 @@ SHARED_GPU = 0.001
 class RayDriver:
     """Carries calls to Ray actors; a handle is an object reference that this process owns.
 
-    `name`: what the run is called among those that share the cluster; `code_dirs`: where the user's own code lies.
+    `name`: what the run is called among those that share the cluster; `code_dirs`: where the user's own code lies;
+    `replicas`: how many a hub has at most.
     """
 
     kind = "ray"
 
-    def __init__(self, runtime: Runtime, name: str = "run", code_dirs: Sequence[str] = ()) -> None:
+    def __init__(self, runtime: Runtime, name: str = "run", code_dirs: Sequence[str] = (), replicas: int = 1) -> None:
         self.link: RayLink | None = None
         self._name = name
         self._code_dirs = tuple(code_dirs)
@@ -67,6 +64,7 @@ class RayDriver:
         self._actors: dict[str, Any] = {}
         self._calls: dict[tuple[str, int], Any] = {}
         self._slots: dict[str, str] = {}
+        self._rooms = Rooms(runtime.num_aggregators, replicas)
         self._places: dict[str, Device] = {}
         self._lives: dict[str, int] = {}
         self._asides: dict[str, int] = {}
@@ -86,8 +84,8 @@ class RayDriver:
             spec = replace(spec, device="cpu")
         self._spec = ray.put(spec)
         self._sit(found)
-        for number in range(min(num_hubs, self.runtime.num_aggregators or MAX_AGGREGATORS)):
-            self._start_process(f"{HUB}{number}")
+        for room in self._rooms.first(num_hubs):
+            self._start_process(room)
         return found
 
     def grow(self) -> tuple[Seat, ...]:
@@ -140,19 +138,30 @@ class RayDriver:
             self._start_process(seat.worker)
         return found
 
-    def start_hub(self, spec: HubSpec) -> None:
-        """Make a hub's aggregator, in a process of its own as long as there are few hubs."""
-        self._actors[self._slot(spec.path)].start_hub.remote(spec)
+    def start_hub(self, spec: HubSpec, post: Post) -> None:
+        """Make a replica of a hub's aggregator, in a process of its own as long as there are few hubs."""
+        self._actors[self._slot(replica_of(spec.path, post.replica))].start_hub.remote(spec, post)
+
+    def processes(self) -> Mapping[str, Sequence[str]]:
+        """List the processes of hubs, each with the replicas that it serves."""
+        return self._rooms.serve(self._slots)
+
+    def ping(self, process: str) -> int:
+        """Ask in the process's other thread."""
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        self._await(ticket, process, self._actors[process].ping.remote())
+        return ticket
+
+    def machine(self, actor: str) -> str:
+        """Name the Ray node on which a replica was placed, by its host."""
+        return self._rooms.machine(self._slot(actor))
 
     def _slot(self, actor: str) -> str:
         """Give the process of an actor: a hub's place is where the hub is, a site's is with one of the hubs in turn."""
         slot = self._slots.get(actor) or self._slots.get(actor.removeprefix(PLACE))
         if slot is None:
-            of_hubs = [slot for name, slot in self._slots.items() if slot.startswith(HUB) and name[0] != "/"]
-            slot = f"{HUB}{len(of_hubs) % (self.runtime.num_aggregators or MAX_AGGREGATORS)}"
-            if actor.startswith(PLACE):
-                slot = of_hubs[sum(name.startswith(PLACE) for name in self._slots) % len(of_hubs)]
-            self._slots[actor] = slot
+            slot = self._slots[actor] = self._rooms.choose(actor, self._slots)
         if slot not in self._actors:
             self._start_process(slot)
         return slot
@@ -267,8 +276,11 @@ class RayDriver:
         self._lives[slot] = self._lives.get(slot, -1) + 1
         self._asides[slot] = NONE
         runtime = self.runtime
+        two_threads: Any = ray.remote(concurrency_groups={ASIDE: 1})  # type: ignore[call-overload]
         if slot.startswith(HUB):
-            actor: Any = ray.remote(HubProcess).options(num_cpus=0, max_restarts=0).remote(self._code_dirs)
+            where = NodeAffinitySchedulingStrategy(self._rooms.place(slot), soft=True)
+            hub = two_threads(HubProcess).options(num_cpus=0, max_restarts=0, scheduling_strategy=where)
+            actor: Any = hub.remote(self._code_dirs)
         else:
             need = needs(runtime, group_of(runtime, self._places[slot].name))
             options: dict[str, Any] = {
@@ -281,7 +293,6 @@ class RayDriver:
                 num_gpus = SHARED_GPU if options["num_gpus"] else 0
                 options = {"num_cpus": 0, "num_gpus": num_gpus, "scheduling_strategy": place}
             given = (self._code_dirs, str(Path.cwd()), [self._spec])
-            two_threads: Any = ray.remote(concurrency_groups={ASIDE: 1})  # type: ignore[call-overload]
             actor = two_threads(WorkerProcess).options(max_restarts=0, **options).remote(*given)
         self._actors[slot] = actor
         self._calls = {key: call for key, call in self._calls.items() if key[0] != slot}

@@ -14,10 +14,11 @@ import ray
 
 from hierfl.errors import HierflError
 from hierfl.runtime.convener import serve
-from hierfl.runtime.driver import BESIDE
-from hierfl.runtime.jobs import HubSpec
+from hierfl.runtime.driver import BESIDE, replica_of
+from hierfl.runtime.jobs import HubSpec, Post
 from hierfl.runtime.places import PLACE, Place
 from hierfl.runtime.turns import Turns
+from hierfl.runtime.witness import witnessed
 
 __all__ = ["ASIDE", "HubProcess", "WorkerProcess"]
 
@@ -37,13 +38,19 @@ class HubProcess:
         self._place = Place()
         self._failed: dict[str, Exception] = {}
 
-    def start_hub(self, spec: HubSpec) -> None:
-        """Make what serves a hub, or a fresh one in its place."""
+    def start_hub(self, spec: HubSpec, post: Post) -> None:
+        """Make a replica of what serves a hub, or a fresh one in its place."""
+        actor = replica_of(spec.path, post.replica)
         try:
-            self._hubs[spec.path] = serve(spec)
-            self._failed.pop(spec.path, None)
+            self._hubs[actor] = witnessed(spec, post, serve(spec))
+            self._failed.pop(actor, None)
         except Exception as error:  # nobody waits for this call: the next one tells
-            self._failed[spec.path] = error
+            self._failed[actor] = error
+
+    @ray.method(concurrency_group=ASIDE)
+    def ping(self) -> Any:
+        """Give a sign of life, whatever the process is at work on."""
+        return None, time.time(), time.time()
 
     def call(self, actor: str, method: str, *arguments: Any) -> Any:
         """Run a method of one hub or place. Errors: why there is no such hub, if it could not be made."""

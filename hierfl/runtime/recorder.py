@@ -24,7 +24,7 @@ from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory
 from hierfl.runtime.keeper import Keeper
-from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Stopped, Told, join
+from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Replaced, Stopped, Told, join
 from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp, Update
 from tiers.replay import Cue, Replay
 from tiers.standing import Standing
@@ -151,6 +151,10 @@ class Recorder:
     def gave_up(self, path: str, reason: str) -> None:
         """A hub could not close its round."""
         self._write(_Line(GaveUp(path, reason)))
+
+    def replaced(self, path: str, replica: int, cause: str, reason: str) -> None:
+        """A replica of a hub was replaced."""
+        self._write(_Line(Replaced(path, replica, cause, reason)))
 
     def answered(self, path: str, round_number: int, member: str) -> bool:
         """Say whether a member's answer is in the journal, so that it need not be asked."""
@@ -373,7 +377,13 @@ def settings_digest(config: RunConfig) -> str:
     """Give a digest of all from which the bits follow: a journal of other settings is of no use."""
     said = {key: config.resolved.get(key) for key in OF_THE_BITS}
     said["federation"] = {key: value for key, value in config.resolved["federation"].items() if key != "rounds"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    plain = json.loads(json.dumps(said, default=str), object_hook=_of_the_bits)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _of_the_bits(node: dict[str, Any]) -> dict[str, Any]:
+    """Leave out of a hub by how many processes it is served."""
+    return {key: value for key, value in node.items() if key != "redundancy"} if "members" in node else node
 
 
 def recorder_of(config: RunConfig, store: Store, driver: Driver, keeper: Keeper, rounds_done: int) -> Recorder:

@@ -108,13 +108,16 @@ class Relay:
         self._stop(self._top)
 
     def ring(self) -> None:
-        """Tell hubs that time has passed."""
+        """Tell hubs that time has passed, and look after their processes."""
         for path, event in self._timers.ring(time.monotonic()):
             self.hubs.tell(path, "elapse", event)
+        for said in self.hubs.tick(time.monotonic()):
+            self.hear(said)
 
     def left_s(self) -> float:
-        """Give the seconds until a hub must be told."""
-        return self._timers.left_s(time.monotonic())
+        """Give the seconds until a hub must be told, or looked after."""
+        now = time.monotonic()
+        return min(self._timers.left_s(now), self.hubs.left_s(now))
 
     def handed_up(self, result: HandedUp) -> None:
         """Give a worker's sum to its hub."""
@@ -140,8 +143,7 @@ class Relay:
     def hear(self, said: HubSaid | HubLost) -> None:
         """Carry out what a hub wants. Errors: RoundFailed."""
         if isinstance(said, HubLost):
-            lost = f"its aggregator died ({said.reason}) and was replaced; its round goes on"
-            self._scribe.notice("warning", said.path, lost)
+            self._replaced(said)
             return
         path, outcome = said.path, said.outcome
         self._scribe.phase(path, "aggregate", said.started_s, said.ended_s, (path,))
@@ -170,6 +172,12 @@ class Relay:
             if outcome.has_state:
                 self.states[path] = said.state
             self._finish(path, outcome.finished, said.result)
+
+    def _replaced(self, lost: HubLost) -> None:
+        """Name a replica that was replaced, and why."""
+        if self._recorder is not None:
+            self._recorder.replaced(lost.path, lost.replica, lost.cause, lost.reason)
+        self._scribe.replaced(lost.path, lost.replica, lost.num_replicas, lost.cause, first_line(lost.reason))
 
     def lost_place(self, actor: str) -> None:
         """Replace the process of a member's place; what it was asked is asked anew."""

@@ -17,6 +17,11 @@ SHOWN = 20
 """Of the members that exchange so many are named, each with so many others."""
 
 
+FATES = {"died": "died", "silent": "has fallen silent"}
+DISTRUSTED = "is not to be trusted"
+"""What has become of a replica, by the cause for which it is replaced."""
+
+
 class Scribe:
     """Makes records and hands them to `emit`. Machines count rounds from 0, people from 1: records carry the latter.
 
@@ -45,6 +50,14 @@ class Scribe:
         """Say the state of nodes; `round_number` counts from 1."""
         for node in nodes:
             self.emit(records.NodeChanged(self.now(), node, state, round_number))
+
+    def replaced(self, node: str, replica: int, num_replicas: int, cause: str, reason: str) -> None:
+        """Name a replica of a hub's aggregator that is replaced, `replica` counted from 0."""
+        record = records.ReplicaReplaced(self.now(), node, replica + 1, num_replicas, cause, reason, self.shown)
+        self.emit(record)
+        who = f"replica {replica + 1} of {num_replicas} of its aggregator" if num_replicas > 1 else "its aggregator"
+        then = "is replaced; the others go on" if num_replicas > 1 else "was replaced; its round goes on"
+        self.notice("warning", node, f"{who} {FATES.get(cause, DISTRUSTED)} ({reason}) and {then}")
 
     def phase(self, actor: str, phase: str, start_s: float, end_s: float, nodes: Sequence[str]) -> None:
         """Say a busy span, given in seconds since the epoch."""

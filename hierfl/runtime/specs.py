@@ -33,6 +33,7 @@ def hub_spec(
         absent=absent,
         seed=config.seed,
         compression=None if sums or above is None else config.hubs[path].compression,
+        redundancy=config.hubs[path].redundancy,
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from late_hub import LAYOUT, Members, spec_of
 
+from hierfl.config.schema import Replication
 from hierfl.runtime.remembered import still_true
 from scheduler.participation import Participation
 from scheduler.participations.buffered import Buffered
@@ -49,16 +50,23 @@ def test_what_is_late_counts_with_its_part_of_the_weight(policy: Participation, 
     play(Members(spec_of(policy, WEIGHTS, width)), Random(seed), 60)
 
 
+REDUNDANCY = [Replication(), Replication(2), Replication(3), Replication(3, "vote")]
+
+
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-@settings(max_examples=40)
-@given(seed=SEEDS, kills=SEEDS)
-def test_a_hub_whose_process_dies_has_the_bits_of_one_that_lives(policy: Participation, seed: int, kills: int) -> None:
-    steady, frail = Members(spec_of(policy, WEIGHTS)), Members(spec_of(policy, WEIGHTS), Random(kills))
+@settings(max_examples=60)
+@given(seed=SEEDS, kills=SEEDS, redundancy=st.sampled_from(REDUNDANCY))
+def test_a_hub_whose_processes_die_has_the_bits_of_one_that_lives(
+    policy: Participation, seed: int, kills: int, redundancy: Replication
+) -> None:
+    steady = Members(spec_of(policy, WEIGHTS))
+    frail = Members(spec_of(policy, WEIGHTS, redundancy=redundancy), Random(kills))
     play(steady, Random(seed), 40)
     play(frail, Random(seed), 40)
     assert frail.rounds == steady.rounds and frail.refused == steady.refused
     assert frail.model.digest(LAYOUT) == steady.model.digest(LAYOUT)
     assert frail.hubs.kept().keys() == steady.hubs.kept().keys()
+    assert {cause for _, cause in frail.lost} <= {"died"}
 
 
 @settings(max_examples=40)

@@ -6,6 +6,7 @@ The hub's aggregator is the real one. Beside it a plain loop adds up what should
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl.config.schema import Replication
 from hierfl.learning.ring import Accumulator, PartialSum
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.strategies.fedavg import FedAvg
-from hierfl.runtime.driver import Done
+from hierfl.runtime.driver import Done, replica_of
 from hierfl.runtime.hub import Aggregator, grid_of
 from hierfl.runtime.hubs import Hubs, HubSaid, Kept
-from hierfl.runtime.jobs import HubSpec, Order
+from hierfl.runtime.jobs import HubSpec, Order, Post
+from hierfl.runtime.witness import INTRODUCE, witnessed
 from scheduler.participation import Participation
 from tiers.federation import Hub, Site
 from tiers.messages import Begin, Close, Lost, SetTimer, Share, TimeUp, Update
@@ -28,50 +31,69 @@ __all__ = ["LAYOUT", "Frail", "Members", "spec_of"]
 
 LAYOUT = Layout.of({"w": ((3,), "float32"), "seen": ((), "int64")})
 PATH = "world"
+ALONE = Replication()
 
 
-def spec_of(policy: Participation, weights: dict[str, int], width: int = 32) -> HubSpec:
+def spec_of(
+    policy: Participation, weights: Mapping[str, int], width: int = 32, redundancy: Replication = ALONE
+) -> HubSpec:
     hub = Hub(
         PATH, tuple(Site(name) for name in weights), rounds=100, keep_going=True, quorum=0.1, participation=policy
     )
-    return HubSpec(PATH, hub, FedAvg(), width, 8.0, weights, LAYOUT, LAYOUT, is_root=True, passes_up=False, seed=5)
+    arithmetic = (width, 8.0, weights, LAYOUT, LAYOUT)
+    return HubSpec(PATH, hub, FedAvg(), *arithmetic, is_root=True, passes_up=False, seed=5, redundancy=redundancy)
 
 
 class Frail:
-    """A driver of one hub; `kill` loses the process with all that it has not answered."""
+    """A driver of one hub's replicas; `kill` loses a process with all that it has not answered."""
 
     def __init__(self) -> None:
-        self.hub: Aggregator | None = None
-        self.waiting: deque[tuple[int, str, tuple[Any, ...]]] = deque()
+        self.hubs: dict[str, Any] = {}
+        self.waiting: dict[str, deque[tuple[int, str, tuple[Any, ...]]]] = {}
         self.num_calls = 0
 
-    def start_hub(self, spec: HubSpec) -> None:
-        self.hub = Aggregator(spec)
+    def start_hub(self, spec: HubSpec, post: Post) -> None:
+        """In its turn, as all that a process is told."""
+        calls = self.waiting.setdefault(replica_of(PATH, post.replica), deque())
+        calls.append((0, "start_hub", (witnessed(spec, post, Aggregator(spec)),)))
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         self.num_calls += 1
-        self.waiting.append((self.num_calls, method, arguments))
+        self.waiting[actor].append((self.num_calls, method, arguments))
         return self.num_calls
 
+    def get(self, handle: Any) -> Any:
+        return handle
+
     def restart(self, actor: str) -> tuple[str, ...]:
-        self.hub = None
-        return (PATH,)
+        self.waiting[actor].clear()
+        return (actor,)
 
-    def kill(self) -> Done | None:
-        """Give what is noticed of it: nothing, while nothing waits for an answer."""
-        ticket = self.waiting[0][0] if self.waiting else None
-        self.waiting.clear()
-        return None if ticket is None else Done(ticket, PATH, crashed="power cut")
+    @property
+    def busy(self) -> list[str]:
+        """Those that have not answered all."""
+        return [actor for actor, calls in self.waiting.items() if any(ticket for ticket, _, _ in calls)]
 
-    def answer(self) -> Done:
-        ticket, method, arguments = self.waiting.popleft()
-        header, *beside = getattr(self.hub, method)(*arguments)
-        return Done(ticket, PATH, header, tuple(beside))
+    def kill(self, actor: str) -> list[Done]:
+        """Give what is noticed of it, which has something to answer."""
+        lost = [Done(ticket, actor, crashed="power cut") for ticket, _, _ in self.waiting[actor] if ticket]
+        self.waiting[actor].clear()
+        return lost
+
+    def answer(self, actor: str) -> Done:
+        ticket, method, arguments = self.waiting[actor].popleft()
+        if not ticket:
+            [self.hubs[actor]] = arguments
+            return self.answer(actor)
+        said = getattr(self.hubs[actor], method)(*arguments)
+        header, *beside = said if method != INTRODUCE else (said,)
+        return Done(ticket, actor, header, tuple(beside))
 
 
 @dataclass
 class Members:
-    """The members of one hub, told what to do one event at a time; `kills` draws when the hub's process dies."""
+    """The members of one hub, told what to do one event at a time; `kills` draws when a process of the hub dies, and
+    which one answers."""
 
     spec: HubSpec
     kills: Random | None = None
@@ -82,6 +104,8 @@ class Members:
     at_work: dict[str, Order] = field(default_factory=dict)
     timers: list[SetTimer] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    num_lost: int = 0
+    lost: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.driver = Frail()
@@ -94,6 +118,7 @@ class Members:
 
     def begin(self) -> None:
         self.number += 1
+        self.num_lost = 0
         self.hubs.begin(PATH, Begin(self.number), None, self.model, None)
         self.settle()
 
@@ -122,17 +147,20 @@ class Members:
         self.settle()
 
     def settle(self) -> None:
-        """Let the hub answer; its process may die before it has."""
-        while self.driver.waiting:
-            done = None
-            if self.kills is not None and self.kills.random() < 0.3 and self.lives() < 4:
-                done = self.driver.kill()
-            for said in self.hubs.handle(done or self.driver.answer()):
+        """Let the hub answer; its processes may die before they have, and some lag behind the first."""
+        while self.hubs.waits(PATH):
+            busy = self.driver.busy
+            actor = busy[0] if self.kills is None else self.kills.choice(busy)
+            if self.kills is not None and self.kills.random() < 0.3 and self.num_lost < 4:
+                found = self.driver.kill(actor)
+            else:
+                found = [self.driver.answer(actor)]
+            for said in (said for done in found for said in self.hubs.handle(done)):
                 if isinstance(said, HubSaid):
                     self.heard(said)
-
-    def lives(self) -> int:
-        return self.hubs._lives[PATH].restarts
+                else:
+                    self.num_lost += 1
+                    self.lost.append((said.replica, said.cause))
 
     def heard(self, said: HubSaid) -> None:
         outcome = said.outcome

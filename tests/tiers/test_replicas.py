@@ -79,6 +79,16 @@ def test_who_answers_something_else_than_what_counted_is_named_though_nobody_vot
     assert replicas.lives == (0, 1)
 
 
+def test_that_an_answer_could_not_be_computed_counts_once_all_say_so() -> None:
+    replicas = crash(2, told=2)
+    assert replicas.handle(said(0, 0, "failed")) == []
+    commands = replicas.handle(said(1, 0))
+    assert named(commands) == [(0, "differs")] and commands[-1] == CarryOut(0, (1,))
+    replicas.handle(said(0, 0, life=1))
+    assert replicas.handle(said(0, 1, "failed", life=1)) == []
+    assert replicas.handle(said(1, 1, "failed")) == [CarryOut(1, (0, 1))]
+
+
 def test_the_others_go_on_while_a_dead_one_catches_up() -> None:
     replicas = crash(2, told=3)
     replicas.handle(said(0, 0))
@@ -163,7 +173,7 @@ def test_too_many_liars_fail_the_round_with_what_each_said() -> None:
     assert replicas.handle(said(0, 0, "a")) == replicas.handle(said(1, 0, "b")) == []
     [command] = replicas.handle(said(2, 0, "c"))
     assert isinstance(command, Disagree) and command.index == 0
-    assert command.reason.startswith("no 2 of 3 replicas give the same answer: 0 say 61; 1 say 62; 2 say 63")
+    assert command.reason.startswith("no 2 of 3 replicas give the same answer: 1 says 61; 2 says 62; 3 says 63")
 
 
 def test_a_vote_ends_with_the_life_that_gave_it() -> None:

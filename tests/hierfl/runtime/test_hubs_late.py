@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hierfl.config.schema import Replication
 from hierfl.runtime.driver import Done
 from hierfl.runtime.hubs import Hubs, HubSaid
 from hierfl.runtime.jobs import Memory, Outcome
@@ -19,7 +20,9 @@ class Calls:
     def __init__(self) -> None:
         self.made: list[tuple[str, tuple[Any, ...]]] = []
 
-    def start_hub(self, spec: Any) -> None: ...
+    def start_hub(self, spec: Any, post: Any) -> None: ...
+
+    def get(self, handle: Any) -> Any: ...
 
     def restart(self, actor: str) -> tuple[str, ...]:
         return (actor,)
@@ -35,6 +38,7 @@ class Calls:
 
 class Spec:
     path = "world"
+    redundancy = Replication()
     passes_up = False
 
 

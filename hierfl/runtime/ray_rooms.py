@@ -1,0 +1,79 @@
+"""The processes in which hubs are served: which replica is in which, and on which machine each of them is.
+
+Replicas of one hub are in processes of their own, on different machines where there are as many. Places of members
+that are sites are in the processes of first replicas.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from hierfl.runtime.driver import replica_of
+from hierfl.runtime.places import PLACE
+from scheduler.placement import choose
+
+__all__ = ["HUB", "Rooms"]
+
+HUB = "/hub-"
+"""How the processes that serve hubs are called; no device's name holds a slash."""
+
+MAX_AGGREGATORS = 16
+
+
+class Rooms:
+    """The processes. `num`: how many there may be, None for one for each hub up to a limit; `replicas`: of a hub at
+    most.
+    """
+
+    def __init__(self, num: int | None, replicas: int) -> None:
+        self._num = max(1, num // replicas) if num is not None else MAX_AGGREGATORS
+        self._replicas = replicas
+        self._nodes: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+
+    def first(self, num_hubs: int) -> list[str]:
+        """Name the processes of the first replicas of so many hubs."""
+        return [f"{HUB}{number}" for number in range(min(num_hubs, self._num))]
+
+    def choose(self, actor: str, slots: Mapping[str, str]) -> str:
+        """Name the process of an actor that has none yet; `slots`: those of all others."""
+        if actor.startswith(HUB):
+            return actor
+        of_hubs = [slot for name, slot in slots.items() if slot.startswith(HUB) and name[0] != "/"]
+        if actor.startswith(PLACE):
+            return of_hubs[sum(name.startswith(PLACE) for name in slots) % len(of_hubs)]
+        for replica in range(1, self._replicas):
+            path = actor.removeprefix(replica_of("", replica))
+            if path != actor:
+                return f"{slots[path]}.{replica}"
+        return f"{HUB}{len(of_hubs) % self._num}"
+
+    def serve(self, slots: Mapping[str, str]) -> dict[str, Sequence[str]]:
+        """List the processes with the replicas in each."""
+        found: dict[str, list[str]] = {}
+        for actor, slot in slots.items():
+            if slot.startswith(HUB) and actor != slot and not actor.startswith(PLACE):
+                found.setdefault(slot, []).append(actor)
+        return dict(found)
+
+    def place(self, room: str) -> str:
+        """Choose the node of a process that is about to start: one of those that are there now."""
+        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes: dict[str, str] = {node["NodeID"]: node["NodeManagerHostname"] for node in known if node["Alive"]}
+        often = Counter(nodes.values())
+        self._names |= {node: name if often[name] == 1 else f"{name} ({node[:8]})" for node, name in nodes.items()}
+        self._nodes.pop(room, None)
+        own = room.partition(".")[0]
+        beside = [node for other, node in self._nodes.items() if other.partition(".")[0] == own]
+        here = ray.get_runtime_context().get_node_id()
+        ordered = sorted(nodes, key=lambda node: (node != here, nodes[node], node))
+        self._nodes[room] = node = choose(ordered, beside, Counter(self._nodes.values()))
+        return node
+
+    def machine(self, room: str) -> str:
+        """Name the machine of a process."""
+        return self._names[self._nodes[room]]
