@@ -1,0 +1,80 @@
+"""The federations of drawn histories: a hub or two, under policies that wait and such that close early."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from replicated_brain import Shape
+
+from scheduler.participations.all import All
+from scheduler.participations.buffered import Buffered
+from scheduler.participations.deadline import Deadline
+from tiers import Hub, Site
+
+__all__ = ["TREES", "Tree", "stepped"]
+
+MASK = (1 << 61) - 1
+
+
+class Tree:
+    """A federation: its hubs, the root first, and what its members are called by number."""
+
+    def __init__(self, *shapes: Shape, rounds: int, loses: bool) -> None:
+        self.shapes, self.rounds, self.loses = shapes, rounds, loses
+        self.number = {f"{shape.path}/{name}": at for shape in shapes for at, name in enumerate(shape.weights)}
+        self.is_calm = not loses and all(isinstance(shape.hub.participation, All) for shape in shapes)
+        self.calm = self._calm() if self.is_calm else {}
+
+    def value(self, path: str, number: int, model: int) -> int:
+        """What a member makes of a model."""
+        return hash((len(path), self.number[path], number, model)) & MASK
+
+    def _calm(self) -> dict[int, int]:
+        """What is published where nothing fails."""
+        model, found = 1, {}
+        for number in range(self.rounds):
+            model, _ = self._round(self.shapes[0], number, model)
+            found[number + 1] = model
+        return found
+
+    def _round(self, shape: Shape, number: int, model: int) -> tuple[int, int]:
+        total = 0
+        for name, weight in shape.weights.items():
+            path = f"{shape.path}/{name}"
+            inner = next((one for one in self.shapes if one.path == path), None)
+            value = self.value(path, number, model) if inner is None else model
+            for below in range(inner.hub.rounds) if inner is not None else ():
+                value, _ = self._round(inner, number * inner.hub.rounds + below, value)  # type: ignore[arg-type]
+            total += value * weight
+        return stepped(model, total), total
+
+
+def stepped(model: int, total: int) -> int:
+    return hash((model, total)) & MASK
+
+
+def _trees() -> list[Tree]:
+    """A few federations that are valid, made once: drawing one takes no time."""
+    found = []
+    policies = (
+        All(),
+        Deadline(after_s=5.0, quorum=0.3, weight=0.3),
+        Deadline(quorum=0.3, weight=0.3, late="refuse"),
+        Buffered(goal=2),
+    )
+    for policy in policies:
+        for loses, keep_going in ((False, False), (True, False), (True, True)):
+            more: dict[str, Any] = {"keep_going": keep_going, "quorum": 0.3}
+            two, three = {"a": 1, "b": 2}, {"a": 5, "b": 1, "c": 2}
+            flat = Shape("w", Hub("w", tuple(map(Site, two)), 2, participation=policy, **more), two)
+            broad = Shape("w", Hub("w", tuple(map(Site, three)), participation=policy, **more), three)
+            found += [Tree(flat, rounds=2, loses=loses), Tree(broad, rounds=1, loses=loses)]
+            for rounds, below in ((1, 2), (2, 1)):
+                inner = Hub("h", tuple(map(Site, two)), below, participation=policy, **more)
+                top = Hub("w", (Site("x"), inner), rounds, **more)
+                shapes = Shape("w", top, {"x": 2, "h": 3}, ("h",)), Shape("w/h", inner, two)
+                found.append(Tree(*shapes, rounds=rounds, loses=loses))
+    return found
+
+
+TREES = _trees()

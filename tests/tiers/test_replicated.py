@@ -1,0 +1,79 @@
+"""Hubs that are served by replicas, under drawn histories of every fault: what must hold holds after each event.
+
+`replicated_world` plays them. At most one list closes a round, and each on it counts once; a receipt is not broken;
+the sum is that of the list; only the life and the epoch that lead are heard; rounds are published in order; what was
+durable is told again to the same state; and with as many replicas as decide all rounds end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+from replicated_run import Supervisor
+from replicated_world import World, checked
+
+from tiers.replicas import Replace, Replicas
+
+
+def test_no_history_breaks_what_must_hold() -> None:
+    assert checked(range(10_000)) == 10_000
+
+
+@pytest.mark.slow
+def test_none_of_a_million_histories_breaks_what_must_hold() -> None:
+    chunks = [range(first, first + 10_000) for first in range(10_000, 1_010_000, 10_000)]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("forkserver")) as pool:
+        assert sum(pool.map(checked, chunks)) == 1_000_000
+
+
+def test_the_histories_meet_what_they_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+    handle = Replicas.handle
+
+    def heard(self: Replicas, event: object) -> list[object]:
+        commands = handle(self, event)  # type: ignore[arg-type]
+        seen.update(one.cause if isinstance(one, Replace) else type(one).__name__ for one in commands)
+        seen["recalled"] += any(one.recalls for one in self._replicas)
+        return commands  # type: ignore[return-value]
+
+    monkeypatch.setattr(Replicas, "handle", heard)
+    for seed in range(1000):
+        story: list[str] = []
+        world = World(seed, story=story)
+        world.run()
+        seen.update(
+            {
+                "hung": len(world.hung),
+                "taken up": world.disk.epoch - 1,
+                "all told again": world.leader.replay is not None,
+            }
+        )
+        seen["fenced"] += any(one.is_fenced() and one.ended for one in world.hung)
+        seen.update(
+            word for line in story for word in ("again", "Carry", "GiveUp", "Dismiss", "excused=True") if word in line
+        )
+        seen.update(f"{mode} {num}" for mode, num in world.kinds.values())
+        seen["two tiers"] += len(world.tree.shapes) > 1
+        seen["calm"] += world.tree.is_calm
+    causes = {"died", "silent", "outvoted", "unsigned", "forged"}
+    assert causes <= seen.keys() and min(seen.values()) > 5, seen
+
+
+def test_what_is_looked_up_is_what_is_worked_out() -> None:
+    for seed in range(150):
+        worlds = [World(seed, alone=alone, story=[]) for alone in (False, True)]
+        for world in worlds:
+            world.run()
+        assert worlds[0].story == worlds[1].story and worlds[0].published == worlds[1].published
+
+
+def test_a_history_that_breaks_something_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supervisor, "is_fenced", lambda self: False)
+    with pytest.raises(
+        AssertionError, match=r"history \d+: World\((\d+), story=\[\]\).run\(\) plays it again\nepoch 1: "
+    ):
+        checked(range(1500))
