@@ -208,10 +208,10 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
             return 10, part
 
     hello = wire.Hello(
-        versions=[1], federation="bench", node=path, config_digest="c", task_digest="t", instance=str(os.getpid())
+        versions=[2], federation="bench", node=path, config_digest="c", task_digest="t", instance=str(os.getpid())
     )
     kit = Kit.open(folder / folder_name(path))
-    dialer = Dialer(kit, "world", f"localhost:{port}", hello, DEADLINE_S, "none", lambda level, said: None)
+    dialer = Dialer(kit, "world", [f"localhost:{port}"], hello, DEADLINE_S, "none", lambda level, said: None)
     store = Store(folder / f"state-{folder_name(path)}")
     make: Any = Branch
     desk = Desk(make, store, dialer.say, dialer.fetch, lambda level, said: None, lambda: dialer.leave("failed"))

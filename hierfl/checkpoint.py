@@ -7,7 +7,9 @@
                              held.safetensors        late updates that count in the next round, if there are any
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
-A checkpoint is written under another name, flushed to disk and renamed; the newest that can be read counts.
+A checkpoint is written under another name, flushed to disk and renamed; the newest that can be read counts. It says
+which process wrote it, by the number that this one has claimed: one that was taken for dead and comes back puts nothing
+in the place of a later one's, and what it added after it had lost the run does not count.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl.commits import FOLDER, complete, put_in_place
 from hierfl.errors import OutputError
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState, TensorSpec
@@ -34,7 +37,6 @@ from tiers.messages import Opening, Share, Update
 from tiers.standing import Losses, Standing
 
 __all__ = [
-    "FOLDER",
     "NO_MODEL",
     "Checkpoint",
     "Known",
@@ -44,10 +46,8 @@ __all__ = [
     "newest",
     "save",
     "save_model",
-    "set_aside",
 ]
 
-FOLDER = "checkpoints"
 HELD = "held.safetensors"
 SITES = "sites.safetensors"
 MEMBERS = "members"
@@ -65,7 +65,8 @@ class Checkpoint:
 
     `hubs`: what hubs remember beside their strategies' states, with the payloads of the updates that they hold; who was
     at work is not written, since that work ends with the process. `wall_s`: seconds that the run has taken so far.
-    `sites`: what sites keep, by path; `members`: files with the models that the root's members keep, by path.
+    `sites`: what sites keep, by path; `members`: files with the models that the root's members keep, by path. `writer`:
+    the number of the process that wrote it, 0 where nobody counts.
     """
 
     rounds_done: int
@@ -80,6 +81,7 @@ class Checkpoint:
     wall_s: float = 0.0
     sites: Mapping[str, Arrays] = field(default_factory=dict)
     members: Mapping[str, Path] = field(default_factory=dict)
+    writer: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,24 +93,32 @@ class Known:
     wall_s: float
 
 
-def save(run_dir: Path, checkpoint: Checkpoint, keep: int, members: Path | None = None) -> Path:
-    """Write a checkpoint, atomically, and drop all but the newest `keep`. Errors: OutputError (disk full, ...).
+def save(
+    run_dir: Path,
+    checkpoint: Checkpoint,
+    keep: int,
+    members: Path | None = None,
+    fence: Callable[[], None] | None = None,
+) -> Path:
+    """Write a checkpoint, atomically, and drop all but the newest `keep`. Errors: OutputError (disk full, ...); Fenced.
 
-    `members`: the folder in which members have written their own models, which becomes the checkpoint's.
+    `members`: the folder in which members have written their own models, which becomes the checkpoint's. `fence`: asked
+    before anything is dropped, raises Fenced where another process leads the run.
     """
     final = run_dir / FOLDER / f"round-{checkpoint.rounds_done:06d}"
-    partial = final.with_name(f".{final.name}.partial")
+    partial = final.with_name(f".{final.name}.{checkpoint.writer}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(partial, checkpoint)
         if members is not None and members.exists():
             members.rename(partial / MEMBERS)
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
+        put_in_place(partial, final, checkpoint.writer)
         _flush(final.parent)
-        for old in _complete(run_dir)[:-keep]:
+        outdated = complete(run_dir)[:-keep]
+        if fence is not None:
+            fence()
+        for old in outdated:
             shutil.rmtree(old)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -121,8 +131,8 @@ def save(run_dir: Path, checkpoint: Checkpoint, keep: int, members: Path | None 
 
 def latest(run_dir: Path) -> Path | None:
     """Find the newest complete checkpoint."""
-    complete = _complete(run_dir)
-    return complete[-1] if complete else None
+    whole = complete(run_dir)
+    return whole[-1] if whole else None
 
 
 def newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -131,7 +141,7 @@ def newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     Errors: OutputError if there are checkpoints and none can be read.
     """
     reasons: list[str] = []
-    for folder in reversed(_complete(run_dir)):
+    for folder in reversed(complete(run_dir)):
         try:
             return load(folder), [f"{reason}; {folder} is used in its place" for reason in reasons]
         except OutputError as error:
@@ -141,21 +151,9 @@ def newest(run_dir: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, []
 
 
-def set_aside(run_dir: Path, rounds_done: int) -> None:
-    """Rename what is left of later rounds, which could not be read, so that it counts no more. Errors: OutputError."""
-    for folder in _complete(run_dir):
-        if folder.name > f"round-{rounds_done:06d}":
-            aside = folder.with_name(f"spoilt-{folder.name}")
-            try:
-                shutil.rmtree(aside, ignore_errors=True)
-                folder.rename(aside)
-            except OSError as error:
-                raise OutputError(f"{folder} cannot be renamed: {error.strerror or error}") from error
-
-
 def known(run_dir: Path) -> Known | None:
     """Tell of the newest checkpoint whose header can be read."""
-    for folder in reversed(_complete(run_dir)):
+    for folder in reversed(complete(run_dir)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
             return Known(said["rounds_done"], said["model_digest"], said.get("wall_s", 0.0))
@@ -206,7 +204,7 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
     scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
     found = Checkpoint(
         *(said["rounds_done"], said["epoch"], said["seed"], layout, model, _by_node(flat), scale),
-        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), members),
+        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), members, said.get("writer", 0)),
     )
     return found, said["model_digest"]
 
@@ -228,6 +226,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "scale": scale and {"mean": [x.hex() for x in scale[0].tolist()], "std": [x.hex() for x in scale[1].tolist()]},
         "progress": asdict(checkpoint.progress),
         "wall_s": checkpoint.wall_s,
+        "writer": checkpoint.writer,
         "hubs": {hub: _written(memory) for hub, (memory, _) in checkpoint.hubs.items()},
     }
     held = {
@@ -297,11 +296,6 @@ def _memory(hub: str, said: Mapping[str, Any], held: Arrays) -> tuple[Memory, tu
         for number, update in enumerate(updates)
     )
     return Memory(Standing(said["round_number"], {}, losses, updates), openings), tuple(payloads)
-
-
-def _complete(run_dir: Path) -> list[Path]:
-    """List the complete checkpoints, the oldest first."""
-    return sorted(path.parent for path in (run_dir / FOLDER).glob("round-*/checkpoint.json"))
 
 
 def _flush(folder: Path) -> None:

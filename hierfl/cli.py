@@ -1,8 +1,9 @@
 """The command line. What is heavy is imported inside the commands, so that help answers at once.
 
-Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 130 stopped with Ctrl-C, 143 by SIGTERM, 129
-with its terminal; `submit` hands on the job's own. With `--json` standard output holds one JSON document, the result or
-`{"error": ...}`, of a stop too (of several runs a line each, then one of their devices), and all else goes to stderr.
+Exit codes: 0 done, 1 failed, 2 the configuration or the command is wrong, 3 another process leads the run now, 130
+stopped by Ctrl-C, 143 by SIGTERM, 129 with its terminal; `submit` hands on the job's own. With `--json` standard output
+holds one JSON document, the result or `{"error": ...}`, of a stop too (of several runs a line each, then one of their
+devices), and all else goes to stderr.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from hierfl.options import (
     split,
     with_faults,
 )
-from hierfl.running import run_seeds, run_several, run_without
+from hierfl.running import resume, run_seeds, run_several, run_without
 
 __all__ = ["app", "main"]
 
@@ -126,6 +127,7 @@ def _resume(
     run_dir: RunDir,
     overrides: Overrides = None,
     code_dir: CodeDir = None,
+    standby: Annotated[bool, typer.Option("--standby", help="Watch who leads it, and lead once nobody does.")] = False,
     report: Report = False,
     as_json: Json = False,
     plain: Plain = False,
@@ -137,18 +139,7 @@ def _resume(
     are written into the run's config.yaml; what the checkpoint was made with (seed, task, arithmetic, tree) stays, but
     for members that join or leave from then on.
     """
-    watch = Watch(words=[*(overrides or []), *(["--code-dir", str(code_dir)] if code_dir is not None else [])])
-    with told(as_json, debug, watch), aside(as_json) as answer:
-        from hierfl.reopen import reopened
-
-        with reopened(run_dir, overrides or [], code_dir, to_train=True) as left:  # refused before torch is loaded
-            watch.run_dir = left.folder.path
-            from hierfl.monitor.screen import screen
-            from hierfl.run import go_on
-
-            summary = go_on(left, [screen(left.config, force_plain=plain), watch])
-        finish(summary, report)
-        answer.update(summary)
+    resume(run_dir, overrides or [], code_dir, standby, report, as_json, plain, debug)
 
 
 @app.command("amend")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hierfl.errors import ConfigError, HierflError
+from hierfl.errors import ConfigError, Fenced, HierflError
 from hierfl.stops import heard
 
 if TYPE_CHECKING:
@@ -89,10 +89,11 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
             _say_error(error)
         if isinstance(error, KeyboardInterrupt) or heard().heard is not None:  # whatever a stop became on its way
             raise typer.Exit(stopped(watch.advice(), as_json=as_json, **watch.record())) from None
-        if isinstance(error, HierflError) and watch.words is None and (way := watch.advice()):
+        known = {} if isinstance(error, Fenced) else watch.record()  # it is not this process's any more
+        if isinstance(error, HierflError) and watch.words is None and known and (way := watch.advice()):
             print(way, file=sys.stderr)  # what was refused is not advised
         if as_json and not isinstance(error, BrokenPipeError):
-            _say_json({"error": {**_error_record(error), **watch.record()}})
+            _say_json({"error": {**_error_record(error), **known}})
         if not isinstance(error, HierflError):
             raise
         raise typer.Exit(error.exit_code) from None

@@ -8,6 +8,8 @@ HierflError                 everything a user may meet; the command line prints 
 |- RoundFailed              a round could not be closed: too few members reported
 |- RuntimeUnavailable       the runtime (Ray) cannot be reached or cannot hold the run
 |- OutputError              the run directory cannot be written or read
+|  |- Fenced                another process leads the run now; what this one does counts no more     (exit code 3)
+|  `- Overtaken             the run has gone on while it was being taken up
 `- LinkError                the other side of a link cannot be reached, is not who it should be, or says what it may not
 """
 
@@ -19,9 +21,11 @@ from dataclasses import dataclass
 __all__ = [
     "ConfigError",
     "DataError",
+    "Fenced",
     "HierflError",
     "LinkError",
     "OutputError",
+    "Overtaken",
     "Problem",
     "RoundFailed",
     "RuntimeUnavailable",
@@ -86,6 +90,16 @@ class RuntimeUnavailable(HierflError):
 
 class OutputError(HierflError):
     """A run directory, a checkpoint or a report cannot be written or read."""
+
+
+class Fenced(OutputError):
+    """Another process has taken the run up: this one publishes nothing more, and leaves the run's folder alone."""
+
+    exit_code = 3
+
+
+class Overtaken(OutputError):
+    """The process that led the run went on while it was being taken up: take it up from where it is now."""
 
 
 class LinkError(HierflError):

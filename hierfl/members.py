@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from hierfl.checkpoint import FOLDER
+from hierfl.commits import FOLDER
 from hierfl.errors import OutputError
 from hierfl.learning.state import ModelState
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hierfl import checkpoint
+from hierfl import checkpoint, commits
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.generate import spread
 from hierfl.config.membership import Stay, epoch_of, epochs
@@ -31,7 +31,8 @@ OF_THE_TASK = ("kind", "seed", "standardise")
 class Reopened:
     """A run as it was left; `saved` None before its first commit. `warnings`: what a person should know of it.
 
-    `num_amendments`: of the overrides, those at the front that were left in the run's folder.
+    `num_amendments`: of the overrides, those at the front that were left in the run's folder. `stamp`: of the newest
+    checkpoint, when it was read.
     """
 
     folder: RunDir
@@ -40,6 +41,7 @@ class Reopened:
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     num_amendments: int = 0
+    stamp: tuple[str, int] | None = None
 
 
 @contextlib.contextmanager
@@ -65,6 +67,7 @@ def reopened(
         left = folder.amendments() if to_train else []
         overrides = [*left, *overrides]
         before = _before(folder) if overrides else None
+        stamp = commits.stamp(folder.path)
         saved, spoilt = checkpoint.newest(folder.path)
         config = _config(folder, overrides, origin, before, saved.rounds_done if saved is not None else 0)
         if saved is not None:
@@ -75,7 +78,7 @@ def reopened(
                     f"{run_dir} has done its {saved.rounds_done} rounds;"
                     f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
                 )
-        yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left))
+        yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left), stamp)
 
 
 def config_of(folder: RunDir) -> RunConfig:

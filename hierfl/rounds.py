@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hierfl import checkpoint
+from hierfl import checkpoint, commits
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import DataError, HierflError, OutputError
+from hierfl.journal import Lead
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.learning.stopping import Progress, advance
@@ -38,7 +39,8 @@ from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
 from hierfl.runtime.injection import Injection
-from hierfl.runtime.opening import crew_of, journal_of
+from hierfl.runtime.opening import crew_of
+from hierfl.runtime.recorder import recorder_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
@@ -81,8 +83,9 @@ class Amended(Exception):
 class Rounds:
     """One run, from its first call to a worker to its summary."""
 
-    def __init__(self, left: Reopened, voice: Voice, driver: Driver) -> None:
+    def __init__(self, left: Reopened, voice: Voice, driver: Driver, lead: Lead) -> None:
         self.left = left
+        self.lead = lead
         self.config = config = left.config
         self.folder = left.folder
         self.saved = left.saved
@@ -99,7 +102,7 @@ class Rounds:
         self.epochs = epochs(config)
         self.epoch = epoch_of(self.epochs, 1 + (left.saved.rounds_done if left.saved is not None else 0))
         done = left.saved.rounds_done if left.saved is not None else 0
-        self.journal = journal_of(config, left.folder.path, done, driver, self.crew.keeper)
+        self.journal = recorder_of(config, lead, driver, self.crew.keeper, done)
         self.engine = Engine(self.epoch.config, driver, self.crew, voice.emit, voice.started_s, recorder=self.journal)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
@@ -231,6 +234,7 @@ class Rounds:
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
         commit.remembered = self.engine.remember(done)
+        self.journal.check()
         folder = None
         is_last = done == self._rounds() or commit.progress.reason is not None
         if is_last or done % self.config.output.checkpoint_every == 0 or self.journal.is_full:
@@ -254,6 +258,7 @@ class Rounds:
             scale=self.scale,
             progress=commit.progress,
             wall_s=self.voice.before_s + self._now(),
+            writer=self.lead.epoch,
         )
         commit.saved = True
         self.journal.check()
@@ -281,6 +286,7 @@ class Rounds:
         if self.config.lora is not None:
             whole = self.engine.merged(commit.model)
             self.voice.facts["lora"] = {"base_digest": layout.base, "num_parameters": whole[0].num_floats}
+        self.journal.check()
         self.engine.write_model(self.folder.model, *whole)
         self.journal.end()
         self.crew.estimates.save()
@@ -322,7 +328,7 @@ class Rounds:
         if self.folder.resumed:
             kept = self.folder.keep_config(self.config)
             self.folder.drop_amendments(self.left.num_amendments)
-            checkpoint.set_aside(self.folder.path, rounds_done)
+            commits.set_aside(self.folder.path, rounds_done, self.lead.epoch)
             self.voice.open()
         self.journal.begin()
         self.voice.emit(

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hierfl import checkpoint
+from hierfl import checkpoint, commits
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.config.schema import RunConfig
-from hierfl.errors import HierflError, OutputError
+from hierfl.errors import Fenced, HierflError, OutputError, Overtaken
+from hierfl.journal import Lead, leading
 from hierfl.learning.optimizers import try_out
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
@@ -29,9 +30,9 @@ from hierfl.reopen import Reopened, reopened
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
 from hierfl.runtime.apart import models_apart
-from hierfl.runtime.driver import Driver, Handle
+from hierfl.runtime.driver import Handle
 from hierfl.runtime.engine import Engine
-from hierfl.runtime.opening import closing, crew_of, open_driver
+from hierfl.runtime.opening import Opened, closing, crew_of, open_driver, store_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.voice import Voice, closed_on_error, emit_to
@@ -39,13 +40,10 @@ from hierfl.voice import Voice, closed_on_error, emit_to
 __all__ = ["cross_site", "evaluate", "export", "go_on", "resume", "run"]
 
 
-def run(
-    config: RunConfig, monitors: Sequence[Monitor] = (), opened: Callable[[RunConfig, Path], Driver] = open_driver
-) -> Mapping[str, Any]:
+def run(config: RunConfig, monitors: Sequence[Monitor] = (), opened: Opened = open_driver) -> Mapping[str, Any]:
     """Run a federation to its end; return its summary, as in summary.json.
 
-    `opened`: opens the runtime, given the run's folder. Errors: HierflError; KeyboardInterrupt after a clean stop, the
-    last commit kept.
+    `opened`: opens the runtime. Errors: HierflError; KeyboardInterrupt after a clean stop, the last commit kept.
     """
     with closed_on_error(monitors):
         _try_out(config)
@@ -64,9 +62,7 @@ def resume(
         return go_on(left, monitors)
 
 
-def go_on(
-    left: Reopened, monitors: Sequence[Monitor] = (), opened: Callable[[RunConfig, Path], Driver] = open_driver
-) -> Mapping[str, Any]:
+def go_on(left: Reopened, monitors: Sequence[Monitor] = (), opened: Opened = open_driver) -> Mapping[str, Any]:
     """Go on with a run that was reopened; its folder stays as it is until a round begins. As `run`."""
     with closed_on_error(monitors):
         _try_out(left.config)
@@ -126,9 +122,7 @@ def _measuring(
             yield engine, config, saved, driver.put(saved.model)
 
 
-def _carry_out(
-    left: Reopened, monitors: Sequence[Monitor], opened: Callable[[RunConfig, Path], Driver]
-) -> Mapping[str, Any]:
+def _carry_out(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> Mapping[str, Any]:
     """Run the rounds that are left, under one configuration after the other where the run is amended."""
     with contextlib.ExitStack() as stack:
         while True:
@@ -142,8 +136,10 @@ def _carry_out(
                     left = replace(left, config=replace(left.config, runtime=runtime))
 
 
-def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Callable[[RunConfig, Path], Driver]) -> Mapping[str, Any]:
-    """Run the rounds that are left under one configuration; whatever ends them leaves a summary. Errors: Amended."""
+def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> Mapping[str, Any]:
+    """Run the rounds that are left under one configuration; whatever ends them leaves a summary, unless another process
+    leads them now. Errors: Amended, Fenced.
+    """
     config, folder = left.config, left.folder
     with closed_on_error(monitors):
         voice = Voice(folder, config, monitors, _spent_s(left))
@@ -151,10 +147,16 @@ def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Callable[[RunConfi
     try:
         if not folder.resumed:
             voice.open()
-        with closing(opened(config, folder.path)) as driver:
-            return Rounds(left, voice, driver).go()
+        with leading(store_of(config, folder.path), config.redundancy.lease_s, Amended) as lead:
+            _hold(left, lead)
+            with closing(opened(config, folder.path, lead)) as driver:
+                return Rounds(left, voice, driver, lead).go()
     except Amended:
         is_over = False
+        raise
+    except (Fenced, Overtaken) as error:
+        voice.let_go()
+        voice.end("fenced", error=str(error))
         raise
     except KeyboardInterrupt:
         voice.end("interrupted")
@@ -167,6 +169,18 @@ def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Callable[[RunConfi
         raise
     finally:
         voice.close(is_over=is_over)
+
+
+def _hold(left: Reopened, lead: Lead) -> None:
+    """See that nobody went on with a run before it was this process's. Errors: Overtaken, OutputError."""
+    if not left.folder.resumed or lead.store is None:
+        return
+    try:
+        fenced = commits.void(left.folder.path, lead.store.writers())
+    except OSError:
+        return  # it is said that the journal cannot be read
+    if fenced or commits.stamp(left.folder.path) != left.stamp:
+        raise Overtaken(f"{left.folder.path} has gone on while it was being taken up; take it up once more")
 
 
 def _try_out(config: RunConfig) -> None:

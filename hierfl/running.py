@@ -1,7 +1,10 @@
-"""The ways of `hierfl run` beside the single one: without a site, on several seeds, several federations at once."""
+"""The ways of `hierfl run` beside the single one: without a site, on several seeds, several federations at once; and of
+taking a run up again: now, or once nobody else leads it.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +18,69 @@ from hierfl.options import configs_of, refuse_strays, split
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
 
-__all__ = ["run_seeds", "run_several", "run_without"]
+__all__ = ["resume", "run_seeds", "run_several", "run_without"]
+
+
+def resume(
+    run_dir: Path,
+    overrides: Sequence[str],
+    code_dir: Path | None,
+    standby: bool,
+    report: bool,
+    as_json: bool,
+    plain: bool,
+    debug: bool,
+) -> None:
+    """Go on with a run; as a standby, once whoever leads it is heard of no more."""
+    watch = Watch(words=[*overrides, *(["--code-dir", str(code_dir)] if code_dir is not None else [])])
+    with told(as_json, debug, watch), aside(as_json) as answer:
+        from hierfl.errors import Overtaken
+        from hierfl.reopen import reopened
+
+        while True:
+            if standby and not _is_to_lead(run_dir, overrides):
+                from hierfl.rundir import RunDir
+
+                answer.update(RunDir(run_dir).summary())
+                return
+            try:
+                with reopened(run_dir, overrides, code_dir, to_train=True) as left:  # refused before torch is loaded
+                    watch.run_dir = left.folder.path
+                    from hierfl.monitor.screen import screen
+                    from hierfl.run import go_on
+
+                    summary = go_on(left, [screen(left.config, force_plain=plain), watch])
+                break
+            except Overtaken as error:
+                if not standby:
+                    raise
+                print(error, file=sys.stderr)
+        finish(summary, report)
+        answer.update(summary)
+
+
+def _is_to_lead(run_dir: Path, overrides: Sequence[str]) -> bool:
+    """Watch a run; say whether it is to be led here, or has ended. Errors: OutputError if that was not well."""
+    from hierfl.errors import ConfigError, OutputError
+    from hierfl.reopen import reopened
+    from hierfl.runtime.opening import store_of
+    from hierfl.standby import Standby, watched
+    from tiers.lease import LEAD
+
+    if overrides:
+        raise ConfigError("--standby takes a run up as it is: leave the overrides out, or `hierfl amend` it")
+
+    def tell(said: str) -> None:
+        print(said, file=sys.stderr, flush=True)
+
+    with reopened(run_dir) as left:
+        folder, lease_s = left.folder.path, left.config.redundancy.lease_s
+        store = watched(store_of(left.config, folder))
+        _, verdict = Standby(lambda: folder, lambda _: store, lease_s, tell).wait()
+    if verdict.failed:
+        raise OutputError(f"{run_dir} has ended: {verdict.reason}")
+    tell(f"{'takes up ' if verdict.what == LEAD else ''}{run_dir}: {verdict.reason}")
+    return verdict.what == LEAD
 
 
 def run_without(

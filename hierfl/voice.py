@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hierfl import checkpoint
 from hierfl.config.schema import RunConfig
@@ -18,6 +18,9 @@ from hierfl.monitor.records import Monitor, Record, RunEnded
 from hierfl.monitor.replaced import Replaced
 from hierfl.monitor.traffic import Traffic
 from hierfl.rundir import RunDir
+
+if TYPE_CHECKING:
+    from hierfl.monitor.files import JsonLines
 
 __all__ = ["Voice", "closed_on_error", "emit_to"]
 
@@ -37,6 +40,7 @@ class Voice:
         self._config = config
         self._ended = False
         self._files: list[Monitor] = []
+        self._lines: JsonLines | None = None
         self._traffic = Traffic()
         self._replaced = Replaced()
         self._listeners: list[Monitor] = [self._traffic, self._replaced]
@@ -48,7 +52,8 @@ class Voice:
         from hierfl.monitor.files import JsonLines
 
         held, self._held = self._held or [], None  # a stop in the next second leaves a summary, too
-        self._files.append(JsonLines(self.folder.path))
+        self._lines = JsonLines(self.folder.path)
+        self._files.append(self._lines)
         if self._config.output.tensorboard:
             from hierfl.monitor.tensorboard import TensorBoard
 
@@ -111,6 +116,12 @@ class Voice:
                 self.folder.write_summary(summary)
         for monitor in self._monitors:
             monitor.on(ended)
+
+    def let_go(self) -> None:
+        """Write no more to the run's folder, not even what waits: another process does now."""
+        if self._lines is not None:
+            self._lines.let_go()
+        self._held = self._held or []
 
     def close(self, *, is_over: bool = True) -> None:
         """Finish files, and the screen unless the run goes on."""

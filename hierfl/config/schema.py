@@ -207,10 +207,17 @@ class LinkSettings:
 
     address: str
     """host:port at which the member reaches its hub; the member dials out and opens no port."""
+    standbys: list[str] = field(default_factory=list)
+    """Where further processes listen that may take the hub over, host:port each; the member tries them in turn."""
     deadline_s: float = 600.0
     """How long the member may be silent before its work is given up; heartbeats and all other times follow from it."""
     compression: str = "none"
     """none or gzip, for what travels; inside one data centre none is faster."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Give all addresses of the hub, each once."""
+        return tuple(dict.fromkeys((self.address, *self.standbys)))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Where a journal lies: a folder of a local disk, or an address that `pyarrow.fs` knows.
 
     epoch-0002                              who takes the run up leaves a file of its number, once
+    lease-0002.json                         what it writes again and again while it leads
     after-000005/writer-0002.journal        what that writer added after round 5; elsewhere a folder of parts
 
-Nothing is ever written over: a part that is there is whole, or is the last of its writer.
+Nothing but a lease is ever written over: a part that is there is whole, or is the last of its writer. Nobody deletes
+what a later one wrote: who was taken for dead and comes back does no harm.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import contextlib
 import mmap
 import os
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -47,8 +48,17 @@ class Store(Protocol):
     def open(self, segment: int, epoch: int) -> Stream:
         """Begin to add to a segment."""
 
-    def drop(self, but: int | None) -> None:
-        """Delete all segments but one."""
+    def drop(self, but: int | None, epoch: int) -> None:
+        """Delete what writers up to an epoch have added to all segments but one."""
+
+    def writers(self) -> set[tuple[int, int]]:
+        """List who added to which segment, segments first."""
+
+    def lease(self, epoch: int) -> bytes | None:
+        """Give the lease of an epoch, if there is one."""
+
+    def put_lease(self, epoch: int, content: bytes) -> None:
+        """Write the lease of an epoch, over what was there."""
 
 
 def open_store(place: str) -> Store:
@@ -88,11 +98,33 @@ class LocalStore:
         """Make a writer's file."""
         return _LocalStream(_folder(self.folder, segment) / f"writer-{epoch:04d}.journal")
 
-    def drop(self, but: int | None) -> None:
-        """Delete all segments but one."""
-        for path in self.folder.glob("after-*"):
-            if but is None or path != _folder(self.folder, but):
-                shutil.rmtree(path)
+    def drop(self, but: int | None, epoch: int) -> None:
+        """Delete what is not needed any more, and folders that are empty then."""
+        for segment, writer in self.writers():
+            if segment != but and writer <= epoch:
+                path = _folder(self.folder, segment) / f"writer-{writer:04d}.journal"
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # of a later writer's, too
+                    path.parent.rmdir()
+
+    def writers(self) -> set[tuple[int, int]]:
+        """List who added to which segment."""
+        names = ((path.parent.name, path.name) for path in self.folder.glob("after-*/writer-*.journal"))
+        return {(int(folder.removeprefix("after-")), int(name[len("writer-") : -8])) for folder, name in names}
+
+    def lease(self, epoch: int) -> bytes | None:
+        """Give the lease of an epoch."""
+        try:
+            return _lease(self.folder, epoch).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def put_lease(self, epoch: int, content: bytes) -> None:
+        """Write a lease, whole or not at all; it need not outlive the machine."""
+        path = _lease(self.folder, epoch)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(content)
+        os.replace(partial, path)
 
 
 class _LocalStream:
@@ -150,11 +182,34 @@ class ArrowStore:
         """Make a writer's folder of parts."""
         return _ArrowStream(self, f"{self._base}/after-{segment:06d}/writer-{epoch:04d}")
 
-    def drop(self, but: int | None) -> None:
-        """Delete all segments but one."""
-        for name, path in self._listed(self._base):
-            if name.startswith("after-") and (but is None or name != f"after-{but:06d}"):
-                self._files.delete_dir(path)
+    def drop(self, but: int | None, epoch: int) -> None:
+        """Delete what is not needed any more."""
+        for segment, writer in self.writers():
+            if segment != but and writer <= epoch:
+                self._files.delete_dir(f"{self._base}/after-{segment:06d}/writer-{writer:04d}")
+
+    def writers(self) -> set[tuple[int, int]]:
+        """List who added to which segment."""
+        folders = [(name, path) for name, path in self._listed(self._base) if name.startswith("after-")]
+        return {
+            (int(folder.removeprefix("after-")), int(name.removeprefix("writer-")))
+            for folder, path in folders
+            for name, _ in self._listed(path)
+            if name.startswith("writer-")
+        }
+
+    def lease(self, epoch: int) -> bytes | None:
+        """Give the lease of an epoch."""
+        try:
+            with self._files.open_input_file(f"{self._base}/lease-{epoch:04d}.json") as file:
+                found: bytes = file.read()
+                return found
+        except FileNotFoundError:
+            return None
+
+    def put_lease(self, epoch: int, content: bytes) -> None:
+        """Write a lease."""
+        self._write(f"{self._base}/lease-{epoch:04d}.json", [content])
 
     def _listed(self, folder: str) -> list[tuple[str, str]]:
         """List a folder's entries in order, each with its path."""
@@ -188,6 +243,10 @@ class _ArrowStream:
 
 def _folder(base: Path, segment: int) -> Path:
     return base / f"after-{segment:06d}"
+
+
+def _lease(base: Path, epoch: int) -> Path:
+    return base / f"lease-{epoch:04d}.json"
 
 
 def _newest(names: Iterable[str]) -> int:

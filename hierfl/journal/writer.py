@@ -34,7 +34,7 @@ class Writer:
     """Adds to one segment after the other, as the writer of an epoch.
 
     `begin` says where, and what was told before the first waits for it; each other one drops what has not been written,
-    since a checkpoint has it.
+    since a checkpoint has it. Who takes a run up says so in its segment at once, before it has told anybody anything.
     """
 
     delay_s = DELAY_S
@@ -48,6 +48,7 @@ class Writer:
         self._bytes = 0
         self._segment: tuple[int, Head, Barrier] | None = None
         self._to_drop = False
+        self._to_open = False
         self._has_written = False
         self._hurry = self._ends = self._writes = False
         self._thread: threading.Thread | None = None
@@ -58,6 +59,9 @@ class Writer:
             if self._segment is not None:
                 self._waiting.clear()
                 self._bytes = 0
+            elif self.epoch > 1:
+                self._to_open = True
+                self._start()
             self._to_drop = self._to_drop or self._has_written or self._writes
             self._has_written, self.failure = False, None
             self._segment = (head.rounds_done, head, before or Barrier(self.epoch))
@@ -68,9 +72,7 @@ class Writer:
         with self._changed:
             if self.failure is not None:
                 return
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-                self._thread.start()
+            self._start()
             while self._bytes > MOST_BYTES and self.failure is None:
                 self._hurry = True
                 self._changed.notify_all()
@@ -83,7 +85,7 @@ class Writer:
     def flush(self) -> None:
         """Wait until all is durable, or has failed."""
         with self._changed:
-            while self._segment and (self._waiting or self._writes) and not self.failure and self._thread:
+            while self._segment and self._is_behind() and not self.failure and self._thread:
                 self._hurry = True
                 self._changed.notify_all()
                 self._changed.wait()
@@ -103,9 +105,15 @@ class Writer:
             self._thread.join()
             self._thread = None
 
-    def is_fenced(self) -> bool:
-        """Say whether somebody else has taken the run up. Errors: OSError."""
-        return self.store.epoch() > self.epoch
+    def _start(self) -> None:
+        """Start the thread, if it is not at work."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+            self._thread.start()
+
+    def _is_behind(self) -> bool:
+        """Whether anything that was told, or is to be opened, is not on disk."""
+        return bool(self._waiting) or self._writes or self._to_open
 
     def _run(self) -> None:
         """Write in groups until the end."""
@@ -116,16 +124,17 @@ class Writer:
                 while not self._is_due():
                     self._changed.wait(self._left_s())
                 batch, segment, to_drop = self._take(), self._segment, self._to_drop
+                to_open, self._to_open = self._to_open, False
                 self._to_drop, self._writes = False, True
-                ends = self._ends and not self._waiting and not batch
+                ends = self._ends and not (self._waiting or batch or to_open)
             failure = None
             try:
                 if stream is not None and (segment is not of or ends):
                     stream.close()
                     stream = None
                 if to_drop and segment is not None:
-                    self.store.drop(segment[0])
-                if batch and segment is not None:
+                    self.store.drop(segment[0], self.epoch)
+                if (batch or to_open) and segment is not None:
                     stream, of = self._write(stream, segment, batch), segment
             except Exception as error:  # of the disk, or of a vector that is no longer there: the run goes on without
                 stream = None
@@ -133,7 +142,7 @@ class Writer:
                 failure = str(reason or error) or type(error).__name__
             with self._changed:
                 self._writes = False
-                self._has_written = self._has_written or (bool(batch) and segment is self._segment)
+                self._has_written = self._has_written or (bool(batch or to_open) and segment is self._segment)
                 if failure is not None and segment is self._segment:
                     self.failure = failure
                     self._waiting.clear()
@@ -163,7 +172,7 @@ class Writer:
         return stream
 
     def _is_due(self) -> bool:
-        return self._ends or (self._left_s() is not None and (self._hurry or self._left_s() == 0))
+        return self._ends or self._to_open or (self._left_s() is not None and (self._hurry or self._left_s() == 0))
 
     def _left_s(self) -> float | None:
         """Give the seconds until the next group is due; None if nothing waits."""

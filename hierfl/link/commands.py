@@ -20,6 +20,7 @@ from hierfl.options import Debug, Json, Report, Words, loaded
 
 if TYPE_CHECKING:
     from hierfl.link.serving import Serving
+    from hierfl.monitor.records import Monitor
 
 __all__ = ["register"]
 
@@ -124,13 +125,15 @@ def _serve(
     listen: Listen = None,
     health: HealthAt = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="Go on with this run.")] = None,
+    standby: Annotated[bool, typer.Option("--standby", help="Watch who leads, and lead once nobody does.")] = False,
     report: Report = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Run CONFIG with its linked members in their institutions.
 
-    Serves the root, waits for the members, which `hierfl join`, and ends with the federation.
+    Serves the root, waits for the members, which `hierfl join`, and ends with the federation. With --standby another
+    process serves it, and this one takes the run up when that one is heard of no more.
     """
     watch = Watch()
     with told(as_json, debug, watch), aside(as_json) as answer, contextlib.ExitStack() as stack:
@@ -140,7 +143,16 @@ def _serve(
 
         if health is not None:
             stack.callback(_health(health, serving.health))
-        summary = serve(serving, [screen(serving.config, force_plain=True), watch], resume)
+
+        def monitors() -> list[Monitor]:
+            return [screen(serving.config, force_plain=True), watch]
+
+        if standby:
+            from hierfl.link.standby import serve_in_turn
+
+            summary = serve_in_turn(serving, monitors, resume)
+        else:
+            summary = serve(serving, monitors(), resume)
         finish(summary, report)
         answer.update(summary)
 

@@ -1,7 +1,8 @@
 """A member's way to its hub: it dials, keeps one control stream open, and dials again after every cut.
 
 Whatever was under way goes on: what the hub asked is asked again, a model goes on coming from where it was, an update
-goes on from where the hub has it.
+goes on from where the hub has it. Where several processes may serve the hub, the member tries one address after the
+other and stays with the process that leads.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ from hierfl.link.ahead import ahead
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
 from hierfl.link.codec import MAX_BYTES, parse, text
 from hierfl.link.desk import Abandoned
+from hierfl.link.door import SERVICE, TRANSPORT
 from hierfl.link.identity import server_name
 from hierfl.link.kit import Kit
+from hierfl.link.leaders import Leaders, Outranked
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import NODE_KEY
-from hierfl.link.service import SERVICE, TRANSPORT, VERSIONS
+from hierfl.link.service import VERSIONS
 from hierfl.link.session import NONCE_BYTES, Stamps
 from hierfl.link.times import Times
 
@@ -41,21 +44,27 @@ _REFUSALS = (
 
 
 class Dialer:
-    """Keeps a member in touch with its hub. `asked` takes what the hub asks, `offered` gives an update by digest."""
+    """Keeps a member in touch with its hub. `asked` takes what the hub asks, `offered` gives an update by digest.
+
+    `addresses`: where the hub's processes are reached; `leaders`: which of them led last.
+    """
 
     def __init__(
         self,
         kit: Kit,
         hub: str,
-        address: str,
+        addresses: Sequence[str],
         hello: wire.Hello,
         deadline_s: float,
         compression: str,
         tell: Callable[[str, str], None],
+        leaders: Leaders | None = None,
     ) -> None:
         self._kit = kit
         self._hub = hub
-        self._address = address
+        self._addresses = tuple(addresses)
+        self._at = 0
+        self._leaders = leaders or Leaders()
         self._hello = hello
         self._times = Times(deadline_s)
         self._compression = grpc.Compression.Gzip if compression == "gzip" else None
@@ -76,6 +85,11 @@ class Dialer:
     def is_up(self) -> bool:
         """Whether the hub is reached now."""
         return self._outgoing is not None
+
+    @property
+    def address(self) -> str:
+        """The address that is dialled now."""
+        return self._addresses[self._at]
 
     def say(self, answer: wire.Answer) -> None:
         """Answer, if the hub is reached now; else it will ask again."""
@@ -106,10 +120,16 @@ class Dialer:
                     return final
             except grpc.RpcError as error:
                 self._failed(error)
+            except Outranked as error:
+                self._tell("warning", f"{error}; it is not followed")
             except LinkError as error:
                 self._tell("warning", f"the hub broke the rules: {error}")
             attempt = 0 if self.has_joined else attempt + 1
-            self._leaving.wait(self._times.back_off_s(attempt, self._chance))
+            turn, tried = divmod(attempt, len(self._addresses))
+            if not self.has_joined:  # else it may be back at once where it was
+                self._at = (self._at + 1) % len(self._addresses)
+            if not tried:
+                self._leaving.wait(self._times.back_off_s(turn, self._chance))
         return ""
 
     def fetch(self, shape: Shape, digest: bytes, path: Path) -> None:
@@ -153,8 +173,9 @@ class Dialer:
         ]
         stamps = Stamps()
         outgoing: queue.SimpleQueue[wire.MemberSays] = queue.SimpleQueue()
+        self._hello.run, self._hello.leader = self._leaders.last
         outgoing.put(wire.MemberSays(hello=self._hello))
-        with grpc.secure_channel(self._address, credentials, options, self._compression) as channel:
+        with grpc.secure_channel(self.address, credentials, options, self._compression) as channel:
             control = channel.stream_stream(f"/{SERVICE}/Control", request_serializer=wire.MemberSays.SerializeToString)
             self._heard_s = time.monotonic()
             call = self._call = control(self._says(outgoing, stamps), metadata=self._metadata())
@@ -179,7 +200,7 @@ class Dialer:
             try:
                 said = outgoing.get(timeout=self._times.beat_s)
             except queue.Empty:
-                if time.monotonic() - self._heard_s > self._times.silence_s:
+                if time.monotonic() - self._heard_s > self._patience_s():
                     self._call.cancel()
                     return
                 if not self.is_up:
@@ -188,6 +209,11 @@ class Dialer:
             yield stamps.mark(said)
             if said.WhichOneof("what") == "bye":
                 return
+
+    def _patience_s(self) -> float:
+        """Give how long a connection may be silent; one that never spoke has less, where there is another way."""
+        is_first = not self.is_up and len(self._addresses) > 1
+        return self._times.beat_s if is_first else self._times.silence_s
 
     def _heard(
         self, said: wire.HubSays, stamps: Stamps, channel: Any, outgoing: queue.SimpleQueue[wire.MemberSays]
@@ -219,9 +245,11 @@ class Dialer:
             raise LinkError(f"the hub speaks version {welcome.version} of the protocol")
         stamps.nonce = welcome.nonce
         stamps.skip()
-        self.run = text(welcome.run, "a run's name")
-        self.has_joined = True
-        self._tell("info", f"has joined {self._hub} at {self._address}, run {self.run}")
+        run = text(welcome.run, "a run's name")
+        self._leaders.follow(run, welcome.leader, self.address)
+        self.run, self.has_joined = run, True
+        number = f" led by number {welcome.leader}" if welcome.leader else ""
+        self._tell("info", f"has joined {self._hub} at {self.address}, run {run}{number}")
         with self._up:
             self._channel, self._outgoing = channel, outgoing
             self._up.notify_all()
@@ -254,8 +282,8 @@ class Dialer:
         """Tell of a connection that failed. Errors: LinkError where the hub refuses this member as it is."""
         said = _said(error)
         if error.code() in _REFUSALS and not self.has_joined and not self.run:
-            raise LinkError(f"{self._hub} at {self._address} refuses: {said}") from error
-        self._tell("warning", f"{self._hub} at {self._address} is not reached: {said}")
+            raise LinkError(f"{self._hub} at {self.address} refuses: {said}") from error
+        self._tell("warning", f"{self._hub} at {self.address} is not reached: {said}")
 
     def _metadata(self) -> tuple[tuple[str, bytes], ...]:
         return ((NODE_KEY, self._kit.path.encode()),)

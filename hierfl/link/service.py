@@ -7,12 +7,10 @@ denied or has run out.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,43 +20,36 @@ import grpc
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.ahead import ahead
-from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
-from hierfl.link.codec import MAX_BYTES, parse, text
-from hierfl.link.denied import DenyList
+from hierfl.link.chunks import decode
+from hierfl.link.codec import parse, text
+from hierfl.link.door import Door
 from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane, Session
-from hierfl.link.limits import Bucket, Limits
-from hierfl.link.permits import Gatekeeper, Peer
+from hierfl.link.limits import Bucket
+from hierfl.link.permits import Peer
 from hierfl.link.session import NONCE_BYTES, Stamps
 from hierfl.link.times import Times
 
-__all__ = ["SERVICE", "TRANSPORT", "VERSIONS", "Agreed", "Service", "take"]
+__all__ = ["VERSIONS", "Agreed", "Service", "take"]
 
-SERVICE = "hierfl.link.v1.Link"
-VERSIONS = (1,)
+VERSIONS = (1, 2)
+"""Of the protocol; 2 says which process leads the run."""
 
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 20.0, 200.0
-THREADS_PER_MEMBER = 4
-
-TRANSPORT = (("grpc.http2.max_frame_size", 1 << 20), ("grpc.http2.lookahead_bytes", 4 << 20))
-"""For long streams of chunks: fewer frames, and more of them on the way."""
-
-_ENCODINGS = {"none": 0b001, "gzip": 0b101}
-"""What a hub unpacks, as bits of gRPC's list: identity, deflate, gzip."""
-
 Tell = Callable[[str, str, str], None]
 """Takes a level, a node, and what is to be said of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What both sides must agree on before anything else is said."""
+    """What both sides must agree on before anything else is said. `leader`: the number of this hub's process."""
 
     federation: str
     config_digest: str
     task_digest: str
     run: str
     epoch: int = 0
+    leader: int = 0
 
     def misfit(self, hello: wire.Hello, node: str) -> str:
         """Say why a member cannot take part as it is; empty if it can."""
@@ -71,6 +62,10 @@ class Agreed:
         if hello.task_digest != self.task_digest:
             return "the code of its task is another one than this hub's; both need the same version of it"
         return ""
+
+    def is_outranked(self, hello: wire.Hello) -> bool:
+        """Whether a member knows of another process that leads this run since."""
+        return hello.run == self.run and hello.leader > self.leader
 
 
 def take(content: bytes, stamps: Stamps, lane: Lane) -> str | None:
@@ -99,27 +94,11 @@ class Service:
         self.agreed = agreed
         self.lanes = lanes
         self._tell = tell
-        self._denied = DenyList(kit.denied)
         self._closing = threading.Event()
         self._final = ""
-        gatekeeper = Gatekeeper(agreed.federation, lanes, self._denied, Limits())
-        self._threads = ThreadPoolExecutor(8 + THREADS_PER_MEMBER * len(lanes), thread_name_prefix="link")
-        self._server = grpc.server(
-            self._threads,
-            interceptors=(gatekeeper,),
-            options=[
-                ("grpc.max_receive_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
-                ("grpc.max_send_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
-                *TRANSPORT,
-                ("grpc.so_reuseport", 0),
-                ("grpc.compression_enabled_algorithms_bitset", _ENCODINGS[compression]),
-                ("grpc.max_metadata_size", 16384),
-            ],
-            compression=grpc.Compression.Gzip if compression == "gzip" else None,
-        )
-        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, self._handlers())])
-        self.port = self._bind(kit, listen)
-        self._server.start()
+        self._door = Door(kit, listen, agreed.federation, lanes, self._handlers(), compression)
+        self.port = self._door.port
+        self._door.open()
 
     def close(self, reason: str, *, final: bool) -> None:
         """Say farewell to all members, and end. `final`: nothing will be asked of them any more."""
@@ -128,34 +107,7 @@ class Service:
         for lane in self.lanes.values():
             if lane.session is not None:
                 lane.session.end(reason)
-        self._server.stop(grace=2.0).wait(5.0)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    def _bind(self, kit: Kit, listen: str) -> int:
-        """Listen with the kit's certificate, and with a renewed one from the next handshake on. Errors: LinkError."""
-        held = kit.credentials()
-
-        def configuration() -> Any:
-            key, certificate, authority = held
-            return grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
-
-        def renewed() -> Any:
-            nonlocal held
-            with contextlib.suppress(LinkError):  # a kit that is being written holds what it held
-                found = kit.credentials()
-                if found != held:
-                    held = found
-                    return configuration()
-            return None
-
-        credentials = grpc.dynamic_ssl_server_credentials(configuration(), renewed, True)
-        try:
-            port = int(self._server.add_secure_port(listen, credentials))
-        except RuntimeError as error:
-            raise LinkError(f"cannot listen at {listen}: {error}; --listen takes another address") from error
-        if not port:
-            raise LinkError(f"cannot listen at {listen}; --listen takes another address")
-        return port
+        self._door.close()
 
     def _handlers(self) -> dict[str, Any]:
         """Give the service's calls; chunks go through as bytes."""
@@ -178,6 +130,9 @@ class Service:
         except LinkError as error:
             self._tell("warning", node, f"was refused: {error}")
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        if self.agreed.is_outranked(hello):
+            self._tell("warning", node, f"knows of number {hello.leader}, which leads the run since")
+            context.abort(grpc.StatusCode.UNAVAILABLE, f"number {self.agreed.leader} does not lead any more")
         stamps = Stamps(secrets.token_bytes(NONCE_BYTES))
         says: queue.SimpleQueue[wire.HubSays] = queue.SimpleQueue()
 
@@ -192,6 +147,7 @@ class Service:
             nonce=stamps.nonce,
             deadline_s=lane.deadline_s,
             epoch=self.agreed.epoch,
+            leader=self.agreed.leader,
         )
         yield stamps.mark(wire.HubSays(welcome=welcome))
         reader = threading.Thread(target=self._listen, args=(requests, stamps, lane, session), daemon=True)
@@ -218,7 +174,7 @@ class Service:
 
     def _over(self, lane: Lane, peer: Peer, times: Times) -> str:
         """Say why a stream must end now; empty if it may go on."""
-        if not peer.is_good(self._denied, datetime.now(UTC)):
+        if not peer.is_good(self._door.denied, datetime.now(UTC)):
             return "its certificate is denied, or has run out"
         if lane.silent_s() > times.silence_s:
             return f"nothing was heard of it for {times.silence_s:g} s"
@@ -232,7 +188,7 @@ class Service:
         said: wire.MemberSays = parse(wire.MemberSays, first)
         if said.WhichOneof("what") != "hello" or said.sequence != 1:
             raise LinkError("the first message of a stream is Hello")
-        for value in (said.hello.federation, said.hello.node, said.hello.instance, said.hello.approval):
+        for value in (said.hello.federation, said.hello.node, said.hello.instance, said.hello.approval, said.hello.run):
             text(value, "a field of Hello")
         misfit = self.agreed.misfit(said.hello, node)
         if misfit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sys
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError
+from hierfl.journal import Lead
 from hierfl.kinds import nearest
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import Plan, config_digest, plan_of, task_digest
@@ -24,18 +26,22 @@ from hierfl.link.driver import LinkedDriver
 from hierfl.link.identity import HUB, MEMBER, members_of, server_of
 from hierfl.link.kit import Kit, folder_name
 from hierfl.link.lane import Lane
+from hierfl.link.leaders import Leaders
 from hierfl.link.served import as_served, num_sites
 from hierfl.link.service import VERSIONS, Agreed, Service
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
 from hierfl.monitor.records import Monitor, Record
 from hierfl.runtime.driver import Done, Driver
-from hierfl.runtime.opening import closing, open_driver
+from hierfl.runtime.opening import Opened, closing, open_driver
 from hierfl.voice import emit_to
 
-__all__ = ["Log", "Serving", "join", "serve", "state_folder", "with_data"]
+__all__ = ["Log", "Serving", "check_root", "join", "serve", "state_folder", "with_data"]
 
 SPOOL = "link"
+"""The folder within a run's own, or a member's, where updates lie while they come."""
+
+LEADERS = "leaders.json"
 DRAIN_S = 5.0
 
 
@@ -77,44 +83,51 @@ class Serving:
         """List the members that are served from here."""
         return members_of(self.config, self.kit.path)
 
+    @property
+    def num_joined(self) -> int:
+        """Count the members that are there now."""
+        return sum(lane.session is not None for lane in self.lanes.values())
+
     def health(self) -> Mapping[str, Any]:
         """Say who is here."""
         up = {path: lane.session is not None for path, lane in self.lanes.items()}
-        return {"node": self.kit.path, "federation": self.config.name, "members": up}
+        return {"node": self.kit.path, "federation": self.config.name, "leads": bool(up), "members": up}
 
-    def opened(self, run: str, spool: Path) -> Callable[[RunConfig, Path], Driver]:
+    def opened(self, run: str, spool: Path) -> Opened:
         """Give what opens this node's runtime, with its members. `run`: what they know the run by."""
 
-        def open_links(done: Callable[[Done], None], base: Driver) -> tuple[Service, Mapping[str, Lane]]:
-            shelf = Shelf()
+        def open_links(done: Callable[[Done], None], base: Driver, lead: Lead) -> tuple[Service, Mapping[str, Lane]]:
+            place, shelf = _spool(spool, lead.epoch), Shelf()
             lanes = {
                 path: Lane(
                     *(path, run, self.config.links[path].deadline_s, num_sites(self.config, path)),
-                    *(spool, shelf, done, base.put),
+                    *(place, shelf, done, base.put),
                 )
                 for path in self.members
             }
             config = self.config
             agreed = Agreed(
                 *(config.name, config_digest(config), task_digest(config.task), run, config.federation.epoch),
+                lead.epoch,
             )
             compression = "gzip" if all(config.links[path].compression == "gzip" for path in lanes) else "none"
-            service = Service(self.kit, self._listen(), agreed, lanes, self.log, compression)
+            service = Service(self.kit, self.listens_at(), agreed, lanes, self.log, compression)
             self.lanes.update(lanes)
+            lead.tells = lambda: {"address": self.listen or f":{service.port}", "members": self.num_joined}
             self.log("info", self.kit.path, f"listens at port {service.port} for {', '.join(lanes)}")
             return service, lanes
 
-        def opened(config: RunConfig, run_dir: Path) -> Driver:
+        def opened(config: RunConfig, run_dir: Path, lead: Lead) -> Driver:
             base = open_driver(config, run_dir)
-            return LinkedDriver(base, open_links) if self.members else base
+            return LinkedDriver(base, lambda done, base: open_links(done, base, lead)) if self.members else base
 
         return opened
 
-    def _listen(self) -> str:
+    def listens_at(self) -> str:
         """Give the address to listen at. Errors: ConfigError where members name several ports."""
         if self.listen is not None:
             return self.listen
-        ports = {self.config.links[path].address.rpartition(":")[2] for path in self.members}
+        ports = {at.rpartition(":")[2] for path in self.members for at in self.config.links[path].addresses}
         if len(ports) != 1:
             raise ConfigError(
                 f"the members of {self.kit.path} dial several ports ({', '.join(sorted(ports))}): --listen"
@@ -122,25 +135,29 @@ class Serving:
         return f"0.0.0.0:{ports.pop()}"
 
 
+def check_root(serving: Serving) -> None:
+    """Errors: ConfigError for a node that is not the root, or a federation without links."""
+    root = serving.config.federation.root.name
+    if serving.kit.path != root or HUB not in serving.kit.roles:
+        raise ConfigError(f"{serving.kit.path} is not the root, {root}: `hierfl join` serves it")
+    if not serving.members:
+        raise ConfigError("no member has a link; `hierfl run` runs such a federation")
+
+
 def serve(serving: Serving, monitors: Sequence[Monitor], resumed: Path | None = None) -> Mapping[str, Any]:
     """Serve the root: run the federation to its end, with its members over links; return its summary.
 
     `resumed`: the folder of a run to go on with. Errors: HierflError; ConfigError for a node that is not the root.
     """
+    check_root(serving)
     config, root = serving.config, serving.config.federation.root.name
-    if serving.kit.path != root or HUB not in serving.kit.roles:
-        raise ConfigError(f"{serving.kit.path} is not the root, {root}: `hierfl join` serves it")
-    if not serving.members:
-        raise ConfigError("no member has a link; `hierfl run` runs such a federation")
     from hierfl.reopen import reopened
     from hierfl.run import go_on, run
 
     drivers: list[Driver] = []
 
-    def opened(seen: RunConfig, run_dir: Path) -> Driver:
-        spool = run_dir / SPOOL
-        spool.mkdir(exist_ok=True)
-        drivers.append(serving.opened(run_dir.name, spool)(seen, run_dir))
+    def opened(seen: RunConfig, run_dir: Path, lead: Lead) -> Driver:
+        drivers.append(serving.opened(run_dir.name, run_dir / SPOOL)(seen, run_dir, lead))
         return drivers[-1]
 
     class Finish:
@@ -192,10 +209,11 @@ def join(
         serving.log(level, kit.path, message)
 
     dialer = Dialer(
-        *(kit, server_of(config, kit.path), link.address, _hello(plan), link.deadline_s, link.compression, tell),
+        *(kit, server_of(config, kit.path), link.addresses, _hello(plan), link.deadline_s, link.compression, tell),
+        Leaders(state / LEADERS),
     )
     reached(dialer)
-    driver = serving.opened(f"{plan.digest[:16]}", state)(seen, state)
+    driver = serving.opened(f"{plan.digest[:16]}", state / SPOOL)(seen, state, Lead())
     with closing(driver):
         desk = Desk(
             lambda: Branch(seen, kit.path, driver, state / "states", emit_to(monitors)),
@@ -238,6 +256,22 @@ def with_data(config: RunConfig, path: str, data: Path | None) -> RunConfig:
 def state_folder(config: RunConfig, path: str) -> Path:
     """Give where a member keeps its state, unless it is told otherwise."""
     return Path(config.output.dir) / f"{config.name}-{folder_name(path)}"
+
+
+def _spool(folder: Path, epoch: int) -> Path:
+    """Give the folder for updates that come to this process; what has come of some to one before it is taken over.
+
+    One that was succeeded and lives on finds its own folder gone, and does no harm to what comes here.
+    """
+    place = folder / f"{epoch:04d}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        earlier = sorted(path for path in folder.glob("[0-9]*") if path.name < place.name)
+        with contextlib.suppress(OSError):
+            if earlier:
+                earlier[-1].rename(place)
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def _hello(plan: Plan) -> wire.Hello:

@@ -8,6 +8,7 @@ last round that counts, because rounds after the last checkpoint are run again.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import fields
 from pathlib import Path
@@ -67,6 +68,11 @@ class JsonLines:
         finally:
             self._metrics.close()
 
+    def let_go(self) -> None:
+        """Leave both files as they are: another process writes them now."""
+        self._events.let_go()
+        self._metrics.let_go()
+
 
 class _Lines:
     """One file of JSON lines, open for appending; a torn last line of an earlier process is cut off."""
@@ -108,6 +114,11 @@ class _Lines:
             _truncate(self._path, keep)
         except OSError as error:
             raise self._failed(error) from error
+
+    def let_go(self) -> None:
+        """Leave the file as it is: what is in the buffer, and all that is written yet, goes nowhere."""
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self._file.fileno())
 
     def close(self) -> None:
         """Flush and close; closing twice does no harm."""

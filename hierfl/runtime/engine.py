@@ -155,13 +155,13 @@ class Engine:
         return self._relay.published
 
     def save(self, run_dir: Path, content: Checkpoint, model: Handle, kept: Remembered, keep: int) -> Path:
-        """Write a checkpoint, `content` without vectors; without a centre at the root its members do. Errors:
-        OutputError.
+        """Write a checkpoint, `content` without vectors; without a centre at the root its members do, and nobody else
+        can lead the run. Errors: OutputError.
         """
         root, exchanges = self._tree.root.name, self._relay.exchanges
         if not exchanges.serves(root):
             whole = replace(content, model=self.driver.get(model), **kept.fetched(self.driver))
-            return checkpoint.save(run_dir, whole, keep)
+            return checkpoint.save(run_dir, whole, keep, fence=self._recorder.check if self._recorder else None)
         found = exchanges.commit(root, run_dir.resolve(), content, model, keep, kept)
         self._run_until(lambda: exchanges.on_disk)
         return run_dir / Path(found[0].value).relative_to(run_dir.resolve())
@@ -289,6 +289,8 @@ class Engine:
         """Feed the workers and route what comes back."""
         self._pump()
         while not over():
+            if self._recorder is not None:
+                self._recorder.heed()
             for result in self.crew.overdue():
                 self._take(result)
             for done in self.driver.wait(min(WAIT_S, self._relay.left_s())):

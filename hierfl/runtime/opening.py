@@ -5,26 +5,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
-from hierfl.journal import open_store
+from hierfl.journal import Lead, Store, open_store
 from hierfl.monitor.records import Record
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Driver, Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.gate import gate_of
-from hierfl.runtime.keeper import Keeper
-from hierfl.runtime.recorder import Recorder, recorder_of
 from hierfl.runtime.seats import declared_devices
 
-__all__ = ["closing", "crew_of", "journal_of", "open_driver"]
+__all__ = ["Opened", "closing", "crew_of", "open_driver", "store_of"]
+
+Opened: TypeAlias = Callable[[RunConfig, Path, Lead], Driver]
+"""Opens the runtime of a run, given its folder and this process's hold on it."""
 
 JOURNAL = "journal"
 """The folder within a run's own."""
 
 
-def open_driver(config: RunConfig, run_dir: Path) -> Driver:
+def open_driver(config: RunConfig, run_dir: Path, lead: Lead | None = None) -> Driver:
     """Open the runtime that the configuration names; it leaves nothing in the run's folder."""
     runtime = config.runtime
     if runtime.kind == "local":
@@ -65,18 +67,17 @@ def crew_of(
     )
 
 
-def journal_of(config: RunConfig, run_dir: Path, rounds_done: int, driver: Driver, keeper: Keeper) -> Recorder:
-    """Open a run's journal, with what an earlier process left in it after so many rounds.
+def store_of(config: RunConfig, run_dir: Path) -> Store | None:
+    """Open the place of a run's journal.
 
-    Where none is wanted, or members exchange vectors that the run's supervisor is never handed, one that writes nothing
-    down. Errors: OutputError.
+    None where none is wanted, or members exchange vectors that the run's supervisor is never handed. Errors:
+    OutputError.
     """
     place = config.redundancy.journal
     if place == "none" or any(not hub.topology.has_centre for hub in config.federation.hubs.values()):
-        return Recorder(config, driver, keeper, None, rounds_done)
+        return None
     where = str(run_dir / JOURNAL) if place is None else f"{place.rstrip('/')}/{run_dir.name}"
     try:
-        store = open_store(where)
+        return open_store(where)
     except (OSError, ValueError) as error:
         raise OutputError(f"redundancy.journal: {where} cannot be reached: {error}") from error
-    return recorder_of(config, store, driver, keeper, rounds_done)

@@ -5,6 +5,7 @@ At a checkpoint a new segment begins: what came before is in the checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
-from hierfl.journal import Store, Writer
+from hierfl.journal import Lead, Writer
 from hierfl.learning.compression import Compression, Packed
 from hierfl.learning.ring import PartialSum
 from hierfl.runtime.driver import Driver, Handle
@@ -57,11 +58,11 @@ class _Line:
 class Recorder:
     """The journal of a run that is under way; without a `writer` nothing is written down.
 
-    `replay`: what an earlier process of the run left.
+    `lead`: this process's hold on the run; `replay`: what an earlier process of the run left.
     """
 
     def __init__(
-        self, config: RunConfig, driver: Driver, keeper: Keeper, writer: Writer | None, rounds_done: int
+        self, config: RunConfig, driver: Driver, keeper: Keeper, lead: Lead, writer: Writer | None, rounds_done: int
     ) -> None:
         self.replay: Replay[tuple[Any, ...]] | None = None
         self.warnings: list[str] = []
@@ -71,6 +72,7 @@ class Recorder:
         self._compressions = {path: one for path, one in packs.items() if one is not None}
         self._driver = driver
         self._keeper = keeper
+        self._lead = lead
         self._writer = writer
         self._head = Head(rounds_done, settings_digest(config))
         self._barrier = Barrier(writer.epoch if writer is not None else 0)
@@ -97,17 +99,12 @@ class Recorder:
         self._num_found = len(self.replay.members)
 
     def begin(self) -> None:
-        """Take the run up: what is told from now on is written down. Errors: OutputError if somebody else does, too."""
-        if self._writer is None:
-            return
-        try:
-            self._writer.store.claim(self._writer.epoch)
-        except FileExistsError as error:
-            raise OutputError(f"{_FENCED} at the same time; this process ends") from error
-        except OSError as error:
-            self._writer.failure = str(error.strerror or error)
-        else:
+        """What is told from now on is written down; whoever took the run up before adds nothing that counts."""
+        if self._lead.failure and self._writer is not None:
+            self._writer.failure = self._lead.failure
+        elif self._writer is not None:
             self._writer.begin(self._head, self._barrier)
+            self._writer.flush()
 
     def story(self) -> list[tuple[str, str]]:
         """Say what was found in the journal: each with its level."""
@@ -200,13 +197,13 @@ class Recorder:
         return [entry for entry in own if not isinstance(entry.record, Head | Barrier)][self._marked :]
 
     def check(self) -> None:
-        """Errors: OutputError if another process has taken the run up: nothing of this one may be published."""
-        try:
-            fenced = self._writer is not None and self._writer.is_fenced()
-        except OSError:
-            return  # it is said that the journal cannot be written
-        if fenced:
-            raise OutputError(f"{_FENCED} meanwhile: this process ends, and what it does counts no more")
+        """Errors: Fenced if another process has taken the run up: nothing of this one may be published."""
+        with contextlib.suppress(OSError):  # it is said that the journal cannot be written
+            self._lead.check()
+
+    def heed(self) -> None:
+        """Errors: Fenced if it is known that another process has taken the run up; costs nothing to ask."""
+        self._lead.heed()
 
     def settle(self) -> None:
         """Wait until all that was told is durable."""
@@ -225,7 +222,7 @@ class Recorder:
         """The run is over, and its last checkpoint durable: drop what was written."""
         if self._writer is not None:
             self._writer.close()
-            self._writer.store.drop(None)
+            self._writer.store.drop(None, self._writer.epoch)
 
     def close(self) -> None:
         """Write what waits."""
@@ -368,8 +365,6 @@ def _vectors(entry: Entry) -> dict[str, NDArray[Any]]:
     return found
 
 
-_FENCED = "another process has taken this run up"
-
 _WITHOUT = "the run goes on; if it is killed before its next checkpoint, sites train once more"
 
 
@@ -386,12 +381,14 @@ def _of_the_bits(node: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key != "redundancy"} if "members" in node else node
 
 
-def recorder_of(config: RunConfig, store: Store, driver: Driver, keeper: Keeper, rounds_done: int) -> Recorder:
+def recorder_of(config: RunConfig, lead: Lead, driver: Driver, keeper: Keeper, rounds_done: int) -> Recorder:
     """Make the recorder of a run that goes on from a checkpoint, with what was told since. Errors: OutputError."""
+    store = lead.store
+    recorder = Recorder(
+        *(config, driver, keeper, lead, Writer(store, lead.epoch) if store is not None else None, rounds_done)
+    )
     try:
-        writer = Writer(store, store.epoch() + 1)
-        recorder = Recorder(config, driver, keeper, writer, rounds_done)
-        recorder.resume(store.read(rounds_done))
+        recorder.resume(store.read(rounds_done) if store is not None else {})
     except (OSError, ValueError) as error:
         raise OutputError(f"the journal cannot be read: {error}; delete it to go on without it") from error
     return recorder

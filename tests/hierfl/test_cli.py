@@ -251,7 +251,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "promises": {},
         "compression": {},
         "shared": {},
-            "redundancy": {},
+        "redundancy": {},
     }
 
 

@@ -58,7 +58,7 @@ class Inside:
     def go(self) -> Mapping[str, Any]:
         root = self.config.federation.root.name
         try:
-            return run(as_served(self.config, root), (), lambda config, run_dir: self._driver(config, root))
+            return run(as_served(self.config, root), (), lambda config, run_dir, lead: self._driver(config, root))
         finally:
             for end in reversed(self._ends):
                 end()

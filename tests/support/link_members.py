@@ -97,7 +97,7 @@ def lane(folder: Path, now: Any = None, deadline_s: float = 60.0) -> tuple[Lane,
 
 @contextlib.contextmanager
 def hub_on_loopback(
-    pki: Pki, deadline_s: float = 20.0, agreed: Agreed = AGREED, compression: str = "none"
+    pki: Pki, deadline_s: float = 20.0, agreed: Agreed = AGREED, compression: str = "none", listen: str = "localhost:0"
 ) -> Iterator[tuple[Service, dict[str, Lane], queue.SimpleQueue[Done], list[str]]]:
     """Serve world/us and world/them on a free port."""
     done: queue.SimpleQueue[Done] = queue.SimpleQueue()
@@ -108,7 +108,7 @@ def hub_on_loopback(
         for path in ("world/us", "world/them")
     }
     tell = lambda level, node, said: heard.append(f"{node}: {said}")  # noqa: E731
-    service = Service(pki.kit("world"), "localhost:0", agreed, lanes, tell, compression)
+    service = Service(pki.kit("world"), listen, agreed, lanes, tell, compression)
     try:
         yield service, lanes, done, heard
     finally:

@@ -32,8 +32,11 @@ class Disk:
     def read(self, segment: int) -> dict[int, memoryview]:
         return {epoch: memoryview(bytes(stream)) for epoch, stream in self.segments.get(segment, {}).items()}
 
-    def drop(self, but: int | None) -> None:
-        self.segments = {number: found for number, found in self.segments.items() if number == but}
+    def drop(self, but: int | None, epoch: int) -> None:
+        for number, streams in self.segments.items():
+            if number != but:
+                for writer in [one for one in streams if one <= epoch]:
+                    del streams[writer]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Queue:
     def begin(self, head: Head, before: Barrier | None = None) -> None:
         if self.segment is not None:
             self.waiting.clear()
-            self.store.drop(head.rounds_done)
+            self.store.drop(head.rounds_done, self.epoch)
         self.segment, self.began = (head.rounds_done, head, before or Barrier(self.epoch)), False
 
     def append(self, line: Callable[[], Any], num_bytes: int = 0) -> None:
@@ -86,9 +89,6 @@ class Queue:
     def written(self) -> tuple[Entry, ...]:
         assert self.segment is not None
         return read(bytes(self.store.segments.get(self.segment[0], {}).get(self.epoch, b""))).entries
-
-    def is_fenced(self) -> bool:
-        return self.store.epoch() > self.epoch
 
     def close(self) -> None:
         self.flush()

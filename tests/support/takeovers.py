@@ -17,6 +17,7 @@ import numpy as np
 from takeover_disk import Disk, Queue, Saved
 
 from hierfl.errors import OutputError
+from hierfl.journal import Lead
 from hierfl.learning.ring import PartialSum
 from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory
@@ -76,8 +77,10 @@ class Process:
         self.world, disk = world, world.disk
         self.saved = disk.saved or Saved(0, 1, None, frozenset())
         self.queue = Queue(disk, world.next_epoch(disk))
+        disk.claim(self.queue.epoch)
+        lead = Lead(disk, self.queue.epoch)  # type: ignore[arg-type]
         driver = SimpleNamespace(get=lambda handle: handle, put=lambda value: value)
-        self.recorder = Recorder(world.config, driver, Keeper(), self.queue, self.saved.rounds_done)  # type: ignore[arg-type]
+        self.recorder = Recorder(world.config, driver, Keeper(), lead, self.queue, self.saved.rounds_done)  # type: ignore[arg-type]
         streams = disk.read(self.saved.rounds_done)
         self.recorder.resume(streams)
         self.found = _durable(streams)

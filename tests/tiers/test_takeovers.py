@@ -127,7 +127,7 @@ def segments_end_before_the_checkpoint(patch: Patch) -> None:
 
     def early(self: Recorder, *arguments: Any) -> None:
         mark(self, *arguments)
-        self._writer.store.drop(None)  # type: ignore[union-attr]
+        self._writer.store.drop(None, self._writer.epoch)  # type: ignore[union-attr]
 
     patch.setattr(Recorder, "mark", early)
 

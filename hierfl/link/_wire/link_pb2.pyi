@@ -45,7 +45,7 @@ class Receipt(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("versions", "federation", "node", "config_digest", "task_digest", "approval", "instance")
+    __slots__ = ("versions", "federation", "node", "config_digest", "task_digest", "approval", "instance", "run", "leader")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -53,6 +53,8 @@ class Hello(_message.Message):
     TASK_DIGEST_FIELD_NUMBER: _ClassVar[int]
     APPROVAL_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
     versions: _containers.RepeatedScalarFieldContainer[int]
     federation: str
     node: str
@@ -60,21 +62,25 @@ class Hello(_message.Message):
     task_digest: str
     approval: str
     instance: str
-    def __init__(self, versions: _Optional[_Iterable[int]] = ..., federation: _Optional[str] = ..., node: _Optional[str] = ..., config_digest: _Optional[str] = ..., task_digest: _Optional[str] = ..., approval: _Optional[str] = ..., instance: _Optional[str] = ...) -> None: ...
+    run: str
+    leader: int
+    def __init__(self, versions: _Optional[_Iterable[int]] = ..., federation: _Optional[str] = ..., node: _Optional[str] = ..., config_digest: _Optional[str] = ..., task_digest: _Optional[str] = ..., approval: _Optional[str] = ..., instance: _Optional[str] = ..., run: _Optional[str] = ..., leader: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "run", "nonce", "deadline_s", "epoch")
+    __slots__ = ("version", "run", "nonce", "deadline_s", "epoch", "leader")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LEADER_FIELD_NUMBER: _ClassVar[int]
     version: int
     run: str
     nonce: bytes
     deadline_s: float
     epoch: int
-    def __init__(self, version: _Optional[int] = ..., run: _Optional[str] = ..., nonce: _Optional[bytes] = ..., deadline_s: _Optional[float] = ..., epoch: _Optional[int] = ...) -> None: ...
+    leader: int
+    def __init__(self, version: _Optional[int] = ..., run: _Optional[str] = ..., nonce: _Optional[bytes] = ..., deadline_s: _Optional[float] = ..., epoch: _Optional[int] = ..., leader: _Optional[int] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ()

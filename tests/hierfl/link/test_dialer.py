@@ -61,7 +61,7 @@ class Member:
     ) -> None:
         self.branch, self.heard = FakeBranch(), []
         hello = wire_pb.Hello(
-            versions=[1],
+            versions=[1, 2],
             federation="heart",
             node="world/us",
             config_digest="config",
@@ -70,7 +70,7 @@ class Member:
         )
         kit = pki.kit("world/us", name=f"kit-{instance}")
         tell: Callable[[str, str], None] = lambda level, said: self.heard.append(said)  # noqa: E731
-        self.dialer = Dialer(kit, "world", f"localhost:{port}", hello, deadline_s, packed, tell)
+        self.dialer = Dialer(kit, "world", [f"localhost:{port}"], hello, deadline_s, packed, tell)
         make: Any = lambda: self.branch  # noqa: E731
         self.desk = Desk(make, Store(folder), self.dialer.say, self.dialer.fetch, tell, lambda: None)
         self.dialer.asked, self.dialer.offered = self.desk.asked, self.desk.offered
@@ -256,9 +256,11 @@ def test_a_member_hears_that_the_federation_has_ended(pki: Pki, tmp_path: Path) 
 
 def test_a_hub_that_refuses_is_told_at_once(pki: Pki, tmp_path: Path) -> None:
     with hub_on_loopback(pki) as (service, _, _, _):
-        hello = wire_pb.Hello(versions=[1], federation="heart", node="world/us", config_digest="x", task_digest="task")
+        hello = wire_pb.Hello(
+            versions=[1, 2], federation="heart", node="world/us", config_digest="x", task_digest="task"
+        )
         dialer = Dialer(
-            pki.kit("world/us"), "world", f"localhost:{service.port}", hello, 5.0, "none", lambda *said: None
+            pki.kit("world/us"), "world", [f"localhost:{service.port}"], hello, 5.0, "none", lambda *said: None
         )
         with pytest.raises(LinkError, match="both need the same YAML and overrides"):
             dialer.serve()

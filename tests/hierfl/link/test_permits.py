@@ -18,11 +18,11 @@ from link_members import AGREED, Pki, hub_on_loopback
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.denied import DenyList
+from hierfl.link.door import SERVICE
 from hierfl.link.identity import HUB, MEMBER, Identity, server_name
 from hierfl.link.kit import Kit
 from hierfl.link.limits import AT_ONCE, BURST, Bucket, Limits
 from hierfl.link.permits import ALLOWED, CALLS, ELSEWHERE, NODE_KEY, OTHER, OWN, Gatekeeper, Peer
-from hierfl.link.service import SERVICE
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
 ABOUT = {OWN: "world/us", OTHER: "world/them", ELSEWHERE: "world/mars"}

@@ -81,7 +81,7 @@ def test_members_that_dial_several_ports_need_a_word(pki: Pki, tmp_path: Path) -
     serving = Serving(config_of(tmp_path, tree, name="heart"), pki.kit("world"), Log(io.StringIO()))
     assert serving.members == ("world/us", "world/c")
     with pytest.raises(ConfigError, match=r"several ports \(8443, 9443\): --listen"):
-        serving._listen()
+        serving.listens_at()
     assert serving.health()["members"] == {}
 
 

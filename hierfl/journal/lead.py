@@ -1,0 +1,143 @@
+"""Leading a run: the number that a process has claimed, and the lease that it renews for whoever stands by.
+
+A process that has lost its run hears of it at its next renewal, and asks before all that others would see of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hierfl.errors import DataError, Fenced, Overtaken, RoundFailed, SiteFailed, UpdateRefused
+from hierfl.journal.store import Store
+from tiers.lease import FAILED, FINISHED, LEFT, Lease
+
+__all__ = ["Lead", "leading"]
+
+PARTS = 3
+"""So many renewals fit into a lease."""
+
+OF_THE_FEDERATION = (DataError, RoundFailed, SiteFailed, UpdateRefused)
+"""What ends a run wherever it is led."""
+
+
+class Lead:
+    """One process's hold on a run. `store`: None where no journal is kept, and nobody else can know of it.
+
+    `failure`: why the number could not be claimed; the run goes on as one without a journal does.
+    """
+
+    def __init__(self, store: Store | None = None, epoch: int = 0, lease_s: float = 1.0, failure: str = "") -> None:
+        self.store = store
+        self.epoch = epoch
+        self.failure = failure
+        self.tells: Callable[[], Mapping[str, Any]] = dict
+        self._lease = Lease(epoch, f"{socket.gethostname()}:{os.getpid()}")
+        self._lease_s = lease_s
+        self._renewed_s = time.monotonic()
+        self._is_lost = False
+        self._ends = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def take(cls, store: Store | None, lease_s: float) -> Lead:
+        """Claim the next number of a run, and begin to renew its lease. Errors: Overtaken if another just did."""
+        if store is None:
+            return cls()
+        epoch = 1
+        try:
+            epoch = store.epoch() + 1
+            store.claim(epoch)
+        except FileExistsError as error:
+            raise Overtaken("another process has taken this run up at the same time; this one ends") from error
+        except OSError as error:
+            return cls(store, epoch, lease_s, str(error.strerror or error))
+        lead = cls(store, epoch, lease_s)
+        lead._renew()
+        lead._thread = threading.Thread(target=lead._run, name="lease", daemon=True)
+        lead._thread.start()
+        return lead
+
+    def heed(self) -> None:
+        """Errors: Fenced if it is known that another process leads now; one that has hung asks before it goes on."""
+        if self._thread is None:
+            return
+        if not self._is_lost and time.monotonic() - self._renewed_s > self._lease_s:
+            self._renew()
+        if self._is_lost:
+            raise self._fenced()
+
+    def check(self) -> None:
+        """Ask. Errors: Fenced if another process leads now; OSError if nobody can tell."""
+        if self.store is not None and self.store.epoch() > self.epoch:
+            self._is_lost = True
+            raise self._fenced()
+
+    def close(self, state: str = "", reason: str = "") -> None:
+        """Renew the lease no more; `state`: what is left in it."""
+        self._ends.set()
+        if self._thread is None:
+            return
+        self._thread.join()
+        self._thread = None
+        if state and not self._is_lost and self.store is not None:
+            with contextlib.suppress(OSError):  # whoever stands by waits for the lease's end, then
+                self.store.put_lease(self.epoch, self._next(state=state, reason=reason).write())
+
+    def _run(self) -> None:
+        """Renew until the end."""
+        while not self._is_lost and not self._ends.wait(self._lease_s / PARTS):
+            self._renew()
+
+    def _renew(self) -> None:
+        """Write the lease, unless another process leads; what cannot be written now is written the next time."""
+        assert self.store is not None
+        with contextlib.suppress(OSError):
+            if self.store.epoch() > self.epoch:
+                self._is_lost = True
+                return
+            self._renewed_s = time.monotonic()
+            self.store.put_lease(self.epoch, self._next().write())
+
+    def _next(self, **changes: Any) -> Lease:
+        self._lease = self._lease.next(**self.tells(), **changes)
+        return self._lease
+
+    def _fenced(self) -> Fenced:
+        return Fenced(
+            f"another process has taken this run up meanwhile: this one, number {self.epoch}, ends, and what it does"
+            " counts no more"
+        )
+
+
+@contextlib.contextmanager
+def leading(store: Store | None, lease_s: float, goes_on: type[BaseException]) -> Iterator[Lead]:
+    """Lead a run, and leave in its lease how that ended; `goes_on`: ends it only for this process to lead it anew.
+
+    Errors: Fenced, Overtaken.
+    """
+    lead = Lead.take(store, lease_s)
+    try:
+        yield lead
+    except (Fenced, goes_on):
+        lead.close()
+        raise
+    except OF_THE_FEDERATION as error:
+        lead.close(FAILED, str(error).splitlines()[0])
+        raise
+    except BaseException as error:
+        lead.close(LEFT, _why(error))
+        raise
+    else:
+        lead.close(FINISHED, "the run has ended")
+
+
+def _why(error: BaseException) -> str:
+    """Say in a line why a process leaves its run."""
+    said = str(error).splitlines()
+    return said[0] if said else "it was stopped" if isinstance(error, KeyboardInterrupt) else type(error).__name__

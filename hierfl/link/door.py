@@ -1,0 +1,97 @@
+"""The door at which members dial in: a gRPC server with mutual TLS, in front of it the table of who may call what."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+
+from hierfl.errors import LinkError
+from hierfl.link.chunks import MAX_MESSAGE_BYTES
+from hierfl.link.codec import MAX_BYTES
+from hierfl.link.denied import DenyList
+from hierfl.link.kit import Kit
+from hierfl.link.limits import Limits
+from hierfl.link.permits import Gatekeeper
+
+__all__ = ["SERVICE", "TRANSPORT", "Door"]
+
+SERVICE = "hierfl.link.v1.Link"
+
+THREADS_PER_MEMBER = 4
+
+TRANSPORT = (("grpc.http2.max_frame_size", 1 << 20), ("grpc.http2.lookahead_bytes", 4 << 20))
+"""For long streams of chunks: fewer frames, and more of them on the way."""
+
+_ENCODINGS = {"none": 0b001, "gzip": 0b101}
+"""What a hub unpacks, as bits of gRPC's list: identity, deflate, gzip."""
+
+
+class Door:
+    """Lets the `members` of a federation call `handlers` until it is closed. Errors: LinkError if it cannot listen."""
+
+    def __init__(
+        self,
+        kit: Kit,
+        listen: str,
+        federation: str,
+        members: Collection[str],
+        handlers: Mapping[str, Any],
+        compression: str = "none",
+    ) -> None:
+        self.denied = DenyList(kit.denied)
+        gatekeeper = Gatekeeper(federation, members, self.denied, Limits())
+        self._threads = ThreadPoolExecutor(8 + THREADS_PER_MEMBER * len(members), thread_name_prefix="link")
+        self._server = grpc.server(
+            self._threads,
+            interceptors=(gatekeeper,),
+            options=[
+                ("grpc.max_receive_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
+                ("grpc.max_send_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
+                *TRANSPORT,
+                ("grpc.so_reuseport", 0),
+                ("grpc.compression_enabled_algorithms_bitset", _ENCODINGS[compression]),
+                ("grpc.max_metadata_size", 16384),
+            ],
+            compression=grpc.Compression.Gzip if compression == "gzip" else None,
+        )
+        self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])
+        self.port = self._bind(kit, listen)
+
+    def open(self) -> None:
+        """Let members in from now on."""
+        self._server.start()
+
+    def close(self, grace_s: float = 2.0) -> None:
+        """Let nobody in any more; calls that are open have so long to end."""
+        self._server.stop(grace=grace_s).wait(grace_s + 3.0)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _bind(self, kit: Kit, listen: str) -> int:
+        """Listen with the kit's certificate, and with a renewed one from the next handshake on. Errors: LinkError."""
+        held = kit.credentials()
+
+        def configuration() -> Any:
+            key, certificate, authority = held
+            return grpc.ssl_server_certificate_configuration([(key, certificate)], authority)
+
+        def renewed() -> Any:
+            nonlocal held
+            with contextlib.suppress(LinkError):  # a kit that is being written holds what it held
+                found = kit.credentials()
+                if found != held:
+                    held = found
+                    return configuration()
+            return None
+
+        credentials = grpc.dynamic_ssl_server_credentials(configuration(), renewed, True)
+        try:
+            port = int(self._server.add_secure_port(listen, credentials))
+        except RuntimeError as error:
+            raise LinkError(f"cannot listen at {listen}: {error}; --listen takes another address") from error
+        if not port:
+            raise LinkError(f"cannot listen at {listen}; --listen takes another address")
+        return port

@@ -1,0 +1,176 @@
+"""A standby of a federation's root: it answers members that it does not lead, until it does.
+
+It and the leader see the same run's folder and journal, on storage that both reach; members know the addresses of both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import HierflError, OutputError, Overtaken
+from hierfl.link.approval import config_digest
+from hierfl.link.door import Door
+from hierfl.link.kit import Kit
+from hierfl.link.permits import Peer
+from hierfl.link.serving import Serving, check_root, serve
+from hierfl.link.times import Times
+from hierfl.monitor.records import Monitor
+from hierfl.standby import Standby, see, watched
+from tiers.lease import LEAD, LEADS, LEFT
+
+__all__ = ["NOT_LEADING", "Waiting", "serve_in_turn"]
+
+NOT_LEADING = "a standby, not leading"
+"""What a member is answered that calls a standby; it goes on to the next address."""
+
+
+class Waiting:
+    """Answers members that this process does not lead, and remembers who called."""
+
+    def __init__(
+        self, kit: Kit, listen: str, federation: str, members: Sequence[str], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._called_s: dict[str, float] = {}
+        handlers = {
+            "Control": grpc.stream_stream_rpc_method_handler(self._stream),
+            "Fetch": grpc.unary_stream_rpc_method_handler(self._stream),
+            "Deliver": grpc.stream_unary_rpc_method_handler(self._refuse),
+        }
+        self._door = Door(kit, listen, federation, members, handlers)
+        self.port = self._door.port
+        self._door.open()
+
+    def callers(self, within_s: float) -> int:
+        """Count the members that called within so many seconds."""
+        with self._lock:
+            return sum(self._now() - called_s <= within_s for called_s in self._called_s.values())
+
+    def close(self) -> None:
+        """Answer nobody any more."""
+        self._door.close(0.0)
+
+    def _refuse(self, request: Any, context: Any, peer: Peer, node: str) -> Any:
+        with self._lock:
+            self._called_s[node] = self._now()
+        context.abort(grpc.StatusCode.UNAVAILABLE, NOT_LEADING)
+
+    def _stream(self, request: Any, context: Any, peer: Peer, node: str) -> Iterator[Any]:
+        yield self._refuse(request, context, peer, node)
+
+
+def serve_in_turn(
+    serving: Serving,
+    monitors: Callable[[], Sequence[Monitor]],
+    named: Path | None,
+) -> Mapping[str, Any]:
+    """Stand by, and serve the root once nobody else does; return the run's summary, whoever ended it.
+
+    `named`: the run; None takes the newest one in `output.dir` that somebody is seen to lead. Errors: HierflError;
+    OutputError where the run has ended, and not well.
+    """
+    check_root(serving)
+    import hierfl.runtime.worker  # noqa: F401  # what is heavy is there before it is needed
+
+    def tell(said: str) -> None:
+        serving.log("info", serving.kit.path, said)
+
+    while True:
+        run_dir, reason, is_over = _wait(serving, named, tell)
+        if is_over:
+            tell(f"{run_dir}: {reason}")
+            return _summary(run_dir)
+        tell(f"takes up {run_dir}: {reason}")
+        try:
+            return serve(serving, monitors(), run_dir)
+        except Overtaken as error:
+            tell(str(error))
+
+
+def _wait(serving: Serving, named: Path | None, tell: Callable[[str], None]) -> tuple[Path, str, bool]:
+    """Wait for a run that is to be led, or that has ended. Errors: HierflError."""
+    config = serving.config
+    times = [Times(config.links[path].deadline_s) for path in serving.members]
+    window_s = 2 * max(one.silence_s for one in times)
+    lease_s = config.redundancy.lease_s
+    door = Waiting(serving.kit, serving.listens_at(), config.name, serving.members)
+    try:
+        tell(f"answers members at port {door.port}")
+        standby = Standby(
+            (lambda: named) if named is not None else _Newest(config),
+            *(lambda run_dir: watched(_journal(config, run_dir)), lease_s, tell),
+            takes_any=named is not None,
+            callers=lambda: door.callers(window_s),
+            patience_s=lease_s + window_s,
+        )
+        run_dir, verdict = standby.wait()
+    finally:
+        door.close()
+    if verdict.failed:
+        raise OutputError(f"{run_dir} has ended: {verdict.reason}")
+    return run_dir, verdict.reason, verdict.what != LEAD
+
+
+class _Newest:
+    """Names the newest run of a configuration, once somebody leads it or has left it, until there is another."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._digest = config_digest(config)
+        self._found: Path | None = None
+        self._others: set[Path] = set()
+
+    def __call__(self) -> Path | None:
+        """Look once more."""
+        files = sorted(Path(self._config.output.dir).glob(f"{self._config.name}-*/config.yaml"), reverse=True)
+        for run_dir in (file.parent for file in files):
+            if run_dir == self._found:
+                break
+            if run_dir not in self._others and self._is_led(run_dir):
+                if self._is_ours(run_dir):
+                    self._found = run_dir
+                    break
+                self._others.add(run_dir)
+        return self._found
+
+    def _is_led(self, run_dir: Path) -> bool:
+        with contextlib.suppress(HierflError):
+            seen = see(watched(_journal(self._config, run_dir)))
+            return seen is not None and seen.lease is not None and seen.lease.state in (LEADS, LEFT)
+        return False
+
+    def _is_ours(self, run_dir: Path) -> bool:
+        """Whether a run is one of this configuration."""
+        from hierfl.config import load
+        from hierfl.rundir import RunDir
+
+        with contextlib.suppress(HierflError):
+            origin = RunDir(run_dir).origin()
+            base = origin.config_dir if origin is not None else None
+            return config_digest(load(run_dir / "config.yaml", (), base=base)) == self._digest
+        return False
+
+
+def _journal(config: RunConfig, run_dir: Path) -> Any:
+    from hierfl.runtime.opening import store_of
+
+    return store_of(config, run_dir)
+
+
+def _summary(run_dir: Path) -> Mapping[str, Any]:
+    """Read the summary of a run that another process has ended. Errors: OutputError."""
+    try:
+        found: Mapping[str, Any] = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{run_dir / 'summary.json'} cannot be read: {error}") from error
+    return found

@@ -1,0 +1,155 @@
+"""A member with several addresses: it goes on from one that does not lead, and follows nobody who was succeeded."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from link_members import AGREED, Pki, hub_on_loopback
+from link_processes import free_port
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.dialer import Dialer
+from hierfl.link.leaders import Leaders, Outranked
+from hierfl.link.standby import NOT_LEADING, Waiting
+
+MEMBERS = ("world/us", "world/them")
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+def until(over: Callable[[], Any]) -> None:
+    end = time.monotonic() + 300
+    while not over():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def dialling(pki: Pki, ports: Sequence[int], leaders: Leaders) -> Iterator[tuple[Dialer, list[str]]]:
+    """A member at work on its way to these ports."""
+    heard: list[str] = []
+    hello = wire.Hello(
+        versions=[1, 2], federation="heart", node="world/us", config_digest="config", task_digest="task", instance="a"
+    )
+    addresses = [f"localhost:{port}" for port in ports]
+    tell = lambda level, said: heard.append(said)  # noqa: E731
+    dialer = Dialer(pki.kit("world/us"), "world", addresses, hello, 20.0, "none", tell, leaders)
+    thread = threading.Thread(target=dialer.serve, daemon=True)
+    thread.start()
+    try:
+        yield dialer, heard
+    finally:
+        dialer.leave("the test is over")
+        thread.join(30.0)
+
+
+@contextlib.contextmanager
+def standing_by(pki: Pki) -> Iterator[Waiting]:
+    waiting = Waiting(pki.kit("world", name="second"), "localhost:0", "heart", MEMBERS)
+    try:
+        yield waiting
+    finally:
+        waiting.close()
+
+
+def test_a_standby_sends_a_member_on_and_counts_it(pki: Pki) -> None:
+    leads = replace(AGREED, leader=1)
+    with standing_by(pki) as second, hub_on_loopback(pki, agreed=leads) as (service, lanes, _, _):
+        assert second.callers(60.0) == 0
+        with dialling(pki, [second.port, service.port], Leaders()) as (dialer, heard):
+            until(lambda: dialer.is_up)
+            assert NOT_LEADING in heard[0] and "led by number 1" in heard[-1]
+            assert second.callers(60.0) == 1 and second.callers(-1.0) == 0
+            assert lanes["world/us"].session is not None
+
+
+def test_a_member_follows_the_process_that_takes_the_run_up(pki: Pki, tmp_path: Path) -> None:
+    """Its leader goes, nobody leads for a while, then another does, at the other address."""
+    leaders = Leaders(tmp_path / "leaders.json")
+    second = standing_by(pki)
+    with contextlib.ExitStack() as stack:
+        waiting = stack.enter_context(second)
+        first = contextlib.ExitStack()
+        service, *_ = first.enter_context(hub_on_loopback(pki, agreed=replace(AGREED, leader=1)))
+        stack.enter_context(first)
+        ports = [service.port, waiting.port]
+        dialer, heard = stack.enter_context(dialling(pki, ports, leaders))
+        until(lambda: dialer.is_up)
+        service.close("it is gone", final=False)
+        until(lambda: waiting.callers(60.0))
+        waiting.close()
+        listen = f"localhost:{ports[1]}"
+        agreed = replace(AGREED, leader=2)
+        stack.enter_context(hub_on_loopback(pki, agreed=agreed, listen=listen))
+        until(lambda: any("led by number 2" in said for said in heard))
+    assert Leaders(tmp_path / "leaders.json").last == (AGREED.run, 2)
+
+
+def test_a_hub_that_was_succeeded_is_refused_by_name_and_told_so(pki: Pki, tmp_path: Path) -> None:
+    """The member knows of number 3, though it was started anew since."""
+    Leaders(tmp_path / "leaders.json").follow(AGREED.run, 3, "b:1")
+    with hub_on_loopback(pki, agreed=replace(AGREED, leader=2)) as (service, lanes, _, said):
+        with dialling(pki, [service.port], Leaders(tmp_path / "leaders.json")) as (dialer, heard):
+            until(lambda: len(heard) >= 2)
+            assert not dialer.is_up and not dialer.run
+            assert all("number 2 does not lead any more" in one for one in heard)
+        assert any("knows of number 3, which leads the run since" in one for one in said)
+        assert lanes["world/us"].session is None
+
+
+def test_a_hub_that_does_not_ask_is_refused_all_the_same(pki: Pki, tmp_path: Path, monkeypatch: Any) -> None:
+    """A hub of the first version of the protocol says no number, and cannot know better."""
+    monkeypatch.setattr("hierfl.link.service.Agreed.is_outranked", lambda *_: False)
+    leaders = Leaders()
+    leaders.follow(AGREED.run, 3, "b:1")
+    with hub_on_loopback(pki) as (service, _, _, _), dialling(pki, [service.port], leaders) as (dialer, heard):
+        until(lambda: len(heard) >= 2)
+        assert not dialer.run
+        assert (
+            f"localhost:{service.port} led run-1 as number 0; number 3 leads it since; it is not followed" in heard[0]
+        )
+
+
+def test_the_highest_number_of_each_run_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "leaders.json"
+    leaders = Leaders(file)
+    assert leaders.last == ("", 0)
+    for run, number in (("a", 1), ("a", 4), ("b", 1)):
+        leaders.follow(run, number, "x:1")
+    assert Leaders(file).last == ("b", 1)
+    with pytest.raises(Outranked, match="the hub at y:2 led a as number 3; number 4 leads it since"):
+        Leaders(file).follow("a", 3, "y:2")
+    for number in range(20):
+        leaders.follow(f"run-{number}", 1, "x:1")
+    leaders.follow("a", 1, "x:1")  # long ago
+    assert len(file.read_text()) < 500
+    file.write_text("[")
+    with pytest.raises(LinkError, match="any hub of the run is followed"):
+        Leaders(file)
+
+
+def test_one_that_never_answers_is_passed_by(pki: Pki) -> None:
+    """A process that was stopped takes connections and says nothing."""
+    import socket
+
+    with socket.create_server(("localhost", 0)) as silent:
+        port = int(silent.getsockname()[1])
+        with hub_on_loopback(pki) as (hub, *_), dialling(pki, [port, hub.port], Leaders()) as (dialer, _):
+            until(lambda: dialer.is_up)
+            assert dialer.address == f"localhost:{hub.port}"
+
+
+def test_an_address_that_nobody_listens_at_is_passed_by(pki: Pki) -> None:
+    with hub_on_loopback(pki) as (hub, *_), dialling(pki, [free_port(), hub.port], Leaders()) as (dialer, _):
+        until(lambda: dialer.is_up)
