@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from hierfl import submitting
+from hierfl import drilling, submitting
 from hierfl.console import Watch, aside, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
 from hierfl.link import commands as link_commands
@@ -357,4 +357,5 @@ def _init(
 
 
 link_commands.register(app)
+drilling.register(app)
 submitting.register(app)

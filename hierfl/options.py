@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,7 +93,7 @@ def with_faults(words: Sequence[str], file: Path | None) -> list[str]:
 
 def configs_of(words: Sequence[str]) -> list[str]:
     """List the words that are no overrides."""
-    return [word for word in words if "=" not in word or Path(word).is_file()]
+    return [word for word in words if "=" not in word or os.path.isfile(word)]  # of a long word pathlib complains
 
 
 def refuse_strays(configs: Sequence[str]) -> None:

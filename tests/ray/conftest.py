@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray_runs import SUPPORT, Drivers, wait_gone
@@ -52,3 +53,26 @@ def shared_ray() -> Iterator[None]:
 def drivers(monkeypatch: pytest.MonkeyPatch) -> Drivers:
     """Reach the processes of a run in this process."""
     return Drivers(monkeypatch)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give a cluster whose head has one CPU, to which nodes can be added, and of which they can be taken."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from hierfl.runtime.ray_cluster import patient
+
+    folder = Path(tempfile.mkdtemp(prefix="hfl-", dir="/tmp"))
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    head = {"num_cpus": 1, "temp_dir": str(folder), "include_dashboard": False}
+    with patient():
+        made = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
+        wait_gone(folder, 60)
+        shutil.rmtree(folder, ignore_errors=True)

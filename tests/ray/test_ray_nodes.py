@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_runs import SUPPORT, Watcher, run, tree, wait_gone, write_config
+from ray_runs import Watcher, run, tree, write_config
 
 from hierfl.monitor.records import Assigned, Notice, Record, RoundCommitted
-from hierfl.runtime.ray_cluster import patient
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def committed(number: int) -> Callable[[Record], bool]:
     return lambda record: isinstance(record, RoundCommitted) and record.round_number == number
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    import ray
-    from ray.cluster_utils import Cluster
-
-    folder = Path(tempfile.mkdtemp(prefix="hfl-", dir="/tmp"))
-    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    head = {"num_cpus": 1, "temp_dir": str(folder), "include_dashboard": False}
-    with patient():
-        made = Cluster(initialize_head=True, head_node_args=head)
-    try:
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
-        wait_gone(folder, 60)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def hold(folder: Path) -> None:

@@ -92,3 +92,11 @@ def test_a_file_of_faults_must_hold_a_list(tmp_path: Path) -> None:
     file.write_text("- {kind: kill, node: world}\n")
     assert with_faults(["a.yaml"], file) == ["a.yaml", 'faults=[{"kind": "kill", "node": "world"}]']
     assert with_faults(["a.yaml"], None) == ["a.yaml"]
+
+
+def test_a_list_that_is_longer_than_a_file_name_may_be_is_an_override_too(tmp_path: Path) -> None:
+    from hierfl.options import configs_of, with_faults
+
+    file = tmp_path / "faults.yaml"
+    file.write_text("\n".join(["- {kind: kill, node: world}"] * 1000))
+    assert configs_of(with_faults(["a.yaml"], file)) == ["a.yaml"]

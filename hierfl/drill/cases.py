@@ -1,0 +1,92 @@
+"""What is rehearsed on a federation: which fault, where, and what is expected of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hierfl.config.schema import RunConfig
+from hierfl.fault import HUB_STEPS, RUN, RUN_STEPS, SITE_STEPS
+from tiers.federation import parent
+
+__all__ = ["Case", "cases"]
+
+HANGS_S = 2.0
+LATE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the drill: these faults in one run.
+
+    `hub`: whose next answer says that all goes on; `may_retrain`: sites' work was lost with the process; `resumes`: the
+    run ends, and is taken up again; `unless`: why there is nothing to rehearse.
+    """
+
+    kind: str
+    node: str
+    step: str
+    expects: str
+    hub: str
+    faults: tuple[dict[str, Any], ...] = ()
+    may_retrain: bool = False
+    resumes: bool = False
+    unless: str = ""
+
+
+def cases(config: RunConfig) -> list[Case]:
+    """List the rows that go with a federation, those that end the run last."""
+    return [*_hubs(config), *_sites(config), *_run(config)]
+
+
+def _hubs(config: RunConfig) -> Iterator[Case]:
+    """Faults of aggregators: the root's at each step, the largest inner hub's at some."""
+    root, inner = config.federation.root.name, _largest(config)
+    replaced = "replaced; told the same again; nobody trains again"
+    for step in HUB_STEPS:
+        yield Case("kill", root, step, replaced, root, (_fault("kill", root, step),))
+    if inner:
+        for step in ("after_accept", "mid_aggregate", "after_publish"):
+            yield Case("kill", inner, step, replaced, inner, (_fault("kill", inner, step),))
+        both = tuple(_fault("kill", hub, "after_accept") for hub in (root, inner))
+        yield Case("kill", f"{root} and {inner}", "after_accept", replaced, root, both)
+    yield _hang(config, root, "after_accept", "goes on where it stood")
+
+
+def _sites(config: RunConfig) -> Iterator[Case]:
+    """Faults of workers, and of what they send."""
+    site = next(path for path, settings in config.sites.items() if settings.trains)
+    hub = parent(site) or ""
+    again = "replaced; trains again what it had not handed up"
+    for step in SITE_STEPS:
+        yield Case("kill", site, step, again, hub, (_fault("kill", site, step),), may_retrain=True)
+    yield _hang(config, site, "training", "waited for")
+    late = _fault("delay", site, "trained", after_s=LATE_S)
+    closes = config.federation.hubs[hub].participation.may_close_early
+    yield Case("delay", site, "trained", "carried over or left out, by name" if closes else "waited for", hub, (late,))
+
+
+def _run(config: RunConfig) -> Iterator[Case]:
+    """The run itself is killed at each step, and resumed."""
+    expects = "resumed; who was journalled does not train again"
+    root = config.federation.root.name
+    for step in RUN_STEPS:
+        yield Case("kill", RUN, step, expects, root, (_fault("kill", RUN, step),), may_retrain=True, resumes=True)
+
+
+def _hang(config: RunConfig, node: str, step: str, expects: str) -> Case:
+    if config.runtime.kind == "local":
+        return Case("hang", node, step, expects, node, unless="needs a process of its own: --runtime ray")
+    hub = node if node in config.federation.hubs else parent(node) or ""
+    return Case("hang", node, step, expects, hub, (_fault("hang", node, step, after_s=HANGS_S),))
+
+
+def _fault(kind: str, node: str, step: str, **own: Any) -> dict[str, Any]:
+    return {"kind": kind, "node": node, "step": step, "round": 1, **own}
+
+
+def _largest(config: RunConfig) -> str:
+    """Name the hub below the root with most members; empty where there is none."""
+    inner = {path: len(hub.members) for path, hub in config.federation.hubs.items() if parent(path) is not None}
+    return max(inner, key=lambda path: inner[path], default="")

@@ -1,0 +1,78 @@
+"""What a run's folder says of the faults that struck it: when it went on, and who trained again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hierfl.fault import RUN
+
+__all__ = ["Seen", "recoveries", "seen"]
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen: the faults that struck, seconds from each to the next answer of a hub that counted, trainings
+    for a round for which the site had trained, how many processes died, and what was refused.
+    """
+
+    struck: tuple[Event, ...]
+    recoveries_s: tuple[float | None, ...]
+    retrained: int
+    deaths: int
+    refused: tuple[str, ...]
+
+
+def seen(events: Iterable[Event], hub: str) -> Seen:
+    """Read a run's events; `hub`: whose answers are waited for, unless the node struck is one itself."""
+    told = list(_absolute(events))
+    trained = Counter((one["node"], one["round_number"]) for one in told if one["event"] == "site_trained")
+    notices = [one["message"] for one in told if one["event"] == "notice"]
+    return Seen(
+        tuple(one for one in told if one["event"] == "fault_injected"),
+        tuple(recoveries(told, hub)),
+        sum(times - 1 for times in trained.values()),
+        sum(" died (" in message for message in notices),
+        tuple(message for message in notices if message.startswith("refused an update")),
+    )
+
+
+def recoveries(told: Iterable[Event], hub: str = "") -> Iterator[float | None]:
+    """Give the seconds from each fault to the end of the next answer that counted: of the hub struck, else of `hub`, of
+    any where that is empty or the run was struck; None where none came. Times are absolute.
+    """
+    told = list(told)
+    hubs = {one["actor"] for one in told if one["event"] == "phase" and one["phase"] == "aggregate"}
+    for one in (one for one in told if one["event"] == "fault_injected"):
+        of = {one["node"]} if one["node"] in hubs else {hub} if hub and one["node"] != RUN else hubs
+        answers = (
+            other["end_s"]
+            for other in told
+            if other["event"] == "phase" and other["phase"] == "aggregate" and other["actor"] in of
+        )
+        after = [end_s for end_s in answers if end_s > one["time_s"]]
+        yield min(after) - one["time_s"] if after else None
+
+
+def _absolute(events: Iterable[Event]) -> Iterator[Event]:
+    """Give events with times in seconds since the epoch: each process of a run counts from its own start."""
+    waiting: list[Event] = []
+    epoch_s: float | None = None
+    for event in events:
+        if event["event"] == "run_started":
+            epoch_s = event["epoch_s"]
+            for early in waiting:
+                yield _shifted(early, epoch_s)
+            waiting.clear()
+        if epoch_s is None:
+            waiting.append(event)
+        else:
+            yield _shifted(event, epoch_s)
+
+
+def _shifted(event: Event, by_s: float) -> Event:
+    return {**event, **{key: event[key] + by_s for key in ("time_s", "start_s", "end_s") if event.get(key) is not None}}

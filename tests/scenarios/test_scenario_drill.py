@@ -1,0 +1,118 @@
+"""`hierfl drill` on a small federation: every fault is rehearsed, and what is not as expected makes it fail."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_runs import config_of, hub
+from typer.testing import CliRunner
+
+from hierfl.cli import app
+from hierfl.config.schema import RunConfig
+from hierfl.drill import Row, cases, drill
+from hierfl.errors import RuntimeUnavailable
+from hierfl.learning.strategies.fedavgm import FedAvgM
+from hierfl.options import loaded
+from hierfl.runtime.hubs import Hubs
+from hierfl.runtime.jobs import HubSpec
+from hierfl.runtime.local import LocalDriver
+
+SUPPORT = Path(__file__).parents[1] / "support"
+TREE = hub("world", hub("up", "north", "south"), "east", rounds=9, strategy="fedavgm")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(SUPPORT), str(Path(__file__).parents[2]))))
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump(dict(config_of(tmp_path / "runs", TREE).resolved)))
+    return path
+
+
+def drilled(config: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    ran = CliRunner().invoke(app, ["drill", str(config), "--json", *words])
+    assert ran.exit_code in (0, 1), ran.output
+    return ran.exit_code, json.loads(ran.stdout)
+
+
+@pytest.mark.slow
+def test_every_fault_is_rehearsed_and_the_run_is_resumed(config: Path, tmp_path: Path) -> None:
+    code, found = drilled(config, "--out", str(tmp_path / "out"))
+    rows = found["rows"]
+    assert code == 0 and found["passed"], rows
+    there = [row for row in rows if row["passed"] is not None]
+    assert all(row["digest_equal"] and row["recovery_s"] is not None for row in there)
+    assert {row["seen"] for row in rows if row["passed"] is None} <= {
+        "needs a process of its own: --runtime ray",
+        "not tolerated without redundancy.mode: vote",
+    }
+    assert {row["node"] for row in there} >= {"world", "world/up", "world/up/north", "run"}
+    assert (tmp_path / "out" / "whole").is_dir() and not (tmp_path / "runs").exists()
+
+
+def test_one_kind_alone_and_nothing_is_left(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "temp"
+    kept.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(kept))
+    code, found = drilled(config, "--only", "delay", "--rounds", "1")
+    [row] = found["rows"]
+    assert (code, row["fault"], row["passed"], row["digest_equal"]) == (0, "delay", True, True)
+    assert list(kept.glob("hierfl-drill-*")) == []
+
+
+def test_what_is_not_as_expected_is_said(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that is not replaced ends the run; one that is another after its death has other bits."""
+
+    def first() -> Row:
+        def load(own: Sequence[str]) -> RunConfig:
+            return loaded([str(config), "federation.rounds=1", *own])
+
+        folder = tmp_path / f"drill-{len(list(tmp_path.iterdir()))}"
+        return next(iter(drill(load, [str(config)], folder, "kill")))
+
+    monkeypatch.setattr(Hubs, "replace", gone)
+    assert first().said == "the run failed: world is gone: it was lost on purpose" and first().passed is False
+    monkeypatch.undo()
+    assert first().passed
+    made = LocalDriver.start_hub
+    num = Counter[str]()
+
+    def makes_another(self: LocalDriver, spec: HubSpec) -> None:
+        num[spec.path] += 1
+        made(self, spec if num[spec.path] < 3 else replace(spec, strategy=FedAvgM(lr=0.5)))
+
+    monkeypatch.setattr(LocalDriver, "start_hub", makes_another)
+    found = first()
+    assert (found.passed, found.digest_equal) == (False, False)
+
+
+def gone(self: Hubs, actor: str, reason: str) -> Any:
+    raise RuntimeUnavailable(f"{actor} is gone: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "kil"], "--only kil: no fault of the drill (did you mean 'kill'?"),
+        (["faults=[{kind: kill, node: world}]"], "the drill brings its own"),
+        (["training.lr=fast"], "training.lr"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(config: Path, words: list[str], message: str) -> None:
+    ran = CliRunner().invoke(app, ["drill", str(config), *words])
+    assert ran.exit_code == 2 and message in ran.output
+
+
+def test_what_is_rehearsed_strikes_each_step_of_the_root_and_some_of_the_largest_hub(tmp_path: Path) -> None:
+    found = cases(config_of(tmp_path, TREE))
+    assert {case.node for case in found} == {"world", "world/up", "world and world/up", "world/up/north", "run"}
+    alone = cases(config_of(tmp_path, hub("world", "north", "south")))
+    assert {case.node for case in alone} == {"world", "world/north", "run"}
