@@ -25,7 +25,10 @@ def amend(run_dir: Path, overrides: Sequence[str], code_dir: Path | None = None)
     if not overrides:
         raise ConfigError("amend needs what is to change: KEY=VALUE, as federation.members.us.leaves_at=12")
     with reopened(run_dir, overrides, code_dir, to_train=True) as left:
-        if left.config.links:
-            raise ConfigError("amend: other institutions serve members of this run; stop it and resume it")
+        if left.folder.is_served:
+            raise ConfigError(
+                f"amend: other institutions serve members of {run_dir}, and all keep to the YAML on which they agreed;"
+                " stop the run, agree on another YAML, and start a run of that"
+            )
         words = left.folder.amend(overrides)
         return (left.saved.rounds_done if left.saved is not None else 0), words

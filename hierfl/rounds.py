@@ -326,8 +326,7 @@ class Rounds:
         """Say what the run has, who has nothing to train on, and what a person should know of a run taken up again."""
         kept = None
         if self.folder.resumed:
-            kept = self.folder.keep_config(self.config)
-            self.folder.drop_amendments(self.left.num_amendments)
+            kept = self.folder.keep_config(self.config, self.left.num_amendments)
             commits.set_aside(self.folder.path, rounds_done, self.lead.epoch)
             self.voice.open()
         self.journal.begin()

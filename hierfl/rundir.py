@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,15 +18,16 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 
-__all__ = ["Origin", "RunDir", "saved_config"]
+__all__ = ["SPOOL", "Origin", "RunDir", "saved_config"]
 
 PACKAGES = ("hierfl", "torch", "numpy", "ray", "pyarrow", "omegaconf")
 
 CONFIG, ORIGIN, SUMMARY = "config.yaml", "origin.json", "summary.json"
 FAULTY = "-faults"
 """What the folder's name says of a run in which faults are injected."""
-
-AMENDED, REFUSED = "amend.json", "amend-refused.json"
+SPOOL = "link"
+"""The folder within a run's own, or a member's, where updates lie while they come over links."""
+AMENDED, REFUSED, LOCK = "amend.json", "amend-refused.json", ".amend.lock"
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,11 @@ class RunDir:
         """Give the final model's path."""
         return self.path / "model.safetensors"
 
+    @property
+    def is_served(self) -> bool:
+        """Say whether other institutions serve members of the run."""
+        return (self.path / SPOOL).is_dir()
+
     def origin(self) -> Origin | None:
         """Tell where the run comes from; None where its folder does not say. Errors: OutputError."""
         said = self._read(ORIGIN)
@@ -118,51 +127,47 @@ class RunDir:
 
     def amendments(self) -> list[str]:
         """List the overrides that were left for the run to take in (`hierfl amend`). Errors: OutputError."""
-        return [str(word) for word in self._read(AMENDED).get("overrides", ())]
+        said = self._read(AMENDED)
+        words = [str(word) for word in said.get("overrides", ())]
+        taken = said.get("taken", {})
+        return words[taken["count"] :] if taken and taken["config"] == _digest(self._config_text()) else words
 
     def amend(self, overrides: Sequence[str]) -> list[str]:
         """Leave overrides for the run, behind those that are there; return all. Errors: OutputError."""
-        words = [*self.amendments(), *overrides]
-        try:
-            self._write(AMENDED, json.dumps({"overrides": words}, indent=2) + "\n")
-        except OSError as error:
-            raise OutputError(f"{self.path / AMENDED} cannot be written: {error.strerror or error}") from error
+        with self._amending():
+            words = [*self.amendments(), *overrides]
+            self._leave(words)
         return words
 
     def drop_amendments(self, count: int, *, refused: bool = False) -> None:
         """Drop the first overrides that were left: they hold now, or were refused. Errors: OutputError."""
-        words = self.amendments()
-        if not words:
-            return
-        try:
-            if refused:
+        with self._amending():
+            words = self.amendments()
+            if words and refused:
                 self._write(REFUSED, json.dumps({"overrides": words[:count]}, indent=2) + "\n")
-            if words[count:]:
-                self._write(AMENDED, json.dumps({"overrides": words[count:]}, indent=2) + "\n")
-            else:
-                (self.path / AMENDED).unlink()
-        except OSError as error:
-            raise OutputError(f"{self.path / AMENDED} cannot be changed: {error.strerror or error}") from error
+            self._leave(words[count:])
 
-    def keep_config(self, config: RunConfig) -> str | None:
+    def keep_config(self, config: RunConfig, num_amendments: int = 0) -> str | None:
         """Let a configuration hold from now on; return the name under which another one before it is kept.
 
-        Errors: OutputError.
+        `num_amendments`: those at the front that are in it. They are dropped in the moment in which it takes the other
+        one's place: whenever the process ends, they hold once. Errors: OutputError.
         """
         from hierfl.config import write
 
-        kept = None
-        try:
-            before = self.config.read_text(encoding="utf-8")
-            if before != write(config.resolved):
+        kept, text = None, write(config.resolved)
+        with self._amending():
+            before = self._config_text()
+            if before != text:
                 number = 1
                 while (self.path / f"config-{number}.yaml").exists():
                     number += 1
                 kept = f"config-{number}.yaml"
                 self._write(kept, before)
+            words = self.amendments()
+            self._leave(words, {"count": num_amendments, "config": _digest(text)} if num_amendments else {})
             self._describe(config)
-        except OSError as error:
-            raise OutputError(f"{self.config} cannot be written: {error.strerror or error}") from error
+            self._leave(words[num_amendments:])
         return kept
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -176,6 +181,28 @@ class RunDir:
     def versions() -> dict[str, str]:
         """List the versions that made the run."""
         return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+    @contextlib.contextmanager
+    def _amending(self) -> Iterator[None]:
+        """Change what was left while no other process does. Errors: OutputError."""
+        try:
+            with (self.path / LOCK).open("w") as lock:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise OutputError(f"{error.filename or self.path} cannot be written: {error.strerror or error}") from error
+
+    def _leave(self, words: Sequence[str], taken: Mapping[str, Any] | None = None) -> None:
+        """Write what is left for the run; no file where there is nothing."""
+        if words:
+            said = {"overrides": list(words), **({"taken": taken} if taken else {})}
+            self._write(AMENDED, json.dumps(said, indent=2) + "\n")
+        else:
+            (self.path / AMENDED).unlink(missing_ok=True)
+
+    def _config_text(self) -> str:
+        return self.config.read_text(encoding="utf-8")
 
     def _describe(self, config: RunConfig) -> None:
         """Write the configuration, and where it comes from."""
@@ -202,6 +229,11 @@ class RunDir:
         except (OSError, ValueError) as error:
             raise OutputError(f"{path} cannot be read: {error}; delete it to go on without it") from error
         return found if isinstance(found, dict) else {}
+
+
+def _digest(text: str) -> str:
+    """Tell one configuration from another."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def saved_config(run_dir: Path) -> Path:

@@ -24,8 +24,20 @@ def test_a_cell_is_the_accuracy_of_a_run(tmp_path: Path) -> None:
     assert found is not None and 0.0 < found < 1.0
 
 
+def test_a_rule_with_a_bound_takes_the_length_of_honest_changes_and_no_test_sample(tmp_path: Path) -> None:
+    length = attacks.typical_length("i.i.d.", 0, tmp_path)
+    assert 0.1 < length < 10.0
+    for rule in ("norm_bounding", "NNM + centered_clipping"):
+        made = attacks.configuration(rule, "none", "i.i.d.", 0, 1, tmp_path, length)["federation"]["strategy"]
+        assert length in made.values()
+    assert (
+        attacks.configuration("NNM + mean", "none", "i.i.d.", 0, 1, tmp_path, length)["federation"]["strategy"]["bound"]
+        == attacks.FAR
+    )
+
+
 def test_the_worst_of_the_attacks_stands_last_and_what_ends_is_worse() -> None:
     row = {name: [0.9, 0.8] for name in attacks.ATTACKS}
     mean, krum = attacks._rows({"mean": {**row, "label flip": [0.0, 0.3]}, "krum": {**row, "ALIE": [None, 0.9]}})
-    assert mean[-2:] == ["0.150", "0.150"] and mean[1] == "0.850"
-    assert krum[-2:] == ["0.850", "ends"]
+    assert mean[-2:] == ["0.150 ± 0.212", "0.150 ± 0.212"] and mean[1] == "0.850 ± 0.071"
+    assert krum[-2:] == ["0.850 ± 0.071", "ends"]

@@ -19,6 +19,9 @@ from hierfl.learning.strategy import Reducer
 __all__ = ["Epoch", "Stay", "check_membership", "epoch_of", "epochs"]
 
 
+_STAY = ("joins_at", "leaves_at")
+
+
 @dataclass(frozen=True, slots=True)
 class Stay:
     """The rounds of the root, from 1, in which a node is a member: from `first` to before `end`; None: for ever."""
@@ -83,7 +86,7 @@ def epoch_of(found: list[Epoch], round_number: int) -> Epoch:
 
 def check_membership(baseline: str | None, root: Node, report: Report) -> None:
     """Report stays that are none, hubs that would be empty, and rules with too few members in some epoch."""
-    for key in ("joins_at", "leaves_at"):
+    for key in _STAY:
         if root.own.settings.get(key) is not None:
             report(join(root.place, key), "the root is the federation itself; give it to its members")
     rounds = root.own.settings.get("rounds", 1)
@@ -104,11 +107,9 @@ def check_membership(baseline: str | None, root: Node, report: Report) -> None:
     if len(changes) == 1 and all(stay == Stay() for stay in stays.values()):
         return
     if baseline == "pooled":
-        report("baseline", "pooled trains on all data from the start; leave out joins_at and leaves_at")
-    linked = next((member for _, member in _members(root) if member.own.link is not None), None)
-    if linked is not None:
-        said = "does not go with joins_at and leaves_at: what another institution serves is one tree from start to end"
-        report(join(linked.place, "link"), said)
+        place = next(join(member.place, key) for _, member in _members(root) for key in _STAY if key in _given(member))
+        said = "pooled trains on all data from the start, and here members change; leave out joins_at and leaves_at"
+        report("baseline", f"{said}, on the command line by {place}=null")
     for first in sorted(changes):
         if _check_epoch(root, stays, first, report):
             return
@@ -144,6 +145,11 @@ def _check_epoch(root: Node, stays: Mapping[int, Stay], first: int, report: Repo
             report(join(node.place, "strategy"), f"{when}, {short}")
             return True
     return False
+
+
+def _given(node: Node) -> list[str]:
+    """Name the keys of a node's own stay that are given."""
+    return [key for key in _STAY if node.own.settings.get(key) is not None]
 
 
 def _members(root: Node) -> Iterator[tuple[Node, Node]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from hierfl.config.membership import epochs
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, Problem
 from hierfl.link.identity import members_of
@@ -120,6 +121,12 @@ def _problems(config: RunConfig, members: tuple[str, ...]) -> Iterator[Problem]:
         yield Problem("baseline", f"{config.baseline} compares on one machine: `hierfl run` does it, without links")
     if config.evaluation.fine_tune is not None and members:
         yield Problem("evaluation.fine_tune", "is not done over links; `hierfl run` does it on one machine")
+    if len(epochs(config)) > 1:
+        path = next(path for path, site in config.sites.items() if site.joins_at > 1 or site.leaves_at is not None)
+        said = (
+            "joins_at and leaves_at do not go with links, over which a run has one tree from start to end; `hierfl run`"
+        )
+        yield Problem(path, f"{said} simulates them here")
     for path, hub in config.federation.hubs.items():
         if not hub.topology.has_centre and any(f"{path}/{member.name}" in config.links for member in hub.members):
             said = "its members hand models to each other, and links lead to the hub alone; leave the links out"

@@ -32,14 +32,12 @@ from hierfl.link.service import VERSIONS, Agreed, Service
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
 from hierfl.monitor.records import Monitor, Record
+from hierfl.rundir import SPOOL
 from hierfl.runtime.driver import Done, Driver
 from hierfl.runtime.opening import Opened, closing, open_driver
 from hierfl.voice import emit_to
 
 __all__ = ["Log", "Serving", "check_root", "join", "serve", "state_folder", "with_data"]
-
-SPOOL = "link"
-"""The folder within a run's own, or a member's, where updates lie while they come."""
 
 LEADERS = "leaders.json"
 DRAIN_S = 5.0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +21,7 @@ from hierfl.cli import app
 from hierfl.errors import ConfigError, OutputError
 from hierfl.monitor.records import MembershipChanged, Notice, Record, RoundCommitted, RunStarted
 from hierfl.run import resume, run
+from hierfl.rundir import SPOOL, RunDir
 
 ROOT = hub("world", {"count": 2, "name": "s{i}"}, rounds=6)
 JOIN, LEAVE = "federation.members.+={name: new, joins_at: 4}", "federation.members.s0.leaves_at=5"
@@ -101,6 +105,54 @@ def test_a_run_that_stands_still_takes_it_in_when_it_is_resumed(tmp_path: Path) 
     assert not (hand.folder / "amend.json").exists()
 
 
+@pytest.mark.parametrize("num_writes", range(6))
+def test_a_kill_between_two_writes_takes_an_amendment_in_once(
+    num_writes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the configuration before, the mark, the origin, the new configuration and what is left, some are written."""
+    hand = Hand(until=(RoundCommitted, 2))
+    with pytest.raises(KeyboardInterrupt):
+        run(config_of(tmp_path, ROOT), [hand])
+    amend(hand.folder, [JOIN, LEAVE])
+    left, replace, unlink = num_writes, os.replace, Path.unlink
+
+    def killed(act: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return act(*arguments, **named)
+
+        return write
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed(replace))
+        patch.setattr(Path, "unlink", killed(unlink))
+        resume(hand.folder)
+    declared = hub("world", {"name": "s0", "leaves_at": 5}, "s1", {"name": "new", "joins_at": 4}, rounds=6)
+    assert left == -1 or num_writes == 5, "the number of writes is another now"
+    assert resume(hand.folder)["model_digest"] == go(tmp_path, declared).digest
+    assert (hand.folder / "config.yaml").read_text().count("name: new") == 1
+    assert not (hand.folder / "amend.json").exists()
+
+
+def test_what_is_left_behind_what_is_taken_in_stays(tmp_path: Path) -> None:
+    """A word comes while others are taken in, and the process ends before it has told that they are."""
+    hand = Hand(until=(RoundCommitted, 2))
+    with pytest.raises(KeyboardInterrupt):
+        run(config_of(tmp_path, ROOT), [hand])
+    folder = RunDir.open(hand.folder)
+    config = hand.folder / "config.yaml"
+    amend(hand.folder, ["training.lr=0.5"])
+    found = json.loads((hand.folder / "amend.json").read_text())
+    digest = hashlib.sha256(config.read_bytes()).hexdigest()
+    (hand.folder / "amend.json").write_text(json.dumps({**found, "taken": {"count": 1, "config": digest}}))
+    assert folder.amendments() == [], "that configuration holds"
+    assert folder.amend(["training.lr=0.7"]) == ["training.lr=0.7"]
+    assert json.loads((hand.folder / "amend.json").read_text()) == {"overrides": ["training.lr=0.7"]}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -117,6 +169,16 @@ def test_a_refusal_leaves_nothing(words: list[str], said: str, tmp_path: Path) -
     with pytest.raises(OutputError, match="has done its 6 rounds"):
         amend(ran.folder, ["training.lr=0.5"])
     assert not (ran.folder / "amend.json").exists()
+
+
+def test_a_simulated_run_of_a_yaml_with_links_may_be_amended_and_a_served_one_not(tmp_path: Path) -> None:
+    linked = hub("world", "s0", {"name": "s1", "link": {"address": "s1.example:7000"}}, rounds=6)
+    summary, _ = amended(tmp_path, 2, JOIN, LEAVE, root=linked)
+    declared = hub("world", {"name": "s0", "leaves_at": 5}, "s1", {"name": "new", "joins_at": 4}, rounds=6)
+    assert summary["model_digest"] == go(tmp_path, declared).digest
+    (Path(summary["run_dir"]) / SPOOL).mkdir()
+    with pytest.raises(ConfigError, match="all keep to the YAML on which they agreed"):
+        amend(Path(summary["run_dir"]), ["federation.rounds=9"])
 
 
 def test_the_command_says_what_it_left(tmp_path: Path) -> None:

@@ -169,15 +169,15 @@ def test_fedbn_is_li_et_al_algorithm_1(tmp_path: Path) -> None:
             own[k] = {name: value for name, value in sent[k].items() if name.startswith("1.")}
         shared = [name for name in x if not name.startswith("1.")]
         x |= {name: sum(sizes[k] * sent[k][name] for k in WARDS) for name in shared}  # type: ignore[misc]
-    task_of = {"kind": "ward_tasks:Deep", "dropout": 0.0}
+    task_of = {"kind": "ward_tasks:Deep", "dropout": 0.0, "dtype": "float64"}
     run = go(tmp_path, root("fedbn"), task_of, training={**FULL, "lr": 0.05})
     found = tensors(run.folder)
     for name in shared:
-        np.testing.assert_allclose(found[name], x[name].numpy(), atol=1e-5)
+        np.testing.assert_allclose(found[name], x[name].numpy(), atol=1e-6)
     saved = checkpoint.load(checkpoint.latest(run.folder) or Path())
     for k in WARDS:
         floats = np.concatenate([v.numpy().ravel() for name, v in own[k].items() if v.is_floating_point()])
-        np.testing.assert_allclose(saved.sites[f"world/{k}"]["own"], floats, atol=1e-5)
+        np.testing.assert_allclose(saved.sites[f"world/{k}"]["own"], floats, atol=1e-6)
 
 
 def test_fedbn_keeps_a_wards_normalisation_at_the_ward(tmp_path: Path) -> None:

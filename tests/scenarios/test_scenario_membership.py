@@ -17,6 +17,7 @@ from hierfl import checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import ConfigError
 from hierfl.kinds import names
+from hierfl.link.served import as_served
 from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
 from hierfl.monitor.report import read_run
 from hierfl.run import evaluate, resume
@@ -209,14 +210,18 @@ def test_the_tree_says_who_comes_and_goes(tmp_path: Path) -> None:
 
 
 def test_a_pool_has_no_members_that_change(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="leave out joins_at and leaves_at"):
+    with pytest.raises(ConfigError, match=r"leave out joins_at and leaves_at, on the command line by .*leaves_at=null"):
         config_of(tmp_path, {**ROOT, "rounds": 6}, baseline="pooled")
+    undone = [f"federation.members.{key}=null" for key in ("b.leaves_at", "c.joins_at", "c.members.y.joins_at")]
+    assert config_of(tmp_path, {**ROOT, "rounds": 6}, baseline="pooled", overrides=undone).baseline == "pooled"
 
 
-def test_what_other_institutions_serve_does_not_change(tmp_path: Path) -> None:
-    linked = {"name": "l", "link": {"address": "l.example:7000"}}
-    with pytest.raises(ConfigError, match=r"members\.l\.link.*one tree from start to end"):
-        config_of(tmp_path, hub("world", "a", linked, {"name": "b", "leaves_at": 2}))
+def test_a_simulation_takes_no_notice_of_links_and_they_refuse_members_that_change(tmp_path: Path) -> None:
+    root = hub("world", "a", {"name": "l", "joins_at": 2, "link": {"address": "l.example:7000"}})
+    plain = hub("world", "a", {"name": "l", "joins_at": 2})
+    assert go(tmp_path / "linked", root).digest == go(tmp_path / "plain", plain).digest
+    with pytest.raises(ConfigError, match="world/l: joins_at and leaves_at do not go with links"):
+        as_served(config_of(tmp_path, root), "world")
 
 
 def test_the_baseline_local_follows_the_members(tmp_path: Path) -> None:
