@@ -22,7 +22,7 @@ from hierfl.errors import RuntimeUnavailable
 from hierfl.learning.strategies.fedavgm import FedAvgM
 from hierfl.options import loaded
 from hierfl.runtime.hubs import Hubs
-from hierfl.runtime.jobs import HubSpec
+from hierfl.runtime.jobs import HubSpec, Post
 from hierfl.runtime.local import LocalDriver
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -85,16 +85,16 @@ def test_what_is_not_as_expected_is_said(config: Path, tmp_path: Path, monkeypat
     made = LocalDriver.start_hub
     num = Counter[str]()
 
-    def makes_another(self: LocalDriver, spec: HubSpec) -> None:
+    def makes_another(self: LocalDriver, spec: HubSpec, post: Post) -> None:
         num[spec.path] += 1
-        made(self, spec if num[spec.path] < 3 else replace(spec, strategy=FedAvgM(lr=0.5)))
+        made(self, spec if num[spec.path] < 3 else replace(spec, strategy=FedAvgM(lr=0.5)), post)
 
     monkeypatch.setattr(LocalDriver, "start_hub", makes_another)
     found = first()
     assert (found.passed, found.digest_equal) == (False, False)
 
 
-def gone(self: Hubs, actor: str, reason: str) -> Any:
+def gone(self: Hubs, actor: str, reason: str, cause: str = "died") -> Any:
     raise RuntimeUnavailable(f"{actor} is gone: {reason}")
 
 
