@@ -1,8 +1,9 @@
 """`python -m benchmarks links`: updates over loopback with mutual TLS, from a member into the hub's accumulator.
 
 The hub is this process, each member another one. Down: a model from the hub's memory to a member's file, checked. Up:
-an update from a member's memory into a file of the hub's, checked, and added up. Memory is the hub's own (anonymous) at
-its peak, beside what it had before; the sum itself is one model.
+an update from a member's memory into a file of the hub's, checked, and added up. Beside both stands their limit: what a
+stream of gRPC alone does, in the same run. Memory is the hub's own (anonymous) at its peak, beside what it had before;
+the sum itself is one model.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import bare_stream
 from benchmarks.common import machine
 from hierfl.learning.local import Objective
 from hierfl.learning.ring import Accumulator, PartialSum
@@ -40,6 +42,11 @@ DEADLINE_S = 600.0
 def main(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] == "member":
         return _member(Path(arguments[1]), arguments[2], int(arguments[3]), int(arguments[4]))
+    if arguments and arguments[0] == "bare":
+        from hierfl.link.kit import Kit
+
+        bare_stream.client(Kit.open(Path(arguments[1])), *map(int, arguments[2:]))
+        return 0
     parser = argparse.ArgumentParser("python -m benchmarks links", description=__doc__)
     parser.add_argument("--megabytes", type=int, default=100, help="size of a model (100)")
     parser.add_argument("--members", type=int, default=1, help="members of the hub (1)")
@@ -74,14 +81,16 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
         )
         before = _anonymous_bytes()
         peak = _Peak()
-        down, up, cpu = [], [], []
+        there, down, up, cpu = [], [], [], []
         spare: Any = None
         for number in range(rounds + 1):
             np.add(model.floats, np.float32(1), out=model.floats)
             opening = Opening("world", number, 32, 8.0, 10 * num_members, "float32")
             jobs = {path: TrainJob("world", number, ((path, 10),), opening, Objective()) for path in paths}
+            asked_s = time.time()
             took_s, _ = _call(lanes, done, "train", lambda path, jobs=jobs: (jobs[path], model))
             down.append(took_s)
+            there.append(max(float(_arrived(folder, path).read_text()) for path in paths) - asked_s)
             began, began_cpu = time.perf_counter(), _cpu_s(members)
             total = Accumulator(grid_of(opening), layout, spare)  # as a hub does from its second round on
             _call(lanes, done, "collect", lambda path, number=number: ("world", number), total)
@@ -89,7 +98,11 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
             up.append(time.perf_counter() - began)
             cpu.append(_cpu_s(members) - began_cpu)
         moved = megabytes * num_members
-        for what, seconds in (("down, with what a member does besides", down[1:]), ("up, into the sum", up[1:])):
+        for what, seconds in (
+            ("down, into a file", there[1:]),
+            ("down, with what a member does besides", down[1:]),
+            ("up, into the sum", up[1:]),
+        ):
             rate = moved / statistics.median(seconds)
             took = f"{statistics.median(seconds) * 1000:.0f} ms for {num_members} x {megabytes} MB"
             print(f"{what}: {took}, {rate:.0f} MB/s")
@@ -101,6 +114,8 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
         service.close("measured", final=True)
         for member in members:
             member.wait(30)
+    for way, rate in bare_stream.rates(kits["world"], kits[paths[0]], megabytes, rounds).items():
+        print(f"a stream of gRPC alone, {way}: {rate:.0f} MB/s")
 
 
 def _call(
@@ -179,6 +194,11 @@ def _layout(megabytes: int) -> Layout:
     return Layout.of({"weight": ((megabytes * 250_000,), "float32")})
 
 
+def _arrived(folder: Path, path: str) -> Path:
+    """Name the file in which a member notes when it had the model."""
+    return folder / f"arrived-{path.rpartition('/')[2]}"
+
+
 def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
     """Be a member that has its update ready."""
     from hierfl.link._wire import link_pb2 as wire
@@ -204,6 +224,7 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
             return type("Inventory", (), {"num_train": 10})()
 
         def train(self, asked: Any, model: ModelState) -> tuple[int, PartialSum]:
+            _arrived(folder, path).write_text(repr(time.time()))
             part.floats[0] += 1
             return 10, part
 

@@ -11,6 +11,7 @@ from benchmarks.contenders.setting import Setting
 from benchmarks.processes import contend
 
 __all__ = [
+    "LINKS",
     "LOCAL",
     "LOCAL_KEPT",
     "LOCAL_ONE",
@@ -36,6 +37,7 @@ class Contender:
     threads: int = 0
     workers: int = 2
     kept: bool = False
+    hubs: int = 0
 
 
 RAW = Contender("raw PyTorch loop", "raw_loop")
@@ -47,11 +49,14 @@ LOCAL_ONE = Contender("hierfl, local, 1 thread", "engine", workers=1)
 LOCAL_KEPT = Contender("hierfl, local, all kept", "engine", kept=True)
 RAY = Contender("hierfl, Ray", "engine", kind="ray")
 RAY_KEPT = Contender("hierfl, Ray, all kept", "engine", kind="ray", kept=True)
+LINKS = Contender("hierfl, two institutions over links", "links", workers=1, hubs=2)
 
 
 def case(who: Contender, setting: Setting, **limits: Any) -> Case:
     """Give a contender its work."""
-    told = {"kind": who.kind, "variant": who.variant, "threads": who.threads, "kept": who.kept}
+    told: dict[str, Any] = {"kind": who.kind, "variant": who.variant, "threads": who.threads, "kept": who.kept}
+    if who.hubs:
+        told["hubs"] = who.hubs
     work = replace(setting, num_workers=who.workers, **told)
 
     def run(memory: bool) -> Sample:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.common import GIB, Size, Work
 from benchmarks.contenders.setting import Setting
-from benchmarks.rounds import LOCAL, LOCAL_KEPT, POOL, RAW, RAY, RAY_KEPT, Contender, case
+from benchmarks.rounds import LINKS, LOCAL, LOCAL_KEPT, POOL, RAW, RAY, RAY_KEPT, Contender, case
 
 LIMIT_S = 0.75
 RAW_S = 0.36
@@ -25,15 +25,17 @@ def works(size: Size) -> Iterator[Work]:
             warm_up=size.pick(2, 1),
             local_steps=0,
         )
+        several = (RAW, POOL, LOCAL, LOCAL_KEPT, RAY, RAY_KEPT)
         limits: dict[Contender, dict[str, Any]] = {
             LOCAL: {"limit_bytes": LIMIT_BYTES},
             RAY: {"limit_bytes": LIMIT_BYTES, **({"limit_s": LIMIT_S, "first_s": RAW_S} if sites == 8 else {})},
+            LINKS: {"limit_s": 2 * LIMIT_S, "first_s": RAW_S},
         }
         yield Work(
             f"W2, {sites} sites",
             "s per round",
             [
                 case(who, setting, memory=True, **limits.get(who, {}))
-                for who in (RAW, POOL, LOCAL, LOCAL_KEPT, RAY, RAY_KEPT)
+                for who in (several if sites == MANY else (*several, LINKS))
             ],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -12,6 +13,8 @@ from benchmarks.contenders.setting import LR, Setting, answer, setting
 from hierfl.config import RunConfig, from_mapping
 from hierfl.monitor.records import Record, RoundCommitted, RunStarted
 from hierfl.run import run
+
+__all__ = ["Clock", "mapping", "stepped", "tell"]
 
 NUM_CPUS = 2
 
@@ -34,7 +37,12 @@ def main() -> None:
     work = setting()
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="hierfl-benchmark-") as folder:
-        summary = run(_steps(from_mapping(_mapping(work, folder)), work.local_steps), [clock])
+        summary = run(stepped(from_mapping(mapping(work, folder)), work.local_steps), [clock])
+    tell(work, clock, summary)
+
+
+def tell(work: Setting, clock: Clock, summary: Mapping[str, Any]) -> None:
+    """Tell the parent process what a run came to."""
     seconds = [later - earlier for earlier, later in pairwise(clock.times)]
     answer(
         seconds=work.counted(seconds),
@@ -44,7 +52,7 @@ def main() -> None:
     )
 
 
-def _steps(config: RunConfig, local_steps: int) -> RunConfig:
+def stepped(config: RunConfig, local_steps: int) -> RunConfig:
     """Set the steps at every site; none at all, which leaves only the engine's own cost, no YAML may ask for."""
     sites = {
         path: replace(site, training=replace(site.training, local_steps=local_steps))
@@ -53,7 +61,7 @@ def _steps(config: RunConfig, local_steps: int) -> RunConfig:
     return replace(config, sites=sites)
 
 
-def _mapping(work: Setting, folder: str) -> dict[str, Any]:
+def mapping(work: Setting, folder: str) -> dict[str, Any]:
     """Write the work as a federation."""
     if work.hubs:
         share = work.sites // work.hubs

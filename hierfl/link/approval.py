@@ -109,6 +109,8 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
             "none": "no scores",
         }[config.evaluation.auc]
         found.append(f"per measurement counts of right and wrong predictions, sums of losses, and {how}")
+        if config.evaluation.fine_tune is not None:
+            found.append("the same of the models that sites fine-tune for themselves, which stay there")
     return found
 
 

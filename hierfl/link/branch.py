@@ -116,9 +116,12 @@ class Branch:
         part = as_sum(self._driver.get(handle), grid_of(order.opening))
         return sum(share.weight for share in update.shares), part
 
-    def tally(self, round_number: int, model: ModelState) -> Tally:
-        """Measure a model at every site here. Errors: HierflError."""
-        return self._engine.tally(round_number, self._driver.put(model))
+    def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:
+        """Measure a model at every site here; `tunes`: after each has made it its own. Errors: HierflError."""
+        found = self._engine.tally(round_number, self._driver.put(model), tunes=tunes)
+        if tunes and self._round >= 0:
+            self._save(self._round)
+        return found
 
     def _order(self, asked: Asked) -> Order:
         """Make of what was asked the order that the hub would give here. Errors: LinkError for another's."""

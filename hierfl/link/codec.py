@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
+from numpy.typing import NDArray
 
 from hierfl.errors import LinkError
 from hierfl.learning.calibration import NUM_BINS, Reliability
@@ -23,12 +24,14 @@ from hierfl.link.payload import Shape
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_WEIGHT",
     "bounded",
     "moments_in",
     "moments_out",
     "parse",
     "payload_in",
     "payload_out",
+    "scale_in",
     "seconds",
     "tally_in",
     "tally_out",
@@ -41,6 +44,8 @@ MAX_BYTES = 4 << 20
 MAX_TEXT = 2000
 MAX_CLASSES = 4096
 MAX_INTEGER_BYTES = 96
+MAX_WEIGHT = 2**53 - 1
+"""Of a round in all: weights are exact in float64."""
 _MOST = 2**63 - 1
 
 
@@ -91,6 +96,16 @@ def payload_in(message: wire.Payload, expected: Shape, what: str) -> bytes:
     if len(message.digest) != 32:
         raise LinkError(f"the digest of {what} has {len(message.digest)} bytes; SHA-256 has 32")
     return bytes(message.digest)
+
+
+def scale_in(message: wire.Prepare) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Read the mean and the deviation of each feature, if there are any. Errors: LinkError."""
+    mean, std = np.array(message.mean, np.float64), np.array(message.std, np.float64)
+    if mean.size != std.size:
+        raise LinkError(f"features with {mean.size} means and {std.size} deviations")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise LinkError("features whose means or deviations are not finite, or deviations not above 0")
+    return (mean, std) if mean.size else None
 
 
 def moments_out(moments: Moments) -> wire.Moments:

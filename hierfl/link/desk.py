@@ -13,13 +13,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from hierfl.errors import HierflError, LinkError
 from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch, what_is_said
-from hierfl.link.codec import bounded, moments_out, payload_in, payload_out, tally_out
+from hierfl.link.codec import MAX_WEIGHT, bounded, moments_out, payload_in, payload_out, scale_in, tally_out
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.store import Store
 
@@ -147,8 +145,8 @@ class Desk:
             case "evaluate":
                 measured = wire.Evaluated()
                 try:
-                    model = self._model(self._branch, ask.evaluate.model, None)
-                    measured.tally.CopyFrom(tally_out(self._branch.tally(ask.evaluate.round_number, model)))
+                    said, model = ask.evaluate, self._model(self._branch, ask.evaluate.model, None)
+                    measured.tally.CopyFrom(tally_out(self._branch.tally(said.round_number, model, tunes=said.tunes)))
                 except Abandoned:
                     raise
                 except HierflError as error:
@@ -167,9 +165,8 @@ class Desk:
                 f"the task builds a model of {layout.num_floats} parameters here, of {said.num_floats} at the hub, or"
                 " tensors of other names; both need the same version of the task and of torch"
             )
-        scale = (np.array(said.mean), np.array(said.std)) if said.mean else None
         try:
-            branch.prepare(run, scale)
+            branch.prepare(run, scale_in(said))
         except HierflError as error:
             self._tell("error", str(error))
             return what_is_said(error, branch.path)
@@ -178,9 +175,10 @@ class Desk:
     def _train(self, branch: Branch, ask: wire.Ask) -> wire.Answer:
         """Train, and keep the update before anybody hears of it."""
         said, started = ask.train, time.perf_counter()
+        total = bounded(said.total_weight, "the weight of a round", 1, MAX_WEIGHT)
         asked = Asked(
-            *(said.hub, bounded(said.round_number, "a round"), bounded(said.weight, "a weight", 1)),
-            *(said.opened_by, bounded(said.opened_round, "a round"), bounded(said.total_weight, "a weight", 1)),
+            *(said.hub, bounded(said.round_number, "a round"), bounded(said.weight, "a weight", 1, total)),
+            *(said.opened_by, bounded(said.opened_round, "a round"), total),
         )
         answer = wire.Answer(id=ask.id, trained=wire.Trained(loss=math.nan))
         trained = answer.trained
@@ -193,11 +191,10 @@ class Desk:
             trained.error = what_is_said(error, branch.path)
             trained.duration_s = time.perf_counter() - started
             return answer
-        payload = Outgoing(part.floats, part.ints)
+        payload = self._store.put(part.floats, part.ints)
         trained.weight, trained.num_samples = weight, branch.describe().num_train
         trained.update.CopyFrom(payload_out(payload.shape, payload.digest))
         trained.duration_s = time.perf_counter() - started
-        self._store.put(payload.digest, part.floats, part.ints)
         self._store.keep(answer)
         size = f"{payload.shape.num_bytes / 1e6:.3g} MB"
         self._tell("info", f"round {asked.round_number + 1}: an update of weight {weight} is ready, {size}")

@@ -85,7 +85,7 @@ class LinkedDriver:
             self._under_way.add(ticket)
             return ticket
         ticket, self._next_ticket = self._next_ticket, self._next_ticket - 1
-        places = {"train": (1,), "train_keeping": (1,), "evaluate": (2,)}.get(method, ())
+        places = {"train": (1,), "train_keeping": (1,), "evaluate": (2,), "fine_tune": (2,)}.get(method, ())
         values = tuple(self._base.get(given) if n in places else given for n, given in enumerate(arguments))
         lane.call(ticket, method, values)
         return ticket

@@ -43,7 +43,13 @@ class Session:
         self.end = end
 
 
-_ANSWERS = {"describe": "described", "train": "trained", "train_keeping": "trained", "evaluate": "evaluated"}
+_ANSWERS = {
+    "describe": "described",
+    "train": "trained",
+    "train_keeping": "trained",
+    "evaluate": "evaluated",
+    "fine_tune": "evaluated",
+}
 
 
 @dataclass
@@ -268,9 +274,11 @@ class Lane:
         ask = wire.Ask()
         if call.method == "describe":
             ask.describe.SetInParent()
-        elif call.method == "evaluate":
+        elif call.method in ("evaluate", "fine_tune"):
             call.model = self._shelf.payload(call.arguments[2])
             ask.evaluate.model.CopyFrom(payload_out(call.model.shape, call.model.digest))
+            if call.method == "fine_tune":
+                ask.evaluate.tunes, ask.evaluate.round_number = True, call.arguments[3]
         else:
             job, model = call.arguments[:2]
             call.model = self._shelf.payload(model)
@@ -308,7 +316,8 @@ class Lane:
         tally, duration_s, error = admit_evaluated(message)
         errors = {self.path: error} if error else {}
         sites = {} if error else {self.path: tally.scalars()}
-        self._end(call, Evaluated(call.arguments[0], tally, sites, {self.path: duration_s}, errors))
+        beside = (self._put({self.path: {}}),) if call.method == "fine_tune" else ()
+        self._end(call, Evaluated(call.arguments[0], tally, sites, {self.path: duration_s}, errors), beside)
 
     def _trained(self, call: _Call, message: wire.Trained) -> None:
         assert self._layout is not None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +23,9 @@ from hierfl.errors import LinkError
 from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, encode
 
 __all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
+
+THREADED_CHUNKS = 8
+HASHING_THREADS = min(4, os.cpu_count() or 1)
 
 DTYPES = ("float32", "float64", "int32", "int64")
 """What a payload's first numbers may be; the others are int64."""
@@ -57,7 +61,7 @@ class Outgoing:
         assert sys.byteorder == "little", "payloads are little-endian, and so must be the machine"
         self.shape = Shape(floats.size, ints.size, str(floats.dtype))
         self._views = [np.ascontiguousarray(part).data.cast("B") for part in (floats, ints) if part.size]
-        self._checks = [_check(self._parts(start)) for start in range(0, self.shape.num_bytes, CHUNK_BYTES)]
+        self._checks = self._hashed()
         self.digest = sha256(b"".join(self._checks)).digest()
 
     def chunks(self, transfer: int, offset: int) -> Iterator[bytes]:
@@ -66,6 +70,21 @@ class Outgoing:
             raise LinkError(f"no chunk begins at byte {offset} of {self.shape.num_bytes}")
         for start in range(offset, self.shape.num_bytes, CHUNK_BYTES):
             yield encode(transfer, start, self._checks[start // CHUNK_BYTES], *self._parts(start))
+
+    def _hashed(self) -> list[bytes]:
+        """Give every chunk's checksum; several threads make those of a large payload: nothing else goes on then."""
+        starts = range(0, self.shape.num_bytes, CHUNK_BYTES)
+        if len(starts) < THREADED_CHUNKS:
+            return [self._check(start) for start in starts]
+        with ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="hash") as threads:
+            return list(threads.map(self._check, starts))
+
+    def _check(self, start: int) -> bytes:
+        """Give the checksum of the chunk that begins at a byte, which may lie in several places."""
+        total = sha256()
+        for part in self._parts(start):
+            total.update(part)
+        return total.digest()
 
     def _parts(self, start: int) -> list[memoryview]:
         """Cut the chunk that begins at a byte."""
@@ -171,14 +190,6 @@ def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if shape.num_ints:
         ints = np.memmap(path, np.int64, "r", shape.float_bytes, (shape.num_ints,))
     return floats, ints
-
-
-def _check(parts: Sequence[memoryview]) -> bytes:
-    """Give the checksum of a chunk that lies in several places."""
-    total = sha256()
-    for part in parts:
-        total.update(part)
-    return total.digest()
 
 
 def _within(data: memoryview, offset: int, shape: Shape, limit: int) -> None:

@@ -119,8 +119,6 @@ def _check(config: RunConfig, members: tuple[str, ...]) -> None:
 def _problems(config: RunConfig, members: tuple[str, ...]) -> Iterator[Problem]:
     if config.baseline is not None:
         yield Problem("baseline", f"{config.baseline} compares on one machine: `hierfl run` does it, without links")
-    if config.evaluation.fine_tune is not None and members:
-        yield Problem("evaluation.fine_tune", "is not done over links; `hierfl run` does it on one machine")
     if len(epochs(config)) > 1:
         path = next(path for path, site in config.sites.items() if site.joins_at > 1 or site.leaves_at is not None)
         said = (

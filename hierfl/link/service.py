@@ -30,7 +30,7 @@ from hierfl.link.permits import Peer
 from hierfl.link.session import NONCE_BYTES, Stamps
 from hierfl.link.times import Times
 
-__all__ = ["VERSIONS", "Agreed", "Service", "take"]
+__all__ = ["VERSIONS", "Agreed", "Service", "first_words", "take"]
 
 VERSIONS = (1, 2)
 """Of the protocol; 2 says which process leads the run."""
@@ -66,6 +66,20 @@ class Agreed:
     def is_outranked(self, hello: wire.Hello) -> bool:
         """Whether a member knows of another process that leads this run since."""
         return hello.run == self.run and hello.leader > self.leader
+
+
+def first_words(content: bytes, agreed: Agreed, node: str) -> wire.Hello:
+    """Take a member's first words; they are empty where its stream ended before. Errors: LinkError."""
+    said: wire.MemberSays = parse(wire.MemberSays, content)
+    if said.WhichOneof("what") != "hello" or said.sequence != 1:
+        raise LinkError("the first message of a stream is Hello")
+    hello = said.hello
+    for value in (hello.federation, hello.node, hello.instance, hello.approval, hello.run):
+        text(value, "a field of Hello")
+    misfit = agreed.misfit(hello, node)
+    if misfit:
+        raise LinkError(misfit)
+    return hello
 
 
 def take(content: bytes, stamps: Stamps, lane: Lane) -> str | None:
@@ -126,7 +140,7 @@ class Service:
         lane = self.lanes[node]
         times = Times(lane.deadline_s)
         try:
-            hello = self._hello(requests, node)
+            hello = first_words(next(requests, b""), self.agreed, node)
         except LinkError as error:
             self._tell("warning", node, f"was refused: {error}")
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
@@ -179,21 +193,6 @@ class Service:
         if lane.silent_s() > times.silence_s:
             return f"nothing was heard of it for {times.silence_s:g} s"
         return ""
-
-    def _hello(self, requests: Iterator[bytes], node: str) -> wire.Hello:
-        """Read a member's first words. Errors: LinkError."""
-        first = next(requests, None)
-        if first is None:
-            raise LinkError("the stream ended before its first message")
-        said: wire.MemberSays = parse(wire.MemberSays, first)
-        if said.WhichOneof("what") != "hello" or said.sequence != 1:
-            raise LinkError("the first message of a stream is Hello")
-        for value in (said.hello.federation, said.hello.node, said.hello.instance, said.hello.approval, said.hello.run):
-            text(value, "a field of Hello")
-        misfit = self.agreed.misfit(said.hello, node)
-        if misfit:
-            raise LinkError(misfit)
-        return said.hello
 
     def _listen(self, requests: Iterator[bytes], stamps: Stamps, lane: Lane, session: Session) -> None:
         """Take what a member says; what breaks the rules ends the session."""

@@ -1,12 +1,15 @@
 """What a member keeps on disk: finished updates until the federation has gone on, models as they come.
 
-An update is written before the hub hears of it, so whatever dies, it is sent again and never trained again.
+An update is written before the hub hears of it, so whichever process dies, it is sent again and never trained again.
+Nobody waits for the disk: after a machine's own death a file may be spoilt, which its digest tells; then the same is
+trained once more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +40,13 @@ class Store:
                 raise LinkError(f"{folder / name} cannot be made: {error.strerror}") from error
 
     def answer(self, ask_id: int) -> wire.Answer | None:
-        """Give the answer to what was asked before, if its update is still here."""
+        """Give the answer to what was asked before, if its update is still here, whole."""
         try:
             found: wire.Answer = parse(wire.Answer, self._answer_file(ask_id).read_bytes())
         except (OSError, LinkError):
             return None
         digest = found.trained.update.digest
-        return found if digest and self.update(digest).exists() else None
+        return found if digest and self.outgoing(digest) is not None else None
 
     def keep(self, answer: wire.Answer) -> None:
         """Keep an answer; its update is here already. The oldest go."""
@@ -73,19 +76,21 @@ class Store:
                     return found if found.digest == digest else None
         return None
 
-    def put(self, digest: bytes, floats: NDArray[Any], ints: NDArray[np.int64]) -> None:
-        """Write an update, whole or not at all. Errors: LinkError."""
-        path = self.update(digest)
-        partial = path.with_suffix(".partial")
+    def put(self, floats: NDArray[Any], ints: NDArray[np.int64]) -> Outgoing:
+        """Write an update, whole or not at all, and give it to send: it is hashed while it is written.
+
+        Errors: LinkError.
+        """
+        partial = self.folder / "updates" / "new.partial"
+        with ThreadPoolExecutor(1, thread_name_prefix="store") as aside:
+            written = aside.submit(_write, partial, floats, ints)
+            payload = Outgoing(floats, ints)
         try:
-            with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                for part in (floats, ints):
-                    file.write(np.ascontiguousarray(part).data if part.size else b"")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+            written.result()
+            os.replace(partial, self.update(payload.digest))
         except OSError as error:
-            raise LinkError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise LinkError(f"{partial} cannot be written: {error.strerror or error}") from error
+        return payload
 
     def model(self, digest: bytes) -> Path:
         """Give the place of a model, and let go of older ones."""
@@ -97,3 +102,10 @@ class Store:
 
     def _answer_file(self, ask_id: int) -> Path:
         return self.folder / "answers" / f"{ask_id:016x}.answer"
+
+
+def _write(path: Path, *parts: NDArray[Any]) -> None:
+    """Write vectors one after the other."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data if part.size else b"")

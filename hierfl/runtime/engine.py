@@ -190,12 +190,18 @@ class Engine:
         assert self._relay.handed is not None
         return self._relay.handed, self._relay.published
 
-    def tally(self, round_number: int, model: Handle) -> Tally:
-        """Measure a model at every site; give what was counted in all. Errors: SiteFailed."""
+    def tally(self, round_number: int, model: Handle, *, tunes: bool = False) -> Tally:
+        """Measure a model at every site, or what each makes of it for itself; give what was counted in all.
+
+        Errors: SiteFailed.
+        """
         self._scribe.shown = round_number
-        self._survey.evaluate(round_number, model, None)
+        if tunes:
+            self._survey.fine_tune(round_number, model)
+        else:
+            self._survey.evaluate(round_number, model, None)
         self._run_until(lambda: not self._survey.busy)
-        return self._survey.total()
+        return self._survey.total(tuned=tunes)
 
     def evaluate(self, round_number: int, model: Handle) -> Mapping[str, Scalars]:
         """Measure a model at every site and roll the figures up per hub; by path, without AUC where none is wanted.

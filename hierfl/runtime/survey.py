@@ -129,9 +129,9 @@ class Survey:
             }
         return {path: self._scalars[path] for path in self._tree.nodes if path in self._scalars}
 
-    def total(self) -> Tally:
-        """Give what all sites together have counted, without those that are held out."""
-        return self._added_up(self._tallies)[self._tree.root.name]
+    def total(self, *, tuned: bool = False) -> Tally:
+        """Give what all sites together have counted, without those that are held out; or with models of their own."""
+        return self._added_up(self._tuned if tuned else self._tallies)[self._tree.root.name]
 
     def _added_up(self, tallies: dict[str, list[Tally]]) -> dict[str, Tally]:
         """Add up every hub's tallies and those of the hubs below."""

@@ -5,20 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from link_processes import Links, free_port, members
+from link_processes import Links, Wire, free_port, members
 from ray_runs import environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
+RUNTIME = {"kind": "ray", "num_workers": 1, "num_cpus": 1}
+
+
 def test_each_institution_has_a_ray_of_its_own(tmp_path: Path, ray_temp: Path) -> None:
-    runtime = {"kind": "ray", "num_workers": 1, "num_cpus": 2}
-    tree = members(["us"], free_port(), deadline_s=120)
-    with Links(tmp_path, {"rounds": 3, "members": tree}, runtime=runtime) as links:
-        links.env = environment(ray_temp)
-        links.serve()
-        links.join("us")
-        for name in ("world", "us"):
-            assert links.wait(name) == 0, links.said(name)
-        local = links.hierfl("run", "runtime.kind=local", "runtime.num_cpus=null", "output.dir=simulated", "--json")
-        assert f'"{links.digest}"' in local.stdout, local.stderr
+    """Four processes with a Ray each: cut from each other, killed in training, certified anew; nothing is lost."""
+    port = free_port()
+    with Wire(port).open() as wire:
+        tree = members(["us", "hungary", "switzerland"], wire.port, deadline_s=120)
+        training = {"lr": 0.01, "batch_size": 4, "local_steps": 50}
+        with Links(tmp_path, {"rounds": 8, "members": tree}, runtime=RUNTIME, training=training) as links:
+            links.env = environment(ray_temp)
+            links.serve("--listen", f"localhost:{port}")
+            links.join("us", "hungary", "switzerland")
+            links.until("world", " 1/8 ")
+            links.kill("us")
+            links.join("us")
+            links.until("world", " 3/8 ")
+            wire.cut()
+            links.until("hungary", "is not reached")
+            assert links.hierfl("renew", "--ca", "pki").returncode == 0
+            wire.mend()
+            for name in ("world", "us", "hungary", "switzerland"):
+                assert links.wait(name) == 0, links.said(name)
+            assert links.digest == links.simulated("runtime.kind=local", "runtime.num_cpus=null")

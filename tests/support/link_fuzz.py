@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -9,20 +10,25 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
-from link_members import FakeMember, job, lane, layout, model, payload_of
+from link_members import AGREED, FakeMember, job, lane, layout, model, payload_of, update
 
 from hierfl.errors import LinkError
 from hierfl.learning.metrics import Tally
+from hierfl.learning.ring import PartialSum
 from hierfl.learning.standardise import Moments
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import check_of, decode, encode
-from hierfl.link.codec import moments_out, payload_out, tally_out
-from hierfl.link.service import take
+from hierfl.link.codec import moments_out, parse, payload_out, tally_out
+from hierfl.link.desk import Desk
+from hierfl.link.payload import Outgoing, Shape
+from hierfl.link.service import first_words, take
 from hierfl.link.session import Stamps
+from hierfl.link.store import Store
 
-__all__ = ["Hub", "corpus", "invented", "mutated"]
+__all__ = ["Cases", "Hub", "Member", "corpus", "invented", "mutated", "questions", "varied"]
 
 SMALL = layout(50)
+METHODS = ("train", "evaluate", "describe")
 
 
 class Hub:
@@ -37,10 +43,15 @@ class Hub:
         self.lane.call(1, "prepare", (SMALL, None))
         self.lane.answered(wire.Answer(id=self.member.last.ask.id, prepared=wire.Prepared()))
         self.start = model(SMALL)
+        self.update = payload_of(SMALL)
+        self.asked = ""
 
     def ask(self, method: str) -> int:
         """Ask for something; give the id of the question."""
         self.lane.reset()
+        self.done.clear()
+        del self.member.said[:-1]
+        self.asked = method
         arguments: tuple[Any, ...] = {
             "train": (job(), self.start),
             "evaluate": ("world", ("world/us",), self.start),
@@ -50,6 +61,22 @@ class Hub:
         if method == "train":
             self.lane.call(3, "collect", ("world", 0))
         return self.member.last.ask.id
+
+    def open(self) -> int:
+        """Let an update be on its way; give its transfer."""
+        ask_id = self.ask("train")
+        said = payload_out(self.update.shape, self.update.digest)
+        self.lane.answered(wire.Answer(id=ask_id, trained=wire.Trained(weight=10, update=said)))
+        self.asked = "chunks"
+        return self.member.last.take.transfer
+
+    def greet(self, content: bytes) -> str:
+        """Take a message as the first of a stream."""
+        try:
+            first_words(content, AGREED, "world/us")
+        except LinkError as refusal:
+            return str(refusal) or "refused without a word"
+        return "taken"
 
     def hear(self, content: bytes, nonce: bytes = b"") -> str:
         """Take a message as the first of a session with this nonce."""
@@ -87,8 +114,199 @@ def corpus(ask_id: int) -> dict[str, bytes]:
     for name, answer in answers.items():
         answer.id = ask_id
         found[name] = wire.MemberSays(sequence=1, answer=answer).SerializeToString(deterministic=True)
+    hello = wire.Hello(
+        versions=[1], federation="heart", node="world/us", config_digest="config", task_digest="task", instance="a"
+    )
+    found["hello"] = wire.MemberSays(sequence=1, hello=hello).SerializeToString(deterministic=True)
     data = bytes(range(200))
     return {**found, "chunk": encode(5, 0, check_of(data), memoryview(data))}
+
+
+class Cases:
+    """Draws messages, from noise to nearly sound ones, for a hub that waits for one of them."""
+
+    def __init__(self, hub: Hub, chance: random.Random) -> None:
+        self._hub = hub
+        self._chance = chance
+        self._sound = corpus(1)
+        self._messages = {
+            name: wire.MemberSays.FromString(self._sound[name]) for name in self._sound if name != "chunk"
+        }
+        self._waits_for = METHODS[0]
+        self._id = 0
+        self._transfer = 0
+
+    def one(self) -> tuple[str, str]:
+        """Send one message; give its kind and what became of it."""
+        if self._chance.random() < 0.05:  # a hub waits for one thing for a while: to ask costs more than to hear
+            self._waits_for = self._chance.choice((*METHODS, "chunk"))
+        kinds = ("noise", "invented", "hello", "chunk" if self._waits_for == "chunk" else "varied")
+        [kind] = self._chance.choices(kinds, (15, 20, 5, 60))
+        return kind, getattr(self, f"_{kind}")()
+
+    def _noise(self) -> str:
+        chance = self._chance
+        if chance.random() < 0.2:
+            content = chance.randbytes(chance.randrange(200))
+        else:
+            content = mutated(chance.choice(list(self._sound.values())), chance)
+        return chance.choice((self._hub.hear, self._hub.hear, self._hub.receive, self._hub.greet))(content)
+
+    def _invented(self) -> str:
+        return self._answer(invented(wire.MemberSays, self._chance))
+
+    def _varied(self) -> str:
+        names = [name for name in self._messages if name.startswith(self._waits_for)]
+        return self._answer(varied(self._messages[self._chance.choice(names)], self._chance))
+
+    def _answer(self, message: Any) -> str:
+        """Send it to a hub that waits for it, or for something else."""
+        hub, chance = self._hub, self._chance
+        if self._waits_for != "chunk" and (hub.asked != self._waits_for or hub.done):
+            self._id = hub.ask(self._waits_for)
+        message.nonce, message.sequence = b"", chance.choice((1, 1, 1, 1, 1, 1, 1, 0, 7))
+        if message.WhichOneof("what") == "answer" and chance.random() < 0.95:
+            message.answer.id = self._id
+        return hub.hear(message.SerializeToString())
+
+    def _chunk(self) -> str:
+        """Send a part of an update that is on its way, as it should be but for something."""
+        hub, chance = self._hub, self._chance
+        if hub.asked != "chunks" or len(hub.done) > 1:
+            self._transfer = hub.open()
+        floats, ints = (part.copy() for part in update(SMALL))
+        if chance.random() < 0.5:
+            floats[chance.randrange(floats.size)] = chance.choice((2**31 - 1, -(2**31), 2**30, -1, 0))
+        data = floats.tobytes() + ints.tobytes()
+        match chance.randrange(6):
+            case 0:
+                data = data[: chance.randrange(1, len(data))]
+            case 1:
+                data += chance.randbytes(chance.choice((1, 4, 8, 4000)))
+            case 2:
+                data = mutated(data, chance) or b"x"
+        check = check_of(data) if chance.random() < 0.9 else chance.randbytes(32)
+        transfer = self._transfer if chance.random() < 0.95 else chance.choice((0, 1, 2**64 - 1))
+        offset = 0 if chance.random() < 0.9 else chance.choice((1, 4, 208, 1 << 20, 2**63, 2**64 - 1))
+        content = encode(transfer, offset, check, memoryview(data))
+        return hub.receive(content if chance.random() < 0.8 else mutated(content, chance))
+
+    def _hello(self) -> str:
+        message = varied(self._messages["hello"], self._chance)
+        return self._hub.greet(message.SerializeToString())
+
+
+class Member:
+    """A member that hears what a hub says; `hear` gives "taken", or the reason for a refusal."""
+
+    def __init__(self, folder: Path) -> None:
+        floats, ints = update(SMALL)
+
+        class Branch:
+            config: Any = type("Config", (), {"hubs": {}})()
+            path, layout = "world/us", SMALL
+
+            def prepare(self, run: str, scale: Any) -> None:
+                pass
+
+            def describe(self) -> Any:
+                return type("Inventory", (), {"num_train": 9, "num_test": 3, "error": None, "moments": None})()
+
+            def train(self, asked: Any, start: Any) -> tuple[int, PartialSum]:
+                return 10, PartialSum(floats, ints, 10)
+
+            def tally(self, round_number: int, start: Any, *, tunes: bool) -> Tally:
+                return Tally(0, 0, 0)
+
+        self._branch: Any = Branch()
+        self._folder = folder
+        self._heard: queue.SimpleQueue[wire.Answer | BaseException | None] = queue.SimpleQueue()
+        self._start = model(SMALL)
+        self._desk = self._new()
+
+    def hear(self, content: bytes) -> str:
+        """Take a question, and wait for what comes of it: another desk takes the next one if this one has failed."""
+        try:
+            said: wire.HubSays = parse(wire.HubSays, content)
+        except LinkError as refusal:
+            return str(refusal) or "refused without a word"
+        said.ask.id = said.ask.id or 1
+        self._desk.asked("run", said.ask)
+        self._heard.get(timeout=60)
+        failed = self._desk.failed
+        if failed is None:
+            return "taken"
+        self._desk = self._new()
+        if not isinstance(failed, LinkError):
+            raise failed
+        return str(failed) or "refused without a word"
+
+    def close(self) -> None:
+        self._desk.close(10.0)
+
+    def _new(self) -> Desk:
+        ended = lambda: self._heard.put(None)  # noqa: E731
+        tell = lambda level, said: None  # noqa: E731
+        return Desk(lambda: self._branch, Store(self._folder), self._heard.put, self._fetch, tell, ended)
+
+    def _fetch(self, shape: Shape, digest: bytes, path: Path) -> None:
+        with path.open("wb") as file:
+            file.write(self._start.floats.tobytes() + self._start.ints.tobytes())
+
+
+def questions() -> dict[str, wire.HubSays]:
+    """Sound questions of a hub, by what they ask."""
+    start = Outgoing(*((found := model(SMALL)).floats, found.ints))
+    said = payload_out(start.shape, start.digest)
+    order = {"hub": "world", "weight": 10, "opened_by": "world", "total_weight": 40}
+    prepare = wire.Prepare(layout_digest=SMALL.digest, num_floats=50, num_ints=1, mean=[0.5, 1.0], std=[1.0, 2.0])
+    asks = {
+        "prepare": wire.Ask(id=1, prepare=prepare),
+        "describe": wire.Ask(id=2, describe=wire.Describe()),
+        "train": wire.Ask(id=3, train=wire.Train(**order, model=said)),
+        "evaluate": wire.Ask(id=4, evaluate=wire.Evaluate(model=said)),
+    }
+    return {name: wire.HubSays(nonce=b"n" * 16, sequence=1, ask=ask) for name, ask in asks.items()}
+
+
+def varied(message: Any, chance: random.Random) -> Any:
+    """Copy a message with one to three of its values changed, wherever in it they are."""
+    found = type(message)()
+    found.CopyFrom(message)
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        _vary(found, chance)
+    return found
+
+
+def _vary(message: Any, chance: random.Random) -> None:
+    """Change one value: of a field that is there, or, now and then, of one that is not."""
+    there = message.ListFields()
+    fields = message.DESCRIPTOR.fields
+    field = chance.choice(there)[0] if there and chance.random() < 0.85 else chance.choice(fields)
+    many, value = is_repeated(field), getattr(message, field.name)
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if many and not value:
+            value.add()
+        inner = chance.choice(value) if many else value
+        if chance.random() < 0.05:
+            message.ClearField(field.name)
+        elif not inner.DESCRIPTOR.fields:
+            inner.SetInParent()
+        else:
+            _vary(inner, chance)
+    elif not many:
+        setattr(message, field.name, _DRAWS[field.type](chance))
+    elif value and chance.random() < 0.5:
+        value[chance.randrange(len(value))] = _DRAWS[field.type](chance)
+    elif value and chance.random() < 0.5:
+        del value[chance.randrange(len(value)) :]
+    else:
+        value.append(_DRAWS[field.type](chance))
+
+
+def is_repeated(field: FieldDescriptor) -> bool:
+    """Say whether a field is a list, in any version of protobuf."""
+    return bool(field.is_repeated if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED)
 
 
 def mutated(content: bytes, chance: random.Random) -> bytes:
@@ -120,7 +338,7 @@ def invented(kind: Any, chance: random.Random, depth: int = 0) -> Any:
     for field in message.DESCRIPTOR.fields:
         if chance.random() < 0.35:
             continue
-        many = field.is_repeated if hasattr(field, "is_repeated") else field.label == FieldDescriptor.LABEL_REPEATED
+        many = is_repeated(field)
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             inner = getattr(wire, field.message_type.name)
             for _ in range(chance.randrange(4) if many else 1):

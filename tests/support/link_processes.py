@@ -19,6 +19,9 @@ import yaml
 
 __all__ = ["Links", "Wire", "free_port", "members"]
 
+SUPPORT = Path(__file__).parent
+"""For the processes' PYTHONPATH: tasks of the tests lie here."""
+
 LIMIT_S = 420.0
 """For machines that have much else to do."""
 
@@ -36,7 +39,7 @@ class Links:
         self.folder = folder
         self.processes: dict[str, subprocess.Popen[str]] = {}
         self.prefix: dict[str, list[str]] = {}
-        self.env = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SUPPORT)}
         self.config = folder / "heart.yaml"
         said = {
             "name": "heart",
@@ -66,6 +69,7 @@ class Links:
             cwd=self.folder,
             capture_output=True,
             text=True,
+            env=self.env,
             timeout=LIMIT_S,
         )
 
@@ -123,17 +127,22 @@ class Links:
     def digest(self) -> str:
         return str(json.loads((self.run_dir / "summary.json").read_text())["model_digest"])
 
-    def simulated(self) -> str:
+    def simulated(self, *overrides: str) -> str:
         """Run the same configuration on this machine, without links; give the model's digest."""
-        ran = self.hierfl("run", "output.dir=simulated", "--json")
+        ran = self.hierfl("run", *overrides, "output.dir=simulated", "--json")
         assert ran.returncode == 0, ran.stderr
         return str(json.loads(ran.stdout)["model_digest"])
 
 
 class Wire:
-    """A TCP wire to a port that can be cut, for all connections at once, and mended."""
+    """A TCP wire to a port that can be cut, for all connections at once, and mended.
 
-    def __init__(self, to: int) -> None:
+    `seen`: what went through, each way of each connection by itself, if it is to `keep` that.
+    """
+
+    def __init__(self, to: int, *, keep: bool = False) -> None:
+        self.seen: list[bytearray] = []
+        self._keeps = keep
         self._to = to
         self._whole = threading.Event()
         self._whole.set()
@@ -187,8 +196,12 @@ class Wire:
                 threading.Thread(target=self._pump, args=pair, daemon=True).start()
 
     def _pump(self, source: socket.socket, to: socket.socket) -> None:
+        kept = bytearray()
+        self.seen.append(kept)
         with contextlib.suppress(OSError):
             while content := source.recv(1 << 16):
+                if self._keeps:
+                    kept += content
                 if not self._swallows:
                     to.sendall(content)
         for end in (source, to):

@@ -177,12 +177,14 @@ class Trained(_message.Message):
     def __init__(self, weight: _Optional[int] = ..., num_samples: _Optional[int] = ..., num_steps: _Optional[int] = ..., loss: _Optional[float] = ..., duration_s: _Optional[float] = ..., error: _Optional[str] = ..., update: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class Evaluate(_message.Message):
-    __slots__ = ("round_number", "model")
+    __slots__ = ("round_number", "model", "tunes")
     ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    TUNES_FIELD_NUMBER: _ClassVar[int]
     round_number: int
     model: Payload
-    def __init__(self, round_number: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+    tunes: bool
+    def __init__(self, round_number: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ..., tunes: _Optional[bool] = ...) -> None: ...
 
 class Curve(_message.Message):
     __slots__ = ("scores", "positives", "negatives")

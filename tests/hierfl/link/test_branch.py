@@ -15,7 +15,6 @@ from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch
 from hierfl.link.codec import payload_out
-from hierfl.link.payload import Outgoing
 from hierfl.link.served import as_served
 from hierfl.link.store import ANSWERS_KEPT, Store
 from hierfl.runtime.local import LocalDriver
@@ -74,9 +73,8 @@ def test_an_order_of_another_hub_is_refused(tmp_path: Path) -> None:
 def test_a_store_keeps_the_newest_updates_and_what_belongs_to_them(tmp_path: Path) -> None:
     store, digests = Store(tmp_path), []
     for number in range(ANSWERS_KEPT + 2):
-        payload = Outgoing(np.full(10, number, np.int32), np.zeros(2, np.int64))
+        payload = store.put(np.full(10, number, np.int32), np.zeros(2, np.int64))
         update = payload_out(payload.shape, payload.digest)
-        store.put(payload.digest, np.full(10, number, np.int32), np.zeros(2, np.int64))
         store.keep(wire.Answer(id=number + 1, trained=wire.Trained(weight=3, update=update)))
         digests.append(payload.digest)
     again = Store(tmp_path)
@@ -86,4 +84,4 @@ def test_a_store_keeps_the_newest_updates_and_what_belongs_to_them(tmp_path: Pat
     found = again.outgoing(digests[-1])
     assert found is not None and found.digest == digests[-1]
     again.update(digests[-1]).write_bytes(b"spoilt")
-    assert Store(tmp_path).outgoing(digests[-1]) is None
+    assert Store(tmp_path).outgoing(digests[-1]) is None and Store(tmp_path).answer(ANSWERS_KEPT + 2) is None

@@ -19,7 +19,7 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import limit_of
-from hierfl.link.codec import moments_in, moments_out, tally_in, tally_out
+from hierfl.link.codec import moments_in, moments_out, scale_in, tally_in, tally_out
 
 ROOT = Path(__file__).parents[3]
 
@@ -134,3 +134,12 @@ def test_no_pickle_is_reachable_from_the_link() -> None:
                 call = f"{node.value.id}.{node.attr}"
                 assert call not in ("torch.load", "np.load", "numpy.load"), f"{name} calls {call}"
     assert {"hierfl.link.service", "hierfl.link.lane", "hierfl.learning.ring", "hierfl.checkpoint"} <= seen
+
+
+def test_a_scale_of_features_is_whole_and_finite() -> None:
+    assert scale_in(wire.Prepare()) is None
+    found = scale_in(wire.Prepare(mean=[0.5, -1.0], std=[1.0, 2.0]))
+    assert found is not None and [part.tolist() for part in found] == [[0.5, -1.0], [1.0, 2.0]]
+    for mean, std in (([1.0], []), ([1.0], [0.0]), ([1.0], [-1.0]), ([float("nan")], [1.0]), ([1.0], [float("inf")])):
+        with pytest.raises(LinkError, match="features"):
+            scale_in(wire.Prepare(mean=mean, std=std))

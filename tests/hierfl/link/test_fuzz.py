@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import random
+import re
 import resource
 import sys
+from collections import Counter
 from pathlib import Path
 
+import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from link_fuzz import Hub, corpus, invented, mutated
+from link_fuzz import Cases, Hub, Member, corpus, mutated, questions, varied
+from link_members import AGREED, Pki, hub_on_loopback
 
+from hierfl.link import limits
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import MAX_BYTES
+from hierfl.link.door import SERVICE
+from hierfl.link.identity import server_name
+from hierfl.link.permits import NODE_KEY
 
-METHODS = ("train", "evaluate", "describe")
 MORE_MIB = 200
 
 
@@ -26,13 +33,14 @@ def hub(tmp_path: Path) -> Hub:
 
 def test_sound_messages_are_taken(hub: Hub) -> None:
     for name, content in corpus(0).items():
-        if name == "chunk":
+        if name in ("chunk", "hello"):
             continue
         method = name.partition(" ")[0]
         sound = wire.MemberSays.FromString(content)
         sound.answer.id = hub.ask(method)
         assert hub.hear(sound.SerializeToString()) == "taken"
         assert hub.done[-1].ticket == 2, name
+    assert hub.greet(corpus(0)["hello"]) == "taken"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -43,9 +51,19 @@ def test_raw_bytes(hub: Hub, content: bytes) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32), method=st.sampled_from(METHODS))
-def test_messages_of_the_right_types(hub: Hub, seed: int, method: str) -> None:
-    one_case(hub, random.Random(seed), method)
+@given(seed=st.integers(0, 2**32))
+def test_messages_of_every_kind(hub: Hub, seed: int) -> None:
+    cases = Cases(hub, random.Random(seed))
+    for _ in range(5):
+        assert cases.one()[1] != "refused without a word"
+
+
+def test_what_a_hub_asks_is_done_or_refused_by_name(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    for name, said in questions().items():
+        assert member.hear(said.SerializeToString()) == "taken", name
+    strange(member, random.Random(0), 300)
+    member.close()
 
 
 def test_a_message_that_is_too_long_is_refused_unread(hub: Hub) -> None:
@@ -63,39 +81,79 @@ def test_replayed_and_foreign_messages_are_refused(hub: Hub) -> None:
 
 @pytest.mark.slow
 def test_a_million_messages(tmp_path: Path) -> None:
-    chance = random.Random(0)
+    """Every kind is taken at times and refused more often; nothing else happens, and memory and disk are as before."""
     hub = Hub(tmp_path)
+    cases, outcomes, reasons = Cases(hub, random.Random(0)), Counter[tuple[str, str]](), set[str]()
     start_mib = peak_mib()
-    outcomes = {"taken": 0, "refused": 0}
-    for number in range(1_000_000):
-        said = one_case(hub, chance, METHODS[number % 3])
-        outcomes["taken" if said == "taken" else "refused"] += 1
-    assert outcomes["taken"] > 1000 and outcomes["refused"] > 500_000, outcomes
+    for _ in range(1_000_000):
+        kind, said = cases.one()
+        assert said != "refused without a word"
+        outcomes[kind, "taken" if said == "taken" else "refused"] += 1
+        reasons.add(re.sub(r"[^a-z ]+.*", "", said)[:40])
+    for kind in ("invented", "varied", "chunk", "hello"):
+        assert outcomes[kind, "taken"] > 500 and outcomes[kind, "refused"] > 5000, outcomes
+    assert len(reasons) > 40, reasons
     assert peak_mib() - start_mib < MORE_MIB
-    assert not list(tmp_path.glob("*.update"))
+    hub.lane.reset()
+    assert not list(tmp_path.glob("*.update*"))
 
 
-def one_case(hub: Hub, chance: random.Random, method: str) -> str:
-    """Send one message, damaged or invented, to a hub that has just asked."""
-    ask_id = hub.ask(method) if chance.random() < 0.05 or len(hub.done) > 500 else hub.member.last.ask.id
-    if len(hub.done) > 500:
-        hub.done.clear()
-    del hub.member.said[:-1]
-    sound = _SOUND or _SOUND.update(corpus(1)) or _SOUND
-    if chance.random() < 0.4:
-        content = mutated(chance.choice(list(sound.values())), chance)
-    else:
-        message = invented(wire.MemberSays, chance)
-        message.nonce, message.sequence = b"", chance.choice((1, 1, 1, 1, 0, 7))
-        if message.WhichOneof("what") == "answer":
-            message.answer.id = ask_id
-        content = message.SerializeToString()
-    said = hub.receive(content) if chance.random() < 0.2 else hub.hear(content)
-    assert said != "refused without a word"
-    return said
+@pytest.mark.slow
+def test_twenty_thousand_questions_of_a_hub(tmp_path: Path) -> None:
+    member = Member(tmp_path)
+    start_mib = peak_mib()
+    assert strange(member, random.Random(0), 20_000) > 1000
+    assert peak_mib() - start_mib < MORE_MIB
+    member.close()
 
 
-_SOUND: dict[str, bytes] = {}
+@pytest.mark.slow
+def test_thousands_of_streams_to_a_hub_that_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member with a sound certificate sends what it likes: each stream ends with a status, and the hub serves on."""
+    monkeypatch.setattr(limits, "CALLS_PER_S", 1e9)
+    monkeypatch.setattr(limits, "BURST", 1e9)
+    chance, pki = random.Random(0), Pki(tmp_path)
+    sound = corpus(1)
+    hello = wire.MemberSays.FromString(sound["hello"])
+    with hub_on_loopback(pki) as (service, _, _, heard):
+        key, certificate, authority = pki.kit("world/us").credentials()
+        credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+        options = [("grpc.ssl_target_name_override", server_name("heart", "world"))]
+        with grpc.secure_channel(f"localhost:{service.port}", credentials, options) as channel:
+            control = channel.stream_stream(f"/{SERVICE}/Control")
+            fetch, deliver = channel.unary_stream(f"/{SERVICE}/Fetch"), channel.stream_unary(f"/{SERVICE}/Deliver")
+            statuses = Counter[str]()
+            for number in range(3000):
+                content = mutated(chance.choice(list(sound.values())), chance)
+                first = content if chance.random() < 0.3 else varied(hello, chance).SerializeToString()
+                try:
+                    metadata = ((NODE_KEY, b"world/us"),)
+                    if number % 3 == 0:
+                        list(control(iter([first, content]), metadata=metadata, timeout=60))
+                    elif number % 3 == 1:
+                        list(fetch(content, metadata=metadata, timeout=60))
+                    else:
+                        deliver(iter([content]), metadata=metadata, timeout=60)
+                    statuses["OK"] += 1
+                except grpc.RpcError as error:
+                    statuses[error.code().name] += 1
+            assert set(statuses) <= {"OK", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "ABORTED"}, statuses
+            assert not any("failed" in line for line in heard)
+            said = control(iter([sound["hello"]]), metadata=((NODE_KEY, b"world/us"),), timeout=60)
+            assert wire.HubSays.FromString(next(said)).welcome.run == AGREED.run
+            said.cancel()
+
+
+def strange(member: Member, chance: random.Random, num: int) -> int:
+    """Ask a member strange things; give how often it did what was asked."""
+    sound, taken = list(questions().values()), 0
+    for _ in range(num):
+        said = chance.choice(sound)
+        content = varied(said, chance).SerializeToString()
+        outcome = member.hear(content if chance.random() < 0.8 else mutated(content, chance))
+        assert outcome != "refused without a word"
+        taken += outcome == "taken"
+    return taken
 
 
 def peak_mib() -> float:

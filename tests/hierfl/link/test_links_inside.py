@@ -95,6 +95,19 @@ def test_adapters_and_shared_data_are_the_same_over_links(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize("strategy", ["fedavg", "ditto"])
+def test_sites_behind_links_fine_tune_as_in_the_simulation(tmp_path: Path, strategy: str) -> None:
+    config = config_of(
+        tmp_path / "runs", tree(strategy=strategy), evaluation={"fine_tune": {"steps": 2, "at": "every"}}
+    )
+    linked, simulated = Inside(config, tmp_path / "linked").go(), run(config)
+    assert linked["model_digest"] == simulated["model_digest"]
+    for path in ("world", "world/north", "world/c", "world/south/e"):
+        assert linked["nodes"][path] == simulated["nodes"][path], path
+    assert "personal_accuracy" in linked["nodes"]["world/north"]
+
+
+@pytest.mark.usefixtures("several_runs")
 def test_no_record_leaves_a_site(tmp_path: Path) -> None:
     """Every byte that crosses is searched for the wards' records, as numbers of either width and as text."""
     from ward_tasks import patients
@@ -163,16 +176,9 @@ def test_a_process_sees_its_own_part_of_the_tree(tmp_path: Path) -> None:
     assert list(as_served(config, "world/south/e").federation.nodes) == ["world", "world/south", "world/south/e"]
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"baseline": "local"}, "hierfl run"),
-        ({"evaluation": {"fine_tune": {"steps": 2}}}, "not done over links"),
-    ],
-)
-def test_what_links_cannot_do_is_told(tmp_path: Path, more: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        as_served(config_of(tmp_path, tree(), **more), "world")
+def test_what_links_cannot_do_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="hierfl run"):
+        as_served(config_of(tmp_path, tree(), baseline="local"), "world")
 
 
 def test_members_that_hand_models_to_each_other_need_one_process(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from link_processes import Links, Wire, free_port, members
 
@@ -93,6 +95,47 @@ def test_strategies_topologies_and_participation_work_over_links(tmp_path: Path,
         for name in ("world", "us", "hungary", "cleveland"):
             assert links.wait(name) == 0, links.said(name)
         assert links.digest == links.simulated()
+
+
+@pytest.mark.slow
+def test_what_goes_over_the_wire_is_tls_and_holds_no_record(tmp_path: Path) -> None:
+    """All of the traffic is captured: every byte belongs to a TLS record, and no row of a ward is among them."""
+    from ward_tasks import patients
+
+    port = free_port()
+    with Wire(port, keep=True).open() as wire:
+        north = {"name": "north", "link": {"address": f"localhost:{wire.port}"}}
+        tree = [{**north, "members": [{"name": "a"}, {"name": "b"}]}, {"name": "c"}]
+        with Links(tmp_path, {"rounds": 3, "members": tree}, task={"kind": "ward_tasks:Wards"}) as links:
+            links.serve("--listen", f"localhost:{port}")
+            links.join("north")
+            for name in ("world", "north"):
+                assert links.wait(name) == 0, links.said(name)
+        crossed = [bytes(way) for way in wire.seen if way]
+    assert len(crossed) >= 2 and sum(map(len, crossed)) > 5000
+    for way in crossed:
+        kinds = list(tls_kinds(way))
+        assert kinds[0] == HANDSHAKE and set(kinds[1:]) <= {CHANGE, ALERT, DATA} and DATA in kinds, kinds
+        for name in ("a", "b"):
+            for row in patients(name, 18)[0].numpy():
+                for dtype in (np.float32, np.float64):
+                    assert row.astype(dtype).tobytes() not in way
+                assert ",".join(f"{cell:.3f}" for cell in row).encode() not in way
+        assert b"world/north" not in way and b"weight" not in way
+
+
+CHANGE, ALERT, HANDSHAKE, DATA = 20, 21, 22, 23
+"""Kinds of TLS records (RFC 8446, section 5.1)."""
+
+
+def tls_kinds(way: bytes) -> Iterator[int]:
+    """Read one way of a connection as TLS records, to its end."""
+    at = 0
+    while at + 5 <= len(way):
+        kind, version, size = way[at], way[at + 1 : at + 3], int.from_bytes(way[at + 3 : at + 5], "big")
+        assert version in (b"\x03\x01", b"\x03\x03") and size <= (1 << 14) + 256, (at, kind)
+        yield kind
+        at += 5 + size
 
 
 def test_a_plan_is_approved_before_anything_starts(tmp_path: Path) -> None:
