@@ -112,7 +112,7 @@ class LinkedDriver:
         """Wait for news of either side."""
         for lane in self._lanes.values():
             lane.look()
-        found = self._take(0.0)
+        found = [*self._take(0.0), *self._base.wait(0.0)]
         left_s = timeout_s
         while not found and left_s > 0:
             if not self._under_way:

@@ -36,7 +36,9 @@ class Watch:
         self._attention.step_s = min(self._attention.step_s, lease_s / LOOKS)
 
     def left_s(self, clock_s: float) -> float:
-        """Give the seconds until the next look is due."""
+        """Give the seconds until the next look is due; none is before there is a hub."""
+        if self._attention.step_s == float("inf"):
+            return float("inf")
         return max(self._next_s - clock_s, 0.0)
 
     def due(self, clock_s: float) -> bool:
