@@ -108,16 +108,26 @@ class Replay(Generic[T]):
         self._tapes[hub].live.append((event, live))
         return self._play(hub)
 
-    def stop(self, hub: str) -> list[Cue[T]]:
-        """A hub's rounds are ended from above: what its tape has up to there is void; give what it is told now."""
+    def stops(self, hub: str) -> bool:
+        """Say whether a hub's tape has it that its rounds are ended from above."""
+        tape = self._tapes.get(hub)
+        return tape is not None and any(isinstance(entry.record, Stopped) for _, entry in tape.entries)
+
+    def stop(self, hub: str) -> tuple[Entry | None, list[Cue[T]]]:
+        """A hub's rounds are ended from above: what its tape has up to there is void.
+
+        Give the entry that says so, if there is one, and what the hub is told now.
+        """
         tape = self._tapes.get(hub)
         if tape is None:
-            return []
+            return None, []
         tape.live.clear()
         tape.last.clear()
-        while tape.entries and not isinstance(tape.entries.popleft()[1].record, Stopped):
-            continue
-        return self._play(hub)
+        stopped = None
+        while tape.entries and stopped is None:
+            _, entry = tape.entries.popleft()
+            stopped = entry if isinstance(entry.record, Stopped) else None
+        return stopped, self._play(hub)
 
     def departs(self, hub: str, close: Close) -> str | None:
         """A hub has closed a round; say how that departs from what the journal has, if it does."""

@@ -135,8 +135,11 @@ class Recorder:
 
     def stop(self, path: str, *, failed: bool) -> list[Call]:
         """A hub's rounds were ended, and a fresh machine is in its place; give what that is told at once."""
-        cues = self.replay.stop(path) if self.replay is not None else []
-        self._write(_Line(Stopped(path, failed)))
+        known, cues = self.replay.stop(path) if self.replay is not None else (None, [])
+        if known is None:
+            self._write(_Line(Stopped(path, failed)))
+        else:
+            self._played_since.append(known)
         return self._deliver(path, cues)
 
     def closed(self, path: str, close: Close) -> str | None:
@@ -146,8 +149,9 @@ class Recorder:
         return said
 
     def gave_up(self, path: str, reason: str) -> None:
-        """A hub could not close its round."""
-        self._write(_Line(GaveUp(path, reason)))
+        """A hub could not close its round; where it had been stopped for that, it is written down already."""
+        if self.replay is None or not self.replay.stops(path):
+            self._write(_Line(GaveUp(path, reason)))
 
     def replaced(self, path: str, replica: int, cause: str, reason: str) -> None:
         """A replica of a hub was replaced."""

@@ -33,6 +33,9 @@ TREES: dict[str, dict[str, Any]] = {
     "control": hub("world", "north", "south", "east", rounds=3, strategy="scaffold"),
     "medians": hub("world", hub("up", "north", "south", "east", strategy="median"), "a", rounds=3),
     "compressed": hub("world", hub("up", "north", "south", rounds=2), "east", rounds=3, compression="top_k"),
+    "given up": hub(
+        "world", hub("up", "north", site("south", fault="raise")), "a", on_failure="continue", quorum=0.5, rounds=3
+    ),
     "going on": hub("world", hub("up", "north", site("south", fault="code"), on_failure="continue"), "a", rounds=3),
 }
 
@@ -128,8 +131,11 @@ def test_a_run_that_is_killed_before_its_model_is_written_writes_it(tmp_path: Pa
         resume(folder)
 
 
-def test_a_run_that_is_killed_again_and_again_goes_on_from_all_that_each_process_wrote(tmp_path: Path) -> None:
-    summary, copier = copied(tmp_path, TREE)
+@pytest.mark.parametrize("name", ["tiers", "given up"])
+def test_a_run_that_is_killed_again_and_again_goes_on_from_all_that_each_process_wrote(
+    name: str, tmp_path: Path
+) -> None:
+    summary, copier = copied(tmp_path, TREES[name])
     for number, folder in enumerate(copier.copies[1:11:3]):
         runs = tmp_path / f"second-{number}"
         runs.mkdir()

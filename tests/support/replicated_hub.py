@@ -15,6 +15,7 @@ from replicated_brain import Brain, Recall, Said, Shape, Violation, key_of, must
 
 from tiers.messages import Add, Begin, Carry, Close, Command, Event, Finish, GiveUp, Hold, Open, Refuse, TrainMember
 from tiers.replicas import (
+    FAILED,
     Abandon,
     Answered,
     CarryOut,
@@ -211,6 +212,9 @@ class Served:
         """Bits turned round, a site left out or doubled, an old model, another's signature, an earlier answer."""
         lie = Said(said.commands, [one ^ 1 for one in said.sums], said.memory)
         match process.lies:
+            case "fails":
+                lie.digest = FAILED
+                return lie
             case "forges":
                 lie.true, lie.digest = False, said.digest
                 return lie
@@ -287,7 +291,7 @@ class Served:
         heard = self.heard.pop(index, {})
         must(all(one in heard for one in voters), "{}: who decided answer {} has not said it in this life", path, index)
         answers = [heard[one] for one in voters]
-        must(len({one.digest for one in answers}) == 1, "{}: answers to {} differ", path, index)
+        must({one.digest for one in answers} == {answers[0].digest} != {FAILED}, "{}: {} differ", path, answers)
         num_stops = self.num_stops
         said = self._take(index, voters, answers)
         truth = self.truth[index]
@@ -390,4 +394,4 @@ def _falsified(command: Command, how: str) -> Command:
     return Close(*(command.round_number, members, command.missing, command.weight, command.reason, command.carried))
 
 
-LIES = ("flips a bit", "forges", "does not sign", "impersonates", "repeats", "drops", "doubles", "invents")
+LIES = ("fails", "flips a bit", "forges", "does not sign", "impersonates", "repeats", "drops", "doubles", "invents")

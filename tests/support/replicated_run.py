@@ -181,6 +181,8 @@ class Supervisor:
             inner = f"{path}/{name}"
             self.orders[inner] = number, command.weight
             rounds = self.hubs[inner].shape.hub.rounds
+            if self.hubs[inner].running:
+                self.stop(self.hubs[inner])
             self._begin(inner, number * rounds, rounds, self.models[path])
             return
         if self.replay is not None and self.replay.answered(path, number, name):
@@ -234,20 +236,27 @@ class Supervisor:
         """A hub's round failed: its parent goes on without it, or the run ends."""
         path = served.shape.path
         above, _, name = path.rpartition("/")
-        self.waiting.append((GaveUp(path, reason), 0, None))
+        if self.replay is None or not self.replay.stops(path):
+            self.waiting.append((GaveUp(path, reason), 0, None))
         if not above or not self.hubs[above].shape.hub.keep_going:
             self.end()
             return
+        self.stop(served, failed=True)
+        self.tell(above, Lost(self.orders[path][0], {name: reason}))
+
+    def stop(self, served: Served, *, failed: bool = False) -> None:
+        """End a hub's rounds; what it was told is void."""
+        path = served.shape.path
         self.world.void(path)
         served.stop()
         self.timers.pop(path, None)
         for key in [key for key in self.at_work if key[0] == path]:
             del self.at_work[key]
-        cues = self.replay.stop(path) if self.replay is not None else []
-        self.waiting.append((Stopped(path, True), 0, None))
+        known, cues = self.replay.stop(path) if self.replay is not None else (None, [])
+        if known is None:
+            self.waiting.append((Stopped(path, failed), 0, None))
         for cue in cues:
             self._deliver(served, cue.event, cue.live, cue.entry)
-        self.tell(above, Lost(self.orders[path][0], {name: reason}))
 
     def abandon(self, served: Served, reason: str) -> None:
         """A replica dies again and again."""

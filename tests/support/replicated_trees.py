@@ -70,7 +70,8 @@ def _trees() -> list[Tree]:
             broad = Shape("w", Hub("w", tuple(map(Site, three)), participation=policy, **more), three)
             found += [Tree(flat, rounds=2, loses=loses), Tree(broad, rounds=1, loses=loses)]
             for rounds, below in ((1, 2), (2, 1)):
-                inner = Hub("h", tuple(map(Site, two)), below, participation=policy, **more)
+                own = {**more, "keep_going": keep_going and below > 1}  # or it gives up, and the root goes on
+                inner = Hub("h", tuple(map(Site, two)), below, participation=policy, **own)
                 top = Hub("w", (Site("x"), inner), rounds, **more)
                 shapes = Shape("w", top, {"x": 2, "h": 3}, ("h",)), Shape("w/h", inner, two)
                 found.append(Tree(*shapes, rounds=rounds, loses=loses))

@@ -98,8 +98,8 @@ class World:
             served.die(replica)
         elif draw < 0.87:
             served.processes[replica].stuck ^= True
-        elif draw < 0.91 and served.votes:
-            self.corrupt(served, replica, LIES[int(random() * len(LIES))])
+        elif draw < 0.91:
+            self.corrupt(served, replica, LIES[int(random() * len(LIES))] if served.votes else "fails")
         elif draw < 0.95:
             process.wait(1.5 if draw < 0.93 else 4.0)
         elif served.zombies:
@@ -151,6 +151,8 @@ class World:
                 self.take_up(kill=True)
                 self._quiet(self.leader)
                 continue
+            if not turn % 8:
+                self._haunted(leader)
             found = leader.pending(turn % len(leader.seats))
             if found is not None:
                 leader.deliver(*found)
@@ -162,6 +164,13 @@ class World:
         must(self.is_over, "the rounds do not end")
         if self.tree.is_calm:
             must(self.published.items() <= self.tree.calm.items(), "the bits are not those of an undisturbed run")
+
+    def _haunted(self, process: Supervisor) -> None:
+        """What earlier lives still say comes, now that it matters least."""
+        for served in process.hubs.values():
+            if served.zombies:
+                served.haunt(0, True)
+        process.settle()
 
     def _quiet(self, process: Supervisor) -> None:
         for served in process.hubs.values():

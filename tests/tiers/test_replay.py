@@ -81,8 +81,11 @@ def test_a_hub_that_was_stopped_is_told_what_came_after() -> None:
     )
     assert len(script.offer("w/i", Begin(0), "")) == 2
     assert script.offer("w/i", arrived("z", hub="w/i").event, "") == []
-    assert script.stop("w/i") == []
+    assert script.stops("w/i")
+    known, told = script.stop("w/i")
+    assert known is not None and known.record == Stopped("w/i") and told == [], "it need not be written down again"
     assert events(script.offer("w/i", Begin(1), "")) == [Begin(1), arrived("y", 1, "w/i").event]
+    assert not script.stops("w/i") and script.stop("w/i") == (None, [])
 
 
 def test_work_that_ended_with_the_process_is_excused_and_hubs_under_way_begin_anew() -> None:
