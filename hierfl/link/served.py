@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hierfl.config.membership import epochs
+from hierfl.config.places import join
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, Problem
 from hierfl.link.identity import members_of
 from scheduler import Device
 from tiers.federation import Federation, Hub, Member, Site
 
-__all__ = ["HERE", "LINK", "as_served", "label_of", "link_device", "num_sites"]
+__all__ = ["HERE", "LINK", "as_served", "check_links", "label_of", "link_device", "num_sites"]
 
 HERE = "hierfl:here"
 """The label of what may not leave this process's own devices."""
@@ -43,7 +44,7 @@ def num_sites(config: RunConfig, path: str) -> int:
 def as_served(config: RunConfig, path: str) -> RunConfig:
     """Cut the federation down to what the process of a node sees. Errors: ConfigError for what links cannot do."""
     members = members_of(config, path)
-    _check(config, members)
+    check_links(config)
     root = config.federation.root
     top = _above(root, path.split("/")[1:], config, frozenset(members))
     tree = Federation(top, config.federation.epoch)
@@ -109,14 +110,14 @@ def _settings(config: RunConfig, path: str, members: tuple[str, ...]) -> SiteSet
     return SiteSettings(config.sites[below].training, path, weight=config.hubs[path].weight, labels=labels)
 
 
-def _check(config: RunConfig, members: tuple[str, ...]) -> None:
-    """Errors: ConfigError for what cannot be served over links."""
-    problems = list(_problems(config, members))
+def check_links(config: RunConfig) -> None:
+    """Errors: ConfigError for what cannot be served over links, whichever process of the federation it is about."""
+    problems = list(_problems(config))
     if problems:
         raise ConfigError(problems)
 
 
-def _problems(config: RunConfig, members: tuple[str, ...]) -> Iterator[Problem]:
+def _problems(config: RunConfig) -> Iterator[Problem]:
     if config.baseline is not None:
         yield Problem("baseline", f"{config.baseline} compares on one machine: `hierfl run` does it, without links")
     if len(epochs(config)) > 1:
@@ -124,15 +125,19 @@ def _problems(config: RunConfig, members: tuple[str, ...]) -> Iterator[Problem]:
         said = (
             "joins_at and leaves_at do not go with links, over which a run has one tree from start to end; `hierfl run`"
         )
-        yield Problem(path, f"{said} simulates them here")
+        key = "joins_at" if config.sites[path].joins_at > 1 else "leaves_at"
+        yield Problem(_place(path, key), f"{said} simulates them here")
     for path, hub in config.federation.hubs.items():
         if not hub.topology.has_centre and any(f"{path}/{member.name}" in config.links for member in hub.members):
             said = "its members hand models to each other, and links lead to the hub alone; leave the links out"
-            yield Problem(f"{path}: topology", said)
-    for member in members:
-        for path, site in config.sites.items():
-            if path.startswith(f"{member}/") and site.is_held_out:
-                said = (
-                    f"is measured beside the others, which the link at {member} cannot say; give the site its own link"
-                )
-                yield Problem(path, said)
+            yield Problem(_place(path, "topology"), said)
+    for path, site in config.sites.items():
+        above = next((link for link in config.links if path.startswith(f"{link}/")), None)
+        if site.is_held_out and above is not None:
+            said = f"is measured beside the others, which the link at {above} cannot say; give it one, and none above"
+            yield Problem(_place(path, "role"), said)
+
+
+def _place(path: str, key: str) -> str:
+    """Give the place in the YAML of a node's key."""
+    return join("federation", *(part for name in path.split("/")[1:] for part in ("members", name)), key)

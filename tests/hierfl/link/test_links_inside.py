@@ -188,5 +188,5 @@ def test_members_that_hand_models_to_each_other_need_one_process(tmp_path: Path)
 
 def test_a_held_out_site_needs_its_own_link(tmp_path: Path) -> None:
     config = config_of(tmp_path, hub("world", hub("north", "a", site("b", role="evaluation"), link=LINK)))
-    with pytest.raises(ConfigError, match="give the site its own link"):
+    with pytest.raises(ConfigError, match="give it one, and none above"):
         as_served(config, "world")

@@ -139,3 +139,35 @@ def test_an_incomplete_kit_says_what_is_missing(pki: Pki) -> None:
         Kit.open(folder)
     with pytest.raises(LinkError, match="is no start-up kit"):
         Kit.open(folder.parent / "nowhere")
+
+
+def test_validate_refuses_at_once_what_serve_would(tmp_path: Path) -> None:
+    import yaml
+    from typer.testing import CliRunner
+
+    from hierfl.cli import app
+    from hierfl.config import load
+
+    us = {
+        "name": "us",
+        "link": LINK,
+        "members": [{"name": "cleveland"}, {"name": "long_beach", "role": "evaluation"}],
+    }
+    eu = {
+        "name": "eu",
+        "topology": "swarm",
+        "members": [{"name": "budapest", "link": LINK}, {"name": "zurich_basel"}],
+    }
+    said = {
+        "task": {"kind": "heart_disease"},
+        "federation": {"name": "world", "members": [us, eu]},
+    }
+    file = tmp_path / "heart.yaml"
+    file.write_text(yaml.safe_dump(said))
+    refused = CliRunner().invoke(app, ["validate", str(file), "--json"])
+    assert refused.exit_code == 2
+    assert [problem["path"] for problem in json.loads(refused.stdout)["error"]["problems"]] == [
+        "federation.members.eu.topology",
+        "federation.members.us.members.long_beach.role",
+    ]
+    assert len(load(file).links) == 2  # `hierfl run` simulates it
