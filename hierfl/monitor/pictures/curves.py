@@ -71,7 +71,7 @@ def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ("auc", "
         handlelength=1.8,
         columnspacing=1.6,
     )
-    heading(made, "Global model by tier", "measured on the sites' test samples after each round")
+    heading(made, "Metrics by tier", "of the model that each site uses, on its test samples, after each round")
     return made
 
 
