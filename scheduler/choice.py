@@ -113,7 +113,9 @@ class Choice:
         """Prefer a device that holds the job's data, by what it saves, unless more waits for it than for the other."""
         lane, best = found.lane, found.slot
         job = lane.entries[found.place][2]
-        saved_s = self._saves(job) if self._saves is not None and lane.device is None else {}
+        if self._saves is None or lane.device is not None or len(lane.reach) == 1:
+            return found
+        saved_s = self._saves(job)
         if not saved_s:
             return found
         wanted = self._waiting.demand(best.sort)

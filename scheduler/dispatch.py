@@ -209,10 +209,8 @@ class Dispatcher:
             self._choice.heads, self._waiting.fresh = self._waiting.fresh, {}
             level = 0
             while level < self._shelves.num_levels:
-                if level == 0 and self._residency.is_uneven and getattr(self.policy, "claims", False):
-                    decisions += self._settle(now_s)
-                else:
-                    decisions += self._fill(level, self._asking(level), now_s)
+                if self._shelves.level(level):
+                    decisions += self._fill_level(level, now_s)
                 level += 1
             self._shelves.fresh.clear()
         return decisions
@@ -222,6 +220,12 @@ class Dispatcher:
         if self._residency.shares_memory:
             lanes = self._waiting.lanes() if getattr(self.policy, "holds", False) else ()
             self._shelves.hold(holds(lanes, self._shelves.sorts, now_s))
+
+    def _fill_level(self, level: int, now_s: float) -> list[Assign]:
+        """Give the open devices that hold `level` chunks one more each."""
+        if level == 0 and self._residency.is_uneven and getattr(self.policy, "claims", False):
+            return self._settle(now_s)
+        return self._fill(level, self._asking(level), now_s)
 
     def _settle(self, now_s: float) -> list[Assign]:
         """Give the idle devices a chunk each: by claims where jobs may choose between kinds of devices."""

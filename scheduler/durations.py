@@ -57,6 +57,9 @@ class Durations:
 
     def predict(self, kind: str, site: str, units: float, device: str = "", model: str = "") -> float | None:
         """Predict the duration of `units` of work; None before the first observation of this kind and model."""
+        paces = self._works.get((kind, model))
+        if paces is not None and len(paces) == 1 and device in paces:  # one kind of device is the most frequent case
+            return paces[device].predict(site, _checked(units))
         known = self._known(kind, model, device, site)
         return None if known is None else known[0].predict(site, _checked(units)) * known[1]
 
@@ -156,7 +159,7 @@ class Durations:
 
 
 def _checked(value: float) -> float:
-    assert math.isfinite(value) and value >= 0.0, f"{value} units or seconds: a finite number of at least 0 is needed"
+    assert 0.0 <= value < math.inf, f"{value} units or seconds: a finite number of at least 0 is needed"
     return value if value >= TINY else 0.0
 
 

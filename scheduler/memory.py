@@ -72,7 +72,9 @@ class Memory:
 
         A kind of device on which the model was never measured is thought to need what the hungriest other kind needs.
         """
-        devices = self._peaks.get(model, {})
+        devices = self._peaks.get(model)
+        if not devices:
+            return None
         if device in devices:
             return math.ceil(self._bound(devices[device], batch_size))
         return max((math.ceil(self._bound(peaks, batch_size)) for peaks in devices.values()), default=None)

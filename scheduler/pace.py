@@ -86,11 +86,16 @@ class Pace:
         self._taken = 0
         self._learned = 0
         self._factors: dict[str, float] = {}
-        self._factors_of = (0, 0)
+        self._predicted: dict[tuple[str, float], float] = {}
+        self._factors_of = 0
 
     def predict(self, site: str, units: float) -> float:
-        """Predict seconds: the median of what is thought possible."""
-        return self.line(units) * math.exp(self.factor(site))
+        """Predict seconds: the median of what is thought possible; kept until there is more to go by."""
+        self._look()
+        found = self._predicted.get((site, units))
+        if found is None:
+            found = self._predicted[site, units] = self.line(units) * math.exp(self.factor(site))
+        return found
 
     def upper(self, site: str, units: float) -> float:
         """Predict the seconds that nine jobs of ten keep, from the errors so far."""
@@ -98,13 +103,17 @@ class Pace:
 
     def factor(self, site: str) -> float:
         """Give the logarithm of a site's factor, as far as it is certain; kept until there is more to go by."""
-        now = self._learned, self._reference._learned if self._reference is not None else 0
-        if now != self._factors_of:
-            self._factors, self._factors_of = {}, now
+        self._look()
         found = self._factors.get(site)
         if found is None:
             found = self._factors[site] = self._factor(site)
         return found
+
+    def _look(self) -> None:
+        """Forget what was worked out before more was learned."""
+        now = self._learned + (self._reference._learned if self._reference is not None else 0)
+        if now != self._factors_of:
+            self._factors, self._predicted, self._factors_of = {}, {}, now
 
     def _factor(self, site: str) -> float:
         """Work a site's factor out."""

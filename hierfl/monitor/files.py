@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from hierfl.errors import OutputError
 from hierfl.monitor.records import (
@@ -32,7 +33,8 @@ __all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "read_events", "read_met
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
 _FLUSH = (RunStarted, RoundCommitted, Notice, FaultInjected, RunEnded)
-_SHAPES: dict[type[Any], tuple[str, tuple[str, ...]]] = {}
+_Shape: TypeAlias = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
+_SHAPES: dict[type[Any], _Shape] = {}
 _FIRST = ("num_test", "accuracy", "auc", "loss")
 
 
@@ -168,15 +170,17 @@ def _event(record: Record) -> dict[str, Any]:
             "num_nodes": len(record.metrics),
             "metrics": {root: record.metrics[root]} if root else {},
         }
-    name, keys = _shape(type(record))
-    return {"event": name} | {key: getattr(record, key) for key in keys}
+    keys, values = _shape(type(record))
+    return dict(zip(keys, values(record), strict=True))
 
 
-def _shape(kind: type[Record]) -> tuple[str, tuple[str, ...]]:
-    """Name a class of records and its fields; worked out once per class, as there may be millions of records."""
+def _shape(kind: type[Record]) -> _Shape:
+    """Give the keys of a class's events, and what reads a record's values; made once for millions."""
     if kind not in _SHAPES:
-        name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind.__name__)
-        _SHAPES[kind] = name.lstrip("_"), tuple(field.name for field in fields(kind))
+        name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in kind.__name__).lstrip("_")
+        names = tuple(field.name for field in fields(kind))
+        read = attrgetter(*names)  # every record has several fields
+        _SHAPES[kind] = ("event", *names), lambda record: (name, *read(record))
     return _SHAPES[kind]
 
 
@@ -197,7 +201,9 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-_ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_plain)
+_ENCODER = json.JSONEncoder(
+    allow_nan=False, check_circular=False, ensure_ascii=False, separators=(",", ":"), default=_plain
+)
 
 
 def _clean(value: Any) -> Any:

@@ -79,19 +79,19 @@ class IdleTime:
         self._worked_s: dict[str, float] = {}
 
     def on(self, record: Record) -> None:
-        """Take a record."""
-        if isinstance(record, Assigned):
+        """Take a record; those that come for every site first."""
+        if isinstance(record, NodeChanged):
+            if record.state == "failed":
+                self._open.pop(record.node, None)
+        elif isinstance(record, SiteTrained):
+            self._site(record)
+        elif isinstance(record, Assigned):
             if record.kind == "train":
                 self._open.update(dict.fromkeys(record.sites, record))
                 self._memory.update(dict.fromkeys(record.sites, record.memory_bytes))
         elif isinstance(record, Phase):
             if record.actor in self._devices:
                 self._phase(record)
-        elif isinstance(record, SiteTrained):
-            self._site(record)
-        elif isinstance(record, NodeChanged):
-            if record.state == "failed":
-                self._open.pop(record.node, None)
         elif isinstance(record, RoundClosed):
             self._closed.append(record)
             self._forget(record)

@@ -53,6 +53,7 @@ class Yard:
         most = max(map(len, curves.values()), default=1)
         best = tuple(max(curve[k] for curve in curves.values() if len(curve) > k) for k in range(most))
         self.fleet = Fleet(tuple(self.devices.values()), tuple(self.speeds.values()), best or (1.0,))
+        self._is_held: dict[tuple[frozenset[str], int], bool] = {}
         self._company = {
             name: Company(busy[name], curves[name]) for name, device in self.devices.items() if device.places > 1
         }
@@ -73,7 +74,10 @@ class Yard:
     def task(self, piece: Piece, since_s: float = float("-inf"), until_s: float = float("inf")) -> Task:
         """Give a piece, or its part in a window, as the bounds see it; what no device may hold runs where it ran."""
         task = Task(self.alone_s(piece, since_s, until_s), piece.labels, piece.memory_bytes)
-        return task if self.fleet.eligible(task) else Task(task.duration_s)
+        need = piece.labels, piece.memory_bytes
+        if need not in self._is_held:
+            self._is_held[need] = bool(self.fleet.eligible(task))
+        return task if self._is_held[need] else Task(task.duration_s)
 
 
 @dataclass

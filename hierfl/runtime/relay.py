@@ -88,8 +88,9 @@ class Relay:
         """Begin a round of the root, counted from 0. `steps`: optimizer steps by site."""
         self.published, self._steps = None, steps
         estimates = self._crew.estimates
-        self._chains.begin(number, lambda site: estimates.predict("train", site, steps[site], self._kind(site)))
-        self._trials.begin(steps)
+        seconds = {site: estimates.predict("train", site, num, self._kind(site)) for site, num in steps.items()}
+        self._chains.begin(number, seconds.__getitem__)
+        self._trials.begin(steps, seconds)
         self._begin(self._tree.root.name, number, 1, None, model)
 
     def begin_branch(self, path: str, order: Order, model: Handle, steps: Mapping[str, int]) -> None:

@@ -9,6 +9,7 @@ whose orders would not compare.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,23 +128,43 @@ class Trials:
         self._clock = clock
         self._policy = config.runtime.policy or ChainFirst()
         self._rule = ""
+        self._times = {path: rounds_per_round(config.federation, path) for path in config.federation.hubs}
 
-    def begin(self, steps: Mapping[str, int]) -> None:
-        """A round of the root begins. `steps`: optimizer steps by site that trains."""
+    def begin(self, steps: Mapping[str, int], seconds: Mapping[str, float | None]) -> None:
+        """A round of the root begins. `steps`: optimizer steps by site that trains; `seconds` predicted for each on the
+        usual kind of device.
+        """
         policy = self._policy
         if not isinstance(policy, ChainFirst) or not policy.rollout or self._crew.gate.held_s() is not None:
             return
         devices = list({device.name: device for device in self._crew.devices.values()}.values())
-        adopted, choice = try_orders(
-            *(policy, self._config.federation, self._needs(steps), devices, self._rates(devices)),
-            *(self._seconds_of(steps), self._clock),
-        )
+        adopted, choice = self._choose(policy, steps, seconds, devices)
         is_other = adopted is not policy
         if choice.rule != self._rule and (is_other or self._rule):
             said = f"orders this round: {choice.reason}" if is_other else f"orders again: {choice.reason}"
             self._scribe.notice("info", self._config.federation.root.name, f"{choice.rule} {said}")
             self._crew.use(adopted)
         self._rule = choice.rule if is_other else ""
+
+    def _choose(
+        self,
+        policy: ChainFirst,
+        steps: Mapping[str, int],
+        seconds: Mapping[str, float | None],
+        devices: Sequence[Device],
+    ) -> tuple[Policy, Choice]:
+        """Choose an order; rounds of many small sites are mostly too short, and a trial of them is not even set up."""
+        if self._is_short(seconds, len(devices)):
+            return policy, Choice(next(iter(rules_for(policy))), "a round is too short for a trial", {})
+        return try_orders(
+            *(policy, self._config.federation, self._needs(steps), devices, self._rates(devices)),
+            *(self._seconds_of(steps), self._clock),
+        )
+
+    def _is_short(self, seconds: Mapping[str, float | None], num_devices: int) -> bool:
+        """Say whether a round is by far too short: what is predicted may be half of what it takes."""
+        work_s = math.fsum(self._times[site.rpartition("/")[0]] * (found or 0.0) for site, found in seconds.items())
+        return None not in seconds.values() and 2.0 * work_s < MIN_ROUND_S * num_devices
 
     def _needs(self, steps: Mapping[str, int]) -> dict[str, Need]:
         """Say what each site's training needs."""

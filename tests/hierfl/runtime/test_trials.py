@@ -120,7 +120,7 @@ class Run:
         self.trials = Trials(config, crew, scribe, ticking(0.0))  # type: ignore[arg-type]
 
     def begin(self) -> None:
-        self.trials.begin(dict.fromkeys(NEEDS, 5))
+        self.trials.begin(dict.fromkeys(NEEDS, 5), {site: self.predict("train", site, 5, "cpu") for site in NEEDS})
 
 
 def shortest_first(policy: ChainFirst, job: Job, num_eligible: int) -> tuple[float, ...]:
@@ -135,6 +135,13 @@ def test_an_order_is_adopted_for_its_round_and_both_ends_are_said(monkeypatch: p
     assert run.used == [LongestFirst()] and len(run.said) == 1, "said once while it lasts"
     assert run.said[0][:2] == ("info", "world")
     assert run.said[0][2].startswith("longest_first orders this round: predicted to take")
+    run.predict = lambda kind, site, units, device: 0.01
+    run.begin()
+    assert run.used.pop() == ChainFirst()
+    assert run.said.pop()[2] == "chain_first orders again: a round is too short for a trial"
+    run.predict = lambda kind, site, units, device: seconds(site, device)
+    run.begin()
+    assert run.used.pop() == LongestFirst() and run.said.pop()
     run.predict = lambda *given: None
     run.begin()
     assert run.used[1:] == [ChainFirst()]
