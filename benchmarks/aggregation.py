@@ -6,6 +6,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from benchmarks.common import Case, Sample, Size, Work
 from benchmarks.processes import watch
@@ -33,7 +34,7 @@ def works(size: Size) -> Iterator[Work]:
     )
 
 
-def _work(size: Size, work: str, name: str, kernels: dict[str, str], limits: dict[str, float]) -> Work:
+def _work(size: Size, work: str, name: str, kernels: dict[str, str], limits: dict[str, Any]) -> Work:
     """Read one process' answer as several contenders: they take turns inside it."""
     asked = {"work": work, "size": size.pick(25_000_000, 100_000), "parts": 8, "turns": size.pick(9, 2)}
     command = [sys.executable, "-m", "benchmarks.contenders.kernels", json.dumps(asked)]

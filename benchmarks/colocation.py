@@ -98,7 +98,7 @@ def _measure(
     clock, short = Clock(), Short()
     skipped = 1 + 2 * scale.rounds * learns
     with tempfile.TemporaryDirectory(prefix="hierfl-benchmark-") as folder:
-        runtime = {"kind": kind, "device": device, "devices": [slots]}
+        runtime: dict[str, Any] = {"kind": kind, "device": device, "devices": [slots]}
         if kind == "ray":
             runtime |= {"num_cpus": scale.most, "num_gpus": int(device == "cuda")}
         config = {

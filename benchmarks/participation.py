@@ -129,6 +129,7 @@ class Curve:
             if self.until_s is not None and spent_s > self.until_s:
                 raise KeyboardInterrupt
             value = record.metrics[min(record.metrics, key=len)][self.metric]
+            assert not isinstance(value, list), f"{self.metric} is no number"
             self.points.append((spent_s, value or 0.0))
 
     def close(self) -> None:

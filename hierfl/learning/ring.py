@@ -35,7 +35,7 @@ __all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "check_part", "decode",
 BLOCK = 32768
 """Elements per block: the working set of one block stays in a core's cache."""
 
-FOLD_BLOCKS = 4
+FOLD_BLOCKS = 2
 """Blocks at a time where partial sums are added: fewer arrays are in use there, and longer streams are faster."""
 
 MAX_FAN_IN = 8
