@@ -122,6 +122,8 @@ def save(
             shutil.rmtree(old)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if fence is not None:
+            fence()  # a successor may have cleared it away
         raise OutputError(
             f"checkpoint {final} cannot be written: {error.strerror or error}; earlier checkpoints are kept,"
             f" `hierfl resume {run_dir}` goes on from the newest once there is room"

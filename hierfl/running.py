@@ -37,6 +37,7 @@ def resume(
         from hierfl.errors import Overtaken
         from hierfl.reopen import reopened
 
+        is_second = False
         while True:
             if standby and not _is_to_lead(run_dir, overrides):
                 from hierfl.rundir import RunDir
@@ -52,8 +53,9 @@ def resume(
                     summary = go_on(left, [screen(left.config, force_plain=plain), watch])
                 break
             except Overtaken as error:
-                if not standby:
+                if is_second:
                     raise
+                is_second = not standby
                 print(error, file=sys.stderr)
         finish(summary, report)
         answer.update(summary)
