@@ -80,6 +80,7 @@ class Supervisor:
         self.orders: dict[str, tuple[int, int]] = {}
         self.closed: set[tuple[str, int]] = set()
         self.waiting: list[Line] = []
+        self.void: set[int] = set()
         self.replay: Replay[int] | None = None
         found = disk.read()
         if found.head is not None:
@@ -167,7 +168,7 @@ class Supervisor:
     def acknowledge(self, lines: Sequence[Line]) -> None:
         """Members whose updates are durable hear of it, and let them go."""
         for record, _, _ in lines:
-            if type(record) is Told and record.vectors:
+            if type(record) is Told and record.vectors and id(record) not in self.void:
                 update = record.event.update  # type: ignore[union-attr]
                 for share in update.shares:
                     self.world.receipts.add((record.hub, update.round_number, share.member))
@@ -248,6 +249,7 @@ class Supervisor:
         """End a hub's rounds; what it was told is void."""
         path = served.shape.path
         self.world.void(path)
+        self.void |= {id(record) for record, _, _ in self.waiting if record.hub == path}  # type: ignore[union-attr]
         served.stop()
         self.timers.pop(path, None)
         for key in [key for key in self.at_work if key[0] == path]:

@@ -69,7 +69,7 @@ def _trees() -> list[Tree]:
             flat = Shape("w", Hub("w", tuple(map(Site, two)), 2, participation=policy, **more), two)
             broad = Shape("w", Hub("w", tuple(map(Site, three)), participation=policy, **more), three)
             found += [Tree(flat, rounds=2, loses=loses), Tree(broad, rounds=1, loses=loses)]
-            for rounds, below in ((1, 2), (2, 1)):
+            for rounds, below in ((1, 2), (2, 1), (2, 1))[: 2 + keep_going]:
                 own = {**more, "keep_going": keep_going and below > 1}  # or it gives up, and the root goes on
                 inner = Hub("h", tuple(map(Site, two)), below, participation=policy, **own)
                 top = Hub("w", (Site("x"), inner), rounds, **more)

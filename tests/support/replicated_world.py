@@ -18,7 +18,7 @@ from replicated_brain import Violation, must
 from replicated_disk import Disk
 from replicated_hub import LIES, Served
 from replicated_run import Supervisor
-from replicated_trees import TREES
+from replicated_trees import TREES, Tree
 
 from tiers.replicas import Mode
 
@@ -33,13 +33,16 @@ class World:
     `alone`: the journal is bytes, and every replica works out everything itself; so it is for one seed of 16.
     """
 
-    def __init__(self, seed: int, *, alone: bool | None = None, story: list[str] | None = None) -> None:
+    def __init__(
+        self, seed: int, *, alone: bool | None = None, story: list[str] | None = None, tree: Tree | None = None
+    ) -> None:
         random = self.random = Random(seed)
         draw = random.random
         self.seed, self.story = seed, story
-        self.tree = TREES[int(draw() * len(TREES))]
+        self.tree = tree or TREES[int(draw() * len(TREES))]
         self.kinds = {shape.path: KINDS[int(draw() * len(KINDS))] for shape in self.tree.shapes}
         self.every = 1 if draw() < 0.6 else 2
+        self.kills = 0.03 if draw() < 0.85 else 0.15
         self.num_faults = 5 + int(draw() * 30)
         self.alone = seed % 16 == 0 if alone is None else alone
         self.disk = Disk(self.alone)
@@ -62,16 +65,16 @@ class World:
 
     def step(self) -> None:
         leader, draw = self.leader, self.random.random()
-        if leader.ended or draw < 0.03:
+        if leader.ended or draw < self.kills:
             self.take_up(kill=True)
-        elif draw < 0.05:
+        elif draw < self.kills + 0.02:
             self.take_up(kill=False)
-        elif draw < 0.08 and self.hung:
+        elif draw < self.kills + 0.05 and self.hung:
             zombie = self.hung[int(self.random.random() * len(self.hung))]
             for _ in range(6):
                 self.act(zombie)
                 zombie.flush(len(zombie.waiting))
-        elif draw < 0.16:
+        elif draw < self.kills + 0.13:
             leader.flush(int(self.random.random() * (len(leader.waiting) + 1)))
         else:
             self.act(leader)
@@ -110,7 +113,7 @@ class World:
         if process.at_work and draw < 0.77:
             keys = list(process.at_work)
             key = keys[int(self.random.random() * len(keys))]
-            if draw > 0.76 and self.tree.loses:
+            if draw > 0.71 and self.tree.loses:
                 process.lose(key)
             else:
                 process.answer(

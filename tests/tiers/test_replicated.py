@@ -13,9 +13,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
+from replicated_brain import Violation
 from replicated_run import Supervisor
+from replicated_trees import TREES
 from replicated_world import World, checked
 
+from tiers.replay import Replay
 from tiers.replicas import Replace, Replicas
 
 
@@ -77,3 +80,32 @@ def test_a_history_that_breaks_something_is_told(monkeypatch: pytest.MonkeyPatch
         AssertionError, match=r"history \d+: World\((\d+), story=\[\]\).run\(\) plays it again\nepoch 1: "
     ):
         checked(range(1500))
+
+
+def given_up_and_taken_up(times: int) -> None:
+    """An inner hub gives up, its parent goes on, and the run is killed so often before the root's round is over."""
+    tree = next(one for one in TREES if len(one.shapes) == one.rounds == 2 and one.shapes[0].hub.keep_going)
+    for seed in range(20):
+        world = World(seed, tree=tree)
+        answered(world.leader)
+        world.leader.lose(("w/h", "a"))
+        answered(world.leader)
+        for _ in range(times):
+            world.leader.flush(len(world.leader.waiting))
+            world.take_up(kill=True)
+            answered(world.leader)
+        world.finish()
+
+
+def answered(leader: Supervisor) -> None:
+    while (found := leader.pending(0)) is not None:
+        leader.deliver(*found)
+
+
+def test_a_hub_that_gave_up_is_begun_again_however_often_the_run_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up_and_taken_up(3)
+    stop = Replay.stop
+    monkeypatch.setattr(Replay, "stop", lambda self, hub: (None, stop(self, hub)[1]))  # it is written down each time
+    monkeypatch.setattr(Replay, "stops", lambda self, hub: False)
+    with pytest.raises(Violation):
+        given_up_and_taken_up(3)

@@ -236,13 +236,6 @@ def losses_that_ended_a_run_stay(patch: Patch) -> None:
     patch.setattr("tiers.replay._retried", lambda line, is_chain: line)
 
 
-def stops_are_written_down_again(patch: Patch) -> None:
-    """That a hub gave up and was stopped is in the journal once more each time that the run is taken up."""
-    stop = Replay.stop
-    patch.setattr(Replay, "stop", lambda self, hub: (None, stop(self, hub)[1]))
-    patch.setattr(Replay, "stops", lambda self, hub: False)
-
-
 # the rounds of a hub
 
 
@@ -302,7 +295,6 @@ MUTANTS: list[Callable[[Patch], None]] = [
     answered_members_are_asked,
     news_before_the_tape,
     losses_that_ended_a_run_stay,
-    stops_are_written_down_again,
     no_deduplication_of_updates,
     lists_leave_out_who_is_carried,
     members_are_free_once_a_round_closes,
