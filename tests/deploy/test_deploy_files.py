@@ -152,14 +152,19 @@ def test_every_linked_member_has_a_service_and_its_own_kit() -> None:
     load(DEPLOY / "three_institutions.yaml")
     kits = {folder_name(node) for node in ("world", *(f"world/{name}" for name in ("us", "hungary", "switzerland")))}
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    assert set(services) == {"world", "us", "hungary", "switzerland"}
+    assert set(services) == {"world", "second", "us", "hungary", "switzerland"}
+    roots = ("world", "second")
+    for link in load(DEPLOY / "three_institutions.yaml").links.values():
+        assert link.addresses == tuple(f"{root}:8443" for root in roots)
     mounted = []
     for name, service in services.items():
-        assert service["command"][1] == ("serve" if name == "world" else "join")
+        assert service["command"][1] == ("serve" if name in roots else "join")
         assert parsed(service["command"])["kit"] == Path("/kit")
+        assert parsed(service["command"]).get("standby", False) == (name == "second")
         mounted += [volume.split(":")[0] for volume in service["volumes"] if ":/kit" in volume]
-        assert len(set(service["networks"])) == (3 if name == "world" else 1)
-    assert {Path(folder).name for folder in mounted} == kits and len(mounted) == len(kits)
+        assert len(set(service["networks"])) == (3 if name in roots else 1)
+    assert {Path(folder).name for folder in mounted} == kits and len(mounted) == len(kits) + 1
+    assert services["second"]["volumes"] == services["world"]["volumes"]
 
 
 @pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
