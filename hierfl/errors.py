@@ -4,6 +4,7 @@ HierflError                 everything a user may meet; the command line prints 
 |- ConfigError              the YAML or an override; lists every mistake with its path           (exit code 2)
 |- DataError                a site's data are missing, corrupt or not what the task needs
 |- UpdateRefused            an update is not finite, over the clip, or of another shape
+|- UpdateDamaged            an update has other bytes than were sent
 |- SiteFailed               the user's code raised at a site; carries the traceback
 |- RoundFailed              a round could not be closed: too few members reported
 |- RuntimeUnavailable       the runtime (Ray) cannot be reached or cannot hold the run
@@ -30,6 +31,7 @@ __all__ = [
     "RoundFailed",
     "RuntimeUnavailable",
     "SiteFailed",
+    "UpdateDamaged",
     "UpdateRefused",
 ]
 
@@ -74,6 +76,10 @@ class DataError(HierflError):
 
 class UpdateRefused(HierflError):
     """An update was refused before it touched any sum; the message names the tensor and the value."""
+
+
+class UpdateDamaged(HierflError):
+    """An update has other bytes than were sent: it is in no sum, and is sent again."""
 
 
 class SiteFailed(HierflError):

@@ -14,23 +14,29 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from random import Random
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from hierfl.errors import ConfigError
 from hierfl.learning.seeds import derive
 
 __all__ = [
+    "ANSWER",
     "HUB_STEPS",
+    "MESSAGE",
+    "PROCESS",
     "RUN",
     "RUN_STEPS",
     "SITE_STEPS",
+    "Answer",
     "Fault",
     "FaultKind",
+    "Message",
     "Moment",
     "Plan",
-    "Struck",
+    "Process",
     "Where",
     "positive",
+    "steps",
 ]
 
 RUN = "run"
@@ -82,10 +88,22 @@ class Where:
     """How often at this node in one round."""
     probability: float = 1.0
     """Whether it happens is drawn for each node and round, from the run's seed."""
+    replica: int | None = None
+    """Of a hub that several replicas serve: which one, from 1; null: the first that reaches the step."""
 
 
-class Struck(Protocol):
-    """What a fault may do to whom it strikes."""
+PROCESS, MESSAGE, ANSWER = "process", "message", "answer"
+"""What a kind strikes: the process that reaches the step; an update on its way to a hub; what an aggregator answers."""
+
+
+def steps(**usual: str) -> dict[str, tuple[str, ...]]:
+    """Give all steps of what a node is (hub, site, run), with a usual one first, as a kind's `at`."""
+    all_of: Mapping[str, Mapping[str, str]] = {"hub": HUB_STEPS, "site": SITE_STEPS, RUN: RUN_STEPS}
+    return {what: (step, *(other for other in all_of[what] if other != step)) for what, step in usual.items()}
+
+
+class Process(Protocol):
+    """What a fault may do to a process."""
 
     def kill(self, after_s: float) -> None:
         """End the process with SIGKILL, at once or after so many seconds of going on."""
@@ -97,29 +115,57 @@ class Struck(Protocol):
         """Wait, and go on."""
 
 
+class Message(Protocol):
+    """What a fault may do to an update that is about to be handed to its hub."""
+
+    def repeat(self, copies: int) -> None:
+        """Hand it over so many times more."""
+
+    def garble(self, bit: int) -> None:
+        """Change one bit of it on the way; what the sender has stays."""
+
+    def cut_off(self, for_s: float) -> None:
+        """Hold up all that is said to the hub, this first, and all that it answers."""
+
+
+class Answer(Protocol):
+    """What a fault may do to an aggregator's part in a round."""
+
+    def lie(self, what: str) -> None:
+        """Answer what is not so."""
+
+
 @runtime_checkable
 class FaultKind(Protocol):
     """One kind is one file in `hierfl/faults/`, a frozen dataclass.
 
-    `usual`: by what a node is (hub, site, run), the step where none is named; where one of the three is missing, the
-    kind does not happen there. `own_process`: what it strikes must have a process to itself.
+    `at`: by what a node is (hub, site, run), the steps at which it may happen, the usual one first; where one of the
+    three is missing, it does not happen there. `strikes`: what it is given to strike. `own_process`: that must have a
+    process to itself.
     """
 
-    usual: ClassVar[Mapping[str, str]]
+    strikes: ClassVar[str]
     own_process: ClassVar[bool]
 
-    def strike(self, struck: Struck) -> None:
-        """Let it happen."""
+    @property
+    def at(self) -> Mapping[str, Sequence[str]]:
+        """Give where it may happen."""
+
+    def strike(self, struck: Any) -> None:
+        """Let it happen to a Process, a Message or an Answer, whichever it `strikes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A node reaches a step of its round, counted from 1; `nth`: which update it is about."""
+    """A node reaches a step of its round, counted from 1; `nth`: which update it is about; `replica`: of
+    a hub, from 1.
+    """
 
     node: str
     step: str
     round: int
     nth: int = 1
+    replica: int = 1
 
 
 @dataclass(frozen=True)
@@ -139,11 +185,12 @@ class Fault:
 
     def __str__(self) -> str:
         where = self.where
+        of = where.node if where.replica is None else f"replica {where.replica} of {where.node}"
         nth = f" of update {where.nth}" if where.step in ("before_accept", "after_accept") else ""
         when = "every round" if where.round is None else f"round {where.round}"
         often = f", {where.times} times" if where.times > 1 else ""
         chance = f", with probability {where.probability:g}" if where.probability < 1 else ""
-        return f"{self.kind} of {where.node} at {where.step}{nth} in {when}{often}{chance}"
+        return f"{self.kind} of {of} at {where.step}{nth} in {when}{often}{chance}"
 
 
 @dataclass(frozen=True)
@@ -152,6 +199,10 @@ class Plan:
 
     faults: Sequence[Fault] = ()
     seed: int = 0
+
+    def of(self, strikes: str) -> Plan:
+        """Give those that strike the same."""
+        return Plan(tuple(fault for fault in self.faults if fault.what.strikes == strikes), self.seed)
 
     def due(self, moment: Moment) -> Iterator[Fault]:
         """Give those that are to happen at a moment, in the list's order."""
@@ -164,6 +215,7 @@ class Plan:
             where.step == moment.step
             and where.round in (None, moment.round)
             and where.nth == moment.nth
+            and where.replica in (None, moment.replica)
             and (moment.node == where.node or fnmatchcase(moment.node, where.node))
         )
 

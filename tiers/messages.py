@@ -64,7 +64,7 @@ class Update:
     """The header of an update to `hub` in its round: whose it is, and how many bytes travel beside it.
 
     More than one share: a worker has added up several sites of this hub. `spared_bytes`: how many more would travel if
-    nothing were compressed.
+    nothing were compressed. `checksum`: over what travels beside it; None: it is not known.
     """
 
     hub: str
@@ -72,6 +72,7 @@ class Update:
     shares: tuple[Share, ...]
     num_bytes: int = 0
     spared_bytes: int = 0
+    checksum: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

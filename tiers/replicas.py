@@ -58,9 +58,10 @@ FAILED = b"failed"
 
 Mode: TypeAlias = Literal["crash", "vote"]
 
-Cause: TypeAlias = Literal["died", "silent", "differs", "outvoted", "unsigned", "forged"]
-"""Why a replica is replaced: its process died; others had answered a lease ago; its answer is not the one that counts
-(in the two modes); it is not signed by its key; what lay beside it is not what was signed."""
+Cause: TypeAlias = Literal["died", "silent", "damaged", "differs", "outvoted", "unsigned", "forged"]
+"""Why a replica is replaced: its process died; others had answered a lease ago; it was handed an update with
+other bytes than were sent; its answer is not the one that counts (in the two modes); it is not signed by its key; what
+lay beside it is not what was signed."""
 
 
 @dataclass(frozen=True, slots=True)

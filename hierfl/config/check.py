@@ -86,7 +86,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_membership(top["baseline"], tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
-    found, faults = check_faults(config.get("faults"), root, sections["runtime"], top["baseline"], report)
+    found, faults = check_faults(config.get("faults"), root, sections, top["baseline"], report)
     written = escape(
         {
             **plain(top),

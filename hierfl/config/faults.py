@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from hierfl.config.places import join
-from hierfl.config.schema import Runtime
+from hierfl.config.replicas import replicated
+from hierfl.config.schema import Replication, Runtime
 from hierfl.config.section import Report, canonical_kind, fields_of, make_kind
 from hierfl.config.tree import Node
 from hierfl.config.values import plain, shown
-from hierfl.fault import HUB_STEPS, RUN, RUN_STEPS, SITE_STEPS, Fault, Where
+from hierfl.fault import HUB_STEPS, PROCESS, RUN, RUN_STEPS, SITE_STEPS, Fault, Where
 from hierfl.kinds import nearest
 
 __all__ = ["check_faults"]
@@ -24,7 +25,7 @@ UPDATES = ("before_accept", "after_accept")
 
 
 def check_faults(
-    given: Any, root: Node | None, runtime: Runtime, baseline: str | None, report: Report
+    given: Any, root: Node | None, sections: Mapping[str, Any], baseline: str | None, report: Report
 ) -> tuple[tuple[Fault, ...], list[dict[str, Any]]]:
     """Check every entry; give the sound ones, and all of them in canonical form."""
     if given is None:
@@ -34,11 +35,11 @@ def check_faults(
         return (), []
     if given and baseline is not None:
         report("faults", f"strike a federation, and baseline: {baseline} has none; leave out one of them")
-    nodes = dict(_nodes(root)) if root is not None else {}
+    nodes = dict(_nodes(root, replicated(Replication(), vars(sections["redundancy"])))) if root is not None else {}
     found: list[Fault] = []
     written = []
     for index, entry in enumerate(given):
-        made = _Entry(entry, join("faults", index), nodes, runtime, report).make()
+        made = _Entry(entry, join("faults", index), nodes, sections["runtime"], report).make()
         if made is not None:
             fault, said = made
             found.append(fault)
@@ -56,23 +57,33 @@ def _numbered(found: list[Fault]) -> tuple[Fault, ...]:
     return tuple(numbered)
 
 
-def _nodes(root: Node) -> Iterator[tuple[str, tuple[str, int]]]:
-    """Give every node's path with what it is, and its rounds in all: a site's are its hub's."""
-    stack = [(root, root.name, 1)]
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a node is, its rounds in all (a site's are its hub's), its replicas, and whether updates come to it."""
+
+    what: str
+    rounds: int
+    replicas: int = 1
+    has_centre: bool = True
+
+
+def _nodes(root: Node, top: Replication) -> Iterator[tuple[str, _Known]]:
+    """Give every node's path with what is known of it."""
+    stack = [(root, root.name, 1, top)]
     while stack:
-        node, path, above = stack.pop()
+        node, path, above, inherited = stack.pop()
         is_hub = node.members is not None or node.own.settings.get("split", 1) > 1
         rounds = above * node.own.settings.get("rounds", 1)
-        yield path, ("hub" if is_hub else "site", rounds)
-        stack.extend((member, f"{path}/{member.name}", rounds) for member in reversed(node.members or ()))
+        served = replicated(inherited, node.own.redundancy)
+        has_centre = node.own.topology is None or node.own.topology.has_centre
+        yield path, _Known("hub" if is_hub else "site", rounds, served.replicas if is_hub else 1, has_centre)
+        stack.extend((member, f"{path}/{member.name}", rounds, served) for member in reversed(node.members or ()))
 
 
 class _Entry:
     """One entry of the list."""
 
-    def __init__(
-        self, given: Any, place: str, nodes: Mapping[str, tuple[str, int]], runtime: Runtime, report: Report
-    ) -> None:
+    def __init__(self, given: Any, place: str, nodes: Mapping[str, _Known], runtime: Runtime, report: Report) -> None:
         self.given, self.place, self.nodes, self.runtime = given, place, nodes, runtime
         self._report = report
         self.faults = 0
@@ -103,39 +114,50 @@ class _Entry:
 
     def _placed(self, where: Where, kind: str, what: Any) -> Where | None:
         """Check that a fault can happen where it is to; give where, with its step."""
-        what_is, rounds = self._struck(where.node)
-        if not what_is:
+        known = self._struck(where.node)
+        if known is None:
             self.tell(join(self.place, "node"), f"is {where.node!r}, which is no node{self._near(where.node)}")
             return None
-        if what_is not in what.usual:
-            said = f"does not happen to a {what_is} (allowed: {', '.join(what.usual)})"
+        what_is = known.what
+        if what_is not in what.at:
+            said = f"does not happen to a {what_is} (allowed: {', '.join(what.at)})"
             self.tell(join(self.place, "kind"), f"{kind} {said}")
             return None
-        step = where.step or what.usual[what_is]
-        steps = STEPS[what_is] if not hasattr(what, "steps") else what.steps
+        steps = what.at[what_is]
+        step = where.step or steps[0]
         if step not in steps:
-            self.tell(join(self.place, "step"), f"{step!r} is no step of a {what_is}{nearest(step, steps)}")
+            of = f"of a {what_is}" if step not in STEPS[what_is] else f"for a {kind}"
+            self.tell(join(self.place, "step"), f"{step!r} is no step {of}{nearest(step, steps)}")
         if where.nth > 1 and step not in UPDATES:
             self.tell(join(self.place, "nth"), f"counts updates: give it with step: {' or '.join(UPDATES)}")
-        if where.round is not None and where.round > rounds:
-            self.tell(join(self.place, "round"), f"is {where.round}, and {where.node} has {rounds} in all")
+        if where.round is not None and where.round > known.rounds:
+            self.tell(join(self.place, "round"), f"is {where.round}, and {where.node} has {known.rounds} in all")
+        if where.replica is not None and where.replica > known.replicas:
+            told = (
+                f"is {where.replica}, and {where.node} has {known.replicas}: set redundancy.replicas, or leave it out"
+            )
+            self.tell(join(self.place, "replica"), told)
+        if what.strikes != PROCESS and not known.has_centre:
+            told = (
+                f"{kind} strikes updates that come to a hub, and the members of {where.node} exchange among themselves"
+            )
+            self.tell(join(self.place, "kind"), told)
         if self.runtime.kind == "local" and what.own_process and what_is != RUN:
             way = "its process is the run's own on runtime.kind: local; use ray, or node: run"
             self.tell(join(self.place, "kind"), f"{kind} of {where.node} needs a process to itself: {way}")
         return None if self.faults else replace(where, step=step)
 
-    def _struck(self, node: str) -> tuple[str, int]:
-        """Say what a node is, and its rounds in all; of a pattern, what all are that it names. Empty if nothing."""
+    def _struck(self, node: str) -> _Known | None:
+        """Say what a node is; of a pattern, what the hubs are that it names, else the sites. None if nothing."""
         if node == RUN:
-            top = next(iter(self.nodes.values()), ("hub", 1))
-            return RUN, top[1]
-        named = [found for path, found in self.nodes.items() if fnmatchcase(path, node)]
-        if node in self.nodes:
-            named = [self.nodes[node]]
-        kinds = {what for what, _ in named}
-        if len(kinds) > 1:
-            named = [found for found in named if found[0] == "hub"]
-        return (named[0][0], max(rounds for _, rounds in named)) if named else ("", 0)
+            return _Known(RUN, next(iter(self.nodes.values()), _Known("hub", 1)).rounds)
+        named = [self.nodes[node]] if node in self.nodes else []
+        named = named or [known for path, known in self.nodes.items() if fnmatchcase(path, node)]
+        hubs = [known for known in named if known.what == "hub"]
+        if not named:
+            return None
+        rounds, replicas = max(known.rounds for known in hubs or named), max(known.replicas for known in hubs or named)
+        return _Known("hub" if hubs else "site", rounds, replicas, all(known.has_centre for known in hubs))
 
     def _near(self, node: str) -> str:
         return nearest(node, [*self.nodes, RUN]) if self.nodes else ""

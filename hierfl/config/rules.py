@@ -197,6 +197,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "round": _at_least(1),
         "nth": _at_least(1),
         "times": _at_least(1),
+        "replica": _at_least(1),
         "probability": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
     },
     Replication: _REPLICATION,

@@ -8,6 +8,7 @@ from typing import Any
 
 from hierfl.config.schema import RunConfig
 from hierfl.fault import HUB_STEPS, RUN, RUN_STEPS, SITE_STEPS
+from hierfl.faults.lie import WHAT as LIES
 from tiers.federation import parent
 
 __all__ = ["Case", "cases"]
@@ -20,8 +21,9 @@ LATE_S = 1.0
 class Case:
     """One row of the drill: these faults in one run.
 
-    `hub`: whose next answer says that all goes on; `may_retrain`: sites' work was lost with the process; `resumes`: the
-    run ends, and is taken up again; `unless`: why there is nothing to rehearse.
+    `hub`: whose next answer says that all goes on; `may_retrain`: sites' work was lost with the process; `cause`:
+    for which a process must have been replaced; `resumes`: the run ends, and is taken up again; `unless`: why there is
+    nothing to rehearse.
     """
 
     kind: str
@@ -31,13 +33,14 @@ class Case:
     hub: str
     faults: tuple[dict[str, Any], ...] = ()
     may_retrain: bool = False
+    cause: str = ""
     resumes: bool = False
     unless: str = ""
 
 
 def cases(config: RunConfig) -> list[Case]:
     """List the rows that go with a federation, those that end the run last."""
-    return [*_hubs(config), *_sites(config), *_run(config)]
+    return [*_hubs(config), *_messages(config), *_lies(config), *_sites(config), *_run(config)]
 
 
 def _hubs(config: RunConfig) -> Iterator[Case]:
@@ -52,6 +55,32 @@ def _hubs(config: RunConfig) -> Iterator[Case]:
         both = tuple(_fault("kill", hub, "after_accept") for hub in (root, inner))
         yield Case("kill", f"{root} and {inner}", "after_accept", replaced, root, both)
     yield _hang(config, root, "after_accept", "goes on where it stood")
+
+
+def _messages(config: RunConfig) -> Iterator[Case]:
+    """Faults of what is said to the root."""
+    root, step = config.federation.root.name, "before_accept"
+    if not config.federation.root.topology.has_centre:
+        return
+    twice = _fault("duplicate", root, step, copies=10)
+    yield Case("duplicate", root, step, "counted once", root, (twice,))
+    damaged = _fault("corrupt", root, step, bit=5)
+    yield Case("corrupt", root, step, "refused, and sent again", root, (damaged,), cause="damaged")
+    cut = _fault("partition", root, step, after_s=HANGS_S)
+    yield Case("partition", root, step, "held up, in order, or taken for dead", root, (cut,))
+
+
+def _lies(config: RunConfig) -> Iterator[Case]:
+    """Aggregators that lie, where replicas vote."""
+    votes = [path for path, hub in config.hubs.items() if hub.redundancy.mode == "vote"]
+    votes = [path for path in votes if config.federation.hubs[path].topology.has_centre]
+    hub, expects = (votes or [config.federation.root.name])[0], "outvoted, named and replaced"
+    for what, step in LIES.items():
+        if not votes:
+            yield Case("lie", hub, what, expects, hub, unless="not tolerated without redundancy.mode: vote")
+        else:
+            lie = _fault("lie", hub, step, what=what)
+            yield Case("lie", hub, what, expects, hub, (lie,), cause="outvoted")
 
 
 def _sites(config: RunConfig) -> Iterator[Case]:

@@ -17,14 +17,14 @@ Event = Mapping[str, Any]
 @dataclass(frozen=True)
 class Seen:
     """What was seen: the faults that struck, seconds from each to the next answer of a hub that counted, trainings
-    for a round for which the site had trained, how many processes died, and what was refused.
+    for a round for which the site had trained, what was refused, and which hubs' processes were replaced, and why.
     """
 
     struck: tuple[Event, ...]
     recoveries_s: tuple[float | None, ...]
     retrained: int
-    deaths: int
     refused: tuple[str, ...]
+    replaced: tuple[tuple[str, str], ...]
 
 
 def seen(events: Iterable[Event], hub: str) -> Seen:
@@ -36,8 +36,8 @@ def seen(events: Iterable[Event], hub: str) -> Seen:
         tuple(one for one in told if one["event"] == "fault_injected"),
         tuple(recoveries(told, hub)),
         sum(times - 1 for times in trained.values()),
-        sum(" died (" in message for message in notices),
         tuple(message for message in notices if message.startswith("refused an update")),
+        tuple((one["node"], one["cause"]) for one in told if one["event"] == "replica_replaced"),
     )
 
 

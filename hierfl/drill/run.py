@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -127,9 +128,10 @@ def _judged(case: Case, found: Seen, equal: bool, error: str, early: bool, run_d
     if not found.struck:
         return Row(case, None, "this federation has no such step", run_dir=run_dir)
     said = [f"struck {len(found.struck)} time{'s' if len(found.struck) > 1 else ''}"]
-    said += [f"{found.deaths} replaced"] if found.deaths else []
+    said += [f"{times} {cause}" for cause, times in Counter(cause for _, cause in found.replaced).items()]
     said += found.refused
     passed = (equal or early) and (case.may_retrain or not found.retrained)
+    passed = passed and (not case.cause or any(cause == case.cause for _, cause in found.replaced))
     slowest = max((each for each in found.recoveries_s if each is not None), default=None)
     return Row(case, passed, ", ".join(said), slowest, found.retrained, equal, run_dir)
 

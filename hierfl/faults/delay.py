@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hierfl.fault import Struck, positive
+from hierfl.fault import PROCESS, Process, positive, steps
 
 __all__ = ["Delay"]
 
@@ -15,7 +15,8 @@ __all__ = ["Delay"]
 class Delay:
     """Waits at a step: a site's update comes late, a hub's answer too."""
 
-    usual: ClassVar[Mapping[str, str]] = {"hub": "before_accept", "site": "trained", "run": "before_accept"}
+    at: ClassVar[Mapping[str, Sequence[str]]] = steps(hub="before_accept", site="trained", run="before_accept")
+    strikes: ClassVar[str] = PROCESS
     own_process: ClassVar[bool] = False
 
     after_s: float = 3.0
@@ -24,6 +25,6 @@ class Delay:
     def __post_init__(self) -> None:
         positive("after_s", self.after_s)
 
-    def strike(self, struck: Struck) -> None:
+    def strike(self, struck: Process) -> None:
         """Let it happen."""
         struck.delay(self.after_s)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hierfl.fault import Struck, positive
+from hierfl.fault import PROCESS, Process, positive, steps
 
 __all__ = ["Hang"]
 
@@ -15,7 +15,8 @@ __all__ = ["Hang"]
 class Hang:
     """Stops the process in which a hub's aggregator, a site's worker or the run is; it goes on after `after_s`."""
 
-    usual: ClassVar[Mapping[str, str]] = {"hub": "after_accept", "site": "training", "run": "after_accept"}
+    at: ClassVar[Mapping[str, Sequence[str]]] = steps(hub="after_accept", site="training", run="after_accept")
+    strikes: ClassVar[str] = PROCESS
     own_process: ClassVar[bool] = True
 
     after_s: float = 3.0
@@ -24,6 +25,6 @@ class Hang:
     def __post_init__(self) -> None:
         positive("after_s", self.after_s)
 
-    def strike(self, struck: Struck) -> None:
+    def strike(self, struck: Process) -> None:
         """Let it happen."""
         struck.hang(self.after_s)

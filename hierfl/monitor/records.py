@@ -294,8 +294,9 @@ class RoundCommitted:
 class ReplicaReplaced:
     """A process that served a hub was replaced: replica `replica` of `num_replicas`, counted from 1.
 
-    `cause`: died, silent (no sign of life, or others have answered long ago), differs or outvoted (its answer is not
-    the one that counts), unsigned, or forged (what it handed out is not what it signed).
+    `cause`: died, silent (no sign of life, or others have answered long ago), damaged (it was handed an update with
+    other bytes than were sent), differs or outvoted (its answer is not the one that counts), unsigned, or forged (what
+    it handed out is not what it signed).
     """
 
     time_s: float

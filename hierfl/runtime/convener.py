@@ -6,6 +6,7 @@ It is told and answers like an aggregator, but no model, update or sum is ever g
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hierfl.runtime.hub import Aggregator, Beside
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
@@ -37,9 +38,10 @@ from tiers.round import HubRounds, Phase
 __all__ = ["Convener", "serve"]
 
 
-def serve(spec: HubSpec) -> Aggregator | Convener:
-    """Make what serves a hub."""
-    return Aggregator(spec) if spec.hub.topology.has_centre else Convener(spec)
+def serve(spec: HubSpec) -> Any:
+    """Make what serves a hub: an aggregator, a convener, or one of these that lies on purpose."""
+    made = Aggregator(spec) if spec.hub.topology.has_centre else Convener(spec)
+    return spec.points.over(spec.path, made)
 
 
 class Convener:

@@ -18,7 +18,7 @@ from hierfl.runtime.gate import Link
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from scheduler import Device
 
-__all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat", "is_further", "num_beside", "replica_of"]
+__all__ = ["BESIDE", "Done", "Driver", "Handle", "Seat", "hub_of", "is_further", "num_beside", "replica_of"]
 
 Handle: TypeAlias = Any
 """A vector's place: the object itself in threads, an object reference on Ray."""
@@ -36,6 +36,14 @@ BESIDE = {
 def replica_of(path: str, replica: int) -> str:
     """Name a replica of a hub's aggregator, counted from 0; no node's path begins with a slash."""
     return f"/replica-{replica}/{path}" if replica else path
+
+
+def hub_of(actor: str) -> tuple[str, int]:
+    """Give the path of the hub that a replica serves, and its number."""
+    if not is_further(actor):
+        return actor, 0
+    number, _, path = actor.removeprefix("/replica-").partition("/")
+    return path, int(number)
 
 
 def is_further(actor: str) -> bool:

@@ -10,6 +10,7 @@ from hierfl.runtime.driver import Done, Driver, Handle, Seat, is_further
 from hierfl.runtime.gate import Link
 from hierfl.runtime.jobs import HubSpec, Outcome, Post, WorkerSpec
 from hierfl.runtime.points import Points
+from hierfl.runtime.way import Way
 from hierfl.runtime.witness import Signed
 from tiers.messages import Begin, Update
 
@@ -27,13 +28,19 @@ class Supervisor(Protocol):
 
 
 class FaultyDriver:
-    """Carries calls as `base` does. `points`: makes what a process says its steps to."""
+    """Carries calls as `base` does, over a way on which they may be struck.
 
-    def __init__(self, base: Driver, root: str, supervisor: Supervisor, points: Callable[[], Points]) -> None:
+    `points`: makes what a process says its steps to, by the number of its replica from 1.
+    """
+
+    def __init__(
+        self, base: Driver, root: str, supervisor: Supervisor, way: Way, points: Callable[[int], Points]
+    ) -> None:
         self.kind = base.kind
         self._base = base
         self._root = root
         self._supervisor = supervisor
+        self._way = way
         self._points = points
         self._round = 0
         self._seen: dict[tuple[str, int, str], int] = {}
@@ -46,7 +53,7 @@ class FaultyDriver:
 
     def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
         """Start workers that say what they reach."""
-        return self._base.start(replace(spec, points=self._points()), num_hubs)
+        return self._base.start(replace(spec, points=self._points(1)), num_hubs)
 
     def grow(self) -> tuple[Seat, ...]:
         """Start workers on devices that have come."""
@@ -54,7 +61,7 @@ class FaultyDriver:
 
     def start_hub(self, spec: HubSpec, post: Post) -> None:
         """Make a replica of a hub's aggregator that says what it reaches."""
-        self._base.start_hub(replace(spec, points=self._points()), post)
+        self._base.start_hub(replace(spec, points=self._points(post.replica + 1)), post)
 
     def processes(self) -> Mapping[str, Sequence[str]]:
         """List the processes of hubs."""
@@ -62,7 +69,7 @@ class FaultyDriver:
 
     def ping(self, process: str) -> int:
         """Ask a process for a sign of life."""
-        return self._base.ping(process)
+        return self._way.ping(process)
 
     def machine(self, actor: str) -> str:
         """Name a replica's machine."""
@@ -77,10 +84,10 @@ class FaultyDriver:
             self._seen.clear()
             self._supervisor.reached("open", self._round)
         if method != "arrive" or is_further(actor):
-            return self._base.call(actor, method, *arguments)
+            return self._way.call(actor, method, arguments)
         nth = self._nth(actor, arguments[0])
         self._supervisor.reached("before_accept", self._round, nth)
-        ticket = self._base.call(actor, method, *arguments)
+        ticket = self._way.call(actor, method, arguments)
         self._arriving[ticket] = nth
         return ticket
 
@@ -94,7 +101,7 @@ class FaultyDriver:
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Wait for calls to end; the run reaches a step after some."""
-        found = self._base.wait(timeout_s)
+        found = self._way.through(self._base.wait(self._way.left_s(timeout_s)))
         self._supervisor.look()
         for done in found:
             self._ended(done)
@@ -102,7 +109,9 @@ class FaultyDriver:
 
     def restart(self, actor: str) -> tuple[str, ...]:
         """Replace a crashed actor's process."""
-        return self._base.restart(actor)
+        actors = self._base.restart(actor)
+        self._way.renewed(actors)
+        return actors
 
     def put(self, value: Any) -> Handle:
         """Store a vector."""

@@ -20,6 +20,7 @@ from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import ModelState
 from hierfl.learning.strategy import Reducer, State
+from hierfl.runtime.checksums import check, checksum
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
 from hierfl.runtime.sums import Part, spared_bytes
 from tiers.federation import parent
@@ -123,7 +124,8 @@ class Aggregator:
         return self._carry_out(event, None)
 
     def arrive(self, update: Update, part: Part) -> Beside:
-        """Take an update with its partial sum, or with one member's compressed change."""
+        """Take an update with its partial sum, or with one member's compressed change. Errors: UpdateDamaged."""
+        check(update, part)
         return self._carry_out(Arrived(update), part)
 
     def lose(self, event: Lost) -> Beside:
@@ -346,7 +348,7 @@ class Aggregator:
         self._closed = None
         share, spared = Share(self.spec.hub.name, result.weight), spared_bytes(result, grid_of(self._parent))
         above = parent(self.spec.path) or ""
-        return Update(above, self._parent_round, (share,), result.num_bytes, spared), result
+        return Update(above, self._parent_round, (share,), result.num_bytes, spared, checksum(result)), result
 
     def _own_change(self) -> Part:
         """Encode this hub's change since `begin` on its parent's grid, or compress it, like a site's.

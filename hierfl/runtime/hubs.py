@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hierfl.errors import RuntimeUnavailable
+from hierfl.errors import RuntimeUnavailable, UpdateDamaged
 from hierfl.runtime.driver import Done, Driver, Handle, replica_of
 from hierfl.runtime.jobs import HubSpec, Order, Outcome, Post
 from hierfl.runtime.lives import Answer, Kept, Life, Told
@@ -189,6 +189,8 @@ class Hubs:
             return
         if done.crashed is not None:
             yield from self.replace(replica_of(call.path, post.replica), done.crashed)
+        elif isinstance(done.error, UpdateDamaged):  # told once more, it is handed what was sent
+            yield from self.replace(replica_of(call.path, post.replica), str(done.error), "damaged")
         elif call.index == KEY:
             life.keys[post.replica] = (post.life, done.value if done.error is None else b"")
         else:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.config.schema import RunConfig
-from hierfl.fault import RUN, Fault, Moment, Plan
+from hierfl.fault import RUN, Fault, Moment, Plan, Process
 from hierfl.monitor.records import FaultInjected, Notice, Record
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.faulty import FaultyDriver
 from hierfl.runtime.ledger import FILE, Ledger, News, shown
 from hierfl.runtime.points import Claims, OwnProcess, OwnThread, Watched
+from hierfl.runtime.way import Way
 
 __all__ = ["Injection"]
 
@@ -52,14 +53,20 @@ class Injection:
         """Give the driver that lets faults happen to what it starts; the same one, if there are none."""
         if not self._faults:
             return driver
-        claims: Claims
-        if driver.kind == "ray":
-            from hierfl.runtime.ray_ledger import RayLedger
+        claims, struck = self._outside(driver)
 
-            claims, struck = RayLedger(self._path), OwnProcess()
-            return FaultyDriver(driver, self._root, self, lambda: Watched(self._plan, claims, struck))
-        claims, thread = Ledger(self._path), OwnThread()
-        return FaultyDriver(driver, self._root, self, lambda: Watched(self._plan, claims, thread))
+        def points(replica: int) -> Watched:
+            return Watched(self._plan, claims, struck, replica)
+
+        return FaultyDriver(driver, self._root, self, Way(driver, self._plan, Ledger(self._path)), points)
+
+    def _outside(self, driver: Driver) -> tuple[Claims, Process]:
+        """Give whom other processes ask, and what they strike: themselves, or a thread that stands for one."""
+        if driver.kind == "local":
+            return Ledger(self._path), OwnThread()
+        from hierfl.runtime.ray_ledger import RayLedger
+
+        return RayLedger(self._path), OwnProcess()
 
     def story(self) -> list[tuple[str, str]]:
         """Say loudly what kind of run this is: each with its level."""

@@ -45,6 +45,7 @@ class Ledger:
                 "step": moment.step,
                 "round": moment.round,
                 "nth": moment.nth,
+                "replica": moment.replica,
                 "epoch_s": time.time(),
                 "pid": os.getpid(),
             }

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from hierfl.fault import Fault, Moment, Plan, Struck
+from hierfl.fault import ANSWER, PROCESS, Fault, Moment, Plan, Process
 from tiers.messages import Add, Advance, Carry, Close, Command, Finish, Hold, Open
 
 __all__ = ["NO_POINTS", "Claims", "Crashed", "NoPoints", "OwnProcess", "OwnThread", "Points", "Watched"]
@@ -30,6 +30,9 @@ class Points(Protocol):
     def reached(self, node: str, step: str, round_number: int | None = None) -> None:
         """A node has reached a step of a round, counted from 0; None: of the one that `along` has seen opened."""
 
+    def over(self, node: str, serving: Any) -> Any:
+        """Give what serves a hub, or something that lies in its place."""
+
 
 @dataclass(frozen=True)
 class NoPoints:
@@ -41,6 +44,10 @@ class NoPoints:
 
     def reached(self, node: str, step: str, round_number: int | None = None) -> None:
         """Let it go on."""
+
+    def over(self, node: str, serving: Any) -> Any:
+        """Give it as it is."""
+        return serving
 
 
 NO_POINTS = NoPoints()
@@ -59,7 +66,8 @@ class Watched:
 
     plan: Plan
     claims: Claims
-    struck: Struck
+    struck: Process
+    replica: int = 1
     _round: int = 0
     _accepted: int = field(default=0, compare=False)
 
@@ -89,13 +97,21 @@ class Watched:
             self._round = round_number
         self._at(node, step)
 
+    def over(self, node: str, serving: Any) -> Any:
+        """Let what serves a hub lie where the plan says so."""
+        if not self.plan.of(ANSWER).faults:
+            return serving
+        from hierfl.runtime.liar import Liar
+
+        return Liar(serving, node, self.replica, self.plan.of(ANSWER), self.claims)
+
     def _at(self, node: str, step: str) -> None:
         nth = self._accepted if step in ("before_accept", "after_accept") else 1
-        self.at(Moment(node, step, self._round + 1, nth))
+        self.at(Moment(node, step, self._round + 1, nth, self.replica))
 
     def at(self, moment: Moment) -> None:
         """Let what is due at a moment happen."""
-        for fault in self.plan.due(moment):
+        for fault in self.plan.of(PROCESS).due(moment):
             if self.claims.claim(fault, moment):
                 fault.what.strike(self.struck)
 

@@ -17,7 +17,7 @@ SHOWN = 20
 """Of the members that exchange so many are named, each with so many others."""
 
 
-FATES = {"died": "died", "silent": "has fallen silent"}
+FATES = {"died": "died", "silent": "has fallen silent", "damaged": "was handed a damaged update"}
 DISTRUSTED = "is not to be trusted"
 """What has become of a replica, by the cause for which it is replaced."""
 

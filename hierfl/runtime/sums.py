@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hierfl.learning.compression import Compression, Packed, pack
 from hierfl.learning.ring import Accumulator, Grid, PartialSum
 from hierfl.learning.state import Layout
+from hierfl.runtime.checksums import checksum
 from tiers.messages import Share, Update
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Sums:
             return None, None
         part: Part = mine.packed if mine.packed is not None else mine.sum().total()
         spared = spared_bytes(part, mine.grid)
-        return Update(hub, round_number, tuple(mine.shares), part.num_bytes, spared), part
+        return Update(hub, round_number, tuple(mine.shares), part.num_bytes, spared, checksum(part)), part
 
     def clear(self) -> None:
         """Drop all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from ray_runs import HIERFL, SUPPORT, Watcher, digest_in, environment, finish, run, started, tree, write_config
 
 from hierfl.fault import HUB_STEPS, RUN_STEPS
+from hierfl.faults.lie import WHAT as LIES
 from hierfl.monitor.files import read_events
-from hierfl.monitor.records import FaultInjected, SiteTrained
+from hierfl.monitor.records import FaultInjected, ReplicaReplaced, SiteTrained
 
 pytestmark = pytest.mark.ray
 
@@ -28,10 +30,9 @@ def trained(watcher: Watcher) -> Counter[tuple[str, int]]:
     return Counter((record.node, record.round_number) for record in watcher.records if isinstance(record, SiteTrained))
 
 
-@pytest.mark.usefixtures("shared_ray")
-def test_processes_are_killed_and_hang_at_the_steps_that_the_configuration_names(tmp_path: Path) -> None:
-    digest = run(write_config(tmp_path), "runtime.kind=local")["model_digest"]
-    faults = [
+def each() -> list[dict[str, Any]]:
+    """Every kind that strikes a process or an update, at every step."""
+    return [
         *(kill("world", step, 1 + at % 3) for at, step in enumerate(STEPS)),
         *(kill("world/us", step, 1 + at % 6) for at, step in enumerate(STEPS[1:6])),
         kill("world/eu", "mid_aggregate", 2),
@@ -39,17 +40,49 @@ def test_processes_are_killed_and_hang_at_the_steps_that_the_configuration_names
         {"kind": "hang", "node": "world/eu", "round": 1, "after_s": 1.0},
         {"kind": "hang", "node": "world/f", "round": 2, "after_s": 1.0},
         {"kind": "delay", "node": "world/eu/d", "round": 3, "after_s": 0.5},
+        {"kind": "duplicate", "node": "world*", "nth": 1, "copies": 5},
+        {"kind": "corrupt", "node": "world", "nth": 2, "round": 2, "bit": 77},
+        {"kind": "partition", "node": "world/us", "round": 3, "after_s": 1.0},
     ]
-    watcher = Watcher()
-    summary = run(write_config(tmp_path, faults=faults), "runtime.num_workers=2", watcher=watcher)
+
+
+def some() -> list[dict[str, Any]]:
+    return [fault for fault in each() if fault["kind"] != "kill" or fault["step"] in ("after_accept", "training")]
+
+
+@pytest.mark.usefixtures("shared_ray")
+@pytest.mark.parametrize("faults", [some, pytest.param(each, marks=pytest.mark.slow)])
+def test_processes_are_killed_and_hang_and_updates_are_struck_as_the_configuration_says(
+    faults: Callable[[], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    digest = run(write_config(tmp_path), "runtime.kind=local")["model_digest"]
+    listed, watcher = faults(), Watcher()
+    summary = run(write_config(tmp_path, faults=listed), "runtime.num_workers=2", watcher=watcher)
     injected = [record for record in watcher.records if isinstance(record, FaultInjected)]
-    assert Counter(record.kind for record in injected) == {"kill": 15, "hang": 2, "delay": 1}
+    kills = Counter(fault["node"] for fault in listed if fault["kind"] == "kill")
+    assert Counter(record.node for record in injected if record.kind == "kill") == kills
+    kinds = {"hang": 2, "delay": 1, "corrupt": 1, "partition": 1, "duplicate": 3 + 6 + 3}
+    assert Counter(record.kind for record in injected) == {"kill": kills.total(), **kinds}
     assert summary["model_digest"] == digest
-    deaths = Counter(notice.node for notice in watcher.deaths())
-    assert (deaths["world"], deaths["world/us"], deaths["world/eu"]) == (8, 5, 1)
+    replaced = Counter((r.node, r.cause) for r in watcher.records if isinstance(r, ReplicaReplaced))
+    hubs = {(node, "died"): times for node, times in kills.items() if node != "world/us/b"}
+    assert replaced == {**hubs, ("world", "damaged"): 1}
     again = {node for (node, _), times in trained(watcher).items() if times > 1}
-    assert again <= {"world/us/a", "world/us/b", "world/us/c", "world/f", "world/eu/d", "world/eu/e"}
-    assert max(trained(watcher).values()) <= 2
+    assert len(again) <= 6 and max(trained(watcher).values()) <= 2, "what the killed worker had not handed up"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+def test_a_replica_that_lies_is_outvoted_in_its_round_and_one_that_is_cut_off_is_taken_for_dead(tmp_path: Path) -> None:
+    digest = run(write_config(tmp_path), "runtime.kind=local")["model_digest"]
+    lies = [{"kind": "lie", "node": "world", "what": what, "round": 1 + at % 3} for at, what in enumerate(LIES)]
+    cut = {"kind": "partition", "node": "world/eu", "replica": 2, "round": 2, "after_s": 20.0}
+    redundancy = {"replicas": 3, "mode": "vote", "lease_s": 1.0}
+    watcher = Watcher()
+    config = write_config(tmp_path, faults=[*lies, cut], redundancy=redundancy)
+    assert run(config, "runtime.num_workers=2", "runtime.num_aggregators=9", watcher=watcher)["model_digest"] == digest
+    replaced = Counter((r.node, r.cause) for r in watcher.records if isinstance(r, ReplicaReplaced))
+    assert replaced["world", "outvoted"] == len(LIES)
 
 
 @pytest.mark.slow

@@ -16,11 +16,13 @@ import yaml
 from small_runs import Listener, Ran, config_of, events, go, hub
 
 from hierfl.fault import HUB_STEPS, RUN_STEPS, SITE_STEPS
-from hierfl.monitor.records import FaultInjected, Notice, SiteTrained
+from hierfl.faults.lie import WHAT as LIES
+from hierfl.monitor.records import FaultInjected, Notice, ReplicaReplaced, SiteTrained
 from hierfl.run import resume
 
 SUPPORT = Path(__file__).parents[1] / "support"
 TREE = hub("world", hub("up", "north", "south", rounds=2), hub("low", "a", "b"), "east", rounds=3, strategy="fedadam")
+MEDIAN = hub("world", hub("up", "north", "south", "east", strategy="median"), "a", rounds=3)
 FEW = hub("world", hub("up", "north", "south", rounds=2), hub("low", "a", "b"), rounds=2)
 
 
@@ -74,6 +76,58 @@ def test_a_delay_changes_no_bits(whole: Ran, tmp_path: Path) -> None:
     ran = go(tmp_path, TREE, faults=faults)
     assert {node for _, node, _, _ in struck(ran)} == {"run", "world", "world/east"}
     assert ran.digest == whole.digest
+
+
+@pytest.mark.parametrize("tree", ["plain", "median", "compressed"])
+def test_an_update_that_is_handed_over_again_and_again_counts_once(tree: str, tmp_path: Path) -> None:
+    root = {"plain": TREE, "median": MEDIAN, "compressed": {**TREE, "compression": "top_k"}}[tree]
+    faults = [{"kind": "duplicate", "node": "world*", "nth": n, "copies": 3} for n in (1, 2)]
+    whole, ran = go(tmp_path / "whole", root), go(tmp_path / "faulty", root, faults=faults)
+    assert len(struck(ran)) >= 6
+    assert ran.digest == whole.digest and trained(ran.monitor) == trained(whole.monitor)
+
+
+def test_a_copy_that_comes_late_counts_no_more(tmp_path: Path) -> None:
+    root = hub("world", "north", "south", "east", rounds=4, participation={"kind": "buffered", "goal": 3})
+    faults = [{"kind": "duplicate", "node": "world", "nth": 3, "copies": 2}]
+    assert go(tmp_path / "faulty", root, faults=faults).digest == go(tmp_path / "whole", root).digest
+
+
+@pytest.mark.parametrize("bit", [0, 31, 12345])
+@pytest.mark.parametrize("tree", ["plain", "compressed"])
+def test_an_update_that_changes_on_its_way_is_refused_and_sent_again(tree: str, bit: int, tmp_path: Path) -> None:
+    root = {"plain": TREE, "compressed": {**TREE, "compression": "top_k"}}[tree]
+    faults = [{"kind": "corrupt", "node": node, "round": 2, "bit": bit} for node in ("world", "world/up", "world/low")]
+    whole, ran = go(tmp_path / "whole", root), go(tmp_path / "faulty", root, faults=faults)
+    assert ran.digest == whole.digest and trained(ran.monitor) == trained(whole.monitor)
+    replaced = [(record.node, record.cause) for record in ran.monitor.of(ReplicaReplaced)]
+    assert sorted(replaced) == [(node, "damaged") for node in ("world", "world/low", "world/up")]
+
+
+def test_a_hub_that_is_not_heard_for_a_while_is_heard_in_order(whole: Ran, tmp_path: Path) -> None:
+    faults = [{"kind": "partition", "node": node, "round": 2, "after_s": 0.2} for node in ("world", "world/up")]
+    ran = go(tmp_path, TREE, faults=faults)
+    assert {node for _, node, _, _ in struck(ran)} == {"world", "world/up"}
+    assert ran.digest == whole.digest and trained(ran.monitor) == trained(whole.monitor)
+
+
+@pytest.mark.parametrize("what", LIES)
+@pytest.mark.parametrize("node", ["world", "world/up", "world/low"])
+def test_a_lie_moves_the_bits_unless_replicas_vote(what: str, node: str, whole: Ran, tmp_path: Path) -> None:
+    faults = [{"kind": "lie", "node": node, "what": what, "round": 2}]
+    alone = go(tmp_path / "alone", TREE, faults=faults)
+    assert len(struck(alone)) == 1 and alone.digest != whole.digest
+    votes = go(tmp_path / "votes", TREE, faults=faults, redundancy={"replicas": 3, "mode": "vote"})
+    assert len(struck(votes)) == 1 and votes.digest == whole.digest
+    replaced = [(record.node, record.cause) for record in votes.monitor.of(ReplicaReplaced)]
+    assert replaced == [(node, "outvoted")]
+
+
+def test_one_replica_alone_is_struck(whole: Ran, tmp_path: Path) -> None:
+    faults = [{"kind": "kill", "node": "world", "step": "mid_aggregate", "replica": 2}]
+    ran = go(tmp_path, TREE, faults=faults, redundancy={"replicas": 2})
+    assert len(struck(ran)) == 3 and ran.digest == whole.digest
+    assert {(record.node, record.replica) for record in ran.monitor.of(ReplicaReplaced)} == {("world", 2)}
 
 
 def test_what_is_drawn_follows_the_seed(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ TREE = {
 
 def config(faults: Any, kind: str = "ray", **top: Any) -> Any:
     task = {"kind": "heart_disease"}
-    return from_mapping({"task": task, "federation": TREE, "runtime": {"kind": kind}, "faults": faults, **top})
+    whole = {"task": task, "federation": TREE, "runtime": {"kind": kind}, "faults": faults, **top}
+    return from_mapping(whole)
 
 
 def said(faults: Any, kind: str = "ray", **top: Any) -> str:
@@ -35,7 +36,8 @@ def said(faults: Any, kind: str = "ray", **top: Any) -> str:
 def test_every_kind_is_one(kind: str) -> None:
     made = load("fault", kind)()
     assert isinstance(made, FaultKind)
-    assert set(made.usual) <= {"hub", "site", "run"}
+    assert set(made.at) <= {"hub", "site", "run"} and all(made.at.values())
+    assert made.strikes in ("process", "message", "answer")
 
 
 def test_an_entry_has_its_step_and_is_written_back() -> None:
@@ -67,6 +69,10 @@ def test_equal_entries_are_told_apart() -> None:
         ([{"kind": "kill", "node": "world", "probability": 0}], "a fraction above 0, at most 1"),
         ([{"kind": "kill", "node": "world", "after": 1}], "unknown key (did you mean 'after_s'?"),
         ([{"kind": "hang", "node": "world", "after_s": 0}], "after_s is 0"),
+        ([{"kind": "duplicate", "node": "world", "step": "open"}], "'open' is no step for a duplicate"),
+        ([{"kind": "partition", "node": "world/budapest"}], "partition does not happen to a site (allowed: hub)"),
+        ([{"kind": "kill", "node": "world", "replica": 2}], "replica: is 2, and world has 1: set redundancy.replicas"),
+        ([{"kind": "lie", "node": "world", "what": "bitflip"}], "what is 'bitflip' (did you mean 'bit_flip'?"),
     ],
 )
 def test_mistakes_are_told_with_their_place(faults: Any, message: str) -> None:
@@ -100,3 +106,10 @@ def test_a_list_that_is_longer_than_a_file_name_may_be_is_an_override_too(tmp_pa
     file = tmp_path / "faults.yaml"
     file.write_text("\n".join(["- {kind: kill, node: world}"] * 1000))
     assert configs_of(with_faults(["a.yaml"], file)) == ["a.yaml"]
+
+
+def test_what_strikes_updates_needs_a_centre() -> None:
+    federation = {"name": "world", "topology": "allreduce", "members": [{"name": "cleveland"}, {"name": "budapest"}]}
+    message = "duplicate strikes updates that come to a hub"
+    assert message in said([{"kind": "duplicate", "node": "world"}], federation=federation)
+    config([{"kind": "kill", "node": "world"}], federation=federation)

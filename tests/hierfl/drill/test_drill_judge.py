@@ -53,10 +53,11 @@ def test_where_nothing_came_there_is_no_figure() -> None:
     assert seen([started(0.0), phase("w", 1.0), fault("w", 2.0)], "w").recoveries_s == (None,)
 
 
-def test_trainings_beyond_the_first_deaths_and_refusals_are_counted() -> None:
+def test_trainings_beyond_the_first_those_replaced_and_refusals_are_told() -> None:
     events = [
         *(started(0.0), trained("w/a"), trained("w/a"), trained("w/b")),
-        *(said("its aggregator died (x) and was replaced"), said("refused an update of a: twice")),
+        said("refused an update of a: twice"),
+        {"event": "replica_replaced", "time_s": 3.0, "node": "w", "cause": "died"},
     ]
     found = seen(events, "w")
-    assert (found.retrained, found.deaths, found.refused) == (1, 1, ("refused an update of a: twice",))
+    assert (found.retrained, found.replaced, found.refused) == (1, (("w", "died"),), ("refused an update of a: twice",))
