@@ -20,6 +20,7 @@ import typer
 from hierfl import drilling, submitting
 from hierfl.console import Watch, aside, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
+from hierfl.fault import rehearsed
 from hierfl.link import commands as link_commands
 from hierfl.options import (
     CodeDir,
@@ -180,7 +181,7 @@ def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None
         from hierfl.tree import handed_out, promises, sent_small, served_by
 
         told_of = {"promises": promises(config), "compression": sent_small(config), "shared": handed_out(config)}
-        told_of["redundancy"] = served_by(config)
+        told_of |= {"redundancy": served_by(config), "faults": rehearsed(config.faults)}
         answer.update(told_of)
         for path, said_of in (pair for found in told_of.values() for pair in found.items()):
             print(f"{path}: {said_of}")

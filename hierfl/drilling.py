@@ -20,7 +20,6 @@ from hierfl.options import Debug, Json, Plain, Words, loaded, split
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hierfl.config.schema import RunConfig
     from hierfl.drill import Row
 
 __all__ = ["register"]
@@ -56,7 +55,7 @@ def _drill(
             path, overrides = split(words)
             more = [f"federation.rounds={rounds}", *([f"runtime.kind={runtime}"] if runtime is not None else [])]
             command = [str(path), *overrides, *more]
-            _check(command, only)
+            command += _check(command, only)
             folder = out if out is not None else Path(tempfile.mkdtemp(prefix="hierfl-drill-"))
             folder.mkdir(parents=True, exist_ok=True)
             rows = _rows(command, folder.resolve(), only)
@@ -72,8 +71,8 @@ def _drill(
             raise typer.Exit(1)
 
 
-def _check(command: Sequence[str], only: str | None) -> None:
-    """Find mistakes before anything starts. Errors: ConfigError."""
+def _check(command: Sequence[str], only: str | None) -> list[str]:
+    """Find mistakes before anything starts; give what is to be overridden. Errors: ConfigError."""
     from hierfl.drill import cases
 
     config = loaded(command)
@@ -82,16 +81,15 @@ def _check(command: Sequence[str], only: str | None) -> None:
     kinds = dict.fromkeys(case.kind for case in cases(config))
     if only is not None and only not in kinds:
         raise ConfigError(f"--only {only}: no fault of the drill{nearest(only, kinds)}")
+    elsewhere = config.redundancy.journal not in (None, "none")
+    return ["redundancy.journal=null"] if elsewhere else []  # what is rehearsed stays in the drill's folder
 
 
 def _rows(command: Sequence[str], folder: Path, only: str | None) -> list[Row]:
     """Rehearse; say on standard error how far it is."""
     from hierfl.drill import drill
 
-    def load(own: Sequence[str]) -> RunConfig:
-        return loaded([*command, *own])
-
-    return list(drill(load, command, folder, only, lambda said: print(f"... {said}", file=sys.stderr, flush=True)))
+    return list(drill(command, folder, only, lambda said: print(f"... {said}", file=sys.stderr, flush=True)))
 
 
 def _tabulated(rows: Sequence[Row]) -> Table:

@@ -36,6 +36,7 @@ __all__ = [
     "Process",
     "Where",
     "positive",
+    "rehearsed",
     "steps",
 ]
 
@@ -223,6 +224,14 @@ class Plan:
         if fault.where.probability >= 1:
             return True
         return Random(derive(self.seed, fault.key, moment.node, moment.round)).random() < fault.where.probability
+
+
+def rehearsed(faults: Sequence[Fault]) -> dict[str, str]:
+    """Say of each node that is struck on purpose how."""
+    found: dict[str, list[str]] = {}
+    for fault in faults:
+        found.setdefault(fault.where.node, []).append(str(fault))
+    return {node: f"THIS RUN INJECTS FAULTS: {'; '.join(said)}" for node, said in found.items()}
 
 
 def positive(name: str, value: float) -> None:

@@ -20,6 +20,7 @@ from hierfl.drill.judge import Seen, seen
 from hierfl.errors import HierflError
 from hierfl.journal import LocalStore
 from hierfl.monitor.files import read_events
+from hierfl.options import loaded
 from hierfl.rundir import RunDir
 from hierfl.runtime.opening import JOURNAL
 from tiers.journal import Told, join
@@ -61,7 +62,6 @@ class Row:
 
 
 def drill(
-    load: Callable[[Sequence[str]], RunConfig],
     command: Sequence[str],
     folder: Path,
     only: str | None = None,
@@ -69,10 +69,10 @@ def drill(
 ) -> Iterator[Row]:
     """Rehearse each case; yield the rows as they come.
 
-    `load`: reads the configuration with more overrides; `command`: the words of it for `hierfl run`; `folder`: where
-    the runs are written; `only`: this kind alone. Errors: HierflError of the run without faults.
+    `command`: the configuration and overrides, as for `hierfl run`; `folder`: where the runs are written; `only`: this
+    kind alone. Errors: HierflError of the run without faults.
     """
-    config = load(_own(folder, "whole"))
+    config = loaded([*command, *_own(folder, "whole")])
     rows = [case for case in cases(config) if only in (None, case.kind)]
     with ExitStack() as stack:
         if config.runtime.kind == "ray" and config.runtime.address is None:
@@ -86,7 +86,7 @@ def drill(
                 yield Row(case, None, case.unless)
                 continue
             say(f"{case.kind} of {case.node} at {case.step}")
-            faulty = load([*_own(folder, f"case-{number:02d}"), f"faults={json.dumps(case.faults)}"])
+            faulty = loaded([*command, *_own(folder, f"case-{number:02d}"), f"faults={json.dumps(case.faults)}"])
             yield _one(case, faulty, whole, closes_early(config))
     ended = [case for case in rows if case.resumes]
     if ended:

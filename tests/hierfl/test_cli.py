@@ -252,6 +252,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "compression": {},
         "shared": {},
         "redundancy": {},
+        "faults": {},
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from small_runs import config_of, hub
 from typer.testing import CliRunner
 
 from hierfl.cli import app
-from hierfl.config.schema import RunConfig
 from hierfl.drill import Row, cases, drill
 from hierfl.errors import RuntimeUnavailable
 from hierfl.learning.strategies.fedavgm import FedAvgM
-from hierfl.options import loaded
 from hierfl.runtime.hubs import Hubs
 from hierfl.runtime.jobs import HubSpec, Post
 from hierfl.runtime.local import LocalDriver
@@ -72,11 +69,8 @@ def test_what_is_not_as_expected_is_said(config: Path, tmp_path: Path, monkeypat
     """A hub that is not replaced ends the run; one that is another after its death has other bits."""
 
     def first() -> Row:
-        def load(own: Sequence[str]) -> RunConfig:
-            return loaded([str(config), "federation.rounds=1", *own])
-
         folder = tmp_path / f"drill-{len(list(tmp_path.iterdir()))}"
-        return next(iter(drill(load, [str(config)], folder, "kill")))
+        return next(iter(drill([str(config), "federation.rounds=1"], folder, "kill")))
 
     monkeypatch.setattr(Hubs, "replace", gone)
     assert first().said == "the run failed: world is gone: it was lost on purpose" and first().passed is False
