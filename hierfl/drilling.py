@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 def _drill(
     words: Words,
-    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds of each run.")] = 2,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds of the run that is killed and resumed.")] = 2,
     runtime: Annotated[str | None, typer.Option(metavar="local|ray", help="In the place of the YAML's.")] = None,
     only: Annotated[str | None, typer.Option(metavar="KIND", help="This kind of fault alone: kill, hang, ...")] = None,
     out: Annotated[
@@ -46,19 +46,18 @@ def _drill(
 ) -> None:
     """Rehearse faults on CONFIG, one by one, and say what came of each.
 
-    Each fault strikes a run of a few rounds, whose model is held against the one of a run without faults. Exit code 1
-    if anything is not as expected.
+    Each fault strikes a round of its own, and the model is held against the one of a run without faults; the run itself
+    is killed and resumed. Exit code 1 if anything is not as expected.
     """
     with told(as_json, debug):
         failed = False
         with aside(as_json) as answer:
             path, overrides = split(words)
-            more = [f"federation.rounds={rounds}", *([f"runtime.kind={runtime}"] if runtime is not None else [])]
-            command = [str(path), *overrides, *more]
+            command = [str(path), *overrides, *([f"runtime.kind={runtime}"] if runtime is not None else [])]
             command += _check(command, only)
             folder = out if out is not None else Path(tempfile.mkdtemp(prefix="hierfl-drill-"))
             folder.mkdir(parents=True, exist_ok=True)
-            rows = _rows(command, folder.resolve(), only)
+            rows = _rows(command, folder.resolve(), only, rounds)
             failed = any(row.passed is False for row in rows)
             answer.update(rows=[row.record() for row in rows], passed=not failed)
             if not as_json:
@@ -85,11 +84,11 @@ def _check(command: Sequence[str], only: str | None) -> list[str]:
     return ["redundancy.journal=null"] if elsewhere else []  # what is rehearsed stays in the drill's folder
 
 
-def _rows(command: Sequence[str], folder: Path, only: str | None) -> list[Row]:
+def _rows(command: Sequence[str], folder: Path, only: str | None, rounds: int) -> list[Row]:
     """Rehearse; say on standard error how far it is."""
     from hierfl.drill import drill
 
-    return list(drill(command, folder, only, lambda said: print(f"... {said}", file=sys.stderr, flush=True)))
+    return list(drill(command, folder, only, rounds, lambda said: print(f"... {said}", file=sys.stderr, flush=True)))
 
 
 def _tabulated(rows: Sequence[Row]) -> Table:

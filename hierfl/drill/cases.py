@@ -9,9 +9,9 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.fault import HUB_STEPS, RUN, RUN_STEPS, SITE_STEPS
 from hierfl.faults.lie import WHAT as LIES
-from tiers.federation import parent
+from tiers.federation import parent, rounds_per_round
 
-__all__ = ["Case", "cases"]
+__all__ = ["Case", "cases", "in_round"]
 
 HANGS_S = 2.0
 LATE_S = 1.0
@@ -19,7 +19,7 @@ LATE_S = 1.0
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the drill: these faults in one run.
+    """One row of the drill: these faults in one round of the root.
 
     `hub`: whose next answer says that all goes on; `may_retrain`: sites' work was lost with the process; `cause`:
     for which a process must have been replaced; `resumes`: the run ends, and is taken up again; `unless`: why there is
@@ -112,7 +112,19 @@ def _hang(config: RunConfig, node: str, step: str, expects: str) -> Case:
 
 
 def _fault(kind: str, node: str, step: str, **own: Any) -> dict[str, Any]:
-    return {"kind": kind, "node": node, "step": step, "round": 1, **own}
+    return {"kind": kind, "node": node, "step": step, **own}
+
+
+def in_round(case: Case, config: RunConfig, number: int) -> list[dict[str, Any]]:
+    """Give a case's faults as they happen in a round of the root, from 1; a hub publishes in the last of its own."""
+    found = []
+    for fault in case.faults:
+        node, tree = fault["node"], config.federation
+        hub = node if node in tree.hubs else parent(node)
+        each = 1 if hub is None else rounds_per_round(tree, hub)
+        own = each if fault["step"].endswith("_publish") else 1
+        found.append({**fault, "round": (number - 1) * each + own})
+    return found
 
 
 def _largest(config: RunConfig) -> str:

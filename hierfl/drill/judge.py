@@ -9,7 +9,7 @@ from typing import Any
 
 from hierfl.fault import RUN
 
-__all__ = ["Seen", "recoveries", "seen"]
+__all__ = ["Seen", "absolute", "by_round", "recoveries", "seen"]
 
 Event = Mapping[str, Any]
 
@@ -27,9 +27,20 @@ class Seen:
     replaced: tuple[tuple[str, str], ...]
 
 
+def by_round(events: Iterable[Event]) -> dict[int, list[Event]]:
+    """Give the events of each round of the root, from 1; times are seconds since the epoch from here on."""
+    found: dict[int, list[Event]] = {}
+    here: list[Event] = []
+    for event in absolute(events):
+        here.append(event)
+        if event["event"] == "round_committed":
+            found[event["round_number"]], here = here, []
+    return {**found, max(found, default=0) + 1: here}
+
+
 def seen(events: Iterable[Event], hub: str) -> Seen:
-    """Read a run's events; `hub`: whose answers are waited for, unless the node struck is one itself."""
-    told = list(_absolute(events))
+    """Read events with absolute times; `hub`: whose answers are waited for, unless the node struck is one itself."""
+    told = list(events)
     trained = Counter((one["node"], one["round_number"]) for one in told if one["event"] == "site_trained")
     notices = [one["message"] for one in told if one["event"] == "notice"]
     return Seen(
@@ -43,7 +54,7 @@ def seen(events: Iterable[Event], hub: str) -> Seen:
 
 def recoveries(told: Iterable[Event], hub: str = "") -> Iterator[float | None]:
     """Give the seconds from each fault to the end of the next answer that counted: of the hub struck, else of `hub`, of
-    any where that is empty or the run was struck; None where none came. Times are absolute.
+    any where that is empty or the run was struck; None where none came.
     """
     told = list(told)
     hubs = {one["actor"] for one in told if one["event"] == "phase" and one["phase"] == "aggregate"}
@@ -58,7 +69,7 @@ def recoveries(told: Iterable[Event], hub: str = "") -> Iterator[float | None]:
         yield min(after) - one["time_s"] if after else None
 
 
-def _absolute(events: Iterable[Event]) -> Iterator[Event]:
+def absolute(events: Iterable[Event]) -> Iterator[Event]:
     """Give events with times in seconds since the epoch: each process of a run counts from its own start."""
     waiting: list[Event] = []
     epoch_s: float | None = None

@@ -1,4 +1,4 @@
-"""Runs the drill: the federation without faults first, then each case, in a folder of its own."""
+"""Runs the drill: the federation without faults, then with one in each round, then killed and resumed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -15,8 +15,8 @@ from typing import Any
 
 from hierfl import checkpoint
 from hierfl.config.schema import RunConfig
-from hierfl.drill.cases import Case, cases
-from hierfl.drill.judge import Seen, seen
+from hierfl.drill.cases import Case, cases, in_round
+from hierfl.drill.judge import Seen, absolute, by_round, seen
 from hierfl.errors import HierflError
 from hierfl.journal import LocalStore
 from hierfl.monitor.files import read_events
@@ -65,33 +65,95 @@ def drill(
     command: Sequence[str],
     folder: Path,
     only: str | None = None,
+    rounds: int = 2,
     say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Row]:
     """Rehearse each case; yield the rows as they come.
 
     `command`: the configuration and overrides, as for `hierfl run`; `folder`: where the runs are written; `only`: this
-    kind alone. Errors: HierflError of the run without faults.
+    kind alone; `rounds`: of the run that ends and is resumed, and of those that look for what went wrong. Errors:
+    HierflError of a run without faults.
     """
-    config = loaded([*command, *_own(folder, "whole")])
-    rows = [case for case in cases(config) if only in (None, case.kind)]
+    runs = _Runs(command, folder, say)
+    config = runs.config("whole", rounds)
+    listed = [case for case in cases(config) if only in (None, case.kind)]
+    yield from (Row(case, None, case.unless) for case in listed if case.unless)
+    goes_on = [case for case in listed if not case.unless and not case.resumes]
+    ends = [case for case in listed if case.resumes]
     with ExitStack() as stack:
         if config.runtime.kind == "ray" and config.runtime.address is None:
             from hierfl.runtime.ray_cluster import embedded
 
             stack.enter_context(embedded(config.runtime))  # one Ray for all
-        say("the run without faults")
-        whole = str(_run(config)["model_digest"])
-        for number, case in enumerate(case for case in rows if not case.resumes):
-            if case.unless:
-                yield Row(case, None, case.unless)
-                continue
-            say(f"{case.kind} of {case.node} at {case.step}")
-            faulty = loaded([*command, *_own(folder, f"case-{number:02d}"), f"faults={json.dumps(case.faults)}"])
-            yield _one(case, faulty, whole, closes_early(config))
-    ended = [case for case in rows if case.resumes]
-    if ended:
-        say(f"{ended[0].kind} of the run at each of {len(ended)} steps")
-        yield from _resumed(ended, [*command, *_own(folder, "resumed")], folder, whole, closes_early(config))
+        if goes_on:
+            yield from _all_in_one(goes_on, runs, rounds)
+        whole = runs.whole(rounds) if ends else ""
+    if ends:
+        say(f"{ends[0].kind} of the run at each of {len(ends)} steps")
+        yield from _resumed(ends, runs, rounds, whole)
+
+
+class _Runs:
+    """Makes runs in a folder; those without faults once for each number of rounds."""
+
+    def __init__(self, command: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.say = say
+        self._command = command
+        self._whole: dict[int, str] = {}
+
+    def words(self, name: str, rounds: int) -> list[str]:
+        """Give the configuration and the overrides of one."""
+        own = [f"federation.rounds={rounds}", f"output.dir={self.folder / name}", "output.tensorboard=false"]
+        return [*self._command, *own]
+
+    def config(self, name: str, rounds: int, faults: Sequence[Mapping[str, Any]] = ()) -> RunConfig:
+        """Read the configuration of one. Errors: ConfigError."""
+        return loaded([*self.words(name, rounds), f"faults={json.dumps(list(faults))}"])
+
+    def whole(self, rounds: int) -> str:
+        """Give the digest of the run without faults. Errors: HierflError."""
+        from hierfl.run import run
+
+        if rounds not in self._whole:
+            self.say(f"{rounds} rounds without faults")
+            self._whole[rounds] = str(run(self.config(f"whole-{rounds}", rounds))["model_digest"])
+        return self._whole[rounds]
+
+    def struck(self, name: str, rounds: int, faults: Sequence[Mapping[str, Any]]) -> tuple[str, str, Path]:
+        """Run with faults; give the digest, or why it failed, and its folder."""
+        from hierfl.run import run
+
+        config, error, digest = self.config(name, rounds, faults), "", ""
+        try:
+            digest = str(run(config)["model_digest"])
+        except HierflError as failed:
+            error = str(failed).splitlines()[0]
+        [run_dir] = Path(config.output.dir).iterdir()
+        return digest, error, run_dir
+
+
+def _all_in_one(listed: Sequence[Case], runs: _Runs, rounds: int) -> Iterator[Row]:
+    """Let each case strike a round of one run; where that is not as expected, each once more by itself."""
+    config = runs.config("together", len(listed))
+    whole = runs.whole(len(listed))
+    faults = [fault for number, case in enumerate(listed, 1) for fault in in_round(case, config, number)]
+    runs.say(f"{len(listed)} rounds, each with one of: {', '.join(dict.fromkeys(case.kind for case in listed))}")
+    digest, error, run_dir = runs.struck("together", len(listed), faults)
+    told, early = by_round(read_events(run_dir)), closes_early(config)
+    rows = [
+        _judged(case, seen(told.get(number, ()), case.hub), digest == whole, error, early, run_dir)
+        for number, case in enumerate(listed, 1)
+    ]
+    if all(row.passed is not False for row in rows):
+        yield from rows
+        return
+    for number, case in enumerate(listed):
+        runs.say(f"{case.kind} of {case.node} at {case.step}")
+        whole = runs.whole(rounds)
+        digest, error, run_dir = runs.struck(f"alone-{number:02d}", rounds, in_round(case, config, 1))
+        found = seen(absolute(read_events(run_dir)), case.hub)
+        yield _judged(case, found, digest == whole, error, early, run_dir)
 
 
 def closes_early(config: RunConfig) -> bool:
@@ -99,51 +161,31 @@ def closes_early(config: RunConfig) -> bool:
     return any(hub.participation.may_close_early for hub in config.federation.hubs.values())
 
 
-def _own(folder: Path, name: str) -> list[str]:
-    """Give the overrides that put a run where the drill keeps it."""
-    return [f"output.dir={folder / name}", "output.tensorboard=false"]
-
-
-def _run(config: RunConfig) -> dict[str, Any]:
-    from hierfl.run import run
-
-    return dict(run(config))
-
-
-def _one(case: Case, config: RunConfig, whole: str, early: bool) -> Row:
-    """Run one case to its end."""
-    error, digest = "", None
-    try:
-        digest = str(_run(config)["model_digest"])
-    except HierflError as failed:
-        error = str(failed).splitlines()[0]
-    [run_dir] = Path(config.output.dir).iterdir()
-    return _judged(case, seen(read_events(run_dir), case.hub), digest == whole, error, early, str(run_dir))
-
-
-def _judged(case: Case, found: Seen, equal: bool, error: str, early: bool, run_dir: str) -> Row:
+def _judged(case: Case, found: Seen, equal: bool, error: str, early: bool, run_dir: Path) -> Row:
     """Hold what was seen against what is expected."""
     if error:
-        return Row(case, False, f"the run failed: {error}", run_dir=run_dir)
+        return Row(case, False, f"the run failed: {error}", run_dir=str(run_dir))
     if not found.struck:
-        return Row(case, None, "this federation has no such step", run_dir=run_dir)
+        return Row(case, None, "this federation has not come there", run_dir=str(run_dir))
     said = [f"struck {len(found.struck)} time{'s' if len(found.struck) > 1 else ''}"]
     said += [f"{times} {cause}" for cause, times in Counter(cause for _, cause in found.replaced).items()]
     said += found.refused
     passed = (equal or early) and (case.may_retrain or not found.retrained)
     passed = passed and (not case.cause or any(cause == case.cause for _, cause in found.replaced))
     slowest = max((each for each in found.recoveries_s if each is not None), default=None)
-    return Row(case, passed, ", ".join(said), slowest, found.retrained, equal, run_dir)
+    return Row(case, passed, ", ".join(said), slowest, found.retrained, equal, str(run_dir))
 
 
-def _resumed(ended: Sequence[Case], command: Sequence[str], folder: Path, whole: str, early: bool) -> Iterator[Row]:
+def _resumed(ended: Sequence[Case], runs: _Runs, rounds: int, whole: str) -> Iterator[Row]:
     """Let one run be killed at each step in turn, and take it up again each time."""
-    file = folder / "faults.json"
-    file.write_text(json.dumps([fault for case in ended for fault in case.faults]))
-    (code, end), run_dir = _process(["run", *command, "--faults", str(file)]), None
+    config = runs.config("resumed", rounds)
+    early = closes_early(config)
+    file = runs.folder / "faults.json"
+    file.write_text(json.dumps([fault for case in ended for fault in in_round(case, config, 1)]))
+    (code, end), run_dir = _process(["run", *runs.words("resumed", rounds), "--faults", str(file)]), None
     again, num_read = 0, 0
     for _ in ended:
-        found_dirs = list((folder / "resumed").glob("*"))
+        found_dirs = list((runs.folder / "resumed").glob("*"))
         if code >= 0 or not found_dirs:
             break
         [run_dir] = found_dirs
@@ -154,13 +196,13 @@ def _resumed(ended: Sequence[Case], command: Sequence[str], folder: Path, whole:
     if run_dir is None:
         yield Row(ended[0], False, f"the run ended before it could be killed, with exit code {code}: {end}")
         return
-    found = seen(read_events(run_dir), "")
+    found = seen(absolute(read_events(run_dir)), "")
     equal = code == 0 and RunDir(run_dir).summary().get("model_digest") == whole
     said = "resumed" if code == 0 else f"the run ended with exit code {code}: {end}"
     for case in ended:
         at = next((number for number, one in enumerate(found.struck) if one["step"] == case.step), None)
         if at is None:
-            passed, what = (None, "this federation has no such step") if code == 0 else (False, said)
+            passed, what = (None, "this federation has not come there") if code == 0 else (False, said)
             yield Row(case, passed, what, run_dir=str(run_dir))
             continue
         passed = code == 0 and (equal or early) and not again

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ray_runs import Watcher, run, tree, write_config
 
-from hierfl.drill import recoveries
+from hierfl.drill import absolute, recoveries
 from hierfl.fault import HUB_STEPS
 from hierfl.monitor.files import read_events
 from hierfl.monitor.records import FaultInjected, Record, RoundClosed, RoundCommitted, SiteTrained
@@ -72,7 +72,7 @@ def test_a_hundred_rounds_with_aggregators_killed_in_each_end_with_the_bits_of_a
     again = sum(trained.values()) - len(trained)
     lost_workers = sum(notice.node.startswith("worker-") for notice in watcher.deaths())
     assert again <= 6 * lost_workers, "trained again though no worker was lost"
-    found = sorted(each for each in recoveries(read_events(Path(summary["run_dir"]))) if each is not None)
+    found = sorted(each for each in recoveries(absolute(read_events(Path(summary["run_dir"])))) if each is not None)
     p99 = found[int(0.99 * len(found))]
     print(f"\n{len(injected)} kills, {again} trained again after {lost_workers} workers' deaths; recovery", end=" ")
     print(f"p50 {statistics.median(found):.2f} s, p99 {p99:.2f} s, most {found[-1]:.2f} s")

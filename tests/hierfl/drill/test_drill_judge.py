@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from hierfl.drill import seen
+from hierfl.drill import absolute, by_round
+from hierfl.drill import seen as seen_of
+
+
+def seen(events: list[dict[str, Any]], hub: str) -> Any:
+    return seen_of(absolute(events), hub)
 
 
 def phase(actor: str, end_s: float) -> dict[str, Any]:
@@ -61,3 +66,14 @@ def test_trainings_beyond_the_first_those_replaced_and_refusals_are_told() -> No
     ]
     found = seen(events, "w")
     assert (found.retrained, found.replaced, found.refused) == (1, (("w", "died"),), ("refused an update of a: twice",))
+
+
+def test_events_are_told_apart_by_the_root_s_rounds() -> None:
+    committed = [{"event": "round_committed", "time_s": float(n), "round_number": n} for n in (1, 2)]
+    found = by_round([started(100.0), fault("w", 0.5), committed[0], fault("w", 1.5), committed[1], said("the end")])
+    assert {number: [one["event"] for one in events] for number, events in found.items()} == {
+        1: ["run_started", "fault_injected", "round_committed"],
+        2: ["fault_injected", "round_committed"],
+        3: ["notice"],
+    }
+    assert found[2][0]["time_s"] == 101.5
