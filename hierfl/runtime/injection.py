@@ -15,7 +15,8 @@ from hierfl.monitor.records import FaultInjected, Notice, Record
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.faulty import FaultyDriver
 from hierfl.runtime.ledger import FILE, Ledger, News, shown
-from hierfl.runtime.points import Claims, OwnProcess, OwnThread, Watched
+from hierfl.runtime.points import Claims
+from hierfl.runtime.watched import OwnProcess, OwnThread, Watched
 from hierfl.runtime.way import Way
 
 __all__ = ["Injection"]

@@ -18,8 +18,8 @@ from hierfl.runtime.convener import serve
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, replica_of
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from hierfl.runtime.places import PLACE, Place
-from hierfl.runtime.points import Crashed
 from hierfl.runtime.seats import PROCESS, seats
+from hierfl.runtime.watched import Crashed
 from hierfl.runtime.witness import witnessed
 from scheduler import Device
 
