@@ -179,8 +179,11 @@ class Dialer:
             control = channel.stream_stream(f"/{SERVICE}/Control", request_serializer=wire.MemberSays.SerializeToString)
             self._heard_s = time.monotonic()
             call = self._call = control(self._says(outgoing, stamps), metadata=self._metadata())
+            unheard = threading.Timer(self._patience_s(), call.cancel)  # gRPC itself waits longer for a first word
+            unheard.start()
             try:
                 for content in call:
+                    unheard.cancel()
                     self._heard_s = time.monotonic()
                     said: wire.HubSays = parse(wire.HubSays, content)
                     final = self._heard(said, stamps, channel, outgoing)
@@ -188,6 +191,7 @@ class Dialer:
                         return final or None
                 return None
             finally:
+                unheard.cancel()
                 self._outgoing = None
                 with self._up:
                     self._channel = None
@@ -200,7 +204,7 @@ class Dialer:
             try:
                 said = outgoing.get(timeout=self._times.beat_s)
             except queue.Empty:
-                if time.monotonic() - self._heard_s > self._patience_s():
+                if time.monotonic() - self._heard_s > self._times.silence_s:
                     self._call.cancel()
                     return
                 if not self.is_up:
@@ -211,9 +215,8 @@ class Dialer:
                 return
 
     def _patience_s(self) -> float:
-        """Give how long a connection may be silent; one that never spoke has less, where there is another way."""
-        is_first = not self.is_up and len(self._addresses) > 1
-        return self._times.beat_s if is_first else self._times.silence_s
+        """Give how long to wait for a hub's first word; less, where there is another way."""
+        return self._times.beat_s if len(self._addresses) > 1 else self._times.silence_s
 
     def _heard(
         self, said: wire.HubSays, stamps: Stamps, channel: Any, outgoing: queue.SimpleQueue[wire.MemberSays]
@@ -291,5 +294,7 @@ class Dialer:
 
 def _said(error: Any) -> str:
     """Put a gRPC error in few words."""
+    if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.CANCELLED:
+        return "nothing is heard of it"
     details = error.details() if isinstance(error, grpc.RpcError) and hasattr(error, "details") else str(error)
     return str(details).splitlines()[0][:300] if details else type(error).__name__
