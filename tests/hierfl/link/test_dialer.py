@@ -264,3 +264,35 @@ def test_a_hub_that_refuses_is_told_at_once(pki: Pki, tmp_path: Path) -> None:
         )
         with pytest.raises(LinkError, match="both need the same YAML and overrides"):
             dialer.serve()
+
+
+@pytest.mark.parametrize("deadline_s", [5.0, pytest.param(600.0, marks=pytest.mark.slow)])
+def test_a_cut_of_six_tenths_of_the_deadline_costs_no_work(pki: Pki, tmp_path: Path, deadline_s: float) -> None:
+    """Of 600 s six minutes: while the model comes down, and with the update on its way up; the hub gives nobody up."""
+    cut_s = 0.6 * deadline_s
+    with hub_on_loopback(pki, deadline_s) as (service, lanes, done, _), Wire(service.port).open() as line:
+        member, lane = Member(pki, line.port, tmp_path, deadline_s), lanes["world/us"]
+
+        def cut() -> None:
+            line.cut()
+            mended = threading.Timer(cut_s, line.mend)
+            mended.start()
+            while mended.is_alive():  # the supervisor looks at its members as it does in every wait
+                lane.look()
+                time.sleep(deadline_s / 100)
+
+        try:
+            lane.call(0, "prepare", (None, None))
+            lane.call(1, "prepare", (LAYOUT, None))
+            assert [done.get(timeout=300).ticket for _ in range(2)] == [0, 1]
+            lane.call(2, "train", (job(), model(LAYOUT)))
+            cut()
+            report = done.get(timeout=300)
+            assert report.crashed is None and report.value[0].error is None
+            lane.call(3, "collect", ("world", 0))
+            cut()
+            collected = done.get(timeout=300)
+            assert collected.crashed is None and np.array_equal(part_of(collected).floats, UPDATE[0])
+            assert member.branch.trained == 1 and member.branch.prepared == 1 and done.empty()
+        finally:
+            member.close()
