@@ -25,6 +25,7 @@ class Blame:
         self._final: dict[JobKey, str] = {}
         self._wasted: dict[JobKey, int] = {}
         self._restarts: dict[str, int] = {}
+        self._unbuilt = 0
 
     def answered(self, worker: str) -> None:
         """A worker did something: what it died of before was not its own fault."""
@@ -35,6 +36,21 @@ class Blame:
         self._restarts[worker] = self._restarts.get(worker, 0) + 1
         if self._restarts[worker] > MAX_RESTARTS:
             raise RuntimeUnavailable(f"{worker} died {MAX_RESTARTS + 1} times in a row: {reason}")
+
+    def built(self) -> None:
+        """The model could be built: what workers died of before was not that."""
+        self._unbuilt = 0
+
+    def died_building(self, worker: str, reason: str) -> None:
+        """A worker has died while it built the model. Errors: RuntimeUnavailable if one after the other does.
+
+        Those that come after it say that they are up before they are asked to build: that is no sign of life here.
+        """
+        self._unbuilt += 1
+        if self._unbuilt > MAX_RESTARTS:
+            raise RuntimeUnavailable(
+                f"workers died {self._unbuilt} times in a row while they built the model, {worker} last: {reason}"
+            )
 
     def wasted(self, worker: str, trained: Iterable[JobKey], reason: str) -> None:
         """Training was lost with a worker. Errors: RuntimeUnavailable if it is lost again and again."""

@@ -212,6 +212,7 @@ class Crew:
             yield from self._up(call.worker)
             return
         if call.method in BUILDING:
+            self._blame.built()
             yield Built(done.value, done.beside[0])
         group = call.group
         if group is None or group.name not in self._groups:
@@ -352,9 +353,12 @@ class Crew:
         again = held | {key for key in begun if kinds.get(key[0]) != "train"}  # what was handed up is not
         suspects = {job.key for job in chunks[0]} & again if chunks else set()
         under_way = {lost.method, *(call.method for call in self._outbox.lose(worker))}
+        was_building = bool(under_way & {*BUILDING})
+        if was_building:
+            self._blame.died_building(worker, reason)
         self.driver.restart(worker)
         self._outbox.send(worker, "prepare", *self._prepared)
-        if under_way & {*BUILDING}:
+        if was_building:
             self.build(*self._building)
         yield WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))
         yield from self._again(again, suspects, reason)

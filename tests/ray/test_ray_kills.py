@@ -141,7 +141,7 @@ def test_many_killers_are_all_named_and_the_others_train(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_model_that_kills_every_worker_ends_the_run_with_a_reason(config: Path, tmp_path: Path) -> None:
     (tmp_path / "kill-model").write_text("1000000")
-    with pytest.raises(RuntimeUnavailable, match=r"worker-0 died 6 times in a row"):
+    with pytest.raises(RuntimeUnavailable, match=r"died 6 times in a row while they built the model, worker-0 last"):
         run(config, "runtime.num_workers=1")
 
 

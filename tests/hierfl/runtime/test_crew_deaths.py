@@ -157,3 +157,19 @@ def test_once_a_worker_has_died_what_is_trained_is_handed_up_before_the_next_sit
     trained = [number for number, (method, _) in enumerate(methods) if method == "train"]
     assert len(trained) == 4
     assert all(methods[number - 1][0] == "collect" for number in trained[1:]), methods
+
+
+def test_a_model_under_which_every_worker_dies_ends_the_run_though_each_worker_comes_up() -> None:
+    play = Play(["a"])
+
+    def build_and_die() -> None:
+        ticket, method, _ = play.next()
+        assert method == "initial"
+        play.die(ticket)
+
+    play.crew.build()
+    for _ in range(5):
+        build_and_die()
+    with pytest.raises(RuntimeUnavailable, match="died 6 times in a row while they built the model, worker-0 last"):
+        build_and_die()
+    assert play.driver.restarted == ["worker-0"] * 5
