@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -166,9 +166,12 @@ def closed() -> int:
         return int(server.getsockname()[1])
 
 
-def refused(config: Path, ray_temp: Path, *overrides: str, **env: str) -> str:
-    """Run what cannot be run; the message. The product's own limits of time are in what it says."""
-    command = [*HIERFL, "run", config.name, "runtime.kind=ray", *overrides, "--plain"]
+def refused(config: Path, ray_temp: Path, *overrides: str, inside: Sequence[str] = (), **env: str) -> str:
+    """Run what cannot be run; the message. The product's own limits of time are in what it says.
+
+    `inside`: a command that runs it.
+    """
+    command = [*inside, *HIERFL, "run", config.name, "runtime.kind=ray", *overrides, "--plain"]
     with started(command, config.parent, environment(ray_temp, **env)) as going:
         returned, out, err = finish(going)
     assert returned == 1, (out, err)
@@ -193,15 +196,24 @@ def test_auto_where_the_environment_names_an_address_that_never_answers(
     assert f"127.0.0.1:{silent}" in said and "no answer within 8 s" in said
 
 
-@pytest.mark.slow
-def test_auto_where_no_ray_runs(config: Path, ray_temp: Path) -> None:
-    assert "no Ray at runtime.address 'auto'" in refused(config, ray_temp, "runtime.address=auto")
+@pytest.fixture(scope="module")
+def alone() -> Sequence[str]:
+    """Give a command under which no other process of this machine is seen: Ray looks for others among all."""
+    command = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("process namespaces cannot be made here")
+    return command
 
 
 @pytest.mark.slow
-def test_auto_where_the_last_ray_is_gone(config: Path, ray_temp: Path, closed: int) -> None:
+def test_auto_where_no_ray_runs(config: Path, ray_temp: Path, alone: Sequence[str]) -> None:
+    assert "no Ray at runtime.address 'auto'" in refused(config, ray_temp, "runtime.address=auto", inside=alone)
+
+
+@pytest.mark.slow
+def test_auto_where_the_last_ray_is_gone(config: Path, ray_temp: Path, closed: int, alone: Sequence[str]) -> None:
     (ray_temp / "ray_current_cluster").write_text(f"127.0.0.1:{closed}")
-    assert "no Ray at runtime.address 'auto'" in refused(config, ray_temp, "runtime.address=auto")
+    assert "no Ray at runtime.address 'auto'" in refused(config, ray_temp, "runtime.address=auto", inside=alone)
 
 
 @pytest.mark.slow

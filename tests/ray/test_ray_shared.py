@@ -214,7 +214,7 @@ def test_a_run_that_does_not_share_leaves_what_is_reserved_alone(runs: Runs) -> 
     other = runs.start("other", "runtime.share=false")
     returned, out, err = finish(other)
     assert returned == 0, (out, err)
-    assert "1 workers (ray)" in out and not runs.events("other", "leased")
+    assert "1 worker (ray)" in out and not runs.events("other", "leased")
     runs.go_on("one")
     assert finish(one)[0] == 0
     nothing_left()
