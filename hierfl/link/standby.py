@@ -27,7 +27,7 @@ from hierfl.monitor.records import Monitor
 from hierfl.standby import Standby, see, watched
 from tiers.lease import LEAD, LEADS, LEFT
 
-__all__ = ["NOT_LEADING", "Waiting", "serve_in_turn"]
+__all__ = ["NOT_LEADING", "Newest", "Waiting", "serve_in_turn"]
 
 NOT_LEADING = "a standby, not leading"
 """What a member is answered that calls a standby; it goes on to the next address."""
@@ -107,7 +107,7 @@ def _wait(serving: Serving, named: Path | None, tell: Callable[[str], None]) -> 
     try:
         tell(f"answers members at port {door.port}")
         standby = Standby(
-            (lambda: named) if named is not None else _Newest(config),
+            (lambda: named) if named is not None else Newest(config),
             *(lambda run_dir: watched(_journal(config, run_dir)), lease_s, tell),
             takes_any=named is not None,
             callers=lambda: door.callers(window_s),
@@ -121,7 +121,7 @@ def _wait(serving: Serving, named: Path | None, tell: Callable[[str], None]) -> 
     return run_dir, verdict.reason, verdict.what != LEAD
 
 
-class _Newest:
+class Newest:
     """Names the newest run of a configuration, once somebody leads it or has left it, until there is another."""
 
     def __init__(self, config: RunConfig) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from link_processes import Links, Wire, free_port, members
 
 ROUNDS = 6
+LEASE_S = 4.0
+"""Long enough that a machine with much else to do takes nobody for dead."""
 
 
 class Pair:
@@ -26,7 +29,7 @@ class Pair:
         dialled = first if wire is None else wire.port
         tree = members(names, dialled, deadline_s=deadline_s, standbys=[f"localhost:{second}"])
         output = {"dir": "runs", "tensorboard": False, "keep": 100}
-        self.links = Links(folder, {"rounds": ROUNDS, "members": tree}, redundancy={"lease_s": 1.0}, output=output)
+        self.links = Links(folder, {"rounds": ROUNDS, "members": tree}, redundancy={"lease_s": LEASE_S}, output=output)
         self.first, self.second = first, second
 
     def __enter__(self) -> Links:
@@ -106,7 +109,9 @@ def test_a_leader_that_was_stopped_and_comes_back_is_fenced(tmp_path: Path) -> N
     with pair as links:
         links.until("world", f" 2/{ROUNDS} ")
         os.kill(links.processes["world"].pid, signal.SIGSTOP)
+        stopped_s = time.monotonic()
         links.until("second", f" 4/{ROUNDS} ")
+        time.sleep(max(0.0, stopped_s + 3 * LEASE_S - time.monotonic()))
         os.kill(links.processes["world"].pid, signal.SIGCONT)
         assert links.wait("world") == 3, links.said("world")
         assert "another process has taken this run up" in links.said("world")
@@ -122,7 +127,7 @@ def test_members_that_cannot_reach_the_leader_are_led_by_the_standby(tmp_path: P
     """The leader lives and renews its lease; both believe that they lead, and one is fenced."""
     port = free_port()
     with Wire(port).open() as wire:
-        pair = Pair(tmp_path, ["us", "hungary"], wire=wire, port=port, deadline_s=8.0)
+        pair = Pair(tmp_path, ["us", "hungary"], wire=wire, port=port, deadline_s=20.0)
         with pair as links:
             links.until("world", f" 2/{ROUNDS} ")
             wire.cut()

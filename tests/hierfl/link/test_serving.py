@@ -171,3 +171,35 @@ def test_validate_refuses_at_once_what_serve_would(tmp_path: Path) -> None:
         "federation.members.us.members.long_beach.role",
     ]
     assert len(load(file).links) == 2  # `hierfl run` simulates it
+
+
+def test_a_standby_finds_the_newest_run_that_is_led_and_keeps_to_it(tmp_path: Path) -> None:
+    from hierfl.config import write
+    from hierfl.journal import LocalStore
+    from hierfl.link.standby import Newest
+    from tiers.lease import FINISHED, LEFT, Lease
+
+    ours, other = config(tmp_path / "runs"), config(tmp_path / "runs", seed=7)
+
+    def begun(stamp: str, of: Any, state: str | None) -> Path:
+        run_dir = tmp_path / "runs" / f"heart-{stamp}"
+        run_dir.mkdir(parents=True)
+        (run_dir / "config.yaml").write_text(write(of.resolved))
+        if state is not None:
+            LocalStore(run_dir / "journal").claim(1)
+            LocalStore(run_dir / "journal").put_lease(1, Lease(1, "alpha:7", state=state).write())
+        return run_dir
+
+    newest = Newest(ours)
+    assert newest() is None
+    begun("20260101", ours, FINISHED)
+    begun("20260102", other, "leads")
+    begun("20260103", ours, None)
+    assert newest() is None
+    led = begun("20260104", ours, "leads")
+    begun("20260105", ours, FINISHED)
+    assert newest() == led
+    LocalStore(led / "journal").put_lease(1, Lease(1, "alpha:7", state=FINISHED).write())
+    assert newest() == led  # to hear that it has ended
+    following = begun("20260106", ours, LEFT)
+    assert newest() == following
