@@ -24,6 +24,7 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_described, admit_evaluated, admit_trained, limit_of
 from hierfl.link.chunks import Chunk
 from hierfl.link.codec import payload_out, text
+from hierfl.link.kit import folder_name
 from hierfl.link.payload import Incoming, Outgoing, Shape, read
 from hierfl.link.shelf import Shelf
 from hierfl.runtime.driver import Done
@@ -344,7 +345,8 @@ class Lane:
             return True
         if offer.incoming is None:
             limit = limit_of(grid_of(offer.job.opening), offer.weight, self._num_sites)
-            offer.incoming = Incoming(self._spool / f"{offer.digest.hex()}.update", offer.shape, offer.digest, limit)
+            own = self._spool / f"{folder_name(self.path)}-{offer.digest.hex()}.update"  # two may send the same bits
+            offer.incoming = Incoming(own, offer.shape, offer.digest, limit)
             call.begun_s = time.time()
         if offer.incoming.is_whole:
             del self._offers[key]

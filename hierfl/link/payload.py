@@ -145,7 +145,12 @@ class Incoming:
             written += os.pwrite(self._file, chunk.data[written:], self.received + written)
         self._checks.append(chunk.check)
         self.received += size
-        self._finish_if_whole()
+        try:
+            self._finish_if_whole()
+        except OSError:  # so that it comes once more
+            self._checks.pop()
+            self.received -= size
+            raise
 
     def discard(self) -> None:
         """Forget it, and what has come of it."""
@@ -176,8 +181,8 @@ class Incoming:
             os.ftruncate(self._file, 0)
             self.received, self._checks = 0, []
             raise LinkError("the payload is not the one that was announced; all of it is dropped")
-        os.close(self._file)
         os.replace(self._partial, self.path)
+        os.close(self._file)
         self.is_whole = True
 
 

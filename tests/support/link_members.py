@@ -62,9 +62,9 @@ def model(of: Layout, seed: int = 0) -> ModelState:
     return ModelState(chance.normal(size=of.num_floats).astype(np.float32), np.arange(of.num_ints, dtype=np.int64))
 
 
-def job(number: int = 0, weight: int = 10, total: int = 40) -> TrainJob:
+def job(number: int = 0, weight: int = 10, total: int = 40, path: str = "world/us") -> TrainJob:
     opening = Opening("world", number, 32, 8.0, total, "float32")
-    return TrainJob("world", number, (("world/us", weight),), opening, Objective())
+    return TrainJob("world", number, ((path, weight),), opening, Objective())
 
 
 def update(of: Layout, seed: int = 1, largest: int = 2**20) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -88,11 +88,11 @@ class FakeMember:
         return self.said[-1]
 
 
-def lane(folder: Path, now: Any = None, deadline_s: float = 60.0) -> tuple[Lane, list[Done]]:
-    """A lane of world/us, and the list of what became of its calls."""
+def lane(folder: Path, now: Any = None, deadline_s: float = 60.0, path: str = "world/us") -> tuple[Lane, list[Done]]:
+    """A member's lane, and the list of what became of its calls."""
     done: list[Done] = []
     clock = {} if now is None else {"now": now}
-    return Lane("world/us", "run-1", deadline_s, 2, folder, Shelf(), done.append, lambda value: value, **clock), done
+    return Lane(path, "run-1", deadline_s, 2, folder, Shelf(), done.append, lambda value: value, **clock), done
 
 
 @contextlib.contextmanager

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from link_members import FakeMember, job, lane, layout, model, payload_of
+from link_members import FakeMember, job, lane, layout, model, payload_of, update
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import decode
 from hierfl.link.codec import payload_out
 from hierfl.link.lane import Lane
-from hierfl.link.payload import Outgoing
+from hierfl.link.payload import Incoming, Outgoing
 
 LAYOUT = layout()
 
@@ -181,3 +182,39 @@ def test_members_share_a_models_payload_and_let_go_of_it(tmp_path: Path) -> None
     assert shelf.payload(start) is one
     del one
     assert not list(shelf._payloads.items())
+
+
+def test_two_members_may_send_the_same_bits_at_the_same_time(tmp_path: Path) -> None:
+    lanes = [lane(tmp_path, path=path) for path in ("world/us", "world/them")]
+    payload, waiting = payload_of(LAYOUT), []
+    for place, _ in lanes:
+        member = FakeMember()
+        prepared(place, member)
+        place.call(2, "train", (job(path=place.path), model(LAYOUT)))
+        place.call(3, "collect", ("world", 0))
+        place.answered(trained(member.last.ask, payload))
+        waiting.append(payload.chunks(member.last.take.transfer, 0))
+    for chunks in zip(*waiting, strict=True):
+        for (place, _), chunk in zip(lanes, chunks, strict=True):
+            place.receive(decode(chunk))
+    for _, done in lanes:
+        assert done[-1].ticket == 3 and np.array_equal(done[-1].beside[0].floats, update(LAYOUT)[0])
+
+
+def test_an_update_that_could_not_be_named_comes_once_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = payload_of(LAYOUT)
+    incoming = Incoming(tmp_path / "update", payload.shape, payload.digest)
+    *chunks, last = (decode(chunk) for chunk in payload.chunks(1, 0))
+    for chunk in chunks:
+        incoming.take(chunk)
+
+    def no_room(*_: object) -> None:
+        raise OSError("no room")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", no_room)
+        with pytest.raises(OSError, match="no room"):
+            incoming.take(last)
+    assert not incoming.is_whole and incoming.received == last.offset
+    incoming.take(last)
+    assert incoming.is_whole
