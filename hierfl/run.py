@@ -63,7 +63,10 @@ def resume(
 
 
 def go_on(left: Reopened, monitors: Sequence[Monitor] = (), opened: Opened = open_driver) -> Mapping[str, Any]:
-    """Go on with a run that was reopened; its folder stays as it is until a round begins. As `run`."""
+    """Go on with a run that was reopened; as `run`.
+
+    Its folder stays as it is until a round begins, but for the number of this process in the journal.
+    """
     with closed_on_error(monitors):
         _try_out(left.config)
     return _carry_out(left, monitors, opened)

@@ -320,7 +320,9 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over: status "finished", "stopped early", "interrupted" or "failed"; `summary` as in summary.json."""
+    """The run is over: status "finished", "stopped early", "interrupted" or "failed", or "fenced", for this process only;
+    `summary` as in summary.json.
+    """
 
     time_s: float
     status: str
