@@ -320,7 +320,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run is over: status "finished", "stopped early", "interrupted" or "failed", or "fenced", for this process only;
+    """The run is over: status "finished", "stopped early", "interrupted", "failed", or "fenced" for this process alone;
     `summary` as in summary.json.
     """
 
