@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Protocol
 
 from replicated_brain import Brain, Recall, Said, Shape, Violation, key_of, must, weighed
+from replicated_lies import agreed, lie
 
 from tiers.messages import Add, Begin, Carry, Close, Command, Event, Finish, GiveUp, Hold, Open, Refuse, TrainMember
 from tiers.replicas import (
@@ -33,16 +34,9 @@ from tiers.replicas import (
     Up,
 )
 
-__all__ = ["LEASE_S", "LIES", "Run", "Served", "agreed"]
+__all__ = ["LEASE_S", "Run", "Served"]
 
 LEASE_S = 2.0
-
-
-def agreed(said: Said, truth: Said, index: int) -> bytes:
-    """What replicas have in common that say the same to the thing of this index."""
-    if said is truth or said.same(truth):
-        return b"%d" % index
-    return repr((index, said.commands, said.sums)).encode()
 
 
 class Process:
@@ -204,31 +198,9 @@ class Served:
                 said = process.brain.tell(event, value)
                 said.digest = agreed(said, truth, index)
         if process.lies and self.random.random() < 0.6:
-            said = self._lie(process, said, truth, index)
+            said = lie(process.lies, said, process.last, lambda one: agreed(one, truth, index))
         process.last = said
         return said
-
-    def _lie(self, process: Process, said: Said, truth: Said, index: int) -> Said:
-        """Bits turned round, a site left out or doubled, an old model, another's signature, an earlier answer."""
-        lie = Said(said.commands, [one ^ 1 for one in said.sums], said.memory)
-        match process.lies:
-            case "fails":
-                lie.digest = FAILED
-                return lie
-            case "forges":
-                lie.true, lie.digest = False, said.digest
-                return lie
-            case "does not sign":
-                lie.signed = False
-            case "repeats" if process.last is not None:
-                lie = Said(process.last.commands, process.last.sums, process.last.memory)
-            case "drops" | "doubles":
-                lie.commands = [_falsified(one, process.lies) for one in said.commands]
-                lie.sums = [one + 1 if process.lies == "doubles" else one - 1 for one in said.sums]
-            case "invents":
-                lie.commands = [*said.commands, GiveUp(0, "it says so")]
-        lie.digest = agreed(lie, truth, index)
-        return lie
 
     def die(self, replica: int) -> None:
         life = self.processes[replica].life
@@ -384,14 +356,3 @@ class Served:
         must(total == self.expected, "{}: the sum is not that of those listed", path)
         self.is_open = False
         self.last_weight, self.last_sum = weight, total
-
-
-def _falsified(command: Command, how: str) -> Command:
-    """Leave a site out of a list, or name it twice."""
-    if type(command) is not Close:
-        return command
-    members = command.members[1:] if how == "drops" else (*command.members, *command.members[:1])
-    return Close(*(command.round_number, members, command.missing, command.weight, command.reason, command.carried))
-
-
-LIES = ("fails", "flips a bit", "forges", "does not sign", "impersonates", "repeats", "drops", "doubles", "invents")

@@ -16,7 +16,8 @@ from random import Random
 
 from replicated_brain import Violation, must
 from replicated_disk import Disk
-from replicated_hub import LIES, Served
+from replicated_hub import Served
+from replicated_lies import LIES
 from replicated_run import Supervisor
 from replicated_trees import TREES, Tree
 
@@ -24,7 +25,10 @@ from tiers.replicas import Mode
 
 __all__ = ["KINDS", "World", "checked", "told"]
 
-KINDS: Sequence[tuple[Mode, int]] = (("crash", 1), ("crash", 2), ("crash", 2), ("crash", 3), ("vote", 3), ("vote", 3))
+KINDS: Sequence[tuple[Mode, int]] = (
+    *(("crash", 1), ("crash", 2), ("crash", 2), ("crash", 3)),
+    *(("vote", 3), ("vote", 3), ("vote", 3), ("vote", 5)),
+)
 
 
 class World:

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from replicated_brain import forget
-from replicated_hub import LIES, Served
+from replicated_hub import Served
+from replicated_lies import LIES
 from replicated_run import Supervisor
 from replicated_trees import TREES
 from replicated_world import World
