@@ -32,7 +32,8 @@ class Reopened:
     """A run as it was left; `saved` None before its first commit. `warnings`: what a person should know of it.
 
     `num_amendments`: of the overrides, those at the front that were left in the run's folder. `stamp`: of the newest
-    checkpoint, when it was read.
+    checkpoint, when it was read. `needs_number`: others may lead it, so it is not gone on with unless the journal says
+    that this process does.
     """
 
     folder: RunDir
@@ -42,6 +43,7 @@ class Reopened:
     warnings: tuple[str, ...] = ()
     num_amendments: int = 0
     stamp: tuple[str, int] | None = None
+    needs_number: bool = False
 
 
 @contextlib.contextmanager

@@ -178,6 +178,10 @@ def _hold(left: Reopened, lead: Lead) -> None:
     """See that nobody went on with a run before it was this process's. Errors: Overtaken, OutputError."""
     if not left.folder.resumed or lead.store is None:
         return
+    if lead.failure and left.needs_number:
+        raise OutputError(
+            f"the journal of {left.folder.path} cannot be written: {lead.failure}; others may lead the run"
+        )
     try:
         fenced = commits.void(left.folder.path, lead.store.writers())
     except OSError:

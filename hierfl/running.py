@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -50,6 +51,7 @@ def resume(
                     from hierfl.monitor.screen import screen
                     from hierfl.run import go_on
 
+                    left = replace(left, needs_number=standby)
                     summary = go_on(left, [screen(left.config, force_plain=plain), watch])
                 break
             except Overtaken as error:

@@ -49,14 +49,13 @@ class Lead:
         """Claim the next number of a run, and begin to renew its lease. Errors: Overtaken if another just did."""
         if store is None:
             return cls()
-        epoch = 1
         try:
             epoch = store.epoch() + 1
             store.claim(epoch)
         except FileExistsError as error:
             raise Overtaken("another process has taken this run up at the same time; this one ends") from error
         except OSError as error:
-            return cls(store, epoch, lease_s, str(error.strerror or error))
+            return cls(store, 0, lease_s, str(error.strerror or error))
         lead = cls(store, epoch, lease_s)
         lead._renew()
         lead._thread = threading.Thread(target=lead._run, name="lease", daemon=True)
@@ -74,7 +73,7 @@ class Lead:
 
     def check(self) -> None:
         """Ask. Errors: Fenced if another process leads now; OSError if nobody can tell."""
-        if self.store is not None and self.store.epoch() > self.epoch:
+        if self.store is not None and not self.failure and self.store.epoch() > self.epoch:
             self._is_lost = True
             raise self._fenced()
 

@@ -179,7 +179,7 @@ def serve(serving: Serving, monitors: Sequence[Monitor], resumed: Path | None = 
     with reopened(resumed, to_train=True) as left:
         if config_digest(left.config) != config_digest(config):
             raise ConfigError(f"{resumed} is a run of another configuration than the one that is given")
-        return go_on(replace(left, config=as_served(left.config, root)), listening, opened)
+        return go_on(replace(left, config=as_served(left.config, root), needs_number=True), listening, opened)
 
 
 def join(

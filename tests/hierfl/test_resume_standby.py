@@ -72,3 +72,18 @@ def test_overrides_and_runs_without_a_journal_are_refused(tmp_path: Path) -> Non
     file.write_text(file.read_text().replace("journal: null", "journal: none"))
     refused = call(str(run_dir), "--standby")
     assert refused.exit_code == 2 and "this run keeps none" in refused.stderr
+
+
+def test_who_cannot_claim_its_number_leads_nothing_that_others_may_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand such a run goes on without a journal; a standby cannot know that nobody else does."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    run_dir = left(tmp_path / "runs")
+    monkeypatch.setattr(LocalStore, "claim", full)
+    refused = call(str(run_dir), "--standby")
+    assert refused.exit_code == 1 and "No space left on device; others may lead the run" in refused.stderr
+    assert call(str(run_dir)).exit_code == 0
