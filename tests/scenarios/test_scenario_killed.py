@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from small_runs import Listener, config_of, go, hub, site
+from ward_tasks import Wards
 
 from hierfl import checkpoint
-from hierfl.errors import OutputError
+from hierfl.errors import OutputError, RoundFailed
 from hierfl.journal import LocalStore, Writer, open_store
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
@@ -119,6 +121,28 @@ def test_killed_at_any_moment_a_run_goes_on_to_the_same_bits_and_trains_nobody_a
     assert len(full) >= 3, "the test sees nothing"
     for folder in [*full[:: -(-len(full) // most)], *empty[:: -(-len(empty) // most)]]:
         assert goes_on(folder, Listener()) == summary["model_digest"], folder
+
+
+def test_a_run_that_failed_at_an_inner_hub_asks_those_again_whose_loss_led_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is below its quorum and gives up, and with it the run: its parent does not go on without it."""
+    strict = {"on_failure": "continue", "quorum": 1.0}
+    root = hub("world", hub("up", "north", "south", **strict), hub("low", "a", "b", **strict), rounds=2)
+    whole = run(config_of(tmp_path / "whole", root))
+    steps, loss = count(), Wards.loss
+
+    def ill_once(self: Wards, model: Any, batch: Any) -> Any:
+        if model.training and next(steps) == 10:
+            raise ZeroDivisionError("a power cut")
+        return loss(self, model, batch)
+
+    monkeypatch.setattr(Wards, "loss", ill_once)
+    with pytest.raises(RoundFailed, match=r"^world/\w+: the round cannot be closed: below the quorum of 2 of 2"):
+        run(config_of(tmp_path / "runs", root))
+    [folder] = (tmp_path / "runs").iterdir()
+    assert journalled(folder)
+    assert goes_on(folder, Listener()) == whole["model_digest"]
 
 
 def test_a_run_that_is_killed_before_its_model_is_written_writes_it(tmp_path: Path) -> None:
