@@ -114,7 +114,7 @@ def _idlest(schedule: Mapping[str, Any]) -> Iterator[str]:
         for name in order[:_MOST_NAMED] if len(order) > 1 else ():
             yield f"{what:<8} {name}: {_figures(found[name])}"
         if len(order) > _MOST_NAMED:
-            yield f"{'':<8} and {len(order) - _MOST_NAMED:,} {what}s with less to gain, in summary.json"
+            yield f"{'':<8} and {plural(len(order) - _MOST_NAMED, what)} with less to gain, in summary.json"
 
 
 def _figures(found: Mapping[str, Any]) -> str:
