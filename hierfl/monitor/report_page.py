@@ -23,6 +23,7 @@ from hierfl.monitor.words import (
     metric,
     num_bytes,
     percent,
+    plural,
     seconds,
 )
 
@@ -155,7 +156,7 @@ def _rehearsal(record: RunRecord) -> Iterator[str]:
     faults = _find(record, "faults")
     if faults:
         planned = "; ".join(map(str, faults["planned"])) or "none any more"
-        said = f"it injects faults on purpose: {planned}. Struck so far: {len(faults['injected'])} times."
+        said = f"it injects faults on purpose: {planned}. Struck {plural(len(faults['injected']), 'time')} so far."
         yield f'<p class="missing error"><strong>A rehearsal, and no production run:</strong> {_esc(said)}</p>'
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.fault import RUN, Fault, Moment, Plan, Process
 from hierfl.monitor.records import FaultInjected, Notice, Record
+from hierfl.monitor.words import plural
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.faulty import FaultyDriver
 from hierfl.runtime.ledger import FILE, Ledger, News, shown
@@ -76,7 +77,7 @@ class Injection:
             told = "; ".join(map(str, self._faults[:5])) + (" ..." if len(self._faults) > 5 else "")
             found.append(("error", f"THIS RUN INJECTS FAULTS: it is a rehearsal, and no production run: {told}"))
         if self._num_earlier:
-            times = f"{self._num_earlier} time{'s' if self._num_earlier > 1 else ''}"
+            times = plural(self._num_earlier, "time")
             found.append(("warning", f"earlier processes of this run were struck by faults on purpose, {times}"))
         return found
 

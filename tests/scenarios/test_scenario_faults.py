@@ -18,6 +18,7 @@ from small_runs import Listener, Ran, config_of, events, go, hub
 from hierfl.fault import HUB_STEPS, RUN_STEPS, SITE_STEPS
 from hierfl.faults.lie import WHAT as LIES
 from hierfl.monitor.records import FaultInjected, Notice, ReplicaReplaced, SiteTrained
+from hierfl.monitor.report import write_report
 from hierfl.run import resume
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -149,6 +150,8 @@ def test_nobody_takes_a_run_with_faults_for_another(whole: Ran, tmp_path: Path) 
     assert (happened["kind"], happened["node"], happened["round"]) == ("kill", "world", 1)
     [event] = [event for event in events(ran.folder) if event["event"] == "fault_injected"]
     assert (event["node"], event["step"], event["round_number"]) == ("world", "before_accept", 1)
+    page = write_report(ran.folder).read_text()
+    assert "A rehearsal, and no production run" in page and "Struck 1 time so far" in page
     assert "faults" not in whole.summary and not whole.monitor.of(FaultInjected)
     assert not (whole.folder / "faults.jsonl").exists()
 

@@ -11,7 +11,8 @@ from hierfl.config.schema import Training
 from hierfl.config.values import keys_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
-KINDS = [(seam, name) for seam in ("task", "strategy", "topology", "policy") for name in kinds.names(seam)]
+SEAMS = ("task", "strategy", "topology", "policy", "attack", "fault")
+KINDS = [(seam, name) for seam in SEAMS for name in kinds.names(seam)]
 
 
 def test_the_page_is_current() -> None:
