@@ -36,7 +36,10 @@ TREES: dict[str, dict[str, Any]] = {
     "medians": hub("world", hub("up", "north", "south", "east", strategy="median"), "a", rounds=3),
     "compressed": hub("world", hub("up", "north", "south", rounds=2), "east", rounds=3, compression="top_k"),
     "given up": hub(
-        "world", hub("up", "north", site("south", fault="raise")), "a", on_failure="continue", quorum=0.5, rounds=3
+        *("world", hub("up", "north", site("south", fault="raise"), quorum=1.0), "a"),
+        on_failure="continue",
+        quorum=0.5,
+        rounds=3,
     ),
     "going on": hub("world", hub("up", "north", site("south", fault="code"), on_failure="continue"), "a", rounds=3),
 }
