@@ -17,7 +17,7 @@ from hierfl.errors import HierflError, LinkError
 from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch, what_is_said
-from hierfl.link.codec import MAX_WEIGHT, bounded, moments_out, payload_in, payload_out, scale_in, tally_out
+from hierfl.link.codec import MAX_BYTES, MAX_WEIGHT, bounded, moments_out, payload_in, payload_out, scale_in, tally_out
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.store import Store
 
@@ -32,6 +32,8 @@ Fetch = Callable[[Shape, bytes, Path], None]
 """Brings a model to a place, whatever happens to the connection meanwhile."""
 
 ANSWERS_HELD = 4
+MAX_TALLY_BYTES = MAX_BYTES - 4096
+"""So that it fits into a message with what is said beside."""
 
 
 class Desk:
@@ -143,19 +145,29 @@ class Desk:
             case "train":
                 return self._train(self._branch, ask)
             case "evaluate":
-                measured = wire.Evaluated()
-                try:
-                    said, model = ask.evaluate, self._model(self._branch, ask.evaluate.model, None)
-                    measured.tally.CopyFrom(tally_out(self._branch.tally(said.round_number, model, tunes=said.tunes)))
-                except Abandoned:
-                    raise
-                except HierflError as error:
-                    self._tell("error", str(error))
-                    measured.error = what_is_said(error, self._branch.path)
+                measured = self._evaluate(self._branch, ask.evaluate)
                 measured.duration_s = time.perf_counter() - started
                 return wire.Answer(evaluated=measured)
             case other:
                 raise LinkError(f"{other} is nothing that a hub asks")
+
+    def _evaluate(self, branch: Branch, asked: wire.Evaluate) -> wire.Evaluated:
+        """Measure a model, and say in a line why where that fails, or is more than a message can hold."""
+        try:
+            model = self._model(branch, asked.model, None)
+            counted = tally_out(branch.tally(asked.round_number, model, tunes=asked.tunes))
+        except Abandoned:
+            raise
+        except HierflError as error:
+            self._tell("error", str(error))
+            return wire.Evaluated(error=what_is_said(error, branch.path))
+        size = counted.ByteSize()
+        if size > MAX_TALLY_BYTES:
+            said = f"what was measured at {branch.path} has {size} bytes, and an answer over a link at most"
+            said = f"{said} {MAX_TALLY_BYTES}; evaluation.auc: histogram takes few"
+            self._tell("error", said)
+            return wire.Evaluated(error=said)
+        return wire.Evaluated(tally=counted)
 
     def _prepare(self, branch: Branch, run: str, said: wire.Prepare) -> str:
         """Begin a run; say how the model differs from the hub's, if it does."""

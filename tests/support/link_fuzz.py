@@ -199,7 +199,7 @@ class Cases:
 class Member:
     """A member that hears what a hub says; `hear` gives "taken", or the reason for a refusal."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tally: Tally | None = None) -> None:
         floats, ints = update(SMALL)
 
         class Branch:
@@ -216,10 +216,11 @@ class Member:
                 return 10, PartialSum(floats, ints, 10)
 
             def tally(self, round_number: int, start: Any, *, tunes: bool) -> Tally:
-                return Tally(0, 0, 0)
+                return tally or Tally(0, 0, 0)
 
         self._branch: Any = Branch()
         self._folder = folder
+        self.last: Any = None
         self._heard: queue.SimpleQueue[wire.Answer | BaseException | None] = queue.SimpleQueue()
         self._start = model(SMALL)
         self._desk = self._new()
@@ -232,7 +233,7 @@ class Member:
             return str(refusal) or "refused without a word"
         said.ask.id = said.ask.id or 1
         self._desk.asked("run", said.ask)
-        self._heard.get(timeout=60)
+        self.last = self._heard.get(timeout=60)
         failed = self._desk.failed
         if failed is None:
             return "taken"

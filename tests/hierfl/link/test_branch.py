@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from link_fuzz import Member, questions
 from small_runs import config_of, hub, site
 
 from hierfl.errors import LinkError
+from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire
@@ -68,6 +70,16 @@ def test_an_order_of_another_hub_is_refused(tmp_path: Path) -> None:
         for hub_name, opened_by in (("world/south", "world"), ("world", "world/south"), ("world/north", "world")):
             with pytest.raises(LinkError, match="world/north works for world"):
                 process.branch.train(Asked(hub_name, 0, 1, opened_by, 0, 100), start)
+
+
+def test_a_measurement_that_no_message_can_hold_is_told(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    scores, labels = chance.random(500_000), chance.integers(0, 2, 500_000)
+    member = Member(tmp_path, Tally.of(scores, labels, loss_sum=1.0, auc="exact"))
+    assert member.hear(questions()["evaluate"].SerializeToString()) == "taken"
+    assert "evaluation.auc: histogram takes few" in member.last.evaluated.error
+    assert not member.last.evaluated.HasField("tally")
+    member.close()
 
 
 def test_a_store_keeps_the_newest_updates_and_what_belongs_to_them(tmp_path: Path) -> None:
