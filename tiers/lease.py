@@ -107,7 +107,7 @@ class Watch:
             if self._led or self.takes_any:
                 return Verdict(LEAD, f"nothing was heard of {who} for {silent_s:.3g} s")
             return Verdict(WAIT, f"nothing is heard of {who}, and nothing was since this process watches")
-        return self._called(now_s, seen) or Verdict(WAIT, f"{who} leads")
+        return self._called(now_s, seen) or Verdict(WAIT, f"{who} {'leads' if self._led else 'is said to lead'}")
 
     def _ended(self, lease: Lease) -> Verdict:
         """Judge a leader that has said how it ended."""

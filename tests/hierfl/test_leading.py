@@ -273,7 +273,7 @@ def test_a_standby_waits_for_a_run_and_then_for_its_leader(tmp_path: Path) -> No
     assert clock[0] == 2 + 8 + 6  # two looks without a run, the script's nine, and a lease since its last beat
     assert [said.rpartition(": ")[2] for said in told] == [
         "stands by; there is no run yet",
-        "number 1 leads",
+        "number 1 is said to lead",
         "alpha:7, number 1, leads",
         "the lease cannot be read",
         "alpha:7, number 1, leads",
