@@ -23,13 +23,14 @@ WAIT, LEAD, END = "wait", "lead", "end"
 class Lease:
     """The record of the process that has claimed `epoch`; `beat` rises each time that it is written.
 
-    `holder`: who it is, for people; `address`: where it listens for members; `members`: how many of them it is in touch
-    with, -1 before it listens; `reason`: why it ended.
+    `holder`: who it is, for people; `lease_s`: how long it may be silent; `address`: where it listens for members;
+    `members`: how many of them it is in touch with, -1 before it listens; `reason`: why it ended.
     """
 
     epoch: int
     holder: str
     beat: int = 0
+    lease_s: float = 0.0
     address: str = ""
     members: int = -1
     state: str = LEADS
@@ -77,8 +78,9 @@ class Verdict:
 class Watch:
     """Watches one run's lease. Times are the watcher's own, in seconds, and never go back.
 
-    `takes_any`: takes up a run that it has never seen led, too. `patience_s`: how long more members must call here than
-    are in touch with the leader before it is taken for cut off from them.
+    `lease_s`: how long a leader may be silent, unless it says that it may be for longer. `takes_any`: takes up a run that
+    it has never seen led, too. `patience_s`: how long more members must call here than are in touch with the leader before
+    it is taken for cut off from them.
     """
 
     lease_s: float
@@ -103,7 +105,7 @@ class Watch:
             return self._ended(lease)
         silent_s = now_s - self._since_s
         who = f"{lease.holder}, number {lease.epoch}," if lease is not None else f"number {seen.epoch}"
-        if silent_s >= self.lease_s:
+        if silent_s >= max(self.lease_s, lease.lease_s if lease is not None else 0.0):
             if self._led or self.takes_any:
                 return Verdict(LEAD, f"nothing was heard of {who} for {silent_s:.3g} s")
             return Verdict(WAIT, f"nothing is heard of {who}, and nothing was since this process watches")

@@ -37,7 +37,7 @@ class Lead:
         self.epoch = epoch
         self.failure = failure
         self.tells: Callable[[], Mapping[str, Any]] = dict
-        self._lease = Lease(epoch, f"{socket.gethostname()}:{os.getpid()}")
+        self._lease = Lease(epoch, f"{socket.gethostname()}:{os.getpid()}", lease_s=lease_s)
         self._lease_s = lease_s
         self._renewed_s = time.monotonic()
         self._is_lost = False

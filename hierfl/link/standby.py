@@ -17,6 +17,7 @@ import grpc
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, OutputError, Overtaken
+from hierfl.journal import Store
 from hierfl.link.approval import config_digest
 from hierfl.link.door import Door
 from hierfl.link.kit import Kit
@@ -24,6 +25,9 @@ from hierfl.link.permits import Peer
 from hierfl.link.serving import Serving, check_root, serve
 from hierfl.link.times import Times
 from hierfl.monitor.records import Monitor
+from hierfl.reopen import config_of
+from hierfl.rundir import RunDir
+from hierfl.runtime.opening import store_of
 from hierfl.standby import Standby, see, watched
 from tiers.lease import LEAD, LEADS, LEFT
 
@@ -108,7 +112,7 @@ def _wait(serving: Serving, named: Path | None, tell: Callable[[str], None]) -> 
         tell(f"answers members at port {door.port}")
         standby = Standby(
             (lambda: named) if named is not None else Newest(config),
-            *(lambda run_dir: watched(_journal(config, run_dir)), lease_s, tell),
+            *(_journal, lease_s, tell),
             takes_any=named is not None,
             callers=lambda: door.callers(window_s),
             patience_s=lease_s + window_s,
@@ -128,43 +132,35 @@ class Newest:
         self._config = config
         self._digest = config_digest(config)
         self._found: Path | None = None
-        self._others: set[Path] = set()
+        self._journals: dict[Path, Store | None] = {}
 
     def __call__(self) -> Path | None:
         """Look once more."""
         files = sorted(Path(self._config.output.dir).glob(f"{self._config.name}-*/config.yaml"), reverse=True)
         for run_dir in (file.parent for file in files):
-            if run_dir == self._found:
+            if run_dir == self._found or self._is_led(run_dir):
+                self._found = run_dir
                 break
-            if run_dir not in self._others and self._is_led(run_dir):
-                if self._is_ours(run_dir):
-                    self._found = run_dir
-                    break
-                self._others.add(run_dir)
         return self._found
 
     def _is_led(self, run_dir: Path) -> bool:
+        if run_dir not in self._journals:
+            self._journals[run_dir] = self._journal(run_dir)
+        store = self._journals[run_dir]
+        seen = see(store) if store is not None else None
+        return seen is not None and seen.lease is not None and seen.lease.state in (LEADS, LEFT)
+
+    def _journal(self, run_dir: Path) -> Store | None:
+        """Give a run's journal; None if the run is another's, or keeps none."""
         with contextlib.suppress(HierflError):
-            seen = see(watched(_journal(self._config, run_dir)))
-            return seen is not None and seen.lease is not None and seen.lease.state in (LEADS, LEFT)
-        return False
-
-    def _is_ours(self, run_dir: Path) -> bool:
-        """Whether a run is one of this configuration."""
-        from hierfl.config import load
-        from hierfl.rundir import RunDir
-
-        with contextlib.suppress(HierflError):
-            origin = RunDir(run_dir).origin()
-            base = origin.config_dir if origin is not None else None
-            return config_digest(load(run_dir / "config.yaml", (), base=base)) == self._digest
-        return False
+            config = config_of(RunDir(run_dir))
+            return store_of(config, run_dir) if config_digest(config) == self._digest else None
+        return None
 
 
-def _journal(config: RunConfig, run_dir: Path) -> Any:
-    from hierfl.runtime.opening import store_of
-
-    return store_of(config, run_dir)
+def _journal(run_dir: Path) -> Store:
+    """Give the journal of a run, as the run has it. Errors: HierflError."""
+    return watched(store_of(config_of(RunDir.open(run_dir)), run_dir))
 
 
 def _summary(run_dir: Path) -> Mapping[str, Any]:

@@ -29,6 +29,13 @@ def test_a_leader_that_beats_is_left_alone_and_one_that_does_not_is_succeeded() 
     assert verdict.what == LEAD and verdict.reason == "nothing was heard of alpha:71, number 3, for 10 s"
 
 
+def test_a_leader_that_may_be_silent_for_longer_is_given_its_time() -> None:
+    found, lease = watch(), Lease(3, "alpha:71", lease_s=60.0)
+    for now_s in (0.0, 30.0, 59.0):
+        assert found.look(now_s, Seen(3, lease)).what == WAIT
+    assert found.look(60.0, Seen(3, lease)).what == LEAD
+
+
 def test_a_long_pause_of_the_watcher_alone_succeeds_nobody() -> None:
     """The watcher slept for an hour: what it finds then is new to it, and counts from then."""
     found = watch()
