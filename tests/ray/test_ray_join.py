@@ -125,7 +125,7 @@ def test_a_job_that_fails_hands_its_exit_code_on(cluster: Cluster, config: Path)
     (config.parent / "fail-d").touch()
     returned, out, err = submit(cluster, config.parent, config.name)
     assert returned == 1, (out, err)
-    assert "world/eu/d could not be trained" in out and "site d was told to fail" in out
+    assert "world/eu/d could not be trained" in out and "site d was told to fail" in out, (out, err)
     returned, out, err = submit(cluster, config.parent, config.name, "training.nonsense=1", "--no-check")
     assert returned == 2, (out, err)
     assert "training.nonsense" in out

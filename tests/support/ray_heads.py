@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,14 +34,22 @@ class Cluster:
         return {pid: said for pid, said in processes_in(self.temp).items() if re.match("ray::(Hub|Worker)", said)}
 
     def answers(self) -> bool:
-        """Say whether it is up."""
+        """Say whether it is up; its dashboard comes last, and is asked first."""
+        try:
+            with urllib.request.urlopen(f"{self.dashboard}/api/version", timeout=5):
+                pass
+        except urllib.error.HTTPError:
+            pass  # it wants a token
+        except OSError:
+            time.sleep(0.2)
+            return False
         command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", self.address]
         return subprocess.run(command, env=self.env, capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def free_port() -> int:
     """Find a free port outside of those that Ray gives its workers."""
-    for port in range(20100 + 10 * os.getpid() % 10000, 32000):
+    for port in range(20100 + 10 * (os.getpid() % 1000), 32000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 return port
@@ -54,6 +64,7 @@ def head(**variables: str) -> Iterator[Cluster]:
     dashboard = port + 1
     env = environment(temp, **variables, PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     options = f"--head --port {port} --num-cpus 2 --dashboard-port {dashboard} --include-dashboard true"
+    options += f" --dashboard-agent-listen-port {port + 2}"  # the fixed one that Ray takes else may be another's
     options += f" --node-ip-address 127.0.0.1 --temp-dir {temp} --disable-usage-stats --block"
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options.split()]
     log = (temp / "start.log").open("w")
