@@ -21,6 +21,8 @@ __all__ = [
     "RAW_ONE",
     "RAY",
     "RAY_KEPT",
+    "RAY_TWO",
+    "RAY_VOTE",
     "Contender",
     "case",
 ]
@@ -38,6 +40,7 @@ class Contender:
     workers: int = 2
     kept: bool = False
     hubs: int = 0
+    replicas: int = 1
 
 
 RAW = Contender("raw PyTorch loop", "raw_loop")
@@ -50,11 +53,14 @@ LOCAL_KEPT = Contender("hierfl, local, all kept", "engine", kept=True)
 RAY = Contender("hierfl, Ray", "engine", kind="ray")
 RAY_KEPT = Contender("hierfl, Ray, all kept", "engine", kind="ray", kept=True)
 LINKS = Contender("hierfl, two institutions over links", "links", workers=1, hubs=2)
+RAY_TWO = Contender("hierfl, Ray, 2 replicas", "engine", kind="ray", replicas=2)
+RAY_VOTE = Contender("hierfl, Ray, 3 replicas that vote", "engine", kind="ray", replicas=3)
 
 
 def case(who: Contender, setting: Setting, **limits: Any) -> Case:
     """Give a contender its work."""
     told: dict[str, Any] = {"kind": who.kind, "variant": who.variant, "threads": who.threads, "kept": who.kept}
+    told["replicas"] = who.replicas
     if who.hubs:
         told["hubs"] = who.hubs
     work = replace(setting, num_workers=who.workers, **told)

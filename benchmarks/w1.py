@@ -16,6 +16,8 @@ from benchmarks.rounds import (
     RAW_ONE,
     RAY,
     RAY_KEPT,
+    RAY_TWO,
+    RAY_VOTE,
     Contender,
     case,
 )
@@ -46,6 +48,9 @@ def works(size: Size) -> Iterator[Work]:
             "s per round",
             [
                 case(who, setting, **limits.get(who, {}))
-                for who in (RAW, RAW_ONE, POOL, POOL_SUMS, LOCAL, LOCAL_ONE, LOCAL_KEPT, RAY, RAY_KEPT)
+                for who in (
+                    *(RAW, RAW_ONE, POOL, POOL_SUMS, LOCAL, LOCAL_ONE, LOCAL_KEPT),
+                    *(RAY, RAY_KEPT, RAY_TWO, RAY_VOTE),
+                )
             ],
         )

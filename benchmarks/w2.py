@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.common import GIB, Size, Work
 from benchmarks.contenders.setting import Setting
-from benchmarks.rounds import LINKS, LOCAL, LOCAL_KEPT, POOL, RAW, RAY, RAY_KEPT, Contender, case
+from benchmarks.rounds import LINKS, LOCAL, LOCAL_KEPT, POOL, RAW, RAY, RAY_KEPT, RAY_TWO, RAY_VOTE, Contender, case
 
 LIMIT_S = 0.75
 RAW_S = 0.36
@@ -25,7 +25,7 @@ def works(size: Size) -> Iterator[Work]:
             warm_up=size.pick(2, 1),
             local_steps=0,
         )
-        several = (RAW, POOL, LOCAL, LOCAL_KEPT, RAY, RAY_KEPT)
+        several = (RAW, POOL, LOCAL, LOCAL_KEPT, RAY, RAY_KEPT, RAY_TWO, RAY_VOTE)
         limits: dict[Contender, dict[str, Any]] = {
             LOCAL: {"limit_bytes": LIMIT_BYTES},
             RAY: {"limit_bytes": LIMIT_BYTES, **({"limit_s": LIMIT_S, "first_s": RAW_S} if sites == 8 else {})},

@@ -92,7 +92,11 @@ def mapping(work: Setting, folder: str) -> dict[str, Any]:
             **({"num_cpus": NUM_CPUS} if work.kind == "ray" else {}),
         },
         "output": {"dir": folder, "checkpoint_every": 1 if work.kept else 1_000_000, "tensorboard": False},
-        "redundancy": {"journal": None if work.kept else "none"},
+        "redundancy": {
+            "journal": None if work.kept else "none",
+            "replicas": work.replicas,
+            "mode": "vote" if work.replicas > 2 else "crash",
+        },
     }
 
 

@@ -22,7 +22,8 @@ LR = 0.1
 class Setting:
     """One work. `hubs` 0 puts all sites under the root; the first `warm_up` rounds do not count, the last neither:
     hierfl writes its checkpoint in it. `threads` 0 leaves the raw loop the number that torch takes by itself. `kept`:
-    with the journal and a checkpoint each round, as hierfl runs where nothing is said.
+    with the journal and a checkpoint each round, as hierfl runs where nothing is said. `replicas`: of each hub's
+    aggregator; three or more vote.
     """
 
     sites: int
@@ -39,6 +40,7 @@ class Setting:
     num_workers: int = 2
     threads: int = 0
     kept: bool = False
+    replicas: int = 1
 
     @cached_property
     def task(self) -> Synthetic:
