@@ -78,9 +78,9 @@ class Verdict:
 class Watch:
     """Watches one run's lease. Times are the watcher's own, in seconds, and never go back.
 
-    `lease_s`: how long a leader may be silent, unless it says that it may be for longer. `takes_any`: takes up a run that
-    it has never seen led, too. `patience_s`: how long more members must call here than are in touch with the leader before
-    it is taken for cut off from them.
+    `lease_s`: how long a leader may be silent, unless it says that it may be for longer. `takes_any`: takes up a run
+    that it has never seen led, too. `patience_s`: how long more members must call here than are in touch with the
+    leader before it is taken for cut off from them.
     """
 
     lease_s: float
