@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from link_members import AGREED, Pki, hub_on_loopback
-from link_processes import free_port
+from link_processes import Wire, free_port
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.dialer import Dialer
 from hierfl.link.leaders import Leaders, Outranked
 from hierfl.link.standby import NOT_LEADING, Waiting
+from tiers.lease import LEAD, WAIT, Lease, Seen, Verdict, Watch
 
 MEMBERS = ("world/us", "world/them")
 
@@ -153,3 +154,25 @@ def test_one_that_never_answers_is_passed_by(pki: Pki) -> None:
 def test_an_address_that_nobody_listens_at_is_passed_by(pki: Pki) -> None:
     with hub_on_loopback(pki) as (hub, *_), dialling(pki, [free_port(), hub.port], Leaders()) as (dialer, _):
         until(lambda: dialer.is_up)
+
+
+def test_members_that_are_cut_from_their_leader_make_the_standby_lead(pki: Pki) -> None:
+    """The leader beats on; what counts is whom its members reach, for a while."""
+    with contextlib.ExitStack() as stack:
+        second = stack.enter_context(standing_by(pki))
+        service, lanes, *_ = stack.enter_context(hub_on_loopback(pki, agreed=replace(AGREED, leader=1)))
+        line = stack.enter_context(Wire(service.port).open())
+        dialer, _ = stack.enter_context(dialling(pki, [line.port, second.port], Leaders()))
+        until(lambda: dialer.is_up)
+        watch, lease = Watch(3600.0, patience_s=0.5), Lease(1, "alpha:7")
+
+        def look() -> Verdict:
+            nonlocal lease
+            lease = lease.next(members=sum(lane.session is not None for lane in lanes.values()))
+            return watch.look(time.monotonic(), Seen(1, lease, second.callers(6.0)))
+
+        assert look().what == look().what == WAIT and lease.members == 1
+        line.cut()
+        until(lambda: look().what == LEAD)
+        assert look().reason == "1 members call here, 0 are in touch with alpha:7, number 1"
+        line.mend()
