@@ -173,7 +173,7 @@ class Served:
         """A liar says the same in the name of the others, whose keys it has not."""
         for other, process in enumerate(self.processes):
             if process.next == index < len(self.told) and self.replicas.lives[other] == process.life:
-                process.next, process.named = index + 1, True
+                process.named = True
                 if index >= self.carried:
                     self.heard.setdefault(index, {})[other] = said
                 self.obey(self.replicas.handle(Answered(other, process.life, index, said.digest, self.run.now, False)))
