@@ -22,7 +22,9 @@ DEEP = "ward_tasks:Deep"
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All of a run but who has taken it up, which its journal numbers before anything is read."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("epoch-", "lease-")))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
