@@ -11,7 +11,7 @@ from ray_runs import environment
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-RUNTIME = {"kind": "ray", "num_workers": 1, "num_cpus": 1}
+RUNTIME = {"kind": "ray", "num_workers": 1, "num_cpus": 2}
 
 
 def test_each_institution_has_a_ray_of_its_own(tmp_path: Path, ray_temp: Path) -> None:
