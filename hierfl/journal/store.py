@@ -103,7 +103,8 @@ class LocalStore:
         for segment, writer in self.writers():
             if segment != but and writer <= epoch:
                 path = _folder(self.folder, segment) / f"writer-{writer:04d}.journal"
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
                 with contextlib.suppress(OSError):  # of a later writer's, too
                     path.parent.rmdir()
 
