@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ray_runs import Drivers, Watcher, run, write_config
+from lying import LIES, tell
+from ray_runs import Drivers, Watcher, alive, run, tree, write_config
 
 from hierfl.monitor.records import NodeChanged, Record, ReplicaReplaced, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.runtime.driver import replica_of
@@ -69,6 +74,117 @@ def killing(drivers: Drivers, hub: str, replica: int) -> Callable[[], None]:
         time.sleep(JUDGE_S)
 
     return strike
+
+
+def stopping(drivers: Drivers, folder: Path, hub: str, replica: int, for_s: float) -> Callable[[], None]:
+    """Stop a process, let it go on later, and let site f wait meanwhile, so that the run does not end before."""
+
+    def strike() -> None:
+        pid = drivers.pid(replica_of(hub, replica))
+        drivers.killed.add(pid)
+        (folder / "hold-f").write_text("0")
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(for_s, wake, (pid,)).start()
+
+    return strike
+
+
+def wake(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def is_replaced(record: Record) -> bool:
+    return isinstance(record, ReplicaReplaced)
+
+
+@pytest.mark.slow
+def test_one_of_three_that_vote_lies_and_another_is_killed(tmp_path: Path, drivers: Drivers) -> None:
+    """One fault at a time: the round in which one lies is not the one in which another is killed."""
+    config = write_config(tmp_path, tree(strategy={"kind": "lying:Lying", "folder": str(tmp_path)}))
+    undisturbed = run(config, "runtime.kind=local")["model_digest"]
+    for notes in tmp_path.glob("steps-*"):
+        notes.unlink()
+    tell(tmp_path, "flip")
+    watcher = Watcher([(committed(1), killing(drivers, "world", 1))])
+    result = run(config, "runtime.num_workers=2", "redundancy.replicas=3", "redundancy.mode=vote", watcher=watcher)
+    assert result["model_digest"] == undisturbed
+    assert watcher.strikes == [] and (tmp_path / "lied-flip").exists()
+    assert each_trained_once(watcher)
+    assert result["replaced"]["hubs"] == {"world": {"outvoted": 1, "died": 1}}
+    first = next(one for one in watcher.records if isinstance(one, ReplicaReplaced))
+    assert (first.cause, first.round_number) == ("outvoted", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lie", LIES)
+def test_one_lying_replica_of_three(tmp_path: Path, lie: str) -> None:
+    config = write_config(tmp_path, tree(strategy={"kind": "lying:Lying", "folder": str(tmp_path)}))
+    undisturbed = run(config, "runtime.kind=local")["model_digest"]
+    tell(tmp_path, lie)
+    watcher = Watcher()
+    result = run(config, "runtime.num_workers=2", "redundancy.replicas=3", "redundancy.mode=vote", watcher=watcher)
+    assert result["model_digest"] == undisturbed and each_trained_once(watcher)
+    assert [(cause, hub) for hub, _, cause in replaced(watcher)] == [("outvoted", "world")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("replica", "redundancy"),
+    [(0, ("replicas=2",)), (1, ("replicas=2",)), (0, ("replicas=1",)), (2, ("replicas=3", "mode=vote"))],
+    ids=str,
+)
+def test_a_replica_that_is_stopped_for_three_leases_and_wakes_up(
+    config: Path, digest: str, drivers: Drivers, tmp_path: Path, replica: int, redundancy: tuple[str, ...]
+) -> None:
+    lease_s = 3.0
+    watcher = Watcher(
+        [
+            (trained(3), stopping(drivers, tmp_path, "world", replica, 3 * lease_s)),
+            (is_replaced, (tmp_path / "hold-f").unlink),
+        ]
+    )
+    words = [f"redundancy.{word}" for word in (*redundancy, f"lease_s={lease_s}")]
+    result = run(config, "runtime.num_workers=2", *words, watcher=watcher)
+    assert watcher.strikes == []
+    assert result["model_digest"] == digest and each_trained_once(watcher)
+    assert ("world", replica + 1, "silent") in replaced(watcher)
+    [pid] = drivers.killed
+    wake(pid)
+    deadline = time.monotonic() + 30
+    while alive(pid):
+        assert time.monotonic() < deadline, "who was stopped and fenced off lives for ever"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_replica_that_hangs_and_gives_signs_of_life_is_left_behind(tmp_path: Path) -> None:
+    strategy = {"kind": "lying:Lying", "folder": str(tmp_path), "hang_s": 600.0}
+    config = write_config(tmp_path, tree(rounds=6, strategy=strategy))
+    undisturbed = run(config, "runtime.kind=local")["model_digest"]
+    tell(tmp_path, "hang")
+    hold = tmp_path / "hold-f"
+    watcher = Watcher([(committed(1), lambda: hold.write_text("0")), (is_replaced, hold.unlink)])
+    words = ("redundancy.replicas=2", "redundancy.lease_s=3")
+    result = run(config, "runtime.num_workers=2", *words, watcher=watcher)
+    assert result["model_digest"] == undisturbed and each_trained_once(watcher)
+    assert [(hub, cause) for hub, _, cause in replaced(watcher)] == [("world", "silent")]
+
+
+@pytest.mark.slow
+def test_a_hundred_rounds_in_each_of_which_a_replica_is_killed(tmp_path: Path, drivers: Drivers) -> None:
+    federation = {"name": "world", "rounds": 100, "members": [{"name": "a"}, {"name": "b"}]}
+    config = write_config(tmp_path, federation)
+    undisturbed = run(config, "runtime.kind=local")["model_digest"]
+    strikes = [
+        (committed(number), lambda number=number: drivers.kill(replica_of("world", number % 2)))
+        for number in range(1, 100)
+    ]
+    watcher = Watcher(strikes)
+    result = run(config, "runtime.num_workers=1", "redundancy.replicas=2", watcher=watcher)
+    assert watcher.strikes == [] and len(drivers.killed) > 90
+    assert result["model_digest"] == undisturbed and each_trained_once(watcher)
+    assert result["replaced"]["hubs"]["world"]["died"] == len(drivers.killed)
 
 
 @pytest.mark.parametrize(
