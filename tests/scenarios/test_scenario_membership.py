@@ -220,7 +220,7 @@ def test_a_simulation_takes_no_notice_of_links_and_they_refuse_members_that_chan
     root = hub("world", "a", {"name": "l", "joins_at": 2, "link": {"address": "l.example:7000"}})
     plain = hub("world", "a", {"name": "l", "joins_at": 2})
     assert go(tmp_path / "linked", root).digest == go(tmp_path / "plain", plain).digest
-    with pytest.raises(ConfigError, match="members.l.joins_at: joins_at and leaves_at do not go with links"):
+    with pytest.raises(ConfigError, match=r"members\.l\.joins_at: joins_at and leaves_at do not go with links"):
         as_served(config_of(tmp_path, root), "world")
 
 
