@@ -295,8 +295,12 @@ class Supervisor:
         must(self.saved is disk.saved and self.number > disk.saved.number, "round {} is published again", self.number)
         must(world.published.setdefault(self.number, self.model) == self.model, "{} has two models", self.number)
         world.check_receipts(self)
-        errands = {p: dict(one.memory.standing.errands) for p, one in self.hubs.items() if one.memory is not None}
-        errands = {path: found for path, found in errands.items() if found}
+        running = tuple(path for path, one in self.hubs.items() if one.running)
+        errands = {
+            path: dict(one.memory.standing.errands)
+            for path, one in self.hubs.items()
+            if path not in running and one.memory is not None and one.memory.standing.errands
+        }
         kept = {
             path: Recall(replace(one.memory.standing, errands={}), one.memory.held)
             for path, one in self.hubs.items()
@@ -304,7 +308,7 @@ class Supervisor:
         }
         left = self.replay.left() if self.replay is not None else []
         self.saved = disk.saved = Saved(self.number, self.model, kept)
-        self.stream = disk.rotate(self.epoch, Head(self.number, "", (), errands))
+        self.stream = disk.rotate(self.epoch, Head(self.number, "", running, errands))
         self.waiting = [(entry.record, self.disk.value(entry), None) for entry in left]  # type: ignore[misc]
         self.tell_story(f"round {self.number} is published")
 

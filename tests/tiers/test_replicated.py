@@ -109,3 +109,24 @@ def test_a_hub_that_gave_up_is_begun_again_however_often_the_run_was_killed(monk
     monkeypatch.setattr(Replay, "stops", lambda self, hub: False)
     with pytest.raises(Violation):
         given_up_and_taken_up(3)
+
+
+def test_a_hub_without_which_the_root_goes_on_before_it_gives_up_again_is_begun_again_after_a_kill() -> None:
+    tree = next(one for one in TREES if len(one.shapes) == one.rounds == 2 and one.shapes[0].hub.keep_going)
+    for seed in range(20):
+        world = World(seed, tree=tree)
+        world.every = 1
+        answered(world.leader)
+        world.leader.lose(("w/h", "a"))
+        answered(world.leader)
+        world.leader.answer(("w", "x"))
+        world.leader.flush(len(world.leader.waiting))
+        world.take_up(kill=True)
+        while not world.leader.number:  # the root has it from the journal that the hub below gave up
+            served, replica = world.leader.pending(0) or pytest.fail("the root waits for the hub that it lost")
+            assert served.shape.path == "w"
+            world.leader.deliver(served, replica)
+        assert world.disk.saved.number == 1 and world.leader.hubs["w/h"].running
+        world.leader.flush(len(world.leader.waiting))
+        world.take_up(kill=True)
+        world.finish()
