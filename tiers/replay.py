@@ -7,6 +7,7 @@ its tape is at its end. So each hub comes to the state that it had, and who has 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -113,21 +114,37 @@ class Replay(Generic[T]):
         tape = self._tapes.get(hub)
         return tape is not None and any(isinstance(entry.record, Stopped) for _, entry in tape.entries)
 
-    def stop(self, hub: str) -> tuple[Entry | None, list[Cue[T]]]:
-        """A hub's rounds are ended from above: what its tape has up to there is void.
+    def stop(self, hub: str) -> tuple[list[Entry] | None, list[Cue[T]]]:
+        """A hub's rounds are ended from above, with those of all hubs below it: what tapes have up to there is void.
 
-        Give the entry that says so, if there is one, and what the hub is told now.
+        Give the entries that say so, or None if the journal does not, and what the hub is told now.
         """
         tape = self._tapes.get(hub)
+        place, known = math.inf, None
+        while tape is not None and tape.entries and known is None:
+            at, entry = tape.entries.popleft()
+            if isinstance(entry.record, Stopped):
+                place, known = at, [entry]
+        for below in [one for one in self._tapes if one.startswith(hub + "/")]:
+            void = self._cut(below, place)
+            if known is not None:
+                known += [entry for entry in void if isinstance(entry.record, Stopped)]
         if tape is None:
-            return None, []
+            return known, []
         tape.live.clear()
         tape.last.clear()
-        stopped = None
-        while tape.entries and stopped is None:
-            _, entry = tape.entries.popleft()
-            stopped = entry if isinstance(entry.record, Stopped) else None
-        return stopped, self._play(hub)
+        return known, self._play(hub)
+
+    def _cut(self, hub: str, place: float) -> list[Entry]:
+        """Leave out of a tape, and give, what comes before a place, and after it until the hub begins again."""
+        tape, void = self._tapes[hub], []
+        tape.live.clear()
+        tape.last.clear()
+        while tape.entries and (tape.entries[0][0] < place or not _begins(tape.entries[0][1])):
+            void.append(tape.entries.popleft()[1])
+        if not tape.entries:
+            del self._tapes[hub]
+        return void
 
     def departs(self, hub: str, close: Close) -> str | None:
         """A hub has closed a round; say how that departs from what the journal has, if it does."""
@@ -162,10 +179,12 @@ class Replay(Generic[T]):
 def _lines(head: Head, entries: Iterable[Entry], root: str, chains: set[str]) -> dict[str, list[tuple[int, Entry]]]:
     """Sort a journal by hub, each entry with its place; without what led a run to give up before it was taken up.
 
-    Where a hub gave up and was not stopped, the run ended with it: its parent does not go on without it.
+    Where a hub gave up and was not stopped, the run ended with it: its parent does not go on without it. What a hub was
+    told in rounds of which the journal has no beginning is left out, and what it had those below it do for them.
     """
     lines: dict[str, list[tuple[int, Entry]]] = {}
     begun: set[str] = set()
+    void = set(head.running)
 
     def retry() -> None:
         ended = {hub for hub, line in lines.items() if isinstance(line[-1][1].record, GaveUp)}
@@ -179,9 +198,12 @@ def _lines(head: Head, entries: Iterable[Entry], root: str, chains: set[str]) ->
             case Barrier():
                 retry()
                 continue
+            case Told(hub, Begin()) if any(hub.startswith(one + "/") for one in void):
+                void.add(hub)
             case Told(hub, Begin()):
                 begun.add(hub)
-        if entry.record.hub in begun or entry.record.hub not in head.running:
+                void.discard(hub)
+        if entry.record.hub not in void:
             lines.setdefault(entry.record.hub, []).append((at, entry))
     retry()
     return {hub: [one for one in line if _can_follow(one[1].record, begun)] for hub, line in lines.items()}

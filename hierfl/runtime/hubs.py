@@ -166,17 +166,18 @@ class Hubs:
             self._call(life, replica, life.replicas.told - 1)
 
     def stop(self, path: str, *, failed: bool = False) -> None:
-        """Give up a hub's rounds and what it remembers; a fresh aggregator will begin the next.
+        """Give up the rounds of a hub and of all below it, and what they remember; fresh aggregators begin the next.
 
-        `failed`: because the hub, or one above it, gave up.
+        `failed`: because the hub gave up.
         """
-        life = self._lives[path]
-        if life.running or life.told:
+        own = {hub: life for hub, life in self._lives.items() if hub == path or hub.startswith(path + "/")}
+        stopped = {hub: life for hub, life in own.items() if life.running or life.told}
+        for life in stopped.values():
             life.stop()
             for replica in range(life.replicas.num_replicas):
                 self._start(life, replica)
-            if self._recorder is not None:
-                self._deliver(path, self._recorder.stop(path, failed=failed))
+        if stopped and self._recorder is not None:
+            self._deliver(path, self._recorder.stop(path, list(stopped), failed=failed))
 
     def handle(self, done: Done) -> Iterator[HubSaid | HubLost]:
         """Take the end of a call. Errors: HierflError of the hub; RuntimeUnavailable if it dies again and again."""

@@ -133,13 +133,14 @@ class Recorder:
             return [(method, arguments)]
         return self._deliver(path, self.replay.offer(path, event, arguments))
 
-    def stop(self, path: str, *, failed: bool) -> list[Call]:
-        """A hub's rounds were ended, and a fresh machine is in its place; give what that is told at once."""
+    def stop(self, path: str, stopped: Sequence[str], *, failed: bool) -> list[Call]:
+        """A hub's rounds were ended; `stopped`: it and those below with fresh machines. Give what it is told now."""
         known, cues = self.replay.stop(path) if self.replay is not None else (None, [])
         if known is None:
-            self._write(_Line(Stopped(path, failed)))
+            for hub in stopped:
+                self._write(_Line(Stopped(hub, failed)))
         else:
-            self._played_since.append(known)
+            self._played_since += known
         return self._deliver(path, cues)
 
     def closed(self, path: str, close: Close) -> str | None:

@@ -364,7 +364,7 @@ class Relay:
                 self._timers.drop(hub)
                 self._closings.stopped(hub)
                 self.exchanges.stop(hub)
-                self.hubs.stop(hub, failed=failed)
+        self.hubs.stop(path, failed=failed)
 
     def _lose(self, path: str, round_number: int, members: Mapping[str, str]) -> None:
         """Tell a hub that members will send nothing for the round in which they were asked."""

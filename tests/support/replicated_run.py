@@ -246,17 +246,21 @@ class Supervisor:
         self.tell(above, Lost(self.orders[path][0], {name: reason}))
 
     def stop(self, served: Served, *, failed: bool = False) -> None:
-        """End a hub's rounds; what it was told is void."""
+        """End the rounds of a hub and of those below it; what they were told is void."""
         path = served.shape.path
-        self.world.void(path)
-        self.void |= {id(record) for record, _, _ in self.waiting if record.hub == path}  # type: ignore[union-attr]
-        served.stop()
-        self.timers.pop(path, None)
-        for key in [key for key in self.at_work if key[0] == path]:
-            del self.at_work[key]
+        own = [hub for hub in self.hubs if hub == path or hub.startswith(path + "/")]
+        stopped = [hub for hub in own if self.hubs[hub].running or self.hubs[hub].told]
+        for hub in own:
+            self.world.void(hub)
+            self.void |= {id(record) for record, _, _ in self.waiting if record.hub == hub}  # type: ignore[union-attr]
+            self.timers.pop(hub, None)
+            for key in [key for key in self.at_work if key[0] == hub]:
+                del self.at_work[key]
+        for hub in stopped:
+            self.hubs[hub].stop()
         known, cues = self.replay.stop(path) if self.replay is not None else (None, [])
         if known is None:
-            self.waiting.append((Stopped(path, failed), 0, None))
+            self.waiting += [(Stopped(hub, failed), 0, None) for hub in stopped]
         for cue in cues:
             self._deliver(served, cue.event, cue.live, cue.entry)
 

@@ -83,9 +83,50 @@ def test_a_hub_that_was_stopped_is_told_what_came_after() -> None:
     assert script.offer("w/i", arrived("z", hub="w/i").event, "") == []
     assert script.stops("w/i")
     known, told = script.stop("w/i")
-    assert known is not None and known.record == Stopped("w/i") and told == [], "it need not be written down again"
+    assert known is not None and told == [], "it need not be written down again"
+    assert [entry.record for entry in known] == [Stopped("w/i")]
     assert events(script.offer("w/i", Begin(1), "")) == [Begin(1), arrived("y", 1, "w/i").event]
     assert not script.stops("w/i") and script.stop("w/i") == (None, [])
+
+
+@pytest.mark.parametrize("begins_again", [False, True])
+def test_with_a_hub_those_below_it_are_stopped_wherever_they_are(begins_again: bool) -> None:
+    """The root goes on without a hub as soon as its tape says so, before those below gave up once more."""
+    again = Told("w/i/j", Begin(1)), arrived("y", 1, "w/i/j")
+    script = replay(
+        *(Told("w/i", Begin(0)), Told("w/i/j", Begin(0)), Told("w/i/j", Lost(0, {"x": "ill"})), GaveUp("w/i/j", "ill")),
+        *(Stopped("w/i/j", failed=True), Told("w/i", Lost(0, {"j": "ill"})), GaveUp("w/i", "ill")),
+        *(Stopped("w/i", failed=True), Stopped("w/i/j", failed=True), Told("w/i", Begin(1)), *again),
+    )
+    script.offer("w/i", Begin(0), "")
+    if begins_again:
+        assert len(script.offer("w/i/j", Begin(0), "")) == 2
+    known, _ = script.stop("w/i")
+    assert {entry.record.hub for entry in known or ()} == {"w/i", "w/i/j"}  # type: ignore[union-attr]
+    assert events(script.offer("w/i", Begin(1), "")) == [Begin(1)]
+    assert events(script.offer("w/i/j", Begin(1), "")) == [record.event for record in again]
+    assert script.hubs == ()
+
+
+def test_a_stop_of_which_the_journal_has_nothing_voids_all_that_hubs_below_have_left() -> None:
+    script = replay(Told("w/i", Begin(0)), Told("w/i/j", Begin(0)), arrived("x", hub="w/i/j"))
+    script.offer("w/i", Begin(0), "")
+    assert script.stop("w/i") == (None, []) and script.hubs == ()
+    assert events(script.offer("w/i/j", Begin(1), "")) == [Begin(1)]
+
+
+def test_what_was_done_below_a_hub_whose_beginning_is_not_there_is_left_out() -> None:
+    late = arrived("z", 0, "w/i/j")
+    records = [late, Told("w/i/j", Begin(1)), arrived("x", 1, "w/i/j"), Told("w/i", Lost(1, {"y": "ill"}))]
+    head = Head(1, "", ("w/i",))
+    script = replay(*records, head=head)
+    assert script.hubs == ("w/i/j",) and events(script.start("w/i/j")) == [late.event]
+    assert events(script.offer("w/i/j", Begin(2), "")) == [Begin(2)]
+    again = Told("w/i", Begin(2)), Told("w/i/j", Begin(2)), arrived("x", 2, "w/i/j")
+    script = replay(*records, Stopped("w/i"), Stopped("w/i/j"), *again, head=head)
+    assert events(script.start("w/i/j")) == [late.event]
+    assert events(script.offer("w/i", Begin(2), "")) == [Begin(2)]
+    assert events(script.offer("w/i/j", Begin(2), "")) == [record.event for record in again[1:]]
 
 
 def test_work_that_ended_with_the_process_is_excused_and_hubs_under_way_begin_anew() -> None:

@@ -13,13 +13,16 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from replicated_brain import Violation
+from replicated_brain import Shape, Violation
 from replicated_run import Supervisor
-from replicated_trees import TREES
+from replicated_trees import TREES, Tree
 from replicated_world import World, checked
 
+from tiers import Hub, Site
 from tiers.replay import Replay
 from tiers.replicas import Replace, Replicas
+
+TWO_TIERS = next(one for one in TREES if len(one.shapes) == one.rounds == 2 and one.shapes[0].hub.keep_going)
 
 
 def test_no_history_breaks_what_must_hold() -> None:
@@ -84,9 +87,8 @@ def test_a_history_that_breaks_something_is_told(monkeypatch: pytest.MonkeyPatch
 
 def given_up_and_taken_up(times: int) -> None:
     """An inner hub gives up, its parent goes on, and the run is killed so often before the root's round is over."""
-    tree = next(one for one in TREES if len(one.shapes) == one.rounds == 2 and one.shapes[0].hub.keep_going)
     for seed in range(20):
-        world = World(seed, tree=tree)
+        world = World(seed, tree=TWO_TIERS)
         answered(world.leader)
         world.leader.lose(("w/h", "a"))
         answered(world.leader)
@@ -111,22 +113,30 @@ def test_a_hub_that_gave_up_is_begun_again_however_often_the_run_was_killed(monk
         given_up_and_taken_up(3)
 
 
-def test_a_hub_without_which_the_root_goes_on_before_it_gives_up_again_is_begun_again_after_a_kill() -> None:
-    tree = next(one for one in TREES if len(one.shapes) == one.rounds == 2 and one.shapes[0].hub.keep_going)
+def three_tiers() -> Tree:
+    """A root that goes on without a hub, whose one member is a hub that gives up when it loses a site."""
+    low = Hub("g", (Site("a"), Site("b")))
+    middle = Hub("h", (low,), keep_going=True, quorum=0.3)
+    top = Hub("w", (Site("x"), middle), keep_going=True, quorum=0.3)
+    shapes = Shape("w/h", middle, {"g": 3}, ("g",)), Shape("w/h/g", low, {"a": 1, "b": 2})
+    return Tree(Shape("w", top, {"x": 2, "h": 3}, ("h",)), *shapes, rounds=2, loses=True)
+
+
+@pytest.mark.parametrize(("tree", "every"), [(TWO_TIERS, 1), (TWO_TIERS, 2), (three_tiers(), 1), (three_tiers(), 2)])
+def test_what_the_root_goes_on_without_before_it_gives_up_again_is_begun_again(tree: Tree, every: int) -> None:
+    """`every`: rounds from checkpoint to checkpoint."""
     for seed in range(20):
         world = World(seed, tree=tree)
-        world.every = 1
+        world.every = every
         answered(world.leader)
-        world.leader.lose(("w/h", "a"))
+        world.leader.lose((tree.shapes[-1].path, "a"))
         answered(world.leader)
         world.leader.answer(("w", "x"))
-        world.leader.flush(len(world.leader.waiting))
-        world.take_up(kill=True)
-        while not world.leader.number:  # the root has it from the journal that the hub below gave up
-            served, replica = world.leader.pending(0) or pytest.fail("the root waits for the hub that it lost")
-            assert served.shape.path == "w"
-            world.leader.deliver(served, replica)
-        assert world.disk.saved.number == 1 and world.leader.hubs["w/h"].running
-        world.leader.flush(len(world.leader.waiting))
-        world.take_up(kill=True)
+        for _ in range(3):
+            world.leader.flush(len(world.leader.waiting))
+            world.take_up(kill=True)
+            while not world.leader.number:  # the root has it from the journal that the hub below gave up
+                served, replica = world.leader.pending(0) or pytest.fail("the root waits for the hub that it lost")
+                assert served.shape.path == "w"
+                world.leader.deliver(served, replica)
         world.finish()
