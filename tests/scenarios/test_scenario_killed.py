@@ -22,6 +22,7 @@ from hierfl.errors import OutputError, RoundFailed
 from hierfl.journal import LocalStore, Writer, open_store
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
+from hierfl.runtime.local import LocalDriver
 from hierfl.runtime.recorder import Recorder
 from tiers.journal import Told, join
 from tiers.messages import Arrived
@@ -123,6 +124,22 @@ def test_killed_at_any_moment_a_run_goes_on_to_the_same_bits_and_trains_nobody_a
     empty = [folder for folder in copier.copies if folder not in full]
     assert len(full) >= 3, "the test sees nothing"
     for folder in [*full[:: -(-len(full) // most)], *empty[:: -(-len(empty) // most)]]:
+        assert goes_on(folder, Listener()) == summary["model_digest"], folder
+
+
+def test_hubs_far_below_one_that_gave_up_are_begun_again_though_the_root_goes_on_before_they_are_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = LocalDriver.wait
+    monkeypatch.setattr(
+        LocalDriver, "wait", lambda self, _: wait(self, 30.0) or pytest.fail("nothing can happen any more")
+    )
+    go_on = {"on_failure": "continue"}
+    mid = hub("mid", hub("low", site("south", fault="raise")), **go_on)
+    root = hub("world", hub("up", mid, **go_on), "a", rounds=2, quorum=0.5, **go_on)
+    top = {"evaluation": {"every": 2}}  # nothing between the rounds gives the hubs below time
+    summary, copier = copied(tmp_path, root, **top)
+    for folder in copier.copies:
         assert goes_on(folder, Listener()) == summary["model_digest"], folder
 
 
