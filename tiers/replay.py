@@ -48,11 +48,13 @@ class Replay(Generic[T]):
     """The tapes of all hubs. `T`: what comes with an event that is told live.
 
     `head`, `entries`: of the journal; `root`: the root hub; `sequential`: hubs whose members train one after the other.
-    Where a run gave up and was taken up again, those that were lost and led to it are asked again.
+    Where a run gave up and was taken up again, those that were lost and led to it are asked again. `forgotten`: hubs
+    that were stopped in rounds of which the journal has no beginning, and with them what they remembered from before.
     """
 
     def __init__(self, head: Head, entries: Iterable[Entry], *, root: str, sequential: Iterable[str] = ()) -> None:
-        lines = _lines(head, entries, root, set(sequential))
+        self.forgotten: set[str] = set()
+        lines = _lines(head, entries, root, set(sequential), self.forgotten)
         self.begun = {hub for hub, line in lines.items() if any(_begins(entry) for _, entry in line)}
         self._answered = {(hub, *key) for hub, line in lines.items() for key in _answers(line)}
         self._closings = {
@@ -61,13 +63,13 @@ class Replay(Generic[T]):
             for _, entry in line
             if isinstance(entry.record, Closed)
         }
-        hubs = dict.fromkeys([*head.errands, *lines])
+        hubs = dict.fromkeys([*(hub for hub in head.errands if hub not in self.forgotten), *lines])
         self._tapes: dict[str, _Tape[T]] = {hub: self._tape(hub, lines.get(hub, []), head) for hub in hubs}
 
     def _tape(self, hub: str, line: Iterable[tuple[int, Entry]], head: Head) -> _Tape[T]:
         """Make a hub's tape, at its end the word of those that were at work and have not answered."""
         left: dict[int, dict[str, str]] = {}
-        for name, errand in head.errands.get(hub, {}).items():
+        for name, errand in head.errands.get(hub, {}).items() if hub not in self.forgotten else ():
             if not self.answered(hub, errand.round_number, name):
                 left.setdefault(errand.round_number, {})[name] = INTERRUPTED
         last = [Lost(number, names, excused=True) for number, names in left.items()]
@@ -176,11 +178,14 @@ class Replay(Generic[T]):
         return [*cues, *(Cue(event) for event in tape.last), *(Cue(event, live) for event, live in tape.live)]
 
 
-def _lines(head: Head, entries: Iterable[Entry], root: str, chains: set[str]) -> dict[str, list[tuple[int, Entry]]]:
+def _lines(
+    head: Head, entries: Iterable[Entry], root: str, chains: set[str], forgotten: set[str]
+) -> dict[str, list[tuple[int, Entry]]]:
     """Sort a journal by hub, each entry with its place; without what led a run to give up before it was taken up.
 
     Where a hub gave up and was not stopped, the run ended with it: its parent does not go on without it. What a hub was
-    told in rounds of which the journal has no beginning is left out, and what it had those below it do for them.
+    told in rounds of which the journal has no beginning is left out, and what it had those below it do for them; who
+    was stopped with them is added to `forgotten`.
     """
     lines: dict[str, list[tuple[int, Entry]]] = {}
     begun: set[str] = set()
@@ -197,6 +202,10 @@ def _lines(head: Head, entries: Iterable[Entry], root: str, chains: set[str]) ->
                 continue
             case Barrier():
                 retry()
+                continue
+            case Stopped(hub) if hub in void or any(hub.startswith(one + "/") for one in void):
+                forgotten.add(hub)
+                lines.pop(hub, None)
                 continue
             case Told(hub, Begin()) if any(hub.startswith(one + "/") for one in void):
                 void.add(hub)

@@ -94,8 +94,9 @@ class Supervisor:
             self.hubs[shape.path] = Served(self, shape, num, mode, world.random, world.alone)
         self.seats = [(one, replica) for one in self.hubs.values() for replica in range(one.num)]
         for path, served in self.hubs.items():
-            kept = self.saved.kept.get(path)
-            if path in errands:
+            forgotten = self.replay is not None and path in self.replay.forgotten
+            kept = None if forgotten else self.saved.kept.get(path)
+            if path in errands and not forgotten:
                 before = kept or Recall(Standing(max(one.round_number for one in errands[path].values())), {})
                 kept = Recall(replace(before.standing, errands=dict(errands[path])), before.held)
             if kept is not None:

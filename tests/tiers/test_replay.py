@@ -124,7 +124,17 @@ def test_what_was_done_below_a_hub_whose_beginning_is_not_there_is_left_out() ->
     assert events(script.offer("w/i/j", Begin(2), "")) == [Begin(2)]
     again = Told("w/i", Begin(2)), Told("w/i/j", Begin(2)), arrived("x", 2, "w/i/j")
     script = replay(*records, Stopped("w/i"), Stopped("w/i/j"), *again, head=head)
-    assert events(script.start("w/i/j")) == [late.event]
+    assert script.start("w/i/j") == [], "it was stopped, and has forgotten its late member"
+    assert events(script.offer("w/i", Begin(2), "")) == [Begin(2)]
+    assert events(script.offer("w/i/j", Begin(2), "")) == [record.event for record in again[1:]]
+
+
+def test_who_was_stopped_in_rounds_whose_beginning_is_not_there_has_forgotten_what_was_before() -> None:
+    head = Head(1, "", ("w/i",), {"w/i/j": {"m": Errand(0, 1)}, "w/i/k": {"n": Errand(0, 1)}})
+    again = Told("w/i", Begin(2)), Told("w/i/j", Begin(2)), arrived("x", 2, "w/i/j")
+    script = replay(arrived("m", 0, "w/i/j"), Stopped("w/i"), Stopped("w/i/j"), *again, head=head)
+    assert script.forgotten == {"w/i", "w/i/j"} and not script.answered("w/i/j", 0, "m")
+    assert script.start("w/i/j") == [] and len(script.start("w/i/k")) == 1
     assert events(script.offer("w/i", Begin(2), "")) == [Begin(2)]
     assert events(script.offer("w/i/j", Begin(2), "")) == [record.event for record in again[1:]]
 
