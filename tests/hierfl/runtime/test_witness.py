@@ -39,7 +39,7 @@ def test_digests_are_equal_where_values_are(one: Any, other: Any) -> None:
 
 
 def _ordered(value: Any) -> Any:
-    """Put mappings in an order, and tell them from lists; 0.0 and -0.0, and 1 and True, differ here as they do in a digest."""
+    """Put mappings in an order, told from lists; 0.0 and -0.0, and 1 and True, differ here as they do in a digest."""
     if isinstance(value, dict):
         return ("mapping", *sorted(((key, _ordered(item)) for key, item in value.items()), key=lambda pair: pair[0]))
     return [_ordered(item) for item in value] if isinstance(value, list) else value
