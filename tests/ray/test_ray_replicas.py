@@ -77,16 +77,29 @@ def killing(drivers: Drivers, hub: str, replica: int) -> Callable[[], None]:
 
 
 def stopping(drivers: Drivers, folder: Path, hub: str, replica: int, for_s: float) -> Callable[[], None]:
-    """Stop a process, let it go on later, and let site f wait meanwhile, so that the run does not end before."""
+    """Stop a process, let it go on later, and let site f wait meanwhile, so that the run does not end before.
+
+    It is stopped once it has given signs of life for a while: one that never gave any is thought to be starting.
+    """
 
     def strike() -> None:
         pid = drivers.pid(replica_of(hub, replica))
         drivers.killed.add(pid)
         (folder / "hold-f").write_text("0")
-        os.kill(pid, signal.SIGSTOP)
-        threading.Timer(for_s, wake, (pid,)).start()
+        threading.Thread(target=stop, args=(pid, for_s), daemon=True).start()
 
     return strike
+
+
+def stop(pid: int, for_s: float) -> None:
+    """Stop a process for a time, which may just be starting."""
+    with contextlib.suppress(OSError):
+        while b"ray::HubProcess" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            time.sleep(0.1)
+        time.sleep(3)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(for_s)
+        wake(pid)
 
 
 def wake(pid: int) -> None:
