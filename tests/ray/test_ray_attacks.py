@@ -11,6 +11,7 @@ from ray_runs import Watcher, run, write_config
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
 
+@pytest.mark.slow
 def test_attacks_have_the_bits_of_threads(tmp_path: Path) -> None:
     """Each kind at a site of its own, under a mean and under a rule that looks at each member."""
     attacks: list[Any] = [

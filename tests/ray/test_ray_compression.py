@@ -22,8 +22,10 @@ TREE: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     ("kind", "share"),
-    [("{kind: quantize, bits: 2}", 0.3), ("{kind: top_k, fraction: 0.01}", 0.35)],
-    ids=["quantize", "top_k"],
+    [
+        pytest.param("{kind: quantize, bits: 2}", 0.3, marks=pytest.mark.slow, id="quantize"),
+        pytest.param("{kind: top_k, fraction: 0.01}", 0.35, id="top_k"),
+    ],
 )
 def test_what_travels_is_small_and_has_the_bits_of_threads(
     kind: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -61,7 +61,9 @@ def test_a_late_update_counts_whatever_has_died_since(tmp_path: Path, drivers: D
     assert any("is being replaced; 1 sites are done again" in message for message in died)
 
 
-@pytest.mark.parametrize(("late", "topology"), [("carry", "star"), ("refuse", "swarm")])
+@pytest.mark.parametrize(
+    ("late", "topology"), [("carry", "star"), pytest.param("refuse", "swarm", marks=pytest.mark.slow)]
+)
 def test_a_run_ends_though_a_site_never_answers(late: str, topology: str, tmp_path: Path, drivers: Drivers) -> None:
     config = write_config(tmp_path, federation(3, late, topology))
     (tmp_path / "hold-c").write_text("0")
