@@ -247,9 +247,7 @@ class Relay:
         for member in weights:
             if member in self._tree.hubs:
                 rounds = self._tree.hubs[member].rounds
-                if self.hubs.running(
-                    member
-                ):  # told again that it gave up, this hub has gone on before it did once more
+                if self.hubs.running(member):  # told again that it gave up, it has gone on before it did once more
                     self._stop(member)
                 self._begin(member, number * rounds, rounds, order, models[member])
         self._feed()  # devices first: a word for each member takes time

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_runs import SUPPORT, Drivers, wait_gone
+from ray_runs import SUPPORT, Drivers, run, wait_gone, write_config
 
 os.environ["RAY_AUTH_MODE"] = (
     "disabled"  # in this process alone: Ray keeps its first mode for good; programs get their own
@@ -47,6 +47,21 @@ def shared_ray() -> Iterator[None]:
     assert "RAY_ADDRESS" not in os.environ
     wait_gone(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write the federation of three tiers that most tests strike."""
+    return write_config(tmp_path)
+
+
+@pytest.fixture
+def digest(config: Path, tmp_path: Path) -> str:
+    """Give the digest of its run to which nothing happens; what sites noted is gone."""
+    undisturbed = str(run(config, "runtime.kind=local")["model_digest"])
+    for notes in tmp_path.glob("steps-*"):
+        notes.unlink()
+    return undisturbed
 
 
 @pytest.fixture

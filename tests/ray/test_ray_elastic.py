@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ray_runs import Drivers, Watcher, run, tree, write_config
 
 from hierfl.errors import SiteFailed
-from hierfl.monitor.records import Record, RoundClosed, RoundCommitted
+from hierfl.monitor.records import RoundClosed
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
@@ -18,10 +17,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 def digest(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Give the digest of the run that nothing happens to."""
     return str(run(write_config(tmp_path_factory.mktemp("calm")), "runtime.kind=local")["model_digest"])
-
-
-def committed(number: int) -> Callable[[Record], bool]:
-    return lambda record: isinstance(record, RoundCommitted) and record.round_number == number
 
 
 @pytest.mark.slow

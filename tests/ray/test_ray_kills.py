@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ray_runs import Drivers, Watcher, run, tree, write_config
+from ray_runs import Drivers, Watcher, begun, closed, committed, run, trained, tree, write_config
 
 from hierfl.errors import RoundFailed, RuntimeUnavailable, SiteFailed
-from hierfl.monitor.records import NodeChanged, Record, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.monitor.records import RoundClosed, RoundCommitted, SiteTrained
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return write_config(tmp_path)
-
-
-@pytest.fixture
-def digest(config: Path, tmp_path: Path) -> str:
-    undisturbed = str(run(config, "runtime.kind=local")["model_digest"])
-    for notes in tmp_path.glob("steps-*"):
-        notes.unlink()
-    return undisturbed
-
-
-def trained(number: int) -> Callable[[Record], bool]:
-    """Hold at this report of a trained site, counted from 1."""
-    seen = []
-
-    def when(record: Record) -> bool:
-        seen.extend([record] if isinstance(record, SiteTrained) else [])
-        return len(seen) == number
-
-    return when
-
-
-def closed(path: str, round_number: int) -> Callable[[Record], bool]:
-    return lambda record: isinstance(record, RoundClosed) and (record.node, record.round_number) == (path, round_number)
-
-
-def begun(record: Record) -> bool:
-    return isinstance(record, NodeChanged) and record.state == "training"
-
-
-def committed(round_number: int) -> Callable[[Record], bool]:
-    return lambda record: isinstance(record, RoundCommitted) and record.round_number == round_number
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_runs import Watcher, run, tree, write_config
+from ray_runs import Watcher, committed, run, tree, write_config
 
-from hierfl.monitor.records import Assigned, Notice, Record, RoundCommitted
+from hierfl.monitor.records import Assigned, Notice, Record
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-def committed(number: int) -> Callable[[Record], bool]:
-    return lambda record: isinstance(record, RoundCommitted) and record.round_number == number
 
 
 def hold(folder: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ray_runs import Drivers, Watcher, run, write_config
+from ray_runs import Drivers, Watcher, committed, run, write_config
 
-from hierfl.monitor.records import Assigned, NodeChanged, Record, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.monitor.records import Assigned, NodeChanged, RoundClosed, SiteTrained
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
@@ -21,10 +20,6 @@ def federation(rounds: int, late: str = "carry", topology: str = "star") -> dict
     us = {"name": "us", "participation": policy, "topology": topology, "members": [{"name": name} for name in "abc"]}
     members = [us, {"name": "d"}]
     return {"name": "world", "rounds": rounds, "strategy": {"kind": "fedadam"}, "members": members}
-
-
-def committed(round_number: int) -> Callable[[Record], bool]:
-    return lambda record: isinstance(record, RoundCommitted) and record.round_number == round_number
 
 
 def rounds(watcher: Watcher) -> list[RoundClosed]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_runs import Watcher, run, tree, write_config
+from ray_runs import Watcher, committed, run, tree, write_config
 
 from hierfl.drill import absolute, recoveries
 from hierfl.fault import HUB_STEPS
 from hierfl.monitor.files import read_events
-from hierfl.monitor.records import FaultInjected, Record, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.monitor.records import FaultInjected, RoundClosed, RoundCommitted, SiteTrained
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -34,10 +33,6 @@ def strikes(rounds: int) -> list[dict[str, Any]]:
         found.append(kill("world", step, number))
         found.append(kill("world/us", other, 2 * number - (number % 2 if "publish" not in other else 0)))
     return [*found, *(kill("world/us/b", "training", 2 * number) for number in range(6, rounds, 20))]
-
-
-def committed(number: int) -> Callable[[Record], bool]:
-    return lambda record: isinstance(record, RoundCommitted) and record.round_number == number
 
 
 @pytest.mark.parametrize(("rounds", "replicas"), [(100, 1), (30, 2)])

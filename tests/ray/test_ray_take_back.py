@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ray_runs import Watcher, run, write_config
+from ray_runs import Watcher, committed, run, write_config
 
-from hierfl.monitor.records import NodeChanged, Record, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.monitor.records import NodeChanged, RoundClosed, SiteTrained
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
 STEPS = 3
-
-
-def committed(round_number: int) -> Callable[[Record], bool]:
-    return lambda record: isinstance(record, RoundCommitted) and record.round_number == round_number
 
 
 def test_what_waits_behind_a_site_that_hangs_is_done_elsewhere_and_once(tmp_path: Path) -> None:

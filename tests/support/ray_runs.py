@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hierfl.monitor.records import Notice, Record
+from hierfl.monitor.records import NodeChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 
 SUPPORT = Path(__file__).parent
 HIERFL = (sys.executable, "-m", "hierfl")
@@ -83,6 +83,32 @@ def run(config: Path, *overrides: str, watcher: Watcher | None = None) -> dict[s
     from hierfl.config import load
 
     return dict(runs.run(load(config, overrides), [watcher or Watcher()]))
+
+
+def trained(number: int) -> Callable[[Record], bool]:
+    """Hold at this report of a trained site, counted from 1."""
+    seen = []
+
+    def when(record: Record) -> bool:
+        seen.extend([record] if isinstance(record, SiteTrained) else [])
+        return len(seen) == number
+
+    return when
+
+
+def closed(path: str, round_number: int) -> Callable[[Record], bool]:
+    """Hold when a hub closes this round."""
+    return lambda record: isinstance(record, RoundClosed) and (record.node, record.round_number) == (path, round_number)
+
+
+def begun(record: Record) -> bool:
+    """Hold when somebody is asked to train."""
+    return isinstance(record, NodeChanged) and record.state == "training"
+
+
+def committed(round_number: int) -> Callable[[Record], bool]:
+    """Hold when this round of the root is over."""
+    return lambda record: isinstance(record, RoundCommitted) and record.round_number == round_number
 
 
 class Drivers:
