@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import replicated_hub
+from protocol_mutants import losses_that_ended_a_run_stay, news_before_the_tape, no_deduplication_of_updates
 from replicated_brain import Recall, Said, forget
 from replicated_disk import Disk
 from replicated_hub import Process, Served
 from replicated_run import Supervisor
 from replicated_world import World
 
-from tiers import HubRounds
 from tiers.collecting import Collecting
 from tiers.journal import Entry, Head, Joined
-from tiers.replay import Cue, Replay
+from tiers.replay import Replay
 from tiers.replicas import Answered, CarryOut, Command, Replace, Replicas
 from tiers.standing import Attendance
 
@@ -226,30 +226,7 @@ def answered_members_are_asked(patch: Patch) -> None:
     patch.setattr(Replay, "answered", lambda *_: False)
 
 
-def news_before_the_tape(patch: Patch) -> None:
-    """What comes new is told before what was told already."""
-    patch.setattr(Replay, "offer", lambda self, hub, event, live: [Cue(event, live), *self.start(hub)])
-
-
-def losses_that_ended_a_run_stay(patch: Patch) -> None:
-    """A run that gave up does so again, whenever it is taken up."""
-    patch.setattr("tiers.replay._retried", lambda line, is_chain: line)
-
-
 # the rounds of a hub
-
-
-def no_deduplication_of_updates(patch: Patch) -> None:
-    """What a member sends twice counts twice."""
-    seen = HubRounds._refuse_share
-
-    def lenient(self: HubRounds, share: Any) -> str:
-        if share.member in self._round.reported:
-            self._round.waiting[share.member] = self._round.reported.pop(share.member)
-            return ""
-        return seen(self, share)
-
-    patch.setattr(HubRounds, "_refuse_share", lenient)
 
 
 def lists_leave_out_who_is_carried(patch: Patch) -> None:

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from protocol_mutants import losses_that_ended_a_run_stay, news_before_the_tape, no_deduplication_of_updates
 from takeovers import Process, Schedule, Violation
 
 from hierfl.runtime.recorder import Recorder
-from tiers import HubRounds, journal, replay
+from tiers import journal
 from tiers.journal import Barrier, Told
 from tiers.messages import Arrived, Lost, TimeUp
-from tiers.replay import Cue, Replay
+from tiers.replay import Replay
 from tiers.standing import Attendance
 
 Patch = pytest.MonkeyPatch
@@ -78,27 +79,9 @@ def no_checksums(patch: Patch) -> None:
     patch.setattr(journal.zlib, "crc32", lambda *_: 0)
 
 
-def no_deduplication(patch: Patch) -> None:
-    """What comes twice counts twice."""
-    seen = HubRounds._refuse_share
-
-    def lenient(self: HubRounds, share: Any) -> str:
-        if share.member in self._round.reported:
-            self._round.waiting[share.member] = self._round.reported.pop(share.member)
-            return ""
-        return seen(self, share)
-
-    patch.setattr(HubRounds, "_refuse_share", lenient)
-
-
 def answered_members_are_asked(patch: Patch) -> None:
     """A successor asks everybody."""
     patch.setattr(Recorder, "answered", lambda *_: False)
-
-
-def news_before_the_tape(patch: Patch) -> None:
-    """What comes new is told before what was told already."""
-    patch.setattr(Replay, "offer", lambda self, hub, event, live: [Cue(event, live), *self.start(hub)])
 
 
 def time_is_not_written(patch: Patch) -> None:
@@ -144,11 +127,6 @@ def work_that_ended_is_waited_for(patch: Patch) -> None:
     patch.setattr(Replay, "_tape", silent)
 
 
-def losses_that_ended_a_run_stay(patch: Patch) -> None:
-    """A run that gave up does so again, whenever it is taken up."""
-    patch.setattr(replay, "_retried", lambda line, is_chain: line)
-
-
 def tapes_are_played_backwards(patch: Patch) -> None:
     """Updates are told again in another order than they came."""
     made = Replay._tape
@@ -179,7 +157,7 @@ MUTANTS: list[Callable[[Patch], None]] = [
     epochs_repeat,
     earlier_writers_are_forgotten,
     no_checksums,
-    no_deduplication,
+    no_deduplication_of_updates,
     answered_members_are_asked,
     news_before_the_tape,
     time_is_not_written,
