@@ -63,6 +63,9 @@ class Replay(Generic[T]):
             for _, entry in line
             if isinstance(entry.record, Closed)
         }
+        self._losses = {
+            hub: [event for _, entry in line if (event := _loss(entry)) is not None] for hub, line in lines.items()
+        }
         hubs = dict.fromkeys([*(hub for hub in head.errands if hub not in self.forgotten), *lines])
         self._tapes: dict[str, _Tape[T]] = {hub: self._tape(hub, lines.get(hub, []), head) for hub in hubs}
 
@@ -105,7 +108,13 @@ class Replay(Generic[T]):
         return self._play(hub) if hub in self._tapes else []
 
     def offer(self, hub: str, event: Event, live: T) -> list[Cue[T]]:
-        """A hub is to be told something; give what it is told now, in order."""
+        """A hub is to be told something; give what it is told now, in order: nothing for a loss that is on its tape, as
+        that of an update that it refuses once more.
+        """
+        losses = self._losses.get(hub, [])
+        if event in losses:
+            losses.remove(event)
+            return []
         if hub not in self._tapes:
             return [Cue(event, live)]
         self._tapes[hub].live.append((event, live))
@@ -122,6 +131,8 @@ class Replay(Generic[T]):
         Give the entries that say so, or None if the journal does not, and what the hub is told now.
         """
         tape = self._tapes.get(hub)
+        for one in [one for one in self._losses if f"{one}/".startswith(f"{hub}/")]:
+            del self._losses[one]
         place, known = math.inf, None
         while tape is not None and tape.entries and known is None:
             at, entry = tape.entries.popleft()
@@ -319,9 +330,9 @@ def _named(close: Close) -> str:
     return f"{', '.join([*close.members, *close.carried])} (weight {close.weight})"
 
 
-def _loses(entry: Entry) -> bool:
+def _loss(entry: Entry) -> Lost | None:
     event = entry.record.event if isinstance(entry.record, Told) else None
-    return isinstance(event, Lost) and not event.excused
+    return event if isinstance(event, Lost) and not event.excused else None
 
 
 def _begins(entry: Entry) -> bool:

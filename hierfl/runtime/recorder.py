@@ -210,11 +210,6 @@ class Recorder:
         """Errors: Fenced if it is known that another process has taken the run up; costs nothing to ask."""
         self._lead.heed()
 
-    def settle(self) -> None:
-        """Wait until all that was told is durable."""
-        if self._writer is not None:
-            self._writer.flush()
-
     def complaint(self) -> str | None:
         """Say, once for each segment, why it cannot be written, if that is so."""
         failure = self._writer.failure if self._writer is not None else None

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,15 @@ def test_what_the_guide_names_is_there() -> None:
     assert named and [name for name in named if not (ROOT / name).exists()] == []
     files = {path.relative_to(ROOT).as_posix() for path in DEPLOY.rglob("*") if path.is_file()}
     assert files - {"deploy/README.md"} <= named
+
+
+def test_whoever_unpacks_a_source_distribution_finds_what_the_readme_names() -> None:
+    sdist = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
+    readme = (ROOT / "README.md").read_text()
+    folders = {f"/{name}" for name in re.findall(r"^\| `(\w+)/` \|", readme, re.M)}
+    linked = {f"/{path.partition('/')[0]}" for path in re.findall(r"\]\((?!https?:|#)([^)#]+)", readme)}
+    assert "/deploy" in folders and "/docs" in linked
+    assert folders | linked | {"/Makefile", "/README.md"} <= set(sdist["include"])
+    assert {f"/{line.strip('/')}" for line in (ROOT / ".gitignore").read_text().split() if "/deploy/" in line} == set(
+        sdist["exclude"]
+    ), "no keys"

@@ -5,61 +5,62 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import Listener, config_of, go, hub, site
 
 from hierfl.errors import RoundFailed, SiteFailed
+from hierfl.journal import Writer
 from hierfl.monitor.records import NodeChanged, Record, RoundClosed, SiteTrained
 from hierfl.run import resume, run
-from hierfl.runtime.recorder import Recorder
 
 HOSPITALS = [f"hospital-{number}" for number in range(8)]
 
 
 @pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
-    """The recorder of the run that is under way: what was told is durable once it is settled."""
-    found: list[Recorder] = []
-    begin = Recorder.begin
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
+    """The writer of the run that is under way: what was told is durable once it is flushed."""
+    found: list[Writer] = []
+    begin = Writer.begin
 
-    def kept(self: Recorder) -> None:
+    def kept(self: Writer, *said: Any) -> None:
         found.append(self)
-        begin(self)
+        begin(self, *said)
 
-    monkeypatch.setattr(Recorder, "begin", kept)
+    monkeypatch.setattr(Writer, "begin", kept)
     return found
 
 
 class Copier(Listener):
     """Copies the run's folder when the root's round closes: its model is nowhere but in the aggregator."""
 
-    def __init__(self, folder: Path, number: int, settled: list[Recorder]) -> None:
+    def __init__(self, folder: Path, number: int, writers: list[Writer]) -> None:
         super().__init__()
-        self.folder, self.number, self.settled = folder, number, settled
+        self.folder, self.number, self.writers = folder, number, writers
 
     def on(self, record: Record) -> None:
         super().on(record)
         if isinstance(record, RoundClosed) and (record.node, record.round_number) == ("world", self.number):
-            self.settled[-1].settle()
+            self.writers[-1].flush()
             [run_dir] = (self.folder / "runs").iterdir()
             shutil.copytree(run_dir, self.folder / "left")
 
 
-def test_a_cut_of_minutes_does_not_end_a_run_of_hours(tmp_path: Path, settled: list[Recorder]) -> None:
+def test_a_cut_of_minutes_does_not_end_a_run_of_hours(tmp_path: Path, writers: list[Writer]) -> None:
     """A VPN was down for six minutes, and a run of fifteen hours was over."""
     tree = hub("world", *HOSPITALS[:3], rounds=5)
     whole = go(tmp_path / "whole", tree)
-    run(config_of(tmp_path / "runs", tree), [Copier(tmp_path, 4, settled)])
+    run(config_of(tmp_path / "runs", tree), [Copier(tmp_path, 4, writers)])
     monitor = Listener()
     assert resume(tmp_path / "left", (), [monitor])["model_digest"] == whole.digest
     assert {record.round_number for record in monitor.of(SiteTrained)} == {5}, "four rounds of work are not done again"
 
 
-def test_the_newest_model_is_not_stranded_with_the_aggregator(tmp_path: Path, settled: list[Recorder]) -> None:
+def test_the_newest_model_is_not_stranded_with_the_aggregator(tmp_path: Path, writers: list[Writer]) -> None:
     """The aggregator crashed after the last round, and the model that all had trained was lost with it."""
     tree = hub("world", *HOSPITALS[:3], rounds=2)
-    whole = run(config_of(tmp_path / "runs", tree), [Copier(tmp_path, 2, settled)])
+    whole = run(config_of(tmp_path / "runs", tree), [Copier(tmp_path, 2, writers)])
     monitor = Listener()
     assert resume(tmp_path / "left", (), [monitor])["model_digest"] == whole["model_digest"]
     assert not monitor.of(SiteTrained), "no hospital trains again"

@@ -23,7 +23,6 @@ from hierfl.journal import LocalStore, Writer, open_store
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
 from hierfl.runtime.local import LocalDriver
-from hierfl.runtime.recorder import Recorder
 from tiers.journal import Told, join
 from tiers.messages import Arrived
 
@@ -60,28 +59,28 @@ class Copier(Listener):
         super().on(record)
         if isinstance(record, WORK):
             if self.flush:
-                Taken.last.settle()
+                Taken.last.flush()
             [folder] = self.runs.iterdir()
             self.copies.append(Path(shutil.copytree(folder, self.to / f"copy-{len(self.copies)}")))
 
 
 class Taken:
-    """The recorder of the run that is under way."""
+    """What writes the journal of the run that is under way."""
 
-    last: Recorder
+    last: Writer
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits for its way to disk; the recorder can be reached."""
+    """Nothing waits for its way to disk, and the disk can be waited for."""
     monkeypatch.setattr(Writer, "delay_s", 0.0)
-    begin = Recorder.begin
+    begin = Writer.begin
 
-    def kept(self: Recorder) -> None:
+    def kept(self: Writer, *said: Any) -> None:
         Taken.last = self
-        begin(self)
+        begin(self, *said)
 
-    monkeypatch.setattr(Recorder, "begin", kept)
+    monkeypatch.setattr(Writer, "begin", kept)
 
 
 def journalled(folder: Path) -> set[tuple[str, int]]:

@@ -75,6 +75,29 @@ def test_who_has_answered_is_not_asked() -> None:
     assert not script.answered("w", 1, "a") and not script.answered("w", 0, "c") and not script.answered("v", 0, "a")
 
 
+def test_a_loss_that_follows_once_more_is_told_and_written_down_once() -> None:
+    """An update that the hub refuses, and refuses again when it is told again: its loss stands on the tape already."""
+    refused, other = Lost(0, {"a": "its update was refused: it is late"}), Lost(0, {"b": "ill"})
+    script = replay(Told("w", Begin(0)), arrived("a"), Told("w", refused), arrived("b", 1))
+    assert events(script.offer("w", Begin(0), "begin")) == [
+        Begin(0),
+        arrived("a").event,
+        refused,
+        arrived("b", 1).event,
+    ]
+    assert script.offer("w", refused, "again") == []
+    assert events(script.offer("w", other, "new")) == [other]
+    assert events(script.offer("w", refused, "twice")) == [refused], "of a round that is done once more, it is another"
+
+
+def test_a_loss_in_rounds_that_were_stopped_is_another_one() -> None:
+    ill = Lost(0, {"x": "ill"})
+    script = replay(Told("w/i", Begin(0)), Told("w/i", ill), Stopped("w/i"), Told("w/i", Begin(1)))
+    script.offer("w/i", Begin(0), "")
+    script.stop("w")
+    assert events([*script.offer("w/i", Begin(1), ""), *script.offer("w/i", ill, "new")]) == [Begin(1), ill]
+
+
 def test_a_hub_that_was_stopped_is_told_what_came_after() -> None:
     script = replay(
         Told("w/i", Begin(0)), arrived("x", hub="w/i"), Stopped("w/i"), Told("w/i", Begin(1)), arrived("y", 1, "w/i")
