@@ -17,7 +17,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.util.placement_group import PlacementGroup
 
 from hierfl.errors import RuntimeUnavailable
-from hierfl.runtime.ray_service import Bundle, service
+from hierfl.runtime.ray_service import Bundle, Moved, service
 from scheduler import Beside, Device, Granted, LeaseDecision, Want
 from scheduler.guests import ALONE
 
@@ -98,9 +98,12 @@ class RayLink:
             return
         self._num_letters, letters = answer
         for letter in letters:
+            if isinstance(letter, Moved):
+                self._groups[letter.device] = letter.group
+                continue
             if isinstance(letter, Granted):
                 self._held[letter.device] = letter.number
-        self._letters += letters
+            self._letters.append(letter)
         self._ask()
 
     def news(self) -> Sequence[LeaseDecision]:

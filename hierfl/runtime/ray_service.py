@@ -23,7 +23,7 @@ from hierfl.runtime.ray_cluster import SETTLE_S, num_that_fit
 from scheduler import Beside, Device, LeaseDecision, Leases, Want
 from scheduler.guests import ALONE
 
-__all__ = ["NAMESPACE", "SERVICE", "SILENCE_S", "Bundle", "SchedulerService", "service"]
+__all__ = ["NAMESPACE", "SERVICE", "SILENCE_S", "Bundle", "Moved", "SchedulerService", "service"]
 
 SERVICE = "hierfl-scheduler"
 NAMESPACE = "hierfl"
@@ -51,6 +51,14 @@ Bundle: TypeAlias = Mapping[str, float]
 """What a slot takes of Ray's resources."""
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Letter: a device's slot is reserved anew, as the node on which it was is gone; its workers start in `group`."""
+
+    device: str
+    group: PlacementGroup
+
+
 @dataclass(eq=False)
 class _Slot:
     """A reserved device, and the runs that use it; `since_s`: when it was found or made."""
@@ -67,9 +75,14 @@ class _Line:
 
     seen_s: float
     first: int = 0
-    letters: list[LeaseDecision] = field(default_factory=list)
+    letters: list[LeaseDecision | Moved] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     last_report: int = -1
+
+    def tell(self, letter: LeaseDecision | Moved) -> None:
+        """Let the run hear of something."""
+        self.letters.append(letter)
+        self.news.set()
 
 
 class SchedulerService:
@@ -80,7 +93,8 @@ class SchedulerService:
         self._slots: dict[str, _Slot] = {}
         self._lines: dict[str, _Line] = {}
         self._reserving = asyncio.Lock()
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
+        self._left: list[PlacementGroup] = []
         self._is_over = False
         self._leases_from_s = 0.0
 
@@ -88,8 +102,8 @@ class SchedulerService:
         """Take in a run, with the devices that it holds already; False: this service ends, ask for another one."""
         if self._is_over:
             return False
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
+        if not self._watching:
+            self._watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._look_after_slots())]
             self._adopt()
         if run in self._lines:
             self._forget(run)
@@ -133,7 +147,7 @@ class SchedulerService:
                 self._leases.guests.describe(device)
         return {name: slot.group for name, slot in found.items()}
 
-    async def changes(self, run: str, seen: int) -> tuple[int, list[LeaseDecision]] | None:
+    async def changes(self, run: str, seen: int) -> tuple[int, list[LeaseDecision | Moved]] | None:
         """Wait for what a run has not been told of; `seen`: how many letters it has had. None: the run is unknown."""
         line = self._lines.get(run)
         if line is None:
@@ -178,8 +192,7 @@ class SchedulerService:
         for decision in self._leases.decide(now_s) if now_s >= self._leases_from_s else ():
             line = self._lines.get(decision.run)
             if line is not None:
-                line.letters.append(decision)
-                line.news.set()
+                line.tell(decision)
 
     def _forget(self, run: str) -> None:
         """Let go of a run and of what it held."""
@@ -199,6 +212,34 @@ class SchedulerService:
             self._decide()
             self._tidy()
 
+    async def _look_after_slots(self) -> None:
+        """Reserve slots anew whose nodes are gone."""
+        while not self._is_over:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(Exception):  # Ray's head cannot be asked just now: then at the next look
+                self._move(await asyncio.to_thread(placement_group_table))
+
+    def _move(self, known: Mapping[str, Mapping[str, Any]]) -> None:
+        """Reserve slots anew that Ray would itself put elsewhere; `known`: Ray's table of groups.
+
+        Ray tries that without a pause for as long as there is no room, and its head has no time for anything else
+        (https://github.com/ray-project/ray/pull/65007); what is asked for anew it tries from time to time. The old
+        group goes at the next look, so that runs begin nothing in it.
+        """
+        self._let_go()
+        adrift = {key for key, entry in known.items() if entry["state"] == "RESCHEDULING"}
+        for name, slot in () if self._is_over else self._slots.items():
+            if slot.group.id.hex() in adrift:
+                self._left.append(slot.group)
+                slot.group = _ask_for(name, slot.bundle)
+                for line in (self._lines[run] for run in slot.runs):
+                    line.tell(Moved(name, slot.group))
+
+    def _let_go(self) -> None:
+        """Give back the groups of slots that were reserved anew."""
+        while self._left:
+            remove_placement_group(self._left.pop())
+
     def _tidy(self) -> None:
         """Give slots that no run uses back to Ray; end with the last run."""
         self._is_over = self._is_over or not self._lines
@@ -209,6 +250,7 @@ class SchedulerService:
                 self._leases.withdraw(name)
                 remove_placement_group(slot.group)
         if self._is_over:
+            self._let_go()
             actor = ray.get_runtime_context().current_actor
             asyncio.get_running_loop().call_later(ANSWER_S, ray.kill, actor)
 
@@ -221,7 +263,7 @@ class SchedulerService:
 
     async def _make(self, name: str, bundle: Bundle) -> None:
         """Reserve a slot, if Ray finds room for it."""
-        group = placement_group([dict(bundle)], name=f"{PREFIX}/{name}/{uuid.uuid4().hex[:8]}", lifetime="detached")
+        group = _ask_for(name, bundle)
         if await asyncio.to_thread(group.wait, GROUP_S) and not self._is_over:
             self._add(name, group, bundle)
         else:
@@ -247,6 +289,13 @@ def service() -> Any:
     """Find the cluster's service, or start it; the handle of its actor."""
     options: dict[str, Any] = {"name": SERVICE, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
     return ray.remote(SchedulerService).options(**options, num_cpus=0, max_restarts=0, max_concurrency=1000).remote()
+
+
+def _ask_for(name: str, bundle: Bundle) -> PlacementGroup:
+    """Ask Ray for the resources of a slot, which it may give later."""
+    full = f"{PREFIX}/{name}/{uuid.uuid4().hex[:8]}"
+    group: PlacementGroup = placement_group([dict(bundle)], name=full, lifetime="detached")
+    return group
 
 
 def _other_sort(wanted: Device, have: Device) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from hierfl.runtime import ray_service
-from hierfl.runtime.ray_service import SchedulerService
+from hierfl.runtime.ray_service import Moved, SchedulerService
 from scheduler import Device, Granted, LeaseDecision, Recall, Want
 
 CPU = {"CPU": 1.0}
@@ -24,11 +24,12 @@ class Cluster:
         self.room = room
         self.groups: list[Group] = []
         self.current_actor = "the service"
+        self.table: dict[str, dict[str, str]] = {}
         self.killed: list[str] = []
         patch.setattr(ray_service, "ray", self)
         patch.setattr(ray_service, "placement_group", self.make)
         patch.setattr(ray_service, "remove_placement_group", self.remove)
-        patch.setattr(ray_service, "placement_group_table", dict)
+        patch.setattr(ray_service, "placement_group_table", self.look)
         patch.setattr(ray_service, "num_that_fit", lambda bundles: min(len(bundles), self.room))
         patch.setattr(ray_service, "POLL_S", 0.05)
         patch.setattr(ray_service, "ANSWER_S", 0.0)
@@ -38,6 +39,9 @@ class Cluster:
         self.room -= 1
         self.groups.append(Group(name))
         return self.groups[-1]
+
+    def look(self) -> dict[str, dict[str, str]]:
+        return self.table
 
     def remove(self, group: Group) -> None:
         self.groups.remove(group)
@@ -53,6 +57,10 @@ class Cluster:
 class Group:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.id = self
+
+    def hex(self) -> str:
+        return self.name
 
     def wait(self, timeout_s: float) -> bool:
         return True
@@ -69,7 +77,7 @@ async def joined(service: SchedulerService, *runs: str, count: int = 1) -> None:
         await service.reserve(run, {}, CPU, count, 0.0)
 
 
-async def letters(service: SchedulerService, run: str, seen: int) -> list[LeaseDecision]:
+async def letters(service: SchedulerService, run: str, seen: int) -> list[LeaseDecision | Moved]:
     answer = await service.changes(run, seen)
     assert answer is not None
     assert answer[0] == seen + len(answer[1])
@@ -95,7 +103,7 @@ def test_a_run_is_told_of_each_decision_until_it_has_heard_of_it(cluster: Cluste
         (recall,) = await letters(service, "a", 1)
         assert isinstance(recall, Recall) and recall.number == 1
         await service.report("a", 2, {}, 0, {"worker-0": 1})
-        assert [letter.run for letter in await letters(service, "b", 0)] == ["b"]
+        assert [type(letter) for letter in await letters(service, "b", 0)] == [Granted]
         assert await letters(service, "a", 2) == []
 
     play(story())
@@ -136,7 +144,7 @@ def test_who_falls_silent_loses_its_devices(cluster: Cluster, monkeypatch: pytes
         await joined(service, "silent", "b")
         await service.report("silent", 1, WANTS, 1, {})
         await service.report("b", 1, WANTS, 1, {})
-        heard: list[LeaseDecision] = []
+        heard: list[LeaseDecision | Moved] = []
         for _ in range(100):
             heard += await letters(service, "b", len(heard))
             if heard:
@@ -192,5 +200,55 @@ def test_with_the_last_run_the_slots_and_the_service_go(cluster: Cluster) -> Non
         assert not await service.register("late", "p", ()), "ask for another service"
         await asyncio.sleep(0.05)
         assert cluster.groups == [] and cluster.killed == ["the service"]
+
+    play(story())
+
+
+def test_a_slot_whose_node_is_gone_is_reserved_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_service, "LOOK_S", 0.01)
+
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "a", "b")
+        (lost,) = cluster.groups
+        cluster.table = {lost.name: {"name": lost.name, "state": "CREATED"}}
+        await asyncio.sleep(0.05)
+        assert cluster.groups == [lost]
+        cluster.table[lost.name]["state"] = "RESCHEDULING"
+        told = [await letters(service, run, 0) for run in "ab"]
+        await asyncio.sleep(0.05)
+        (group,) = cluster.groups
+        assert group is not lost, "the old one is given back"
+        moved: Any = Moved("worker-0", cast("Any", group))
+        assert told == [[moved], [moved]]
+        cluster.table[group.name] = {"name": group.name, "state": "PENDING"}
+        await asyncio.sleep(0.05)
+        assert cluster.groups == [group], "it waits in Ray"
+        found: Any = await service.reserve("b", {}, CPU, 1, 0.0)
+        assert found == {"worker-0": group}
+        assert await letters(service, "a", 1) == []
+        await service.leave("a")
+        await service.leave("b")
+        assert cluster.groups == []
+
+    play(story())
+
+
+def test_a_head_that_cannot_be_asked_is_asked_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_service, "LOOK_S", 0.01)
+    answers: list[dict[str, dict[str, str]]] = []
+
+    def look() -> dict[str, dict[str, str]]:
+        if answers:
+            return answers.pop()
+        answers.append({group.name: {"name": group.name, "state": "RESCHEDULING"} for group in cluster.groups})
+        raise RuntimeError("the head is away")
+
+    async def story() -> None:
+        service = SchedulerService()
+        await joined(service, "a")
+        monkeypatch.setattr(ray_service, "placement_group_table", look)
+        assert isinstance((await letters(service, "a", 0))[0], Moved)
+        await service.leave("a")
 
     play(story())
