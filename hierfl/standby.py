@@ -45,8 +45,8 @@ def see(store: Store, callers: int = 0) -> Seen | None:
 class Standby:
     """Watches the run that `choose` names, which may be another one from look to look, or none yet.
 
-    `open_store` gives a run's journal; `lease_s`, `takes_any` and `patience_s` are as of `Watch`; `callers` counts
-    members that call here; `tell` hears what is new.
+    `open_store` gives a run's journal; `lease_s`, `takes_any`, `patience_s` and `anew` are as of `Watch`; `callers`
+    counts members that call here; `tell` hears what is new.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Standby:
         takes_any: bool = True,
         callers: Callable[[], int] = lambda: 0,
         patience_s: float = float("inf"),
+        anew: bool = False,
     ) -> None:
         self._choose = choose
         self._open_store = open_store
@@ -67,6 +68,7 @@ class Standby:
         self._takes_any = takes_any
         self._callers = callers
         self._patience_s = patience_s
+        self._anew = anew
 
     def wait(
         self, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
@@ -78,7 +80,7 @@ class Standby:
             if chosen != run_dir or watch is None:
                 run_dir = chosen
                 store = self._open_store(run_dir) if run_dir is not None else None
-                watch = Watch(self._lease_s, self._takes_any, self._patience_s)
+                watch = Watch(self._lease_s, self._takes_any, self._patience_s, self._anew)
             verdict = Verdict(WAIT, "there is no run yet")
             if run_dir is not None and store is not None:
                 verdict = watch.look(now(), see(store, self._callers()))

@@ -80,12 +80,14 @@ class Watch:
 
     `lease_s`: how long a leader may be silent, unless it says that it may be for longer. `takes_any`: takes up a run
     that it has never seen led, too. `patience_s`: how long more members must call here than are in touch with the
-    leader before it is taken for cut off from them.
+    leader before it is taken for cut off from them. `anew`: what is led is not one run but one after the other, so that
+    what nobody has led yet, and what had ended before it watched, is led at once.
     """
 
     lease_s: float
     takes_any: bool = True
     patience_s: float = float("inf")
+    anew: bool = False
     _seen: tuple[int, Lease | None] | None = None
     _since_s: float = 0.0
     _led: bool = False
@@ -101,6 +103,8 @@ class Watch:
         if before != self._seen:
             self._since_s = now_s
             self._led = self._led or before is not None
+        if self.anew and not seen.epoch:
+            return Verdict(LEAD, "nobody has led it yet")
         if lease is not None and lease.state != LEADS:
             return self._ended(lease)
         silent_s = now_s - self._since_s
@@ -117,6 +121,8 @@ class Watch:
             if self._led or self.takes_any:
                 return Verdict(LEAD, f"{lease.holder}, number {lease.epoch}, has left: {lease.reason}")
             return Verdict(WAIT, f"{lease.holder} had left before this process watched")
+        if self.anew and not self._led:
+            return Verdict(LEAD, f"what {lease.holder}, number {lease.epoch}, led is over: {lease.reason}")
         return Verdict(END, lease.reason, failed=lease.state == FAILED)
 
     def _called(self, now_s: float, seen: Seen) -> Verdict | None:

@@ -29,7 +29,8 @@ OF_THE_FEDERATION = (DataError, RoundFailed, SiteFailed, UpdateRefused)
 class Lead:
     """One process's hold on a run. `store`: None where no journal is kept, and nobody else can know of it.
 
-    `failure`: why the number could not be claimed; the run goes on as one without a journal does.
+    `failure`: why the number could not be claimed; the run goes on as one without a journal does. `lost`: is called, in
+    a thread of its own, once another process is known to lead.
     """
 
     def __init__(self, store: Store | None = None, epoch: int = 0, lease_s: float = 1.0, failure: str = "") -> None:
@@ -37,6 +38,7 @@ class Lead:
         self.epoch = epoch
         self.failure = failure
         self.tells: Callable[[], Mapping[str, Any]] = dict
+        self.lost: Callable[[], None] = lambda: None
         self._lease = Lease(epoch, f"{socket.gethostname()}:{os.getpid()}", lease_s=lease_s)
         self._lease_s = lease_s
         self._renewed_s = time.monotonic()
@@ -92,6 +94,8 @@ class Lead:
         """Renew until the end."""
         while not self._is_lost and not self._ends.wait(self._lease_s / PARTS):
             self._renew()
+        if self._is_lost:
+            self.lost()
 
     def _renew(self) -> None:
         """Write the lease, unless another process leads; what cannot be written now is written the next time."""

@@ -166,27 +166,42 @@ def _join(
     state: Annotated[Path | None, typer.Option(metavar="DIR", help="Where updates are kept until they count.")] = None,
     listen: Listen = None,
     health: HealthAt = None,
+    standby: Annotated[
+        bool, typer.Option("--standby", help="Watch in --state who serves the node, and do once nobody does.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Take part in CONFIG's federation as one of its members.
 
     Shows what will be done and what leaves the site, and begins once that is approved. Runs until the federation ends.
+    With --standby on two machines that share --state, one serves the node, and the other when that one is heard of no
+    more.
     """
     with told(False, debug), contextlib.ExitStack() as stack:
         serving = _serving(words, kit, node, listen)
         from hierfl.link.serving import join, state_folder
+        from hierfl.link.standby import join_in_turn
         from hierfl.monitor.plain import Plain as Lines
 
         _approve(serving, approved)
         stopping = stack.enter_context(_stopping())
+        way: list[Any] = [None]
 
         def reached(dialer: Any) -> None:
-            if health is not None:
-                say = lambda: {**serving.health(), "up": dialer.is_up, "run": dialer.run}  # noqa: E731
-                stack.callback(_health(health, say))
+            way[0] = dialer
 
+        def said() -> Mapping[str, Any]:
+            dialer = way[0]
+            known = {"up": dialer.is_up, "run": dialer.run} if dialer is not None else {"up": False, "run": ""}
+            return {**serving.health(), "leads": dialer is not None, **known}
+
+        if health is not None:
+            stack.callback(_health(health, said))
         place = state or state_folder(serving.config, serving.kit.path)
-        last = join(serving, [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
+        if standby:
+            last = join_in_turn(serving, lambda: [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
+        else:
+            last = join(serving, [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
         print(last or "stopped; updates that are ready are kept", flush=True)
 
 

@@ -39,7 +39,8 @@ MAX_TALLY_BYTES = MAX_BYTES - 4096
 class Desk:
     """`open_branch` makes the branch, in the desk's own thread; `say` takes answers; `fetch` brings models.
 
-    `ended`: is called when the desk has failed, with the error in `failed`.
+    `ended`: is called when the desk has failed, with the error in `failed`. `fence`: asked before anything is begun and
+    before the hub hears what has come of it; raises Fenced where another process serves the member.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class Desk:
         fetch: Fetch,
         tell: Callable[[str, str], None],
         ended: Callable[[], None],
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._say = say
         self._fetch = fetch
         self._tell = tell
         self._ended = ended
+        self._fence = fence
         self._open_branch = open_branch
         self._branch: Branch | None = None
         self._asks: queue.SimpleQueue[tuple[str, wire.Ask] | None] = queue.SimpleQueue()
@@ -105,6 +108,7 @@ class Desk:
 
     def _do(self, run: str, ask: wire.Ask) -> None:
         """Do one thing and answer; what the hub has given up is dropped, unless it has asked for it anew meanwhile."""
+        self._fence()
         try:
             answer = self._answer(run, ask)
         except Abandoned as error:
@@ -116,6 +120,7 @@ class Desk:
             if asked_again:
                 self.asked(run, ask)
             return
+        self._fence()  # also of a failure: a successor has taken away what was needed here
         answer.id = ask.id
         with self._lock:
             self._waiting.discard(ask.id)

@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from hierfl.errors import LinkError
+from hierfl.errors import Fenced, LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.ahead import ahead
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
@@ -27,10 +27,10 @@ from hierfl.link.desk import Abandoned
 from hierfl.link.door import SERVICE, TRANSPORT
 from hierfl.link.identity import server_name
 from hierfl.link.kit import Kit
-from hierfl.link.leaders import Leaders, Outranked
+from hierfl.link.leaders import Leaders, Outranked, followed
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import NODE_KEY
-from hierfl.link.service import VERSIONS
+from hierfl.link.service import SUCCEEDED, VERSIONS
 from hierfl.link.session import NONCE_BYTES, Stamps
 from hierfl.link.times import Times
 
@@ -109,7 +109,8 @@ class Dialer:
     def serve(self) -> str:
         """Stay in touch until the hub says that it is over, or the member leaves; give the hub's last words.
 
-        Errors: LinkError where the hub refuses the member before it has ever joined.
+        Errors: LinkError where the hub refuses the member before it has ever joined; Fenced where another process has
+        joined as this member since.
         """
         attempt = 0
         while not self._leaving.is_set():
@@ -249,7 +250,8 @@ class Dialer:
         stamps.nonce = welcome.nonce
         stamps.skip()
         run = text(welcome.run, "a run's name")
-        self._leaders.follow(run, welcome.leader, self.address)
+        line = text(welcome.line, "the line of a run's processes")
+        self._leaders.follow(followed(run, line), welcome.leader, self.address)
         self.run, self.has_joined = run, True
         number = f" led by number {welcome.leader}" if welcome.leader else ""
         self._tell("info", f"has joined {self._hub} at {self.address}, run {run}{number}")
@@ -282,8 +284,10 @@ class Dialer:
             return self._channel
 
     def _failed(self, error: Any) -> None:
-        """Tell of a connection that failed. Errors: LinkError where the hub refuses this member as it is."""
+        """Tell of a connection that failed. Errors: LinkError where the hub refuses this member as it is; Fenced."""
         said = _said(error)
+        if error.code() == SUCCEEDED:
+            raise Fenced(f"{self._hub} at {self.address} refuses: {said}; this process ends")
         if error.code() in _REFUSALS and not self.has_joined and not self.run:
             raise LinkError(f"{self._hub} at {self.address} refuses: {said}") from error
         self._tell("warning", f"{self._hub} at {self.address} is not reached: {said}")

@@ -26,22 +26,14 @@ from hierfl.link.chunks import Chunk
 from hierfl.link.codec import payload_out, text
 from hierfl.link.kit import folder_name
 from hierfl.link.payload import Incoming, Outgoing, Shape, read
+from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.runtime.driver import Done
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
 from tiers.messages import Share, Update
 
-__all__ = ["Lane", "Session"]
-
-
-class Session:
-    """A control stream that is open. `say`: sends a message; `end`: closes it, for a reason."""
-
-    def __init__(self, instance: str, say: Callable[[wire.HubSays], None], end: Callable[[str], None]) -> None:
-        self.instance = instance
-        self.say = say
-        self.end = end
+__all__ = ["Lane"]
 
 
 _ANSWERS = {
@@ -85,6 +77,8 @@ class _Member:
     prepared_by: str = ""
     heard_s: float = 0.0
     has_joined: bool = False
+    number: int = 0
+    line: str = ""
     sent_to: Session | None = field(default=None, repr=False)
 
 
@@ -156,6 +150,17 @@ class Lane:
     def session(self) -> Session | None:
         """Give the session that is open."""
         return self._member.session
+
+    def succeeded(self, session: Session) -> str:
+        """Say who has succeeded a process that would join; where nobody has, it is empty, and earlier ones may not join
+        any more.
+        """
+        with self._lock:
+            member = self._member
+            if session.line == member.line and session.number < member.number:
+                return f"number {member.number} serves {self.path} since, and this is number {session.number}"
+            member.line, member.number = session.line, session.number
+            return ""
 
     def joined(self, session: Session) -> None:
         """A member is there: it is asked what is open."""

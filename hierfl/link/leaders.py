@@ -12,9 +12,14 @@ from pathlib import Path
 from hierfl.errors import LinkError
 from hierfl.link.files import write_private
 
-__all__ = ["Leaders", "Outranked"]
+__all__ = ["Leaders", "Outranked", "followed"]
 
 RUNS_KEPT = 8
+
+
+def followed(run: str, line: str) -> str:
+    """Name what a member follows: a run, in the line in which its processes count, where there are several."""
+    return f"{run} {line}" if line else run
 
 
 class Outranked(LinkError):

@@ -24,16 +24,20 @@ from hierfl.link.chunks import decode
 from hierfl.link.codec import parse, text
 from hierfl.link.door import Door
 from hierfl.link.kit import Kit
-from hierfl.link.lane import Lane, Session
+from hierfl.link.lane import Lane
+from hierfl.link.leaders import followed
 from hierfl.link.limits import Bucket
 from hierfl.link.permits import Peer
-from hierfl.link.session import NONCE_BYTES, Stamps
+from hierfl.link.session import NONCE_BYTES, Session, Stamps
 from hierfl.link.times import Times
 
-__all__ = ["VERSIONS", "Agreed", "Service", "first_words", "take"]
+__all__ = ["SUCCEEDED", "VERSIONS", "Agreed", "Service", "first_words", "take"]
 
-VERSIONS = (1, 2)
-"""Of the protocol; 2 says which process leads the run."""
+VERSIONS = (1, 2, 3)
+"""Of the protocol; 2 says which process leads the run, 3 which one speaks for a member."""
+
+SUCCEEDED = grpc.StatusCode.ABORTED
+"""What a member's process is answered that another one has succeeded."""
 
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 20.0, 200.0
 Tell = Callable[[str, str, str], None]
@@ -42,7 +46,10 @@ Tell = Callable[[str, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """What both sides must agree on before anything else is said. `leader`: the number of this hub's process."""
+    """What both sides must agree on before anything else is said.
+
+    `leader`: the number of this hub's process among those that may serve it; `line`: in which these count.
+    """
 
     federation: str
     config_digest: str
@@ -50,6 +57,7 @@ class Agreed:
     run: str
     epoch: int = 0
     leader: int = 0
+    line: str = ""
 
     def misfit(self, hello: wire.Hello, node: str) -> str:
         """Say why a member cannot take part as it is; empty if it can."""
@@ -65,7 +73,7 @@ class Agreed:
 
     def is_outranked(self, hello: wire.Hello) -> bool:
         """Whether a member knows of another process that leads this run since."""
-        return hello.run == self.run and hello.leader > self.leader
+        return hello.run == followed(self.run, self.line) and hello.leader > self.leader
 
 
 def first_words(content: bytes, agreed: Agreed, node: str) -> wire.Hello:
@@ -74,7 +82,7 @@ def first_words(content: bytes, agreed: Agreed, node: str) -> wire.Hello:
     if said.WhichOneof("what") != "hello" or said.sequence != 1:
         raise LinkError("the first message of a stream is Hello")
     hello = said.hello
-    for value in (hello.federation, hello.node, hello.instance, hello.approval, hello.run):
+    for value in (hello.federation, hello.node, hello.instance, hello.approval, hello.run, hello.line):
         text(value, "a field of Hello")
     misfit = agreed.misfit(hello, node)
     if misfit:
@@ -153,7 +161,11 @@ class Service:
         def end(reason: str) -> None:
             says.put(wire.HubSays(bye=wire.Bye(reason=reason, final=bool(self._final))))
 
-        session = Session(hello.instance, says.put, end)
+        session = Session(hello.instance, says.put, end, hello.number, hello.line)
+        succeeded = lane.succeeded(session)
+        if succeeded:
+            self._tell("warning", node, f"was refused: {succeeded}")
+            context.abort(SUCCEEDED, succeeded)
         context.add_callback(lambda: end("the connection is cut"))
         welcome = wire.Welcome(
             version=max(set(hello.versions) & set(VERSIONS)),
@@ -162,6 +174,7 @@ class Service:
             deadline_s=lane.deadline_s,
             epoch=self.agreed.epoch,
             leader=self.agreed.leader,
+            line=self.agreed.line,
         )
         yield stamps.mark(wire.HubSays(welcome=welcome))
         reader = threading.Thread(target=self._listen, args=(requests, stamps, lane, session), daemon=True)
@@ -200,6 +213,8 @@ class Service:
         stamps.skip()
         try:
             for content in requests:
+                if lane.session is not session:
+                    return  # another process, or another connection, speaks for the member since
                 if not bucket.take():
                     raise LinkError(f"more than {MESSAGES_PER_S:g} messages per second")
                 farewell = take(content, stamps, lane)

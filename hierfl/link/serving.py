@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import ConfigError
-from hierfl.journal import Lead
+from hierfl.errors import ConfigError, Fenced, HierflError, LinkError
+from hierfl.journal import Lead, LocalStore, leading
 from hierfl.kinds import nearest
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import Plan, config_digest, plan_of, task_digest
@@ -23,6 +23,7 @@ from hierfl.link.branch import Branch
 from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.driver import LinkedDriver
+from hierfl.link.handover import line_of, taken_over
 from hierfl.link.identity import HUB, MEMBER, members_of, server_of
 from hierfl.link.kit import Kit, folder_name
 from hierfl.link.lane import Lane
@@ -34,10 +35,21 @@ from hierfl.link.store import Store
 from hierfl.monitor.records import Monitor, Record
 from hierfl.rundir import SPOOL
 from hierfl.runtime.driver import Done, Driver
-from hierfl.runtime.opening import Opened, closing, open_driver
+from hierfl.runtime.opening import JOURNAL, Opened, closing, open_driver
 from hierfl.voice import emit_to
+from tiers.lease import FINISHED, LEFT
 
-__all__ = ["Log", "Serving", "check_root", "join", "serve", "state_folder", "with_data"]
+__all__ = [
+    "Log",
+    "Serving",
+    "check_member",
+    "check_root",
+    "join",
+    "member_journal",
+    "serve",
+    "state_folder",
+    "with_data",
+]
 
 LEADERS = "leaders.json"
 DRAIN_S = 5.0
@@ -91,11 +103,14 @@ class Serving:
         up = {path: lane.session is not None for path, lane in self.lanes.items()}
         return {"node": self.kit.path, "federation": self.config.name, "leads": bool(up), "members": up}
 
-    def opened(self, run: str, spool: Path) -> Opened:
-        """Give what opens this node's runtime, with its members. `run`: what they know the run by."""
+    def opened(self, run: str, spool: Path, line: str = "") -> Opened:
+        """Give what opens this node's runtime, with its members.
+
+        `run`: what they know the run by; `line`: in which the processes of this node count, where a run has several.
+        """
 
         def open_links(done: Callable[[Done], None], base: Driver, lead: Lead) -> tuple[Service, Mapping[str, Lane]]:
-            place, shelf = _spool(spool, lead.epoch), Shelf()
+            place, shelf = taken_over(spool, lead.epoch), Shelf()
             lanes = {
                 path: Lane(
                     *(path, run, self.config.links[path].deadline_s, num_sites(self.config, path)),
@@ -106,7 +121,7 @@ class Serving:
             config = self.config
             agreed = Agreed(
                 *(config.name, config_digest(config), task_digest(config.task), run, config.federation.epoch),
-                lead.epoch,
+                *(lead.epoch, line),
             )
             compression = "gzip" if all(config.links[path].compression == "gzip" for path in lanes) else "none"
             service = Service(self.kit, self.listens_at(), agreed, lanes, self.log, compression)
@@ -182,6 +197,13 @@ def serve(serving: Serving, monitors: Sequence[Monitor], resumed: Path | None = 
         return go_on(replace(left, config=as_served(left.config, root), needs_number=True), listening, opened)
 
 
+def check_member(serving: Serving) -> None:
+    """Errors: ConfigError for a node that is served by no link."""
+    config, kit = serving.config, serving.kit
+    if kit.path not in config.links or MEMBER not in kit.roles:
+        raise ConfigError(f"{kit.path} has no link: `hierfl serve` serves the root{nearest(kit.path, config.links)}")
+
+
 def join(
     serving: Serving,
     monitors: Sequence[Monitor],
@@ -189,33 +211,67 @@ def join(
     stopping: threading.Event,
     *,
     data: Path | None = None,
-    reached: Callable[[Dialer], None] = lambda dialer: None,
+    reached: Callable[[Dialer | None], None] = lambda dialer: None,
 ) -> str:
     """Serve a member until its federation has finished, or it is stopped; return the hub's last words.
 
-    `state`: where updates and states are kept. `data`: the site's data, handed to the task as `path`. `reached`: is
-    given the way to the hub. Errors: HierflError.
+    `state`: where updates and states are kept, and who serves the member. `data`: the site's data, handed to the task
+    as `path`. `reached`: is given the way to the hub, and None at the end. Errors: HierflError; Fenced where another
+    process serves the member since.
     """
+    check_member(serving)
+    seen = as_served(with_data(serving.config, serving.kit.path, data), serving.kit.path)
+    with leading(member_journal(state), serving.config.redundancy.lease_s, Fenced) as lead:
+        try:
+            if lead.failure:
+                raise LinkError(f"{state} cannot be written: {lead.failure}; --state takes another folder")
+            last = _join(serving, seen, monitors, taken_over(state, lead.epoch), stopping, lead, reached)
+        except (HierflError, OSError) as error:
+            with contextlib.suppress(OSError):
+                lead.check()  # a successor has taken away what was needed here
+            if isinstance(error, OSError):
+                raise LinkError(f"{error.filename or state}: {error.strerror or error}") from error
+            raise
+        finally:
+            serving.lanes.clear()
+            reached(None)
+        lead.close(*((FINISHED, last) if last else (LEFT, "it was stopped")))
+        return last
+
+
+def _join(
+    serving: Serving,
+    seen: RunConfig,
+    monitors: Sequence[Monitor],
+    place: Path,
+    stopping: threading.Event,
+    lead: Lead,
+    reached: Callable[[Dialer | None], None],
+) -> str:
+    """Serve a member from a folder that is this process's own; return the hub's last words."""
     config, kit = serving.config, serving.kit
-    if kit.path not in config.links or MEMBER not in kit.roles:
-        raise ConfigError(f"{kit.path} has no link: `hierfl serve` serves the root{nearest(kit.path, config.links)}")
     link, plan = config.links[kit.path], plan_of(config, kit.path)
-    seen = as_served(with_data(config, kit.path, data), kit.path)
-    store = Store(state)
+    store, line = Store(place, lead.epoch), line_of(place)
 
     def tell(level: str, message: str) -> None:
         serving.log(level, kit.path, message)
 
+    def fence() -> None:
+        with contextlib.suppress(OSError):  # what cannot be read cannot be written: no harm is done
+            lead.check()
+
     dialer = Dialer(
-        *(kit, server_of(config, kit.path), link.addresses, _hello(plan), link.deadline_s, link.compression, tell),
-        Leaders(state / LEADERS),
+        *(kit, server_of(config, kit.path), link.addresses, _hello(plan, lead.epoch, line)),
+        *(link.deadline_s, link.compression, tell, Leaders(place / LEADERS)),
     )
     reached(dialer)
-    driver = serving.opened(f"{plan.digest[:16]}", state / SPOOL)(seen, state, Lead())
+    lead.lost = lambda: dialer.leave("another process serves this member")
+    driver = serving.opened(plan.digest[:16], place / SPOOL, line)(seen, place, lead)
     with closing(driver):
         desk = Desk(
-            lambda: Branch(seen, kit.path, driver, state / "states", emit_to(monitors)),
+            lambda: Branch(seen, kit.path, driver, place / "states", emit_to(monitors)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
+            fence,
         )
         dialer.asked, dialer.offered = desk.asked, desk.offered
         watch = threading.Thread(target=_leave_at, args=(stopping, dialer), daemon=True)
@@ -225,6 +281,7 @@ def join(
         finally:
             dialer.leave("the member is stopping")
             desk.close(DRAIN_S)
+        fence()
         if desk.failed is not None:
             raise desk.failed
         finish = getattr(driver, "finish", None)
@@ -251,28 +308,17 @@ def with_data(config: RunConfig, path: str, data: Path | None) -> RunConfig:
     )
 
 
+def member_journal(state: Path) -> LocalStore:
+    """Give the place where processes that may serve a member count themselves, and say that they live."""
+    return LocalStore(state / JOURNAL)
+
+
 def state_folder(config: RunConfig, path: str) -> Path:
     """Give where a member keeps its state, unless it is told otherwise."""
     return Path(config.output.dir) / f"{config.name}-{folder_name(path)}"
 
 
-def _spool(folder: Path, epoch: int) -> Path:
-    """Give the folder for updates that come to this process; what has come of some to one before it is taken over.
-
-    One that was succeeded and lives on finds its own folder gone, and does no harm to what comes here.
-    """
-    place = folder / f"{epoch:04d}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        earlier = sorted(path for path in folder.glob("[0-9]*") if path.name < place.name)
-        with contextlib.suppress(OSError):
-            if earlier:
-                earlier[-1].rename(place)
-    place.mkdir(exist_ok=True)
-    return place
-
-
-def _hello(plan: Plan) -> wire.Hello:
+def _hello(plan: Plan, number: int, line: str) -> wire.Hello:
     return wire.Hello(
         versions=VERSIONS,
         federation=plan.federation,
@@ -281,6 +327,8 @@ def _hello(plan: Plan) -> wire.Hello:
         task_digest=plan.task,
         approval=plan.digest,
         instance=secrets.token_hex(16),
+        number=number,
+        line=line,
     )
 
 

@@ -6,13 +6,36 @@ A message of another session, a repeated one, or one out of order is refused, wh
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Any
 
 from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
 
-__all__ = ["NONCE_BYTES", "Stamps"]
+__all__ = ["NONCE_BYTES", "Session", "Stamps"]
 
 NONCE_BYTES = 16
+
+
+class Session:
+    """A control stream that is open. `say`: sends a message; `end`: closes it, for a reason.
+
+    `number`: of the process at the other end among those that may serve the member, which count in one `line`.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        say: Callable[[wire.HubSays], None],
+        end: Callable[[str], None],
+        number: int = 0,
+        line: str = "",
+    ) -> None:
+        self.instance = instance
+        self.say = say
+        self.end = end
+        self.number = number
+        self.line = line
 
 
 class Stamps:

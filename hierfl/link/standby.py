@@ -1,6 +1,6 @@
-"""A standby of a federation's root: it answers members that it does not lead, until it does.
+"""A standby of a federation's root, or of a member: it answers members that it does not lead, until it does.
 
-It and the leader see the same run's folder and journal, on storage that both reach; members know the addresses of both.
+It and the leader see the same folder and journal, on storage that both reach; members know the addresses of both.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, OutputError, Overtaken
 from hierfl.journal import Store
 from hierfl.link.approval import config_digest
+from hierfl.link.dialer import Dialer
 from hierfl.link.door import Door
 from hierfl.link.kit import Kit
 from hierfl.link.permits import Peer
-from hierfl.link.serving import Serving, check_root, serve
+from hierfl.link.serving import Serving, check_member, check_root, join, member_journal, serve
 from hierfl.link.times import Times
 from hierfl.monitor.records import Monitor
 from hierfl.reopen import config_of
@@ -31,7 +32,7 @@ from hierfl.runtime.opening import store_of
 from hierfl.standby import Standby, see, watched
 from tiers.lease import LEAD, LEADS, LEFT
 
-__all__ = ["NOT_LEADING", "Newest", "Waiting", "serve_in_turn"]
+__all__ = ["NOT_LEADING", "Newest", "Waiting", "join_in_turn", "serve_in_turn"]
 
 NOT_LEADING = "a standby, not leading"
 """What a member is answered that calls a standby; it goes on to the next address."""
@@ -90,7 +91,8 @@ def serve_in_turn(
         serving.log("info", serving.kit.path, said)
 
     while True:
-        run_dir, reason, is_over = _wait(serving, named, tell)
+        choose = (lambda: named) if named is not None else Newest(serving.config)
+        run_dir, reason, is_over = _wait(serving, choose, _journal, tell, takes_any=named is not None)
         if is_over:
             tell(f"{run_dir}: {reason}")
             return _summary(run_dir)
@@ -99,27 +101,72 @@ def serve_in_turn(
             return serve(serving, monitors(), run_dir)
         except Overtaken as error:
             tell(str(error))
+            serving.lanes.clear()
 
 
-def _wait(serving: Serving, named: Path | None, tell: Callable[[str], None]) -> tuple[Path, str, bool]:
-    """Wait for a run that is to be led, or that has ended. Errors: HierflError."""
-    config = serving.config
-    times = [Times(config.links[path].deadline_s) for path in serving.members]
-    window_s = 2 * max(one.silence_s for one in times)
-    lease_s = config.redundancy.lease_s
-    door = Waiting(serving.kit, serving.listens_at(), config.name, serving.members)
-    try:
-        tell(f"answers members at port {door.port}")
-        standby = Standby(
-            (lambda: named) if named is not None else Newest(config),
-            *(_journal, lease_s, tell),
-            takes_any=named is not None,
-            callers=lambda: door.callers(window_s),
-            patience_s=lease_s + window_s,
-        )
-        run_dir, verdict = standby.wait()
-    finally:
-        door.close()
+def join_in_turn(
+    serving: Serving,
+    monitors: Callable[[], Sequence[Monitor]],
+    state: Path,
+    stopping: threading.Event,
+    *,
+    data: Path | None = None,
+    reached: Callable[[Dialer | None], None] = lambda dialer: None,
+) -> str:
+    """Stand by, and serve a member from its `state` once nobody else does; as `join`, whoever ended it. Errors: as of
+    `join`.
+    """
+    check_member(serving)
+    import hierfl.runtime.worker  # noqa: F401
+
+    def tell(said: str) -> None:
+        serving.log("info", serving.kit.path, said)
+
+    def sleep(wait_s: float) -> None:
+        if stopping.wait(wait_s):
+            raise _Stopped
+
+    while True:
+        try:
+            _, reason, is_over = _wait(
+                serving, lambda: state, member_journal, tell, sleep=sleep, takes_any=True, anew=True
+            )
+        except _Stopped:
+            return ""
+        if is_over:
+            return reason
+        tell(f"serves {serving.kit.path} from {state}: {reason}")
+        try:
+            return join(serving, monitors(), state, stopping, data=data, reached=reached)
+        except Overtaken as error:
+            tell(str(error))
+
+
+class _Stopped(Exception):
+    """The process was asked to end while it stood by."""
+
+
+def _wait(
+    serving: Serving,
+    choose: Callable[[], Path | None],
+    open_store: Callable[[Path], Store],
+    tell: Callable[[str], None],
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+    **watch: bool,
+) -> tuple[Path, str, bool]:
+    """Wait for a run that is to be led, or that has ended; `watch`: as of `Watch`. Errors: HierflError."""
+    config, lease_s = serving.config, serving.config.redundancy.lease_s
+    window_s = 2 * max((Times(config.links[path].deadline_s).silence_s for path in serving.members), default=0.0)
+    with contextlib.ExitStack() as stack:
+        callers = lambda: 0  # noqa: E731
+        if serving.members:
+            door = Waiting(serving.kit, serving.listens_at(), config.name, serving.members)
+            stack.callback(door.close)
+            callers = lambda: door.callers(window_s)  # noqa: E731
+            tell(f"answers members at port {door.port}")
+        standby = Standby(choose, open_store, lease_s, tell, callers=callers, patience_s=lease_s + window_s, **watch)
+        run_dir, verdict = standby.wait(sleep=sleep)
     if verdict.failed:
         raise OutputError(f"{run_dir} has ended: {verdict.reason}")
     return run_dir, verdict.reason, verdict.what != LEAD

@@ -29,10 +29,14 @@ MODELS_KEPT = 2
 
 
 class Store:
-    """A folder of answers, updates and models. Errors: LinkError if it cannot be written."""
+    """A folder of answers, updates and models. Errors: LinkError if it cannot be written.
 
-    def __init__(self, folder: Path) -> None:
+    `writer`: the number of the process that writes; no two write into one file.
+    """
+
+    def __init__(self, folder: Path, writer: int = 0) -> None:
         self.folder = folder
+        self._writer = writer
         for name in ("answers", "updates", "models"):
             try:
                 (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -81,7 +85,7 @@ class Store:
 
         Errors: LinkError.
         """
-        partial = self.folder / "updates" / "new.partial"
+        partial = self.folder / "updates" / f"new.{self._writer}.partial"
         with ThreadPoolExecutor(1, thread_name_prefix="store") as aside:
             written = aside.submit(_write, partial, floats, ints)
             payload = Outgoing(floats, ints)

@@ -82,10 +82,14 @@ def test_the_lease_says_whether_the_run_is_anybodys(tmp_path: Path, error: BaseE
 
 
 def test_who_was_succeeded_hears_of_it_at_the_next_renewal(store: Store) -> None:
+    heard: list[str] = []
     first = Lead.take(store, 0.06)
+    first.lost = lambda: heard.append("first")
     second = Lead.take(store, 60.0)
+    second.lost = lambda: heard.append("second")
     try:
         until(lambda: not first._thread.is_alive())  # type: ignore[union-attr]
+        assert heard == ["first"]
         with pytest.raises(Fenced, match="this one, number 1, ends, and what it does counts no more"):
             first.heed()
         with pytest.raises(Fenced):
@@ -96,6 +100,7 @@ def test_who_was_succeeded_hears_of_it_at_the_next_renewal(store: Store) -> None
         assert lease_of(store, 1).state == LEADS and lease_of(store, 2).state == LEADS
     finally:
         second.close()
+    assert heard == ["first"]
 
 
 def test_one_that_hung_asks_before_it_goes_on(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from hierfl.link.codec import parse
 from hierfl.link.desk import Desk
 from hierfl.link.driver import LinkedDriver
 from hierfl.link.identity import members_of
-from hierfl.link.lane import Lane, Session
+from hierfl.link.lane import Lane
 from hierfl.link.payload import Incoming, Shape
 from hierfl.link.served import as_served, num_sites
+from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
 from hierfl.run import run

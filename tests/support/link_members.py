@@ -19,9 +19,10 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.authority import Authority, new_key, private_pem
 from hierfl.link.identity import HUB, MEMBER
 from hierfl.link.kit import Kit
-from hierfl.link.lane import Lane, Session
+from hierfl.link.lane import Lane
 from hierfl.link.payload import Outgoing
 from hierfl.link.service import Agreed, Service
+from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.runtime.driver import Done
 from hierfl.runtime.jobs import TrainJob
@@ -77,11 +78,13 @@ class FakeMember:
     """The member's end of a lane without a network: keeps what was said to it."""
 
     instance: str = "a"
+    number: int = 0
+    line: str = ""
     said: list[wire.HubSays] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.session = Session(self.instance, self.said.append, self.ended.append)
+        self.session = Session(self.instance, self.said.append, self.ended.append, self.number, self.line)
 
     @property
     def last(self) -> wire.HubSays:

@@ -92,6 +92,25 @@ def test_a_run_that_nobody_was_seen_to_lead_is_taken_up_only_where_it_is_named()
     assert found.look(now_s + 10, Seen(3, lease)).what == LEAD
 
 
+def test_what_is_led_one_time_after_the_other_is_led_at_once_where_nobody_does() -> None:
+    over = LEASE.next(state=FINISHED, reason="the federation has finished")
+    nobody, before = watch(anew=True), watch(anew=True)
+    assert nobody.look(0.0, Seen(0)).what == LEAD
+    verdict = before.look(0.0, Seen(3, over))
+    assert (
+        verdict.what == LEAD and verdict.reason == "what alpha:71, number 3, led is over: the federation has finished"
+    )
+    assert watch().look(0.0, Seen(0)).what == WAIT and watch().look(0.0, Seen(3, over)).what == END
+
+
+@pytest.mark.parametrize("state", [FINISHED, FAILED])
+def test_who_saw_it_led_ends_with_it_all_the_same(state: str) -> None:
+    found = watch(anew=True)
+    now_s, lease = beats(found, 0.0, 2)
+    verdict = found.look(now_s, Seen(3, lease.next(state=state, reason="it is over")))
+    assert verdict.what == END and verdict.reason == "it is over" and verdict.failed == (state == FAILED)
+
+
 def test_a_leader_that_members_cannot_reach_is_succeeded_after_some_patience() -> None:
     found, now_s, lease = watch(patience_s=30.0), 0.0, LEASE.next(members=1)
     for _ in range(10):

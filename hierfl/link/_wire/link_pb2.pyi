@@ -45,7 +45,7 @@ class Receipt(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("versions", "federation", "node", "config_digest", "task_digest", "approval", "instance", "run", "leader")
+    __slots__ = ("versions", "federation", "node", "config_digest", "task_digest", "approval", "instance", "run", "leader", "number", "line")
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +55,8 @@ class Hello(_message.Message):
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
     versions: _containers.RepeatedScalarFieldContainer[int]
     federation: str
     node: str
@@ -64,23 +66,27 @@ class Hello(_message.Message):
     instance: str
     run: str
     leader: int
-    def __init__(self, versions: _Optional[_Iterable[int]] = ..., federation: _Optional[str] = ..., node: _Optional[str] = ..., config_digest: _Optional[str] = ..., task_digest: _Optional[str] = ..., approval: _Optional[str] = ..., instance: _Optional[str] = ..., run: _Optional[str] = ..., leader: _Optional[int] = ...) -> None: ...
+    number: int
+    line: str
+    def __init__(self, versions: _Optional[_Iterable[int]] = ..., federation: _Optional[str] = ..., node: _Optional[str] = ..., config_digest: _Optional[str] = ..., task_digest: _Optional[str] = ..., approval: _Optional[str] = ..., instance: _Optional[str] = ..., run: _Optional[str] = ..., leader: _Optional[int] = ..., number: _Optional[int] = ..., line: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "run", "nonce", "deadline_s", "epoch", "leader")
+    __slots__ = ("version", "run", "nonce", "deadline_s", "epoch", "leader", "line")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     NONCE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
     version: int
     run: str
     nonce: bytes
     deadline_s: float
     epoch: int
     leader: int
-    def __init__(self, version: _Optional[int] = ..., run: _Optional[str] = ..., nonce: _Optional[bytes] = ..., deadline_s: _Optional[float] = ..., epoch: _Optional[int] = ..., leader: _Optional[int] = ...) -> None: ...
+    line: str
+    def __init__(self, version: _Optional[int] = ..., run: _Optional[str] = ..., nonce: _Optional[bytes] = ..., deadline_s: _Optional[float] = ..., epoch: _Optional[int] = ..., leader: _Optional[int] = ..., line: _Optional[str] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ()

@@ -218,3 +218,15 @@ def test_an_update_that_could_not_be_named_comes_once_more(tmp_path: Path, monke
     assert not incoming.is_whole and incoming.received == last.offset
     incoming.take(last)
     assert incoming.is_whole
+
+
+def test_a_process_that_was_succeeded_may_not_come_back(tmp_path: Path) -> None:
+    place, _ = lane(tmp_path)
+
+    def comes(number: int, line: str) -> str:
+        return place.succeeded(FakeMember("a", number, line).session)
+
+    assert not comes(1, "x") and not comes(2, "x") and not comes(2, "x")
+    assert comes(1, "x") == "number 2 serves world/us since, and this is number 1"
+    assert not comes(1, "y"), "its folder was deleted, and with it the numbers"
+    assert not comes(0, ""), "of an earlier version of the protocol"

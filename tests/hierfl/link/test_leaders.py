@@ -14,7 +14,7 @@ import pytest
 from link_members import AGREED, Pki, hub_on_loopback
 from link_processes import Wire, free_port
 
-from hierfl.errors import LinkError
+from hierfl.errors import Fenced, LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.dialer import Dialer
 from hierfl.link.leaders import Leaders, Outranked
@@ -37,16 +37,24 @@ def until(over: Callable[[], Any]) -> None:
 
 
 @contextlib.contextmanager
-def dialling(pki: Pki, ports: Sequence[int], leaders: Leaders) -> Iterator[tuple[Dialer, list[str]]]:
-    """A member at work on its way to these ports."""
+def dialling(pki: Pki, ports: Sequence[int], leaders: Leaders, **said: Any) -> Iterator[tuple[Dialer, list[str]]]:
+    """A member at work on its way to these ports; what it ends with is heard last. `said`: of its first words."""
     heard: list[str] = []
+    first = {"instance": "a", **said}
     hello = wire.Hello(
-        versions=[1, 2], federation="heart", node="world/us", config_digest="config", task_digest="task", instance="a"
+        versions=[1, 2, 3], federation="heart", node="world/us", config_digest="config", task_digest="task", **first
     )
     addresses = [f"localhost:{port}" for port in ports]
     tell = lambda level, said: heard.append(said)  # noqa: E731
     dialer = Dialer(pki.kit("world/us"), "world", addresses, hello, 20.0, "none", tell, leaders)
-    thread = threading.Thread(target=dialer.serve, daemon=True)
+
+    def serve() -> None:
+        try:
+            dialer.serve()
+        except Fenced as error:
+            heard.append(f"fenced: {error}")
+
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
         yield dialer, heard
@@ -120,6 +128,34 @@ def test_a_hub_that_does_not_ask_is_refused_all_the_same(pki: Pki, tmp_path: Pat
         assert (
             f"localhost:{service.port} led run-1 as number 0; number 3 leads it since; it is not followed" in heard[0]
         )
+
+
+def test_a_hub_whose_folder_was_deleted_counts_anew_and_is_followed(pki: Pki) -> None:
+    leaders = Leaders()
+    leaders.follow(f"{AGREED.run} old", 3, "b:1")
+    with hub_on_loopback(pki, agreed=replace(AGREED, leader=1, line="new")) as (service, *_):
+        with dialling(pki, [service.port], leaders) as (dialer, _):
+            until(lambda: dialer.is_up)
+        assert leaders.last == (f"{AGREED.run} new", 1) and dialer.run == AGREED.run
+    with hub_on_loopback(pki, agreed=replace(AGREED, leader=2, line="old")) as (service, *_):
+        leaders.follow(f"{AGREED.run} old", 3, "b:1")
+        with dialling(pki, [service.port], leaders) as (dialer, heard):
+            until(lambda: heard)
+            assert not dialer.run and "number 2 does not lead any more" in heard[0]
+
+
+def test_of_two_processes_of_a_member_the_hub_hears_the_later(pki: Pki) -> None:
+    """The first is still connected when the second comes; it may not come back, and ends."""
+    with hub_on_loopback(pki) as (service, lanes, _, said), contextlib.ExitStack() as stack:
+        line = {"line": "x"}
+        first, heard = stack.enter_context(dialling(pki, [service.port], Leaders(), number=1, **line))
+        until(lambda: first.is_up)
+        before = lanes["world/us"].session
+        second, _ = stack.enter_context(dialling(pki, [service.port], Leaders(), instance="b", number=2, **line))
+        until(lambda: heard[-1].startswith("fenced: "))
+        assert "number 2 serves world/us since, and this is number 1; this process ends" in heard[-1]
+        assert second.is_up and lanes["world/us"].session is not before
+        assert any("was refused: number 2 serves world/us since" in one for one in said)
 
 
 def test_the_highest_number_of_each_run_is_kept(tmp_path: Path) -> None:

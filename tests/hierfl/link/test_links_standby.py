@@ -146,12 +146,14 @@ def test_a_leader_that_leaves_hands_over_at_once_and_may_stand_by_itself(tmp_pat
     pair = Pair(tmp_path, ["us"])
     with pair as links:
         links.until("world", f" 1/{ROUNDS} ")
+        links.processes["us"].send_signal(signal.SIGSTOP)  # no round ends before the first stands by
         links.processes["world"].terminate()
         assert links.wait("world") == 143
         links.until("second", "has left")
         pair.stand_by("world", pair.first)
-        links.until("second", f" 3/{ROUNDS} ")
         links.until("world", "number 2, leads")
+        links.processes["us"].send_signal(signal.SIGCONT)
+        links.until("second", f" 3/{ROUNDS} ")
         links.kill("second")
         for name in ("world", "us"):
             assert links.wait(name) == 0, links.said(name)
