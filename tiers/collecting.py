@@ -8,19 +8,20 @@ from collections.abc import Iterable, Mapping
 from scheduler.participation import Limits, RoundView
 from tiers.messages import Close, Share
 
-__all__ = ["Collecting"]
+__all__ = ["Collecting", "overclaims"]
 
 
 class Collecting:
     """The book of one round; every entry costs the same however many members there are.
 
-    `cohort`: the members that quorums count, with their weights; `lost`: those of them that could not be asked and are
-    not at work either; `late`: members at work for an earlier round whose updates would count in this one. `stages`:
-    those of the plan that have not begun.
+    `hub`: its name; `cohort`: the members that quorums count, with their weights; `lost`: those of them that could not
+    be asked and are not at work either; `late`: members at work for an earlier round whose updates would count in this
+    one. `stages`: those of the plan that have not begun.
     """
 
     def __init__(
         self,
+        hub: str,
         number: int,
         cohort: Mapping[str, int],
         *,
@@ -28,6 +29,7 @@ class Collecting:
         late: Iterable[str],
         skipped: Mapping[str, str],
     ) -> None:
+        self.hub = hub
         self.number = number
         self.cohort = cohort
         self.lost = {name for name in lost if name in cohort}
@@ -53,6 +55,11 @@ class Collecting:
     def over(self) -> bool:
         """Whether nobody can come any more who would count."""
         return not self.waiting and not self.late
+
+    @property
+    def upcoming(self) -> tuple[str, ...]:
+        """List the members of the stages that have not begun, in order."""
+        return tuple(name for stage in self.stages for name in stage)
 
     def plan(self, members: Mapping[str, int]) -> None:
         """Wait for these members' updates of this round."""
@@ -94,6 +101,22 @@ class Collecting:
             if member in self.cohort:
                 self.lost.add(member)
 
+    def refuse(self, share: Share) -> str:
+        """Say why one share may not count; empty if it may."""
+        name = share.member
+        if name in self.reported:
+            return f"{name} has already reported in round {self.number}"
+        if name in self.missing:
+            return f"{name} was given up in round {self.number}: {self.missing[name]}"
+        if name in self.carried and name not in self.waiting:
+            return f"{name} was not asked in round {self.number}, which has an earlier update of it"
+        if name in self.upcoming:
+            return f"it is not yet {name}'s turn in round {self.number}"
+        if name not in self.waiting:
+            return f"{name} is not a member of {self.hub} in round {self.number}"
+        known = self.waiting[name]
+        return "" if 0 < share.weight <= known else overclaims(share, known, "the round")
+
     def view(self) -> RoundView:
         """Give the figures."""
         return RoundView(
@@ -116,3 +139,8 @@ class Collecting:
                 self.missing[name] = "late: still at work when the round closed"
         carried = {name: why for name, (_, why) in self.carried.items()}
         return Close(self.number, tuple(self.reported), dict(self.missing), self.weight, reason, carried)
+
+
+def overclaims(share: Share, known: int, opened: str) -> str:
+    """Say that a share's weight is not what was opened with for its member."""
+    return f"{share.member} claims weight {share.weight}; {opened} opened with {known} for it"

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from scheduler.participation import Admission, Candidates, Choice, Ending, needed
-from tiers.collecting import Collecting
+from tiers.collecting import Collecting, overclaims
 from tiers.federation import Hub
 from tiers.messages import (
     Add,
@@ -42,7 +42,6 @@ from tiers.messages import (
     Open,
     Refuse,
     SetTimer,
-    Share,
     TimeUp,
     TrainMember,
     Update,
@@ -92,7 +91,7 @@ class HubRounds:
         self._last_round = -1
         self._forecast_s: Mapping[str, float] = {}
         self._attendance = Attendance(before)
-        self._round = Collecting(before.round_number, {}, lost=(), late=(), skipped={})
+        self._round = Collecting(self.hub.name, before.round_number, {}, lost=(), late=(), skipped={})
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -102,7 +101,7 @@ class HubRounds:
     @property
     def upcoming(self) -> tuple[str, ...]:
         """List the members that the open round will ask once those are heard of that it waits for, in order."""
-        return tuple(name for stage in self._round.stages for name in stage)
+        return self._round.upcoming
 
     @property
     def standing(self) -> Standing:
@@ -182,7 +181,7 @@ class HubRounds:
         assert bool(choice.asked) == bool(free) and free.keys() >= set(choice.asked), f"{policy} chose {choice.asked}"
         why = {**empty, **choice.skipped, **unable}
         self._round = Collecting(
-            number,
+            *(self.hub.name, number),
             {name: weight for name, weight in {**free, **weights}.items() if name not in choice.skipped},
             lost=(name for name in unable if name not in busy),
             late=late,
@@ -231,7 +230,7 @@ class HubRounds:
         [share] = update.shares
         errand = self._attendance.errands[share.member]
         if not 0 < share.weight <= errand.weight:
-            return [Refuse(update, _overclaims(share, errand.weight, errand.round_number))]
+            return [Refuse(update, overclaims(share, errand.weight, f"round {errand.round_number}"))]
         self._attendance.answered(share.member)
         is_open = self.phase is Phase.COLLECTING
         admission = self._admit(share.weight, errand.round_number, 0 if is_open else 1)
@@ -257,23 +256,7 @@ class HubRounds:
         members = [share.member for share in update.shares]
         if len(set(members)) < len(members) or not members:
             return "it names a member twice, or none"
-        return next((reason for reason in map(self._refuse_share, update.shares) if reason), "")
-
-    def _refuse_share(self, share: Share) -> str:
-        """Say why one share may not count."""
-        book = self._round
-        if share.member in book.reported:
-            return f"{share.member} has already reported in round {self.round_number}"
-        if share.member in book.missing:
-            return f"{share.member} was given up in round {self.round_number}: {book.missing[share.member]}"
-        if share.member in book.carried and share.member not in book.waiting:
-            return f"{share.member} was not asked in round {self.round_number}, which has an earlier update of it"
-        if share.member in self.upcoming:
-            return f"it is not yet {share.member}'s turn in round {self.round_number}"
-        if share.member not in book.waiting:
-            return f"{share.member} is not a member of {self.hub.name} in round {self.round_number}"
-        known = book.waiting[share.member]
-        return "" if 0 < share.weight <= known else _overclaims(share, known)
+        return next((reason for reason in map(self._round.refuse, update.shares) if reason), "")
 
     def _lost(self, event: Lost) -> list[Command]:
         """Take members out of the wait set at once; the hub's own rule says whether the round goes on."""
@@ -393,8 +376,3 @@ class HubRounds:
         number = "" if self.phase is Phase.IDLE else f" in round {self.round_number}"
         waiting = f", waiting for {', '.join(self.waiting[:3])}" if self._round.waiting else ""
         return f"the hub is {self.phase.value}{number}{waiting}"
-
-
-def _overclaims(share: Share, known: int, number: int | None = None) -> str:
-    which = "the round" if number is None else f"round {number}"
-    return f"{share.member} claims weight {share.weight}; {which} opened with {known} for it"
