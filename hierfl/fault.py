@@ -21,12 +21,15 @@ from hierfl.learning.seeds import derive
 
 __all__ = [
     "ANSWER",
+    "EXCHANGE",
     "HUB_STEPS",
+    "MEMBER_STEPS",
     "MESSAGE",
     "PROCESS",
     "RUN",
     "RUN_STEPS",
     "SITE_STEPS",
+    "STEPS",
     "Answer",
     "Fault",
     "FaultKind",
@@ -61,6 +64,13 @@ SITE_STEPS: Mapping[str, str] = {
 }
 """The steps of a site in its worker."""
 
+EXCHANGE = "exchange"
+
+MEMBER_STEPS: Mapping[str, str] = {
+    EXCHANGE: "all have trained, its place is asked to do its part of the exchange",
+}
+"""The steps of a hub or a site whose hub has no centre; rounds are that hub's."""
+
 RUN_STEPS: Mapping[str, str] = {
     "open": "a round of the root is about to be begun",
     "before_accept": "the nth update of the round is about to be handed to its hub",
@@ -71,6 +81,14 @@ RUN_STEPS: Mapping[str, str] = {
     "after_checkpoint": "the checkpoint is on disk, the journal still the old one",
 }
 """The steps of the run's own process; rounds are the root's."""
+
+
+STEPS: Mapping[str, Mapping[str, str]] = {
+    "hub": {**HUB_STEPS, **MEMBER_STEPS},
+    "site": {**SITE_STEPS, **MEMBER_STEPS},
+    RUN: RUN_STEPS,
+}
+"""All steps, by what a node is."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +117,7 @@ PROCESS, MESSAGE, ANSWER = "process", "message", "answer"
 
 def steps(**usual: str) -> dict[str, tuple[str, ...]]:
     """Give all steps of what a node is (hub, site, run), with a usual one first, as a kind's `at`."""
-    all_of: Mapping[str, Mapping[str, str]] = {"hub": HUB_STEPS, "site": SITE_STEPS, RUN: RUN_STEPS}
-    return {what: (step, *(other for other in all_of[what] if other != step)) for what, step in usual.items()}
+    return {what: (step, *(other for other in STEPS[what] if other != step)) for what, step in usual.items()}
 
 
 class Process(Protocol):

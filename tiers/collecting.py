@@ -39,6 +39,7 @@ class Collecting:
         self.waiting: dict[str, int] = {}
         self.reported: dict[str, int] = {}
         self.carried: dict[str, tuple[int, str]] = {}
+        self.left: dict[str, str] = {}
         self.elapsed_s = 0.0
         self.limits = Limits()
         self.weight = 0
@@ -100,6 +101,16 @@ class Collecting:
             self.missing[member] = reason
             if member in self.cohort:
                 self.lost.add(member)
+
+    def leave(self, member: str, reason: str) -> None:
+        """Strike a member off whose update had come: it does not exchange with the others."""
+        weight = self.reported.pop(member)
+        assert member not in self.carried
+        self.left[member] = reason
+        self.weight -= weight
+        self.num_in -= 1
+        self._weight_in -= weight
+        self.lose(member, reason)
 
     def refuse(self, share: Share) -> str:
         """Say why one share may not count; empty if it may."""

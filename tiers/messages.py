@@ -22,6 +22,7 @@ __all__ = [
     "Finish",
     "GiveUp",
     "Hold",
+    "Left",
     "Lost",
     "Mixed",
     "Open",
@@ -122,7 +123,17 @@ class Mixed:
     round_number: int
 
 
-Event: TypeAlias = Begin | Arrived | Lost | TimeUp | Mixed
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Event: these members, whose updates have come, cannot do their part in the exchange of this round, each for a
+    reason.
+    """
+
+    round_number: int
+    members: Mapping[str, str]
+
+
+Event: TypeAlias = Begin | Arrived | Lost | TimeUp | Mixed | Left
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +229,15 @@ class Close:
 class Exchange:
     """Command: the members do these steps with the updates of the round that has closed, whose weights are these; say
     `Mixed` when they have.
+
+    `missing`: whose updates had come, and who take no part any more, each for a reason; what was done with these is
+    void.
     """
 
     round_number: int
     weights: Mapping[str, int]
     steps: tuple[Mix | Gather, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ every tier.
                     COLLECTING --the participation policy says so--> (Close) --more rounds--> COLLECTING
                                                                              `--none left----> IDLE (Finish)
                       without a centre: (Close, Exchange) --> MIXING --Mixed--> the same
+                                                              MIXING --Left--> (Exchange, without them) MIXING
     COLLECTING --a member lost and not keep_going, or below the quorum, or the policy says so--> FAILED (GiveUp)
+    MIXING --a member has left and not keep_going, or below the quorum--> FAILED (GiveUp)
 
 A round may close while members are at work. They stay at work, and are not asked again until they have reported or are
 lost. What they send counts, discounted, in the round that is open when it comes, or in the next one (`Hold`); or it is
@@ -37,6 +39,7 @@ from tiers.messages import (
     Finish,
     GiveUp,
     Hold,
+    Left,
     Lost,
     Mixed,
     Open,
@@ -127,6 +130,8 @@ class HubRounds:
             case Mixed():
                 assert self.phase is Phase.MIXING and event.round_number == self.round_number, self._story()
                 return self._end()
+            case Left():
+                return self._left(event)
 
     def _open(self, round_number: int) -> list[Command]:
         """Open a round: whom the policy chooses takes part, as the topology plans it."""
@@ -135,7 +140,7 @@ class HubRounds:
         dismissed = attendance.dismiss(round_number, policy.admit)
         errands = attendance.errands.items()
         late = {name: self._admit(errand.weight, errand.round_number).weight for name, errand in errands}
-        held, refused = self._take_held()
+        held, refused = attendance.take_held(self._admit)
         asked = self._gather(name for name, weight in late.items() if weight)
         commands: list[Command] = [*dismissed, *refused]
         nobody = self._nobody(bool(asked or held))
@@ -148,19 +153,6 @@ class HubRounds:
             self._round.carry(carry.update.shares[0].member, carry.weight, carry.reason)
         self._round.limits = policy.limits([self._forecast_s[name] for name in asked if name in self._forecast_s])
         return [*commands, *held, *self._go_on(asked, opens=True)]
-
-    def _take_held(self) -> tuple[list[Carry], list[Refuse]]:
-        """Weigh the held updates for the round that opens."""
-        carried: list[Carry] = []
-        refused: list[Refuse] = []
-        for update in self._attendance.held:
-            admission = self._admit(update.shares[0].weight, update.round_number)
-            if admission.weight:
-                carried.append(Carry(update, admission.weight, admission.reason))
-            else:
-                refused.append(Refuse(update, admission.reason))
-        self._attendance.held = []
-        return carried, refused
 
     def _gather(self, late: Iterable[str]) -> dict[str, int]:
         """Choose who takes part and start the round's book; give those of the first stage, with their weights."""
@@ -203,8 +195,7 @@ class HubRounds:
         if not any(self.weights.values()):
             return f"no member of {self.hub.name} has training samples"
         if not has_some and not book.late and not self._may_roll():
-            said = "; ".join(f"{name}: {reason}" for name, reason in book.missing.items())
-            return f"no member of {self.hub.name} can be asked: {said}"
+            return f"no member of {self.hub.name} can be asked: {_said(book.missing)}"
         return self._too_few({name: book.missing[name] for name in book.missing if name in book.lost})
 
     def _arrived(self, update: Update) -> list[Command]:
@@ -276,11 +267,8 @@ class HubRounds:
         for name, reason in lost.items():
             self._round.lose(name, reason)
         self._round.late.difference_update(gone)
-        if lost and not self.hub.keep_going:
-            name, reason = next(iter(lost.items()))
-            return self._give_up(f"{name}: {reason}")
-        if lost and (few := self._too_few(lost)):
-            return self._give_up(few)
+        if lost and (failure := self._cannot_spare(lost)):
+            return self._give_up(failure)
         freed = [name for name in gone if name not in lost and self.hub.participation.rolling]
         return self._go_on({name: self.weights[name] for name in freed})
 
@@ -325,8 +313,29 @@ class HubRounds:
         if self.hub.topology.has_centre:
             return [closed, *self._end()]
         self.phase = Phase.MIXING
+        return [closed, self._exchange()]
+
+    def _exchange(self) -> Exchange:
+        """Let those exchange who have reported, and have not left since; it does not matter when in it they left."""
+        book = self._round
         weights = {name: book.reported[name] for name in self.weights if name in book.reported}
-        return [closed, Exchange(book.number, weights, self._plan(weights).exchange)]
+        return Exchange(book.number, weights, self._plan(weights).exchange, dict(book.left))
+
+    def _left(self, event: Left) -> list[Command]:
+        """Begin an exchange anew without members that cannot do their part; the hub's own rule says whether it may."""
+        if self.phase is not Phase.MIXING or event.round_number != self.round_number:
+            return []
+        gone = {name: reason for name, reason in event.members.items() if name in self._round.reported}
+        for name, reason in gone.items():
+            self._round.leave(name, reason)
+            self._attendance.lose(name, self.round_number)
+        if not gone:
+            return []
+        if failure := self._cannot_spare(gone):
+            return self._give_up(failure)
+        if not self._round.reported:
+            return self._give_up(f"nobody is left who could exchange at {self.hub.name}: {_said(gone)}")
+        return [self._exchange()]
 
     def _plan(self, weights: Mapping[str, int]) -> Plan:
         """Let the topology plan the round for these members."""
@@ -347,14 +356,20 @@ class HubRounds:
         self._attendance.errands, self._attendance.held = {}, []
         return [GiveUp(self.round_number, reason)]
 
+    def _cannot_spare(self, lost: Mapping[str, str]) -> str:
+        """Say why the round cannot go on without members; empty if it can."""
+        if not self.hub.keep_going:
+            name, reason = next(iter(lost.items()))
+            return f"{name}: {reason}"
+        return self._too_few(lost)
+
     def _too_few(self, lost: Mapping[str, str]) -> str:
         """Say that too many are lost; empty while enough are not."""
         number = len(self._round.cohort)
         least = needed(self.hub.quorum, number)
         if self._round.num_alive >= least:
             return ""
-        said = "; ".join(f"{name}: {reason}" for name, reason in lost.items())
-        return f"below the quorum of {least} of {number} members: {said}"
+        return f"below the quorum of {least} of {number} members: {_said(lost)}"
 
     def _admit(self, weight: int, asked_in: int, rounds_on: int = 0) -> Admission:
         """Let the policy weigh an update for the round that is `rounds_on` after this one."""
@@ -376,3 +391,8 @@ class HubRounds:
         number = "" if self.phase is Phase.IDLE else f" in round {self.round_number}"
         waiting = f", waiting for {', '.join(self.waiting[:3])}" if self._round.waiting else ""
         return f"the hub is {self.phase.value}{number}{waiting}"
+
+
+def _said(lost: Mapping[str, str]) -> str:
+    """Name members, each with its reason."""
+    return "; ".join(f"{name}: {reason}" for name, reason in lost.items())

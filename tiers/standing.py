@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scheduler.participation import Admission
-from tiers.messages import Dismiss, Update
+from tiers.messages import Carry, Dismiss, Refuse, Update
 
 __all__ = ["Attendance", "Errand", "Losses", "Standing"]
 
@@ -85,6 +85,19 @@ class Attendance:
             errand = self.errands.get(member)
             if errand is not None and errand.round_number == round_number:
                 self.errands[member] = Errand(round_number, errand.weight, dismissed=True)
+
+    def take_held(self, admit: Callable[[int, int], Admission]) -> tuple[list[Carry], list[Refuse]]:
+        """Let go of the held updates, weighed for the round that opens: `admit` is told their weights and rounds."""
+        carried: list[Carry] = []
+        refused: list[Refuse] = []
+        for update in self.held:
+            admission = admit(update.shares[0].weight, update.round_number)
+            if admission.weight:
+                carried.append(Carry(update, admission.weight, admission.reason))
+            else:
+                refused.append(Refuse(update, admission.reason))
+        self.held = []
+        return carried, refused
 
     def resting(self, round_number: int, probe_after: int | None) -> dict[str, str]:
         """List the members on the probe list that are not due in a round, each with the reason.

@@ -17,7 +17,7 @@ from hierfl.config.learning import FineTune, Lora, SharedData
 from hierfl.config.rules import RULES
 from hierfl.config.schema import DeviceGroup, LinkSettings, Training
 from hierfl.config.values import keys_of, plain
-from hierfl.fault import HUB_STEPS, RUN_STEPS, SITE_STEPS, Where
+from hierfl.fault import HUB_STEPS, MEMBER_STEPS, RUN_STEPS, SITE_STEPS, Where
 
 __all__ = ["document", "field_docs"]
 
@@ -85,7 +85,9 @@ def _table(cls: type) -> str:
 def _steps() -> str:
     """Write the steps at which faults happen."""
     rows = ["| of | step | when |", "| --- | --- | --- |"]
-    for what, steps in {"a hub": HUB_STEPS, "a site": SITE_STEPS, "the run": RUN_STEPS}.items():
+    member = "whose hub has no centre"
+    of = {"a hub": HUB_STEPS, "a site": SITE_STEPS, f"a hub or a site {member}": MEMBER_STEPS, "the run": RUN_STEPS}
+    for what, steps in of.items():
         rows += [f"| {what} | `{step}` | {when} |" for step, when in steps.items()]
     return "\n".join(rows)
 

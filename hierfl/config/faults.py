@@ -14,12 +14,11 @@ from hierfl.config.schema import Replication, Runtime
 from hierfl.config.section import Report, canonical_kind, fields_of, make_kind
 from hierfl.config.tree import Node
 from hierfl.config.values import plain, shown
-from hierfl.fault import HUB_STEPS, PROCESS, RUN, RUN_STEPS, SITE_STEPS, Fault, Where
+from hierfl.fault import MEMBER_STEPS, PROCESS, RUN, STEPS, Fault, Where
 from hierfl.kinds import nearest
 
 __all__ = ["check_faults"]
 
-STEPS: Mapping[str, Mapping[str, str]] = {"hub": HUB_STEPS, "site": SITE_STEPS, RUN: RUN_STEPS}
 OF_WHERE = tuple(field.name for field in fields(Where))
 UPDATES = ("before_accept", "after_accept")
 
@@ -59,25 +58,30 @@ def _numbered(found: list[Fault]) -> tuple[Fault, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a node is, its rounds in all (a site's are its hub's), its replicas, and whether updates come to it."""
+    """What a node is, its rounds in all (a site's are its hub's), its replicas, and whether updates come to it.
+
+    `exchanges`: the rounds in all after which it exchanges with its siblings; 0 where they have a centre.
+    """
 
     what: str
     rounds: int
     replicas: int = 1
     has_centre: bool = True
+    exchanges: int = 0
 
 
 def _nodes(root: Node, top: Replication) -> Iterator[tuple[str, _Known]]:
     """Give every node's path with what is known of it."""
-    stack = [(root, root.name, 1, top)]
+    stack = [(root, root.name, 1, top, 0)]
     while stack:
-        node, path, above, inherited = stack.pop()
+        node, path, above, inherited, exchanges = stack.pop()
         is_hub = node.members is not None or node.own.settings.get("split", 1) > 1
         rounds = above * node.own.settings.get("rounds", 1)
         served = replicated(inherited, node.own.redundancy)
         has_centre = node.own.topology is None or node.own.topology.has_centre
-        yield path, _Known("hub" if is_hub else "site", rounds, served.replicas if is_hub else 1, has_centre)
-        stack.extend((member, f"{path}/{member.name}", rounds, served) for member in reversed(node.members or ()))
+        yield path, _Known("hub" if is_hub else "site", rounds, served.replicas if is_hub else 1, has_centre, exchanges)
+        below = rounds, served, 0 if has_centre else rounds
+        stack.extend((member, f"{path}/{member.name}", *below) for member in reversed(node.members or ()))
 
 
 class _Entry:
@@ -130,8 +134,12 @@ class _Entry:
             self.tell(join(self.place, "step"), f"{step!r} is no step {of}{nearest(step, steps)}")
         if where.nth > 1 and step not in UPDATES:
             self.tell(join(self.place, "nth"), f"counts updates: give it with step: {' or '.join(UPDATES)}")
-        if where.round is not None and where.round > known.rounds:
-            self.tell(join(self.place, "round"), f"is {where.round}, and {where.node} has {known.rounds} in all")
+        rounds = known.exchanges if step in MEMBER_STEPS else known.rounds
+        if not rounds:
+            told = f"is {step!r}, and {where.node} exchanges with nobody: the hub above it has a centre"
+            self.tell(join(self.place, "step"), f"{told} (topology: swarm, allreduce or peer have none)")
+        elif where.round is not None and where.round > rounds:
+            self.tell(join(self.place, "round"), f"is {where.round}, and {where.node} has {rounds} in all")
         if where.replica is not None and where.replica > known.replicas:
             told = (
                 f"is {where.replica}, and {where.node} has {known.replicas}: set redundancy.replicas, or leave it out"
@@ -157,7 +165,8 @@ class _Entry:
         if not named:
             return None
         rounds, replicas = max(known.rounds for known in hubs or named), max(known.replicas for known in hubs or named)
-        return _Known("hub" if hubs else "site", rounds, replicas, all(known.has_centre for known in hubs))
+        exchanges = max(known.exchanges for known in named)
+        return _Known("hub" if hubs else "site", rounds, replicas, all(known.has_centre for known in hubs), exchanges)
 
     def _near(self, node: str) -> str:
         return nearest(node, [*self.nodes, RUN]) if self.nodes else ""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierfl.config.schema import RunConfig
-from hierfl.fault import HUB_STEPS, RUN, RUN_STEPS, SITE_STEPS
+from hierfl.fault import EXCHANGE, HUB_STEPS, MEMBER_STEPS, RUN, RUN_STEPS, SITE_STEPS
 from hierfl.faults.lie import WHAT as LIES
 from tiers.federation import parent, rounds_per_round
+from tiers.plan import Partners
 
 __all__ = ["Case", "cases", "in_round"]
 
@@ -40,7 +41,7 @@ class Case:
 
 def cases(config: RunConfig) -> list[Case]:
     """List the rows that go with a federation, those that end the run last."""
-    return [*_hubs(config), *_messages(config), *_lies(config), *_sites(config), *_run(config)]
+    return [*_hubs(config), *_messages(config), *_lies(config), *_sites(config), *_exchanges(config), *_run(config)]
 
 
 def _hubs(config: RunConfig) -> Iterator[Case]:
@@ -96,6 +97,21 @@ def _sites(config: RunConfig) -> Iterator[Case]:
     yield Case("delay", site, "trained", "carried over or left out, by name" if closes else "waited for", hub, (late,))
 
 
+def _exchanges(config: RunConfig) -> Iterator[Case]:
+    """Faults of a member's place, where all have a part in each exchange: in a swarm the leader's alone has one."""
+    for hub in [path for path, hub in config.federation.hubs.items() if not hub.topology.has_centre]:
+        trains = [path for path in config.sites if path.startswith(f"{hub}/") and config.sites[path].trains]
+        members = tuple(dict.fromkeys(path[len(hub) + 1 :].partition("/")[0] for path in trains))
+        partners = Partners(hub, 0, config.seed, dict.fromkeys(members, 1))
+        plan = config.federation.hubs[hub].topology.plan(partners)
+        if {step.at for step in plan.exchange} != set(members):
+            continue
+        member = f"{hub}/{members[0]}"
+        for step in MEMBER_STEPS:
+            yield Case("kill", member, step, "asked again, to the same bits", hub, (_fault("kill", member, step),))
+        return
+
+
 def _run(config: RunConfig) -> Iterator[Case]:
     """The run itself is killed at each step, and resumed."""
     expects = "resumed; who was journalled does not train again"
@@ -120,7 +136,7 @@ def in_round(case: Case, config: RunConfig, number: int) -> list[dict[str, Any]]
     found = []
     for fault in case.faults:
         node, tree = fault["node"], config.federation
-        hub = node if node in tree.hubs else parent(node)
+        hub = node if node in tree.hubs and fault["step"] != EXCHANGE else parent(node)
         each = 1 if hub is None else rounds_per_round(tree, hub)
         own = each if fault["step"].endswith("_publish") else 1
         found.append({**fault, "round": (number - 1) * each + own})

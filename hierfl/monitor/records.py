@@ -218,7 +218,7 @@ class Exchanged:
     """The members of a hub without a centre have exchanged, after it has closed a round.
 
     `mixed`: at whose places whose updates were mixed last, of the first few; `bytes_between`: what went from one member
-    to another.
+    to another. `missing`: whose updates had come, and who left the exchange all the same, each for a reason.
     """
 
     time_s: float
@@ -226,6 +226,7 @@ class Exchanged:
     round_number: int
     mixed: Mapping[str, Sequence[str]]
     bytes_between: int
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from tiers.messages import (
     Exchange,
     Finish,
     GiveUp,
+    Left,
     Lost,
     Mixed,
     Open,
@@ -85,6 +86,10 @@ class Convener:
         """Take word that the members have exchanged."""
         return self._carry_out(event)
 
+    def leave(self, event: Left) -> Beside:
+        """Take word that members cannot do their part in the exchange."""
+        return self._carry_out(event)
+
     def _carry_out(self, event: Event) -> Beside:
         """Gather what the machine's commands say to others."""
         outcome, asked = Outcome(), list[TrainMember]()
@@ -108,9 +113,9 @@ class Convener:
             case Dismiss():
                 return replace(outcome, dismissed=(*outcome.dismissed, command))
             case Close():
-                self._closed_weight = command.weight
                 return replace(outcome, closed=(*outcome.closed, command))
             case Exchange():
+                self._closed_weight = sum(command.weights.values())
                 return replace(outcome, exchange=command, opening=self._opening)
             case Finish():
                 return replace(outcome, finished=self._finished(command))

@@ -25,7 +25,7 @@ Handle: TypeAlias = Any
 
 BESIDE = {
     **dict.fromkeys(("initial", "merged", "collect", "train_keeping", "fine_tune", "add", "average"), 1),
-    **dict.fromkeys(("begin", "arrive", "lose", "elapse", "recall", "mixed"), 3),
+    **dict.fromkeys(("begin", "arrive", "lose", "elapse", "recall", "mixed", "leave"), 3),
     **dict.fromkeys(("broadcast", "reduce", "gather", "mix", "join", "read_own"), 3),
     **dict.fromkeys(("cut", "cut_model"), -1),
     "encode": 2,

@@ -1,11 +1,13 @@
 """The exchanges of hubs without a centre: which member's place is asked to do what, step by step of the compute plan.
 
 The supervisor makes the calls and knows every vector by its handle; no vector comes here. The calls of one step go on
-at the same time, and the next step waits for them. A place whose process is lost is asked once more.
+at the same time, and the next step waits for them. A place whose process is lost is asked once more, to the same bits.
+One under which it is lost again and again is given up: its hub is told, and may let the others begin the exchange anew.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 from hierfl.checkpoint import Checkpoint
 from hierfl.errors import RuntimeUnavailable, UpdateRefused
 from hierfl.learning.state import Layout
+from hierfl.runtime.blame import MAX_ATTEMPTS
 from hierfl.runtime.driver import Done, Driver, Handle
 from hierfl.runtime.jobs import HubSpec, Order, Outcome
 from hierfl.runtime.places import Rule, Terms, place_of
@@ -36,34 +39,48 @@ from tiers.plan import Mix
 __all__ = ["Exchanges", "Moved"]
 
 MAX_RESTARTS = 5
-"""How often the places of one exchange are asked anew."""
+"""How often the places of one work that is no exchange are asked anew."""
+
+
+NOTHING = Reply(None, ())
+"""In the place of a reply of who is gone; nobody reads it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An exchange has ended: bytes that members handed to others, and at whose places whose updates were mixed."""
+    """An exchange has ended: bytes that members handed to others, at whose places whose updates were mixed, and who has
+    left, each for a reason.
+    """
 
     num_bytes: int
     mixed: Mapping[str, Sequence[str]]
+    missing: Mapping[str, str]
 
 
 @dataclass
 class _Job:
-    """Work under way: the calls of a step, and their replies as they come."""
+    """Work under way: the calls of a step, and their replies as they come.
+
+    `leave`: of an exchange, ends it as members cannot do their parts. `deaths`: who was at work in the processes that
+    were lost, and how often; `gone`: who cannot do its part in this step, and why.
+    """
 
     key: str
     hub: str
     work: Work
     then: Callable[[], None]
+    leave: Callable[[Mapping[str, str]], None] | None = None
     asks: list[Ask] = field(default_factory=list)
     replies: dict[int, Reply] = field(default_factory=dict)
-    restarts: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
+    gone: dict[str, str] = field(default_factory=dict)
 
 
 class Exchanges:
     """All hubs without a centre.
 
-    `busy`: told of the time that a place has spent for a hub; `failed`: told why a hub's exchange cannot go on.
+    `busy`: told of the time that a place has spent for a hub; `failed`: told why a hub's exchange cannot go on; `left`:
+    told of a hub, in the exchange of which round, which members cannot do their parts, and why.
     """
 
     def __init__(
@@ -71,10 +88,12 @@ class Exchanges:
         driver: Driver,
         busy: Callable[[str, str, Done], None],
         failed: Callable[[str, str], None],
+        left: Callable[[str, int, Mapping[str, str]], None],
     ) -> None:
         self._driver = driver
         self._busy = busy
         self._failed = failed
+        self._left = left
         self._hubs: dict[str, HubVectors] = {}
         self._jobs: dict[str, _Job] = {}
         self._calls: dict[int, tuple[_Job, int, str]] = {}
@@ -121,18 +140,23 @@ class Exchanges:
         parts.update({one.member: mine for one in update.shares if parts.get(one.member, mine)[2] <= mine[2]})
 
     def start(self, path: str, outcome: Outcome, then: Callable[[Moved], None]) -> None:
-        """Let a hub's members do the exchange that its round has come to."""
+        """Let a hub's members do the exchange that its round has come to, or begin it anew without some of them."""
         exchange, opening = outcome.exchange, outcome.opening
         assert exchange is not None and opening is not None
         hub = self._hubs[path]
-        hub.moved = 0
+        hub.moved, hub.left = 0, frozenset(exchange.missing)
+        before = hub.at, hub.common, dict(hub.own)
         mixed = {step.at: step.of for step in exchange.steps if isinstance(step, Mix)}
 
         def done() -> None:
             hub.parts.clear()
-            then(Moved(hub.moved, mixed))
+            then(Moved(hub.moved, mixed, exchange.missing))
 
-        self._run(path, steps(hub, exchange, Terms(hub.rule, opening)), done)
+        def leave(members: Mapping[str, str]) -> None:
+            hub.at, hub.common, hub.own = before
+            self._left(path, exchange.round_number, members)
+
+        self._run(path, steps(hub, exchange, Terms(hub.rule, opening, exchange.round_number)), done, leave=leave)
 
     def deliver(self, path: str, update: Update, order: Order | None, then: Callable[[Handle, int, int], None]) -> None:
         """Give a hub's result: its model at the root, its sum or its own change below.
@@ -215,10 +239,6 @@ class Exchanges:
         """Take the end of a call; yield the name of a place whose process is lost. Errors: HierflError."""
         job, index, actor = self._calls[done.ticket]
         if done.crashed is not None:
-            job.restarts += 1
-            if job.restarts > MAX_RESTARTS:
-                said = f"the members of {job.hub} could not exchange: {actor} died {job.restarts} times: {done.crashed}"
-                raise RuntimeUnavailable(said)
             yield actor  # who replaces it asks for what was lost with it: `again`
             return
         del self._calls[done.ticket]
@@ -230,24 +250,59 @@ class Exchanges:
             raise done.error
         self._busy(job.hub, job.asks[index].member, done)
         job.replies[index] = Reply(done.value, done.beside)
-        if len(job.replies) == len(job.asks):
-            self._advance(job)
+        self._go_on(job)
 
     def again(self, actors: Iterable[str]) -> None:
         """Ask for everything anew that was under way at these places, or those of these hubs: their processes are
-        fresh.
+        fresh. Who was asked first in a process was at work as it was lost, and has waited for nobody.
+
+        Errors: RuntimeUnavailable if that is so again and again, and it is no exchange that others could do without it.
         """
         lost = {place for actor in actors for place in (actor, place_of(actor))}
-        for ticket, (job, index, actor) in list(self._calls.items()):
-            if actor in lost:
-                del self._calls[ticket]
+        struck = [ticket for ticket, (_, _, actor) in self._calls.items() if actor in lost]
+        for number, ticket in enumerate(struck):
+            job, index, _ = self._calls.pop(ticket)
+            if number or not self._gives_up(job, job.asks[index].member):
                 self._call(job, index)
+            else:
+                job.replies[index] = NOTHING
+                self._go_on(job)
 
-    def _run(self, path: str, work: Work, then: Callable[[], None], key: str = "") -> None:
+    def _gives_up(self, job: _Job, member: str) -> bool:
+        """A process was lost under a member: say whether it is not asked again."""
+        job.deaths[member] += 1
+        if job.leave is not None and job.deaths[member] >= MAX_ATTEMPTS:
+            job.gone[member] = f"the process of its place died {MAX_ATTEMPTS} times while it did its part"
+        elif job.leave is None and job.deaths.total() > MAX_RESTARTS:
+            place = f"{job.hub}/{member}"
+            raise RuntimeUnavailable(
+                f"{job.key}: the processes of its members' places died {job.deaths.total()} times, that of {place} last"
+            )
+        return member in job.gone
+
+    def _run(
+        self,
+        path: str,
+        work: Work,
+        then: Callable[[], None],
+        key: str = "",
+        leave: Callable[[Mapping[str, str]], None] | None = None,
+    ) -> None:
         """Begin work for a hub: its exchange, or something beside it under another key."""
         assert (key or path) not in self._jobs, f"{key or path} already"
-        self._jobs[key or path] = job = _Job(key or path, path, work, then)
+        self._jobs[key or path] = job = _Job(key or path, path, work, then, leave)
         self._advance(job)
+
+    def _go_on(self, job: _Job) -> None:
+        """Once all calls of a step have ended take the next one, or end the exchange if somebody is gone."""
+        if len(job.replies) < len(job.asks):
+            return
+        if not job.gone:
+            self._advance(job)
+            return
+        assert job.leave is not None
+        del self._jobs[job.key]
+        job.leave(dict(sorted(job.gone.items())))
 
     def _advance(self, job: _Job) -> None:
         """Let work go on with the replies that it waited for; at its end say so."""

@@ -98,6 +98,8 @@ class LocalDriver:
         """Make a replica of what serves a hub, or a fresh one in its place."""
         actor = replica_of(spec.path, post.replica)
         self._hubs[actor] = witnessed(spec, post, serve(spec))
+        if not post.replica:
+            self._place.points = spec.points
         self._lost.pop(actor, None)
 
     def processes(self) -> Mapping[str, Sequence[str]]:
@@ -188,6 +190,8 @@ class LocalDriver:
             self._done.put(Done(ticket, actor, crashed=self._lost[actor], started_s=started, ended_s=started))
             return
         try:
+            if actor.startswith(PLACE):
+                self._place.reached(actor, arguments)
             result = method(*arguments)
         except Crashed as crash:
             self._lost[actor] = str(crash)

@@ -19,6 +19,7 @@ import numpy as np
 from hierfl import checkpoint, members
 from hierfl.checkpoint import Checkpoint
 from hierfl.errors import UpdateRefused
+from hierfl.fault import EXCHANGE
 from hierfl.learning.compression import RESIDUAL, Compression, as_sum, pack
 from hierfl.learning.gathered import Gathered
 from hierfl.learning.mixing import average, mix
@@ -27,6 +28,7 @@ from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.strategy import Reducer, State, Strategy
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import HubSpec
+from hierfl.runtime.points import NO_POINTS, Points
 from hierfl.runtime.remembered import Keys
 from hierfl.runtime.sums import Part, spared_bytes
 from tiers.messages import Opening
@@ -71,14 +73,24 @@ class Rule:
 
 @dataclass(frozen=True)
 class Terms:
-    """A hub's rule in one of its rounds."""
+    """A hub's rule in one of its rounds; `opening` may be of a hub above."""
 
     rule: Rule
     opening: Opening
+    round_number: int
 
 
 class Place:
-    """The functions; a header comes first, vectors beside it."""
+    """The functions; a header comes first, vectors beside it. `points`: hear of the steps of who is asked."""
+
+    def __init__(self) -> None:
+        self.points: Points = NO_POINTS
+
+    def reached(self, actor: str, arguments: Sequence[Any]) -> None:
+        """A member is about to do what it is asked with these arguments: say its step, if that is of an exchange."""
+        for terms in arguments:
+            if isinstance(terms, Terms):
+                self.points.reached(actor.removeprefix(PLACE), EXCHANGE, terms.round_number)
 
     def broadcast(self, rule: Rule, model: ModelState, state: State | None) -> Stepped:
         """Give what goes to the members before a hub's first round."""

@@ -43,6 +43,7 @@ class HubProcess:
         actor = replica_of(spec.path, post.replica)
         try:
             self._hubs[actor] = witnessed(spec, post, serve(spec))
+            self._place.points = spec.points
             self._failed.pop(actor, None)
         except Exception as error:  # nobody waits for this call: the next one tells
             self._failed[actor] = error
@@ -55,6 +56,7 @@ class HubProcess:
     def call(self, actor: str, method: str, *arguments: Any) -> Any:
         """Run a method of one hub or place. Errors: why there is no such hub, if it could not be made."""
         if actor.startswith(PLACE):
+            self._place.reached(actor, arguments)
             return _timed(getattr(self._place, method), arguments)
         if actor in self._failed:
             raise self._failed[actor]

@@ -32,7 +32,7 @@ from hierfl.runtime.specs import hub_spec
 from hierfl.runtime.timers import Timers
 from hierfl.runtime.trials import Trials
 from tiers.federation import parent
-from tiers.messages import Begin, Close, Dismiss, Lost, Mixed, Update
+from tiers.messages import Begin, Close, Dismiss, Left, Lost, Mixed, Update
 
 __all__ = ["Relay"]
 
@@ -53,7 +53,7 @@ class Relay:
         feed: Callable[[], None],
         recorder: Recorder | None = None,
     ) -> None:
-        self.exchanges = Exchanges(driver, self._exchanging, self._give_up)
+        self.exchanges = Exchanges(driver, self._exchanging, self._give_up, self._left)
         self.hubs = Hubs(driver, recorder, self.exchanges.again)
         self._recorder = recorder
         self.states: dict[str, Handle] = {}
@@ -290,10 +290,19 @@ class Relay:
         event = Mixed(outcome.exchange.round_number)
 
         def mixed(moved: Moved) -> None:
-            self._scribe.exchanged(path, event.round_number + 1, moved.mixed, moved.num_bytes)
+            number = event.round_number + 1
+            self._scribe.exchanged(path, number, moved.mixed, moved.num_bytes, moved.missing)
             self.hubs.tell(path, "mixed", event)
 
         self.exchanges.start(path, outcome, mixed)
+
+    def _left(self, path: str, round_number: int, members: Mapping[str, str]) -> None:
+        """Members cannot do their parts in an exchange: their hub says whether the others go on without them."""
+        self._scribe.changed([f"{path}/{name}" for name in members], "failed", round_number + 1)
+        for name, reason in members.items():
+            said = f"has left the exchange of round {round_number + 1}: {reason}"
+            self._scribe.notice("error", f"{path}/{name}", said)
+        self.hubs.tell(path, "leave", Left(round_number, members))
 
     def _exchanging(self, path: str, member: str, done: Done) -> None:
         """Say when a member's place was busy for its hub."""

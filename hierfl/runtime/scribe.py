@@ -64,10 +64,17 @@ class Scribe:
         begun, ended = self.since(start_s), self.since(end_s)
         self.emit(records.Phase(self.now(), actor, phase, begun, ended, nodes, self.shown))
 
-    def exchanged(self, node: str, round_number: int, mixed: Mapping[str, Sequence[str]], num_bytes: int) -> None:
-        """Say that a hub's members have exchanged, who with whom; `round_number` counts from 1."""
+    def exchanged(
+        self,
+        node: str,
+        round_number: int,
+        mixed: Mapping[str, Sequence[str]],
+        num_bytes: int,
+        missing: Mapping[str, str],
+    ) -> None:
+        """Say that a hub's members have exchanged, who with whom, and who has left; `round_number` counts from 1."""
         shown = {at: names[:SHOWN] for at, names in list(mixed.items())[:SHOWN]}
-        self.emit(records.Exchanged(self.now(), node, round_number, shown, num_bytes))
+        self.emit(records.Exchanged(self.now(), node, round_number, shown, num_bytes, missing))
 
     def consensus(self, node: str, distance: float) -> None:
         """Say how far from each other the models of a hub's members are, at the end of its rounds."""

@@ -86,7 +86,8 @@ class HubVectors:
 
     `start`: the model that its rounds were begun with; `common`: what all its members have, but for those in `own`; it
     is the hub's, and `at` its place. `apart`: how far from each other members' own models were last; `resumes`: those
-    in `own` are of an earlier process, for the model that the hub is begun with next.
+    in `own` are of an earlier process, for the model that the hub is begun with next. `left`: who takes no part in the
+    exchange under way, or took none in the last one, though its update had come.
     """
 
     path: str
@@ -100,6 +101,7 @@ class HubVectors:
     moved: int = 0
     apart: float | None = None
     resumes: bool = False
+    left: frozenset[str] = frozenset()
 
     def held(self, member: str) -> Held:
         """Give what a member has."""
@@ -155,8 +157,11 @@ def read_own(hub: HubVectors, files: Mapping[str, Path]) -> Work:
 
 
 def _average(hub: HubVectors) -> Work:
-    """Average all members' models slice by slice: no place is handed more of another's than its slice."""
-    weights = {name: weight for name, weight in hub.spec.weights.items() if weight}
+    """Average the members' models slice by slice: no place is handed more of another's than its slice.
+
+    Who has left keeps its own, which is not in the mean.
+    """
+    weights = {name: weight for name, weight in hub.spec.weights.items() if weight and name not in hub.left}
     names, num = list(weights), min(len(weights), SLICES)
     replies = yield [Ask(name, "cut_model", (num, hub.held(name).model)) for name in names]
     cuts, shares = [reply.beside for reply in replies], tuple(weights.values())
@@ -165,7 +170,7 @@ def _average(hub: HubVectors) -> Work:
     hub.apart = sqrt(sum(reply.value for reply in replies) / sum(shares))
     hub.at = names[0]
     [reply] = yield [Ask(hub.at, "join", tuple(reply.beside[0] for reply in replies))]
-    hub.own = {name: hub.held(name) for name in names}
+    hub.own = {name: hub.held(name) for name in (*names, *hub.left)}
     hub.common = replace(Held.of(reply), state=hub.common.state)
 
 

@@ -17,7 +17,6 @@ ALLOWED = {
     fault.MESSAGE: {"repeat", "garble", "cut_off"},
     fault.ANSWER: {"lie"},
 }
-STEPS = {"hub": fault.HUB_STEPS, "site": fault.SITE_STEPS, "run": fault.RUN_STEPS}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -50,7 +49,7 @@ def test_a_kind_does_one_thing_to_what_it_strikes_and_is_never_another(kind: str
 @each_kind
 def test_it_happens_at_steps_that_there_are(kind: str) -> None:
     one = load("fault", kind)()
-    assert one.at and all(steps and set(steps) <= set(STEPS[what]) for what, steps in one.at.items())
+    assert one.at and all(steps and set(steps) <= set(fault.STEPS[what]) for what, steps in one.at.items())
     if one.strikes != fault.PROCESS:
         assert set(one.at) == {"hub"}, "only hubs are handed updates, and answer"
 

@@ -108,6 +108,26 @@ def test_four_tiers_of_mixed_topologies_have_the_bits_of_threads(tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["peer", "allreduce"])
+def test_who_dies_again_and_again_is_missing_and_comes_back_with_the_bits_of_threads(kind: str, tmp_path: Path) -> None:
+    """`f` has its place in another's process, which ends with it: that one is asked again, and does its part."""
+    topology = {"kind": "peer", "graph": "ring", "gossip_steps": 2} if kind == "peer" else kind
+    federation = tree(strategy="fedavg", topology=topology, on_failure="continue", quorum=0.5)
+    faults = [
+        {"kind": "kill", "node": "world/us", "step": "exchange", "round": 1, "times": 2},
+        {"kind": "kill", "node": "world/f", "step": "exchange", "round": 2, "times": 3},
+        {"kind": "kill", "node": "world/eu", "step": "exchange", "round": 3, "times": 3},
+    ]
+    path = write_config(tmp_path, federation, faults=faults)
+    watcher = Watcher()
+    on_ray = run(path, "runtime.kind=ray", "runtime.num_workers=2", watcher=watcher)
+    left = {one.round_number: list(one.missing) for one in watcher.records if isinstance(one, Exchanged)}
+    assert left == {1: [], 2: ["f"], 3: ["eu"]}
+    assert on_ray["model_digest"] == run(path, "runtime.kind=local")["model_digest"]
+    assert on_ray["model_digest"] != run(path, "runtime.kind=local", "faults=[]")["model_digest"]
+
+
+@pytest.mark.slow
 def test_hubs_that_die_while_they_exchange_come_back_to_the_same_model(tmp_path: Path, drivers: Drivers) -> None:
     digest = run(config(tmp_path, "star"), "runtime.kind=local")["model_digest"]
     strikes = [

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from hierfl.cli import app
 from hierfl.drill import Row, cases, drill
+from hierfl.drill.cases import in_round
 from hierfl.errors import RuntimeUnavailable
 from hierfl.learning.strategies.fedavgm import FedAvgM
 from hierfl.runtime.hubs import Hubs
@@ -111,3 +112,15 @@ def test_what_is_rehearsed_strikes_each_step_of_the_root_and_some_of_the_largest
     assert {case.node for case in found} == {"world", "world/up", "world and world/up", "world/up/north", "run"}
     alone = cases(config_of(tmp_path, hub("world", "north", "south")))
     assert {case.node for case in alone} == {"world", "world/north", "run"}
+
+
+def test_members_that_exchange_are_struck_as_they_do(tmp_path: Path) -> None:
+    below = hub("world", "east", hub("up", "north", rounds=2), rounds=3, topology="peer")
+    low = hub("up", hub("low", "a", rounds=4), "b", rounds=2, topology="allreduce")
+    for tree, node, number in ((below, "world/east", 2), (hub("world", low, rounds=3), "world/up/low", 3)):
+        config = config_of(tmp_path, tree)
+        [case] = [case for case in cases(config) if case.step == "exchange"]
+        assert (case.node, case.hub) == (node, node.rpartition("/")[0])
+        assert in_round(case, config, 2)[0]["round"] == number, "of the hub whose members exchange"
+    swarm = cases(config_of(tmp_path, hub("world", "a", "b", topology="swarm")))
+    assert "exchange" not in {case.step for case in swarm}, "only the leader of a round has a part in it"

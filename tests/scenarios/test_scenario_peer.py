@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from least_squares import EAST, NORTH, SIZES, SOUTH, START, WEST, Weights, close, local, mean, trained
+from least_squares import EAST, NORTH, RING, SIZES, SOUTH, START, WEST, Models, close, gossip, local, mean, trained
 from small_runs import Ran, go, hub, site
 
 from hierfl.errors import HierflError
@@ -20,20 +19,8 @@ from hierfl.monitor.records import Consensus, RoundClosed
 from hierfl.monitor.report import write_report
 from hierfl.run import resume
 
-Models = Mapping[str, Weights]
-RING = {"north": ("west", "south"), "south": ("north", "east"), "east": ("south", "west"), "west": ("east", "north")}
 GOES_ON = {"on_failure": "continue", "quorum": 0.3}
 SITES = (NORTH, SOUTH, EAST, WEST)
-
-
-def gossip(models: Models, neighbours: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int] = SIZES) -> Models:
-    """x_i <- sum_j W_ij z_j, with W_ij = n_j / max(N_i, N_j) and N of a member and its neighbours."""
-    around = {i: sizes[i] + sum(sizes[j] for j in others) for i, others in neighbours.items()}
-    mixed = {}
-    for i, others in neighbours.items():
-        row = {j: sizes[j] / max(around[i], around[j]) for j in others}
-        mixed[i] = (1 - sum(row.values())) * models[i] + sum(part * models[j] for j, part in row.items())
-    return mixed
 
 
 def peer(graph: str = "ring", **fields: Any) -> dict[str, Any]:

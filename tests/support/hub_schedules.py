@@ -31,6 +31,7 @@ from tiers.messages import (
     Finish,
     GiveUp,
     Hold,
+    Left,
     Lost,
     Mixed,
     Open,
@@ -82,6 +83,7 @@ class HubSchedule:
         self.told: list[Event] = []
         self.number, self.open = -1, False
         self.mixing = False
+        self.left: dict[str, str] = {}
         self.room = self.used = self.in_sum = 0
         self.at_work: dict[str, int] = {}
         """The round for which each member is at work."""
@@ -112,8 +114,10 @@ class HubSchedule:
 
     def step(self) -> None:
         draw = self.random.random()
-        if self.mixing and draw < 0.5:
+        if self.mixing and draw < 0.4:
             self.mix()
+        elif self.mixing and draw < 0.55:
+            self.leave()
         elif not (self.open or self.mixing) and draw < 0.4:
             self.begin()
         elif draw < 0.7 and self.at_work:
@@ -138,6 +142,17 @@ class HubSchedule:
         """The members have exchanged."""
         self.mixing = False
         self.tell(Mixed(self.number))
+
+    def leave(self) -> None:
+        """Members cannot do their part in the exchange: the others begin it anew, if the hub's own rule allows it."""
+        gone = self.random.sample(sorted(self.reported), min(len(self.reported), self.random.choice([1, 1, 2])))
+        for name in gone:
+            del self.reported[name]
+        self.left |= dict.fromkeys(gone, "its machine is gone")
+        [command] = self.tell(Left(self.number, dict.fromkeys(gone, "its machine is gone")))
+        assert self.reported or isinstance(command, GiveUp)
+        assert self.hub.keep_going or isinstance(command, GiveUp)
+        self.seen["left"] += 1
 
     def answer(self) -> None:
         """A right update: of one member, or of several of the open round by one worker."""
@@ -256,7 +271,7 @@ class HubSchedule:
                 assert not self.open and command.round_number > self.number
                 self.number, self.open = command.round_number, True
                 self.room, self.used, self.in_sum, self.elapsed_s = command.total_weight, 0, 0, 0.0
-                self.reported, self.carried, self.timers = {}, {}, []
+                self.reported, self.carried, self.timers, self.left = {}, {}, [], {}
                 assert all(command.skipped.values())
                 late = any(name not in self.dismissed for name in self.at_work) or (
                     self.policy.rolling and self.at_work
@@ -306,10 +321,12 @@ class HubSchedule:
             case Close():
                 self.close(command)
             case Exchange():
-                assert not (self.open or self.mixing or rest) and command.round_number == self.number
+                assert not (self.open or rest) and command.round_number == self.number
+                assert self.mixing == bool(self.left) and dict(command.missing) == self.left
                 assert not self.hub.topology.has_centre and dict(command.weights) == self.reported
                 assert list(command.weights) == [name for name in self.weights if name in self.reported], "its order"
-                assert command.steps and {step.at for step in command.steps} <= set(self.reported)
+                took_part = {name for step in command.steps for name in (step.at, *step.of)}
+                assert command.steps and took_part <= set(self.reported)
                 self.mixing = True
                 self.seen["exchanged"] += 1
             case Finish():
@@ -317,7 +334,7 @@ class HubSchedule:
                 self.seen["finished"] += 1
             case GiveUp():
                 assert command.reason
-                self.number, self.open = command.round_number, False
+                self.number, self.open, self.mixing = command.round_number, False, False
                 self.at_work, self.held, self.timers = {}, {}, []
                 self.dismissed = set()
                 self.seen["given up"] += 1

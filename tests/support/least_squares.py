@@ -15,23 +15,28 @@ __all__ = [
     "EAST",
     "LR",
     "NORTH",
+    "RING",
     "SHIFTS",
     "SIZES",
     "SOUTH",
     "START",
     "WEST",
+    "Models",
     "Weights",
     "close",
+    "gossip",
     "local",
     "mean",
     "trained",
 ]
 
 Weights = NDArray[np.float64]
+Models = Mapping[str, Weights]
 START = np.array([0.5, 0.5])
 LR = 0.2
 SIZES = {"north": 4, "south": 12, "east": 7, "west": 5}
 SHIFTS = {"north": 0.0, "south": 1.0, "east": -2.0, "west": 0.5}
+RING = {"north": ("west", "south"), "south": ("north", "east"), "east": ("south", "west"), "west": ("east", "north")}
 NORTH, SOUTH, EAST, WEST = (site(name, n=SIZES[name], shift=SHIFTS[name]) for name in SIZES)
 
 
@@ -48,6 +53,16 @@ def mean(models: Mapping[str, Weights], weights: Mapping[str, float]) -> Weights
     """sum_k N_k / N * w_k."""
     total = sum(weights[name] for name in models)
     return sum((weights[name] / total * w for name, w in models.items()), start=np.zeros(2))
+
+
+def gossip(models: Models, neighbours: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int] = SIZES) -> Models:
+    """x_i <- sum_j W_ij z_j, with W_ij = n_j / max(N_i, N_j) and N of a member and its neighbours."""
+    around = {i: sizes[i] + sum(sizes[j] for j in others) for i, others in neighbours.items()}
+    mixed = {}
+    for i, others in neighbours.items():
+        row = {j: sizes[j] / max(around[i], around[j]) for j in others}
+        mixed[i] = (1 - sum(row.values())) * models[i] + sum(part * models[j] for j, part in row.items())
+    return mixed
 
 
 def trained(folder: Path, root: dict[str, Any], steps: int = 1, **top: Any) -> Weights:

@@ -8,8 +8,23 @@ from three_members import BUSY, LATE, WEIGHTS, arrived, machine, update
 from scheduler.participations.all import All
 from scheduler.participations.deadline import Deadline
 from tiers import Gather, HubRounds, Mix, Phase
-from tiers.messages import Begin, Close, Dismiss, Exchange, Finish, Lost, Mixed, Open, Refuse, TimeUp, TrainMember
+from tiers.messages import (
+    Begin,
+    Close,
+    Dismiss,
+    Exchange,
+    Finish,
+    GiveUp,
+    Left,
+    Lost,
+    Mixed,
+    Open,
+    Refuse,
+    TimeUp,
+    TrainMember,
+)
 from tiers.topologies.allreduce import AllReduce
+from tiers.topologies.peer import Peer
 from tiers.topologies.swarm import Swarm
 
 
@@ -79,3 +94,79 @@ def test_at_a_deadline_those_exchange_who_have_reported_and_what_comes_late_has_
     assert hub.handle(arrived("b", 1))[-1] == Exchange(1, {"a": 100, "b": 60}, (Mix(("a", "b"), "b"),))
     assert hub.handle(Mixed(1)) == [Finish(1)]
     assert [command.member for command in hub.handle(Begin(2)) if isinstance(command, TrainMember)] == ["a", "b", "c"]
+
+
+GONE = "its machine is gone"
+
+
+def exchanging(**settings: object) -> HubRounds:
+    """A hub whose three members have reported and exchange."""
+    hub = machine(All(), **settings)
+    hub.handle(Begin(0, 2))
+    for name in WEIGHTS:
+        hub.handle(arrived(name, 0))
+    assert hub.phase is Phase.MIXING
+    return hub
+
+
+def test_who_leaves_the_exchange_is_missing_by_name_and_the_others_begin_it_anew() -> None:
+    hub = exchanging(topology=AllReduce(), keep_going=True, quorum=0.5)
+    two = ("b", "c")
+    steps = (Mix(two, "b", (0, 2)), Mix(two, "c", (1, 2)), Gather(two, "b"), Gather(two, "c"))
+    assert hub.handle(Left(0, {"a": GONE})) == [Exchange(0, {"b": 60, "c": 40}, steps, {"a": GONE})]
+    assert hub.handle(Left(0, {"a": GONE})) == [], "once"
+    asked = [command.member for command in hub.handle(Mixed(0)) if isinstance(command, TrainMember)]
+    assert asked == ["a", "b", "c"], "it is taken back in the next round"
+
+
+@pytest.mark.parametrize("graph", ["complete", "ring"])
+def test_what_neighbours_take_of_each_other_does_not_depend_on_when_one_has_left(graph: str) -> None:
+    """Nor on whether it was lost before: weights are made anew among those that are left."""
+    settings = {"topology": Peer(graph=graph, gossip_steps=2), "keep_going": True, "quorum": 0.3}
+    [late] = exchanging(**settings).handle(Left(0, {"a": GONE}))
+    early = machine(All(), **settings)
+    early.handle(Begin(0))
+    early.handle(Lost(0, {"a": GONE}))
+    early.handle(arrived("b", 0))
+    before = early.handle(arrived("c", 0))[-1]
+    assert isinstance(late, Exchange) and isinstance(before, Exchange)
+    assert (late.weights, late.steps) == (before.weights, before.steps)
+    assert all(sum(step.weights) == 1 for step in late.steps if isinstance(step, Mix))
+    hub = exchanging(**settings)
+    hub.handle(Left(0, {"b": GONE}))
+    [one] = hub.handle(Left(0, {"a": GONE}))
+    assert isinstance(one, Exchange) and dict(one.missing) == {"a": GONE, "b": GONE} and list(one.weights) == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, f"a: {GONE}"),
+        ({"keep_going": True, "quorum": 1.0}, f"below the quorum of 3 of 3 members: a: {GONE}"),
+    ],
+)
+def test_where_nobody_can_be_spared_the_round_fails_by_name(settings: dict[str, object], reason: str) -> None:
+    assert exchanging(topology=Swarm(), **settings).handle(Left(0, {"a": GONE})) == [GiveUp(0, reason)]
+
+
+def test_who_has_left_is_the_quorum_s_as_who_was_lost_is() -> None:
+    hub = exchanging(topology=Swarm(), keep_going=True, quorum=0.6)
+    assert isinstance(hub.handle(Left(0, {"c": GONE}))[0], Exchange)
+    assert hub.handle(Left(0, {"b": GONE})) == [GiveUp(0, f"below the quorum of 2 of 3 members: b: {GONE}")]
+    policy = Deadline(after_s=30.0, quorum=0.3, weight=0.3, late="refuse")
+    hub = machine(policy, topology=Swarm(), keep_going=True, quorum=0.5)
+    hub.handle(Begin(0))
+    hub.handle(arrived("a", 0))
+    hub.handle(TimeUp(0, 30.0))
+    [nobody] = hub.handle(Left(0, {"a": GONE}))
+    assert nobody == GiveUp(0, f"nobody is left who could exchange at {hub.hub.name}: a: {GONE}")
+
+
+def test_a_member_that_leaves_again_and_again_rests_as_one_that_is_lost_does() -> None:
+    hub = machine(All(probe_after=1), topology=AllReduce(), keep_going=True, quorum=0.5)
+    hub.handle(Begin(0, 3))
+    for name in WEIGHTS:
+        hub.handle(arrived(name, 0))
+    hub.handle(Left(0, {"c": GONE}))
+    opened = hub.handle(Mixed(0))[0]
+    assert isinstance(opened, Open) and opened.skipped == {"c": "lost once; asked again in 1 round"}

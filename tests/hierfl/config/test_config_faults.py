@@ -108,6 +108,18 @@ def test_a_list_that_is_longer_than_a_file_name_may_be_is_an_override_too(tmp_pa
     assert configs_of(with_faults(["a.yaml"], file)) == ["a.yaml"]
 
 
+def test_who_exchanges_with_nobody_is_not_struck_as_it_does() -> None:
+    exchange = {"kind": "kill", "node": "world/us", "step": "exchange"}
+    told = "faults[0].step: is 'exchange', and world/us exchanges with nobody: the hub above it has a centre"
+    assert told in said([exchange])
+    config([exchange, {**exchange, "round": 3}], federation={**TREE, "topology": "swarm"})
+    told = "faults[0].round: is 4, and world/us has 3 in all"
+    assert told in said([{**exchange, "round": 4}], federation={**TREE, "topology": "swarm"})
+    below = {**TREE, "members": [{**TREE["members"][0], "topology": "peer"}, TREE["members"][1]]}
+    config([{**exchange, "node": "world/us/cleveland", "round": 6}], federation=below)
+    assert "exchanges with nobody" in said([exchange], federation=below)
+
+
 def test_what_strikes_updates_needs_a_centre() -> None:
     federation = {"name": "world", "topology": "allreduce", "members": [{"name": "cleveland"}, {"name": "budapest"}]}
     message = "duplicate strikes updates that come to a hub"

@@ -55,4 +55,4 @@ def test_a_pattern_names_nodes_and_a_path_itself_even_where_it_looks_like_one() 
 
 
 def test_the_usual_step_comes_first() -> None:
-    assert steps(site="trained") == {"site": ("trained", "training")}
+    assert steps(site="trained") == {"site": ("trained", "training", "exchange")}
