@@ -1,8 +1,8 @@
 """The Ray runtime: hubs and workers are actors, vectors lie in the object store, the supervisor owns them all.
 
 Ray facts that shape this file: an object dies with the process that made the call, so every call is the supervisor's;
-a lost actor is noticed at its next or running call; a request for devices that are not there waits in silence, so what
-is asked for is checked before.
+a lost actor is noticed at its next or running call; of two replies of an actor the later may be there first; a request
+for devices that are not there waits in silence, so what is asked for is checked before.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, num_beside, replica_of
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
+from hierfl.runtime.overtaken import in_turn
 from hierfl.runtime.places import PLACE
 from hierfl.runtime.ray_cluster import (
     check_devices,
@@ -69,6 +70,7 @@ class RayDriver:
         self._lives: dict[str, int] = {}
         self._asides: dict[str, int] = {}
         self._pending: dict[Any, tuple[int, str, str, int, tuple[Handle, ...]]] = {}
+        self._early: list[Any] = []
         self._next_ticket = 0
         self._owns_ray = connect(runtime)
         try:
@@ -204,7 +206,9 @@ class RayDriver:
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Give all calls that have ended; what an actor's earlier life still says is dropped."""
-        waiting = [*self._pending, *(self.link.waiting if self.link is not None else ())]
+        early = set(self._early)
+        waiting = [header for header in self._pending if header not in early]
+        waiting += self.link.waiting if self.link is not None else ()
         if not waiting:
             time.sleep(min(timeout_s, 0.01))
             return ()
@@ -213,10 +217,15 @@ class RayDriver:
             return ()
         ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
         if self.link is not None and any(news in ready for news in self.link.waiting):
-            ready = [header for header in ready if header in self._pending]
             self.link.collect()
+        sent = ((header, self._line(actor, slot, life)) for header, (_, actor, slot, life, _) in self._pending.items())
+        ready, self._early = in_turn(sent, {*ready, *early})
         found = [self._fetch(header) for header in ready]
         return [done for done in found if done is not None]
+
+    def _line(self, actor: str, slot: str, life: int) -> tuple[str, int] | None:
+        """Name the line in which a reply stands: what serves hubs answers in turn, but for its signs of life."""
+        return (slot, life) if slot.startswith(HUB) and actor != slot else None
 
     def restart(self, actor: str) -> tuple[str, ...]:
         """Start a fresh process in the place of a crashed one."""
