@@ -28,8 +28,8 @@ from itertools import combinations, combinations_with_replacement
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from scheduler.prices import Make, best_prices
 from scheduler.views import Device
 from scheduler.workload import Actual, Federation, Hub, Workload, cohort, eligible
 
@@ -45,8 +45,6 @@ __all__ = [
     "slot_bound",
     "workload_bound",
 ]
-
-Array: TypeAlias = NDArray[np.float64]
 
 _Make: TypeAlias = tuple[float, frozenset[str], int | None, int]
 """What a device is to jobs: its speed, labels, memory and places."""
@@ -65,9 +63,6 @@ MAX_SETS = 2000
 
 NUM_EXACT = 5
 """So many of the longest jobs are placed in every way."""
-
-MAX_PIVOTS = 1000
-_EPS = 1e-11
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,29 +174,22 @@ def price_bound(tasks: Sequence[Task], fleet: Fleet) -> float:
     work = _classes(tasks, fleet)
     if len(work) == 1:
         return _one_class(work, makes, fleet)
-    rows: list[list[float]] = []
     classes = list(work)
-    for number, (speed, labels, memory_bytes, places) in enumerate(makes):
-        device = Device("", labels=labels, memory_bytes=memory_bytes, places=places)
-        for held in _sets(classes, device):
-            each = speed * fleet.rate(len(held)) / len(held)
-            row = [0.0] * (len(classes) + len(makes))
-            for index in held:
-                row[index] += each
-            row[len(classes) + number] = -1.0
-            rows.append(row)
-    values = np.array(rows)[:, : len(classes)]
-    makers = np.array(rows)[:, len(classes) :].argmin(axis=1)
-    counts = np.array(list(makes.values()), dtype=float)
-    works = np.array(list(work.values()))
-    limits = np.zeros(len(rows) + 1)
-    limits[-1] = 1.0
-    budget = np.concatenate([np.zeros(len(classes)), counts])
-    prices = _simplex(np.vstack([np.array(rows), budget]), limits, np.concatenate([works, np.zeros(len(makes))]))
-    best = np.zeros(len(makes))
-    np.maximum.at(best, makers, values @ prices[: len(classes)])
-    worth = float(best @ counts)
-    return float(works @ prices[: len(classes)]) / worth if worth > 0 else 0.0
+    known = []
+    for (speed, labels, memory_bytes, places), count in makes.items():
+        held = _sets(classes, Device("", labels=labels, memory_bytes=memory_bytes, places=places))
+        known.append(Make(count, [_done(each, speed * fleet.rate(len(each)), len(classes)) for each in held]))
+    prices, earned = best_prices(list(work.values()), known)
+    worth = float(earned @ [make.count for make in known])
+    return float(np.array(list(work.values())) @ prices) / worth if worth > 0 else 0.0
+
+
+def _done(held: tuple[int, ...], rate: float, num_classes: int) -> list[float]:
+    """Give the work per second of each class, where these are held at once at that total rate."""
+    row = [0.0] * num_classes
+    for index in held:
+        row[index] += rate / len(held)
+    return row
 
 
 def _one_class(work: _Work, makes: Mapping[_Make, int], fleet: Fleet) -> float:
@@ -240,41 +228,6 @@ def _sets(classes: Sequence[tuple[frozenset[str], int]], device: Device) -> list
         for held in combinations_with_replacement(able, num)
         if device.memory_bytes is None or sum(classes[i][1] for i in held) <= device.memory_bytes
     ]
-
-
-def _simplex(
-    matrix: NDArray[np.float64], limits: NDArray[np.float64], gains: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Maximise gains v with matrix v <= limits (all >= 0), v >= 0: the simplex method by Bland's rule, condensed.
-
-    Whatever it returns is a feasible v, also where it stops early.
-    """
-    rows, columns = matrix.shape
-    table = np.zeros((rows + 1, columns + 1))
-    table[:rows, :columns], table[:rows, -1], table[-1, :columns] = matrix, limits, -gains / gains.max()
-    outside, inside = list(range(columns)), list(range(columns, columns + rows))
-    for _ in range(MAX_PIVOTS):
-        entering = [j for j in range(columns) if table[-1, j] < -_EPS]
-        if not entering:
-            break
-        j = min(entering, key=outside.__getitem__)
-        leaving = np.flatnonzero(table[:rows, j] > _EPS)
-        ratios = table[leaving, -1] / table[leaving, j]
-        least = leaving[ratios <= ratios.min() + _EPS]
-        i = min(least.tolist(), key=inside.__getitem__)
-        column = table[:, j].copy()
-        table[i] /= column[i]
-        line = table[i].copy()
-        table -= np.outer(column, line)
-        table[i] = line
-        table[:, j] = -column / column[i]
-        table[i, j] = 1.0 / column[i]
-        outside[j], inside[i] = inside[i], outside[j]
-    found = np.zeros(columns)
-    for row, variable in enumerate(inside):
-        if variable < columns:
-            found[variable] = max(0.0, table[row, -1])
-    return found
 
 
 def _tasks(federation: Federation, hub: Hub, number: int, actual: Actual) -> list[Task]:

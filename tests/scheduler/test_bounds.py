@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,6 +177,29 @@ def test_prices_give_the_fractional_optimum(jobs: list[Task], speeds: tuple[floa
     load[:, num] = -1
     found = linprog(np.eye(num + 1)[num], load, np.zeros(3), whole, np.ones(len(jobs)))
     assert price_bound(jobs, on) == pytest.approx(found.fun, rel=1e-7)
+
+
+def test_prices_give_the_fractional_optimum_of_jobs_that_share_memory() -> None:
+    """min T such that sets of jobs at once do all work, none on a device longer than T, by SciPy's solver."""
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        needs, places = random.integers(1, 13, random.integers(2, 6)).tolist(), int(random.integers(2, 5))
+        rates = (1.0, *(1.0 + np.cumsum(np.sort(random.uniform(0.1, 0.9, places - 1))[::-1])).tolist())
+        devices = tuple(Device(f"d{i}", "", frozenset(), int(random.choice([12, 16, 24])), places) for i in range(4))
+        on = Fleet(devices, tuple(random.uniform(0.3, 3.0, 4).tolist()), rates)
+        work = np.exp(2.0 * random.standard_normal(len(needs)))
+        done = [
+            (number, [held.count(c) * speed * rates[len(held) - 1] / len(held) for c in range(len(needs))])
+            for number, (device, speed) in enumerate(zip(on.devices, on.speeds, strict=True))
+            for num in range(1, places + 1)
+            for held in combinations_with_replacement(range(len(needs)), num)
+            if sum(needs[c] for c in held) <= (device.memory_bytes or 0)
+        ]
+        busy = np.array([[float(number == d) for number, _ in done] + [-1.0] for d in range(4)])
+        rows = np.array([[*(-row[c] for _, row in done), 0.0] for c in range(len(needs))])
+        found = linprog(np.eye(len(done) + 1)[-1], np.vstack([busy, rows]), [*[0.0] * 4, *-work])
+        jobs = [Task(float(took), memory_bytes=need) for took, need in zip(work, needs, strict=True)]
+        assert price_bound(jobs, on) == pytest.approx(found.fun, rel=1e-7), seed
 
 
 @settings(max_examples=60)
