@@ -38,6 +38,7 @@ from hierfl.runtime.ray_cluster import (
 from hierfl.runtime.ray_hosts import ASIDE, HubProcess, WorkerProcess
 from hierfl.runtime.ray_link import RayLink
 from hierfl.runtime.ray_rooms import HUB, Rooms
+from hierfl.runtime.ray_spare import Spare
 from hierfl.runtime.seats import declared_devices, group_of, seats
 from hierfl.runtime.turns import NONE
 from scheduler import Device
@@ -66,6 +67,7 @@ class RayDriver:
         self._calls: dict[tuple[str, int], Any] = {}
         self._slots: dict[str, str] = {}
         self._rooms = Rooms(runtime.num_aggregators, replicas)
+        self._spare = Spare(self._start_hubs)
         self._places: dict[str, Device] = {}
         self._lives: dict[str, int] = {}
         self._asides: dict[str, int] = {}
@@ -232,6 +234,8 @@ class RayDriver:
         slot = self._slot(actor)
         ray.kill(self._actors[slot], no_restart=True)
         self._start_process(slot)
+        if slot.startswith(HUB):
+            self._spare.renew(self._rooms.node(slot))
         return tuple(name for name, place in self._slots.items() if place == slot)
 
     def put(self, value: Any) -> Handle:
@@ -252,6 +256,7 @@ class RayDriver:
             if ray.is_initialized():
                 for actor in self._actors.values():
                     ray.kill(actor, no_restart=True)
+                self._spare.close()
                 if self.link is not None:
                     self.link.close()
         finally:
@@ -285,11 +290,8 @@ class RayDriver:
         self._lives[slot] = self._lives.get(slot, -1) + 1
         self._asides[slot] = NONE
         runtime = self.runtime
-        two_threads: Any = ray.remote(concurrency_groups={ASIDE: 1})  # type: ignore[call-overload]
         if slot.startswith(HUB):
-            where = NodeAffinitySchedulingStrategy(self._rooms.place(slot), soft=True)
-            hub = two_threads(HubProcess).options(num_cpus=0, max_restarts=0, scheduling_strategy=where)
-            actor: Any = hub.remote(self._code_dirs)
+            actor = self._spare.take(self._rooms.place(slot))
         else:
             need = needs(runtime, group_of(runtime, self._places[slot].name))
             options: dict[str, Any] = {
@@ -302,9 +304,20 @@ class RayDriver:
                 num_gpus = SHARED_GPU if options["num_gpus"] else 0
                 options = {"num_cpus": 0, "num_gpus": num_gpus, "scheduling_strategy": place}
             given = (self._code_dirs, str(Path.cwd()), [self._spec])
-            actor = two_threads(WorkerProcess).options(max_restarts=0, **options).remote(*given)
+            actor = _two_threads(WorkerProcess).options(max_restarts=0, **options).remote(*given)
         self._actors[slot] = actor
         self._calls = {key: call for key, call in self._calls.items() if key[0] != slot}
+
+    def _start_hubs(self, node: str) -> Any:
+        """Start a process for hubs, on a node if it is still there."""
+        where = NodeAffinitySchedulingStrategy(node, soft=True)
+        actor = _two_threads(HubProcess).options(num_cpus=0, max_restarts=0, scheduling_strategy=where)
+        return actor.remote(self._code_dirs)
+
+
+def _two_threads(process: type) -> Any:
+    """Make an actor's class whose second thread goes past what the first one does."""
+    return ray.remote(concurrency_groups={ASIDE: 1})(process)  # type: ignore[call-overload]
 
 
 def _seat(name: str) -> Seat:

@@ -74,6 +74,10 @@ class Rooms:
         self._nodes[room] = node = choose(ordered, beside, Counter(self._nodes.values()))
         return node
 
+    def node(self, room: str) -> str:
+        """Give the node on which a process was placed, by Ray's id."""
+        return self._nodes[room]
+
     def machine(self, room: str) -> str:
         """Name the machine of a process."""
         return self._names[self._nodes[room]]
