@@ -66,7 +66,8 @@ class Checkpoint:
     `hubs`: what hubs remember beside their strategies' states, with the payloads of the updates that they hold; who was
     at work is not written, since that work ends with the process. `wall_s`: seconds that the run has taken so far.
     `sites`: what sites keep, by path; `members`: files with the models that the root's members keep, by path. `writer`:
-    the number of the process that wrote it, 0 where nobody counts.
+    the number of the process that wrote it, 0 where nobody counts. `elsewhere`: where the model lies if not here, with
+    its digest, and which states do: with members in other institutions, that keep them.
     """
 
     rounds_done: int
@@ -82,6 +83,7 @@ class Checkpoint:
     sites: Mapping[str, Arrays] = field(default_factory=dict)
     members: Mapping[str, Path] = field(default_factory=dict)
     writer: int = 0
+    elsewhere: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def load(folder: Path) -> Checkpoint:
         raise OutputError(f"checkpoint {folder} cannot be read: {error}") from error
     except Exception as error:
         raise OutputError(f"checkpoint {folder} is corrupt: {error}") from error
-    if found.model.digest(found.layout) != digest:
+    if not found.elsewhere and found.model.digest(found.layout) != digest:
         raise OutputError(f"checkpoint {folder} is corrupt: the model's digest is not the one that was written with it")
     return found
 
@@ -196,10 +198,10 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
     from safetensors.numpy import load_file
 
     said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "model.safetensors")
+    elsewhere = said.get("elsewhere", {})
     flat = load_file(folder / "strategies.safetensors")
     layout = _layout(said["layout"])
-    model = _assemble(layout, tensors)
+    model = NO_MODEL if elsewhere else _assemble(layout, load_file(folder / "model.safetensors"))
     held, kept = (load_file(folder / name) if (folder / name).exists() else {} for name in (HELD, SITES))
     members = {unquote(file.stem): file.resolve() for file in sorted((folder / MEMBERS).glob("*.safetensors"))}
     hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
@@ -207,6 +209,7 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
     found = Checkpoint(
         *(said["rounds_done"], said["epoch"], said["seed"], layout, model, _by_node(flat), scale),
         *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), members, said.get("writer", 0)),
+        elsewhere=elsewhere,
     )
     return found, said["model_digest"]
 
@@ -216,14 +219,17 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     from safetensors.numpy import save
 
     layout, model = checkpoint.layout, checkpoint.model
-    tensors = {spec.name: np.asarray(values, order="C") for spec, values in model.tensors(layout)}
+    elsewhere = dict(checkpoint.elsewhere)
+    here = model.tensors(layout) if not elsewhere else ()
+    tensors = {spec.name: np.asarray(values, order="C") for spec, values in here}
     scale = checkpoint.scale
     said = {
         "format": FORMAT,
         "rounds_done": checkpoint.rounds_done,
         "epoch": checkpoint.epoch,
         "seed": checkpoint.seed,
-        "model_digest": model.digest(layout),
+        "model_digest": elsewhere["model_digest"] if elsewhere else model.digest(layout),
+        **({"elsewhere": elsewhere} if elsewhere else {}),
         "layout": asdict(layout),
         "scale": scale and {"mean": [x.hex() for x in scale[0].tolist()], "std": [x.hex() for x in scale[1].tolist()]},
         "progress": asdict(checkpoint.progress),
@@ -238,7 +244,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         for part, vector in (("floats", payload.floats), ("ints", payload.ints))
     }
     contents = {
-        "model.safetensors": save(tensors),
+        **({} if elsewhere else {"model.safetensors": save(tensors)}),
         "strategies.safetensors": save(_flat(checkpoint.states)),
         **({SITES: save(_flat(checkpoint.sites))} if checkpoint.sites else {}),
         **({HELD: save(held)} if held else {}),

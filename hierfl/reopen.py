@@ -48,13 +48,19 @@ class Reopened:
 
 @contextlib.contextmanager
 def reopened(
-    run_dir: Path, overrides: Sequence[str] = (), code_dir: Path | None = None, *, to_train: bool = False
+    run_dir: Path,
+    overrides: Sequence[str] = (),
+    code_dir: Path | None = None,
+    *,
+    to_train: bool = False,
+    elsewhere: bool = False,
 ) -> Iterator[Reopened]:
     """Read a run, and work in the folder that it was started in, so that relative paths mean what they meant.
 
     `code_dir`: where that folder lies now, if it was moved. One that is `to_train` takes in what was left for it,
-    before `overrides`. Errors: OutputError, also if it is `to_train` and has done its rounds; ConfigError, also for
-    overrides that would make the checkpoint another run's.
+    before `overrides`. `elsewhere`: its model may lie with members in other institutions. Errors: OutputError, also if
+    it is `to_train` and has done its rounds; ConfigError, also for overrides that would make the checkpoint another
+    run's.
     """
     folder = RunDir.open(run_dir)
     origin = _origin(folder, code_dir)
@@ -72,6 +78,11 @@ def reopened(
         stamp = commits.stamp(folder.path)
         saved, spoilt = checkpoint.newest(folder.path)
         config = _config(folder, overrides, origin, before, saved.rounds_done if saved is not None else 0)
+        if saved is not None and saved.elsewhere and not elsewhere:
+            raise OutputError(
+                f"the model of {run_dir} lies with the members of a hub without a centre"
+                f" ({', '.join(saved.elsewhere['holders'])}): each has it as model.safetensors in its --state folder"
+            )
         if saved is not None:
             saved = _still_true(saved, config, before)
             is_done = saved.rounds_done >= config.federation.root.rounds

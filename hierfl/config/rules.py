@@ -183,6 +183,7 @@ RULES: dict[type, dict[str, Rule]] = {
     LinkSettings: {
         "address": Rule("host:port", _is_address),
         "standbys": Rule("a list of host:port", lambda value: all(map(_is_address, value))),
+        "peers": Rule("host:port", _is_address),
         "deadline_s": _at_least(1),
         "compression": _one_of("none", "gzip"),
     },

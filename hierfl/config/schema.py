@@ -213,6 +213,8 @@ class LinkSettings:
     """How long the member may be silent before its work is given up; heartbeats and all other times follow from it."""
     compression: str = "none"
     """none or gzip, for what travels; inside one data centre none is faster."""
+    peers: str | None = None
+    """host:port at which the other members of a hub without a centre reach this one; mandatory there."""
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,18 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import LinkError
 from hierfl.learning.task import Standardised
 from hierfl.link.files import write_public
+from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites
+from tiers.federation import parent
 
 __all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of", "task_digest"]
 
 APPROVED = "approved.json"
+
+_TO_WHOM = {
+    "AllReduce": "each other member of its hub a slice of it, and the sum of one slice of all members'",
+    "Swarm": "whichever member of its hub leads the round all of it, and from there the model",
+}
 
 LOCAL = ("runtime", "output", "redundancy")
 """Sections that are each institution's own: they say where work is done, not what."""
@@ -97,7 +104,8 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     """List what a member sends up, in words."""
     number = num_sites(config, path)
     whose = "this site's" if path in config.federation.sites else f"of its {number} sites together"
-    found = [f"per round the change of the model, {whose}, as integers of {config.arithmetic.width} bits"]
+    what = f"per round the change of the model, {whose}, as integers of {config.arithmetic.width} bits"
+    found = [what] if not exchanging(config, path) else list(_to_others(config, path, what))
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
     found.append("once the numbers of training and test samples")
     if isinstance(config.task, Standardised) and config.task.standardise == "federated":
@@ -112,6 +120,14 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
         if config.evaluation.fine_tune is not None:
             found.append("the same of the models that sites fine-tune for themselves, which stay there")
     return found
+
+
+def _to_others(config: RunConfig, path: str, what: str) -> Iterator[str]:
+    """List what a member of a hub without a centre hands to others, and to whom."""
+    hub = config.federation.hubs[parent(path) or ""]
+    others = ", ".join(one.name for one in hub.members if one.name != path.rpartition("/")[2])
+    yield what
+    yield f"to {_TO_WHOM[type(hub.topology).__name__]} ({others}), at {config.links[path].peers}"
 
 
 def _approved(folder: Path) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hierfl.errors import LinkError
 from hierfl.link.files import write_private, write_public
-from hierfl.link.identity import HUB, MEMBER, Identity, server_name
+from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name
 
 __all__ = ["CERTIFICATE", "DENIED", "Authority", "new_key", "private_pem", "request"]
 
@@ -29,6 +29,9 @@ EARLY = timedelta(minutes=5)
 
 CA_DAYS = 3650
 KEY, CERTIFICATE, NODES, ISSUED, DENIED = "ca-key.pem", "ca.pem", "nodes.json", "issued", "denied.json"
+
+_CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+_USES = {MEMBER: (_CLIENT,), HUB: (_SERVER,), PEER: (_CLIENT, _SERVER)}
 
 
 class Authority:
@@ -103,14 +106,14 @@ class Authority:
         names: list[x509.GeneralName] = [
             x509.UniformResourceIdentifier(Identity(role, self.federation, path).uri) for role in roles
         ]
-        names += [x509.DNSName(server_name(self.federation, path))] if HUB in roles else []
-        uses = {MEMBER: ExtendedKeyUsageOID.CLIENT_AUTH, HUB: ExtendedKeyUsageOID.SERVER_AUTH}
+        names += [x509.DNSName(server_name(self.federation, path, role)) for role in (HUB, PEER) if role in roles]
+        uses = dict.fromkeys(use for role in roles for use in _USES[role])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path[:64])])
         made = (
             _builder(subject, self.certificate.subject, key, now, days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(certifies=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([uses[role] for role in roles]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(list(uses)), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())

@@ -29,6 +29,10 @@ DAYS = 30.0
 Days = Annotated[float, typer.Option(metavar="N", help="For how many days certificates hold.", min=0.001, max=3650)]
 KitFolder = Annotated[Path, typer.Option("--kit", metavar="DIR", help="The node's start-up kit.")]
 Listen = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where members dial in; their port by default.")]
+ListenPeers = Annotated[
+    str | None,
+    typer.Option("--listen-peers", metavar="HOST:PORT", help="Where other members dial in; the port of link.peers."),
+]
 HealthAt = Annotated[str | None, typer.Option("--health", metavar="HOST:PORT", help="Answer GET /healthz here.")]
 Ca = Annotated[Path, typer.Option("--ca", metavar="DIR", help="The folder that `hierfl provision` wrote.")]
 
@@ -165,6 +169,7 @@ def _join(
     approved: Annotated[str | None, typer.Option("--approve", metavar="PLAN", help="Agree to this plan.")] = None,
     state: Annotated[Path | None, typer.Option(metavar="DIR", help="Where updates are kept until they count.")] = None,
     listen: Listen = None,
+    listen_peers: ListenPeers = None,
     health: HealthAt = None,
     standby: Annotated[
         bool, typer.Option("--standby", help="Watch in --state who serves the node, and do once nobody does.")
@@ -178,7 +183,7 @@ def _join(
     more.
     """
     with told(False, debug), contextlib.ExitStack() as stack:
-        serving = _serving(words, kit, node, listen)
+        serving = _serving(words, kit, node, listen, listen_peers)
         from hierfl.link.serving import join, state_folder
         from hierfl.link.standby import join_in_turn
         from hierfl.monitor.plain import Plain as Lines
@@ -221,7 +226,9 @@ def _say(lines: Iterable[str]) -> None:
         print(line)
 
 
-def _serving(words: Sequence[str], kit: Path, node: str | None, listen: str | None) -> Serving:
+def _serving(
+    words: Sequence[str], kit: Path, node: str | None, listen: str | None, listen_peers: str | None = None
+) -> Serving:
     """Read the configuration and the kit; what is said from now on is seen at once. Errors: ConfigError, LinkError."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a service's output goes to a file or a pipe
@@ -233,7 +240,7 @@ def _serving(words: Sequence[str], kit: Path, node: str | None, listen: str | No
     opened = Kit.open(kit)
     if node is not None and node != opened.path:
         raise LinkError(f"{kit} is the kit of {opened.path}, not of {node}")
-    return Serving(config, opened, Log(), listen)
+    return Serving(config, opened, Log(), listen, listen_peers)
 
 
 def _approve(serving: Serving, approved: str | None) -> None:

@@ -13,12 +13,23 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from hierfl.errors import HierflError, LinkError
+from hierfl.errors import HierflError, LinkError, UpdateRefused
 from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch, what_is_said
-from hierfl.link.codec import MAX_BYTES, MAX_WEIGHT, bounded, moments_out, payload_in, payload_out, scale_in, tally_out
+from hierfl.link.codec import (
+    MAX_BYTES,
+    MAX_WEIGHT,
+    bounded,
+    moments_out,
+    payload_in,
+    payload_out,
+    scale_in,
+    tally_out,
+    text,
+)
 from hierfl.link.payload import Outgoing, Shape, read
+from hierfl.link.place import Workplace
 from hierfl.link.store import Store
 
 __all__ = ["Abandoned", "Desk"]
@@ -40,7 +51,8 @@ class Desk:
     """`open_branch` makes the branch, in the desk's own thread; `say` takes answers; `fetch` brings models.
 
     `ended`: is called when the desk has failed, with the error in `failed`. `fence`: asked before anything is begun and
-    before the hub hears what has come of it; raises Fenced where another process serves the member.
+    before the hub hears what has come of it; raises Fenced where another process serves the member. `place`: the
+    member's, where its hub has no centre.
     """
 
     def __init__(
@@ -52,6 +64,7 @@ class Desk:
         tell: Callable[[str, str], None],
         ended: Callable[[], None],
         fence: Callable[[], None] = lambda: None,
+        place: Workplace | None = None,
     ) -> None:
         self._store = store
         self._say = say
@@ -59,6 +72,7 @@ class Desk:
         self._tell = tell
         self._ended = ended
         self._fence = fence
+        self._place = place
         self._open_branch = open_branch
         self._branch: Branch | None = None
         self._asks: queue.SimpleQueue[tuple[str, wire.Ask] | None] = queue.SimpleQueue()
@@ -153,13 +167,17 @@ class Desk:
                 measured = self._evaluate(self._branch, ask.evaluate)
                 measured.duration_s = time.perf_counter() - started
                 return wire.Answer(evaluated=measured)
+            case "place":
+                placed = self._at_place(self._branch, ask)
+                placed.duration_s = time.perf_counter() - started
+                return wire.Answer(placed=placed)
             case other:
                 raise LinkError(f"{other} is nothing that a hub asks")
 
     def _evaluate(self, branch: Branch, asked: wire.Evaluate) -> wire.Evaluated:
         """Measure a model, and say in a line why where that fails, or is more than a message can hold."""
         try:
-            model = self._model(branch, asked.model, None)
+            model = self._model(branch, asked.model, None, asked.holder)
             counted = tally_out(branch.tally(asked.round_number, model, tunes=asked.tunes))
         except Abandoned:
             raise
@@ -174,6 +192,18 @@ class Desk:
             return wire.Evaluated(error=said)
         return wire.Evaluated(tally=counted)
 
+    def _at_place(self, branch: Branch, ask: wire.Ask) -> wire.Placed:
+        """Do a part of an exchange, and say in a line why where that fails."""
+        if self._place is None:
+            return wire.Placed(error=f"{branch.path} is no member of a hub without a centre")
+        try:
+            return self._place.carry_out(branch.layout, ask)
+        except Abandoned:
+            raise
+        except HierflError as error:
+            self._tell("error", str(error))
+            return wire.Placed(error=what_is_said(error, branch.path), refused=isinstance(error, UpdateRefused))
+
     def _prepare(self, branch: Branch, run: str, said: wire.Prepare) -> str:
         """Begin a run; say how the model differs from the hub's, if it does."""
         layout = branch.layout
@@ -183,6 +213,8 @@ class Desk:
                 " tensors of other names; both need the same version of the task and of torch"
             )
         try:
+            if self._place is not None:
+                self._place.begin(run)
             branch.prepare(run, scale_in(said))
         except HierflError as error:
             self._tell("error", str(error))
@@ -200,7 +232,7 @@ class Desk:
         answer = wire.Answer(id=ask.id, trained=wire.Trained(loss=math.nan))
         trained = answer.trained
         try:
-            weight, part = branch.train(asked, self._model(branch, said.model, asked))
+            weight, part = branch.train(asked, self._model(branch, said.model, asked, said.holder))
         except Abandoned:
             raise
         except HierflError as error:
@@ -218,8 +250,8 @@ class Desk:
         self._last = payload
         return answer
 
-    def _model(self, branch: Branch, said: wire.Payload, asked: Asked | None) -> ModelState:
-        """Bring a model here. Errors: LinkError for one of another shape."""
+    def _model(self, branch: Branch, said: wire.Payload, asked: Asked | None, holder: str) -> ModelState:
+        """Bring a model here, from its holder or from the hub. Errors: LinkError for one of another shape."""
         layout = branch.layout
         if asked is not None:
             objective = branch.config.hubs[asked.hub].strategy.objective() if asked.hub in branch.config.hubs else None
@@ -227,9 +259,16 @@ class Desk:
         shape = Shape(layout.num_floats, layout.num_ints, str(layout.float_dtype))
         digest = payload_in(said, shape, "a model")
         path = self._store.model(digest)
-        self._fetch(shape, digest, path)
+        if self._place is not None:
+            path = self._place.bring(text(holder, "a holder"), shape, digest, path)
+        elif holder:
+            raise LinkError(f"a model at {text(holder, 'a holder')}, which {branch.path} takes nothing from")
+        else:
+            self._fetch(shape, digest, path)
         return ModelState(*read(path, shape))
 
 
 def _is_error(answer: wire.Answer) -> bool:
-    return any(getattr(answer, kind).error for kind in ("described", "trained", "evaluated") if answer.HasField(kind))
+    return any(
+        getattr(answer, kind).error for kind in ("described", "trained", "evaluated", "placed") if answer.HasField(kind)
+    )

@@ -34,7 +34,7 @@ from hierfl.link.service import SUCCEEDED, VERSIONS
 from hierfl.link.session import NONCE_BYTES, Stamps
 from hierfl.link.times import Times
 
-__all__ = ["Dialer"]
+__all__ = ["Dialer", "in_words"]
 
 _REFUSALS = (
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -153,7 +153,7 @@ class Dialer:
                 if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                     incoming.close()
                     raise Abandoned("the hub does not ask for this any more") from error
-                self._tell("info", f"a model stopped coming at byte {incoming.received}: {_said(error)}")
+                self._tell("info", f"a model stopped coming at byte {incoming.received}: {in_words(error)}")
                 self._leaving.wait(self._times.beat_s / 10)
             except LinkError as error:
                 self._tell("warning", f"a model came damaged: {error}")
@@ -269,7 +269,7 @@ class Dialer:
             deliver = channel.stream_unary(f"/{SERVICE}/Deliver")
             deliver(payload.chunks(take.transfer, take.offset), metadata=self._metadata())
         except (grpc.RpcError, LinkError, ValueError) as error:
-            self._tell("info", f"an update stopped going: {_said(error)}")
+            self._tell("info", f"an update stopped going: {in_words(error)}")
             call = self._call
             if call is not None and self.is_up:
                 call.cancel()  # a new session goes on from where the hub has it
@@ -285,7 +285,7 @@ class Dialer:
 
     def _failed(self, error: Any) -> None:
         """Tell of a connection that failed. Errors: LinkError where the hub refuses this member as it is; Fenced."""
-        said = _said(error)
+        said = in_words(error)
         if error.code() == SUCCEEDED:
             raise Fenced(f"{self._hub} at {self.address} refuses: {said}; this process ends")
         if error.code() in _REFUSALS and not self.has_joined and not self.run:
@@ -296,7 +296,7 @@ class Dialer:
         return ((NODE_KEY, self._kit.path.encode()),)
 
 
-def _said(error: Any) -> str:
+def in_words(error: Any) -> str:
     """Put a gRPC error in few words."""
     if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.CANCELLED:
         return "nothing is heard of it"

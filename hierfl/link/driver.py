@@ -1,33 +1,58 @@
-"""Members behind links as workers, beside those of this process's own runtime: one driver for the supervisor."""
+"""Members behind links as workers, beside those of this process's own runtime: one driver for the supervisor.
+
+Where a hub has no centre, they are places, too: what is asked of a place goes to its member as a message, and vectors
+go from member to member. What of them this process needs itself is brought before it is called.
+"""
 
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hierfl.errors import RuntimeUnavailable
-from hierfl.link.lane import Lane
+from hierfl.link.calls import FIRST_VECTORS, PlaceCall
+from hierfl.link.commits import COMMITTED, Commits
+from hierfl.link.lane import PLACE, Lane
+from hierfl.link.remote import is_remote
 from hierfl.link.served import HERE, link_device
 from hierfl.link.service import Service
+from hierfl.link.shelf import Shelf
+from hierfl.link.taking import Deferred, Taker
 from hierfl.runtime.crew import BUILDING
 from hierfl.runtime.driver import Done, Driver, Handle, Seat
 from hierfl.runtime.gate import Link
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
+from hierfl.runtime.places import PLACE as AT
+from tiers.federation import parent
 
 __all__ = ["LinkedDriver"]
 
 LOOK_S = 0.5
+_MODELS: Mapping[str, Collection[int]] = {"train": (1,), "train_keeping": (1,), "evaluate": (2,), "fine_tune": (2,)}
+"""Which argument of a worker's methods is a model."""
+
+WOKEN = Done(0, "")
+"""Is no call's end: something has come that a call waits for."""
+
 TURN_S = 0.005
 """How long the links wait for news before it is the runtime's turn, while both have something to do."""
 
 
 class LinkedDriver:
-    """Carries calls to members over their lanes, and all others to the runtime `base`."""
+    """Carries calls to members over their lanes, and all others to the runtime `base`.
+
+    `taker`: brings what members hold; `num_sites`: counts the sites below a node.
+    """
 
     def __init__(
-        self, base: Driver, open_links: Callable[[Callable[[Done], None], Driver], tuple[Service, Mapping[str, Lane]]]
+        self,
+        base: Driver,
+        open_links: Callable[[Callable[[Done], None], Driver], tuple[Service, Mapping[str, Lane]]],
+        taker: Taker,
+        num_sites: Callable[[str], int],
+        tell: Callable[[str, str, str], None],
     ) -> None:
         self.kind = base.kind
         self._base = base
@@ -36,7 +61,12 @@ class LinkedDriver:
         self._lanes: Mapping[str, Lane] = {}
         self._service: Service | None = None
         self._next_ticket = -1
-        self._under_way: set[int] = set()
+        self._under_way: dict[int, int] = {}
+        self._taker = taker
+        self._num_sites = num_sites
+        self._shelf = Shelf()
+        self._deferred = Deferred(taker, self._call_here, lambda: self._done.put(WOKEN))
+        self._commits = Commits(self._new_ticket, self._at_place, self._done.put, tell)
         self._trains = True
         self._builder = ""
         self._ended = False
@@ -53,11 +83,12 @@ class LinkedDriver:
         self._service, self._lanes = self._open_links(self._done.put, self._base)
         links = tuple(Seat(path, link_device(path)) for path in self._lanes)
         self._trains = not spec.sites.keys() <= self._lanes.keys()
-        return (*(self._here(seats) if self._trains else ()), *links)  # else the runtime's worker builds the model only
+        own = self._seated(seats) if self._trains else ()  # else the runtime's worker builds the model only
+        return (*own, *links)
 
     def grow(self) -> tuple[Seat, ...]:
         """Start workers on devices that have come since."""
-        return self._here(self._base.grow()) if self._trains else ()
+        return self._seated(self._base.grow()) if self._trains else ()
 
     def start_hub(self, spec: HubSpec, post: Post) -> None:
         """Make a replica of a hub's aggregator, in the runtime."""
@@ -69,9 +100,7 @@ class LinkedDriver:
 
     def ping(self, process: str) -> int:
         """Ask a process of the runtime."""
-        ticket = self._base.ping(process)
-        self._under_way.add(ticket)
-        return ticket
+        return self._own(self._base.ping(process))
 
     def machine(self, actor: str) -> str:
         """Name a replica's machine."""
@@ -79,48 +108,54 @@ class LinkedDriver:
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a member over its lane, all others in the runtime, where the model is built whoever is asked."""
-        lane = self._lanes.get(actor)
+        path = actor.removeprefix(AT)
+        lane = self._lanes.get(path)
         if lane is None or method in BUILDING:
-            ticket = self._base.call(actor if lane is None else self._builder, method, *arguments)
-            self._under_way.add(ticket)
+            actor = actor if lane is None else self._builder
+            if not self._deferred.holds(actor, arguments):
+                return self._own(self._base.call(actor, method, *arguments))
+            ticket = self._new_ticket()
+            self._deferred.add(ticket, actor, method, arguments)
             return ticket
-        ticket, self._next_ticket = self._next_ticket, self._next_ticket - 1
-        places = {"train": (1,), "train_keeping": (1,), "evaluate": (2,), "fine_tune": (2,)}.get(method, ())
-        values = tuple(self._base.get(given) if n in places else given for n, given in enumerate(arguments))
-        lane.call(ticket, method, values)
+        ticket = self._new_ticket()
+        at_place = range(FIRST_VECTORS.get(method, 0), len(arguments))
+        vectors = _MODELS.get(method, ()) if path == actor else at_place
+        values = tuple(self._here(one) if n in vectors else one for n, one in enumerate(arguments))
+        if path == actor:
+            lane.call(ticket, method, values)
+        elif method in COMMITTED:
+            beside = [one for one in self._lanes if parent(one) == parent(path) and one != path]
+            self._commits.begin(ticket, path, beside, method, values)
+        else:
+            self._at_place(ticket, path, method, values)
         return ticket
 
     def aside(self, worker: str, method: str, *arguments: Any) -> int:
         """Go past what a worker of the runtime is at work on; a member is asked in turn."""
         if worker in self._lanes:
             return self.call(worker, method, *arguments)
-        ticket = self._base.aside(worker, method, *arguments)
-        self._under_way.add(ticket)
-        return ticket
+        return self._own(self._base.aside(worker, method, *arguments))
 
     def take_back(self, worker: str, tickets: Sequence[int]) -> int:
         """Take back what a worker of the runtime has not begun; a member keeps what it was sent."""
         if worker in self._lanes:
-            ticket, self._next_ticket = self._next_ticket, self._next_ticket - 1
+            ticket = self._new_ticket()
             self._done.put(Done(ticket, worker, ()))
             return ticket
-        ticket = self._base.take_back(worker, tickets)
-        self._under_way.add(ticket)
-        return ticket
+        return self._own(self._base.take_back(worker, tickets))
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Wait for news of either side."""
         for lane in self._lanes.values():
             lane.look()
-        found = [*self._take(0.0), *self._base.wait(0.0)]
+        found = [*self._take(0.0), *self._of_base()]
         left_s = timeout_s
         while not found and left_s > 0:
             if not self._under_way:
                 found = self._take(left_s)
                 break
-            found = [*self._take(TURN_S), *self._base.wait(0.0)]
+            found = [*self._take(TURN_S), *self._of_base()]
             left_s -= TURN_S
-        self._under_way.difference_update(done.ticket for done in found)
         return [self._of_builder(done) if done.actor == self._builder and not self._trains else done for done in found]
 
     def _of_builder(self, done: Done) -> Done:
@@ -131,8 +166,9 @@ class LinkedDriver:
 
     def restart(self, actor: str) -> tuple[str, ...]:
         """Give up what a member was asked, or replace a process of the runtime."""
-        if actor in self._lanes:
-            self._lanes[actor].reset()
+        if actor.removeprefix(AT) in self._lanes:
+            if actor in self._lanes:
+                self._lanes[actor].reset()
             return (actor,)
         return self._base.restart(actor)
 
@@ -141,8 +177,8 @@ class LinkedDriver:
         return self._base.put(value)
 
     def get(self, handle: Handle) -> Any:
-        """Fetch a vector from the runtime."""
-        return self._base.get(handle)
+        """Fetch a vector from the runtime, or from the member that holds it."""
+        return self._taker.value(handle) if is_remote(handle) else self._base.get(handle)
 
     def finish(self) -> None:
         """The run has come to its end: members are told so when the driver closes."""
@@ -151,13 +187,41 @@ class LinkedDriver:
     def close(self) -> None:
         """Say farewell to the members and end the runtime."""
         try:
+            self._deferred.close()
             if self._service is not None:
                 said = "the federation has finished" if self._ended else "the hub is closing; it may come back"
                 self._service.close(said, final=self._ended)
         finally:
             self._base.close()
 
-    def _here(self, seats: Sequence[Seat]) -> tuple[Seat, ...]:
+    def _at_place(self, ticket: int, path: str, method: str, arguments: tuple[Any, ...]) -> None:
+        """Ask a member's place."""
+        hub = parent(path) or ""
+        call = PlaceCall.of(hub, method, arguments, self._shelf.payload, self._num_sites(hub))
+        self._lanes[path].call(ticket, PLACE, (call,))
+
+    def _here(self, given: Any) -> Any:
+        """Give a vector of the runtime's; what lies elsewhere stays there."""
+        return given if given is None or is_remote(given) else self._base.get(given)
+
+    def _new_ticket(self) -> int:
+        ticket, self._next_ticket = self._next_ticket, self._next_ticket - 1
+        return ticket
+
+    def _own(self, ticket: int) -> int:
+        """Note a call to the runtime."""
+        self._under_way[ticket] = ticket
+        return ticket
+
+    def _call_here(self, ticket: int, actor: str, method: str, arguments: tuple[Any, ...]) -> None:
+        """Make a call to the runtime that has waited for vectors."""
+        self._under_way[self._base.call(actor, method, *arguments)] = ticket
+
+    def _of_base(self) -> list[Done]:
+        """Give the ends of calls to the runtime, by the tickets that whoever made them has."""
+        return [replace(done, ticket=self._under_way.pop(done.ticket, done.ticket)) for done in self._base.wait(0.0)]
+
+    def _seated(self, seats: Sequence[Seat]) -> tuple[Seat, ...]:
         """Let the runtime's devices take what may not leave this process."""
         return tuple(replace(seat, device=replace(seat.device, labels=seat.device.labels | {HERE})) for seat in seats)
 
@@ -169,4 +233,7 @@ class LinkedDriver:
             while True:
                 found.append(self._done.get_nowait())
         except queue.Empty:
-            return found
+            pass
+        failed = self._deferred.go_on()
+        found = [*found, *(Done(ticket, actor, error=error) for ticket, actor, error in failed)]
+        return [one for done in found if done is not WOKEN for one in self._commits.heard(done)]

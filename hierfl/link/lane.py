@@ -3,6 +3,9 @@
 Calls are carried out one at a time, in order. What a member was asked is asked again on every new session until it has
 answered, under the same id, so that a member that has done it answers at once. Nothing here knows gRPC: `Session.say`
 takes what is to be sent, `done` what has become of a call.
+
+Where the hub has no centre, updates stay with the member: what is collected is word of where they lie. Calls to the
+member's place go the same way as all others, in their turn.
 """
 
 from __future__ import annotations
@@ -10,22 +13,25 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from hierfl.errors import LinkError
+from hierfl.errors import HierflError, LinkError
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout
+from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_described, admit_evaluated, admit_trained, limit_of
+from hierfl.link.calls import PlaceCall
 from hierfl.link.chunks import Chunk
-from hierfl.link.codec import payload_out, text
+from hierfl.link.codec import seconds, text
+from hierfl.link.errands import Call, Member, Offer
 from hierfl.link.kit import folder_name
 from hierfl.link.payload import Incoming, Outgoing, Shape, read
+from hierfl.link.remote import Remote, RemoteState
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.runtime.driver import Done
@@ -33,7 +39,13 @@ from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
 from tiers.messages import Share, Update
 
-__all__ = ["Lane"]
+__all__ = ["PLACE", "Lane"]
+
+PLACE = "at its place"
+"""The method of calls to a member's place; their argument is a `PlaceCall`."""
+
+MOST_DROPPED = 1000
+"""Names in one message."""
 
 
 _ANSWERS = {
@@ -42,48 +54,14 @@ _ANSWERS = {
     "train_keeping": "trained",
     "evaluate": "evaluated",
     "fine_tune": "evaluated",
+    PLACE: "placed",
 }
 
 
-@dataclass
-class _Call:
-    """A call of the supervisor's that is not answered."""
-
-    ticket: int
-    method: str
-    arguments: tuple[Any, ...]
-    begun_s: float = 0.0
-    ask: wire.Ask | None = None
-    model: Outgoing | None = None
-
-
-@dataclass
-class _Offer:
-    """An update that a member has ready: for which job, with which weight, and what its payload is."""
-
-    job: TrainJob
-    weight: int
-    shape: Shape
-    digest: bytes
-    transfer: int = 0
-    incoming: Incoming | None = None
-
-
-@dataclass
-class _Member:
-    """What is known of the process at the other end."""
-
-    session: Session | None = None
-    prepared_by: str = ""
-    heard_s: float = 0.0
-    has_joined: bool = False
-    number: int = 0
-    line: str = ""
-    sent_to: Session | None = field(default=None, repr=False)
-
-
 class Lane:
-    """See the file's head. `run`: the run's name, which is a part of every id; `num_sites`: at and below the member."""
+    """See the file's head. `run`: the run's name, which is a part of every id; `num_sites`: at and below the member;
+    `stays`: its updates stay with it.
+    """
 
     def __init__(
         self,
@@ -96,6 +74,7 @@ class Lane:
         done: Callable[[Done], None],
         put: Callable[[Any], Any],
         now: Callable[[], float] = time.monotonic,
+        stays: bool = False,
     ) -> None:
         self.path = path
         self.run = run
@@ -106,10 +85,12 @@ class Lane:
         self._done = done
         self._put = put
         self._now = now
+        self._stays = stays
+        self._dropped: deque[str] = deque()
         self._lock = threading.RLock()
-        self._calls: deque[_Call] = deque()
-        self._offers: dict[tuple[str, int], _Offer] = {}
-        self._member = _Member()
+        self._calls: deque[Call] = deque()
+        self._offers: dict[tuple[str, int], Offer] = {}
+        self._member = Member()
         self._layout: Layout | None = None
         self._scale: Any = None
         self._preparing: wire.Ask | None = None
@@ -121,13 +102,17 @@ class Lane:
         with self._lock:
             if not self._calls:
                 self._member.heard_s = self._now()
-            self._calls.append(_Call(ticket, method, arguments))
+            self._calls.append(Call(ticket, method, arguments))
             self._go_on()
 
+    def drop(self, name: str) -> None:
+        """Nobody refers any more to what lies at the member's place by this name; the next call there says so."""
+        self._dropped.append(name)
+
     def reset(self) -> None:
-        """Give up what was asked: nobody waits for it any more."""
+        """Give up what was asked of the member as a worker: nobody waits for it any more."""
         with self._lock:
-            self._calls.clear()
+            self._calls = deque(call for call in self._calls if call.method == PLACE)
             for offer in self._offers.values():
                 if offer.incoming is not None:
                     offer.incoming.discard()
@@ -141,8 +126,11 @@ class Lane:
             waits = self._calls and self._member.has_joined and self._calls[0].method != "prepare"
             if waits and self._now() - self._member.heard_s > self.deadline_s:
                 reason = f"not heard of for {self.deadline_s:g} s (link.deadline_s)"
-                self._done(Done(self._calls[0].ticket, self.path, crashed=reason))
+                worker = [call for call in self._calls if call.method != PLACE][:1]  # whoever asked asks for all anew
+                lost = [call for call in self._calls if call.method == PLACE or call in worker]
                 self._calls.clear()
+                for call in lost:
+                    self._done(Done(call.ticket, self.path, crashed=reason))
 
     # --- the member's side
 
@@ -207,8 +195,8 @@ class Lane:
     def payload(self, digest: bytes) -> Outgoing:
         """Give the model that the member was asked to take. Errors: LinkError for another."""
         with self._lock:
-            found = self._calls[0].model if self._calls else None
-            if found is None or found.digest != digest:
+            found = self._calls[0].offers.get(digest) if self._calls else None
+            if found is None:
                 raise LinkError("that is no model that was sent for now")
             return found
 
@@ -244,7 +232,7 @@ class Lane:
                 self._ask(call)
                 return
 
-    def _ask(self, call: _Call) -> None:
+    def _ask(self, call: Call) -> None:
         """Ask the member, once on each session; a process that is new is prepared first."""
         member = self._member
         if call.method == "prepare":
@@ -255,7 +243,7 @@ class Lane:
             return
         if self._layout is not None and member.prepared_by != member.session.instance:
             if self._preparing is None:
-                self._preparing = self._prepare_ask()
+                self._preparing = asks.with_id(asks.prepare(self._layout, self._scale), self.run, self.path)
                 member.session.say(wire.HubSays(ask=self._preparing))
             return
         if call.ask is None:
@@ -275,57 +263,59 @@ class Lane:
             self._member.session.end(f"another model is built there now than before: {difference}")
         self._go_on()
 
-    def _written(self, call: _Call) -> wire.Ask:
-        """Write what is asked; equal questions of one run have equal ids."""
-        ask = wire.Ask()
+    def _written(self, call: Call) -> wire.Ask:
+        """Write what is asked."""
         if call.method == "describe":
-            ask.describe.SetInParent()
+            ask = asks.describe()
+        elif call.method == PLACE:
+            of_place: PlaceCall = call.arguments[0]
+            ask, call.offers = wire.Ask(place=of_place.message), of_place.offers.kept
         elif call.method in ("evaluate", "fine_tune"):
-            call.model = self._shelf.payload(call.arguments[2])
-            ask.evaluate.model.CopyFrom(payload_out(call.model.shape, call.model.digest))
-            if call.method == "fine_tune":
-                ask.evaluate.tunes, ask.evaluate.round_number = True, call.arguments[3]
+            tunes_in = call.arguments[3] if call.method == "fine_tune" else None
+            ask = asks.evaluate(*self._lies(call, call.arguments[2]), tunes_in)
         else:
             job, model = call.arguments[:2]
-            call.model = self._shelf.payload(model)
-            ask.train.CopyFrom(
-                wire.Train(
-                    hub=job.hub,
-                    round_number=job.round_number,
-                    weight=job.sites[0][1],
-                    opened_by=job.opening.hub,
-                    opened_round=job.opening.round_number,
-                    total_weight=job.opening.total_weight,
-                    model=payload_out(call.model.shape, call.model.digest),
-                )
-            )
-        return self._with_id(ask)
-
-    def _prepare_ask(self) -> wire.Ask:
-        assert self._layout is not None
-        mean, std = self._scale if self._scale is not None else ((), ())
-        layout = self._layout
-        said = wire.Prepare(layout_digest=layout.digest, num_floats=layout.num_floats, num_ints=layout.num_ints)
-        said.mean.extend(float(value) for value in mean)
-        said.std.extend(float(value) for value in std)
-        return self._with_id(wire.Ask(prepare=said))
-
-    def _with_id(self, ask: wire.Ask) -> wire.Ask:
-        said = f"{self.run}\n{self.path}\n".encode() + ask.SerializeToString(deterministic=True)
-        ask.id = int.from_bytes(sha256(said).digest()[:8], "little") or 1
+            ask = asks.train(job, *self._lies(call, model))
+        ask = asks.with_id(ask, self.run, self.path)
+        if call.method == PLACE:
+            ask.drop.extend(self._dropped.popleft() for _ in range(min(len(self._dropped), MOST_DROPPED)))
         return ask
 
-    def _described(self, call: _Call, message: wire.Described) -> None:
+    def _lies(self, call: Call, model: Any) -> tuple[Shape, bytes, str]:
+        """Say of a model what it is and who has it; what lies here is offered."""
+        if isinstance(model, Remote):
+            return model.shape, model.digest, model.holder
+        payload = self._shelf.payload(model)
+        call.offers[payload.digest] = payload
+        return payload.shape, payload.digest, ""
+
+    def _described(self, call: Call, message: wire.Described) -> None:
         self._end(call, (admit_described(message, self.path),))
 
-    def _evaluated(self, call: _Call, message: wire.Evaluated) -> None:
+    def _evaluated(self, call: Call, message: wire.Evaluated) -> None:
         tally, duration_s, error = admit_evaluated(message)
         errors = {self.path: error} if error else {}
         sites = {} if error else {self.path: tally.scalars()}
         beside = (self._put({self.path: {}}),) if call.method == "fine_tune" else ()
         self._end(call, Evaluated(call.arguments[0], tally, sites, {self.path: duration_s}, errors), beside)
 
-    def _trained(self, call: _Call, message: wire.Trained) -> None:
+    def _placed(self, call: Call, message: wire.Placed) -> None:
+        """Work at the member's place is done, or could not be."""
+        of_place: PlaceCall = call.arguments[0]
+        seconds(message.duration_s, "duration_s")
+        try:
+            value, beside = of_place.admit(self.path, message)
+        except LinkError:
+            raise
+        except HierflError as error:
+            self._end(call, None, error=error)
+            return
+        for one in beside:
+            for held in one.parts if isinstance(one, RemoteState) else [one] if one is not None else []:
+                weakref.finalize(held, self.drop, held.name)
+        self._end(call, value, beside)
+
+    def _trained(self, call: Call, message: wire.Trained) -> None:
         assert self._layout is not None
         job: TrainJob = call.arguments[0]
         layout = self._layout.with_channels(job.objective.channels(self._layout.num_floats))
@@ -337,16 +327,22 @@ class Lane:
             started_s=call.begun_s,
         )
         if trained.digest is not None:
-            self._offers[job.hub, job.round_number] = _Offer(job, trained.weight, shape, trained.digest)
+            self._offers[job.hub, job.round_number] = Offer(job, trained.weight, shape, trained.digest)
         beside = (self._put({self.path: {}}),) if call.method == "train_keeping" else ()
         self._end(call, (report,), beside)
 
-    def _collect(self, call: _Call) -> bool:
+    def _collect(self, call: Call) -> bool:
         """Let an update come; say whether the call is over."""
         key = (call.arguments[0], call.arguments[1])
         offer = self._offers.get(key)
         if offer is None:
             self._end(call, None, (None,))
+            return True
+        if self._stays:
+            del self._offers[key]
+            limit = limit_of(grid_of(offer.job.opening), offer.weight, self._num_sites)
+            held = Remote(self.path, "", offer.shape, offer.digest, offer.weight, limit)
+            self._end(call, self._update(offer, held.num_bytes), (held,))
             return True
         if offer.incoming is None:
             limit = limit_of(grid_of(offer.job.opening), offer.weight, self._num_sites)
@@ -365,20 +361,24 @@ class Lane:
             session.say(wire.HubSays(take=take))
         return False
 
-    def _hand_up(self, call: _Call, offer: _Offer) -> None:
+    def _hand_up(self, call: Call, offer: Offer) -> None:
         """Give an update that is whole to the supervisor; its file goes once nobody reads it."""
         assert offer.incoming is not None
         floats, ints = read(offer.incoming.path, offer.shape)
         part = PartialSum(floats, ints, offer.weight)
         offer.incoming.discard()
-        share = Share(self.path.rpartition("/")[2], offer.weight)
-        self._end(call, Update(offer.job.hub, offer.job.round_number, (share,), part.num_bytes), (self._put(part),))
+        self._end(call, self._update(offer, part.num_bytes), (self._put(part),))
         if self._member.session is not None:
             self._member.session.say(wire.HubSays(receipt=wire.Receipt(digest=offer.digest)))
 
-    def _end(self, call: _Call, value: Any, beside: tuple[Any, ...] = ()) -> None:
+    def _update(self, offer: Offer, num_bytes: int) -> Update:
+        """Give the header of an update."""
+        share = Share(self.path.rpartition("/")[2], offer.weight)
+        return Update(offer.job.hub, offer.job.round_number, (share,), num_bytes)
+
+    def _end(self, call: Call, value: Any, beside: tuple[Any, ...] = (), error: HierflError | None = None) -> None:
         """A call is over."""
         self._calls.popleft()
         self._member.sent_to = None
         begun_s = call.begun_s or time.time()
-        self._done(Done(call.ticket, self.path, value, beside, started_s=begun_s, ended_s=time.time()))
+        self._done(Done(call.ticket, self.path, value, beside, error, started_s=begun_s, ended_s=time.time()))

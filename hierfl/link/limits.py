@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 
 __all__ = ["Bucket", "Limits"]
 
-AT_ONCE: Mapping[str, int] = {"Control": 2, "Fetch": 2, "Deliver": 2}
+AT_ONCE: Mapping[str, int] = {"Control": 2, "Fetch": 2, "Deliver": 2, "Hand": 2}
 """Two: after a cut, the old connection may not be known to be dead yet."""
 
-CALLS_PER_S, BURST = 10.0, 40.0
+CALLS_PER_S, BURST = 50.0, 200.0
 
 
 class Bucket:

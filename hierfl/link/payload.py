@@ -60,7 +60,7 @@ class Outgoing:
     def __init__(self, floats: NDArray[Any], ints: NDArray[np.int64]) -> None:
         assert sys.byteorder == "little", "payloads are little-endian, and so must be the machine"
         self.shape = Shape(floats.size, ints.size, str(floats.dtype))
-        self._views = [np.ascontiguousarray(part).data.cast("B") for part in (floats, ints) if part.size]
+        self._views = _views(floats, ints)
         self._checks = self._hashed()
         self.digest = sha256(b"".join(self._checks)).digest()
 
@@ -70,6 +70,10 @@ class Outgoing:
             raise LinkError(f"no chunk begins at byte {offset} of {self.shape.num_bytes}")
         for start in range(offset, self.shape.num_bytes, CHUNK_BYTES):
             yield encode(transfer, start, self._checks[start // CHUNK_BYTES], *self._parts(start))
+
+    def lies_at(self, path: Path) -> None:
+        """Send from a file that has the same bytes, and let go of the memory."""
+        self._views = _views(*read(path, self.shape))
 
     def _hashed(self) -> list[bytes]:
         """Give every chunk's checksum; several threads make those of a large payload: nothing else goes on then."""
@@ -195,6 +199,11 @@ def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if shape.num_ints:
         ints = np.memmap(path, np.int64, "r", shape.float_bytes, (shape.num_ints,))
     return floats, ints
+
+
+def _views(floats: NDArray[Any], ints: NDArray[np.int64]) -> list[memoryview]:
+    """Give the bytes of vectors, without a copy where they lie as they must."""
+    return [np.ascontiguousarray(part).data.cast("B") for part in (floats, ints) if part.size]
 
 
 def _within(data: memoryview, offset: int, shape: Shape, limit: int) -> None:

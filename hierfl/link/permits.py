@@ -15,18 +15,20 @@ import grpc
 
 from hierfl.errors import LinkError
 from hierfl.link.denied import DenyList
-from hierfl.link.identity import HUB, MEMBER, Identity
+from hierfl.link.identity import HUB, MEMBER, PEER, Identity
 from hierfl.link.limits import Limits
 
 __all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "NODE_KEY", "OTHER", "OWN", "Gatekeeper", "Peer", "peer_of"]
 
-CONTROL, FETCH, DELIVER = CALLS = ("Control", "Fetch", "Deliver")
-"""The calls of a hub's service."""
+CONTROL, FETCH, DELIVER, HAND = CALLS = ("Control", "Fetch", "Deliver", "Hand")
+"""The calls of a hub's service, and `Hand` of a peer's."""
 
 OWN, OTHER, ELSEWHERE = RESOURCES = ("own", "other", "elsewhere")
-"""A call is about the caller's own node, about another member of this hub, or about a node that is no member of it."""
+"""A call is about the caller's own node, about another that may call here, or about a node that may not."""
 
-ALLOWED = frozenset({(MEMBER, CONTROL, OWN), (MEMBER, FETCH, OWN), (MEMBER, DELIVER, OWN)})
+ALLOWED = frozenset(
+    {(MEMBER, CONTROL, OWN), (MEMBER, FETCH, OWN), (MEMBER, DELIVER, OWN), (PEER, HAND, OWN)},
+)
 """The cells of role x call x resource that are allowed."""
 
 NODE_KEY = "hierfl-node-bin"

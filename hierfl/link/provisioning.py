@@ -11,7 +11,7 @@ from hierfl.errors import ConfigError, LinkError
 from hierfl.kinds import nearest
 from hierfl.link.authority import CERTIFICATE, DENIED, Authority, new_key, private_pem, request
 from hierfl.link.files import write_public
-from hierfl.link.identity import HUB, parties
+from hierfl.link.identity import HUB, PEER, parties
 from hierfl.link.kit import Kit, folder_name
 
 __all__ = ["csr", "provision", "renew", "revoke", "sign"]
@@ -55,7 +55,7 @@ def provision(
             kit.put(certificate=authority.issue(path, key.public_key(), now, days))
             yield f"{folder}: the kit of {path} ({', '.join(own)}); hand it to nobody else"
         kit.put(authority=authority.pem)
-        if HUB in own:
+        if {HUB, PEER} & {*own}:
             kit.deny((authority.folder / DENIED).read_bytes())
 
 
@@ -107,7 +107,7 @@ def revoke(node: str, folder: Path, now: datetime, reason: str) -> Iterator[str]
     denied = authority.folder / DENIED
     for path, roles in authority.nodes.items():
         kit = folder / KITS / folder_name(path)
-        if HUB in roles and kit.is_dir():
+        if {HUB, PEER} & {*roles} and kit.is_dir():
             _kit(folder, authority, path).deny(denied.read_bytes())
             yield f"{kit / DENIED}: put into the kit of {path} here; copy it to where that node runs"
 

@@ -13,9 +13,9 @@ from hierfl.config.membership import epochs
 from hierfl.config.places import join
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, Problem
-from hierfl.link.identity import members_of
+from hierfl.link.identity import exchanging, members_of
 from scheduler import Device
-from tiers.federation import Federation, Hub, Member, Site
+from tiers.federation import Federation, Hub, Member, Site, parent
 
 __all__ = ["HERE", "LINK", "as_served", "check_links", "label_of", "link_device", "num_sites"]
 
@@ -24,6 +24,9 @@ HERE = "hierfl:here"
 
 LINK = "link"
 """The kind of device that a link is."""
+
+OVER_LINKS = ("AllReduce", "Swarm")
+"""Topologies without a centre whose exchanges can go from institution to institution."""
 
 
 def label_of(path: str) -> str:
@@ -127,15 +130,43 @@ def _problems(config: RunConfig) -> Iterator[Problem]:
         )
         key = "joins_at" if config.sites[path].joins_at > 1 else "leaves_at"
         yield Problem(_place(path, key), f"{said} simulates them here")
-    for path, hub in config.federation.hubs.items():
-        if not hub.topology.has_centre and any(f"{path}/{member.name}" in config.links for member in hub.members):
-            said = "its members hand models to each other, and links lead to the hub alone; leave the links out"
-            yield Problem(_place(path, "topology"), said)
+    yield from _of_peers(config)
     for path, site in config.sites.items():
         above = next((link for link in config.links if path.startswith(f"{link}/")), None)
         if site.is_held_out and above is not None:
             said = f"is measured beside the others, which the link at {above} cannot say; give it one, and none above"
             yield Problem(_place(path, "role"), said)
+
+
+def _of_peers(config: RunConfig) -> Iterator[Problem]:
+    """What is wrong with members that hand vectors to each other."""
+    for path, link in config.links.items():
+        hub = parent(path)
+        assert hub is not None, "the root has no link"
+        kind = type(config.federation.hubs[hub].topology).__name__
+        place = f"{_place(path, 'link')}.peers"
+        if not exchanging(config, path):
+            if link.peers is not None:
+                yield Problem(place, f"is for members of a hub without a centre; {hub} has one, and nobody dials it")
+        elif kind not in OVER_LINKS:
+            said = f"{kind} does not go over links; allreduce and swarm do, or leave the link out"
+            yield Problem(_place(path, "link"), said)
+        elif link.peers is None:
+            said = (
+                f"is missing: the members of {hub} hand vectors to each other, host:port at which they reach this one"
+            )
+            yield Problem(place, said)
+    root = config.federation.root
+    if config.lora is not None and not root.topology.has_centre and _all_linked(config, root.name):
+        said = (
+            f"adapters are written into their base where the model lies, and {root.name} is handed none; leave it out"
+        )
+        yield Problem("lora", said)
+
+
+def _all_linked(config: RunConfig, hub: str) -> bool:
+    members = config.federation.hubs[hub].members
+    return all(f"{hub}/{member.name}" in config.links for member in members)
 
 
 def _place(path: str, key: str) -> str:

@@ -33,13 +33,13 @@ from hierfl.link.times import Times
 
 __all__ = ["SUCCEEDED", "VERSIONS", "Agreed", "Service", "first_words", "take"]
 
-VERSIONS = (1, 2, 3)
-"""Of the protocol; 2 says which process leads the run, 3 which one speaks for a member."""
+VERSIONS = (1, 2, 3, 4)
+"""Of the protocol; 2 says which process leads the run, 3 which one speaks for a member, 4 asks for work at places."""
 
 SUCCEEDED = grpc.StatusCode.ABORTED
 """What a member's process is answered that another one has succeeded."""
 
-MESSAGES_PER_S, MESSAGES_AT_ONCE = 20.0, 200.0
+MESSAGES_PER_S, MESSAGES_AT_ONCE = 100.0, 400.0
 Tell = Callable[[str, str, str], None]
 """Takes a level, a node, and what is to be said of it."""
 

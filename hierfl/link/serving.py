@@ -24,14 +24,16 @@ from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.driver import LinkedDriver
 from hierfl.link.handover import line_of, taken_over
-from hierfl.link.identity import HUB, MEMBER, members_of, server_of
+from hierfl.link.identity import HUB, MEMBER, exchanging, members_of, server_of
 from hierfl.link.kit import Kit, folder_name
 from hierfl.link.lane import Lane
 from hierfl.link.leaders import Leaders
+from hierfl.link.peering import check_kit, neighbours, workplace
 from hierfl.link.served import as_served, num_sites
 from hierfl.link.service import VERSIONS, Agreed, Service
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
+from hierfl.link.taking import Taker
 from hierfl.monitor.records import Monitor, Record
 from hierfl.rundir import SPOOL
 from hierfl.runtime.driver import Done, Driver
@@ -71,12 +73,16 @@ class Log:
 
 @dataclass(frozen=True)
 class Serving:
-    """How a node is served here. `listen`: None takes the port of its members' address, at all interfaces."""
+    """How a node is served here.
+
+    `listen`: None takes the port of its members' address, at all interfaces; `listen_peers`: None that of `link.peers`.
+    """
 
     config: RunConfig
     kit: Kit
     log: Log
     listen: str | None = None
+    listen_peers: str | None = None
     lanes: dict[str, Lane] = field(default_factory=dict)
     """The members' lanes, once they are open."""
 
@@ -87,6 +93,7 @@ class Serving:
             raise ConfigError(f"the kit is of the federation {kit.federation!r}, the configuration of {config.name!r}")
         if kit.path not in config.federation.nodes:
             raise ConfigError(f"the federation has no node {kit.path!r}{nearest(kit.path, config.federation.nodes)}")
+        check_kit(config, kit)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -115,6 +122,7 @@ class Serving:
                 path: Lane(
                     *(path, run, self.config.links[path].deadline_s, num_sites(self.config, path)),
                     *(place, shelf, done, base.put),
+                    stays=exchanging(self.config, path),
                 )
                 for path in self.members
             }
@@ -132,7 +140,15 @@ class Serving:
 
         def opened(config: RunConfig, run_dir: Path, lead: Lead) -> Driver:
             base = open_driver(config, run_dir)
-            return LinkedDriver(base, lambda done, base: open_links(done, base, lead)) if self.members else base
+            if not self.members:
+                return base
+            return LinkedDriver(
+                base,
+                lambda done, base: open_links(done, base, lead),
+                Taker(run_dir / SPOOL, neighbours(self.config, self.kit, self.log)),
+                lambda path: num_sites(self.config, path),
+                self.log,
+            )
 
         return opened
 
@@ -267,11 +283,13 @@ def _join(
     reached(dialer)
     lead.lost = lambda: dialer.leave("another process serves this member")
     driver = serving.opened(plan.digest[:16], place / SPOOL, line)(seen, place, lead)
-    with closing(driver):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(closing(driver))
+        at = workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers)
         desk = Desk(
             lambda: Branch(seen, kit.path, driver, place / "states", emit_to(monitors)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
-            fence,
+            *(fence, stack.enter_context(at)),
         )
         dialer.asked, dialer.offered = desk.asked, desk.offered
         watch = threading.Thread(target=_leave_at, args=(stopping, dialer), daemon=True)

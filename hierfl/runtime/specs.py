@@ -9,7 +9,7 @@ from hierfl.learning.state import Layout
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from tiers.federation import parent
 
-__all__ = ["ONE", "hub_spec", "member_weights", "passes_up", "worker_spec"]
+__all__ = ["ONE", "hub_layouts", "hub_spec", "member_weights", "passes_up", "worker_spec"]
 
 ONE = 2**20
 """A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
@@ -24,10 +24,8 @@ def hub_spec(
     sums = passes_up(config, path)
     weights = member_weights(config, path, num_samples)
     arithmetic = config.arithmetic
-    wire = layout.with_channels(strategy.objective().channels(layout.num_floats))
-    carries = above is not None and strategy == config.hubs[above].strategy.inherited()
     return HubSpec(
-        *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, wire if carries else layout, wire),
+        *(path, hub, strategy, arithmetic.width, arithmetic.clip, weights, *hub_layouts(config, path, layout)),
         is_root=above is None,
         passes_up=sums,
         absent=absent,
@@ -35,6 +33,14 @@ def hub_spec(
         compression=None if sums or above is None else config.hubs[path].compression,
         redundancy=config.hubs[path].redundancy,
     )
+
+
+def hub_layouts(config: RunConfig, path: str, layout: Layout) -> tuple[Layout, Layout]:
+    """Give the layouts of what a hub is given and gives its parent, and of what goes down from it; see `HubSpec`."""
+    strategy, above = config.hubs[path].strategy, parent(path)
+    wire = layout.with_channels(strategy.objective().channels(layout.num_floats))
+    carries = above is not None and strategy == config.hubs[above].strategy.inherited()
+    return wire if carries else layout, wire
 
 
 def passes_up(config: RunConfig, path: str) -> bool:

@@ -10,19 +10,23 @@ from typing import Any
 
 import pytest
 
+from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Branch
 from hierfl.link.chunks import decode
 from hierfl.link.codec import parse
 from hierfl.link.desk import Desk
 from hierfl.link.driver import LinkedDriver
-from hierfl.link.identity import members_of
+from hierfl.link.identity import exchanging, members_of, peers_of
 from hierfl.link.lane import Lane
+from hierfl.link.objects import Objects
 from hierfl.link.payload import Incoming, Shape
+from hierfl.link.place import Workplace
 from hierfl.link.served import as_served, num_sites
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
+from hierfl.link.taking import Taker
 from hierfl.run import run
 from hierfl.runtime.local import LocalDriver
 
@@ -46,6 +50,28 @@ def several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chance, "Chance", lambda: shared)
 
 
+class Beside:
+    """A member's way to the others, whose places it may take vectors from."""
+
+    def __init__(self, inside: Inside, path: str) -> None:
+        self.inside = inside
+        self.path = path
+
+    def take(self, holder: str, shape: Shape, digest: bytes, to: Path, limit: int | None = None) -> None:
+        assert holder in peers_of(self.inside.config, self.path)
+        payload = self.inside.places[holder].offered(digest)
+        if payload is None:
+            raise LinkError(f"{holder} does not have it")
+        incoming = Incoming(to, shape, digest, limit)
+        crossed = self.inside.across.setdefault((holder, self.path), [])
+        for chunk in payload.chunks(0, incoming.received) if not incoming.is_whole else ():
+            crossed.append(chunk)
+            incoming.take(decode(chunk))
+
+    def close(self) -> None:
+        pass
+
+
 class Inside:
     """Runs a configuration's root, with a desk for each member that has a link."""
 
@@ -54,6 +80,8 @@ class Inside:
         self.folder = folder
         self.up: list[bytes] = []
         self.down: list[bytes] = []
+        self.across: dict[tuple[str, str], list[bytes]] = {}
+        self.places: dict[str, Workplace] = {}
         self._ends: list[Callable[[], None]] = []
 
     def go(self) -> Mapping[str, Any]:
@@ -67,12 +95,21 @@ class Inside:
     def _driver(self, config: Any, path: str) -> Any:
         """Open the runtime of a node's process."""
         base, members = LocalDriver(config.runtime), members_of(self.config, path)
-        return LinkedDriver(base, lambda done, base: self._open(members, done, base)) if members else base
+        if not members:
+            return base
+        return LinkedDriver(
+            *(base, lambda done, base: self._open(members, done, base)),
+            Taker(self.folder / "taken", Beside(self, path) if peers_of(self.config, path) else None),  # type: ignore[arg-type]
+            *(lambda path: num_sites(self.config, path), lambda level, node, said: None),
+        )
 
     def _open(self, members: tuple[str, ...], done: Any, base: Any) -> Any:
         shelf = Shelf()
         lanes = {
-            path: Lane(path, "run-1", 60.0, num_sites(self.config, path), self.folder, shelf, done, base.put)
+            path: Lane(
+                *(path, "run-1", 60.0, num_sites(self.config, path), self.folder, shelf, done, base.put),
+                stays=exchanging(self.config, path),
+            )
             for path in members
         }
         for path, lane in lanes.items():
@@ -95,9 +132,18 @@ class Inside:
                     self.down.append(chunk)
                     incoming.take(decode(chunk))
 
+        def take(holder: str, shape: Shape, digest: bytes, to: Path, limit: int | None) -> None:
+            if holder:
+                Beside(self, path).take(holder, shape, digest, to, limit)
+            else:
+                fetch(shape, digest, to)
+
+        store = Store(place)
+        if exchanging(self.config, path):
+            self.places[path] = Workplace(self.config, path, Objects(place / "place"), store, place, take)
         desk = Desk(
             lambda: Branch(seen, path, driver, place / "states", lambda record: None),
-            *(Store(place), say, fetch, lambda level, said: None, lambda: None),
+            *(store, say, fetch, lambda level, said: None, lambda: None, lambda: None, self.places.get(path)),
         )
         says: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 

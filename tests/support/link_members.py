@@ -17,7 +17,7 @@ from hierfl.learning.local import Objective
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.authority import Authority, new_key, private_pem
-from hierfl.link.identity import HUB, MEMBER
+from hierfl.link.identity import HUB, MEMBER, PEER
 from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane
 from hierfl.link.payload import Outgoing
@@ -34,12 +34,13 @@ AGREED = Agreed("heart", "config", "task", "run-1")
 
 
 class Pki:
-    """An authority and kits for world (hub), world/us and world/them (members)."""
+    """An authority and kits for world (hub), world/us and world/them (members), ring/a, ring/b and ring/c (peers)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.authority = Authority.create(folder / "ca", "heart", datetime.now(UTC))
         self.authority.know({"world": (HUB,), "world/us": (MEMBER,), "world/them": (MEMBER,)})
+        self.authority.know(dict.fromkeys(("ring/a", "ring/b", "ring/c"), (MEMBER, PEER)))
 
     def kit(self, path: str, *, days: float = 1, name: str = "") -> Kit:
         """Make a kit; called again it has another certificate."""

@@ -147,7 +147,7 @@ class Described(_message.Message):
     def __init__(self, num_train: _Optional[int] = ..., num_test: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Train(_message.Message):
-    __slots__ = ("hub", "round_number", "weight", "opened_by", "opened_round", "total_weight", "model")
+    __slots__ = ("hub", "round_number", "weight", "opened_by", "opened_round", "total_weight", "model", "holder")
     HUB_FIELD_NUMBER: _ClassVar[int]
     ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,7 @@ class Train(_message.Message):
     OPENED_ROUND_FIELD_NUMBER: _ClassVar[int]
     TOTAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
     hub: str
     round_number: int
     weight: int
@@ -162,7 +163,8 @@ class Train(_message.Message):
     opened_round: int
     total_weight: int
     model: Payload
-    def __init__(self, hub: _Optional[str] = ..., round_number: _Optional[int] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
+    holder: str
+    def __init__(self, hub: _Optional[str] = ..., round_number: _Optional[int] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ..., holder: _Optional[str] = ...) -> None: ...
 
 class Trained(_message.Message):
     __slots__ = ("weight", "num_samples", "num_steps", "loss", "duration_s", "error", "update")
@@ -183,14 +185,16 @@ class Trained(_message.Message):
     def __init__(self, weight: _Optional[int] = ..., num_samples: _Optional[int] = ..., num_steps: _Optional[int] = ..., loss: _Optional[float] = ..., duration_s: _Optional[float] = ..., error: _Optional[str] = ..., update: _Optional[_Union[Payload, _Mapping]] = ...) -> None: ...
 
 class Evaluate(_message.Message):
-    __slots__ = ("round_number", "model", "tunes")
+    __slots__ = ("round_number", "model", "tunes", "holder")
     ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TUNES_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
     round_number: int
     model: Payload
     tunes: bool
-    def __init__(self, round_number: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ..., tunes: _Optional[bool] = ...) -> None: ...
+    holder: str
+    def __init__(self, round_number: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ..., tunes: _Optional[bool] = ..., holder: _Optional[str] = ...) -> None: ...
 
 class Curve(_message.Message):
     __slots__ = ("scores", "positives", "negatives")
@@ -238,33 +242,171 @@ class Evaluated(_message.Message):
     error: str
     def __init__(self, tally: _Optional[_Union[Tally, _Mapping]] = ..., duration_s: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
 
+class Held(_message.Message):
+    __slots__ = ("holder", "name", "payload", "weight")
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    holder: str
+    name: str
+    payload: Payload
+    weight: int
+    def __init__(self, holder: _Optional[str] = ..., name: _Optional[str] = ..., payload: _Optional[_Union[Payload, _Mapping]] = ..., weight: _Optional[int] = ...) -> None: ...
+
+class Kept(_message.Message):
+    __slots__ = ("name", "axes", "held")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    axes: _containers.RepeatedScalarFieldContainer[int]
+    held: Held
+    def __init__(self, name: _Optional[str] = ..., axes: _Optional[_Iterable[int]] = ..., held: _Optional[_Union[Held, _Mapping]] = ...) -> None: ...
+
+class State(_message.Message):
+    __slots__ = ("vectors",)
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    vectors: _containers.RepeatedCompositeFieldContainer[Kept]
+    def __init__(self, vectors: _Optional[_Iterable[_Union[Kept, _Mapping]]] = ...) -> None: ...
+
+class Thing(_message.Message):
+    __slots__ = ("model", "sum", "state")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    model: Held
+    sum: Held
+    state: State
+    def __init__(self, model: _Optional[_Union[Held, _Mapping]] = ..., sum: _Optional[_Union[Held, _Mapping]] = ..., state: _Optional[_Union[State, _Mapping]] = ...) -> None: ...
+
+class Broadcast(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Reduce(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Cut(_message.Message):
+    __slots__ = ("num",)
+    NUM_FIELD_NUMBER: _ClassVar[int]
+    num: int
+    def __init__(self, num: _Optional[int] = ...) -> None: ...
+
+class Add(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Gather(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Encode(_message.Message):
+    __slots__ = ("weight", "seed")
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    weight: int
+    seed: int
+    def __init__(self, weight: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class Commit(_message.Message):
+    __slots__ = ("rounds_done", "keep")
+    ROUNDS_DONE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    rounds_done: int
+    keep: int
+    def __init__(self, rounds_done: _Optional[int] = ..., keep: _Optional[int] = ...) -> None: ...
+
+class Write(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("hub", "weight", "opened_by", "opened_round", "total_weight", "turn", "things", "broadcast", "reduce", "cut", "add", "gather", "encode", "commit", "write_model")
+    HUB_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    OPENED_BY_FIELD_NUMBER: _ClassVar[int]
+    OPENED_ROUND_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
+    THINGS_FIELD_NUMBER: _ClassVar[int]
+    BROADCAST_FIELD_NUMBER: _ClassVar[int]
+    REDUCE_FIELD_NUMBER: _ClassVar[int]
+    CUT_FIELD_NUMBER: _ClassVar[int]
+    ADD_FIELD_NUMBER: _ClassVar[int]
+    GATHER_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    WRITE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    hub: str
+    weight: int
+    opened_by: str
+    opened_round: int
+    total_weight: int
+    turn: int
+    things: _containers.RepeatedCompositeFieldContainer[Thing]
+    broadcast: Broadcast
+    reduce: Reduce
+    cut: Cut
+    add: Add
+    gather: Gather
+    encode: Encode
+    commit: Commit
+    write_model: Write
+    def __init__(self, hub: _Optional[str] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., turn: _Optional[int] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., broadcast: _Optional[_Union[Broadcast, _Mapping]] = ..., reduce: _Optional[_Union[Reduce, _Mapping]] = ..., cut: _Optional[_Union[Cut, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., gather: _Optional[_Union[Gather, _Mapping]] = ..., encode: _Optional[_Union[Encode, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., write_model: _Optional[_Union[Write, _Mapping]] = ...) -> None: ...
+
+class Placed(_message.Message):
+    __slots__ = ("error", "refused", "duration_s", "numbers", "things", "model_digest")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    THINGS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    refused: bool
+    duration_s: float
+    numbers: _containers.RepeatedScalarFieldContainer[float]
+    things: _containers.RepeatedCompositeFieldContainer[Thing]
+    model_digest: str
+    def __init__(self, error: _Optional[str] = ..., refused: _Optional[bool] = ..., duration_s: _Optional[float] = ..., numbers: _Optional[_Iterable[float]] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., model_digest: _Optional[str] = ...) -> None: ...
+
 class Ask(_message.Message):
-    __slots__ = ("id", "prepare", "describe", "train", "evaluate")
+    __slots__ = ("id", "prepare", "describe", "train", "evaluate", "place", "drop")
     ID_FIELD_NUMBER: _ClassVar[int]
     PREPARE_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    DROP_FIELD_NUMBER: _ClassVar[int]
     id: int
     prepare: Prepare
     describe: Describe
     train: Train
     evaluate: Evaluate
-    def __init__(self, id: _Optional[int] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ...) -> None: ...
+    place: Place
+    drop: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[int] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., drop: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "prepared", "described", "trained", "evaluated")
+    __slots__ = ("id", "prepared", "described", "trained", "evaluated", "placed")
     ID_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
     DESCRIBED_FIELD_NUMBER: _ClassVar[int]
     TRAINED_FIELD_NUMBER: _ClassVar[int]
     EVALUATED_FIELD_NUMBER: _ClassVar[int]
+    PLACED_FIELD_NUMBER: _ClassVar[int]
     id: int
     prepared: Prepared
     described: Described
     trained: Trained
     evaluated: Evaluated
-    def __init__(self, id: _Optional[int] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., trained: _Optional[_Union[Trained, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ...) -> None: ...
+    placed: Placed
+    def __init__(self, id: _Optional[int] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., trained: _Optional[_Union[Trained, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., placed: _Optional[_Union[Placed, _Mapping]] = ...) -> None: ...
 
 class Take(_message.Message):
     __slots__ = ("transfer", "offset", "digest")

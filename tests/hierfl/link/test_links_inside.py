@@ -181,9 +181,15 @@ def test_what_links_cannot_do_is_told(tmp_path: Path) -> None:
         as_served(config_of(tmp_path, tree(), baseline="local"), "world")
 
 
-def test_members_that_hand_models_to_each_other_need_one_process(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="links lead to the hub alone"):
+def test_members_of_a_hub_without_a_centre_need_an_address_for_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"members.north.link.peers: is missing: the members of world hand vectors"):
         as_served(config_of(tmp_path, hub("world", *WARDS, topology="swarm")), "world")
+    dialled = {**site("c"), "link": {**LINK, "peers": "ward.example.org:8444"}}
+    with pytest.raises(ConfigError, match="world has one, and nobody dials it"):
+        as_served(config_of(tmp_path, hub("world", "a", dialled)), "world")
+    everybody = hub("world", dialled, {**dialled, "name": "d"}, topology="allreduce")
+    with pytest.raises(ConfigError, match="lora: adapters are written into their base where the model lies"):
+        as_served(config_of(tmp_path, everybody, lora={"rank": 2, "whole": ["bias"]}), "world")
 
 
 def test_a_held_out_site_needs_its_own_link(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.denied import DenyList
 from hierfl.link.door import SERVICE
-from hierfl.link.identity import HUB, MEMBER, Identity, server_name
+from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name
 from hierfl.link.kit import Kit
 from hierfl.link.limits import AT_ONCE, BURST, Bucket, Limits
 from hierfl.link.permits import ALLOWED, CALLS, ELSEWHERE, NODE_KEY, OTHER, OWN, Gatekeeper, Peer
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
 ABOUT = {OWN: "world/us", OTHER: "world/them", ELSEWHERE: "world/mars"}
-CELLS = list(itertools.product((HUB, MEMBER), CALLS, (OWN, OTHER, ELSEWHERE)))
+CELLS = list(itertools.product((HUB, MEMBER, PEER), CALLS, (OWN, OTHER, ELSEWHERE)))
 
 
 @pytest.fixture
@@ -38,7 +38,8 @@ def keeper(tmp_path: Path) -> Gatekeeper:
 def test_every_cell_of_the_table(keeper: Gatekeeper, role: str, call: str, resource: str) -> None:
     peer = Peer((Identity(role, "heart", "world/us"),), 1, SOON)
     said = keeper.judge(peer, call, ABOUT[resource])
-    assert (said is None) == (role == MEMBER and resource == OWN) == ((role, call, resource) in ALLOWED)
+    mine = {HUB: (), MEMBER: ("Control", "Fetch", "Deliver"), PEER: ("Hand",)}[role]
+    assert (said is None) == (call in mine and resource == OWN) == ((role, call, resource) in ALLOWED)
 
 
 def test_a_party_of_another_federation_and_nobody_may_nothing(keeper: Gatekeeper) -> None:

@@ -167,7 +167,7 @@ def test_validate_refuses_at_once_what_serve_would(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["validate", str(file), "--json"])
     assert refused.exit_code == 2
     assert [problem["path"] for problem in json.loads(refused.stdout)["error"]["problems"]] == [
-        "federation.members.eu.topology",
+        "federation.members.eu.members.budapest.link.peers",
         "federation.members.us.members.long_beach.role",
     ]
     assert len(load(file).links) == 2  # `hierfl run` simulates it

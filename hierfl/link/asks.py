@@ -1,0 +1,61 @@
+"""What a hub asks of a member, as messages; equal questions of one run have equal ids."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from hierfl.learning.state import Layout
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.codec import payload_out
+from hierfl.link.payload import Shape
+from hierfl.runtime.jobs import TrainJob
+
+__all__ = ["describe", "evaluate", "prepare", "train", "with_id"]
+
+
+def with_id(ask: wire.Ask, run: str, path: str) -> wire.Ask:
+    """Put the id on a question of a run to a member."""
+    said = f"{run}\n{path}\n".encode() + ask.SerializeToString(deterministic=True)
+    ask.id = int.from_bytes(sha256(said).digest()[:8], "little") or 1
+    return ask
+
+
+def prepare(layout: Layout, scale: Any) -> wire.Ask:
+    """Ask for the model to be built; `scale`: the features' mean and deviation, or None."""
+    mean, std = scale if scale is not None else ((), ())
+    said = wire.Prepare(layout_digest=layout.digest, num_floats=layout.num_floats, num_ints=layout.num_ints)
+    said.mean.extend(float(value) for value in mean)
+    said.std.extend(float(value) for value in std)
+    return wire.Ask(prepare=said)
+
+
+def describe() -> wire.Ask:
+    """Ask what there is."""
+    ask = wire.Ask()
+    ask.describe.SetInParent()
+    return ask
+
+
+def train(job: TrainJob, shape: Shape, digest: bytes, holder: str) -> wire.Ask:
+    """Ask for an update of a round, from the model of this digest, which `holder` has."""
+    return wire.Ask(
+        train=wire.Train(
+            hub=job.hub,
+            round_number=job.round_number,
+            weight=job.sites[0][1],
+            opened_by=job.opening.hub,
+            opened_round=job.opening.round_number,
+            total_weight=job.opening.total_weight,
+            model=payload_out(shape, digest),
+            holder=holder,
+        )
+    )
+
+
+def evaluate(shape: Shape, digest: bytes, holder: str, tunes_in: int | None) -> wire.Ask:
+    """Ask for a measurement of a model. `tunes_in`: the round after which sites first make it their own, or None."""
+    ask = wire.Ask(evaluate=wire.Evaluate(model=payload_out(shape, digest), holder=holder))
+    if tunes_in is not None:
+        ask.evaluate.tunes, ask.evaluate.round_number = True, tunes_in
+    return ask

@@ -1,0 +1,119 @@
+"""Commits of a hub without a centre over links: each member keeps the model, and what the hub's strategy keeps, in its
+own folder; the run's folder says of these who has them, and their digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hierfl import checkpoint
+from hierfl.checkpoint import Checkpoint
+from hierfl.errors import HierflError
+from hierfl.link.remote import is_remote, thing_out
+from hierfl.runtime.driver import Done
+
+__all__ = ["COMMITTED", "Commits"]
+
+COMMITTED = ("commit", "write_model")
+"""What all members do, and the one that is asked counts for."""
+
+
+@dataclass
+class _Commit:
+    """One under way. `others`: the tickets of members beside the one that was asked, and who they are."""
+
+    ticket: int
+    path: str
+    method: str
+    arguments: tuple[Any, ...]
+    others: dict[int, str] = field(default_factory=dict)
+    main: Done | None = None
+    holders: list[str] = field(default_factory=list)
+
+
+class Commits:
+    """Asks all members of a hub for what one of them was asked, and answers for it once all have."""
+
+    def __init__(
+        self,
+        new_ticket: Callable[[], int],
+        ask: Callable[[int, str, str, tuple[Any, ...]], None],
+        done: Callable[[Done], None],
+        tell: Callable[[str, str, str], None],
+    ) -> None:
+        self._new_ticket = new_ticket
+        self._ask = ask
+        self._done = done
+        self._tell = tell
+        self._open: dict[int, _Commit] = {}
+
+    def begin(self, ticket: int, path: str, beside: Sequence[str], method: str, arguments: tuple[Any, ...]) -> None:
+        """Take a call of `Place.commit` or `Place.write_model` at a member's place."""
+        made = _Commit(ticket, path, method, arguments)
+        for member in (path, *beside):
+            own = ticket if member == path else self._new_ticket()
+            self._open[own] = made
+            if member != path:
+                made.others[own] = member
+        for member, own in [(path, ticket), *((member, own) for own, member in made.others.items())]:
+            self._ask(own, member, method, _asked(method, arguments))
+
+    def heard(self, done: Done) -> list[Done]:
+        """Take the end of a call: of a commit's only what it comes to in the end."""
+        made = self._open.pop(done.ticket, None)
+        if made is None:
+            return [done]
+        if done.ticket == made.ticket:
+            made.main = done
+        else:
+            member = made.others.pop(done.ticket)
+            why = done.crashed or (str(done.error) if done.error is not None else "")
+            if why:
+                self._tell("warning", member, f"has not kept what was committed: {why}")
+            else:
+                made.holders.append(member)
+        if made.main is None or made.others:
+            return []
+        return [self._ended(made, made.main)]
+
+    def _ended(self, made: _Commit, done: Done) -> Done:
+        """Write what the run's folder says of it."""
+        if done.crashed is not None or done.error is not None:
+            return done
+        holders = [made.path, *made.holders]
+        if made.method == "write_model":
+            self._tell("info", made.path, f"has the final model, as {', '.join(holders[1:]) or 'nobody else'} has")
+            return replace(done, value=None)
+        run_dir, content, keep = made.arguments[:3]
+        elsewhere = {"model_digest": done.value, "holders": holders, **_described(made.arguments)}
+        try:
+            return replace(done, value=_save(run_dir, content, keep, made.arguments, elsewhere))
+        except HierflError as error:
+            return Done(done.ticket, done.actor, error=error)
+
+
+def _asked(method: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give what a member is asked to keep: the model, and states of strategies that lie with members."""
+    if method == "write_model":
+        return (arguments[2],)
+    _, content, keep, _, _, model, *kept = arguments
+    return (content.rounds_done, keep, model, *(one for one in kept if is_remote(one)))
+
+
+def _save(run_dir: Path, content: Checkpoint, keep: int, arguments: tuple[Any, ...], elsewhere: dict[str, Any]) -> Path:
+    """Write a checkpoint of what lies in this process, and of where the rest lies. Errors: OutputError."""
+    keys, kept = arguments[4], arguments[6:]
+    here = keys.joined([{} if is_remote(one) else one for one in kept])
+    return checkpoint.save(run_dir, replace(content, elsewhere=elsewhere, **here), keep)
+
+
+def _described(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    """Describe what lies with members, in messages' words."""
+    from google.protobuf.json_format import MessageToDict
+
+    keys, model, kept = arguments[4], arguments[5], arguments[6:]
+    states = {hub: MessageToDict(thing_out(one)) for hub, one in zip(keys.states, kept, strict=False) if is_remote(one)}
+    return {"model": MessageToDict(thing_out(model)), "states": states}

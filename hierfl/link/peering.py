@@ -1,0 +1,76 @@
+"""A node's part in hubs without a centre, put together: its way to the others, its place, and the door that hands out
+what lies there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError
+from hierfl.link.dialer import Dialer
+from hierfl.link.identity import PEER, exchanging, peers_of
+from hierfl.link.kit import Kit
+from hierfl.link.objects import Objects
+from hierfl.link.payload import Shape
+from hierfl.link.peers import Neighbours, PeerDoor
+from hierfl.link.place import Workplace
+from hierfl.link.store import Store
+
+__all__ = ["check_kit", "neighbours", "workplace"]
+
+Tell = Callable[[str, str, str], None]
+"""Takes a level, a node, and what is to be said of it."""
+
+PLACE = "place"
+
+
+def check_kit(config: RunConfig, kit: Kit) -> None:
+    """Errors: ConfigError for a kit from before its node became a peer."""
+    if peers_of(config, kit.path) and PEER not in kit.roles:
+        raise ConfigError(
+            f"the kit of {kit.path} is of no peer, and its hub has no centre: `hierfl provision` makes another one in a"
+            " folder without it"
+        )
+
+
+def neighbours(config: RunConfig, kit: Kit, tell: Tell) -> Neighbours | None:
+    """Give the way to those whose vectors a node takes; None where it takes none."""
+    found = {peer: config.links[peer].peers or "" for peer in peers_of(config, kit.path)}
+    if not found:
+        return None
+    deadlines = [config.links[node].deadline_s for node in (kit.path, *found) if node in config.links]
+    return Neighbours(kit, found, max(deadlines), lambda level, said: tell(level, kit.path, said))
+
+
+@contextlib.contextmanager
+def workplace(
+    config: RunConfig, kit: Kit, tell: Tell, store: Store, models: Path, dialer: Dialer, listen: str | None
+) -> Iterator[Workplace | None]:
+    """Give a member's place while its door is open; None where its hub has a centre. Errors: LinkError.
+
+    `models`: where the models lie that people take; `listen`: None takes the port of `link.peers`, at all interfaces.
+    """
+    path, way = kit.path, neighbours(config, kit, tell)
+    if way is None or not exchanging(config, path):
+        yield None
+        return
+
+    def take(holder: str, shape: Shape, digest: bytes, to: Path, limit: int | None) -> None:
+        if holder:
+            way.take(holder, shape, digest, to, limit)
+        else:
+            dialer.fetch(shape, digest, to)
+
+    place = Workplace(config, path, Objects(store.folder / PLACE), store, models, take)
+    callers = [node for node in config.federation.nodes if path in peers_of(config, node)]
+    at = listen or f"0.0.0.0:{(config.links[path].peers or '').rpartition(':')[2]}"
+    door = PeerDoor(kit, at, callers, place.offered)
+    tell("info", path, f"listens at port {door.port} for {', '.join(callers)}")
+    try:
+        yield place
+    finally:
+        way.close()
+        door.close()

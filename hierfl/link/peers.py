@@ -1,0 +1,206 @@
+"""Members of a hub without a centre, from one to the other: each hands out what lies at its place, and takes the rest.
+
+Who needs a vector dials who has it, over mutual TLS, and takes it from any chunk on, over as many connections as it
+takes. Who may dial whom stands in the certificates and in the tree: a peer of the same hub, and nobody else.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from hierfl.errors import LinkError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.ahead import ahead
+from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
+from hierfl.link.codec import parse
+from hierfl.link.dialer import in_words
+from hierfl.link.door import SERVICE, TRANSPORT, Door
+from hierfl.link.identity import PEER, server_name
+from hierfl.link.kit import Kit
+from hierfl.link.payload import Incoming, Outgoing, Shape
+from hierfl.link.permits import HAND, NODE_KEY, Peer
+from hierfl.link.times import Times
+
+__all__ = ["Neighbours", "PeerDoor"]
+
+_FINAL = (
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
+"""Answers that another attempt would not change."""
+
+
+class PeerDoor:
+    """Hands out what lies here to `callers`, until it is closed. `offered`: gives a vector by its digest, or None.
+
+    Errors: LinkError if it cannot listen.
+    """
+
+    def __init__(
+        self, kit: Kit, listen: str, callers: Collection[str], offered: Callable[[bytes], Outgoing | None]
+    ) -> None:
+        self._offered = offered
+        handlers = {HAND: grpc.unary_stream_rpc_method_handler(self._hand)}
+        self._door = Door(kit, listen, kit.federation, callers, handlers)
+        self.port = self._door.port
+        self._door.open()
+
+    def close(self) -> None:
+        """Hand out nothing more."""
+        self._door.close(0.5)
+
+    def _hand(self, request: bytes, context: Any, peer: Peer, node: str) -> Iterator[bytes]:
+        try:
+            asked = parse(wire.FetchRequest, request)
+            payload = self._offered(asked.digest)
+            if payload is not None:
+                yield from payload.chunks(0, asked.offset)
+        except LinkError as error:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        if payload is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "it is not here, or not any more")
+
+
+class Neighbours:
+    """Takes vectors from where they lie; safe among threads. `addresses`: of those that may be asked, by path.
+
+    One that cannot be reached, or says nothing, is tried again until `deadline_s` have passed without a byte of it.
+    """
+
+    def __init__(
+        self, kit: Kit, addresses: Mapping[str, str], deadline_s: float, tell: Callable[[str, str], None]
+    ) -> None:
+        self._kit = kit
+        self._addresses = addresses
+        self._deadline_s = deadline_s
+        self._times = Times(deadline_s)
+        self._tell = tell
+        self._chance = random.Random(secrets.randbits(64))
+        self._leaving = threading.Event()
+        self._lock = threading.Lock()
+        self._channels: dict[str, Any] = {}
+
+    def take(self, holder: str, shape: Shape, digest: bytes, path: Path, limit: int | None = None) -> None:
+        """Bring a vector to a place. `limit`: as of `Incoming`.
+
+        Errors: LinkError where it may not be had there, or is not there, or the holder is not reached.
+        """
+        if holder not in self._addresses:
+            raise LinkError(f"{holder or 'the hub'} is none of those that {self._kit.path} takes vectors from")
+        incoming = Incoming(path, shape, digest, limit)
+        try:
+            self._take(holder, incoming)
+        finally:
+            incoming.close()
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self._leaving.set()
+        with self._lock:
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.close()
+
+    def _take(self, holder: str, incoming: Incoming) -> None:
+        heard_s, attempt = time.monotonic(), 0
+        while not incoming.is_whole:
+            before, said = incoming.received, "it says nothing"
+            try:
+                self._stream(holder, incoming)
+            except grpc.RpcError as error:
+                said = in_words(error)
+                self._forget(holder)
+                if error.code() in _FINAL:
+                    raise LinkError(
+                        f"{holder} at {self._addresses[holder]} refuses {self._kit.path}: {said}"
+                    ) from error
+            except LinkError as error:
+                said = f"what comes is damaged: {error}"
+                self._tell("warning", f"{holder}: {said}")
+            if incoming.received > before:
+                heard_s, attempt = time.monotonic(), 0
+                continue
+            where = f"{holder} at {self._addresses[holder]} (link.peers)"
+            if time.monotonic() - heard_s > self._deadline_s:
+                raise LinkError(
+                    f"{self._kit.path} has not reached {where} for {self._deadline_s:g} s (link.deadline_s): {said}"
+                )
+            if not attempt:
+                self._tell("warning", f"{where} is not reached, and is tried again: {said}")
+            if self._leaving.wait(self._times.back_off_s(attempt, self._chance)):
+                raise LinkError(f"{self._kit.path} is leaving")
+            attempt += 1
+
+    def _stream(self, holder: str, incoming: Incoming) -> None:
+        """Take what comes on one call, which is given up once nothing comes. Errors: grpc.RpcError, LinkError."""
+        hand = self._channel(holder).unary_stream(
+            f"/{SERVICE}/{HAND}", request_serializer=wire.FetchRequest.SerializeToString
+        )
+        asked = wire.FetchRequest(digest=incoming.digest, offset=incoming.received)
+        call = hand(asked, metadata=((NODE_KEY, self._kit.path.encode()),))
+        with _Patience(self._times.silence_s, call.cancel) as patience:
+            for message in ahead(call):
+                incoming.take(decode(message))
+                patience.heard()
+
+    def _channel(self, holder: str) -> Any:
+        """Give the way to a holder, by the kit as it is when it is opened."""
+        with self._lock:
+            if holder not in self._channels:
+                key, certificate, authority = self._kit.credentials()
+                credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+                options = [
+                    ("grpc.ssl_target_name_override", server_name(self._kit.federation, holder, PEER)),
+                    *TRANSPORT,
+                    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                    ("grpc.enable_retries", 0),
+                    ("grpc.use_local_subchannel_pool", 1),
+                ]
+                self._channels[holder] = grpc.secure_channel(self._addresses[holder], credentials, options)
+            return self._channels[holder]
+
+    def _forget(self, holder: str) -> None:
+        """Open another connection the next time."""
+        with self._lock:
+            channel = self._channels.pop(holder, None)
+        if channel is not None:
+            channel.close()
+
+
+class _Patience:
+    """Calls `give_up` once nothing was heard for `silence_s`."""
+
+    def __init__(self, silence_s: float, give_up: Callable[[], object]) -> None:
+        self._silence_s = silence_s
+        self._give_up = give_up
+        self._heard_s = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="patience", daemon=True)
+
+    def heard(self) -> None:
+        """Something has come."""
+        self._heard_s = time.monotonic()
+
+    def __enter__(self) -> _Patience:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._silence_s / 4):
+            if time.monotonic() - self._heard_s > self._silence_s:
+                self._give_up()
+                return

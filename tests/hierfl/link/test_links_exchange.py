@@ -1,0 +1,84 @@
+"""Hubs without a centre whose members are in several institutions, without a network: the bits of the simulation, and
+no vector at who convenes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from link_inside import Inside, several_runs  # noqa: F401
+from small_runs import config_of, hub, site
+
+from hierfl.run import run
+
+pytestmark = pytest.mark.usefixtures("several_runs")
+
+
+def link(port: int) -> dict[str, Any]:
+    return {"address": "hub.example.org:8443", "peers": f"ward.example.org:{port}"}
+
+
+def wards(*, local: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """A hub of two sites and two sites, each in an institution of its own but for those that are local."""
+    members = [
+        hub("north", "a", site("b", n=20), link=link(1)),
+        {**site("c", n=9), "link": link(2)},
+        {**site("d", n=14), "link": link(3)},
+    ]
+    return [{key: value for key, value in one.items() if key != "link" or one["name"] not in local} for one in members]
+
+
+TOPOLOGIES = ("allreduce", "swarm")
+
+CASES: dict[str, dict[str, Any]] = {
+    "fedavg": {},
+    "fedavgm": {"strategy": {"kind": "fedavgm", "momentum": 0.9}},
+    "scaffold": {"strategy": "scaffold"},
+    "uniform": {"strategy": {"kind": "fedavg", "weights": "uniform"}},
+    "sample": {"strategy": {"kind": "fedavgm"}, "participation": {"kind": "sample", "fraction": 0.6}},
+}
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("name", CASES)
+def test_institutions_that_exchange_have_the_bits_of_the_simulation(tmp_path: Path, name: str, topology: str) -> None:
+    tree = hub("world", *wards(), rounds=3, topology=topology, **CASES[name])
+    config = config_of(tmp_path / "runs", tree)
+    inside = Inside(config, tmp_path / "linked")
+    linked, simulated = inside.go(), run(config)
+    assert linked["model_digest"] == simulated["model_digest"]
+    for path in ("world", "world/north", "world/c", "world/d"):
+        assert linked["nodes"][path] == simulated["nodes"][path], path
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES)
+@pytest.mark.parametrize("local", [("north",), ("c", "d"), ("d",)])
+def test_members_beside_the_hub_exchange_with_those_elsewhere(
+    tmp_path: Path, local: tuple[str, ...], topology: str
+) -> None:
+    tree = hub("world", *wards(local=local), rounds=2, topology=topology, strategy="fedavgm")
+    config = config_of(tmp_path / "runs", tree)
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"strategy": {"kind": "fedavgm"}},
+        {"rounds": 2, "strategy": {"kind": "fedavg", "weights": "uniform"}},
+        {"link": {"address": "hub.example.org:8443"}, "strategy": {"kind": "fedavgm"}},
+        {"compression": {"kind": "top_k", "fraction": 0.5}, "strategy": {"kind": "fedavgm"}},
+        {"topology": "swarm"},
+        {"topology": {"kind": "swarm", "leader": "drawn"}, "strategy": {"kind": "fedavgm"}, "rounds": 2},
+    ],
+)
+def test_an_inner_hub_of_institutions_hands_up_what_it_would_in_the_simulation(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """Convened by the root's process, or by a member of its own; it hands up its sum, or its change."""
+    tree = hub("world", hub("ring", *wards(), **{"topology": "allreduce", **settings}), "e", rounds=2)
+    config = config_of(tmp_path / "runs", tree)
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]

@@ -1,0 +1,36 @@
+"""Members of a hub without a centre as real processes, which dial each other: the bits of the simulation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from link_processes import Links, free_port, members
+
+HUBS = ("us", "hungary", "switzerland")
+
+
+def tree(port: int, ports: dict[str, int], topology: str = "allreduce", **link: Any) -> dict[str, Any]:
+    found = members(HUBS, port, **link)
+    for one in found:
+        one["link"]["peers"] = f"localhost:{ports[one['name']]}"
+    return {"topology": topology, "members": found}
+
+
+@pytest.mark.slow
+def test_institutions_exchange_without_a_centre(tmp_path: Path) -> None:
+    """Each has the model at the end; the hub has its digest, and no vector."""
+    port, ports = free_port(), {name: free_port() for name in HUBS}
+    with Links(tmp_path, {"rounds": 2, "strategy": "fedavgm", **tree(port, ports)}) as links:
+        links.serve()
+        links.join(*HUBS)
+        for name in ("world", *HUBS):
+            assert links.wait(name) == 0, links.said(name)
+        assert links.digest == links.simulated()
+        written = {(tmp_path / "runs" / f"heart-world__{name}" / "model.safetensors").read_bytes() for name in HUBS}
+        assert written == {next((tmp_path / "simulated").glob("*/model.safetensors")).read_bytes()}
+        assert {path.stat().st_size for path in links.run_dir.rglob("*.safetensors")} <= {8, 16}, "no vector at the hub"
+        said = json.loads(next(links.run_dir.glob("checkpoints/*/checkpoint.json")).read_text())
+        assert sorted(said["elsewhere"]["holders"]) == sorted(f"world/{name}" for name in HUBS)
