@@ -12,6 +12,7 @@ HierflError                 everything a user may meet; the command line prints 
 |  |- Fenced                another process leads the run now; what this one does counts no more     (exit code 3)
 |  `- Overtaken             the run has gone on while it was being taken up
 `- LinkError                the other side of a link cannot be reached, is not who it should be, or says what it may not
+   `- PeerUnreached         a member cannot have from another one what lies there
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "LinkError",
     "OutputError",
     "Overtaken",
+    "PeerUnreached",
     "Problem",
     "RoundFailed",
     "RuntimeUnavailable",
@@ -110,3 +112,14 @@ class Overtaken(OutputError):
 
 class LinkError(HierflError):
     """The other side of a link cannot be reached, is not who it should be, or says what it may not."""
+
+
+class PeerUnreached(LinkError):
+    """A member cannot have from another one, at the place of `holder`, what lies there."""
+
+    def __init__(self, holder: str, message: str) -> None:
+        self.holder = holder
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[PeerUnreached], tuple[str, str]]:
+        return type(self), (self.holder, str(self))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from hierfl.errors import HierflError, LinkError, RuntimeUnavailable, UpdateRefused
+from hierfl.errors import HierflError, LinkError, PeerUnreached, RuntimeUnavailable, UpdateRefused
 from hierfl.learning.compression import as_sum
 from hierfl.learning.ring import Grid
 from hierfl.learning.state import Layout, ModelState
@@ -100,11 +100,11 @@ class PlaceCall:
     def admit(self, holder: str, said: wire.Placed) -> tuple[Any, tuple[Given, ...]]:
         """Take an answer as the method itself would give it: a header, and what lies at the holder's place.
 
-        Errors: UpdateRefused, RuntimeUnavailable if that is what it says; LinkError if it may not be.
+        Errors: UpdateRefused, RuntimeUnavailable, PeerUnreached if that is what it says; LinkError if it may not be.
         """
         error = text(said.error, "an error")
         if error:
-            raise _failed(holder, error, refused=said.refused)
+            raise _failed(holder, error, said)
         value, things = self.expected(holder, said)
         return value, tuple(self._limited(one) for one in things)
 
@@ -116,8 +116,10 @@ class PlaceCall:
         return replace(given, limit=limit_of(self.grid, given.weight, self.num_sites))
 
 
-def _failed(holder: str, error: str, *, refused: bool) -> HierflError:
-    return UpdateRefused(error) if refused else RuntimeUnavailable(f"{holder} could not do its part: {error}")
+def _failed(holder: str, error: str, said: wire.Placed) -> HierflError:
+    if said.unreached:
+        return PeerUnreached(text(said.unreached, "a member"), error)
+    return UpdateRefused(error) if said.refused else RuntimeUnavailable(f"{holder} could not do its part: {error}")
 
 
 def _things(said: wire.Placed, expected: Sequence[Shape | int], holder: str, what: str) -> list[Given]:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from hierfl.errors import HierflError, LinkError, UpdateRefused
+from hierfl.errors import HierflError, LinkError, PeerUnreached, UpdateRefused
 from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch, what_is_said
@@ -202,7 +202,9 @@ class Desk:
             raise
         except HierflError as error:
             self._tell("error", str(error))
-            return wire.Placed(error=what_is_said(error, branch.path), refused=isinstance(error, UpdateRefused))
+            holder = error.holder if isinstance(error, PeerUnreached) else ""
+            said = what_is_said(error, branch.path)
+            return wire.Placed(error=said, refused=isinstance(error, UpdateRefused), unreached=holder)
 
     def _prepare(self, branch: Branch, run: str, said: wire.Prepare) -> str:
         """Begin a run; say how the model differs from the hub's, if it does."""

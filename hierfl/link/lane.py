@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hierfl.errors import HierflError, LinkError
+from hierfl.errors import HierflError, LinkError, PeerUnreached, RuntimeUnavailable, UpdateRefused
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout
 from hierfl.link import asks
@@ -305,9 +305,7 @@ class Lane:
         seconds(message.duration_s, "duration_s")
         try:
             value, beside = of_place.admit(self.path, message)
-        except LinkError:
-            raise
-        except HierflError as error:
+        except (PeerUnreached, RuntimeUnavailable, UpdateRefused) as error:
             self._end(call, None, error=error)
             return
         for one in beside:

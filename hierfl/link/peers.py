@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from hierfl.errors import LinkError
+from hierfl.errors import LinkError, PeerUnreached
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.ahead import ahead
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
@@ -39,6 +39,9 @@ _FINAL = (
     grpc.StatusCode.UNIMPLEMENTED,
 )
 """Answers that another attempt would not change."""
+
+_GONE = (grpc.StatusCode.NOT_FOUND,)
+"""Those of a member that has lost what it had."""
 
 
 class PeerDoor:
@@ -94,7 +97,8 @@ class Neighbours:
     def take(self, holder: str, shape: Shape, digest: bytes, path: Path, limit: int | None = None) -> None:
         """Bring a vector to a place. `limit`: as of `Incoming`.
 
-        Errors: LinkError where it may not be had there, or is not there, or the holder is not reached.
+        Errors: PeerUnreached where the holder is not reached, or does not have it any more; LinkError where it may not
+        be had there.
         """
         if holder not in self._addresses:
             raise LinkError(f"{holder or 'the hub'} is none of those that {self._kit.path} takes vectors from")
@@ -122,9 +126,8 @@ class Neighbours:
                 said = in_words(error)
                 self._forget(holder)
                 if error.code() in _FINAL:
-                    raise LinkError(
-                        f"{holder} at {self._addresses[holder]} refuses {self._kit.path}: {said}"
-                    ) from error
+                    why = f"{holder} at {self._addresses[holder]} refuses {self._kit.path}: {said}"
+                    raise (PeerUnreached(holder, why) if error.code() in _GONE else LinkError(why)) from error
             except LinkError as error:
                 said = f"what comes is damaged: {error}"
                 self._tell("warning", f"{holder}: {said}")
@@ -133,9 +136,8 @@ class Neighbours:
                 continue
             where = f"{holder} at {self._addresses[holder]} (link.peers)"
             if time.monotonic() - heard_s > self._deadline_s:
-                raise LinkError(
-                    f"{self._kit.path} has not reached {where} for {self._deadline_s:g} s (link.deadline_s): {said}"
-                )
+                why = f"{self._kit.path} has not reached {where} for {self._deadline_s:g} s (link.deadline_s): {said}"
+                raise PeerUnreached(holder, why)
             if not attempt:
                 self._tell("warning", f"{where} is not reached, and is tried again: {said}")
             if self._leaving.wait(self._times.back_off_s(attempt, self._chance)):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hierfl import checkpoint
 from hierfl.config.schema import RunConfig
-from hierfl.errors import LinkError
+from hierfl.errors import LinkError, PeerUnreached
 from hierfl.learning.compression import Packed, as_sum
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
@@ -76,14 +76,14 @@ class Workplace:
         return last
 
     def bring(self, holder: str, shape: Shape, digest: bytes, path: Path, limit: int | None = None) -> Path:
-        """Give the file of a vector, which comes to `path` unless it is here. Errors: LinkError."""
+        """Give the file of a vector, which comes to `path` unless it is here. Errors: LinkError, PeerUnreached."""
         found = self._objects.file(digest)
         if found is None and self.offered(digest) is not None:
             found = self._store.update(digest)
         if found is not None:
             return found
         if holder == self.path:
-            raise LinkError(f"{self.path} does not have {digest.hex()[:12]} any more")
+            raise PeerUnreached(holder, f"{self.path} does not have {digest.hex()[:12]} any more")
         self._take(holder, shape, digest, path, limit)
         return path
 

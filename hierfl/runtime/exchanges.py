@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hierfl.checkpoint import Checkpoint
-from hierfl.errors import RuntimeUnavailable, UpdateRefused
+from hierfl.errors import PeerUnreached, RuntimeUnavailable, UpdateRefused
 from hierfl.learning.state import Layout
 from hierfl.runtime.blame import MAX_ATTEMPTS
 from hierfl.runtime.driver import Done, Driver, Handle
@@ -246,11 +246,22 @@ class Exchanges:
             self.stop(job.hub)
             self._failed(job.hub, str(done.error))
             return
-        if done.error is not None:
+        if isinstance(done.error, PeerUnreached) and self._leaves(job, done.error):
+            job.replies[index] = NOTHING
+        elif done.error is not None:
             raise done.error
-        self._busy(job.hub, job.asks[index].member, done)
-        job.replies[index] = Reply(done.value, done.beside)
+        else:
+            self._busy(job.hub, job.asks[index].member, done)
+            job.replies[index] = Reply(done.value, done.beside)
         self._go_on(job)
+
+    def _leaves(self, job: _Job, error: PeerUnreached) -> bool:
+        """A member's place does not hand out what lies there: say whether the others may go on without it."""
+        hub, _, name = error.holder.rpartition("/")
+        if job.leave is None or hub != job.hub or name not in self._hubs[hub].parts or name in self._hubs[hub].left:
+            return False
+        job.gone[name] = str(error)
+        return True
 
     def again(self, actors: Iterable[str]) -> None:
         """Ask for everything anew that was under way at these places, or those of these hubs: their processes are

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hierfl.errors import LinkError
+from hierfl.errors import PeerUnreached
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Branch
 from hierfl.link.chunks import decode
@@ -60,8 +60,8 @@ class Beside:
     def take(self, holder: str, shape: Shape, digest: bytes, to: Path, limit: int | None = None) -> None:
         assert holder in peers_of(self.inside.config, self.path)
         payload = self.inside.places[holder].offered(digest)
-        if payload is None:
-            raise LinkError(f"{holder} does not have it")
+        if payload is None or holder in self.inside.away:
+            raise PeerUnreached(holder, f"{self.path} has not reached {holder}")
         incoming = Incoming(to, shape, digest, limit)
         crossed = self.inside.across.setdefault((holder, self.path), [])
         for chunk in payload.chunks(0, incoming.received) if not incoming.is_whole else ():
@@ -82,12 +82,13 @@ class Inside:
         self.down: list[bytes] = []
         self.across: dict[tuple[str, str], list[bytes]] = {}
         self.places: dict[str, Workplace] = {}
+        self.away: set[str] = set()
         self._ends: list[Callable[[], None]] = []
 
-    def go(self) -> Mapping[str, Any]:
+    def go(self, *monitors: Any) -> Mapping[str, Any]:
         root = self.config.federation.root.name
         try:
-            return run(as_served(self.config, root), (), lambda config, run_dir, lead: self._driver(config, root))
+            return run(as_served(self.config, root), monitors, lambda config, run_dir, lead: self._driver(config, root))
         finally:
             for end in reversed(self._ends):
                 end()

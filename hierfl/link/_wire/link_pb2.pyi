@@ -359,20 +359,22 @@ class Place(_message.Message):
     def __init__(self, hub: _Optional[str] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., turn: _Optional[int] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., broadcast: _Optional[_Union[Broadcast, _Mapping]] = ..., reduce: _Optional[_Union[Reduce, _Mapping]] = ..., cut: _Optional[_Union[Cut, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., gather: _Optional[_Union[Gather, _Mapping]] = ..., encode: _Optional[_Union[Encode, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., write_model: _Optional[_Union[Write, _Mapping]] = ...) -> None: ...
 
 class Placed(_message.Message):
-    __slots__ = ("error", "refused", "duration_s", "numbers", "things", "model_digest")
+    __slots__ = ("error", "refused", "duration_s", "numbers", "things", "model_digest", "unreached")
     ERROR_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     DURATION_S_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
     THINGS_FIELD_NUMBER: _ClassVar[int]
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    UNREACHED_FIELD_NUMBER: _ClassVar[int]
     error: str
     refused: bool
     duration_s: float
     numbers: _containers.RepeatedScalarFieldContainer[float]
     things: _containers.RepeatedCompositeFieldContainer[Thing]
     model_digest: str
-    def __init__(self, error: _Optional[str] = ..., refused: _Optional[bool] = ..., duration_s: _Optional[float] = ..., numbers: _Optional[_Iterable[float]] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., model_digest: _Optional[str] = ...) -> None: ...
+    unreached: str
+    def __init__(self, error: _Optional[str] = ..., refused: _Optional[bool] = ..., duration_s: _Optional[float] = ..., numbers: _Optional[_Iterable[float]] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., model_digest: _Optional[str] = ..., unreached: _Optional[str] = ...) -> None: ...
 
 class Ask(_message.Message):
     __slots__ = ("id", "prepare", "describe", "train", "evaluate", "place", "drop")

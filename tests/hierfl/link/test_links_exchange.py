@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 from link_inside import Inside, several_runs  # noqa: F401
-from small_runs import config_of, hub, site
+from small_runs import Listener, config_of, hub, site
 
+from hierfl.errors import RoundFailed
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.chunks import decode
+from hierfl.monitor.records import Exchanged
 from hierfl.run import run
 
 pytestmark = pytest.mark.usefixtures("several_runs")
@@ -61,6 +65,35 @@ def test_members_beside_the_hub_exchange_with_those_elsewhere(
     tree = hub("world", *wards(local=local), rounds=2, topology=topology, strategy="fedavgm")
     config = config_of(tmp_path / "runs", tree)
     assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
+
+
+def test_who_convenes_is_handed_no_vector_and_members_take_slices(tmp_path: Path) -> None:
+    """Of all that crosses to the hub nothing is a vector; between members go slices, and never a whole update."""
+    config = config_of(tmp_path / "runs", hub("world", *wards(), rounds=3, topology="allreduce", strategy="fedavgm"))
+    inside = Inside(config, tmp_path / "linked")
+    inside.go()
+    assert len(inside.up) > 20 and max(map(len, inside.up)) < 2000
+    said = [wire.MemberSays.FromString(content).answer for content in inside.up]
+    assert {one.WhichOneof("what") for one in said} == {"prepared", "described", "trained", "evaluated", "placed"}
+    model = next(one for one in said if one.WhichOneof("what") == "trained").trained.update
+    whole = model.num_floats * 4 + model.num_ints * 8
+    assert inside.down and {len(decode(chunk).data) for chunk in inside.down} == {whole}, "the first model went down"
+    assert len(inside.across) == 6, "everybody takes from everybody"
+    assert max(len(decode(chunk).data) for chunks in inside.across.values() for chunk in chunks) <= whole // 3 + 8
+
+
+@pytest.mark.parametrize("keeps_going", [True, False])
+def test_a_member_whose_place_others_do_not_reach_leaves_the_exchange(tmp_path: Path, keeps_going: bool) -> None:
+    settings = {"on_failure": "continue", "quorum": 0.5} if keeps_going else {}
+    config = config_of(tmp_path / "runs", hub("world", *wards(), rounds=2, topology="allreduce", **settings))
+    inside, listener = Inside(config, tmp_path / "linked"), Listener()
+    inside.away.add("world/d")
+    if not keeps_going:
+        with pytest.raises(RoundFailed, match="has not reached world/d"):
+            inside.go(listener)
+        return
+    assert inside.go(listener)["status"] == "finished"
+    assert [(one.round_number, list(one.missing)) for one in listener.of(Exchanged)] == [(1, ["d"]), (2, ["d"])]
 
 
 @pytest.mark.parametrize(

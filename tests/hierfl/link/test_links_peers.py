@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from link_processes import Links, free_port, members
+from link_processes import Links, Wire, free_port, members
 
 HUBS = ("us", "hungary", "switzerland")
 
@@ -34,3 +34,28 @@ def test_institutions_exchange_without_a_centre(tmp_path: Path) -> None:
         assert {path.stat().st_size for path in links.run_dir.rglob("*.safetensors")} <= {8, 16}, "no vector at the hub"
         said = json.loads(next(links.run_dir.glob("checkpoints/*/checkpoint.json")).read_text())
         assert sorted(said["elsewhere"]["holders"]) == sorted(f"world/{name}" for name in HUBS)
+
+
+@pytest.mark.slow
+def test_a_member_that_is_killed_while_it_exchanges_comes_back_to_the_same_model(tmp_path: Path) -> None:
+    """What it has lies on its disk: it does its part, nobody trains again, and the others have waited."""
+    port, ports = free_port(), {name: free_port() for name in HUBS}
+    with Wire(ports["us"]).open() as wire:
+        federation = {"rounds": 6, "strategy": "fedavgm", **tree(port, {**ports, "us": wire.port}, deadline_s=60)}
+        with Links(tmp_path, federation) as links:
+            links.serve()
+            plan = ("--kit", "pki/kits/world__us", "--approve", links.plan("us"))
+            links.start("us", "join", *plan, "--listen-peers", f"localhost:{ports['us']}")
+            links.join("hungary", "switzerland")
+            for number in (1, 3):
+                links.until("world", f" {number}/6 ")
+                wire.cut()  # so that the others wait for it, with what they need
+                links.until("hungary", "(link.peers) is not reached", number // 2 + 1)
+                links.kill("us")
+                wire.mend()
+                links.start("us", "join", *plan, "--listen-peers", f"localhost:{ports['us']}")
+            for name in ("world", *HUBS):
+                assert links.wait(name) == 0, links.said(name)
+            assert links.digest == links.simulated()
+            trained = [line for line in links.said("hungary").splitlines() if "an update of weight" in line]
+            assert len(trained) == 6, "nobody trains again for it"
