@@ -13,8 +13,8 @@ from small_runs import Ran, events, go, hub, site, tensors
 
 from hierfl.errors import DataError, HierflError, RoundFailed, SiteFailed
 from hierfl.monitor.records import NodeChanged, Notice, RoundClosed, RunEnded
+from tiers.collecting import Collecting
 from tiers.messages import Share
-from tiers.round import HubRounds
 
 FAULTS = ("raise", "nan", "reshape")
 GOES_ON: dict[str, Any] = {"on_failure": "continue", "quorum": 0.5}
@@ -231,9 +231,9 @@ def test_sites_that_cannot_be_loaded_count_against_the_quorum(tmp_path: Path) ->
 
 
 def test_a_hub_never_waits_for_an_update_that_it_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: HubRounds, share: Share) -> str:
+    def refuse(self: Collecting, share: Share) -> str:
         return "of a wrong kind" if share.member == "south" else ""
 
-    monkeypatch.setattr(HubRounds, "_refuse_share", refuse)
+    monkeypatch.setattr(Collecting, "refuse", refuse)
     with pytest.raises(RoundFailed, match="its update was refused: of a wrong kind"):
         go(tmp_path, with_fault(""))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tiers import HubRounds
+from tiers.collecting import Collecting
 from tiers.replay import Cue, Replay
 
 __all__ = ["losses_that_ended_a_run_stay", "news_before_the_tape", "no_deduplication_of_updates"]
@@ -16,15 +16,15 @@ Patch = pytest.MonkeyPatch
 
 def no_deduplication_of_updates(patch: Patch) -> None:
     """What a member sends twice counts twice."""
-    seen = HubRounds._refuse_share
+    seen = Collecting.refuse
 
-    def lenient(self: HubRounds, share: Any) -> str:
-        if share.member in self._round.reported:
-            self._round.waiting[share.member] = self._round.reported.pop(share.member)
+    def lenient(self: Collecting, share: Any) -> str:
+        if share.member in self.reported:
+            self.waiting[share.member] = self.reported.pop(share.member)
             return ""
         return seen(self, share)
 
-    patch.setattr(HubRounds, "_refuse_share", lenient)
+    patch.setattr(Collecting, "refuse", lenient)
 
 
 def news_before_the_tape(patch: Patch) -> None:
