@@ -14,6 +14,9 @@ whatever they like. f + 1 is enough, and 3f + 1 replicas are not needed, since t
 order: the one supervisor gives it, and counts. That it is right is taken for granted, as it is of whoever reads the
 result. Which f they are may change: who is caught is replaced, and is told everything once more.
 
+Which replica dies, or is caught, again and again within a hub's rounds sits the rest of them out: it is told nothing,
+has no vote, and nobody waits for it. A vote needs as many as before; where too few are left for one, the run ends.
+
 Safety rests on lives, never on clocks. A replica's process has a life, counted from 0; when it is replaced the next
 life begins, and what an earlier one still says is dropped. The lease only says when to stop waiting for a replica that
 the others have left behind, and a wrong guess costs no more than a process. After each such guess the patience with
@@ -24,7 +27,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+
+from tiers.replica_messages import (
+    FAILED,
+    Abandon,
+    Answered,
+    CarryOut,
+    Cause,
+    Command,
+    Died,
+    Disagree,
+    Event,
+    Forged,
+    Mode,
+    Opened,
+    Rebased,
+    Replace,
+    Retire,
+    Return,
+    Stopped,
+    Tick,
+    Told,
+    Up,
+)
 
 __all__ = [
     "FAILED",
@@ -43,6 +68,8 @@ __all__ = [
     "Rebased",
     "Replace",
     "Replicas",
+    "Retire",
+    "Return",
     "Stopped",
     "Tick",
     "Told",
@@ -51,132 +78,7 @@ __all__ = [
 ]
 
 MAX_RESTARTS = 5
-"""How often one replica's process is replaced within a hub's rounds."""
-
-FAILED = b"failed"
-"""The digest of an answer that could not be computed."""
-
-Mode: TypeAlias = Literal["crash", "vote"]
-
-Cause: TypeAlias = Literal["died", "silent", "damaged", "differs", "outvoted", "unsigned", "forged"]
-"""Why a replica is replaced: its process died; others had answered a lease ago; it was handed an update with
-other bytes than were sent; its answer is not the one that counts (in the two modes); it is not signed by its key; what
-lay beside it is not what was signed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """Event: the hub's rounds begin; who died in earlier ones starts with a clean slate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """Event: all replicas are told the next thing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Up:
-    """Event: a replica's process has begun, so that it can be behind from now on."""
-
-    replica: int
-    life: int
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """Event: a replica's answer to the thing of this index has come; `signed`: by the key of this life."""
-
-    replica: int
-    life: int
-    index: int
-    digest: bytes
-    now: float
-    signed: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Forged:
-    """Event: what lay beside a replica's answer was looked at, and is not what its digest says."""
-
-    replica: int
-    life: int
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Died:
-    """Event: a replica's process is gone, for a reason."""
-
-    replica: int
-    life: int
-    reason: str
-    cause: Cause = "died"
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Event: it is now so many seconds after some fixed moment."""
-
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rebased:
-    """Event: from now on a fresh replica is told everything from the index `first` on; all before is carried out.
-
-    `recalls`: the thing of that index stands for all those before it, and its answer is nobody else's.
-    """
-
-    first: int
-    recalls: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Event: all that was told is void, and every replica has a fresh machine; what comes next has the index 0."""
-
-
-Event: TypeAlias = Opened | Told | Up | Answered | Forged | Died | Tick | Rebased | Stopped
-
-
-@dataclass(frozen=True, slots=True)
-class CarryOut:
-    """Command: do what the answer to this index says, in the words of any of these replicas, the first of them if there
-    is no reason against it.
-    """
-
-    index: int
-    replicas: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Replace:
-    """Command: end a replica's process, name it, and let a fresh one of this life be told everything once more."""
-
-    replica: int
-    life: int
-    cause: Cause
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Disagree:
-    """Command: no answer to this index can get enough votes any more; the hub's round fails."""
-
-    index: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Abandon:
-    """Command: a replica dies again and again; end the run."""
-
-    replica: int
-    reason: str
-
-
-Command: TypeAlias = CarryOut | Replace | Disagree | Abandon
+"""How often one replica's process is replaced within a hub's rounds; then it sits out the rest of them."""
 
 
 def quorum_of(mode: Mode, num_replicas: int) -> int:
@@ -198,6 +100,7 @@ class _Replica:
     heard_s: float | None = None
     restarts: int = 0
     silences: int = 0
+    sits_out: bool = False
 
 
 @dataclass
@@ -237,16 +140,28 @@ class Replicas:
     @property
     def lags(self) -> bool:
         """Whether any replica has yet to say what another one has said: time counts."""
-        return any(one.answered in self._first_s for one in self._replicas)
+        return any(one.answered in self._first_s and not one.sits_out for one in self._replicas)
+
+    @property
+    def active(self) -> tuple[int, ...]:
+        """The replicas that do not sit out, and are told what there is."""
+        return tuple(number for number, one in enumerate(self._replicas) if not one.sits_out)
 
     def handle(self, event: Event) -> list[Command]:
-        """Take what has happened; give what is to be done, in order. At most one index is carried out at a time."""
+        """Take what has happened; give what is to be done, in order. At most one index is carried out at a time, but
+        for what waited for a replica that sits out.
+        """
+        commands = self._heard(event)
+        if any(isinstance(command, Retire) for command in commands) and self.carried_out in self._votes:
+            commands += self._decide(self.carried_out)
+        return commands
+
+    def _heard(self, event: Event) -> list[Command]:
         match event:
             case Told():
                 self.told += 1
             case Opened():
-                for one in self._replicas:
-                    one.restarts = one.silences = 0
+                return self._opened()
             case Answered():
                 return self._answered(event)
             case Up(replica, life, now):
@@ -264,6 +179,18 @@ class Replicas:
             case Stopped():
                 self._stop()
         return []
+
+    def _opened(self) -> list[Command]:
+        """Give everybody a clean slate."""
+        found: list[Command] = []
+        for number, one in enumerate(self._replicas):
+            one.restarts = one.silences = 0
+            if one.sits_out:
+                one.sits_out = False
+                one.life += 1
+                self._begin(one)
+                found.append(Return(number, one.life))
+        return found
 
     def _answered(self, event: Answered) -> list[Command]:
         """Count an answer, unless it is of an earlier life or has come before."""
@@ -306,14 +233,14 @@ class Replicas:
             replaced = [command for number in odd for command in self._odd(number, index)]
             self._forget()
             return [*replaced, CarryOut(index, tuple(best))]
-        if self.mode == "vote" and len(best) + self.num_replicas - len(votes) < self.quorum:
+        if self.mode == "vote" and len(best) + len(self.active) - len(votes) < self.quorum:
             split = _split(by_digest)
             return [Disagree(index, f"no {self.quorum} of {self.num_replicas} replicas give the same answer: {split}")]
         return []
 
     def _needs(self, digest: bytes) -> int:
         """Say how many must give this answer for it to count."""
-        return self.num_replicas if self.mode == "crash" and digest == FAILED else self.quorum
+        return len(self.active) if self.mode == "crash" and digest == FAILED else self.quorum
 
     def _odd(self, number: int, index: int) -> list[Command]:
         """Replace a replica whose answer is not the one that counts."""
@@ -327,7 +254,7 @@ class Replicas:
         """Replace a replica that the others have left behind for too long."""
         one = self._replicas[number]
         first_s = self._first_s.get(one.answered)
-        if first_s is None or one.heard_s is None:
+        if first_s is None or one.heard_s is None or one.sits_out:
             return []
         behind_s = now - max(first_s, one.heard_s)
         if behind_s <= self.lease_s * 2**one.silences:
@@ -339,7 +266,7 @@ class Replicas:
     def _end(self, number: int, life: int, cause: Cause, reason: str) -> list[Command]:
         """Begin a replica's next life; its votes that have not counted yet are void."""
         one = self._replicas[number]
-        if life != one.life:
+        if life != one.life or one.sits_out:
             return []
         one.life += 1
         one.restarts += 1
@@ -347,9 +274,13 @@ class Replicas:
         for votes in self._votes.values():
             votes.pop(number, None)
         self._votes = {index: votes for index, votes in self._votes.items() if votes}
-        if one.restarts > MAX_RESTARTS:
-            return [Abandon(number, f"died {one.restarts} times in one round: {reason}")]
-        return [Replace(number, one.life, cause, reason)]
+        if one.restarts <= MAX_RESTARTS:
+            return [Replace(number, one.life, cause, reason)]
+        said = f"died {one.restarts} times in one round: {reason}"
+        if len(self.active) <= self.quorum:
+            return [Abandon(number, said)]
+        one.sits_out = True
+        return [Retire(number, one.life, cause, f"{reason}, the {one.restarts}th time in one round")]
 
     def _begin(self, one: _Replica) -> None:
         one.begins = one.answered = self.first
@@ -363,13 +294,14 @@ class Replicas:
             kept.clear()
         for one in self._replicas:
             one.life += 1
+            one.sits_out = False
             heard_s = one.heard_s
             self._begin(one)
             one.heard_s = heard_s  # the process goes on
 
     def _forget(self) -> None:
         """Forget what nobody will be compared with any more."""
-        last = min(self.first, *(one.answered for one in self._replicas))
+        last = min(self.first, *(self._replicas[number].answered for number in self.active))
         for kept in (self._decided, self._first_s):
             for index in [index for index in kept if index < last]:
                 del kept[index]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import RuntimeUnavailable, UpdateDamaged
-from hierfl.runtime.driver import Done, Driver, Handle, replica_of
+from hierfl.runtime.driver import Done, Driver, Handle, is_further, replica_of
 from hierfl.runtime.jobs import HubSpec, Order, Outcome, Post
 from hierfl.runtime.lives import Answer, Kept, Life, Told
 from hierfl.runtime.watch import Watch
@@ -28,6 +28,8 @@ from tiers.replicas import (
     Disagree,
     Opened,
     Replace,
+    Retire,
+    Return,
     Tick,
     Up,
 )
@@ -56,13 +58,16 @@ class HubSaid:
 
 @dataclass(frozen=True, slots=True)
 class HubLost:
-    """A replica of a hub's aggregator, of so many, is replaced: why, in a word and in more."""
+    """A replica of a hub's aggregator, of so many, is replaced: why, in a word and in more; `sits_out`: not before the
+    hub's next rounds.
+    """
 
     path: str
     replica: int
     num_replicas: int
     cause: Cause
     reason: str
+    sits_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,9 @@ class Hubs:
         life = self._lives[path]
         assert not life.running, f"{path} has not ended its rounds"
         life.running, life.model, life.order = True, model, order
-        life.replicas.handle(Opened())
+        for command in life.replicas.handle(Opened()):
+            assert isinstance(command, Return)
+            self._catch_up(life, command.replica)
         self.tell(path, "begin", event, order, None if life.spec.passes_up else model, state)
 
     def tell(self, path: str, method: str, *arguments: Any) -> None:
@@ -162,7 +169,7 @@ class Hubs:
         life = self._lives[path]
         life.told.append((method, arguments))
         life.replicas.handle(ToldMore())
-        for replica in range(life.replicas.num_replicas):
+        for replica in life.replicas.active:
             self._call(life, replica, life.replicas.told - 1)
 
     def stop(self, path: str, *, failed: bool = False) -> None:
@@ -203,6 +210,8 @@ class Hubs:
         if not self._watch.due(clock_s):
             return
         for process, silent_s in self._watch.look():
+            if self._rests(process):
+                continue
             yield from self.replace(process, f"it has given no sign of life for {silent_s:.1f} s", "silent")
         for path, life in list(self._lives.items()):
             if life.replicas.lags:
@@ -212,7 +221,7 @@ class Hubs:
         """Give the seconds until the next look."""
         return self._watch.left_s(clock_s)
 
-    def replace(self, actor: str, reason: str, cause: Cause = "died") -> Iterator[HubLost]:
+    def replace(self, actor: str, reason: str, cause: Cause = "died") -> Iterator[HubSaid | HubLost]:
         """Replace a lost process; each of its replicas is told once more what it was told.
 
         Errors: RuntimeUnavailable if one dies again and again.
@@ -222,12 +231,25 @@ class Hubs:
         yield from self._renew(actors, cause, reason)
         self._lost(actors)
 
-    def _renew(self, actors: Iterable[str], cause: Cause, reason: str) -> Iterator[HubLost]:
+    def _rests(self, process: str) -> bool:
+        """Say whether only replicas that sit out are in a process, and none that members' places may be with: if it
+        ends, it is left as it is until one of them returns.
+        """
+        served = self._driver.processes().get(process, ())
+        return bool(served) and all(is_further(actor) and not self._is_active(actor) for actor in served)
+
+    def _is_active(self, actor: str) -> bool:
+        path, replica = self._replicas[actor]
+        return replica in self._lives[path].replicas.active
+
+    def _renew(self, actors: Iterable[str], cause: Cause, reason: str) -> Iterator[HubSaid | HubLost]:
         """Begin the next lives of replicas whose processes are fresh."""
         for path, replica in [self._replicas[actor] for actor in actors if actor in self._replicas]:
             machine = self._lives[path].replicas
-            for command in machine.handle(Died(replica, machine.lives[replica], reason, cause)):
+            died = machine.handle(Died(replica, machine.lives[replica], reason, cause))
+            for command in died[:1]:
                 yield self._replaced(path, command)
+            yield from self._obey(path, died[1:])
 
     def _obey(self, path: str, commands: Sequence[Command]) -> Iterator[HubSaid | HubLost]:
         """Do what is to be done about a hub's replicas, as long as it is not stopped meanwhile."""
@@ -240,7 +262,7 @@ class Hubs:
                     for lie in forged:
                         yield from self._obey(path, life.replicas.handle(lie))
                     yield self._carry_out(path, index, answer)
-                case Replace(replica, _, cause):
+                case Replace(replica, _, cause) | Retire(replica, _, cause):
                     actor = replica_of(path, replica)
                     actors = self._driver.restart(actor)
                     self._watch.renewed(actors)
@@ -277,20 +299,27 @@ class Hubs:
         life = self._lives[path]
         if isinstance(command, Abandon):
             raise RuntimeUnavailable(f"the aggregator of {path} {command.reason}")
-        assert isinstance(command, Replace)
+        assert isinstance(command, Replace | Retire)
         for said in life.answers.values():
             said.pop(command.replica, None)
-        self._start(life, command.replica)
-        for index in range(life.replicas.first, life.replicas.told):
-            self._call(life, command.replica, index)
-        return HubLost(path, command.replica, life.replicas.num_replicas, command.cause, command.reason)
+        if isinstance(command, Replace):
+            self._catch_up(life, command.replica)
+        last = isinstance(command, Retire)
+        return HubLost(path, command.replica, life.replicas.num_replicas, command.cause, command.reason, last)
 
-    def _beat(self, done: Done) -> Iterator[HubLost]:
+    def _catch_up(self, life: Life, replica: int) -> None:
+        """Tell a fresh replica everything once more."""
+        self._start(life, replica)
+        for index in range(life.replicas.first, life.replicas.told):
+            self._call(life, replica, index)
+
+    def _beat(self, done: Done) -> Iterator[HubSaid | HubLost]:
         """Take the end of a ping."""
         if not self._watch.is_current(done):
             return
         if done.crashed is not None:
-            yield from self.replace(done.actor, done.crashed)
+            if not self._rests(done.actor):
+                yield from self.replace(done.actor, done.crashed)
             return
         for path, replica in map(self._replicas.__getitem__, self._watch.beat(done.actor)):
             machine = self._lives[path].replicas

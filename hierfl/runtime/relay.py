@@ -178,7 +178,8 @@ class Relay:
         """Name a replica that was replaced, and why."""
         if self._recorder is not None:
             self._recorder.replaced(lost.path, lost.replica, lost.cause, lost.reason)
-        self._scribe.replaced(lost.path, lost.replica, lost.num_replicas, lost.cause, first_line(lost.reason))
+        who = lost.path, lost.replica, lost.num_replicas
+        self._scribe.replaced(*who, lost.cause, first_line(lost.reason), sits_out=lost.sits_out)
 
     def lost_place(self, actor: str) -> None:
         """Replace the process of a member's place; what it was asked is asked anew."""

@@ -51,12 +51,15 @@ class Scribe:
         for node in nodes:
             self.emit(records.NodeChanged(self.now(), node, state, round_number))
 
-    def replaced(self, node: str, replica: int, num_replicas: int, cause: str, reason: str) -> None:
-        """Name a replica of a hub's aggregator that is replaced, `replica` counted from 0."""
+    def replaced(
+        self, node: str, replica: int, num_replicas: int, cause: str, reason: str, *, sits_out: bool = False
+    ) -> None:
+        """Name a replica of a hub's aggregator that is replaced, `replica` counted from 0; `sits_out`: later on."""
         record = records.ReplicaReplaced(self.now(), node, replica + 1, num_replicas, cause, reason, self.shown)
         self.emit(record)
         who = f"replica {replica + 1} of {num_replicas} of its aggregator" if num_replicas > 1 else "its aggregator"
-        then = "is replaced; the others go on" if num_replicas > 1 else "was replaced; its round goes on"
+        others = "sits out the rest of the round" if sits_out else "is replaced"
+        then = f"{others}; the others go on" if num_replicas > 1 else "was replaced; its round goes on"
         self.notice("warning", node, f"{who} {FATES.get(cause, DISTRUSTED)} ({reason}) and {then}")
 
     def phase(self, actor: str, phase: str, start_s: float, end_s: float, nodes: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lying import LIES, tell
 from small_runs import Ran, config_of, events, go, hub
 
-from hierfl.errors import ConfigError, RoundFailed
+from hierfl.errors import ConfigError, RoundFailed, RuntimeUnavailable
 from hierfl.monitor.records import Notice, ReplicaReplaced, RoundClosed, SiteTrained
 from hierfl.tree import served_by, survey
 
@@ -63,6 +63,36 @@ def test_one_lying_replica_of_three_is_outvoted_named_and_replaced_in_the_same_r
     said = next(one.message for one in ran.monitor.of(Notice) if "replica" in one.message and "trusted" in one.message)
     assert said.startswith("replica 1 of 3 of its aggregator is not to be trusted (its answer to message ")
     assert [event["cause"] for event in events(ran.folder) if event["event"] == "replica_replaced"] == ["outvoted"]
+
+
+def worn(*replicas: int, times: int = 6) -> list[dict[str, Any]]:
+    """The root's replicas die so often in its second round, whenever they are told of it."""
+    where = {"node": "world", "step": "open", "round": 2, "times": times}
+    return [{"kind": "kill", **where, "replica": replica} for replica in replicas]
+
+
+@pytest.mark.parametrize("redundancy", [{"replicas": 2}, VOTE], ids=str)
+def test_one_that_dies_again_and_again_sits_out_the_round_by_name(tmp_path: Path, redundancy: Any) -> None:
+    whole = go(tmp_path, tree(rounds=3))
+    ran = go(tmp_path, tree(rounds=3), redundancy=redundancy, faults=worn(2))
+    assert ran.digest == whole.digest and trained(ran) == trained(whole)
+    found = ran.monitor.of(ReplicaReplaced)
+    assert [(one.replica, one.cause, one.round_number) for one in found] == [(2, "died", 2)] * 6
+    assert found[-1].reason == "it was lost on purpose, the 6th time in one round"
+    said = [
+        one.message for one in ran.monitor.of(Notice) if "sits out the rest of the round; the others" in one.message
+    ]
+    assert len(said) == 1 and said[0].startswith(f"replica 2 of {redundancy['replicas']} of its aggregator died")
+    again = [*worn(2), *({**one, "round": 3} for one in worn(1, 2, times=5))]
+    assert go(tmp_path, tree(rounds=3), redundancy=redundancy, faults=again).digest == whole.digest, "it is back"
+
+
+def test_the_run_ends_once_too_few_are_left(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeUnavailable, match="the aggregator of world died 6 times in one round"):
+        go(tmp_path, tree(), redundancy={"replicas": 2}, faults=worn(1, 2))
+    assert go(tmp_path, tree(), redundancy={"replicas": 3}, faults=worn(1, 3)).digest == go(tmp_path, tree()).digest
+    with pytest.raises(RuntimeUnavailable, match="the aggregator of world died 6 times in one round"):
+        go(tmp_path, tree(), redundancy=VOTE, faults=worn(1, 3))
 
 
 def test_too_many_liars_fail_the_round(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from tiers.replicas import (
     Rebased,
     Replace,
     Replicas,
+    Retire,
+    Return,
     Stopped,
     Tick,
     Told,
@@ -119,6 +121,9 @@ class Served:
         for process, earlier in zip(self.processes, before, strict=False):  # the same processes, with fresh machines
             process.lies, process.stuck = earlier.lies, earlier.stuck
 
+    def __str__(self) -> str:
+        return self.shape.path
+
     @property
     def waits(self) -> bool:
         return self.carried < len(self.told)
@@ -143,14 +148,15 @@ class Served:
         must(not self.running, "{} is begun while its rounds are under way", self.shape.path)
         self.running = True
         self.due = list(rounds)
-        self.replicas.handle(Opened())
+        self.obey(self.replicas.handle(Opened()))
+        must(len(self.replicas.active) == self.num, "{}: one sits out a round in which it has not died", self)
 
     def stop(self) -> None:
         """Its rounds are given up; what its processes still say of them comes late."""
         self.num_stops += 1
         for replica, process in enumerate(self.processes):
-            if process.next < len(self.told):
-                self.zombies.append((replica, process, len(self.told)))
+            if process.next < len(process.told):
+                self.zombies.append((replica, process, len(process.told)))
         self.memory = None
         self.replicas.handle(Stopped())
         self._begin()
@@ -172,7 +178,7 @@ class Served:
     def _impersonate(self, index: int, said: Said) -> None:
         """A liar says the same in the name of the others, whose keys it has not."""
         for other, process in enumerate(self.processes):
-            if process.next == index < len(self.told) and self.replicas.lives[other] == process.life:
+            if process.next == index < len(process.told) and self.replicas.lives[other] == process.life:
                 process.named = True
                 if index >= self.carried:
                     self.heard.setdefault(index, {})[other] = said
@@ -230,21 +236,24 @@ class Served:
             kind = type(command)
             if kind is CarryOut:
                 self._carry_out(command.index, command.replicas)
-            elif kind is Replace:
+            elif kind is Replace or kind is Retire or kind is Return:
                 self._replace(command)
             elif kind is Disagree:
-                raise Violation(f"{self.shape.path}: {command}, though most are honest")
+                must(len(self.replicas.active) < self.num, "{}: {}, though most are honest", self.shape.path, command)
+                self.run.abandon(self, command.reason)
+                return
             elif kind is Abandon:
+                must(len(self.replicas.active) <= self.quorum, "{}: {}, though the others are enough", self, command)
                 self.run.abandon(self, command.reason)
                 return
             if self.num_stops != num_stops:
                 return
 
-    def _replace(self, command: Replace) -> None:
+    def _replace(self, command: Replace | Retire | Return) -> None:
         replica, before = command.replica, self.processes[command.replica]
         self.run.tell_story(f"{self.shape.path}: {command}")
         must(command.life > before.life, "{} has the life of the one before", command)
-        if command.cause not in ("died", "silent"):
+        if type(command) is not Return and command.cause not in ("died", "silent"):
             accused = before.named if command.cause == "unsigned" else False
             must(before.lies or accused, "an honest replica is accused: {}", command)
         for said in self.heard.values():
@@ -253,6 +262,8 @@ class Served:
             self.zombies.append((replica, before, len(before.told)))
         recalls = self.memory if self.replicas.recalls else None
         self.processes[replica] = Process(command.life, self, recalls, fresh=True)
+        if type(command) is Retire:
+            self.processes[replica].told = []
         self.replicas.handle(Up(replica, command.life, self.run.now))
 
     def _carry_out(self, index: int, voters: Sequence[int]) -> None:
@@ -263,7 +274,11 @@ class Served:
         heard = self.heard.pop(index, {})
         must(all(one in heard for one in voters), "{}: who decided answer {} has not said it in this life", path, index)
         answers = [heard[one] for one in voters]
-        must({one.digest for one in answers} == {answers[0].digest} != {FAILED}, "{}: {} differ", path, answers)
+        must({one.digest for one in answers} == {answers[0].digest}, "{}: {} differ", path, answers)
+        if answers[0].digest == FAILED:
+            must(len(voters) == len(self.replicas.active) < self.num, "{}: {} fail, and others do not", path, voters)
+            self.run.abandon(self, "none of those that are left can say it")
+            return
         num_stops = self.num_stops
         said = self._take(index, voters, answers)
         truth = self.truth[index]

@@ -65,7 +65,7 @@ def test_the_histories_meet_what_they_are_about(monkeypatch: pytest.MonkeyPatch)
         seen.update(f"{mode} {num}" for mode, num in world.kinds.values())
         seen["two tiers"] += len(world.tree.shapes) > 1
         seen["calm"] += world.tree.is_calm
-    causes = {"died", "silent", "outvoted", "unsigned", "forged"}
+    causes = {"died", "silent", "outvoted", "unsigned", "forged", "Retire", "Return", "Abandon"}
     assert causes <= seen.keys() and min(seen.values()) > 5, seen
 
 

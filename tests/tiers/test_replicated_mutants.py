@@ -15,10 +15,11 @@ from replicated_hub import Process, Served
 from replicated_run import Supervisor
 from replicated_world import World
 
+from tiers import replicas
 from tiers.collecting import Collecting
 from tiers.journal import Entry, Head, Joined
 from tiers.replay import Replay
-from tiers.replicas import Answered, CarryOut, Command, Replace, Replicas
+from tiers.replicas import Abandon, Answered, CarryOut, Command, Replace, Replicas, Retire
 from tiers.standing import Attendance
 
 Patch = pytest.MonkeyPatch
@@ -189,6 +190,43 @@ def successors_recall_nothing(patch: Patch) -> None:
     patch.setattr(replicated_hub, "Process", Blank)
 
 
+# who sits out
+
+
+def the_sixth_death_ends_the_run(patch: Patch) -> None:
+    """A run does not go on without a replica."""
+    _instead(patch, Retire, lambda self, one: Abandon(one.replica, one.reason))
+
+
+def who_sits_out_is_missed_by_nobody(patch: Patch) -> None:
+    """However few are left, a replica that dies again and again sits out."""
+
+    def out(self: Replicas, one: Abandon) -> Retire:
+        self._replicas[one.replica].sits_out = True
+        return Retire(one.replica, self._replicas[one.replica].life, "died", one.reason)
+
+    _instead(patch, Abandon, out)
+
+
+def fewer_decide_where_one_sits_out(patch: Patch) -> None:
+    """A majority of those that are left is enough."""
+    patch.setattr(Replicas, "quorum", property(lambda self: replicas.quorum_of(self.mode, len(self.active))))
+
+
+def who_sits_out_does_not_return(patch: Patch) -> None:
+    """Once out, always out."""
+    patch.setattr(Replicas, "_opened", lambda self: [])
+
+
+def _instead(patch: Patch, kind: type, make: Callable[[Replicas, Any], Command]) -> None:
+    end = Replicas._end
+
+    def other(self: Replicas, *arguments: Any) -> list[Command]:
+        return [make(self, one) if isinstance(one, kind) else one for one in end(self, *arguments)]
+
+    patch.setattr(Replicas, "_end", other)
+
+
 # epochs and the journal
 
 
@@ -266,6 +304,10 @@ MUTANTS: list[Callable[[Patch], None]] = [
     stops_begin_no_lives,
     successors_are_told_only_what_is_new,
     successors_recall_nothing,
+    the_sixth_death_ends_the_run,
+    who_sits_out_is_missed_by_nobody,
+    fewer_decide_where_one_sits_out,
+    who_sits_out_does_not_return,
     no_fencing,
     no_barrier,
     receipts_before_the_flush,
