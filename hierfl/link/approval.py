@@ -28,6 +28,7 @@ APPROVED = "approved.json"
 
 _TO_WHOM = {
     "AllReduce": "each other member of its hub a slice of it, and the sum of one slice of all members'",
+    "Peer": "each neighbour among the members of its hub its own model, whole, and each other member a slice of it",
     "Swarm": "whichever member of its hub leads the round all of it, and from there the model",
 }
 

@@ -7,8 +7,9 @@ A thing of another shape, a weight that the round does not have, work for a hub 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +20,7 @@ from hierfl.learning.state import Layout
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import limit_of
 from hierfl.link.calls import model_shape, slice_shapes, state_size, sum_shape
-from hierfl.link.codec import MAX_WEIGHT, bounded, text
+from hierfl.link.codec import MAX_WEIGHT, bounded, integer_in, text
 from hierfl.link.payload import Shape
 from hierfl.link.remote import Given, Remote, thing_in
 from hierfl.link.served import num_sites
@@ -33,6 +34,8 @@ __all__ = ["COMMIT", "WRITE", "Asked", "admitted"]
 
 COMMIT, WRITE = "commit", "write_model"
 MOST_COMMITS = 2**20
+MOST_RATIO_BYTES = 4096
+"""Of a weight's numerator, or denominator: those of many neighbours come together there."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,14 @@ class _Call:
         """Errors: LinkError for more than the hub has members."""
         return bounded(num, f"the number of {what}", 1, self.num_members)
 
+    def slice(self, whole: Shape, said: wire.Payload, nums: Iterable[int]) -> Shape:
+        """Give the shape of a slice, of so many or so many. Errors: LinkError for one that is none."""
+        for num in nums:
+            for shape in slice_shapes(whole, num):
+                if (shape.num_floats, shape.num_ints) == (said.num_floats, said.num_ints):
+                    return shape
+        raise LinkError(f"{said.num_floats} and {said.num_ints} numbers are no slice of {whole.num_floats}")
+
     def limits(self, method: str, things: Sequence[Given]) -> tuple[int | None, ...]:
         """Give the largest magnitude of the numbers of each sum.
 
@@ -164,17 +175,53 @@ def _cut(call: _Call) -> _Read:
 def _add(call: _Call) -> _Read:
     num = call.members(len(call.said.things), "slices")
     first = call.said.things[0].sum.payload
-    sizes = (first.num_floats, first.num_ints)
-    for most in range(num, call.num_members + 1):  # who reported no update adds a slice all the same
-        for shape in slice_shapes(call.update, most):
-            if (shape.num_floats, shape.num_ints) == sizes:
-                return (call.terms,), [shape] * num
-    raise LinkError(f"a slice of {sizes[0]} and {sizes[1]} numbers, where {num} members or more have one each")
+    return (call.terms,), [call.slice(call.update, first, range(num, call.num_members + 1))] * num
 
 
 def _gather(call: _Call) -> _Read:
     num = call.members(len(call.said.things) - 2, "slices")
     return (call.terms,), [call.model, call.state, *slice_shapes(call.update, num)]
+
+
+def _mix(call: _Call) -> _Read:
+    said = call.said.mix
+    num = call.members(said.models, "models")
+    turn = len(call.said.things) - num
+    weights = tuple(_ratio(one) for one in said.weights)
+    if turn not in (0, num) or len(weights) != num or not sum(weights) <= 1 or min(weights) < 0:
+        raise LinkError(
+            f"{num} models with {len(weights)} weights, {turn} updates, and weights of {float(sum(weights)):g}"
+        )
+    own = bounded(said.own, "the place of one's own model", 0, num - 1)
+    total = bounded(said.total, "the weight of who takes part", 1, call.opening.total_weight)
+    return (call.terms, own, weights, total, num), [*[call.model] * num, *[call.update] * turn]
+
+
+def _cut_model(call: _Call) -> _Read:
+    return (call.members(call.said.cut_model.num, "slices"),), [call.model]
+
+
+def _average(call: _Call) -> _Read:
+    num = call.members(len(call.said.things), "slices")
+    weights = tuple(bounded(one, "a weight", 1, MAX_WEIGHT) for one in call.said.average.weights)
+    if len(weights) != num or sum(weights) > MAX_WEIGHT:
+        raise LinkError(f"{num} slices with {len(weights)} weights, of {sum(weights)} in all")
+    first = call.said.things[0].model.payload
+    shape = call.slice(call.model, first, range(1, num + 1))
+    return (call.config.arithmetic.clip, weights), [shape] * num
+
+
+def _join(call: _Call) -> _Read:
+    num = call.members(len(call.said.things), "slices")
+    return (), [*slice_shapes(call.model, num)]
+
+
+def _ratio(message: wire.Ratio) -> Fraction:
+    """Read a fraction. Errors: LinkError."""
+    above, below = (integer_in(one, "a weight", MOST_RATIO_BYTES) for one in (message.numerator, message.denominator))
+    if below < 1:
+        raise LinkError("a weight that is no fraction")
+    return Fraction(above, below)
 
 
 def _encode(call: _Call) -> _Read:
@@ -185,8 +232,8 @@ def _encode(call: _Call) -> _Read:
 def _commit(call: _Call) -> _Read:
     said = call.said.commit
     first = bounded(said.rounds_done, "rounds done", 1), bounded(said.keep, "keep", 1, MOST_COMMITS)
-    num = bounded(len(call.said.things), "the things of a commit", 1, 1 + len(call.config.federation.hubs))
-    return first, [call.model, *[call.state] * (num - 1)]
+    num = bounded(len(call.said.things) - said.has_own, "the things of a commit", 1, 1 + len(call.config.hubs))
+    return (*first, said.has_own), [call.model, *[call.state] * (num - 1), *[call.model] * said.has_own]
 
 
 def _write(call: _Call) -> _Read:
@@ -200,6 +247,10 @@ _METHODS: dict[str, Callable[[_Call], _Read]] = {
     "add": _add,
     "gather": _gather,
     "encode": _encode,
+    "mix": _mix,
+    "cut_model": _cut_model,
+    "average": _average,
+    "join": _join,
     COMMIT: _commit,
     WRITE: _write,
 }

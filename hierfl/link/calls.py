@@ -6,8 +6,9 @@ There is one message for each method of `hierfl.runtime.places.Place`.
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -18,7 +19,7 @@ from hierfl.learning.ring import Grid
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import limit_of
-from hierfl.link.codec import text
+from hierfl.link.codec import integer_out, text
 from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.remote import Given, Offers, Remote, is_remote, thing_in
 from hierfl.runtime.hub import grid_of
@@ -32,15 +33,13 @@ Admit: TypeAlias = Callable[[str, wire.Placed], tuple[Any, tuple[Given, ...]]]
 """Reads an answer of who holds it now."""
 
 
-FIRST_VECTORS = {
-    "broadcast": 1,
-    "reduce": 2,
-    "cut": 2,
-    "add": 1,
-    "gather": 1,
+FIRST_VECTORS: Mapping[str, int] = {
+    **dict.fromkeys(("broadcast", "add", "gather", "cut_model"), 1),
+    **dict.fromkeys(("reduce", "cut", "average", "write_own", "write_model"), 2),
+    "join": 0,
     "encode": 4,
+    "mix": 5,
     "commit": 5,
-    "write_model": 2,
 }
 """From which of its arguments on a method is handed vectors."""
 
@@ -208,6 +207,79 @@ def _gather(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Ad
     return _stepped(rule, grid_of(terms.opening) if rule.passes_up else None, slices[0].weight, "gather")
 
 
+def _mix(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Admit:
+    terms, own, weights, total, models, *vectors = arguments
+    grid = grid_of(terms.opening)
+    given = [*vectors[:models], *(part if is_remote(part) else as_sum(part, grid) for part in vectors[models:])]
+    message.mix.own, message.mix.total, message.mix.models = own, total, models
+    message.mix.weights.extend(
+        wire.Ratio(numerator=integer_out(one.numerator), denominator=integer_out(one.denominator)) for one in weights
+    )
+    message.things.extend(map(offers.thing, given))
+    return _whole_model(model_shape(terms.rule.layout), "mix")
+
+
+def _cut_model(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Admit:
+    num, model = arguments
+    message.cut_model.num = num
+    message.things.append(offers.thing(model))
+    shapes = slice_shapes(_shape(model), num)
+
+    def admit(holder: str, said: wire.Placed) -> tuple[Any, tuple[Given, ...]]:
+        return sum(shape.num_bytes for shape in shapes), tuple(_models(said, shapes, holder, "cut_model"))
+
+    return admit
+
+
+def _average(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Admit:
+    _, weights, *slices = arguments
+    message.average.weights.extend(weights)
+    message.things.extend(map(offers.thing, slices))
+    own = _shape(slices[0])
+
+    def admit(holder: str, said: wire.Placed) -> tuple[Any, tuple[Given, ...]]:
+        if len(said.numbers) != 1 or not (math.isfinite(said.numbers[0]) and said.numbers[0] >= 0):
+            raise LinkError("average gives no finite distance")
+        return said.numbers[0], tuple(_models(said, [own], holder, "average"))
+
+    return admit
+
+
+def _join(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Admit:
+    message.join.SetInParent()
+    message.things.extend(map(offers.thing, arguments))
+    parts = [_shape(one) for one in arguments]
+    sizes = sum(part.num_floats for part in parts), sum(part.num_ints for part in parts)
+    return _whole_model(Shape(*sizes, parts[0].dtype), "join")
+
+
+def _whole_model(shape: Shape, what: str) -> Admit:
+    """Take a model with nothing beside."""
+
+    def admit(holder: str, said: wire.Placed) -> tuple[Any, tuple[Given, ...]]:
+        if len(said.things) != 3 or any(one.WhichOneof("what") for one in said.things[1:]):
+            raise LinkError(f"{what} gives more than a model, or less")
+        [model] = _models(wire.Placed(things=said.things[:1]), [shape], holder, what)
+        return (shape.num_bytes, False, False), (model, None, None)
+
+    return admit
+
+
+def _models(said: wire.Placed, shapes: Sequence[Shape], holder: str, what: str) -> list[Given]:
+    """Read models, or slices of them. Errors: LinkError."""
+    found = _things(said, shapes, holder, what)
+    if not all(isinstance(one, Remote) and not one.weight for one in found):
+        raise LinkError(f"{what} gives something that is no model")
+    return found
+
+
+def _shape(given: Remote | ModelState) -> Shape:
+    """Give the shape of a model, or of a slice of it."""
+    return (
+        given.shape if isinstance(given, Remote) else Shape(given.floats.size, given.ints.size, str(given.floats.dtype))
+    )
+
+
 def _encode(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Admit:
     rule, opening, weight, seed, *given = arguments
     message.encode.weight, message.encode.seed = weight, seed
@@ -224,9 +296,9 @@ def _encode(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Ad
 
 
 def _commit(message: wire.Place, arguments: Sequence[Any], offers: Offers) -> Admit:
-    """Arguments: rounds done, how many commits to keep, the model, states of hubs."""
-    rounds_done, keep, *given = arguments
-    message.commit.rounds_done, message.commit.keep = rounds_done, keep
+    """Arguments: rounds done, commits to keep, whether the member's own model stands last, the hub's model, states."""
+    rounds_done, keep, has_own, *given = arguments
+    message.commit.rounds_done, message.commit.keep, message.commit.has_own = rounds_done, keep, has_own
     message.things.extend(map(offers.thing, given))
     return _written
 
@@ -253,6 +325,10 @@ _METHODS: dict[str, Callable[[wire.Place, Sequence[Any], Offers], Admit]] = {
     "add": _add,
     "gather": _gather,
     "encode": _encode,
+    "mix": _mix,
+    "cut_model": _cut_model,
+    "average": _average,
+    "join": _join,
     "commit": _commit,
     "write_model": _write_model,
 }

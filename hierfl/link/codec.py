@@ -26,6 +26,8 @@ __all__ = [
     "MAX_BYTES",
     "MAX_WEIGHT",
     "bounded",
+    "integer_in",
+    "integer_out",
     "moments_in",
     "moments_out",
     "parse",
@@ -110,7 +112,7 @@ def scale_in(message: wire.Prepare) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 def moments_out(moments: Moments) -> wire.Moments:
     """Write a site's moments."""
-    sums, squares = [_integer_out(n) for n in moments.sums], [_integer_out(n) for n in moments.squares]
+    sums, squares = [integer_out(n) for n in moments.sums], [integer_out(n) for n in moments.squares]
     return wire.Moments(count=moments.count, sums=sums, squares=squares)
 
 
@@ -118,8 +120,8 @@ def moments_in(message: wire.Moments) -> Moments:
     """Read a site's moments. Errors: LinkError."""
     if len(message.sums) != len(message.squares):
         raise LinkError(f"moments with {len(message.sums)} sums and {len(message.squares)} sums of squares")
-    sums = tuple(_integer_in(content, "a sum") for content in message.sums)
-    squares = tuple(_integer_in(content, "a sum of squares") for content in message.squares)
+    sums = tuple(integer_in(content, "a sum") for content in message.sums)
+    squares = tuple(integer_in(content, "a sum of squares") for content in message.squares)
     if any(square < 0 for square in squares):
         raise LinkError("a sum of squares below 0")
     return Moments(bounded(message.count, "the count of rows"), sums, squares)
@@ -131,9 +133,9 @@ def tally_out(tally: Tally) -> wire.Tally:
         num_samples=tally.num_samples,
         num_not_finite=tally.num_not_finite,
         num_left_out=tally.num_left_out,
-        loss=_integer_out(tally.loss),
-        log_loss=_integer_out(tally.log_loss),
-        brier=_integer_out(tally.brier),
+        loss=integer_out(tally.loss),
+        log_loss=integer_out(tally.log_loss),
+        brier=integer_out(tally.brier),
         confusion=[] if tally.confusion is None else tally.confusion.ravel().tolist(),
         curves=[
             wire.Curve(scores=curve.scores, positives=curve.positives.tolist(), negatives=curve.negatives.tolist())
@@ -153,7 +155,7 @@ def tally_in(message: wire.Tally) -> Tally:
     num_left_out = bounded(message.num_left_out, "num_left_out", most=num_samples)
     num_not_finite = bounded(message.num_not_finite, "num_not_finite", most=num_left_out)
     counted = num_samples - num_left_out
-    sums = [_integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
+    sums = [integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
     if not counted:
         if message.confusion or message.curves or message.counts or any(sums):
             raise LinkError("counts of samples where none was counted")
@@ -201,12 +203,13 @@ def _counts(values: Sequence[int], what: str, total: int) -> Any:
     return np.array(values, np.int64)
 
 
-def _integer_out(value: int) -> bytes:
+def integer_out(value: int) -> bytes:
+    """Write an integer, in two's complement."""
     return value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
 
 
-def _integer_in(content: bytes, what: str) -> int:
-    """Errors: LinkError for a number of more than `MAX_INTEGER_BYTES`."""
-    if len(content) > MAX_INTEGER_BYTES:
-        raise LinkError(f"{what} is a number of {len(content)} bytes; at most {MAX_INTEGER_BYTES}")
+def integer_in(content: bytes, what: str, most: int = MAX_INTEGER_BYTES) -> int:
+    """Read an integer. Errors: LinkError for one of more bytes than `most`."""
+    if len(content) > most:
+        raise LinkError(f"{what} is a number of {len(content)} bytes; at most {most}")
     return int.from_bytes(content, "little", signed=True)

@@ -4,7 +4,7 @@ own folder; the run's folder says of these who has them, and their digests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from hierfl.runtime.driver import Done
 
 __all__ = ["COMMITTED", "Commits"]
 
-COMMITTED = ("commit", "write_model")
-"""What all members do, and the one that is asked counts for."""
+COMMITTED = ("commit", "write_model", "write_own")
+"""What all members do, and the one that is asked counts for; what one keeps of its own goes with the next commit."""
 
 
 @dataclass
@@ -49,9 +49,14 @@ class Commits:
         self._done = done
         self._tell = tell
         self._open: dict[int, _Commit] = {}
+        self._own: dict[str, Any] = {}
 
     def begin(self, ticket: int, path: str, beside: Sequence[str], method: str, arguments: tuple[Any, ...]) -> None:
-        """Take a call of `Place.commit` or `Place.write_model` at a member's place."""
+        """Take a call of `Place.commit`, `write_own` or `write_model` at a member's place."""
+        if method == "write_own":
+            self._own[path] = arguments[2]
+            self._done(Done(ticket, path))
+            return
         made = _Commit(ticket, path, method, arguments)
         for member in (path, *beside):
             own = ticket if member == path else self._new_ticket()
@@ -59,7 +64,7 @@ class Commits:
             if member != path:
                 made.others[own] = member
         for member, own in [(path, ticket), *((member, own) for own, member in made.others.items())]:
-            self._ask(own, member, method, _asked(method, arguments))
+            self._ask(own, member, method, _asked(method, arguments, self._own.get(member)))
 
     def heard(self, done: Done) -> list[Done]:
         """Take the end of a call: of a commit's only what it comes to in the end."""
@@ -88,19 +93,21 @@ class Commits:
             self._tell("info", made.path, f"has the final model, as {', '.join(holders[1:]) or 'nobody else'} has")
             return replace(done, value=None)
         run_dir, content, keep = made.arguments[:3]
-        elsewhere = {"model_digest": done.value, "holders": holders, **_described(made.arguments)}
+        elsewhere = {"model_digest": done.value, "holders": holders, **_described(made.arguments, self._own)}
+        self._own = {}
         try:
             return replace(done, value=_save(run_dir, content, keep, made.arguments, elsewhere))
         except HierflError as error:
             return Done(done.ticket, done.actor, error=error)
 
 
-def _asked(method: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Give what a member is asked to keep: the model, and states of strategies that lie with members."""
+def _asked(method: str, arguments: tuple[Any, ...], own: Any) -> tuple[Any, ...]:
+    """Give what a member is asked to keep: the model, states that lie with members, and its `own` model."""
     if method == "write_model":
         return (arguments[2],)
     _, content, keep, _, _, model, *kept = arguments
-    return (content.rounds_done, keep, model, *(one for one in kept if is_remote(one)))
+    states = [one for one in kept if is_remote(one)]
+    return (content.rounds_done, keep, own is not None, model, *states, *([own] if own is not None else []))
 
 
 def _save(run_dir: Path, content: Checkpoint, keep: int, arguments: tuple[Any, ...], elsewhere: dict[str, Any]) -> Path:
@@ -110,10 +117,11 @@ def _save(run_dir: Path, content: Checkpoint, keep: int, arguments: tuple[Any, .
     return checkpoint.save(run_dir, replace(content, elsewhere=elsewhere, **here), keep)
 
 
-def _described(arguments: tuple[Any, ...]) -> dict[str, Any]:
+def _described(arguments: tuple[Any, ...], own: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what lies with members, in messages' words."""
     from google.protobuf.json_format import MessageToDict
 
     keys, model, kept = arguments[4], arguments[5], arguments[6:]
     states = {hub: MessageToDict(thing_out(one)) for hub, one in zip(keys.states, kept, strict=False) if is_remote(one)}
-    return {"model": MessageToDict(thing_out(model)), "states": states}
+    members = {path: MessageToDict(thing_out(one)) for path, one in own.items() if is_remote(one)}
+    return {"model": MessageToDict(thing_out(model)), "states": states, "members": members}

@@ -200,7 +200,8 @@ class Desk:
             return self._place.carry_out(branch.layout, ask)
         except Abandoned:
             raise
-        except HierflError as error:
+        except (HierflError, OSError) as caught:
+            error = caught if isinstance(caught, HierflError) else LinkError(f"{caught.filename}: {caught.strerror}")
             self._tell("error", str(error))
             holder = error.holder if isinstance(error, PeerUnreached) else ""
             said = what_is_said(error, branch.path)

@@ -58,11 +58,12 @@ class Objects:
 
     def find(self, digest: bytes) -> Outgoing | None:
         """Give a vector to send; None if it is not here, or spoilt."""
+        files = list(self._files(digest))
         with self._lock:
-            known = self._payloads.get(digest)
-        if known is not None:
+            known = self._payloads.get(digest) if files else self._payloads.pop(digest, None)
+        if known is not None and files:
             return known
-        for path in self._files(digest):
+        for path in files:
             with contextlib.suppress(OSError, ValueError):
                 found = Outgoing(*read(path, Shape(path.stat().st_size // 4, 0, "int32")))
                 if found.digest == digest:
@@ -84,10 +85,7 @@ class Objects:
         for name in names:
             for path in self.folder.glob(f"*.{name}{END}") if name.replace("-", "").isalnum() else ():
                 path.unlink(missing_ok=True)
-                digest = bytes.fromhex(path.name.partition(".")[0])
-                if next(self._files(digest), None) is None:
-                    with self._lock:
-                        self._payloads.pop(digest, None)
+                self.find(bytes.fromhex(path.name.partition(".")[0]))
 
     def clear(self) -> None:
         """Let go of all but what commits need."""

@@ -40,6 +40,9 @@ _FINAL = (
 )
 """Answers that another attempt would not change."""
 
+MOST_DAMAGED = 3
+"""How often the same chunk may come damaged, or with numbers that no sum may hold."""
+
 _GONE = (grpc.StatusCode.NOT_FOUND,)
 """Those of a member that has lost what it had."""
 
@@ -117,7 +120,7 @@ class Neighbours:
             channel.close()
 
     def _take(self, holder: str, incoming: Incoming) -> None:
-        heard_s, attempt = time.monotonic(), 0
+        heard_s, attempt, damaged = time.monotonic(), 0, 0
         while not incoming.is_whole:
             before, said = incoming.received, "it says nothing"
             try:
@@ -131,9 +134,12 @@ class Neighbours:
             except LinkError as error:
                 said = f"what comes is damaged: {error}"
                 self._tell("warning", f"{holder}: {said}")
+                damaged += 1
             if incoming.received > before:
-                heard_s, attempt = time.monotonic(), 0
+                heard_s, attempt, damaged = time.monotonic(), 0, 0
                 continue
+            if damaged >= MOST_DAMAGED:
+                raise PeerUnreached(holder, f"{self._kit.path} cannot take a vector of {holder}: {said}")
             where = f"{holder} at {self._addresses[holder]} (link.peers)"
             if time.monotonic() - heard_s > self._deadline_s:
                 why = f"{self._kit.path} has not reached {where} for {self._deadline_s:g} s (link.deadline_s): {said}"

@@ -33,7 +33,7 @@ from hierfl.runtime.places import Place
 
 __all__ = ["MODEL", "Take", "Workplace"]
 
-MODEL = "model.safetensors"
+MODEL, OWN = "model.safetensors", "own.safetensors"
 TAKEN_AT_ONCE = 8
 
 Take = Callable[[str, Shape, bytes, Path, int | None], None]
@@ -66,19 +66,12 @@ class Workplace:
 
     def offered(self, digest: bytes) -> Outgoing | None:
         """Give what lies here, to hand out; None if it does not."""
-        found = self._objects.find(digest)
-        if found is not None:
-            return found
-        last = self._update
-        if last is None or last.digest != digest:
-            last = self._store.outgoing(digest)
-            self._update = last or self._update
-        return last
+        return self._objects.find(digest) or self._own_update(digest)
 
     def bring(self, holder: str, shape: Shape, digest: bytes, path: Path, limit: int | None = None) -> Path:
         """Give the file of a vector, which comes to `path` unless it is here. Errors: LinkError, PeerUnreached."""
         found = self._objects.file(digest)
-        if found is None and self.offered(digest) is not None:
+        if found is None and self._own_update(digest) is not None:
             found = self._store.update(digest)
         if found is not None:
             return found
@@ -86,6 +79,16 @@ class Workplace:
             raise PeerUnreached(holder, f"{self.path} does not have {digest.hex()[:12]} any more")
         self._take(holder, shape, digest, path, limit)
         return path
+
+    def _own_update(self, digest: bytes) -> Outgoing | None:
+        """Give an update that was trained here, if this is one's digest."""
+        if not self._store.update(digest).exists():
+            return None
+        last = self._update
+        if last is None or last.digest != digest:
+            last = self._store.outgoing(digest)
+            self._update = last or self._update
+        return last
 
     def carry_out(self, layout: Layout, ask: wire.Ask) -> wire.Placed:
         """Do what is asked. `layout`: of the model. Errors: LinkError, UpdateRefused, OutputError."""
@@ -100,7 +103,8 @@ class Workplace:
             if asked.method == WRITE:
                 return wire.Placed(model_digest=self._write(self._models / MODEL, asked, values[0]))
             made = getattr(self._place, asked.method)(*asked.first, *values)
-            return wire.Placed(things=self._kept(f"{ask.id:016x}", _plain(asked, made)))
+            numbers = [made[0]] if isinstance(made[0], float) else []
+            return wire.Placed(numbers=numbers, things=self._kept(f"{ask.id:016x}", _plain(asked, made)))
         finally:
             for digest in files:
                 self._objects.taken(digest).unlink(missing_ok=True)
@@ -119,7 +123,7 @@ class Workplace:
 
     def _commit(self, asked: Asked, values: Sequence[Any]) -> str:
         """Keep what a checkpoint needs, and the model for people, too. Errors: LinkError, OutputError."""
-        rounds_done, keep = asked.first
+        rounds_done, keep, has_own = asked.first
         vectors: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
         for value in values:
             if isinstance(value, ModelState):
@@ -127,6 +131,8 @@ class Workplace:
             elif value is not None:
                 vectors.extend((array.reshape(-1), np.empty(0, np.int64)) for array in value.values())
         self._objects.commit(self._run, rounds_done, vectors, keep)
+        if has_own:
+            self._write(self._models / OWN, asked, values[-1])
         return self._write(self._models / MODEL, asked, values[0])
 
     def _write(self, path: Path, asked: Asked, model: ModelState) -> str:

@@ -25,7 +25,7 @@ HERE = "hierfl:here"
 LINK = "link"
 """The kind of device that a link is."""
 
-OVER_LINKS = ("AllReduce", "Swarm")
+OVER_LINKS = ("AllReduce", "Peer", "Swarm")
 """Topologies without a centre whose exchanges can go from institution to institution."""
 
 
@@ -149,7 +149,7 @@ def _of_peers(config: RunConfig) -> Iterator[Problem]:
             if link.peers is not None:
                 yield Problem(place, f"is for members of a hub without a centre; {hub} has one, and nobody dials it")
         elif kind not in OVER_LINKS:
-            said = f"{kind} does not go over links; allreduce and swarm do, or leave the link out"
+            said = f"{kind} does not go over links; allreduce, peer and swarm do; leave the link out"
             yield Problem(_place(path, "link"), said)
         elif link.peers is None:
             said = (

@@ -304,6 +304,42 @@ class Gather(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Ratio(_message.Message):
+    __slots__ = ("numerator", "denominator")
+    NUMERATOR_FIELD_NUMBER: _ClassVar[int]
+    DENOMINATOR_FIELD_NUMBER: _ClassVar[int]
+    numerator: bytes
+    denominator: bytes
+    def __init__(self, numerator: _Optional[bytes] = ..., denominator: _Optional[bytes] = ...) -> None: ...
+
+class Mix(_message.Message):
+    __slots__ = ("own", "weights", "total", "models")
+    OWN_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    own: int
+    weights: _containers.RepeatedCompositeFieldContainer[Ratio]
+    total: int
+    models: int
+    def __init__(self, own: _Optional[int] = ..., weights: _Optional[_Iterable[_Union[Ratio, _Mapping]]] = ..., total: _Optional[int] = ..., models: _Optional[int] = ...) -> None: ...
+
+class CutModel(_message.Message):
+    __slots__ = ("num",)
+    NUM_FIELD_NUMBER: _ClassVar[int]
+    num: int
+    def __init__(self, num: _Optional[int] = ...) -> None: ...
+
+class Average(_message.Message):
+    __slots__ = ("weights",)
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    weights: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, weights: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Join(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Encode(_message.Message):
     __slots__ = ("weight", "seed")
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -313,19 +349,21 @@ class Encode(_message.Message):
     def __init__(self, weight: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("rounds_done", "keep")
+    __slots__ = ("rounds_done", "keep", "has_own")
     ROUNDS_DONE_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
+    HAS_OWN_FIELD_NUMBER: _ClassVar[int]
     rounds_done: int
     keep: int
-    def __init__(self, rounds_done: _Optional[int] = ..., keep: _Optional[int] = ...) -> None: ...
+    has_own: bool
+    def __init__(self, rounds_done: _Optional[int] = ..., keep: _Optional[int] = ..., has_own: _Optional[bool] = ...) -> None: ...
 
 class Write(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Place(_message.Message):
-    __slots__ = ("hub", "weight", "opened_by", "opened_round", "total_weight", "turn", "things", "broadcast", "reduce", "cut", "add", "gather", "encode", "commit", "write_model")
+    __slots__ = ("hub", "weight", "opened_by", "opened_round", "total_weight", "turn", "things", "broadcast", "reduce", "cut", "add", "gather", "encode", "commit", "write_model", "mix", "cut_model", "average", "join")
     HUB_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     OPENED_BY_FIELD_NUMBER: _ClassVar[int]
@@ -341,6 +379,10 @@ class Place(_message.Message):
     ENCODE_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     WRITE_MODEL_FIELD_NUMBER: _ClassVar[int]
+    MIX_FIELD_NUMBER: _ClassVar[int]
+    CUT_MODEL_FIELD_NUMBER: _ClassVar[int]
+    AVERAGE_FIELD_NUMBER: _ClassVar[int]
+    JOIN_FIELD_NUMBER: _ClassVar[int]
     hub: str
     weight: int
     opened_by: str
@@ -356,7 +398,11 @@ class Place(_message.Message):
     encode: Encode
     commit: Commit
     write_model: Write
-    def __init__(self, hub: _Optional[str] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., turn: _Optional[int] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., broadcast: _Optional[_Union[Broadcast, _Mapping]] = ..., reduce: _Optional[_Union[Reduce, _Mapping]] = ..., cut: _Optional[_Union[Cut, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., gather: _Optional[_Union[Gather, _Mapping]] = ..., encode: _Optional[_Union[Encode, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., write_model: _Optional[_Union[Write, _Mapping]] = ...) -> None: ...
+    mix: Mix
+    cut_model: CutModel
+    average: Average
+    join: Join
+    def __init__(self, hub: _Optional[str] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., turn: _Optional[int] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., broadcast: _Optional[_Union[Broadcast, _Mapping]] = ..., reduce: _Optional[_Union[Reduce, _Mapping]] = ..., cut: _Optional[_Union[Cut, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., gather: _Optional[_Union[Gather, _Mapping]] = ..., encode: _Optional[_Union[Encode, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., write_model: _Optional[_Union[Write, _Mapping]] = ..., mix: _Optional[_Union[Mix, _Mapping]] = ..., cut_model: _Optional[_Union[CutModel, _Mapping]] = ..., average: _Optional[_Union[Average, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ...) -> None: ...
 
 class Placed(_message.Message):
     __slots__ = ("error", "refused", "duration_s", "numbers", "things", "model_digest", "unreached")

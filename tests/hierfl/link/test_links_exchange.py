@@ -14,7 +14,7 @@ from small_runs import Listener, config_of, hub, site
 from hierfl.errors import RoundFailed
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import decode
-from hierfl.monitor.records import Exchanged
+from hierfl.monitor.records import Consensus, Exchanged
 from hierfl.run import run
 
 pytestmark = pytest.mark.usefixtures("several_runs")
@@ -55,6 +55,31 @@ def test_institutions_that_exchange_have_the_bits_of_the_simulation(tmp_path: Pa
     assert linked["model_digest"] == simulated["model_digest"]
     for path in ("world", "world/north", "world/c", "world/d"):
         assert linked["nodes"][path] == simulated["nodes"][path], path
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [
+        {"kind": "peer", "graph": "ring", "gossip_steps": 2},
+        {"kind": "peer", "graph": "given", "weights": "given", "edges": {"north": {"c": 0.5}, "c": {"d": 0.25}}},
+    ],
+)
+@pytest.mark.parametrize("local", [(), ("c",)])
+def test_peers_in_several_institutions_keep_the_models_that_they_have_in_the_simulation(
+    tmp_path: Path, topology: dict[str, Any], local: tuple[str, ...]
+) -> None:
+    config = config_of(tmp_path / "runs", hub("world", *wards(local=local), rounds=3, topology=topology))
+    heard, simulated = Listener(), Listener()
+    linked = Inside(config, tmp_path / "linked").go(heard)
+    assert linked["model_digest"] == run(config, [simulated])["model_digest"]
+    distances = [[one.distance for one in each.of(Consensus)] for each in (heard, simulated)]
+    assert distances[0] == distances[1] and len(distances[0]) == 3
+
+
+def test_a_peer_that_is_not_asked_keeps_its_model(tmp_path: Path) -> None:
+    some = {"participation": {"kind": "sample", "fraction": 0.6}}
+    config = config_of(tmp_path / "runs", hub("world", *wards(), rounds=4, topology="peer", **some))
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -105,6 +130,7 @@ def test_a_member_whose_place_others_do_not_reach_leaves_the_exchange(tmp_path: 
         {"link": {"address": "hub.example.org:8443"}, "strategy": {"kind": "fedavgm"}},
         {"compression": {"kind": "top_k", "fraction": 0.5}, "strategy": {"kind": "fedavgm"}},
         {"topology": "swarm"},
+        {"topology": "peer", "rounds": 2},
         {"topology": {"kind": "swarm", "leader": "drawn"}, "strategy": {"kind": "fedavgm"}, "rounds": 2},
     ],
 )
