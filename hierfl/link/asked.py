@@ -188,7 +188,7 @@ def _mix(call: _Call) -> _Read:
     num = call.members(said.models, "models")
     turn = len(call.said.things) - num
     weights = tuple(_ratio(one) for one in said.weights)
-    if turn not in (0, num) or len(weights) != num or not sum(weights) <= 1 or min(weights) < 0:
+    if turn not in (0, num) or len(weights) != num or sum(weights) > 1:
         raise LinkError(
             f"{num} models with {len(weights)} weights, {turn} updates, and weights of {float(sum(weights)):g}"
         )
@@ -219,8 +219,8 @@ def _join(call: _Call) -> _Read:
 def _ratio(message: wire.Ratio) -> Fraction:
     """Read a fraction. Errors: LinkError."""
     above, below = (integer_in(one, "a weight", MOST_RATIO_BYTES) for one in (message.numerator, message.denominator))
-    if below < 1:
-        raise LinkError("a weight that is no fraction")
+    if not 0 <= above <= below or below < 1:
+        raise LinkError("a weight that is no fraction from 0 to 1")
     return Fraction(above, below)
 
 

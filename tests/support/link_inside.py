@@ -30,11 +30,16 @@ from hierfl.link.taking import Taker
 from hierfl.run import run
 from hierfl.runtime.local import LocalDriver
 
-__all__ = ["Inside", "several_runs"]
+__all__ = ["Inside", "let_several_run", "several_runs"]
 
 
 @pytest.fixture
 def several_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one process hold several local runs."""
+    let_several_run(monkeypatch)
+
+
+def let_several_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let one process hold several local runs: they share one keeper of the global random numbers."""
     from hierfl.runtime import chance, local
 
