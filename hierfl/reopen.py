@@ -33,7 +33,7 @@ class Reopened:
 
     `num_amendments`: of the overrides, those at the front that were left in the run's folder. `stamp`: of the newest
     checkpoint, when it was read. `needs_number`: others may lead it, so it is not gone on with unless the journal says
-    that this process does.
+    that this process does. `at_once`: nobody leads it, so that it is claimed before it is known to be in order.
     """
 
     folder: RunDir
@@ -44,6 +44,7 @@ class Reopened:
     num_amendments: int = 0
     stamp: tuple[str, int] | None = None
     needs_number: bool = False
+    at_once: bool = False
 
 
 @contextlib.contextmanager

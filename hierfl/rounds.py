@@ -40,7 +40,7 @@ from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
 from hierfl.runtime.injection import Injection
 from hierfl.runtime.opening import crew_of
-from hierfl.runtime.recorder import recorder_of
+from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
@@ -102,7 +102,7 @@ class Rounds:
         self.epochs = epochs(config)
         self.epoch = epoch_of(self.epochs, 1 + (left.saved.rounds_done if left.saved is not None else 0))
         done = left.saved.rounds_done if left.saved is not None else 0
-        self.journal = recorder_of(config, lead, driver, self.crew.keeper, done)
+        self.journal = Recorder(config, driver, self.crew.keeper, lead, done)
         self.engine = Engine(self.epoch.config, driver, self.crew, voice.emit, voice.started_s, recorder=self.journal)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
@@ -150,13 +150,14 @@ class Rounds:
         return None if self.folder.model.exists() else commit.progress.reason
 
     def _set_up(self) -> tuple[Layout, _Commit]:
-        """Build the model, count the sites' samples, standardise, make the hubs."""
+        """Build the model, count the samples, standardise; claim the run, now that it can go on; make the hubs."""
         layout, first = self.engine.initial()
         self._check_model(layout)
         saved = self.saved
         self.engine.describe()
         self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
         self.crew.prepare(layout, self.scale)
+        self.journal.take_up()
         commit = _Commit(0, first, Remembered(), Progress(), saved=True)
         if saved is not None:
             model, tree = self.driver.put(saved.model), self.epoch.config.federation

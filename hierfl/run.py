@@ -9,6 +9,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,8 @@ def _carry_out(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> M
                 return _leg(left, monitors, opened)
             except Amended:
                 address = left.config.runtime.address
-                left = stack.enter_context(reopened(left.folder.path, to_train=True))
+                before, left = left, stack.enter_context(reopened(left.folder.path, to_train=True))
+                left = replace(left, needs_number=before.needs_number, at_once=True)
                 if left.config.runtime.address is None:  # of the Ray that it shares with others, if it does
                     runtime = replace(left.config.runtime, address=address)
                     left = replace(left, config=replace(left.config, runtime=runtime))
@@ -150,10 +152,11 @@ def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> Mapping
     try:
         if not folder.resumed:
             voice.open()
-        with leading(store_of(config, folder.path), config.redundancy.lease_s, Amended) as lead:
-            _hold(left, lead)
-            with closing(opened(config, folder.path, lead)) as driver:
-                return Rounds(left, voice, driver, lead).go()
+        at_once, holds = left.at_once or not folder.resumed, partial(_hold, left)
+        lease_s = config.redundancy.lease_s
+        leads = leading(store_of(config, folder.path), lease_s, Amended, at_once=at_once, holds=holds)
+        with leads as lead, closing(opened(config, folder.path, lead)) as driver:
+            return Rounds(left, voice, driver, lead).go()
     except Amended:
         is_over = False
         raise
@@ -175,7 +178,9 @@ def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> Mapping
 
 
 def _hold(left: Reopened, lead: Lead) -> None:
-    """See that nobody went on with a run before it was this process's. Errors: Overtaken, OutputError."""
+    """See that nobody has gone on with a run before it is this process's, nor before it was. Errors: Overtaken,
+    OutputError.
+    """
     if not left.folder.resumed or lead.store is None:
         return
     if lead.failure and left.needs_number:
@@ -183,7 +188,7 @@ def _hold(left: Reopened, lead: Lead) -> None:
             f"the journal of {left.folder.path} cannot be written: {lead.failure}; others may lead the run"
         )
     try:
-        fenced = commits.void(left.folder.path, lead.store.writers())
+        fenced = commits.void(left.folder.path, lead.store.writers()) if lead.is_taken else []
     except OSError:
         return  # it is said that the journal cannot be read
     if fenced or commits.stamp(left.folder.path) != left.stamp:

@@ -51,7 +51,7 @@ def resume(
                     from hierfl.monitor.screen import screen
                     from hierfl.run import go_on
 
-                    left = replace(left, needs_number=standby)
+                    left = replace(left, needs_number=standby, at_once=standby)
                     summary = go_on(left, [screen(left.config, force_plain=plain), watch])
                 break
             except Overtaken as error:

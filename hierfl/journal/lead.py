@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from hierfl.errors import DataError, Fenced, Overtaken, RoundFailed, SiteFailed, UpdateRefused
@@ -29,8 +30,9 @@ OF_THE_FEDERATION = (DataError, RoundFailed, SiteFailed, UpdateRefused)
 class Lead:
     """One process's hold on a run. `store`: None where no journal is kept, and nobody else can know of it.
 
-    `failure`: why the number could not be claimed; the run goes on as one without a journal does. `lost`: is called, in
-    a thread of its own, once another process is known to lead.
+    `epoch`: the number that it has claimed, 0 for none. `failure`: why none could be claimed; the run goes on as one
+    without a journal does. `holds`: is asked before and after a number is claimed, and raises where the run is not to
+    be gone on with. `lost`: is called, in a thread of its own, once another process is known to lead.
     """
 
     def __init__(self, store: Store | None = None, epoch: int = 0, lease_s: float = 1.0, failure: str = "") -> None:
@@ -38,6 +40,7 @@ class Lead:
         self.epoch = epoch
         self.failure = failure
         self.tells: Callable[[], Mapping[str, Any]] = dict
+        self.holds: Callable[[], None] = lambda: None
         self.lost: Callable[[], None] = lambda: None
         self._lease = Lease(epoch, f"{socket.gethostname()}:{os.getpid()}", lease_s=lease_s)
         self._lease_s = lease_s
@@ -48,21 +51,40 @@ class Lead:
 
     @classmethod
     def take(cls, store: Store | None, lease_s: float) -> Lead:
-        """Claim the next number of a run, and begin to renew its lease. Errors: Overtaken if another just did."""
-        if store is None:
-            return cls()
+        """Claim the next number of a run, and begin to renew its lease. Errors: as of `claim`."""
+        lead = cls(store, 0, lease_s)
+        lead.claim()
+        return lead
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the run is this process's already, as far as there is anything to claim."""
+        return self.store is None or bool(self.epoch or self.failure)
+
+    def claim(self) -> None:
+        """Claim the next number of the run, unless one was, and begin to renew its lease.
+
+        From now on whoever led the run is fenced: all that can be refused is refused before. Errors: Overtaken if
+        another process just did, and those of `holds`.
+        """
+        if self.is_taken:
+            return
+        assert self.store is not None
+        self.holds()
         try:
-            epoch = store.epoch() + 1
-            store.claim(epoch)
+            epoch = self.store.epoch() + 1
+            self.store.claim(epoch)
         except FileExistsError as error:
             raise Overtaken("another process has taken this run up at the same time; this one ends") from error
         except OSError as error:
-            return cls(store, 0, lease_s, str(error.strerror or error))
-        lead = cls(store, epoch, lease_s)
-        lead._renew()
-        lead._thread = threading.Thread(target=lead._run, name="lease", daemon=True)
-        lead._thread.start()
-        return lead
+            self.failure = str(error.strerror or error)
+        else:
+            self.epoch = epoch
+            self._lease = replace(self._lease, epoch=epoch)
+            self._renew()
+            self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+            self._thread.start()
+        self.holds()
 
     def heed(self) -> None:
         """Errors: Fenced if it is known that another process leads now; one that has hung asks before it goes on."""
@@ -119,13 +141,24 @@ class Lead:
 
 
 @contextlib.contextmanager
-def leading(store: Store | None, lease_s: float, goes_on: type[BaseException]) -> Iterator[Lead]:
+def leading(
+    store: Store | None,
+    lease_s: float,
+    goes_on: type[BaseException],
+    *,
+    at_once: bool = True,
+    holds: Callable[[Lead], None] = lambda lead: None,
+) -> Iterator[Lead]:
     """Lead a run, and leave in its lease how that ended; `goes_on`: ends it only for this process to lead it anew.
 
-    Errors: Fenced, Overtaken.
+    `at_once`: claim it now, else it is claimed by whoever needs it first; `holds`: as of `Lead`. Errors: Fenced,
+    Overtaken.
     """
-    lead = Lead.take(store, lease_s)
+    lead = Lead(store, 0, lease_s)
+    lead.holds = lambda: holds(lead)
     try:
+        if at_once:
+            lead.claim()
         yield lead
     except (Fenced, goes_on):
         lead.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import socket
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +19,7 @@ from hierfl.link.kit import Kit
 from hierfl.link.limits import Limits
 from hierfl.link.permits import Gatekeeper
 
-__all__ = ["SERVICE", "TRANSPORT", "Door"]
+__all__ = ["SERVICE", "TRANSPORT", "Door", "try_to_listen"]
 
 SERVICE = "hierfl.link.v1.Link"
 
@@ -28,6 +30,22 @@ TRANSPORT = (("grpc.http2.max_frame_size", 1 << 20), ("grpc.http2.lookahead_byte
 
 _ENCODINGS = {"none": 0b001, "gzip": 0b101}
 """What a hub unpacks, as bits of gRPC's list: identity, deflate, gzip."""
+
+
+def try_to_listen(listen: str) -> None:
+    """Errors: LinkError where somebody listens at an address already, at one of its interfaces."""
+    host, _, port = listen.rpartition(":")
+    with contextlib.suppress(OSError):  # what else is wrong with it is said when it is listened
+        for family, kind, protocol, _, place in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    one.bind(place)
+                    one.listen()
+                except OSError as error:
+                    if error.errno == errno.EADDRINUSE:
+                        said = f"cannot listen at {listen}: {error.strerror}; --listen takes another address"
+                        raise LinkError(said) from error
 
 
 class Door:

@@ -41,21 +41,27 @@ TURN_S = 0.005
 
 
 class LinkedDriver:
-    """Carries calls to members over their lanes, and all others to the runtime `base`.
+    """Carries calls to `members` over their lanes, and all others to the runtime `base`.
 
-    `taker`: brings what members hold; `num_sites`: counts the sites below a node.
+    `open_links`: lets members come; `at_once`: when the runtime starts, else when the first of them is called. `taker`:
+    brings what members hold; `num_sites`: counts the sites below a node.
     """
 
     def __init__(
         self,
         base: Driver,
+        members: Sequence[str],
         open_links: Callable[[Callable[[Done], None], Driver], tuple[Service, Mapping[str, Lane]]],
         taker: Taker,
         num_sites: Callable[[str], int],
         tell: Callable[[str, str, str], None],
+        *,
+        at_once: bool = True,
     ) -> None:
         self.kind = base.kind
         self._base = base
+        self._members = tuple(members)
+        self._at_once = at_once
         self._open_links = open_links
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._lanes: Mapping[str, Lane] = {}
@@ -80,9 +86,10 @@ class LinkedDriver:
         """Start the runtime's workers, and listen for members. Errors: RuntimeUnavailable, LinkError."""
         seats = self._base.start(spec, num_hubs)
         self._builder = seats[0].worker
-        self._service, self._lanes = self._open_links(self._done.put, self._base)
-        links = tuple(Seat(path, link_device(path)) for path in self._lanes)
-        self._trains = not spec.sites.keys() <= self._lanes.keys()
+        if self._at_once:
+            self._listen()
+        links = tuple(Seat(path, link_device(path)) for path in self._members)
+        self._trains = not spec.sites.keys() <= set(self._members)
         own = self._seated(seats) if self._trains else ()  # else the runtime's worker builds the model only
         return (*own, *links)
 
@@ -109,20 +116,21 @@ class LinkedDriver:
     def call(self, actor: str, method: str, *arguments: Any) -> int:
         """Call a member over its lane, all others in the runtime, where the model is built whoever is asked."""
         path = actor.removeprefix(AT)
-        lane = self._lanes.get(path)
-        if lane is None or method in BUILDING:
-            actor = actor if lane is None else self._builder
+        is_member = path in self._members
+        if not is_member or method in BUILDING:
+            actor = self._builder if is_member else actor
             if not self._deferred.holds(actor, arguments):
                 return self._own(self._base.call(actor, method, *arguments))
             ticket = self._new_ticket()
             self._deferred.add(ticket, actor, method, arguments)
             return ticket
+        self._listen()
         ticket = self._new_ticket()
         at_place = range(FIRST_VECTORS.get(method, 0), len(arguments))
         vectors = _MODELS.get(method, ()) if path == actor else at_place
         values = tuple(self._here(one) if n in vectors else one for n, one in enumerate(arguments))
         if path == actor:
-            lane.call(ticket, method, values)
+            self._lanes[path].call(ticket, method, values)
         elif method in COMMITTED:
             beside = [one for one in self._lanes if parent(one) == parent(path) and one != path]
             self._commits.begin(ticket, path, beside, method, values)
@@ -132,13 +140,13 @@ class LinkedDriver:
 
     def aside(self, worker: str, method: str, *arguments: Any) -> int:
         """Go past what a worker of the runtime is at work on; a member is asked in turn."""
-        if worker in self._lanes:
+        if worker in self._members:
             return self.call(worker, method, *arguments)
         return self._own(self._base.aside(worker, method, *arguments))
 
     def take_back(self, worker: str, tickets: Sequence[int]) -> int:
         """Take back what a worker of the runtime has not begun; a member keeps what it was sent."""
-        if worker in self._lanes:
+        if worker in self._members:
             ticket = self._new_ticket()
             self._done.put(Done(ticket, worker, ()))
             return ticket
@@ -193,6 +201,11 @@ class LinkedDriver:
                 self._service.close(said, final=self._ended)
         finally:
             self._base.close()
+
+    def _listen(self) -> None:
+        """Let members come, unless they may. Errors: LinkError; those of `open_links`."""
+        if self._service is None:
+            self._service, self._lanes = self._open_links(self._done.put, self._base)
 
     def _at_place(self, ticket: int, path: str, method: str, arguments: tuple[Any, ...]) -> None:
         """Ask a member's place."""

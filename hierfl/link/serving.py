@@ -22,6 +22,7 @@ from hierfl.link.approval import Plan, config_digest, plan_of, task_digest
 from hierfl.link.branch import Branch
 from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
+from hierfl.link.door import try_to_listen
 from hierfl.link.driver import LinkedDriver
 from hierfl.link.handover import line_of, taken_over
 from hierfl.link.identity import HUB, MEMBER, exchanging, members_of, server_of
@@ -117,6 +118,7 @@ class Serving:
         """
 
         def open_links(done: Callable[[Done], None], base: Driver, lead: Lead) -> tuple[Service, Mapping[str, Lane]]:
+            lead.claim()
             place, shelf = taken_over(spool, lead.epoch), Shelf()
             lanes = {
                 path: Lane(
@@ -139,15 +141,18 @@ class Serving:
             return service, lanes
 
         def opened(config: RunConfig, run_dir: Path, lead: Lead) -> Driver:
-            base = open_driver(config, run_dir)
             if not self.members:
-                return base
+                return open_driver(config, run_dir)
+            if not lead.is_taken:
+                try_to_listen(self.listens_at())
             return LinkedDriver(
-                base,
+                open_driver(config, run_dir),
+                self.members,
                 lambda done, base: open_links(done, base, lead),
                 Taker(run_dir / SPOOL, neighbours(self.config, self.kit, self.log)),
                 lambda path: num_sites(self.config, path),
                 self.log,
+                at_once=lead.is_taken,
             )
 
         return opened
@@ -173,10 +178,13 @@ def check_root(serving: Serving) -> None:
         raise ConfigError("no member has a link; `hierfl run` runs such a federation")
 
 
-def serve(serving: Serving, monitors: Sequence[Monitor], resumed: Path | None = None) -> Mapping[str, Any]:
+def serve(
+    serving: Serving, monitors: Sequence[Monitor], resumed: Path | None = None, *, at_once: bool = False
+) -> Mapping[str, Any]:
     """Serve the root: run the federation to its end, with its members over links; return its summary.
 
-    `resumed`: the folder of a run to go on with. Errors: HierflError; ConfigError for a node that is not the root.
+    `resumed`: the folder of a run to go on with; `at_once`: as of `Reopened`. Errors: HierflError; ConfigError for a
+    node that is not the root.
     """
     check_root(serving)
     config, root = serving.config, serving.config.federation.root.name
@@ -210,7 +218,8 @@ def serve(serving: Serving, monitors: Sequence[Monitor], resumed: Path | None = 
     with reopened(resumed, to_train=True) as left:
         if config_digest(left.config) != config_digest(config):
             raise ConfigError(f"{resumed} is a run of another configuration than the one that is given")
-        return go_on(replace(left, config=as_served(left.config, root), needs_number=True), listening, opened)
+        left = replace(left, config=as_served(left.config, root), needs_number=True, at_once=at_once)
+        return go_on(left, listening, opened)
 
 
 def check_member(serving: Serving) -> None:

@@ -98,7 +98,7 @@ def serve_in_turn(
             return _summary(run_dir)
         tell(f"takes up {run_dir}: {reason}")
         try:
-            return serve(serving, monitors(), run_dir)
+            return serve(serving, monitors(), run_dir, at_once=True)
         except Overtaken as error:
             tell(str(error))
             serving.lanes.clear()

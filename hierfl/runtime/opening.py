@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -25,6 +26,10 @@ Opened: TypeAlias = Callable[[RunConfig, Path, Lead], Driver]
 JOURNAL = "journal"
 """The folder within a run's own."""
 
+RAY_SKIPS, REHEARSED = "RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed while executing"
+"""What Ray leaves out of what it prints, and what that is where faults are rehearsed: hierfl tells of each itself. Ray
+reads it when it is first imported."""
+
 
 def open_driver(config: RunConfig, run_dir: Path, lead: Lead | None = None) -> Driver:
     """Open the runtime that the configuration names; it leaves nothing in the run's folder."""
@@ -33,6 +38,8 @@ def open_driver(config: RunConfig, run_dir: Path, lead: Lead | None = None) -> D
         from hierfl.runtime.local import LocalDriver
 
         return LocalDriver(runtime)
+    if config.faults:
+        os.environ.setdefault(RAY_SKIPS, REHEARSED)
     from hierfl.runtime.ray_actors import RayDriver
 
     code_dirs = dict.fromkeys(map(str, filter(None, (config.folder, Path.cwd()))))

@@ -30,7 +30,7 @@ from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp, Update
 from tiers.replay import Cue, Replay
 from tiers.standing import Standing
 
-__all__ = ["Recorder", "recorder_of", "settings_digest"]
+__all__ = ["Recorder", "settings_digest"]
 
 FULL_BYTES = 1 << 30
 """From this size on a journal has grown enough: a checkpoint is smaller than what it would yet grow to."""
@@ -56,14 +56,12 @@ class _Line:
 
 
 class Recorder:
-    """The journal of a run that is under way; without a `writer` nothing is written down.
+    """The journal of a run that is under way; before `take_up`, and where none is kept, nothing is written down.
 
     `lead`: this process's hold on the run; `replay`: what an earlier process of the run left.
     """
 
-    def __init__(
-        self, config: RunConfig, driver: Driver, keeper: Keeper, lead: Lead, writer: Writer | None, rounds_done: int
-    ) -> None:
+    def __init__(self, config: RunConfig, driver: Driver, keeper: Keeper, lead: Lead, rounds_done: int) -> None:
         self.replay: Replay[tuple[Any, ...]] | None = None
         self.warnings: list[str] = []
         self._tree = config.federation
@@ -73,17 +71,31 @@ class Recorder:
         self._driver = driver
         self._keeper = keeper
         self._lead = lead
-        self._writer = writer
+        self._writer: Writer | None = None
         self._head = Head(rounds_done, settings_digest(config))
-        self._barrier = Barrier(writer.epoch if writer is not None else 0)
+        self._barrier = Barrier(0)
         self._begun: set[str] = set()
         self._num_found = 0
         self._played_since: list[Entry] = []
         self._num_written = self._marked = self._num_bytes = 0
         self._has_complained = False
 
-    def resume(self, streams: Mapping[int, memoryview]) -> None:
+    def take_up(self) -> None:
+        """Claim the run, and take up what earlier processes wrote. Errors: OutputError; those of `Lead.claim`."""
+        store = self._lead.store
+        if store is None:
+            return
+        try:
+            if not self._lead.is_taken:
+                join(store.read(self._head.rounds_done))  # what cannot be read is refused before
+            self._lead.claim()
+            self.resume(Writer(store, self._lead.epoch), store.read(self._head.rounds_done))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"the journal cannot be read: {error}; delete it to go on without it") from error
+
+    def resume(self, writer: Writer, streams: Mapping[int, memoryview]) -> None:
         """Take up what earlier processes wrote, by epoch, as far as it is of use. Errors: ValueError."""
+        self._writer, self._barrier = writer, Barrier(writer.epoch)
         found = join(streams)
         self.warnings += [f"the journal ends before its end: {torn}" for torn in found.torn]
         if found.head is None:
@@ -380,16 +392,3 @@ def settings_digest(config: RunConfig) -> str:
 def _of_the_bits(node: dict[str, Any]) -> dict[str, Any]:
     """Leave out of a hub by how many processes it is served."""
     return {key: value for key, value in node.items() if key != "redundancy"} if "members" in node else node
-
-
-def recorder_of(config: RunConfig, lead: Lead, driver: Driver, keeper: Keeper, rounds_done: int) -> Recorder:
-    """Make the recorder of a run that goes on from a checkpoint, with what was told since. Errors: OutputError."""
-    store = lead.store
-    recorder = Recorder(
-        *(config, driver, keeper, lead, Writer(store, lead.epoch) if store is not None else None, rounds_done)
-    )
-    try:
-        recorder.resume(store.read(rounds_done) if store is not None else {})
-    except (OSError, ValueError) as error:
-        raise OutputError(f"the journal cannot be read: {error}; delete it to go on without it") from error
-    return recorder

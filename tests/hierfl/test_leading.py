@@ -236,6 +236,7 @@ def test_a_run_that_went_on_while_it_was_taken_up_is_left_alone(tmp_path: Path) 
         (ran.folder / "checkpoints" / "later-3").rename(ran.folder / "checkpoints" / "round-000003")
         with pytest.raises(Overtaken, match="take it up once more"):
             go_on(left)
+    assert LocalStore(ran.folder / "journal").epoch() == 1, "who leads it is left alone, too"
     assert (ran.folder / "summary.json").read_bytes() == before
     assert resume(ran.folder)["model_digest"] == ran.digest
 

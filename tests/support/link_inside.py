@@ -104,7 +104,7 @@ class Inside:
         if not members:
             return base
         return LinkedDriver(
-            *(base, lambda done, base: self._open(members, done, base)),
+            *(base, members, lambda done, base: self._open(members, done, base)),
             Taker(self.folder / "taken", Beside(self, path) if peers_of(self.config, path) else None),  # type: ignore[arg-type]
             *(lambda path: num_sites(self.config, path), lambda level, node, said: None),
         )

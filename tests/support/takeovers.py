@@ -80,9 +80,9 @@ class Process:
         disk.claim(self.queue.epoch)
         lead = Lead(disk, self.queue.epoch)  # type: ignore[arg-type]
         driver = SimpleNamespace(get=lambda handle: handle, put=lambda value: value)
-        self.recorder = Recorder(world.config, driver, Keeper(), lead, self.queue, self.saved.rounds_done)  # type: ignore[arg-type]
+        self.recorder = Recorder(world.config, driver, Keeper(), lead, self.saved.rounds_done)  # type: ignore[arg-type]
         streams = disk.read(self.saved.rounds_done)
-        self.recorder.resume(streams)
+        self.recorder.resume(self.queue, streams)  # type: ignore[arg-type]
         self.found = _durable(streams)
         self.recorder.begin()
         self.model, self.number = self.saved.model, self.saved.rounds_done

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+from small_runs import config_of, hub
 
 from hierfl.config.schema import Runtime
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime import ray_actors, ray_cluster, ray_processes
 from hierfl.runtime.driver import Done
+from hierfl.runtime.opening import RAY_SKIPS, open_driver
 from hierfl.stops import KEEPS_RAY_OUT
 
 
@@ -68,3 +72,22 @@ def test_the_reply_to_what_was_taken_back_says_nothing_in_whatever_order_it_come
     monkeypatch.setattr(ray_actors.ray, "get", replies.__getitem__)
     assert driver._fetch("done") == Done(0, "worker-0", started_s=1.0, ended_s=2.0)
     assert driver._fetch("taken") is None
+
+
+@pytest.mark.parametrize("rehearses", [False, True])
+def test_what_ray_prints_of_a_worker_that_died_on_purpose_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rehearses: bool
+) -> None:
+    from ray._private.ray_logging import LogDeduplicator
+
+    faults = [{"kind": "kill", "node": "world/a", "step": "training"}] if rehearses else []
+    config = config_of(tmp_path, hub("world", "a"), runtime={"kind": "ray"}, faults=faults)
+    monkeypatch.setattr("hierfl.runtime.ray_actors.RayDriver", lambda *_: None)
+    monkeypatch.setenv(RAY_SKIPS, "")  # so that it is as it was afterwards
+    monkeypatch.delenv(RAY_SKIPS)
+    open_driver(config, tmp_path)
+    assert (RAY_SKIPS in os.environ) == rehearses
+    said = ["A worker died or was killed while executing a task by an unexpected system error. To", "No room left"]
+    prints = LogDeduplicator(5, None, os.environ.get(RAY_SKIPS))
+    [batch] = prints.deduplicate({"pid": "raylet", "is_err": False, "lines": said})  # type: ignore[arg-type]
+    assert batch["lines"] == said[rehearses:]
