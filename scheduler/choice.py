@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from scheduler.claims import Found, least_wanted
@@ -12,6 +12,7 @@ from scheduler.holds import may_begin
 from scheduler.shelves import PREFETCH_S, Shelves, Slot
 from scheduler.views import Device, Job
 from scheduler.waiting import Entry, Lane, LaneKey, Waiting
+from scheduler.worth import Worth
 
 __all__ = ["Choice", "Gain", "Load", "Predict", "Saves"]
 
@@ -29,7 +30,10 @@ Saves = Callable[[Job], Mapping[str, float]]
 
 
 class Choice:
-    """Chooses among the open devices of a ledger. `heads`: lanes with a new head, which try every shelf."""
+    """Chooses among the open devices of a ledger. `heads`: lanes with a new head, which try every shelf.
+
+    `worth`: what companies are worth, None where that does not matter.
+    """
 
     def __init__(
         self,
@@ -48,13 +52,24 @@ class Choice:
         self._load = load
         self._gain = gain
         self._saves = saves
-        self._firsts: dict[tuple[str, int, str | None], tuple[Lane, Entry]] = {}
+        self.worth: Worth | None = None
+        self._firsts: dict[tuple[str | None, int, str | None], tuple[Lane, Entry]] = {}
+        self._declined: dict[LaneKey, set[int]] = {}
         self._now_s = 0.0
 
     def begin(self, now_s: float) -> None:
         """A new moment: what went first before may not any more."""
         self._now_s = now_s
         self._firsts.clear()
+
+    def again(self, are_new: bool) -> Iterator[Lane]:
+        """Go through the lanes that were not worth a place and go first by now; all of them at new prices."""
+        for key, sorts in list(self._declined.items()):
+            lane = self._waiting.lane(key)
+            if lane is None or are_new or any(self._is_next(lane, sort, None) for sort in sorts):
+                del self._declined[key]
+                if lane is not None:
+                    yield lane
 
     def best(self, lane: Lane, level: int) -> Slot | None:
         """Find the open device that completes a lane's head earliest, the least wanted among equals."""
@@ -92,13 +107,22 @@ class Choice:
         if slot.hold is not None and not may_begin(slot.hold, lane, slot, predicted, self._now_s):
             return False
         if slot.must_be_short:
-            return predicted is not None and predicted + wait_s <= PREFETCH_S and self._is_next(lane, slot.sort)
+            return (
+                predicted is not None and predicted + wait_s <= PREFETCH_S and self._is_next(lane, slot.sort, lane.run)
+            )
         beside = tuple(chunk.jobs[0] for chunk in slot.chunks if not chunk.is_overdue)  # what hangs is no company
-        return self._gain is None or not beside or self._gain(beside, lane.head, slot.device)
+        if self._gain is not None and beside and not self._gain(beside, lane.head, slot.device):
+            return False
+        if self.worth is None or not beside or self.worth.joins(beside, lane.head, slot.device):
+            return True
+        if self._is_next(lane, slot.sort, None):
+            return True
+        self._declined.setdefault(lane.key, set()).add(slot.sort)
+        return False
 
-    def _is_next(self, lane: Lane, sort: int) -> bool:
-        """Say whether nothing of its run that devices of this sort may take stands before a lane's head."""
-        key = (lane.run, sort, lane.device)
+    def _is_next(self, lane: Lane, sort: int, run: str | None) -> bool:
+        """Say whether nothing of a run (None: any) that devices of this sort may take stands before a lane's head."""
+        key = (run, sort, lane.device)
         found = self._firsts.get(key)
         if found is None or not found[0].entries or found[0].entries[0] is not found[1]:
             first = self._waiting.first(*key)

@@ -36,6 +36,7 @@ from scheduler.shares import MIN_SHARE, WINDOW_S, Shares
 from scheduler.shelves import PREFETCH_S, Chunk, Shelves, Slot
 from scheduler.views import Assign, Device, Job, JobKey
 from scheduler.waiting import Lane, Waiting
+from scheduler.worth import Total, Worth
 
 __all__ = [
     "CHUNK_MAX_S",
@@ -49,6 +50,7 @@ __all__ = [
     "Load",
     "Predict",
     "Saves",
+    "Total",
 ]
 
 CHUNK_MIN_S = 0.010
@@ -75,6 +77,7 @@ class Dispatcher:
         *,
         gain: Gain | None = None,
         saves: Saves | None = None,
+        total: Total | None = None,
         min_share: float = MIN_SHARE,
         window_s: float = WINDOW_S,
     ) -> None:
@@ -86,6 +89,7 @@ class Dispatcher:
         self._shelves = Shelves()
         self._shares = Shares(min_share, window_s, patience=1.0)
         self._choice = Choice(self._shelves, self._waiting, self._predict, self._load, gain=gain, saves=saves)
+        self._worth = None if total is None else Worth(total, self._predict)
 
     @property
     def policy(self) -> Policy:
@@ -105,6 +109,7 @@ class Dispatcher:
         """A device may be given work from now on; one that is there stays as it is."""
         if device.name not in self._shelves.slots:
             self._shelves.place(Slot(device, self._residency.join(device), self.depth))
+            self._devices_changed()
 
     def leave(self, device: str) -> tuple[Job, ...]:
         """A device is gone; return the jobs that it had, which wait for nobody now."""
@@ -112,6 +117,7 @@ class Dispatcher:
         if slot is None:
             return ()
         self._residency.leave(device)
+        self._devices_changed()
         self._waiting.free(device)
         return tuple(job for chunk in slot.chunks for job in chunk.jobs)
 
@@ -157,7 +163,7 @@ class Dispatcher:
     def ask(self, jobs: Iterable[Job]) -> None:
         """Add work."""
         for job in jobs:
-            self._waiting.ask(job)
+            self._waiting.ask(self._open(job))
 
     def withdraw(self, group: str) -> tuple[JobKey, ...]:
         """Take back the waiting work of a group; return what was waiting."""
@@ -189,7 +195,7 @@ class Dispatcher:
 
     def refresh(self, renew: Callable[[Job], Job]) -> None:
         """Take what was learned into account: renew every waiting job's `estimate_s` and `chain_s`, and order anew."""
-        self._waiting.refresh(renew)
+        self._waiting.refresh(lambda job: self._open(renew(job)))
 
     def refusals(self, others: Iterable[Device] = ()) -> Mapping[JobKey, str]:
         """Name the waiting jobs that none of the devices, nor of these others, may ever take, with what is missing."""
@@ -204,6 +210,7 @@ class Dispatcher:
         self._choice.begin(now_s)
         self._shelves.tick(now_s)
         self._hold(now_s)
+        self._retry(are_new=self._weigh())
         decisions: list[Assign] = []
         while self._waiting.fresh or self._shelves.fresh:
             self._choice.heads, self._waiting.fresh = self._waiting.fresh, {}
@@ -213,7 +220,32 @@ class Dispatcher:
                     decisions += self._fill_level(level, now_s)
                 level += 1
             self._shelves.fresh.clear()
+            self._retry(are_new=False)
         return decisions
+
+    def _devices_changed(self) -> None:
+        if self._worth is not None:
+            self._worth.is_stale = True
+
+    def _open(self, job: Job) -> Job:
+        """Take note of work where what it is worth may matter."""
+        if self._worth is not None and self._residency.shares_memory:
+            self._worth.ask(job)
+        return job
+
+    def _weigh(self) -> bool:
+        """Put prices on open work, where jobs share memory and the policy says so; say whether they are new."""
+        is_on = self._residency.shares_memory and getattr(self.policy, "weighs", False)
+        self._choice.worth = self._worth if is_on else None
+        if self._choice.worth is None or not self._choice.worth.is_stale:
+            return not is_on
+        slots = self._shelves.slots.values()
+        runs = {lane.run for lane in self._waiting.lanes()} | {c.jobs[0].run for slot in slots for c in slot.chunks}
+        return self._choice.worth.settle(runs, (slot.device for slot in slots))
+
+    def _retry(self, are_new: bool) -> None:
+        """Offer what was not worth a place anew, where it may be by now."""
+        self._waiting.fresh.update((lane.key, lane) for lane in self._choice.again(are_new))
 
     def _hold(self, now_s: float) -> None:
         """Hold devices for large jobs that go first, where jobs share memory and the policy says so."""

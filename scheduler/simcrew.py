@@ -47,7 +47,10 @@ class SimCrew:
         self.decisions: list[Decision] = []
         self.devices: dict[str, SimDevice] = {}
         self.present: dict[str, list[tuple[float, float]]] = {device.name: [] for device in workload.devices}
-        self.dispatcher = Dispatcher(policy, depth, lambda job, device: forecast.predict(job, device.kind), self._load)
+        self.dispatcher = Dispatcher(
+            *(policy, depth, lambda job, device: forecast.predict(job, device.kind), self._load),
+            total=lambda models, device: workload.rate(len(models)),
+        )
         self._workload = workload
         self._actual = actual
         self._forecast = forecast

@@ -129,9 +129,13 @@ class Waiting:
         lanes = self.of_sort(sort)
         return math.fsum((lane.waiting_s or len(lane.entries)) / len(lane.reach) for lane in lanes)
 
-    def first(self, run: str, sort: int, device: str | None) -> Lane:
-        """Find the lane of a run whose head goes first among those for devices of a sort (or bound to one of them)."""
-        mine = (lane for lane in self.of_sort(sort) if lane.run == run and lane.device == device)
+    def lane(self, key: LaneKey) -> Lane | None:
+        """Give a lane, if jobs wait in it."""
+        return self._groups.get(key[0], {}).get(key)
+
+    def first(self, run: str | None, sort: int, device: str | None) -> Lane:
+        """Find the lane of a run (None: any) whose head goes first for devices of a sort (or bound to one of them)."""
+        mine = (lane for lane in self.of_sort(sort) if run in (None, lane.run) and lane.device == device)
         return min(mine, key=lambda lane: lane.entries[0][:2])
 
     def free(self, device: str) -> None:

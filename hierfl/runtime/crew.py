@@ -69,7 +69,7 @@ class Crew:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.driver = driver
-        self.estimates = estimates or Estimates("")
+        known = self.estimates = estimates or Estimates("")
         self.gate = gate or OpenGate()
         self.keeper = Keeper()
         self._roster = Roster(seats)
@@ -80,9 +80,9 @@ class Crew:
         self._holdings = self._outbox.holdings
         self._groups: dict[str, Group] = {}
         self._blame = Blame()
-        self._foresight = Foresight(self.estimates, sites or {}, self._groups, self._blame, self._roster)
+        seen = self._foresight = Foresight(known, sites or {}, self._groups, self._blame, self._roster)
         self._dispatcher = Dispatcher(
-            policy, predict=self._foresight.predict, gain=self.estimates.gains, saves=self._foresight.saves
+            policy, predict=seen.predict, gain=known.gains, saves=seen.saves, total=known.total
         )
         self.use = self._dispatcher.use
         self._order = count()

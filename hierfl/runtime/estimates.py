@@ -171,6 +171,10 @@ class Estimates:
             found.append(min(float(num), measured.get(num, found[-1] + 1.0)))
         return tuple(found)
 
+    def total(self, models: Sequence[str], device: Device) -> float | None:
+        """Give the total rate of jobs of these models at once on a device, as measured; None if it was not."""
+        return self.colocation.total(models, device.kind)
+
     def gains(self, running: Sequence[Job], job: Job, device: Device) -> bool:
         """Say whether a job should join others on a device."""
         if device.kind in EAGER and (job.estimate_s or 0.0) > LONG_S:

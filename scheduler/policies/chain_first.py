@@ -31,6 +31,9 @@ class ChainFirst:
     claims: ClassVar[bool] = True
     """Whether jobs may wait for a faster device while another job takes the free one."""
 
+    weighs: ClassVar[bool] = True
+    """Whether a job must be worth its place beside others, unless it goes first."""
+
     holds: ClassVar[bool] = True
     """Whether a large job that goes first may have a device's memory held for it."""
 

@@ -15,6 +15,7 @@ from hierfl.runtime.gate import OpenGate
 from hierfl.runtime.jobs import Order, SiteReport
 from hierfl.runtime.results import Group, Said, SitesLost, Trained
 from scheduler import Device, Job
+from scheduler.policies.chain_first import ChainFirst
 from scheduler.policies.fifo import Fifo
 from tiers.messages import Opening
 
@@ -166,3 +167,31 @@ class Shared(OpenGate):
 
     def short(self, device: str) -> None:
         self.told.append(device)
+
+
+@pytest.mark.parametrize("policy", [ChainFirst(), Fifo()])
+def test_a_small_batch_keeps_no_better_company_out(policy: ChainFirst | Fifo) -> None:
+    """Beside one large batch and two small ones a third one gains little and shuts a second large one out."""
+    needs = {"world/large": 70, "world/small0": 8, "world/small1": 8, "world/small2": 8, "world/half": 80}
+    estimates = Estimates("model")
+    for site, size in needs.items():
+        estimates.durations.observe("train", site, 1, 5.0, "card", "model")
+        estimates.memory.observe("model", size, 100 * size / 1.1, 0, "card")
+    for others, rate in enumerate((1.0, 1.5, 1.8, 2.0)):
+        for _ in range(3):
+            estimates.colocation.observe("model", ["model"] * others, rate / (others + 1), "card")
+    card = Device("card-0", "card", memory_bytes=16_000, places=4)
+    seats = [Seat(f"card-0.{place}", card) for place in range(4)]
+    sites = {site: SiteSettings(Training(batch_size=size), site) for site, size in needs.items()}
+    crew = Crew(Silent(), seats, policy, preaggregate=True, sites=sites, estimates=estimates)  # type: ignore[arg-type]
+    for ticket, seat in enumerate(seats):
+        list(crew.handle(Done(ticket, seat.worker)))
+    for hub, chain_s in ((("large", "small0", "small1"), 300.0), (("half",), 200.0), (("small2",), 100.0)):
+        order = Order(hub[0], 0, (), Opening(hub[0], 0, 32, 8.0, 3, "float32"), Objective())
+        units = {f"world/{site}": 1 for site in hub}
+        crew.ask(Group(f"train:{hub[0]}:0", "train", hub[0], 0, units, units, order, chain_s=chain_s))
+        crew.pump()
+    calls = crew.driver.calls  # type: ignore[attr-defined]
+    sent = {site for _, method, arguments in calls if method == "train" for site, _ in arguments[0].sites}
+    first = {"world/large", "world/small0", "world/small1"}
+    assert sent == (first if isinstance(policy, ChainFirst) else {*first, "world/small2"})
