@@ -16,11 +16,12 @@ from typing import Any
 import grpc
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import HierflError, OutputError, Overtaken
+from hierfl.errors import ConfigError, HierflError, OutputError, Overtaken
 from hierfl.journal import Store
 from hierfl.link.approval import config_digest
 from hierfl.link.dialer import Dialer
 from hierfl.link.door import Door
+from hierfl.link.identity import exchanging
 from hierfl.link.kit import Kit
 from hierfl.link.permits import Peer
 from hierfl.link.serving import Serving, check_member, check_root, join, member_journal, serve
@@ -30,6 +31,7 @@ from hierfl.reopen import config_of
 from hierfl.rundir import RunDir
 from hierfl.runtime.opening import store_of
 from hierfl.standby import Standby, see, watched
+from tiers.federation import parent
 from tiers.lease import LEAD, LEADS, LEFT
 
 __all__ = ["NOT_LEADING", "Newest", "Waiting", "join_in_turn", "serve_in_turn"]
@@ -113,14 +115,21 @@ def join_in_turn(
     data: Path | None = None,
     reached: Callable[[Dialer | None], None] = lambda dialer: None,
 ) -> str:
-    """Stand by, and serve a member from its `state` once nobody else does; as `join`, whoever ended it. Errors: as of
-    `join`.
+    """Stand by, and serve a member from its `state` once nobody else does; as `join`, whoever ended it.
+
+    Errors: as of `join`; ConfigError for a member whom others know by one address.
     """
     check_member(serving)
+    path = serving.kit.path
+    if exchanging(serving.config, path):
+        raise ConfigError(
+            f"{path} hands vectors to the other members of {parent(path)}, which know one address of it (link.peers):"
+            " it has no standby; without --standby `hierfl join` serves it, and goes on where it was after a failure"
+        )
     import hierfl.runtime.worker  # noqa: F401
 
     def tell(said: str) -> None:
-        serving.log("info", serving.kit.path, said)
+        serving.log("info", path, said)
 
     def sleep(wait_s: float) -> None:
         if stopping.wait(wait_s):
@@ -135,7 +144,7 @@ def join_in_turn(
             return ""
         if is_over:
             return reason
-        tell(f"serves {serving.kit.path} from {state}: {reason}")
+        tell(f"serves {path} from {state}: {reason}")
         try:
             return join(serving, monitors(), state, stopping, data=data, reached=reached)
         except Overtaken as error:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from link_members import Pki
-from small_runs import config_of, hub
+from small_runs import config_of, hub, site
 
-from hierfl.errors import Fenced, OutputError, Overtaken
+from hierfl.errors import ConfigError, Fenced, OutputError, Overtaken
 from hierfl.journal import LocalStore
 from hierfl.link import standby
 from hierfl.link._wire import link_pb2 as wire
@@ -163,3 +163,13 @@ def test_a_standby_ends_with_who_serves_and_may_be_stopped(tmp_path: Path, monke
     Ending.looks = -1000
     turns.stopping.set()
     assert turns() == ""
+
+
+def test_a_member_that_others_know_by_one_address_has_no_standby(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    links = [{"address": "hub.example.org:8443", "peers": f"{name}.example.org:8444"} for name in names]
+    members = [{**site(name), "link": link} for name, link in zip(names, links, strict=True)]
+    settings = config_of(tmp_path, hub("ring", *members, topology="allreduce"), name="heart")
+    serving = Serving(settings, Pki(tmp_path / "pki").kit("ring/a"), Log(io.StringIO()))
+    with pytest.raises(ConfigError, match=r"ring/a hands vectors to the other members of ring, .* has no standby"):
+        standby.join_in_turn(serving, list, tmp_path / "state", threading.Event())
