@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from random import Random
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from replicated_hub import Served
 from replicated_trees import Tree, stepped
 
 from scheduler.participations.all import All
-from tiers.journal import Closed, GaveUp, Head, Stopped, Told, Vector
+from tiers.journal import Closed, GaveUp, Head, Joined, Stopped, Told, Vector
 from tiers.messages import (
     Arrived,
     Begin,
@@ -58,9 +59,31 @@ class World(Protocol):
     published: dict[int, int]
     story: list[str] | None
 
-    def void(self, path: str) -> None: ...
+    def void(self, path: str, before: float = inf) -> None: ...
+
+    def cut_off(self) -> None: ...
 
     def check_receipts(self, process: Supervisor) -> None: ...
+
+
+def cut_off(found: Joined) -> Mapping[str, float]:
+    """Name the hubs whose rounds were under way at the checkpoint, or followed from such: that work ended with its
+    process. Beside each the round with which it begins anew in the journal.
+    """
+    assert found.head is not None
+    void = set(found.head.running)
+    first: dict[str, float] = dict.fromkeys(void, inf)
+    for entry in found.entries if void else ():
+        record = entry.record
+        if type(record) is Told and type(record.event) is Begin:
+            hub = record.hub
+            if any(hub.startswith(one + "/") for one in void):
+                void.add(hub)
+                first.setdefault(hub, inf)
+            elif hub in void:
+                void.discard(hub)
+                first[hub] = record.event.round_number
+    return first
 
 
 class Supervisor:
@@ -83,8 +106,12 @@ class Supervisor:
         self.void: set[int] = set()
         self.replay: Replay[int] | None = None
         found = disk.read()
-        if found.head is not None:
+        if found.head is None:
+            world.cut_off()
+        else:
             self.replay = Replay(found.head, found.entries, root="w")
+            for path, number in cut_off(found).items():
+                world.void(path, number)
         self.stream = disk.stream(self.epoch, found)
         self.repeats = not any(type(entry.record) is GaveUp for entry in found.entries)
         errands = found.head.errands if found.head is not None else {}
@@ -208,8 +235,11 @@ class Supervisor:
                 self.tell(path, Lost(command.update.round_number, said))
             case Dismiss():
                 for name in command.members:
-                    key = path, name
-                    if self.at_work.get(key, (-1, 0))[0] == command.round_number and self.random.random() < 0.5:
+                    key, inner = (path, name), self.hubs.get(f"{path}/{name}")
+                    if inner is not None and inner.running:
+                        self.stop(inner)
+                        self.tell(path, Lost(command.round_number, {name: "its work is stopped"}))
+                    elif self.at_work.get(key, (-1, 0))[0] == command.round_number and self.random.random() < 0.5:
                         del self.at_work[key]
                         self.tell(path, Lost(command.round_number, {name: "its work is stopped"}))
             case GiveUp():

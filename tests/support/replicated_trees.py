@@ -1,4 +1,4 @@
-"""The federations of drawn histories: a hub or two, under policies that wait and such that close early."""
+"""The federations of drawn histories: one to three hubs, under policies that wait and such that close early."""
 
 from __future__ import annotations
 
@@ -75,6 +75,27 @@ def _trees() -> list[Tree]:
                 top = Hub("w", (Site("x"), inner), rounds, **more)
                 shapes = Shape("w", top, {"x": 2, "h": 3}, ("h",)), Shape("w/h", inner, two)
                 found.append(Tree(*shapes, rounds=rounds, loses=loses))
+    return [*found, *found, *_deep()]  # these take twice as long
+
+
+def _deep() -> list[Tree]:
+    """Three tiers, and roots that close early over hubs that are still at work, whose updates they carry over."""
+    found = []
+    early = Deadline(after_s=5.0, quorum=0.3, weight=0.1), Buffered(goal=1)
+    two = {"a": 1, "b": 2}
+    for top in (All(), *early):
+        for loses, keep_going in ((False, False), (True, True)):
+            more: dict[str, Any] = {"keep_going": keep_going, "quorum": 0.3}
+            inner = Hub("h", tuple(map(Site, two)), 2, participation=early[0] if loses else All())
+            if top.may_close_early:
+                root = Hub("w", (Site("x"), inner), participation=top, **more)
+                shapes = Shape("w", root, {"x": 2, "h": 3}, ("h",)), Shape("w/h", inner, two)
+                found.append(Tree(*shapes, rounds=2, loses=loses))
+            low = Hub("g", tuple(map(Site, two)))
+            middle = Hub("h", (low,), participation=early[1] if loses else All(), **more)
+            root = Hub("w", (Site("x"), middle), participation=top, **more)
+            deep = Shape("w/h", middle, {"g": 3}, ("g",)), Shape("w/h/g", low, two)
+            found.append(Tree(Shape("w", root, {"x": 2, "h": 3}, ("h",)), *deep, rounds=2, loses=loses))
     return found
 
 

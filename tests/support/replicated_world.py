@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Sequence
+from math import inf
 from random import Random
 
 from replicated_brain import Violation, must
@@ -54,6 +55,7 @@ class World:
         self.disk = Disk(self.alone)
         self.receipts: set[tuple[str, int, str]] = set()
         self.owed: set[tuple[str, int, str]] = set()
+        self.under_way: set[tuple[str, int, str]] = set()
         self.published: dict[int, int] = {}
         self.hung: list[Supervisor] = []
         self.leader = Supervisor(self)
@@ -101,7 +103,8 @@ class World:
             self.members(process, draw)
             return
         hubs = process.hubs
-        served = hubs["w"] if len(hubs) == 1 or random() < 0.5 else hubs["w/h"]
+        seats = process.seats
+        served = hubs["w"] if len(hubs) == 1 else seats[int(random() * len(seats))][0]
         replica = int(random() * served.num)
         if draw < 0.84:
             for _ in range(self.deaths):
@@ -193,17 +196,34 @@ class World:
                     one.stuck = True
                     spare -= 1
 
-    def void(self, path: str) -> None:
-        """A hub has given up its rounds: its members' receipts are worth nothing."""
-        self.receipts = {one for one in self.receipts if one[0] != path}
-        self.owed = {one for one in self.owed if one[0] != path}
+    def void(self, path: str, before: float = inf) -> None:
+        """A hub has given up its rounds before one: its members' receipts are worth nothing."""
+        self.receipts = {one for one in self.receipts if one[0] != path or one[1] >= before}
+        self.owed = {one for one in self.owed if one[0] != path or one[1] >= before}
 
     def check_receipts(self, process: Supervisor) -> None:
-        """Who has a receipt is in a list, carried over by name, refused by name, or held for the next round."""
-        for path, number, name in self.owed:
-            fate = process.hubs[path].fate.get((name, number))
-            must(fate, "{}/{} has a receipt for round {}, and is lost", path, name, number)
-        self.owed = {one for one in self.owed if process.hubs[one[0]].fate[one[2], one[1]] == "held"}
+        """Who has a receipt is in a list, carried over by name, refused by name, held for the next round, or the
+        hub's business still: of a round that another one has closed without it, or on a tape.
+        """
+        self.under_way.clear()
+        tapes = process.replay.hubs if process.replay is not None else ()
+        due = set()
+        for one in self.owed:
+            path, number, name = one
+            served = process.hubs[path]
+            fate = served.fate.get((name, number))
+            if fate is None and (path in tapes or (served.running and served.waits)):
+                self.under_way.add(one)
+            elif fate != "held":
+                must(fate, "{}/{} has a receipt for round {}, and is lost", path, name, number)
+                continue
+            due.add(one)
+        self.owed = due
+
+    def cut_off(self) -> None:
+        """There is no journal since the newest checkpoint: what was under way at it ended with its process."""
+        self.receipts -= self.under_way
+        self.owed -= self.under_way
 
 
 def checked(seeds: Iterable[int]) -> int:

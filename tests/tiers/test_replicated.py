@@ -63,10 +63,14 @@ def test_the_histories_meet_what_they_are_about(monkeypatch: pytest.MonkeyPatch)
             word for line in story for word in ("again", "Carry", "GiveUp", "Dismiss", "excused=True") if word in line
         )
         seen.update(f"{mode} {num}" for mode, num in world.kinds.values())
-        seen["two tiers"] += len(world.tree.shapes) > 1
+        seen[f"{len(world.tree.shapes)} tiers"] += 1
+        root = world.tree.shapes[0]
+        early = bool(root.hubs) and root.hub.participation.may_close_early
+        seen["a root that closes early over a hub"] += early
+        seen["it carries a hub over"] += early and any("w: Close" in line and "'h': 'late by" in line for line in story)
         seen["calm"] += world.tree.is_calm
     causes = {"died", "silent", "outvoted", "unsigned", "forged", "Retire", "Return", "Abandon"}
-    assert causes <= seen.keys() and min(seen.values()) > 5, seen
+    assert causes <= seen.keys() and min(seen.values()) > 1, seen
 
 
 def test_what_is_looked_up_is_what_is_worked_out() -> None:
