@@ -205,6 +205,7 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
     from hierfl.link.desk import Desk
     from hierfl.link.dialer import Dialer
     from hierfl.link.kit import Kit, folder_name
+    from hierfl.link.service import VERSIONS
     from hierfl.link.store import Store
 
     layout = _layout(megabytes)
@@ -229,7 +230,7 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
             return 10, part
 
     hello = wire.Hello(
-        versions=[2], federation="bench", node=path, config_digest="c", task_digest="t", instance=str(os.getpid())
+        versions=VERSIONS, federation="bench", node=path, config_digest="c", task_digest="t", instance=str(os.getpid())
     )
     kit = Kit.open(folder / folder_name(path))
     dialer = Dialer(kit, "world", [f"localhost:{port}"], hello, DEADLINE_S, "none", lambda level, said: None)

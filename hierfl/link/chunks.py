@@ -1,17 +1,23 @@
 """Chunks of a payload as bytes: what `Chunk` of link.proto is in protobuf's encoding, written and read by hand.
 
 protobuf would copy each MiB twice more. Only the one encoding that `encode` gives is read: all fields, in order.
+
+A chunk's check ties its data to their place in the payload of a digest: SHA-256 over the digest and the data's GMAC
+(NIST SP 800-38D) under a key that everybody knows. It finds what was damaged or came to another place, at a twentieth
+of what SHA-256 of the data costs. Against whoever would forge a chunk on its way stands TLS.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
+from typing import Any
 
 from hierfl.errors import LinkError
 
-__all__ = ["CHUNK_BYTES", "MAX_MESSAGE_BYTES", "Chunk", "check_of", "decode", "encode"]
+__all__ = ["CHUNK_BYTES", "MAX_MESSAGE_BYTES", "Chunk", "check_of", "decode", "encode", "mark_of"]
 
 CHUNK_BYTES = 1 << 20
 
@@ -25,7 +31,7 @@ MAX_MESSAGE_BYTES = _HEAD.size + _LENGTH_BYTES + CHUNK_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a payload: `data` begins at byte `offset`; `check` is its SHA-256."""
+    """A part of a payload: `data` begins at byte `offset`; `check` is of `check_of`."""
 
     transfer: int
     offset: int
@@ -33,9 +39,15 @@ class Chunk:
     data: memoryview
 
 
-def check_of(data: bytes | memoryview) -> bytes:
-    """Give the checksum of a chunk's data."""
-    return sha256(data).digest()
+def mark_of(offset: int, data: bytes | memoryview) -> bytes:
+    """Give the GMAC, 16 bytes, of a chunk's data at their offset."""
+    found: bytes = _cipher().encrypt(offset.to_bytes(12, "little"), b"", data)
+    return found
+
+
+def check_of(digest: bytes, mark: bytes) -> bytes:
+    """Give the check of a chunk with this mark in the payload of this digest."""
+    return sha256(digest + mark).digest()
 
 
 def encode(transfer: int, offset: int, check: bytes, *data: memoryview) -> bytes:
@@ -62,6 +74,13 @@ def decode(message: bytes) -> Chunk:
         if 0 < size <= CHUNK_BYTES and message[_HEAD.size : start] == _varint(size):
             return Chunk(transfer, offset, check, memoryview(message)[start:])
     raise LinkError("a chunk whose data are not as long as it says")
+
+
+@cache
+def _cipher() -> Any:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(b"hierfl.link.v1.C")
 
 
 def _varint(number: int) -> bytes:

@@ -138,7 +138,7 @@ class Dialer:
 
         Errors: Abandoned if the hub does not give it any more; LinkError once the member leaves.
         """
-        incoming = Incoming(path, shape, digest)
+        incoming = Incoming(path, shape, digest, vouched=True)
         while not incoming.is_whole:
             channel = self._wait_until_up()
             try:

@@ -1,7 +1,9 @@
 """Payloads: a model, or an update, as raw little-endian numbers under a layout that both sides know.
 
-The digest is the SHA-256 over the SHA-256 of every MiB, so that each chunk's checksum is a part of it and no byte is
-hashed twice.
+The digest, by which all call a payload, is the SHA-256 over the SHA-256 of every MiB. Who makes a payload hashes it,
+once. Who receives it from the one that announced it holds every chunk against its check, and no more: a digest is as
+good as that party's word for the content, and TLS says who it is. Who receives it from another, or goes on with what
+lies in a file, hashes all of it again.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import LinkError
-from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, encode
+from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, encode, mark_of
 
 __all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
 
@@ -61,8 +63,9 @@ class Outgoing:
         assert sys.byteorder == "little", "payloads are little-endian, and so must be the machine"
         self.shape = Shape(floats.size, ints.size, str(floats.dtype))
         self._views = _views(floats, ints)
-        self._checks = self._hashed()
-        self.digest = sha256(b"".join(self._checks)).digest()
+        hashed = self._hashed()
+        self.digest = sha256(b"".join(one for one, _ in hashed)).digest()
+        self._checks = [check_of(self.digest, mark) for _, mark in hashed]
 
     def chunks(self, transfer: int, offset: int) -> Iterator[bytes]:
         """Write the chunks from an offset on, which is a chunk's first byte. Errors: LinkError for another."""
@@ -75,20 +78,19 @@ class Outgoing:
         """Send from a file that has the same bytes, and let go of the memory."""
         self._views = _views(*read(path, self.shape))
 
-    def _hashed(self) -> list[bytes]:
-        """Give every chunk's checksum; several threads make those of a large payload: nothing else goes on then."""
+    def _hashed(self) -> list[tuple[bytes, bytes]]:
+        """Give every chunk's hash and mark; several threads make those of a large payload: nothing else goes on."""
         starts = range(0, self.shape.num_bytes, CHUNK_BYTES)
         if len(starts) < THREADED_CHUNKS:
-            return [self._check(start) for start in starts]
+            return [self._hash(start) for start in starts]
         with ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="hash") as threads:
-            return list(threads.map(self._check, starts))
+            return list(threads.map(self._hash, starts))
 
-    def _check(self, start: int) -> bytes:
-        """Give the checksum of the chunk that begins at a byte, which may lie in several places."""
-        total = sha256()
-        for part in self._parts(start):
-            total.update(part)
-        return total.digest()
+    def _hash(self, start: int) -> tuple[bytes, bytes]:
+        """Give the hash and the mark of the chunk that begins at a byte, which may lie in several places."""
+        parts = self._parts(start)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        return sha256(data).digest(), mark_of(start, data)
 
     def _parts(self, start: int) -> list[memoryview]:
         """Cut the chunk that begins at a byte."""
@@ -105,27 +107,37 @@ class Outgoing:
 class Incoming:
     """A payload that comes in chunks, in a file that survives the process: what is there need not be sent again.
 
-    `limit`: the largest magnitude that a number of the first kind may have, where these are integers.
+    `limit`: the largest magnitude that a number of the first kind may have, where these are integers. `vouched`: who
+    sends it has announced its digest.
     """
 
-    def __init__(self, path: Path, shape: Shape, digest: bytes, limit: int | None = None) -> None:
+    def __init__(
+        self, path: Path, shape: Shape, digest: bytes, limit: int | None = None, *, vouched: bool = False
+    ) -> None:
         self.path = path
         self.shape = shape
         self.digest = digest
         self.limit = limit
         self._lock = threading.Lock()
-        self._checks: list[bytes] = []
+        self._hashes: dict[int, bytes] | None = None if vouched else {}
         self._is_closed = False
         self.received = 0
-        self.is_whole = path.exists() and path.stat().st_size == shape.num_bytes
+        # What an earlier process took was the whole of this digest, but perhaps within another limit.
+        self.is_whole = limit is None and path.exists() and path.stat().st_size == shape.num_bytes
         if self.is_whole:
             self.received = shape.num_bytes
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = path.with_name(path.name + ".partial")
+        if path.exists():
+            os.replace(path, self._partial)
         self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
         self._take_up()
-        self._finish_if_whole()
+        try:
+            self._finish_if_whole()
+        except LinkError:  # what is spoilt comes again
+            if not shape.num_bytes:
+                raise
 
     def take(self, chunk: Chunk) -> None:
         """Take the next chunk. Errors: LinkError if it is another, damaged, or holds what no update may; it is as if
@@ -140,19 +152,16 @@ class Incoming:
             raise LinkError(
                 f"a chunk of {chunk.data.nbytes} bytes at {chunk.offset}; {size} bytes at {self.received} come next"
             )
-        if check_of(chunk.data) != chunk.check:
+        if check_of(self.digest, mark_of(chunk.offset, chunk.data)) != chunk.check:
             raise LinkError(f"the chunk at byte {chunk.offset} is damaged")
-        if self.limit is not None:
-            _within(chunk.data, chunk.offset, self.shape, self.limit)
+        self._admit(chunk.data, chunk.offset)
         written = 0
         while written < size:
             written += os.pwrite(self._file, chunk.data[written:], self.received + written)
-        self._checks.append(chunk.check)
         self.received += size
         try:
             self._finish_if_whole()
         except OSError:  # so that it comes once more
-            self._checks.pop()
             self.received -= size
             raise
 
@@ -170,24 +179,40 @@ class Incoming:
                 os.close(self._file)
 
     def _take_up(self) -> None:
-        """Count what an earlier process has received, whole chunks only."""
+        """Count what an earlier process has received, whole chunks only, unless it may not be used now."""
         there = min(os.fstat(self._file).st_size, self.shape.num_bytes) // CHUNK_BYTES * CHUNK_BYTES
         os.ftruncate(self._file, there)
-        while self.received < there:
-            self._checks.append(check_of(os.pread(self._file, CHUNK_BYTES, self.received)))
-            self.received += CHUNK_BYTES
+        if there and self._hashes is None:
+            self._hashes = {}
+        try:
+            while self.received < there:
+                self._admit(memoryview(os.pread(self._file, CHUNK_BYTES, self.received)), self.received)
+                self.received += CHUNK_BYTES
+        except LinkError:
+            self._drop()
+
+    def _admit(self, data: memoryview, offset: int) -> None:
+        """Hold a chunk against the limit, and hash it where that has to be. Errors: LinkError."""
+        if self.limit is not None:
+            _within(data, offset, self.shape, self.limit)
+        if self._hashes is not None:
+            self._hashes[offset] = sha256(data).digest()
 
     def _finish_if_whole(self) -> None:
         """Hold the whole against its digest, and name it. Errors: LinkError if it is another one, which is dropped."""
         if self.received < self.shape.num_bytes:
             return
-        if sha256(b"".join(self._checks)).digest() != self.digest:
-            os.ftruncate(self._file, 0)
-            self.received, self._checks = 0, []
+        if self._hashes is not None and sha256(b"".join(self._hashes.values())).digest() != self.digest:
+            self._drop()
             raise LinkError("the payload is not the one that was announced; all of it is dropped")
         os.replace(self._partial, self.path)
         os.close(self._file)
         self.is_whole = True
+
+    def _drop(self) -> None:
+        """Begin anew: nothing of what has come is of use."""
+        os.ftruncate(self._file, 0)
+        self.received, self._hashes = 0, {}
 
 
 def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -33,8 +33,9 @@ from hierfl.link.times import Times
 
 __all__ = ["SUCCEEDED", "VERSIONS", "Agreed", "Service", "first_words", "take"]
 
-VERSIONS = (1, 2, 3, 4)
-"""Of the protocol; 2 says which process leads the run, 3 which one speaks for a member, 4 asks for work at places."""
+VERSIONS = (5,)
+"""Of the protocol. Since 2 it says which process leads the run, since 3 which one speaks for a member, since 4 it asks
+for work at places; 5 checks chunks in another way, and speaks to no earlier one."""
 
 SUCCEEDED = grpc.StatusCode.ABORTED
 """What a member's process is answered that another one has succeeded."""
@@ -64,7 +65,8 @@ class Agreed:
         if hello.node != node or hello.federation != self.federation:
             return f"{hello.node!r} of {hello.federation!r} is not {node!r} of {self.federation!r}"
         if not set(hello.versions) & set(VERSIONS):
-            return f"it speaks versions {list(hello.versions)[:8]} of the protocol; this hub {list(VERSIONS)}"
+            spoken = f"it speaks versions {list(hello.versions)[:8]} of the protocol; this hub {list(VERSIONS)}"
+            return f"{spoken}; both need the same version of hierfl"
         if hello.config_digest != self.config_digest:
             return "its configuration is another one than this hub's; both need the same YAML and overrides"
         if hello.task_digest != self.task_digest:

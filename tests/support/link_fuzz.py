@@ -17,11 +17,11 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.standardise import Moments
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.chunks import check_of, decode, encode
+from hierfl.link.chunks import check_of, decode, encode, mark_of
 from hierfl.link.codec import moments_out, parse, payload_out, tally_out
 from hierfl.link.desk import Desk
 from hierfl.link.payload import Outgoing, Shape
-from hierfl.link.service import first_words, take
+from hierfl.link.service import VERSIONS, first_words, take
 from hierfl.link.session import Stamps
 from hierfl.link.store import Store
 
@@ -115,11 +115,11 @@ def corpus(ask_id: int) -> dict[str, bytes]:
         answer.id = ask_id
         found[name] = wire.MemberSays(sequence=1, answer=answer).SerializeToString(deterministic=True)
     hello = wire.Hello(
-        versions=[1], federation="heart", node="world/us", config_digest="config", task_digest="task", instance="a"
+        versions=VERSIONS, federation="heart", node="world/us", config_digest="config", task_digest="task", instance="a"
     )
     found["hello"] = wire.MemberSays(sequence=1, hello=hello).SerializeToString(deterministic=True)
     data = bytes(range(200))
-    return {**found, "chunk": encode(5, 0, check_of(data), memoryview(data))}
+    return {**found, "chunk": encode(5, 0, check_of(payload.digest, mark_of(0, data)), memoryview(data))}
 
 
 class Cases:
@@ -185,9 +185,10 @@ class Cases:
                 data += chance.randbytes(chance.choice((1, 4, 8, 4000)))
             case 2:
                 data = mutated(data, chance) or b"x"
-        check = check_of(data) if chance.random() < 0.9 else chance.randbytes(32)
         transfer = self._transfer if chance.random() < 0.95 else chance.choice((0, 1, 2**64 - 1))
         offset = 0 if chance.random() < 0.9 else chance.choice((1, 4, 208, 1 << 20, 2**63, 2**64 - 1))
+        good = check_of(hub.update.digest, mark_of(offset, data))
+        check = good if chance.random() < 0.9 else chance.randbytes(32)
         content = encode(transfer, offset, check, memoryview(data))
         return hub.receive(content if chance.random() < 0.8 else mutated(content, chance))
 

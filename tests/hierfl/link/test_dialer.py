@@ -22,6 +22,7 @@ from hierfl.link._wire import link_pb2 as wire_pb
 from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.lane import Lane
+from hierfl.link.service import VERSIONS
 from hierfl.link.store import Store
 from hierfl.runtime.driver import Done
 
@@ -61,7 +62,7 @@ class Member:
     ) -> None:
         self.branch, self.heard = FakeBranch(), []
         hello = wire_pb.Hello(
-            versions=[1, 2],
+            versions=VERSIONS,
             federation="heart",
             node="world/us",
             config_digest="config",
@@ -257,7 +258,7 @@ def test_a_member_hears_that_the_federation_has_ended(pki: Pki, tmp_path: Path) 
 def test_a_hub_that_refuses_is_told_at_once(pki: Pki, tmp_path: Path) -> None:
     with hub_on_loopback(pki) as (service, _, _, _):
         hello = wire_pb.Hello(
-            versions=[1, 2], federation="heart", node="world/us", config_digest="x", task_digest="task"
+            versions=VERSIONS, federation="heart", node="world/us", config_digest="x", task_digest="task"
         )
         dialer = Dialer(
             pki.kit("world/us"), "world", [f"localhost:{service.port}"], hello, 5.0, "none", lambda *said: None

@@ -229,4 +229,4 @@ def test_a_process_that_was_succeeded_may_not_come_back(tmp_path: Path) -> None:
     assert not comes(1, "x") and not comes(2, "x") and not comes(2, "x")
     assert comes(1, "x") == "number 2 serves world/us since, and this is number 1"
     assert not comes(1, "y"), "its folder was deleted, and with it the numbers"
-    assert not comes(0, ""), "of an earlier version of the protocol"
+    assert not comes(0, ""), "it counts no processes"

@@ -18,6 +18,7 @@ from hierfl.errors import Fenced, LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.dialer import Dialer
 from hierfl.link.leaders import Leaders, Outranked
+from hierfl.link.service import VERSIONS
 from hierfl.link.standby import NOT_LEADING, Waiting
 from tiers.lease import LEAD, WAIT, Lease, Seen, Verdict, Watch
 
@@ -42,7 +43,7 @@ def dialling(pki: Pki, ports: Sequence[int], leaders: Leaders, **said: Any) -> I
     heard: list[str] = []
     first = {"instance": "a", **said}
     hello = wire.Hello(
-        versions=[1, 2, 3], federation="heart", node="world/us", config_digest="config", task_digest="task", **first
+        versions=VERSIONS, federation="heart", node="world/us", config_digest="config", task_digest="task", **first
     )
     addresses = [f"localhost:{port}" for port in ports]
     tell = lambda level, said: heard.append(said)  # noqa: E731
@@ -80,7 +81,7 @@ def test_a_standby_sends_a_member_on_and_counts_it(pki: Pki) -> None:
             until(lambda: dialer.is_up)
             assert NOT_LEADING in heard[0] and "led by number 1" in heard[-1]
             assert second.callers(60.0) == 1 and second.callers(-1.0) == 0
-            assert lanes["world/us"].session is not None
+            until(lambda: lanes["world/us"].session is not None)
 
 
 def test_a_member_follows_the_process_that_takes_the_run_up(pki: Pki, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_a_hub_that_was_succeeded_is_refused_by_name_and_told_so(pki: Pki, tmp_p
 
 
 def test_a_hub_that_does_not_ask_is_refused_all_the_same(pki: Pki, tmp_path: Path, monkeypatch: Any) -> None:
-    """A hub of the first version of the protocol says no number, and cannot know better."""
+    """A hub that counts no processes says no number, and cannot know better."""
     monkeypatch.setattr("hierfl.link.service.Agreed.is_outranked", lambda *_: False)
     leaders = Leaders()
     leaders.follow(AGREED.run, 3, "b:1")

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from link_members import layout, model, payload_of
+from link_members import layout, model, payload_of, update
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.chunks import CHUNK_BYTES, check_of, decode, encode
+from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, decode, encode, mark_of
 from hierfl.link.payload import Incoming, Outgoing, Shape, read
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=300))
 def test_a_chunk_is_what_protobuf_writes_and_reads(transfer: int, offset: int, data: bytes) -> None:
-    ours = encode(transfer, offset, check_of(data), memoryview(data))
+    check = check_of(b"a digest", mark_of(offset, data))
+    ours = encode(transfer, offset, check, memoryview(data))
     # proto3 leaves out a zero; a chunk writes all of its fields
-    theirs = wire.Chunk(transfer=transfer, offset=offset, check=check_of(data), data=data)
+    theirs = wire.Chunk(transfer=transfer, offset=offset, check=check, data=data)
     assert wire.Chunk.FromString(ours) == theirs
     assert ours == theirs.SerializeToString(deterministic=True) or not (transfer and offset)
     found = decode(ours)
-    assert (found.transfer, found.offset, found.check, bytes(found.data)) == (transfer, offset, check_of(data), data)
+    assert (found.transfer, found.offset, found.check, bytes(found.data)) == (transfer, offset, check, data)
 
 
 @given(st.binary(max_size=80))
@@ -35,7 +37,7 @@ def test_other_bytes_are_no_chunk(content: bytes) -> None:
 
 def test_a_chunk_of_a_mib_is_read_and_one_byte_more_is_not() -> None:
     data = bytes(CHUNK_BYTES)
-    whole = encode(1, 0, check_of(data), memoryview(data))
+    whole = encode(1, 0, bytes(32), memoryview(data))
     assert decode(whole).data.nbytes == CHUNK_BYTES
     with pytest.raises(LinkError, match="at most"):
         decode(whole + b"x")
@@ -53,16 +55,17 @@ def test_a_payload_comes_as_it_was(size: int, tmp_path: Path) -> None:
     assert np.array_equal(floats, sent.floats) and np.array_equal(ints, sent.ints)
 
 
-def test_a_payload_goes_on_where_another_process_had_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("vouched", [True, False])
+def test_a_payload_goes_on_where_another_process_had_it(vouched: bool, tmp_path: Path) -> None:
     outgoing = payload_of(layout(900_000))
     chunks = [decode(chunk) for chunk in outgoing.chunks(1, 0)]
-    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=vouched)
     for chunk in chunks[:2]:
         first.take(chunk)
     first.close()
     with (tmp_path / "update.partial").open("ab") as file:
         file.write(b"the beginning of a chunk that was cut")
-    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=vouched)
     assert second.received == 2 * CHUNK_BYTES
     for message in outgoing.chunks(1, second.received):
         second.take(decode(message))
@@ -81,19 +84,88 @@ def test_a_damaged_chunk_a_wrong_one_and_one_over_the_clip_are_as_if_they_had_no
     large[5] = 2**20 + 1
     data = large.tobytes()
     with pytest.raises(LinkError, match="element 5 of an update is 1048577; its round allows 1048576"):
-        incoming.take(decode(encode(1, 0, check_of(data), memoryview(data))))
+        incoming.take(decode(encode(1, 0, check_of(outgoing.digest, mark_of(0, data)), memoryview(data))))
     assert incoming.received == 0
     incoming.take(decode(first))
     assert incoming.received == CHUNK_BYTES
 
 
-def test_a_payload_that_was_not_announced_is_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("vouched", [True, False])
+def test_chunks_of_another_payload_or_place_are_damaged(vouched: bool, tmp_path: Path) -> None:
+    announced, other = payload_of(layout(600_000)), payload_of(layout(600_000), seed=2)
+    incoming = Incoming(tmp_path / "update", announced.shape, announced.digest, vouched=vouched)
+    first, second, *_ = (decode(chunk) for chunk in announced.chunks(1, 0))
+    for chunk in (decode(next(other.chunks(1, 0))), replace(second, offset=0), replace(first, check=second.check)):
+        with pytest.raises(LinkError, match="damaged"):
+            incoming.take(chunk)
+    assert incoming.received == 0 and not (tmp_path / "update").exists()
+    for chunk in announced.chunks(1, 0):
+        incoming.take(decode(chunk))
+    assert incoming.is_whole
+
+
+def forged(digest: bytes, other: Outgoing) -> list[Chunk]:
+    """Chunks of one payload as if they were of another's digest."""
+    chunks = (decode(chunk) for chunk in other.chunks(1, 0))
+    return [replace(one, check=check_of(digest, mark_of(one.offset, one.data))) for one in chunks]
+
+
+def test_what_another_sends_than_announced_it_is_hashed(tmp_path: Path) -> None:
+    """A member that hands others a vector under a digest that is not its own: they are not deceived, each by itself."""
     announced, other = payload_of(layout(10)), payload_of(layout(10), seed=2)
     incoming = Incoming(tmp_path / "update", announced.shape, announced.digest)
     with pytest.raises(LinkError, match="not the one that was announced"):
-        incoming.take(decode(next(other.chunks(1, 0))))
+        incoming.take(forged(announced.digest, other)[0])
     assert incoming.received == 0 and not (tmp_path / "update").exists()
     incoming.take(decode(next(announced.chunks(1, 0))))
+    assert incoming.is_whole
+
+
+def test_what_lay_in_a_file_is_hashed_whoever_sends_the_rest(tmp_path: Path) -> None:
+    outgoing = payload_of(layout(600_000))
+    chunks = [decode(chunk) for chunk in outgoing.chunks(1, 0)]
+    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=True)
+    for chunk in chunks[:2]:
+        first.take(chunk)
+    first.close()
+    with (tmp_path / "update.partial").open("r+b") as file:
+        file.seek(CHUNK_BYTES + 5)
+        file.write(b"spoilt")
+    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=True)
+    with pytest.raises(LinkError, match="not the one that was announced"):
+        second.take(chunks[2])
+    assert second.received == 0
+    for chunk in chunks:
+        second.take(chunk)
+    assert second.is_whole
+
+
+@pytest.mark.parametrize("num_chunks", [2, 4])
+def test_what_an_earlier_process_took_is_held_against_the_limit_of_now(num_chunks: int, tmp_path: Path) -> None:
+    outgoing = payload_of(layout(900_000))
+    chunks = [decode(chunk) for chunk in outgoing.chunks(1, 0)]
+    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, limit=2**20)
+    for chunk in chunks[:num_chunks]:
+        first.take(chunk)
+    first.close()
+    assert first.is_whole is (num_chunks == len(chunks))
+    again = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, limit=2**20)
+    assert again.received == min(num_chunks, len(chunks) - 1) * CHUNK_BYTES and not again.is_whole
+    again.close()
+    stricter = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, limit=2**19)
+    assert stricter.received == 0
+    with pytest.raises(LinkError, match="its round allows 524288 at most"):
+        stricter.take(chunks[0])
+
+
+def test_a_spoilt_file_of_whole_chunks_comes_again(tmp_path: Path) -> None:
+    floats, ints = update(layout(CHUNK_BYTES // 2))
+    outgoing = Outgoing(floats, ints[:0])
+    (tmp_path / "update").write_bytes(bytes(outgoing.shape.num_bytes))
+    incoming = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, limit=2**20, vouched=True)
+    assert incoming.received == 0 and not incoming.is_whole
+    for chunk in outgoing.chunks(1, 0):
+        incoming.take(decode(chunk))
     assert incoming.is_whole
 
 

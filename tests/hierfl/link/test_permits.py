@@ -23,6 +23,7 @@ from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name
 from hierfl.link.kit import Kit
 from hierfl.link.limits import AT_ONCE, BURST, Bucket, Limits
 from hierfl.link.permits import ALLOWED, CALLS, ELSEWHERE, NODE_KEY, OTHER, OWN, Gatekeeper, Peer
+from hierfl.link.service import VERSIONS
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
 ABOUT = {OWN: "world/us", OTHER: "world/them", ELSEWHERE: "world/mars"}
@@ -104,7 +105,7 @@ def dial(kit: Kit, port: int, node: str, *, hub: str = "world", hello: wire.Hell
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
     options = [("grpc.ssl_target_name_override", server_name("heart", hub)), ("grpc.use_local_subchannel_pool", 1)]
     said = hello or wire.Hello(
-        versions=[1], federation="heart", node=node, config_digest="config", task_digest="task", instance="a"
+        versions=VERSIONS, federation="heart", node=node, config_digest="config", task_digest="task", instance="a"
     )
     with grpc.secure_channel(f"localhost:{port}", credentials, options) as channel:
         control = channel.stream_stream(f"/{SERVICE}/Control")
@@ -148,12 +149,16 @@ def test_members_are_who_their_certificates_say(pki: Pki, tmp_path: Path) -> Non
         ({"config_digest": "other"}, "both need the same YAML"),
         ({"task_digest": "other"}, "code of its task"),
         ({"versions": [9]}, r"versions \[9\]"),
+        (
+            {"versions": [1, 2, 3, 4]},
+            r"versions \[1, 2, 3, 4\] of the protocol; this hub \[5\]; .* same version of hierfl",
+        ),
         ({"node": "world/them"}, "is not 'world/us'"),
         ({"instance": "x" * 5000}, "at most 2000"),
     ],
 )
 def test_what_does_not_fit_together_is_told(pki: Pki, changed: dict[str, Any], said: str) -> None:
-    fields = {"versions": [1], "federation": "heart", "node": "world/us", "config_digest": "config"}
+    fields = {"versions": VERSIONS, "federation": "heart", "node": "world/us", "config_digest": "config"}
     hello = wire.Hello(**{**fields, "task_digest": "task", "instance": "a", **changed})
     with hub_on_loopback(pki) as (service, _, _, heard):
         error = refused(pki.kit("world/us"), service.port, "world/us", hello=hello)
