@@ -2,8 +2,9 @@
 
 The hub is this process, each member another one. Down: a model from the hub's memory to a member's file, checked. Up:
 an update from a member's memory into a file of the hub's, checked, and added up. Beside both stands their limit: what a
-stream of gRPC alone does, in the same run. Memory is the hub's own (anonymous) at its peak, beside what it had before;
-the sum itself is one model.
+stream of gRPC alone does, once each way after every round, so that both meet the same weather. Each has its processor
+time too, the hub's and the members' together, which a busy machine changes less than the clock's. Memory is the hub's
+own (anonymous) at its peak, beside what it had before; the sum itself is one model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,11 @@ from tiers.messages import Opening
 __all__ = ["main"]
 
 DEADLINE_S = 600.0
+
+DOWN = "down, into a file"
+BESIDES = "down, with what a member does besides"
+UP = "up, into the sum"
+BARE_DOWN, BARE_UP = "a stream of gRPC alone, down", "a stream of gRPC alone, up"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,42 +87,65 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
             np.random.default_rng(0).normal(size=layout.num_floats).astype(np.float32), np.zeros(0, np.int64)
         )
         before = _anonymous_bytes()
-        peak = _Peak()
-        there, down, up, cpu = [], [], [], []
+        peak, found = _Peak(), _Found(megabytes, num_members)
         spare: Any = None
-        for number in range(rounds + 1):
-            np.add(model.floats, np.float32(1), out=model.floats)
-            opening = Opening("world", number, 32, 8.0, 10 * num_members, "float32")
-            jobs = {path: TrainJob("world", number, ((path, 10),), opening, Objective()) for path in paths}
-            asked_s = time.time()
-            took_s, _ = _call(lanes, done, "train", lambda path, jobs=jobs: (jobs[path], model))
-            down.append(took_s)
-            there.append(max(float(_arrived(folder, path).read_text()) for path in paths) - asked_s)
-            began, began_cpu = time.perf_counter(), _cpu_s(members)
-            total = Accumulator(grid_of(opening), layout, spare)  # as a hub does from its second round on
-            _call(lanes, done, "collect", lambda path, number=number: ("world", number), total)
-            spare = total.total().floats
-            up.append(time.perf_counter() - began)
-            cpu.append(_cpu_s(members) - began_cpu)
-        moved = megabytes * num_members
-        for what, seconds in (
-            ("down, into a file", there[1:]),
-            ("down, with what a member does besides", down[1:]),
-            ("up, into the sum", up[1:]),
-        ):
-            rate = moved / statistics.median(seconds)
-            took = f"{statistics.median(seconds) * 1000:.0f} ms for {num_members} x {megabytes} MB"
-            print(f"{what}: {took}, {rate:.0f} MB/s")
-        spent_ms = statistics.median(cpu[1:]) / moved * 100 * 1000
-        print(f"processor time up, hub and members: {spent_ms:.0f} ms per 100 MB")
+        pids = [member.pid for member in members]
+        with bare_stream.Bare(kits["world"], kits[paths[0]], megabytes) as bare:
+            for number in range(rounds + 1):
+                np.add(model.floats, np.float32(1), out=model.floats)
+                opening = Opening("world", number, 32, 8.0, 10 * num_members, "float32")
+                jobs = {path: TrainJob("world", number, ((path, 10),), opening, Objective()) for path in paths}
+                asked_s, watch = time.time(), _Watch(pids)
+                _call(lanes, done, "train", lambda path, jobs=jobs: (jobs[path], model))
+                both = watch.read()
+                arrived = [_Arrived.read(folder, path) for path in paths]
+                there_s = max(one.at_s for one in arrived) - asked_s
+                found.add(DOWN, there_s, watch.here_cpu_s + sum(one.cpu_s for one in arrived) - watch.there_began_cpu_s)
+                found.add(BESIDES, *both)
+                watch = _Watch(pids)
+                total = Accumulator(grid_of(opening), layout, spare)  # as a hub does from its second round on
+                _call(lanes, done, "collect", lambda path, number=number: ("world", number), total)
+                spare = total.total().floats
+                found.add(UP, *watch.read())
+                for way, what in (("down", BARE_DOWN), ("up", BARE_UP)):
+                    watch = _Watch([bare.process.pid])
+                    took_s = bare.move(way)
+                    found.add(what, took_s, watch.read()[1], num_members=1)
+        found.tell()
         extra = (peak.stop() - before) / (megabytes * 1e6)
         print(f"memory of the hub: {extra:.2f} models beside the one that it gives, of which the sum is one")
     finally:
         service.close("measured", final=True)
         for member in members:
             member.wait(30)
-    for way, rate in bare_stream.rates(kits["world"], kits[paths[0]], megabytes, rounds).items():
-        print(f"a stream of gRPC alone, {way}: {rate:.0f} MB/s")
+
+
+class _Found:
+    """What each round took; the first does not count."""
+
+    def __init__(self, megabytes: int, num_members: int) -> None:
+        self._megabytes = megabytes
+        self._num_members = num_members
+        self._taken: dict[str, list[tuple[float, float]]] = {}
+
+    def add(self, what: str, seconds: float, cpu_s: float, num_members: int | None = None) -> None:
+        """Add what one transfer, to or from so many members, took: per 100 MB of each."""
+        per = 100 / self._megabytes / (num_members or self._num_members)
+        self._taken.setdefault(what, []).append((seconds * per, cpu_s * per))
+
+    def tell(self) -> None:
+        """Print medians, and those of each round's ratio to gRPC alone."""
+        print("\n| per 100 MB | time | rate | processor | times those of gRPC alone |\n| --- | --- | --- | --- | --- |")
+        for what, limit in ((DOWN, BARE_DOWN), (BESIDES, BARE_DOWN), (BARE_DOWN, ""), (UP, BARE_UP), (BARE_UP, "")):
+            taken = self._taken[what][1:]
+            took_s, cpu_s = (statistics.median(one[n] for one in taken) for n in (0, 1))
+            said = f"| {what} | {took_s * 1000:.0f} ms | {100 / took_s:.0f} MB/s | {cpu_s * 1000:.0f} ms |"
+            if limit:
+                turns = list(zip(taken, self._taken[limit][1:], strict=True))
+                ratios = [statistics.median(one[n] / alone[n] for one, alone in turns) for n in (0, 1)]
+                said += f" {ratios[0]:.2f}, {ratios[1]:.2f}"
+            print(f"{said} |")
+        print()
 
 
 def _call(
@@ -155,13 +185,24 @@ class _Peak:
             self._most = max(self._most, _anonymous_bytes())
 
 
-def _cpu_s(members: Sequence[subprocess.Popen[bytes]]) -> float:
-    """Count the processor's seconds of this process and of the members'."""
-    spent = time.process_time()
-    for member in members:
-        fields = Path(f"/proc/{member.pid}/stat").read_text().rpartition(")")[2].split()
-        spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return spent
+class _Watch:
+    """Counts seconds, and those of processors, of this process and of others, from now on."""
+
+    def __init__(self, others: Sequence[int]) -> None:
+        self._others = others
+        self._began_s, self._here_began_cpu_s = time.perf_counter(), time.process_time()
+        self.there_began_cpu_s = self._there_cpu_s()
+        self.here_cpu_s = 0.0
+
+    def read(self) -> tuple[float, float]:
+        """Give the seconds by the clock, and those of all processes' processors together."""
+        took_s = time.perf_counter() - self._began_s
+        self.here_cpu_s = time.process_time() - self._here_began_cpu_s
+        return took_s, self.here_cpu_s + self._there_cpu_s() - self.there_began_cpu_s
+
+    def _there_cpu_s(self) -> float:
+        """Read the clocks of other processes' processors, threads that have ended included."""
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self._others)
 
 
 def _anonymous_bytes() -> int:
@@ -194,9 +235,24 @@ def _layout(megabytes: int) -> Layout:
     return Layout.of({"weight": ((megabytes * 250_000,), "float32")})
 
 
-def _arrived(folder: Path, path: str) -> Path:
-    """Name the file in which a member notes when it had the model."""
-    return folder / f"arrived-{path.rpartition('/')[2]}"
+@dataclass(frozen=True)
+class _Arrived:
+    """When a member had the model, and what its process had had of a processor by then."""
+
+    at_s: float
+    cpu_s: float
+
+    @staticmethod
+    def write(folder: Path, path: str) -> None:
+        _Arrived._file(folder, path).write_text(f"{time.time()!r} {time.process_time()!r}")
+
+    @staticmethod
+    def read(folder: Path, path: str) -> _Arrived:
+        return _Arrived(*map(float, _Arrived._file(folder, path).read_text().split()))
+
+    @staticmethod
+    def _file(folder: Path, path: str) -> Path:
+        return folder / f"arrived-{path.rpartition('/')[2]}"
 
 
 def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
@@ -225,7 +281,7 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
             return type("Inventory", (), {"num_train": 10})()
 
         def train(self, asked: Any, model: ModelState) -> tuple[int, PartialSum]:
-            _arrived(folder, path).write_text(repr(time.time()))
+            _Arrived.write(folder, path)
             part.floats[0] += 1
             return 10, part
 
