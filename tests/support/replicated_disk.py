@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import Any, TypeAlias
 
 from replicated_hub import Recall, Said, must
 
-from tiers.journal import MAGIC, Barrier, Entry, Head, Joined, Record, frame, join
+from tiers.journal import MAGIC, Barrier, Entry, Head, Joined, Record, Told, frame, join
+from tiers.messages import Begin
 
-__all__ = ["Disk", "Line", "Saved"]
+__all__ = ["Disk", "Line", "Saved", "cut_off"]
 
 Line: TypeAlias = tuple[Record, int, Said | None]
 """A record, the value beside it, and what the hub's machine said to it."""
@@ -123,3 +125,23 @@ class Disk:
         if isinstance(entry.payload, tuple) and entry.payload[1] is not None:
             before = entry.payload[1]
             must(before.same(said), "told {} again, the hub says {}, not {}", entry.record, said, before)
+
+
+def cut_off(found: Joined) -> Mapping[str, float]:
+    """Name the hubs whose rounds were under way at the checkpoint, or followed from such: that work ended with its
+    process. Beside each the round with which it begins anew in the journal.
+    """
+    assert found.head is not None
+    void = set(found.head.running)
+    first: dict[str, float] = dict.fromkeys(void, inf)
+    for entry in found.entries if void else ():
+        record = entry.record
+        if type(record) is Told and type(record.event) is Begin:
+            hub = record.hub
+            if any(hub.startswith(one + "/") for one in void):
+                void.add(hub)
+                first.setdefault(hub, inf)
+            elif hub in void:
+                void.discard(hub)
+                first[hub] = record.event.round_number
+    return first

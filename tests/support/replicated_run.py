@@ -13,12 +13,12 @@ from random import Random
 from typing import Any, Protocol
 
 from replicated_brain import Recall, must
-from replicated_disk import Disk, Line, Saved
+from replicated_disk import Disk, Line, Saved, cut_off
 from replicated_hub import Served
 from replicated_trees import Tree, stepped
 
 from scheduler.participations.all import All
-from tiers.journal import Closed, GaveUp, Head, Joined, Stopped, Told, Vector
+from tiers.journal import Closed, GaveUp, Head, Stopped, Told, Vector
 from tiers.messages import (
     Arrived,
     Begin,
@@ -64,26 +64,6 @@ class World(Protocol):
     def cut_off(self) -> None: ...
 
     def check_receipts(self, process: Supervisor) -> None: ...
-
-
-def cut_off(found: Joined) -> Mapping[str, float]:
-    """Name the hubs whose rounds were under way at the checkpoint, or followed from such: that work ended with its
-    process. Beside each the round with which it begins anew in the journal.
-    """
-    assert found.head is not None
-    void = set(found.head.running)
-    first: dict[str, float] = dict.fromkeys(void, inf)
-    for entry in found.entries if void else ():
-        record = entry.record
-        if type(record) is Told and type(record.event) is Begin:
-            hub = record.hub
-            if any(hub.startswith(one + "/") for one in void):
-                void.add(hub)
-                first.setdefault(hub, inf)
-            elif hub in void:
-                void.discard(hub)
-                first[hub] = record.event.round_number
-    return first
 
 
 class Supervisor:
