@@ -82,12 +82,13 @@ def reopened(
         if saved is not None and saved.elsewhere and not elsewhere:
             raise OutputError(
                 f"the model of {run_dir} lies with the members of a hub without a centre"
-                f" ({', '.join(saved.elsewhere['holders'])}): each has it as model.safetensors in its --state folder"
+                f" ({', '.join(saved.elsewhere['holders'])}): each has it as model.safetensors in its"
+                " --state folder, and `hierfl serve ... --resume` goes on with it"
             )
         if saved is not None:
             saved = _still_true(saved, config, before)
             is_done = saved.rounds_done >= config.federation.root.rounds
-            if to_train and is_done and folder.model.exists():  # else it was killed before it had written its model
+            if to_train and is_done and folder.has_model:  # else it was killed before it had written its model
                 raise OutputError(
                     f"{run_dir} has done its {saved.rounds_done} rounds;"
                     f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"

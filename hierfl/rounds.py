@@ -147,7 +147,7 @@ class Rounds:
 
     def _ended(self, commit: _Commit) -> str | None:
         """Say why a run that is taken up again had stopped early, if it was killed before it had written its model."""
-        return None if self.folder.model.exists() else commit.progress.reason
+        return None if self.folder.has_model else commit.progress.reason
 
     def _set_up(self) -> tuple[Layout, _Commit]:
         """Build the model, count the samples, standardise; claim the run, now that it can go on; make the hubs."""

@@ -107,6 +107,11 @@ class RunDir:
         return self.path / "model.safetensors"
 
     @property
+    def has_model(self) -> bool:
+        """Say whether the final model was written, here or where its members have it."""
+        return self.model.exists() or self.model.with_suffix(".json").exists()
+
+    @property
     def is_served(self) -> bool:
         """Say whether other institutions serve members of the run."""
         return (self.path / SPOOL).is_dir()

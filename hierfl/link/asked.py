@@ -19,7 +19,7 @@ from hierfl.learning.ring import Grid
 from hierfl.learning.state import Layout
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import limit_of
-from hierfl.link.calls import model_shape, slice_shapes, state_size, sum_shape
+from hierfl.link.calls import COMMIT, WRITE, model_shape, slice_shapes, state_size, sum_shape
 from hierfl.link.codec import MAX_WEIGHT, bounded, integer_in, text
 from hierfl.link.payload import Shape
 from hierfl.link.remote import Given, Remote, thing_in
@@ -30,9 +30,8 @@ from hierfl.runtime.specs import hub_layouts, passes_up
 from tiers.federation import parent
 from tiers.messages import Opening
 
-__all__ = ["COMMIT", "WRITE", "Asked", "admitted"]
+__all__ = ["Asked", "admitted"]
 
-COMMIT, WRITE = "commit", "write_model"
 MOST_COMMITS = 2**20
 MOST_RATIO_BYTES = 4096
 """Of a weight's numerator, or denominator: those of many neighbours come together there."""
@@ -233,7 +232,8 @@ def _commit(call: _Call) -> _Read:
     said = call.said.commit
     first = bounded(said.rounds_done, "rounds done", 1), bounded(said.keep, "keep", 1, MOST_COMMITS)
     num = bounded(len(call.said.things) - said.has_own, "the things of a commit", 1, 1 + len(call.config.hubs))
-    return (*first, said.has_own), [call.model, *[call.state] * (num - 1), *[call.model] * said.has_own]
+    alive = tuple(text(name, "a name") for name in said.alive)
+    return (*first, said.has_own, alive), [call.model, *[call.state] * (num - 1), *[call.model] * said.has_own]
 
 
 def _write(call: _Call) -> _Read:

@@ -26,12 +26,15 @@ from hierfl.runtime.hub import grid_of
 from hierfl.runtime.places import Rule, Terms
 from tiers.messages import Opening
 
-__all__ = ["FIRST_VECTORS", "PlaceCall", "model_shape", "slice_shapes", "state_size", "sum_shape"]
+__all__ = ["COMMIT", "FIRST_VECTORS", "WRITE", "PlaceCall", "model_shape", "slice_shapes", "state_size", "sum_shape"]
 
 
 Admit: TypeAlias = Callable[[str, wire.Placed], tuple[Any, tuple[Given, ...]]]
 """Reads an answer of who holds it now."""
 
+
+COMMIT, WRITE = "commit", "write_model"
+"""Methods that a member does in its own way."""
 
 FIRST_VECTORS: Mapping[str, int] = {
     **dict.fromkeys(("broadcast", "add", "gather", "cut_model"), 1),
@@ -329,6 +332,6 @@ _METHODS: dict[str, Callable[[wire.Place, Sequence[Any], Offers], Admit]] = {
     "cut_model": _cut_model,
     "average": _average,
     "join": _join,
-    "commit": _commit,
-    "write_model": _write_model,
+    COMMIT: _commit,
+    WRITE: _write_model,
 }

@@ -4,6 +4,7 @@ own folder; the run's folder says of these who has them, and their digests.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,13 +12,18 @@ from typing import Any
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
-from hierfl.errors import HierflError
-from hierfl.link.remote import is_remote, thing_out
+from hierfl.config.schema import RunConfig
+from hierfl.errors import HierflError, LinkError, OutputError
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.calls import COMMIT, WRITE, model_shape, state_size
+from hierfl.link.payload import Shape
+from hierfl.link.remote import is_remote, thing_in, thing_out
 from hierfl.runtime.driver import Done
+from hierfl.runtime.specs import hub_layouts
 
-__all__ = ["COMMITTED", "Commits"]
+__all__ = ["COMMITTED", "Commits", "restored"]
 
-COMMITTED = ("commit", "write_model", "write_own")
+COMMITTED = (COMMIT, WRITE, "write_own")
 """What all members do, and the one that is asked counts for; what one keeps of its own goes with the next commit."""
 
 
@@ -89,7 +95,8 @@ class Commits:
         if done.crashed is not None or done.error is not None:
             return done
         holders = [made.path, *made.holders]
-        if made.method == "write_model":
+        if made.method == WRITE:
+            _note(made.arguments[0], {"model_digest": done.value, "holders": holders})
             self._tell("info", made.path, f"has the final model, as {', '.join(holders[1:]) or 'nobody else'} has")
             return replace(done, value=None)
         run_dir, content, keep = made.arguments[:3]
@@ -103,7 +110,7 @@ class Commits:
 
 def _asked(method: str, arguments: tuple[Any, ...], own: Any) -> tuple[Any, ...]:
     """Give what a member is asked to keep: the model, states that lie with members, and its `own` model."""
-    if method == "write_model":
+    if method == WRITE:
         return (arguments[2],)
     _, content, keep, _, _, model, *kept = arguments
     states = [one for one in kept if is_remote(one)]
@@ -115,6 +122,37 @@ def _save(run_dir: Path, content: Checkpoint, keep: int, arguments: tuple[Any, .
     keys, kept = arguments[4], arguments[6:]
     here = keys.joined([{} if is_remote(one) else one for one in kept])
     return checkpoint.save(run_dir, replace(content, elsewhere=elsewhere, **here), keep)
+
+
+def restored(config: RunConfig, saved: Checkpoint | None) -> Checkpoint | None:
+    """Give a checkpoint whose vectors lie with members so that a run goes on with them there. Errors: OutputError."""
+    if saved is None or not saved.elsewhere:
+        return saved
+    from google.protobuf.json_format import ParseDict, ParseError
+
+    root = config.federation.root.name
+    own, below = hub_layouts(config, root, saved.layout)
+    shape, size = model_shape(own), state_size(own, below)
+
+    def held(said: Any, expected: Shape | int) -> Any:
+        return thing_in(ParseDict(said, wire.Thing()), expected, "what a checkpoint has")
+
+    said = saved.elsewhere
+    try:
+        states = {hub: held(one, size) for hub, one in said["states"].items()}
+        members = {path: held(one, shape) for path, one in said["members"].items()}
+        model = held(said["model"], shape)
+    except (LinkError, ParseError, KeyError, AttributeError, TypeError) as error:
+        raise OutputError(f"the checkpoint after round {saved.rounds_done} cannot be read: {error}") from error
+    return replace(saved, model=model, states={**saved.states, **states}, members={**saved.members, **members})
+
+
+def _note(model: Path, said: dict[str, Any]) -> None:
+    """Say in the place of a run's model who has it. Errors: OutputError."""
+    try:
+        model.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{model.with_suffix('.json')} cannot be written: {error.strerror or error}") from error
 
 
 def _described(arguments: tuple[Any, ...], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -181,8 +181,8 @@ class LinkedDriver:
         return self._base.restart(actor)
 
     def put(self, value: Any) -> Handle:
-        """Store a vector in the runtime."""
-        return self._base.put(value)
+        """Store a vector in the runtime; what a member holds stays there."""
+        return value if is_remote(value) else self._base.put(value)
 
     def get(self, handle: Handle) -> Any:
         """Fetch a vector from the runtime, or from the member that holds it."""

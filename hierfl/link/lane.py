@@ -25,7 +25,7 @@ from hierfl.learning.state import Layout
 from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_described, admit_evaluated, admit_trained, limit_of
-from hierfl.link.calls import PlaceCall
+from hierfl.link.calls import COMMIT, PlaceCall
 from hierfl.link.chunks import Chunk
 from hierfl.link.codec import seconds, text
 from hierfl.link.errands import Call, Member, Offer
@@ -87,6 +87,7 @@ class Lane:
         self._now = now
         self._stays = stays
         self._dropped: deque[str] = deque()
+        self._alive: set[str] = set()
         self._lock = threading.RLock()
         self._calls: deque[Call] = deque()
         self._offers: dict[tuple[str, int], Offer] = {}
@@ -107,6 +108,7 @@ class Lane:
 
     def drop(self, name: str) -> None:
         """Nobody refers any more to what lies at the member's place by this name; the next call there says so."""
+        self._alive.discard(name)
         self._dropped.append(name)
 
     def reset(self) -> None:
@@ -270,6 +272,8 @@ class Lane:
         elif call.method == PLACE:
             of_place: PlaceCall = call.arguments[0]
             ask, call.offers = wire.Ask(place=of_place.message), of_place.offers.kept
+            if of_place.method == COMMIT:
+                ask.place.commit.alive.extend(sorted(self._alive.copy()))
         elif call.method in ("evaluate", "fine_tune"):
             tunes_in = call.arguments[3] if call.method == "fine_tune" else None
             ask = asks.evaluate(*self._lies(call, call.arguments[2]), tunes_in)
@@ -310,6 +314,7 @@ class Lane:
             return
         for one in beside:
             for held in one.parts if isinstance(one, RemoteState) else [one] if one is not None else []:
+                self._alive.add(held.name)
                 weakref.finalize(held, self.drop, held.name)
         self._end(call, value, beside)
 

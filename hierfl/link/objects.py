@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,10 @@ class Objects:
                 path.unlink(missing_ok=True)
                 self.find(bytes.fromhex(path.name.partition(".")[0]))
 
-    def clear(self) -> None:
-        """Let go of all but what commits need."""
-        for path in [*self.folder.glob(f"*{END}"), *self.folder.glob(".*.partial"), *(self.folder / TAKEN).iterdir()]:
+    def clear(self, but: Collection[str] = ()) -> None:
+        """Let go of all `but` what has one of these names, and what commits need."""
+        own = [path for path in self.folder.glob(f"*{END}") if path.name.split(".")[1] not in but]
+        for path in [*own, *self.folder.glob(".*.partial"), *(self.folder / TAKEN).iterdir()]:
             path.unlink(missing_ok=True)
         with self._lock:
             self._payloads.clear()

@@ -23,7 +23,8 @@ from hierfl.learning.compression import Packed, as_sum
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.asked import COMMIT, WRITE, Asked, admitted
+from hierfl.link.asked import Asked, admitted
+from hierfl.link.calls import COMMIT, WRITE
 from hierfl.link.objects import Objects
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.remote import Given, Remote, RemoteState, Vector, thing_out
@@ -123,14 +124,15 @@ class Workplace:
 
     def _commit(self, asked: Asked, values: Sequence[Any]) -> str:
         """Keep what a checkpoint needs, and the model for people, too. Errors: LinkError, OutputError."""
-        rounds_done, keep, has_own = asked.first
+        rounds_done, keep, has_own, alive = asked.first
         vectors: list[tuple[NDArray[Any], NDArray[np.int64]]] = []
         for value in values:
             if isinstance(value, ModelState):
                 vectors.append((value.floats, value.ints))
             elif value is not None:
                 vectors.extend((array.reshape(-1), np.empty(0, np.int64)) for array in value.values())
-        self._objects.commit(self._run, rounds_done, vectors, keep)
+        self._objects.commit(self._run, rounds_done, vectors, keep + 1)  # the hub may die before it has its own
+        self._objects.clear(alive)
         if has_own:
             self._write(self._models / OWN, asked, values[-1])
         return self._write(self._models / MODEL, asked, values[0])

@@ -20,6 +20,7 @@ from hierfl.kinds import nearest
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import Plan, config_digest, plan_of, task_digest
 from hierfl.link.branch import Branch
+from hierfl.link.commits import restored
 from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.door import try_to_listen
@@ -215,11 +216,11 @@ def serve(
     listening = [*monitors, Finish()]
     if resumed is None:
         return run(as_served(config, root), listening, opened)
-    with reopened(resumed, to_train=True) as left:
+    with reopened(resumed, to_train=True, elsewhere=True) as left:
         if config_digest(left.config) != config_digest(config):
             raise ConfigError(f"{resumed} is a run of another configuration than the one that is given")
-        left = replace(left, config=as_served(left.config, root), needs_number=True, at_once=at_once)
-        return go_on(left, listening, opened)
+        saved, seen = restored(left.config, left.saved), as_served(left.config, root)
+        return go_on(replace(left, config=seen, saved=saved, needs_number=True, at_once=at_once), listening, opened)
 
 
 def check_member(serving: Serving) -> None:

@@ -70,7 +70,8 @@ class Remembered:
             if kept is not None:
                 hubs[path] = Kept(kept[0], tuple(driver.put(part) for part in kept[1]))
         sites = {path: driver.put({path: dict(kept)}) for path, kept in saved.sites.items() if path in federation.sites}
-        states = {hub: driver.put(dict(own)) for hub, own in saved.states.items() if hub in federation.hubs}
+        own = {hub: state for hub, state in saved.states.items() if hub in federation.hubs}
+        states = {hub: driver.put(dict(one) if isinstance(one, Mapping) else one) for hub, one in own.items()}
         members = {path: file for path, file in saved.members.items() if path in federation.nodes}
         return cls(states, hubs, sites, members)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Branch
 from hierfl.link.chunks import decode
 from hierfl.link.codec import parse
+from hierfl.link.commits import restored
 from hierfl.link.desk import Desk
 from hierfl.link.driver import LinkedDriver
 from hierfl.link.identity import exchanging, members_of, peers_of
@@ -27,7 +29,8 @@ from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
 from hierfl.link.taking import Taker
-from hierfl.run import run
+from hierfl.reopen import reopened
+from hierfl.run import go_on, run
 from hierfl.runtime.local import LocalDriver
 
 __all__ = ["Inside", "let_several_run", "several_runs"]
@@ -90,10 +93,18 @@ class Inside:
         self.away: set[str] = set()
         self._ends: list[Callable[[], None]] = []
 
-    def go(self, *monitors: Any) -> Mapping[str, Any]:
+    def go(self, *monitors: Any, resumed: Path | None = None) -> Mapping[str, Any]:
         root = self.config.federation.root.name
+
+        def opened(config: Any, run_dir: Path, lead: Any) -> Any:
+            return self._driver(config, root)
+
         try:
-            return run(as_served(self.config, root), monitors, lambda config, run_dir, lead: self._driver(config, root))
+            if resumed is None:
+                return run(as_served(self.config, root), monitors, opened)
+            with reopened(resumed, to_train=True, elsewhere=True) as left:
+                saved, seen = restored(left.config, left.saved), as_served(left.config, root)
+                return go_on(replace(left, config=seen, saved=saved), monitors, opened)
         finally:
             for end in reversed(self._ends):
                 end()

@@ -349,14 +349,16 @@ class Encode(_message.Message):
     def __init__(self, weight: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("rounds_done", "keep", "has_own")
+    __slots__ = ("rounds_done", "keep", "has_own", "alive")
     ROUNDS_DONE_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
     HAS_OWN_FIELD_NUMBER: _ClassVar[int]
+    ALIVE_FIELD_NUMBER: _ClassVar[int]
     rounds_done: int
     keep: int
     has_own: bool
-    def __init__(self, rounds_done: _Optional[int] = ..., keep: _Optional[int] = ..., has_own: _Optional[bool] = ...) -> None: ...
+    alive: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, rounds_done: _Optional[int] = ..., keep: _Optional[int] = ..., has_own: _Optional[bool] = ..., alive: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Write(_message.Message):
     __slots__ = ()

@@ -11,11 +11,11 @@ import pytest
 from link_inside import Inside, several_runs  # noqa: F401
 from small_runs import Listener, config_of, hub, site
 
-from hierfl.errors import RoundFailed
+from hierfl.errors import OutputError, RoundFailed
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import decode
-from hierfl.monitor.records import Consensus, Exchanged
-from hierfl.run import run
+from hierfl.monitor.records import Consensus, Exchanged, RoundCommitted
+from hierfl.run import evaluate, run
 
 pytestmark = pytest.mark.usefixtures("several_runs")
 
@@ -105,6 +105,33 @@ def test_who_convenes_is_handed_no_vector_and_members_take_slices(tmp_path: Path
     assert inside.down and {len(decode(chunk).data) for chunk in inside.down} == {whole}, "the first model went down"
     assert len(inside.across) == 6, "everybody takes from everybody"
     assert max(len(decode(chunk).data) for chunks in inside.across.values() for chunk in chunks) <= whole // 3 + 8
+
+
+@pytest.mark.parametrize(
+    ("topology", "settings"),
+    [
+        ("allreduce", {"strategy": "fedavgm"}),
+        ("swarm", {"strategy": "scaffold"}),
+        ({"kind": "peer", "graph": "ring"}, {"participation": {"kind": "sample", "fraction": 0.6}}),
+    ],
+)
+def test_a_run_goes_on_from_what_its_members_have_committed(
+    tmp_path: Path, topology: Any, settings: dict[str, Any]
+) -> None:
+    """The hub and all members end after the second round; the others begin again with what lies on their disks."""
+    tree = hub("world", *wards(), rounds=4, topology=topology, **settings)
+    config = config_of(tmp_path / "runs", tree, output={"dir": str(tmp_path / "runs"), "tensorboard": False, "keep": 1})
+    with pytest.raises(KeyboardInterrupt):
+        Inside(config, tmp_path / "linked").go(Listener(until=(RoundCommitted, 2)))
+    [run_dir] = (tmp_path / "runs").iterdir()
+    with pytest.raises(OutputError, match=r"lies with the members .*world/c.*model.safetensors in its --state folder"):
+        evaluate(run_dir)
+    linked = Inside(config, tmp_path / "linked").go(resumed=run_dir)
+    assert linked["model_digest"] == run(config)["model_digest"]
+    for name in ("north", "c", "d"):
+        assert len(list((tmp_path / "linked" / f"world__{name}" / "place").glob("*.object"))) < 8, "nothing piles up"
+    with pytest.raises(OutputError, match="has done its 4 rounds"):
+        Inside(config, tmp_path / "linked").go(resumed=run_dir)
 
 
 @pytest.mark.parametrize("keeps_going", [True, False])

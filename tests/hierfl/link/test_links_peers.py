@@ -59,3 +59,20 @@ def test_a_member_that_is_killed_while_it_exchanges_comes_back_to_the_same_model
             assert links.digest == links.simulated()
             trained = [line for line in links.said("hungary").splitlines() if "an update of weight" in line]
             assert len(trained) == 6, "nobody trains again for it"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["swarm", "peer"])
+def test_a_hub_that_is_killed_goes_on_from_what_its_members_have(tmp_path: Path, topology: str) -> None:
+    port, ports = free_port(), {name: free_port() for name in HUBS}
+    with Links(tmp_path, {"rounds": 8, **tree(port, ports, topology, deadline_s=60)}) as links:
+        links.serve()
+        links.join(*HUBS)
+        links.until("world", " 3/8 ")
+        links.kill("world")
+        links.kill("us")
+        links.join("us")
+        links.serve("--resume", str(links.run_dir))
+        for name in ("world", *HUBS):
+            assert links.wait(name) == 0, links.said(name)
+        assert links.digest == links.simulated()
