@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["show_plan", "show_replay"]
 
 COLUMNS = ("idle", "floor", "avoidable", "efficiency")
+LEGEND = "floor: the idle time that no order of the work avoids; efficiency: the least time possible over the time"
 
 
 def show_plan(plan: Plan) -> Group:
@@ -28,19 +29,26 @@ def show_plan(plan: Plan) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    there = sum(plan.devices.values())
-    kinds = ", ".join(f"{num} {kind}" for kind, num in plan.devices.items())
+    there = plural(sum(plan.devices.values()), "device")
+    kinds = ", ".join(f"{num} of kind {kind}" for kind, num in plan.devices.items())
+    if len(plan.devices) == 1:
+        there, kinds = f"{there} of kind {next(iter(plan.devices))}", ""
     said = [
         f"{plan.name}: {plural(plan.counts['sites'], 'site')}, {plural(plan.counts['hubs'], 'hub')},"
         f" {plural(plan.counts['rounds'], 'round')} ({plan.simulated} simulated)",
-        f"{plural(there, 'device')} ({kinds}; {plan.devices_from})",
+        f"{there} ({kinds}{'; ' if kinds else ''}{plan.devices_from})",
         plan.durations,
         *(f"note: {note}" for note in plan.notes),
     ]
     table = _table("a round")
     for row in plan.policies:
         _row(table, row.policy, row.is_configured, row.figures.round_s, row.figures)
-    footer = "* the configuration's policy; only training is simulated, measuring and start-up are not"
+    num = plan.counts["rounds"]
+    all_s = num * next(row.figures.round_s for row in plan.policies if row.is_configured)
+    footer = (
+        f"* the configuration's policy: {plural(num, 'round')} of training in {seconds(all_s)}"
+        f"{' (guessed)' if plan.is_guess else ''}; measuring and start-up come on top\n{LEGEND}"
+    )
     return Group(Text("\n".join(said)), table, Text(footer, style="dim"), _levers(plan.levers))
 
 
@@ -62,7 +70,7 @@ def show_replay(replay: Replay) -> Group:
     verdict = f"* the run's policy; simulated, the same training takes {_beside(replay.fidelity)} of the time"
     if replay.later_fidelity is not None:
         verdict += f", without the first round {_beside(replay.later_fidelity)}"
-    return Group(Text("\n".join(said)), table, Text(verdict, style="dim"))
+    return Group(Text("\n".join(said)), table, Text(f"{verdict}\n{LEGEND}", style="dim"))
 
 
 def _table(time: str) -> Table:

@@ -239,10 +239,14 @@ def test_json_has_all_that_a_person_sees(config: Path) -> None:
 def test_a_person_sees_a_table_and_how_to_pull_the_levers(config: Path) -> None:
     lines = call("plan", config).stdout.splitlines()
     assert lines[0] == "trial: 3 sites, 1 hub, 5 rounds (5 simulated)"
-    assert lines[1] == "2 devices (2 process; runtime.num_workers)"
+    assert lines[1] == "2 devices of kind process (runtime.num_workers)"
     assert lines[2].startswith("durations are guessed: 0.01 s per step; --run RUN_DIR")
     assert lines[3].split() == ["policy", "a", "round", "idle", "floor", "avoidable", "efficiency"]
     assert "chain_first *" in "".join(lines)
+    end = "5 rounds of training in 3.00 s (guessed); measuring and start-up come on top"
+    assert f"* the configuration's policy: {end}" in lines
+    assert any(line.startswith("floor: the idle time that no order of the work avoids") for line in lines)
+    assert any("both take 17 % less than one after the other, each 67 % longer than alone" in line for line in lines)
     assert "split large over 2 devices: idle 17 -> 0 %, a round 0.60 s -> 0.50 s" in lines
     assert "    federation.members.large.split=2" in lines
 
