@@ -4,16 +4,21 @@ no vector at who convenes them.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from link_inside import Inside, several_runs  # noqa: F401
+from link_members import Pki
 from small_runs import Listener, config_of, hub, site
 
-from hierfl.errors import OutputError, RoundFailed
+from hierfl.errors import ConfigError, OutputError, RoundFailed
 from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.approval import plan_of
 from hierfl.link.chunks import decode
+from hierfl.link.identity import parties, peers_of
+from hierfl.link.serving import Log, Serving
 from hierfl.monitor.records import Consensus, Exchanged, RoundCommitted
 from hierfl.run import evaluate, run
 
@@ -168,3 +173,45 @@ def test_an_inner_hub_of_institutions_hands_up_what_it_would_in_the_simulation(
     tree = hub("world", hub("ring", *wards(), **{"topology": "allreduce", **settings}), "e", rounds=2)
     config = config_of(tmp_path / "runs", tree)
     assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
+
+
+def test_who_may_take_vectors_of_whom_follows_from_the_tree(tmp_path: Path) -> None:
+    """Members of each other; who convenes them only where it has work of theirs to do, or a hub above to hand to."""
+
+    def roles(tree: Any) -> dict[str, tuple[str, ...]]:
+        return dict(parties(config_of(tmp_path, tree)))
+
+    member = ("member", "peer")
+    three = {f"world/{name}": member for name in ("north", "c", "d")}
+    assert roles(hub("world", *wards(), topology="peer")) == {"world": ("hub",), **three}
+    assert roles(hub("world", *wards(), topology="star"))["world/c"] == ("member",)
+    mixed = config_of(tmp_path, hub("world", *wards(local=("c",)), topology="swarm"))
+    assert parties(mixed)["world"] == ("hub", "peer")
+    assert peers_of(mixed, "world") == ("world/north", "world/d") and peers_of(mixed, "world/d") == ("world/north",)
+    inner = config_of(tmp_path, hub("world", hub("ring", *wards(), topology="allreduce"), "e"))
+    assert parties(inner)["world"] == ("hub", "peer")
+    assert peers_of(inner, "world/ring/d") == ("world/ring/north", "world/ring/c")
+    own = {"address": "hub.example.org:8443"}
+    below = config_of(tmp_path, hub("world", hub("ring", *wards(), topology="allreduce", link=own), "e"))
+    assert parties(below)["world"] == ("hub",) and parties(below)["world/ring"] == ("hub", "member", "peer")
+
+
+def test_a_member_agrees_to_whom_it_hands_what(tmp_path: Path) -> None:
+    for topology, said in (
+        (
+            "allreduce",
+            "to each other member of its hub a slice of it, and the sum of one slice of all members' (north, d)",
+        ),
+        ("swarm", "to whichever member of its hub leads the round all of it, and from there the model (north, d)"),
+        ("peer", "to each neighbour among the members of its hub its own model, whole"),
+    ):
+        plan = plan_of(config_of(tmp_path, hub("world", *wards(), topology=topology)), "world/c")
+        assert any(said in line and "at ward.example.org:2" in line for line in plan.lines()), topology
+
+
+def test_a_kit_from_before_a_hub_lost_its_centre_is_refused(tmp_path: Path) -> None:
+    kit = Pki(tmp_path).kit("world/us")
+    members = [{**site(name), "link": link(1)} for name in ("us", "them")]
+    config = config_of(tmp_path, hub("world", *members, topology="allreduce"), name="heart")
+    with pytest.raises(ConfigError, match="the kit of world/us is of no peer, and its hub has no centre"):
+        Serving(config, kit, Log(io.StringIO()))
