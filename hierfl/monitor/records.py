@@ -24,6 +24,7 @@ __all__ = [
     "Notice",
     "Phase",
     "Record",
+    "ReplicaPlaced",
     "ReplicaReplaced",
     "RoundClosed",
     "RoundCommitted",
@@ -292,6 +293,18 @@ class RoundCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaPlaced:
+    """A process that serves a hub has begun on a machine: replica `replica` of `num_replicas`, counted from 1."""
+
+    time_s: float
+    node: str
+    replica: int
+    num_replicas: int
+    machine: str
+    round_number: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaReplaced:
     """A process that served a hub was replaced: replica `replica` of `num_replicas`, counted from 1.
 
@@ -342,6 +355,7 @@ Record: TypeAlias = (
     | NodeChanged
     | Notice
     | Phase
+    | ReplicaPlaced
     | ReplicaReplaced
     | RoundClosed
     | RoundCommitted

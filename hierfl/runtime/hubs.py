@@ -38,7 +38,7 @@ from tiers.replicas import Told as ToldMore
 if TYPE_CHECKING:
     from hierfl.runtime.recorder import Recorder
 
-__all__ = ["HubLost", "HubSaid", "Hubs", "Kept"]
+__all__ = ["HubLost", "HubSaid", "HubUp", "Hubs", "Kept"]
 
 KEY = -1
 """The index of a call that asks for a replica's public key."""
@@ -71,6 +71,19 @@ class HubLost:
 
 
 @dataclass(frozen=True, slots=True)
+class HubUp:
+    """A process has given its first sign of life: where this replica of a hub, of several, is; `again`: it was
+    replaced.
+    """
+
+    path: str
+    replica: int
+    num_replicas: int
+    machine: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Call:
     """Who was called, in which life, and the index of what it was told."""
 
@@ -92,6 +105,7 @@ class Hubs:
         self._lives: dict[str, Life] = {}
         self._replicas: dict[str, tuple[str, int]] = {}
         self._calls: dict[int, _Call] = {}
+        self._coming: set[str] = set()
         self._watch = Watch(driver, lambda actor: self._lives[self._replicas[actor][0]].spec.redundancy.lease_s)
 
     def make(self, spec: HubSpec, kept: Kept | None = None) -> None:
@@ -186,7 +200,7 @@ class Hubs:
         if stopped and self._recorder is not None:
             self._deliver(path, self._recorder.stop(path, list(stopped), failed=failed))
 
-    def handle(self, done: Done) -> Iterator[HubSaid | HubLost]:
+    def handle(self, done: Done) -> Iterator[HubSaid | HubLost | HubUp]:
         """Take the end of a call. Errors: HierflError of the hub; RuntimeUnavailable if it dies again and again."""
         if self._watch.owns(done.ticket):
             yield from self._beat(done)
@@ -303,6 +317,7 @@ class Hubs:
         for said in life.answers.values():
             said.pop(command.replica, None)
         if isinstance(command, Replace):
+            self._coming.add(replica_of(path, command.replica))
             self._catch_up(life, command.replica)
         last = isinstance(command, Retire)
         return HubLost(path, command.replica, life.replicas.num_replicas, command.cause, command.reason, last)
@@ -313,7 +328,7 @@ class Hubs:
         for index in range(life.replicas.first, life.replicas.told):
             self._call(life, replica, index)
 
-    def _beat(self, done: Done) -> Iterator[HubSaid | HubLost]:
+    def _beat(self, done: Done) -> Iterator[HubSaid | HubLost | HubUp]:
         """Take the end of a ping."""
         if not self._watch.is_current(done):
             return
@@ -321,9 +336,14 @@ class Hubs:
             if not self._rests(done.actor):
                 yield from self.replace(done.actor, done.crashed)
             return
-        for path, replica in map(self._replicas.__getitem__, self._watch.beat(done.actor)):
+        for actor in self._watch.beat(done.actor):
+            path, replica = self._replicas[actor]
             machine = self._lives[path].replicas
             machine.handle(Up(replica, machine.lives[replica], self._watch.now))
+            if machine.num_replicas > 1 and self._is_active(actor):
+                where = self._driver.machine(actor)
+                yield HubUp(path, replica, machine.num_replicas, where, actor in self._coming)
+                self._coming.discard(actor)
 
     def _start(self, life: Life, replica: int) -> None:
         """Make a replica of its present life; what an earlier one still says is dropped."""

@@ -283,6 +283,8 @@ class RayDriver:
             return Done(ticket, actor, crashed=f"{type(error).__name__}: {error}")
         if not ended_s:  # taken back, as the reply to that says, which may come later than this one
             return None
+        if actor == slot and slot.startswith(HUB):  # a sign of life
+            self._rooms.found(slot, value)
         return Done(ticket, actor, value, beside, started_s=started_s, ended_s=ended_s)
 
     def _start_process(self, slot: str) -> None:

@@ -50,8 +50,8 @@ class HubProcess:
 
     @ray.method(concurrency_group=ASIDE)
     def ping(self) -> Any:
-        """Give a sign of life, whatever the process is at work on."""
-        return None, time.time(), time.time()
+        """Give a sign of life, whatever the process is at work on: the Ray node that it is on."""
+        return ray.get_runtime_context().get_node_id(), time.time(), time.time()
 
     def call(self, actor: str, method: str, *arguments: Any) -> Any:
         """Run a method of one hub or place. Errors: why there is no such hub, if it could not be made."""

@@ -62,10 +62,7 @@ class Rooms:
 
     def place(self, room: str) -> str:
         """Choose the node of a process that is about to start: one of those that are there now."""
-        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        nodes: dict[str, str] = {node["NodeID"]: node["NodeManagerHostname"] for node in known if node["Alive"]}
-        often = Counter(nodes.values())
-        self._names |= {node: name if often[name] == 1 else f"{name} ({node[:8]})" for node, name in nodes.items()}
+        nodes = self._meet()
         self._nodes.pop(room, None)
         own = room.partition(".")[0]
         beside = [node for other, node in self._nodes.items() if other.partition(".")[0] == own]
@@ -78,6 +75,21 @@ class Rooms:
         """Give the node on which a process was placed, by Ray's id."""
         return self._nodes[room]
 
+    def _meet(self) -> dict[str, str]:
+        """Give the nodes that are there, each with its host's name, and know how to call them."""
+        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        nodes: dict[str, str] = {node["NodeID"]: node["NodeManagerHostname"] for node in known if node["Alive"]}
+        often = Counter(nodes.values())
+        self._names |= {node: name if often[name] == 1 else f"{name} ({node[:8]})" for node, name in nodes.items()}
+        return nodes
+
+    def found(self, room: str, node: str) -> None:
+        """A process says on which node it is: another one than was chosen, where that was about to end."""
+        if self._nodes.get(room) != node:
+            self._meet()
+            self._nodes[room] = node
+
     def machine(self, room: str) -> str:
         """Name the machine of a process."""
-        return self._names[self._nodes[room]]
+        node = self._nodes[room]
+        return self._names.get(node, node[:8])

@@ -22,7 +22,7 @@ from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Done, Driver, Handle
 from hierfl.runtime.exchanges import Exchanges, Moved
 from hierfl.runtime.forecasts import forecasts
-from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, Kept
+from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, HubUp, Kept
 from hierfl.runtime.jobs import Order, Outcome
 from hierfl.runtime.openwork import OpenWork
 from hierfl.runtime.recorder import Recorder
@@ -141,8 +141,11 @@ class Relay:
         self._lose(group.hub, group.round_number, {_name(site): first_line(why) for site, why in result.sites.items()})
         self._work.account(group, list(result.sites))
 
-    def hear(self, said: HubSaid | HubLost) -> None:
+    def hear(self, said: HubSaid | HubLost | HubUp) -> None:
         """Carry out what a hub wants. Errors: RoundFailed."""
+        if isinstance(said, HubUp):
+            self._scribe.placed(said.path, said.replica, said.num_replicas, said.machine, again=said.again)
+            return
         if isinstance(said, HubLost):
             self._replaced(said)
             return

@@ -62,6 +62,12 @@ class Scribe:
         then = f"{others}; the others go on" if num_replicas > 1 else "was replaced; its round goes on"
         self.notice("warning", node, f"{who} {FATES.get(cause, DISTRUSTED)} ({reason}) and {then}")
 
+    def placed(self, node: str, replica: int, num_replicas: int, machine: str, *, again: bool) -> None:
+        """Say on which machine a replica of a hub's aggregator is, `replica` counted from 0."""
+        self.emit(records.ReplicaPlaced(self.now(), node, replica + 1, num_replicas, machine, self.shown))
+        if again:
+            self.notice("info", node, f"replica {replica + 1} of {num_replicas} of its aggregator is up, on {machine}")
+
     def phase(self, actor: str, phase: str, start_s: float, end_s: float, nodes: Sequence[str]) -> None:
         """Say a busy span, given in seconds since the epoch."""
         begun, ended = self.since(start_s), self.since(end_s)

@@ -10,7 +10,7 @@ import pytest
 from hierfl.config.schema import Replication
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime.driver import Done, replica_of
-from hierfl.runtime.hubs import HubLost, Hubs, HubSaid
+from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, HubUp
 from hierfl.runtime.jobs import Outcome
 from tiers.messages import Begin, Update
 
@@ -32,6 +32,9 @@ class Processes:
 
     def processes(self) -> Mapping[str, Sequence[str]]:
         return {"/hub-0": ("world",), "/hub-0.1": (SECOND,)}
+
+    def machine(self, actor: str) -> str:
+        return f"machine of {actor}"
 
     def restart(self, actor: str) -> tuple[str, ...]:
         self.restarted.append(actor)
@@ -60,13 +63,18 @@ class Spec:
     passes_up = False
 
 
-@pytest.fixture
-def worn() -> tuple[Processes, Hubs]:
-    """The second replica has died six times."""
+def begun() -> tuple[Processes, Hubs]:
     driver = Processes()
     hubs = Hubs(driver)  # type: ignore[arg-type]
     hubs.make(Spec())  # type: ignore[arg-type]
     hubs.begin("world", Begin(0), None, "model", None)
+    return driver, hubs
+
+
+@pytest.fixture
+def worn() -> tuple[Processes, Hubs]:
+    """The second replica has died six times."""
+    driver, hubs = begun()
     for number in range(6):
         [lost] = hubs.handle(Done(driver.ticket(SECOND), SECOND, crashed="power cut"))
         assert isinstance(lost, HubLost) and lost.sits_out == (number == 5)
@@ -106,3 +114,14 @@ def test_in_the_next_rounds_it_is_told_everything_again_and_may_die_again(worn: 
         list(hubs.handle(Done(driver.ticket("world"), "world", crashed="power cut")))
     with pytest.raises(RuntimeUnavailable, match="the aggregator of world died 6 times in one round: power cut"):
         list(hubs.handle(Done(driver.ticket("world"), "world", crashed="power cut")))
+
+
+def test_where_a_replica_is_is_said_with_its_process_s_first_sign_of_life() -> None:
+    driver, hubs = begun()
+    assert list(hubs.tick(0.0)) == []
+    where = f"machine of {SECOND}"
+    assert list(hubs.handle(Done(driver.pings["/hub-0.1"], "/hub-0.1"))) == [HubUp("world", 1, 2, where, again=False)]
+    assert list(hubs.tick(10.0)) == list(hubs.handle(Done(driver.pings["/hub-0.1"], "/hub-0.1"))) == []
+    list(hubs.handle(Done(driver.ticket(SECOND), SECOND, crashed="power cut")))
+    assert list(hubs.tick(20.0)) == []
+    assert list(hubs.handle(Done(driver.pings["/hub-0.1"], "/hub-0.1"))) == [HubUp("world", 1, 2, where, again=True)]
