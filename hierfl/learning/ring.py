@@ -142,7 +142,9 @@ class Accumulator:
         self.layout = layout
         self.weight = 0
         fits = memory is not None and memory.shape == (layout.num_floats,) and memory.dtype == grid.integer
-        self._floats = memory if memory is not None and fits else np.empty(layout.num_floats, grid.integer)
+        # Memory that is fresh from the system is zero at no price; np.zeros does not touch it.
+        self._floats = memory if memory is not None and fits else np.zeros(layout.num_floats, grid.integer)
+        self._is_zero = not fits
         self._ints = np.zeros(layout.num_ints, np.int64)
         self._waiting: list[PartialSum] = []
         self._fresh = True
@@ -204,7 +206,8 @@ class Accumulator:
     def _clear(self) -> None:
         """Set a sum that nothing was added to yet to zero: its memory may hold anything."""
         if self._fresh:
-            self._floats.fill(0)
+            if not self._is_zero:
+                self._floats.fill(0)
             self._fresh = False
 
     def _fold(self) -> None:

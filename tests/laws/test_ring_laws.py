@@ -59,6 +59,23 @@ def test_any_tree_over_the_members_has_the_bits_of_the_flat_sum(width: int, dtyp
 @each_grid
 @FEW
 @given(data=st.data())
+def test_what_an_earlier_sum_left_in_its_memory_does_not_count(width: int, dtype: str, data: st.DataObject) -> None:
+    round_ = data.draw(rounds(width=width, dtype=dtype))
+    used = np.full(round_.layout.num_floats, 7, round_.grid.integer)
+    total = Accumulator(round_.grid, round_.layout, used)
+    for member in round_.members:
+        if data.draw(st.booleans()):
+            total.add_update(member.local, round_.start, member.weight)
+        else:
+            total.add_sum(add_up(round_, [member]))
+    found = total.total()
+    assert found.floats is used and equal(found, add_up(round_, round_.members))
+    assert not Accumulator(round_.grid, round_.layout, np.full_like(used, 7)).total().floats.any()
+
+
+@each_grid
+@FEW
+@given(data=st.data())
 def test_updates_and_partial_sums_may_mix_in_one_accumulator(width: int, dtype: str, data: st.DataObject) -> None:
     """More parts than are folded in one pass, members' own updates between them."""
     round_ = data.draw(rounds(width=width, dtype=dtype, max_members=24))
