@@ -4,7 +4,7 @@ The hub is this process, each member another one. Down: a model from the hub's m
 an update from a member's memory into a file of the hub's, checked, and added up. Beside both stands their limit: what a
 stream of gRPC alone does, once each way after every round, so that both meet the same weather. Each has its processor
 time too, the hub's and the members' together, which a busy machine changes less than the clock's. Memory is the hub's
-own (anonymous) at its peak, beside what it had before; the sum itself is one model.
+own (anonymous) at its peak in the first two rounds, beside what it had before; the sum itself is one model.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
         spare: Any = None
         pids = [member.pid for member in members]
         with bare_stream.Bare(kits["world"], kits[paths[0]], megabytes) as bare:
-            for number in range(rounds + 1):
+            for number in range(rounds + 2):
                 np.add(model.floats, np.float32(1), out=model.floats)
                 opening = Opening("world", number, 32, 8.0, 10 * num_members, "float32")
                 jobs = {path: TrainJob("world", number, ((path, 10),), opening, Objective()) for path in paths}
@@ -107,6 +107,9 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
                 _call(lanes, done, "collect", lambda path, number=number: ("world", number), total)
                 spare = total.total().floats
                 found.add(UP, *watch.read())
+                if not number:
+                    continue
+                peak.stop()  # what gRPC alone takes in this process does not count
                 for way, what in (("down", BARE_DOWN), ("up", BARE_UP)):
                     watch = _Watch([bare.process.pid])
                     took_s = bare.move(way)
@@ -121,7 +124,7 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
 
 
 class _Found:
-    """What each round took; the first does not count."""
+    """What each round took; the first two do not count."""
 
     def __init__(self, megabytes: int, num_members: int) -> None:
         self._megabytes = megabytes
@@ -137,7 +140,7 @@ class _Found:
         """Print medians, and those of each round's ratio to gRPC alone."""
         print("\n| per 100 MB | time | rate | processor | times those of gRPC alone |\n| --- | --- | --- | --- | --- |")
         for what, limit in ((DOWN, BARE_DOWN), (BESIDES, BARE_DOWN), (BARE_DOWN, ""), (UP, BARE_UP), (BARE_UP, "")):
-            taken = self._taken[what][1:]
+            taken = self._taken[what][2:] if limit else self._taken[what][1:]
             took_s, cpu_s = (statistics.median(one[n] for one in taken) for n in (0, 1))
             said = f"| {what} | {took_s * 1000:.0f} ms | {100 / took_s:.0f} MB/s | {cpu_s * 1000:.0f} ms |"
             if limit:
