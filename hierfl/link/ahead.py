@@ -1,4 +1,4 @@
-"""Reads ahead: what comes next is on its way while what has come is hashed and written."""
+"""Reads ahead: what comes next is on its way while what has come is checked and written."""
 
 from __future__ import annotations
 
