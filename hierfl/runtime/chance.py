@@ -3,13 +3,16 @@
 Torch's, NumPy's and Python's global generators are seeded before a site's code runs. Workers that are processes have
 them to themselves. Workers that are threads of one process share them: the first site runs alone, and if it drew from
 one, all sites run one at a time; if it did not, they run side by side, and a later draw is an error, not a difference.
+Who is first need not come to an end for that: one that is stuck and has drawn nothing holds the others up for a while.
 """
 
 from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,10 +22,23 @@ from hierfl.errors import HierflError
 
 __all__ = ["Chance", "SharedChance"]
 
+FIRST_S = 60.0
+"""Seconds for which others wait for the first site; if it has not drawn by then, it is taken for one that does not."""
+
 NEIGHBOURS_S = 60.0
 """Seconds for which a thread that sees a late draw waits for the others, one of which may be about to fail."""
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _First:
+    """The first run: its thread, the generators as it found them, when it began, and whether it was seen to draw."""
+
+    thread: int
+    seeded: tuple[Any, ...]
+    since_s: float
+    draws: bool = False
 
 
 class Chance:
@@ -45,16 +61,21 @@ class SharedChance(Chance):
         self._at_work: set[int] = set()
         self._draws: bool | None = None
         self._rest: tuple[Any, ...] = ()
+        self._first: _First | None = None
 
     def run(self, seed: int, work: Callable[[], T], *, checked: bool = True) -> T:
         """Run `work` alone or beside others, as its first run showed it can."""
-        if not checked or self._draws is not False:
-            with self._lock:
-                if not checked or self._draws is not False:
-                    return self._alone(seed, work, checked)
         with self._lock:
-            self._at_work.add(threading.get_ident())
-        return work()
+            self._wait_for_first()
+            if not checked or self._draws:
+                return self._alone(seed, work, checked)
+            if self._draws is None:
+                _seed(seed)
+                self._first = _First(threading.get_ident(), _states(), time.monotonic())
+            else:
+                self._at_work.add(threading.get_ident())
+            first = self._first
+        return work() if first is None else self._learn(first, work)
 
     def check(self, *, failed: bool = False) -> None:
         """Make sure that nobody drew who must not. Errors: HierflError for a late draw.
@@ -79,17 +100,41 @@ class SharedChance(Chance):
                 )
 
     def _alone(self, seed: int, work: Callable[[], T], checked: bool) -> T:
-        """Run with seeded generators while no other thread does, and learn whether `work` draws."""
+        """Run with seeded generators while no other thread does."""
         kept = _states() if not checked else ()
         _seed(seed)
-        before = _states()
         result = work()
         if not checked:
             _restore(kept)
-        elif self._draws is None:
-            self._rest = _states()
-            self._draws = self._rest != before
         return result
+
+    def _learn(self, first: _First, work: Callable[[], T]) -> T:
+        """Run as the first, and learn from that whether `work` draws, unless the others had to go on before."""
+        has_ended = False
+        try:
+            result = work()
+            has_ended = True
+            return result
+        finally:
+            with self._lock:
+                if self._first is first:
+                    self._first = None
+                    if has_ended:
+                        self._rest = _states()
+                        self._draws = self._rest != first.seeded
+                    self._lock.notify_all()
+
+    def _wait_for_first(self) -> None:
+        """Let the first site end; where it takes too long, go by what it has drawn so far. The lock is held."""
+        while (first := self._first) is not None and first.thread != threading.get_ident():
+            left_s = first.since_s + FIRST_S - time.monotonic()
+            if self._lock.wait_for(lambda: self._first is not first, max(0.0, left_s) if not first.draws else None):
+                continue
+            first.draws = _states() != first.seeded
+            if not first.draws:
+                self._rest, self._draws, self._first = first.seeded, False, None
+                self._at_work.add(first.thread)
+                self._lock.notify_all()
 
 
 def _seed(seed: int) -> None:

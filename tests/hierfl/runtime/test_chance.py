@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hierfl.errors import HierflError
+from hierfl.runtime import chance as rules
 from hierfl.runtime.chance import SharedChance
 
 
@@ -59,3 +60,79 @@ def test_a_thread_that_sees_another_ones_draw_waits_for_how_that_one_ends(quiet:
         over.set()
         raised = [type(end.exception()) for end in ends]
     assert raised == [type(None) if failed else HierflError] * 2
+
+
+class Stuck:
+    """A first site that does not come to an end before `over` is set; what it draws before and after."""
+
+    def __init__(self, chance: SharedChance, before: int, after: int) -> None:
+        self.over, self.begun = threading.Event(), threading.Event()
+        self.drawn: list[torch.Tensor] = []
+        self.chance, self.before, self.after = chance, before, after
+
+    def __call__(self) -> None:
+        self.chance.run(2, self.work)
+        self.chance.check()
+
+    def work(self) -> None:
+        self.drawn += [torch.rand(1) for _ in range(self.before)]
+        self.begun.set()
+        self.over.wait(60)
+        self.drawn += [torch.rand(1) for _ in range(self.after)]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_first_site_that_is_stuck_holds_the_others_up_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """Models are built meanwhile, and sites trained; what it draws when it goes on is a late draw."""
+    monkeypatch.setattr(rules, "FIRST_S", 0.1)
+    chance = SharedChance()
+    stuck = Stuck(chance, 0, after)
+
+    def other() -> tuple[torch.Tensor, str]:
+        built = chance.run(5, lambda: torch.rand(1), checked=False)
+        said = chance.run(3, lambda: "trained")
+        chance.check()
+        return built, said
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(stuck)
+        stuck.begun.wait(60)
+        others = [pool.submit(other) for _ in range(2)]
+        try:
+            found = [one.result(60) for one in others]
+        finally:
+            stuck.over.set()
+        assert isinstance(first.exception(60), HierflError if after else type(None))
+    assert {said for _, said in found} == {"trained"} and torch.equal(found[0][0], found[1][0])
+
+
+def test_a_first_site_that_has_drawn_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever draws has the generators to itself, however long that takes: to the same bits."""
+    monkeypatch.setattr(rules, "FIRST_S", 0.01)
+    alone = Stuck(SharedChance(), 1, 1)
+    alone.over.set()
+    alone()
+    chance = SharedChance()
+    stuck = Stuck(chance, 1, 1)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(stuck)
+        stuck.begun.wait(60)
+        other = pool.submit(chance.run, 3, lambda: torch.rand(1))
+        with pytest.raises(TimeoutError):
+            other.result(0.3)
+        stuck.over.set()
+        first.result(60)
+        drawn = other.result(60)
+    assert all(torch.equal(*pair) for pair in zip(stuck.drawn, alone.drawn, strict=True))
+    assert torch.equal(drawn, torch.rand(1, generator=torch.Generator().manual_seed(3)))
+
+
+def test_a_first_site_that_fails_makes_the_next_one_the_first() -> None:
+    chance = SharedChance()
+    with pytest.raises(ZeroDivisionError):
+        chance.run(1, lambda: 1 / 0)
+    chance.check(failed=True)
+    drawn = [chance.run(3, lambda: torch.rand(1)) for _ in range(2)]
+    assert torch.equal(*drawn)
