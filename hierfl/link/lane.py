@@ -350,7 +350,7 @@ class Lane:
         if offer.incoming is None:
             limit = limit_of(grid_of(offer.job.opening), offer.weight, self._num_sites)
             own = self._spool / f"{folder_name(self.path)}-{offer.digest.hex()}.update"  # two may send the same bits
-            offer.incoming = Incoming(own, offer.shape, offer.digest, limit, vouched=True)
+            offer.incoming = Incoming(own, offer.shape, offer.digest, limit)
             call.begun_s = time.time()
         if offer.incoming.is_whole:
             del self._offers[key]

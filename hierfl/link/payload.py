@@ -1,9 +1,9 @@
 """Payloads: a model, or an update, as raw little-endian numbers under a layout that both sides know.
 
-The digest, by which all call a payload, is the SHA-256 over the SHA-256 of every MiB. Who makes a payload hashes it,
-once. Who receives it from the one that announced it holds every chunk against its check, and no more: a digest is as
-good as that party's word for the content, and TLS says who it is. Who receives it from another, or goes on with what
-lies in a file, hashes all of it again.
+The digest, by which all call a payload, is the SHA-256 over the SHA-256 of every MiB. Whoever receives one holds every
+chunk against its check, and hashes the whole again: what is written down of an update is true of its bytes. A member
+that takes a model from its hub leaves that out, as the model is what the hub says it is, unless a part of it lay in a
+file since an earlier process.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Outgoing:
 class Incoming:
     """A payload that comes in chunks, in a file that survives the process: what is there need not be sent again.
 
-    `limit`: the largest magnitude that a number of the first kind may have, where these are integers. `vouched`: who
-    sends it has announced its digest.
+    `limit`: the largest magnitude that a number of the first kind may have, where these are integers. `vouched`: what
+    it holds is for its sender to say, and not hashed.
     """
 
     def __init__(

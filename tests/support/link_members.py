@@ -6,7 +6,7 @@ import contextlib
 import queue
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from hierfl.learning.local import Objective
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.authority import Authority, new_key, private_pem
+from hierfl.link.chunks import Chunk, check_of, decode, mark_of
 from hierfl.link.identity import HUB, MEMBER, PEER
 from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane
@@ -28,7 +29,7 @@ from hierfl.runtime.driver import Done
 from hierfl.runtime.jobs import TrainJob
 from tiers.messages import Opening
 
-__all__ = ["AGREED", "FakeMember", "Pki", "hub_on_loopback", "job", "lane", "layout", "model", "update"]
+__all__ = ["AGREED", "FakeMember", "Pki", "forged", "hub_on_loopback", "job", "lane", "layout", "model", "update"]
 
 AGREED = Agreed("heart", "config", "task", "run-1")
 
@@ -121,3 +122,9 @@ def hub_on_loopback(
 
 def payload_of(of: Layout, seed: int = 1) -> Outgoing:
     return Outgoing(*update(of, seed))
+
+
+def forged(digest: bytes, other: Outgoing, transfer: int) -> list[Chunk]:
+    """Chunks of one payload as if they were of another's digest."""
+    chunks = (decode(chunk) for chunk in other.chunks(transfer, 0))
+    return [replace(one, check=check_of(digest, mark_of(one.offset, one.data))) for one in chunks]

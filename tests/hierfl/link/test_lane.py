@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from link_members import FakeMember, job, lane, layout, model, payload_of, update
+from link_members import FakeMember, forged, job, lane, layout, model, payload_of, update
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
@@ -110,6 +110,26 @@ def test_an_update_goes_on_from_where_the_hub_has_it(tmp_path: Path) -> None:
     for message in payload.chunks(take.transfer, take.offset):
         place.receive(decode(message))
     assert done[-1].ticket == 3 and done[-1].value.num_bytes == payload.shape.num_bytes
+
+
+def test_an_update_other_than_announced_does_not_count(tmp_path: Path) -> None:
+    """A member whose chunks are sound, under the digest of other bytes: what is written down of it would be untrue."""
+    place, done = lane(tmp_path)
+    prepared(place, member := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.call(3, "collect", ("world", 0))
+    payload, other = payload_of(LAYOUT), payload_of(LAYOUT, seed=2)
+    place.answered(trained(member.last.ask, payload))
+    transfer = member.last.take.transfer
+    *chunks, last = forged(payload.digest, other, transfer)
+    for chunk in chunks:
+        place.receive(chunk)
+    with pytest.raises(LinkError, match="not the one that was announced"):
+        place.receive(last)
+    assert [one.ticket for one in done] == [0, 1, 2]
+    for message in payload.chunks(transfer, 0):
+        place.receive(decode(message))
+    assert done[-1].ticket == 3 and np.array_equal(done[-1].beside[0].floats, update(LAYOUT)[0])
 
 
 def test_what_a_member_may_not_answer_is_refused(tmp_path: Path) -> None:

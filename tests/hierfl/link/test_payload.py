@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from link_members import layout, model, payload_of, update
+from link_members import forged, layout, model, payload_of, update
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, decode, encode, mark_of
+from hierfl.link.chunks import CHUNK_BYTES, check_of, decode, encode, mark_of
 from hierfl.link.payload import Incoming, Outgoing, Shape, read
 
 
@@ -104,18 +104,12 @@ def test_chunks_of_another_payload_or_place_are_damaged(vouched: bool, tmp_path:
     assert incoming.is_whole
 
 
-def forged(digest: bytes, other: Outgoing) -> list[Chunk]:
-    """Chunks of one payload as if they were of another's digest."""
-    chunks = (decode(chunk) for chunk in other.chunks(1, 0))
-    return [replace(one, check=check_of(digest, mark_of(one.offset, one.data))) for one in chunks]
-
-
 def test_what_another_sends_than_announced_it_is_hashed(tmp_path: Path) -> None:
     """A member that hands others a vector under a digest that is not its own: they are not deceived, each by itself."""
     announced, other = payload_of(layout(10)), payload_of(layout(10), seed=2)
     incoming = Incoming(tmp_path / "update", announced.shape, announced.digest)
     with pytest.raises(LinkError, match="not the one that was announced"):
-        incoming.take(forged(announced.digest, other)[0])
+        incoming.take(forged(announced.digest, other, 1)[0])
     assert incoming.received == 0 and not (tmp_path / "update").exists()
     incoming.take(decode(next(announced.chunks(1, 0))))
     assert incoming.is_whole
