@@ -99,8 +99,8 @@ def test_chunks_of_another_payload_or_place_are_damaged(vouched: bool, tmp_path:
         with pytest.raises(LinkError, match="damaged"):
             incoming.take(chunk)
     assert incoming.received == 0 and not (tmp_path / "update").exists()
-    for chunk in announced.chunks(1, 0):
-        incoming.take(decode(chunk))
+    for message in announced.chunks(1, 0):
+        incoming.take(decode(message))
     assert incoming.is_whole
 
 
