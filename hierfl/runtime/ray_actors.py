@@ -311,9 +311,12 @@ class RayDriver:
         self._calls = {key: call for key, call in self._calls.items() if key[0] != slot}
 
     def _start_hubs(self, node: str) -> Any:
-        """Start a process for hubs, on a node if it is still there."""
+        """Start a process for hubs, on a node if it is still there.
+
+        It asks for one byte: who asks for nothing at all, Ray puts anywhere, whatever its soft affinity.
+        """
         where = NodeAffinitySchedulingStrategy(node, soft=True)
-        actor = _two_threads(HubProcess).options(num_cpus=0, max_restarts=0, scheduling_strategy=where)
+        actor = _two_threads(HubProcess).options(num_cpus=0, memory=1, max_restarts=0, scheduling_strategy=where)
         return actor.remote(self._code_dirs)
 
 
