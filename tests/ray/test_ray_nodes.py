@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray_runs import Watcher, committed, run, tree, write_config
 
-from hierfl.monitor.records import Assigned, Notice, Record
+from hierfl.monitor.records import Assigned, Notice, Record, ReplicaPlaced, ReplicaReplaced
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -61,3 +61,46 @@ def test_a_node_that_joins_is_used(cluster: Any, tmp_path: Path) -> None:
     watcher = Watcher([(committed(1), come), (on_the_new_one, lambda: let_go(tmp_path))])
     run(config, f"runtime.address={cluster.address}", watcher=watcher)
     assert watcher.strikes == [], "the second worker was given work"
+
+
+@pytest.mark.parametrize("redundancy", [{"replicas": 2}, {"replicas": 3, "mode": "vote"}], ids=str)
+def test_a_node_that_vanishes_takes_a_replica_of_each_hub_and_the_others_go_on(
+    redundancy: dict[str, Any], cluster: Any, tmp_path: Path
+) -> None:
+    """On three machines no two replicas of a hub share one; who is replaced comes up on one that is left, by name."""
+    second = cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1)
+    members = [{"name": "us", "members": [{"name": "a"}, {"name": "b"}]}, {"name": "f"}]
+    federation = {"name": "world", "rounds": 4, "strategy": {"kind": "fedadam"}, "members": members}
+    config = write_config(tmp_path, federation, redundancy={**redundancy, "lease_s": 5})
+    reference = run(config, "runtime.kind=local")["model_digest"]
+    for notes in tmp_path.glob("steps-*"):
+        notes.unlink()
+
+    hold(tmp_path)
+
+    def all_are_there(record: Record) -> bool:
+        return len(placed(watcher)) == 2 * redundancy["replicas"]
+
+    def all_are_back(record: Record) -> bool:
+        gone = any(isinstance(one, ReplicaReplaced) for one in watcher.records)
+        return gone and all(second.node_id[:8] not in machine for machine in placed(watcher).values())
+
+    vanish = (all_are_there, lambda: cluster.remove_node(second, allow_graceful=False))
+    watcher = Watcher([vanish, (all_are_back, lambda: let_go(tmp_path))])
+    found = run(config, f"runtime.address={cluster.address}", watcher=watcher)
+    assert found["model_digest"] == reference and watcher.strikes == []
+    lost = {(one.node, one.replica) for one in watcher.records if isinstance(one, ReplicaReplaced)}
+    assert lost and len({node for node, _ in lost}) == len(lost), "of no hub more than one was there"
+    first = placed(watcher, newest=False)
+    for hub in ("world", "world/us"):
+        assert len({machine for (node, _), machine in first.items() if node == hub}) == redundancy["replicas"]
+    assert {one for one, machine in first.items() if second.node_id[:8] in machine} == lost
+    up = [one.message for one in watcher.notices("info") if "of its aggregator is up, on" in one.message]
+    assert len(up) >= len(lost)
+
+
+def placed(watcher: Watcher, *, newest: bool = True) -> dict[tuple[str, int], str]:
+    """Where each replica is by now, or was at first."""
+    told = [one for one in watcher.records if isinstance(one, ReplicaPlaced)]
+    return {(one.node, one.replica): one.machine for one in (told if newest else reversed(told))}

@@ -14,7 +14,7 @@ import pytest
 from lying import LIES, tell
 from ray_runs import Drivers, Watcher, alive, begun, closed, committed, run, trained, tree, write_config
 
-from hierfl.monitor.records import Record, ReplicaReplaced, SiteTrained
+from hierfl.monitor.records import Notice, Record, ReplicaReplaced, SiteTrained
 from hierfl.runtime.driver import replica_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
@@ -188,3 +188,21 @@ def test_a_replica_that_is_killed_at_many_moments(
     said = replaced(watcher)
     assert set(said) == {(hub, replica + 1, "died")} and len(said) == len(drivers.killed) >= 3
     assert result["replaced"]["hubs"] == {hub: {"died": len(said)}}
+
+
+@pytest.mark.slow
+def test_one_that_dies_for_the_sixth_time_sits_out_and_is_back_in_the_next_round(tmp_path: Path) -> None:
+    where = {"kind": "kill", "node": "world", "step": "open", "replica": 2}
+    faults = [{**where, "round": 2, "times": 6}, {**where, "round": 3}]
+    path = write_config(tmp_path, tree(rounds=3), redundancy={"replicas": 2}, faults=faults)
+    held = tmp_path / "hold-f"
+
+    def sits_out(record: Record) -> bool:
+        return isinstance(record, Notice) and "sits out the rest of the round" in record.message
+
+    watcher = Watcher([(committed(1), lambda: held.write_text("0")), (sits_out, held.unlink)])
+    on_ray = run(path, "runtime.kind=ray", "runtime.num_workers=2", watcher=watcher)
+    assert on_ray["model_digest"] == run(path, "runtime.kind=local", "faults=[]")["model_digest"]
+    own = [one for one in replaced(watcher) if one == ("world", 2, "died")]
+    assert 6 <= len(own) <= 7 and each_trained_once(watcher), "it may still be starting as its last round ends"
+    assert [notice.node for notice in watcher.notices("warning") if sits_out(notice)] == ["world"]
