@@ -38,7 +38,7 @@ from hierfl.runtime.ray_cluster import (
 from hierfl.runtime.ray_hosts import ASIDE, HubProcess, WorkerProcess
 from hierfl.runtime.ray_link import RayLink
 from hierfl.runtime.ray_rooms import HUB, Rooms
-from hierfl.runtime.ray_spare import Spare
+from hierfl.runtime.ray_spare import Spares
 from hierfl.runtime.seats import declared_devices, group_of, seats
 from hierfl.runtime.turns import NONE
 from scheduler import Device
@@ -67,7 +67,7 @@ class RayDriver:
         self._calls: dict[tuple[str, int], Any] = {}
         self._slots: dict[str, str] = {}
         self._rooms = Rooms(runtime.num_aggregators, replicas)
-        self._spare = Spare(self._start_hubs)
+        self._spares = Spares(self._start_hubs)
         self._places: dict[str, Device] = {}
         self._lives: dict[str, int] = {}
         self._asides: dict[str, int] = {}
@@ -235,7 +235,7 @@ class RayDriver:
         ray.kill(self._actors[slot], no_restart=True)
         self._start_process(slot)
         if slot.startswith(HUB):
-            self._spare.renew(self._rooms.node(slot))
+            self._spares.renew(self._rooms.node(slot))
         return tuple(name for name, place in self._slots.items() if place == slot)
 
     def put(self, value: Any) -> Handle:
@@ -256,7 +256,7 @@ class RayDriver:
             if ray.is_initialized():
                 for actor in self._actors.values():
                     ray.kill(actor, no_restart=True)
-                self._spare.close()
+                self._spares.close()
                 if self.link is not None:
                     self.link.close()
         finally:
@@ -293,7 +293,7 @@ class RayDriver:
         self._asides[slot] = NONE
         runtime = self.runtime
         if slot.startswith(HUB):
-            actor = self._spare.take(self._rooms.place(slot))
+            actor = self._spares.take(self._rooms.place(slot))
         else:
             need = needs(runtime, group_of(runtime, self._places[slot].name))
             options: dict[str, Any] = {

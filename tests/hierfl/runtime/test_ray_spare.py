@@ -1,4 +1,4 @@
-"""The process that waits for the next death: where it is used, and that there is never more than one."""
+"""Processes that wait for the next death: where they are used, and that there is never more than one a node."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from hierfl.runtime import ray_spare
-from hierfl.runtime.ray_spare import Spare
+from hierfl.runtime.ray_spare import Spares
 
 
 class Processes:
-    """Ray, as far as a spare uses it."""
+    """Ray, as far as spares use it."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -34,25 +34,25 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
 
 
 def test_before_a_death_there_is_none(processes: Processes) -> None:
-    spare = Spare(processes.start)
-    assert [spare.take("a"), spare.take("b")] == ["a0", "b1"] == processes.started
-    spare.close()
+    spares = Spares(processes.start)
+    assert [spares.take("a"), spares.take("b")] == ["a0", "b1"] == processes.started
+    spares.close()
     assert processes.killed == []
 
 
-def test_the_next_death_on_its_node_takes_it_and_another_one_does_not(processes: Processes) -> None:
-    spare = Spare(processes.start)
-    spare.renew("a")
-    spare.renew("a")
-    assert processes.started == ["a0"]
-    assert [spare.take("b"), spare.take("a"), spare.take("a")] == ["b1", "a0", "a2"]
+def test_the_next_death_on_a_node_takes_the_one_that_waits_there(processes: Processes) -> None:
+    spares = Spares(processes.start)
+    for node in "aab":
+        spares.renew(node)
+    assert processes.started == ["a0", "b1"]
+    assert [spares.take(node) for node in "caab"] == ["c2", "a0", "a3", "b1"]
 
 
-def test_it_follows_the_deaths_and_ends_with_the_run(processes: Processes) -> None:
-    spare = Spare(processes.start)
-    spare.renew("a")
-    spare.renew("b")
-    assert (processes.started, processes.killed) == (["a0", "b1"], ["a0"])
-    spare.close()
-    spare.close()
-    assert processes.killed == ["a0", "b1"]
+def test_they_end_with_the_run(processes: Processes) -> None:
+    spares = Spares(processes.start)
+    for node in "abc":
+        spares.renew(node)
+    assert spares.take("b") == "b1"
+    spares.close()
+    spares.close()
+    assert sorted(processes.killed) == ["a0", "c2"]
