@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, TextIO
 from hierfl.console import command
 from hierfl.errors import ConfigError, OutputError, Problem
 from hierfl.monitor.words import told_apart
+from hierfl.stops import unbroken
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
@@ -86,7 +87,8 @@ def _run_together(
         runs: list[_Run] = []
         try:
             for path, note, name in zip(paths, notes, told_apart([config.name for config in configs]), strict=True):
-                runs.append(_Run(path, name, [*more, "--note", str(note)], as_json))
+                with unbroken():  # a stop in between would leave a process behind that nobody knows
+                    runs.append(_Run(path, name, [*more, "--note", str(note)], as_json))
             for run in runs:
                 run.wait()
         except KeyboardInterrupt:

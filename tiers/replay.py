@@ -247,10 +247,21 @@ def _retried(line: list[tuple[int, Entry]], is_chain: bool) -> list[tuple[int, E
         return line
     first = kept[-1][1].record.event.round_number if kept else 0  # type: ignore[union-attr]
     closings = {record.close.round_number: record.close for record in records if isinstance(record, Closed)}
+    closed_at: dict[int, int] = {}
+    for place, record in enumerate(records):
+        if isinstance(record, Closed):
+            closed_at.setdefault(record.close.round_number, place)
     settled = max(closings, default=first - 1)
     newest = _newest(records, settled)
+
+    def went_on_without(number: int, name: str, reason: str, place: int) -> bool:
+        """Whether a round of these closed without a member since it was lost before, and not while it was at work."""
+        if number < first or place >= closed_at.get(number, -1):
+            return False
+        return closings[number].missing.get(name) == reason or name in closings[number].carried
+
     is_broken = False
-    for at, entry in rest:
+    for place, (at, entry) in enumerate(rest):
         match entry.record:
             case Told(_, Lost(excused=True)):
                 kept.append((at, entry))
@@ -258,8 +269,7 @@ def _retried(line: list[tuple[int, Entry]], is_chain: bool) -> list[tuple[int, E
                 stay = {
                     name: reason
                     for name, reason in members.items()
-                    if number <= settled
-                    and (newest[name] > number or _counts_as_lost(closings.get(number), name, reason))
+                    if number <= settled and (newest[name] > number or went_on_without(number, name, reason, place))
                 }
                 is_broken = is_chain and (is_broken or len(stay) < len(members))
                 if stay and not is_broken:
@@ -285,11 +295,6 @@ def _newest(records: Iterable[Record], settled: int) -> Mapping[str, int]:
                 for name in members:
                     newest[name] = max(newest[name], number)
     return newest
-
-
-def _counts_as_lost(close: Close | None, name: str, reason: str) -> bool:
-    """Whether a round closed without a member since it was lost, and not while it was at work."""
-    return close is not None and (close.missing.get(name) == reason or name in close.carried)
 
 
 def _follows(record: Told) -> bool:

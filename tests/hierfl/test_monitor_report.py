@@ -169,6 +169,7 @@ def test_a_damaged_summary_is_named(tmp_path):
         write_report(tmp_path)
 
 
+@pytest.mark.slow
 def test_ten_thousand_sites_keep_the_report_small(tmp_path):
     federation = script.wide(100, 100, rounds=1)
     path = write_report(folder(tmp_path, federation, script.run(federation)))

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -172,3 +173,24 @@ def test_a_stop_goes_to_every_run_once_and_waits_for_them(
         run_all(paths, [], configs)
     assert Path("ended").read_text() == "\n\n"
     assert sorted(capfd.readouterr().out.splitlines()) == ["[a] kept", "[b] kept"]
+
+
+def test_a_stop_that_comes_as_a_run_starts_ends_it_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("a"), write("b")
+    script(monkeypatch, 'trap "echo >> ended; exit 130" INT; touch begun-$4; while :; do sleep 0.05; done')
+    start, started = subprocess.Popen, list[Any]()
+
+    def interrupted(*words: Any, **options: Any) -> Any:
+        started.append(start(*words, **options))
+        while len(list(folder.glob("begun-*"))) < len(started):
+            time.sleep(0.01)
+        if len(started) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    paths = [Path("a.yaml"), Path("b.yaml")]
+    with pytest.raises(KeyboardInterrupt):
+        run_all(paths, [], load_all(paths))
+    assert [process.returncode for process in started] == [130, 130]
+    assert Path("ended").read_text() == "\n\n"

@@ -9,10 +9,9 @@ import pytest
 from ray_runs import Watcher, run, write_config
 
 from hierfl import checkpoint
-from hierfl.journal import LocalStore
+from hierfl.journal import LocalStore, Writer
 from hierfl.monitor.records import Record, RoundClosed, SiteTrained
 from hierfl.run import resume
-from hierfl.runtime.recorder import Recorder
 from tiers.journal import Told, join
 from tiers.messages import Arrived
 
@@ -38,15 +37,15 @@ def journalled(folder: Path) -> set[tuple[str, int]]:
 def test_what_a_killed_run_on_ray_leaves_goes_on_there_and_in_threads(
     strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, copies, recorders = write_config(tmp_path), [], []
-    begin = Recorder.begin
-    monkeypatch.setattr(Recorder, "begin", lambda self: (recorders.append(self), begin(self)))
+    config, copies, writers = write_config(tmp_path), [], []
+    begin = Writer.begin
+    monkeypatch.setattr(Writer, "begin", lambda self, *said: (writers.append(self), begin(self, *said)))
 
     class Copier(Watcher):
         def on(self, record: Record) -> None:
             super().on(record)
             if isinstance(record, RoundClosed) and record.round_number > 1:
-                recorders[-1].settle()
+                writers[-1].flush()
                 [folder] = (tmp_path / "runs").iterdir()
                 copies.append(Path(shutil.copytree(folder, tmp_path / f"copy-{len(copies)}")))
 

@@ -207,6 +207,18 @@ def test_a_late_members_loss_that_ended_a_run_is_not_told_again_whatever_else_wa
     assert not script.answered("w", 0, "b") and script.answered("w", 0, "a")
 
 
+@pytest.mark.parametrize("again", [(), (Barrier(2, {}),)])
+def test_a_member_that_was_lost_after_its_late_update_counted_is_asked_again(again: tuple[Barrier, ...]) -> None:
+    """The round that closed with what it had from before had asked it anew, and is no round that went on without it."""
+    closed = Closed("w", Close(1, ("a",), {}, 2, "goal", {"b": "late"}))
+    rounds = Told("w", Begin(0)), Told("w", Begin(1)), arrived("b", 0), arrived("a", 1), closed, Told("w", Begin(2))
+    script = replay(*rounds, *again, *[closed for _ in again], Told("w", Lost(1, {"b": "ill"})), GaveUp("w", "b: ill"))
+    script.offer("w", Begin(0), "")
+    script.offer("w", Begin(1), "")
+    assert events(script.offer("w", Begin(2), "")) == [Begin(2)]
+    assert not script.answered("w", 1, "b") and script.answered("w", 0, "b")
+
+
 def test_what_a_chain_had_after_a_loss_does_not_count_again() -> None:
     script = replay(Told("w", Begin(0)), arrived("a"), LOST, arrived("d"), GONE, sequential=("w",))
     assert events(script.offer("w", Begin(0), "")) == [Begin(0), arrived("a").event]

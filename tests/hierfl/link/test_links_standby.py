@@ -85,10 +85,8 @@ KILLS = {
 }
 
 
-@pytest.mark.parametrize(
-    "when",
-    [pytest.param(when, marks=() if when == "with an update on its way" else pytest.mark.slow) for when in KILLS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("when", KILLS)
 def test_a_standby_goes_on_where_the_leader_was_killed(tmp_path: Path, when: str) -> None:
     pair = Pair(tmp_path, ["us"])
     with pair as links:
