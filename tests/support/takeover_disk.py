@@ -62,26 +62,36 @@ class Queue:
         if self.segment is not None:
             self.waiting.clear()
             self.store.drop(head.rounds_done, self.epoch)
+        opens = self.segment is None and self.epoch > 1
         self.segment, self.began = (head.rounds_done, head, before or Barrier(self.epoch)), False
+        if opens:  # as the writer's thread does at once
+            self._put(self._opening())
 
     def append(self, line: Callable[[], Any], num_bytes: int = 0) -> None:
         self.waiting.append(line)
 
     def write(self, number: int, torn: int | None = None) -> None:
         """Write so many records, the last one short by `torn` bytes."""
-        assert self.segment is not None
-        place, head, barrier = self.segment
-        data = bytearray()
-        if not self.began and number:
-            data += MAGIC + _bytes(frame(head) if not barrier.before else []) + _bytes(frame(barrier))
-            self.began = True
+        data = self._opening() if not self.began and number else bytearray()
         for line in self.waiting[:number]:
             data += _bytes(frame(*line()))
         del self.waiting[:number]
         if torn:
             data = data[: max(0, len(data) - torn)]
+        self._put(data)
+
+    def _opening(self) -> bytearray:
+        """Give what a stream begins with."""
+        assert self.segment is not None
+        _, head, barrier = self.segment
+        self.began = True
+        return bytearray(MAGIC + _bytes(frame(head) if not barrier.before else []) + _bytes(frame(barrier)))
+
+    def _put(self, data: bytearray) -> None:
+        """Make something durable."""
+        assert self.segment is not None
         if data:
-            self.store.segments.setdefault(place, {}).setdefault(self.epoch, bytearray()).extend(data)
+            self.store.segments.setdefault(self.segment[0], {}).setdefault(self.epoch, bytearray()).extend(data)
 
     def flush(self) -> None:
         self.write(len(self.waiting))
