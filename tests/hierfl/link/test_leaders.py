@@ -200,7 +200,7 @@ def test_members_that_are_cut_from_their_leader_make_the_standby_lead(pki: Pki) 
         service, lanes, *_ = stack.enter_context(hub_on_loopback(pki, agreed=replace(AGREED, leader=1)))
         line = stack.enter_context(Wire(service.port).open())
         dialer, _ = stack.enter_context(dialling(pki, [line.port, second.port], Leaders()))
-        until(lambda: dialer.is_up)
+        until(lambda: dialer.is_up and any(lane.session is not None for lane in lanes.values()))
         watch, lease = Watch(3600.0, patience_s=0.5), Lease(1, "alpha:7")
 
         def look() -> Verdict:
