@@ -154,6 +154,7 @@ def test_an_aggregator_that_dies(
         assert {notice.node for notice in said} == {hub}
 
 
+@pytest.mark.slow
 def test_the_root_and_an_inner_hub_and_a_worker_die_in_one_run(config: Path, digest: str, drivers: Drivers) -> None:
     def all_at_once() -> None:
         for actor in ("world", "world/us", "worker-0"):
