@@ -51,31 +51,7 @@ from tiers.replica_messages import (
     Up,
 )
 
-__all__ = [
-    "FAILED",
-    "MAX_RESTARTS",
-    "Abandon",
-    "Answered",
-    "CarryOut",
-    "Cause",
-    "Command",
-    "Died",
-    "Disagree",
-    "Event",
-    "Forged",
-    "Mode",
-    "Opened",
-    "Rebased",
-    "Replace",
-    "Replicas",
-    "Retire",
-    "Return",
-    "Stopped",
-    "Tick",
-    "Told",
-    "Up",
-    "quorum_of",
-]
+__all__ = ["MAX_RESTARTS", "Replicas", "quorum_of"]
 
 MAX_RESTARTS = 5
 """How often one replica's process is replaced within a hub's rounds; then it sits out the rest of them."""

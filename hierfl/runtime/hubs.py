@@ -19,7 +19,7 @@ from hierfl.runtime.lives import Answer, Kept, Life, Told
 from hierfl.runtime.watch import Watch
 from hierfl.runtime.witness import INTRODUCE
 from tiers.messages import Begin
-from tiers.replicas import (
+from tiers.replica_messages import (
     Abandon,
     CarryOut,
     Cause,
@@ -33,7 +33,7 @@ from tiers.replicas import (
     Tick,
     Up,
 )
-from tiers.replicas import Told as ToldMore
+from tiers.replica_messages import Told as ToldMore
 
 if TYPE_CHECKING:
     from hierfl.runtime.recorder import Recorder

@@ -12,7 +12,8 @@ from hierfl.runtime.driver import Done, Handle
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome, Post
 from hierfl.runtime.witness import Signed, is_signed
 from tiers.messages import Update
-from tiers.replicas import FAILED, Answered, Forged, Rebased, Replicas, Stopped
+from tiers.replica_messages import FAILED, Answered, Forged, Rebased, Stopped
+from tiers.replicas import Replicas
 
 __all__ = ["Answer", "Kept", "Life", "Told"]
 

@@ -228,7 +228,7 @@ class SchedulerService:
         """
         self._let_go()
         adrift = {key for key, entry in known.items() if entry["state"] == "RESCHEDULING"}
-        for name, slot in () if self._is_over else self._slots.items():
+        for name, slot in self._slots.items():
             if slot.group.id.hex() in adrift:
                 self._left.append(slot.group)
                 slot.group = _ask_for(name, slot.bundle)

@@ -15,7 +15,7 @@ from replicated_brain import Brain, Recall, Said, Shape, Violation, key_of, must
 from replicated_lies import agreed, lie
 
 from tiers.messages import Add, Begin, Carry, Close, Command, Event, Finish, GiveUp, Hold, Open, Refuse, TrainMember
-from tiers.replicas import (
+from tiers.replica_messages import (
     FAILED,
     Abandon,
     Answered,
@@ -27,7 +27,6 @@ from tiers.replicas import (
     Opened,
     Rebased,
     Replace,
-    Replicas,
     Retire,
     Return,
     Stopped,
@@ -35,6 +34,7 @@ from tiers.replicas import (
     Told,
     Up,
 )
+from tiers.replicas import Replicas
 
 __all__ = ["LEASE_S", "Run", "Served"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from replicated_brain import Said
 
 from tiers.messages import Close, Command, GiveUp
-from tiers.replicas import FAILED
+from tiers.replica_messages import FAILED
 
 __all__ = ["LIES", "agreed", "lie"]
 

@@ -37,7 +37,7 @@ from tiers.messages import (
     Update,
 )
 from tiers.replay import Replay
-from tiers.replicas import Mode
+from tiers.replica_messages import Mode
 from tiers.standing import Standing
 
 __all__ = ["Supervisor", "World"]

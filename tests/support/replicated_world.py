@@ -22,7 +22,7 @@ from replicated_lies import LIES
 from replicated_run import Supervisor
 from replicated_trees import TREES, Tree
 
-from tiers.replicas import Mode
+from tiers.replica_messages import Mode
 
 __all__ = ["KINDS", "World", "checked", "told"]
 

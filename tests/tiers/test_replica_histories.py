@@ -12,7 +12,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiers.replicas import (
+from tiers.replica_messages import (
     Abandon,
     Answered,
     CarryOut,
@@ -22,7 +22,6 @@ from tiers.replicas import (
     Opened,
     Rebased,
     Replace,
-    Replicas,
     Retire,
     Return,
     Stopped,
@@ -30,6 +29,7 @@ from tiers.replicas import (
     Told,
     Up,
 )
+from tiers.replicas import Replicas
 
 LEASE_S = 2.0
 

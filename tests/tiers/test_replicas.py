@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tiers.replicas import (
+from tiers.replica_messages import (
     FAILED,
-    MAX_RESTARTS,
     Abandon,
     Answered,
     CarryOut,
@@ -18,15 +17,14 @@ from tiers.replicas import (
     Opened,
     Rebased,
     Replace,
-    Replicas,
     Retire,
     Return,
     Stopped,
     Tick,
     Told,
     Up,
-    quorum_of,
 )
+from tiers.replicas import MAX_RESTARTS, Replicas, quorum_of
 
 LEASE_S = 2.0
 

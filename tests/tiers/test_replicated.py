@@ -20,7 +20,8 @@ from replicated_world import World, checked
 
 from tiers import Hub, Site
 from tiers.replay import Replay
-from tiers.replicas import Replace, Replicas
+from tiers.replica_messages import Replace
+from tiers.replicas import Replicas
 
 TWO_TIERS = next(one for one in TREES if len(one.shapes) == one.rounds == 2 and one.shapes[0].hub.keep_going)
 

@@ -19,7 +19,8 @@ from tiers import replicas
 from tiers.collecting import Collecting
 from tiers.journal import Entry, Head, Joined
 from tiers.replay import Replay
-from tiers.replicas import Abandon, Answered, CarryOut, Command, Replace, Replicas, Retire
+from tiers.replica_messages import Abandon, Answered, CarryOut, Command, Replace, Retire
+from tiers.replicas import Replicas
 from tiers.standing import Attendance
 
 Patch = pytest.MonkeyPatch
