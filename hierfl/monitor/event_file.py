@@ -30,6 +30,7 @@ __all__ = ["EventFile"]
 
 QUEUE = 10_000
 FLUSH_S = 5.0
+PREFIX = "events.out.tfevents."
 
 _numbers = itertools.count()
 
@@ -39,11 +40,14 @@ class EventFile:
 
     `purge_step`: a reader drops what earlier files of the folder say from this step on. Errors: every method may raise
     OutputError that names the file, where it cannot be written (a full disk); once, and all that follows is dropped.
+
+    Readers take a folder's files in the order of their names: the newest file has the largest stamp, whatever the clock
+    of the machine says, and also where two begin within one second.
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
-        self._records = _Records(folder / name)
+        own = f"{socket.gethostname()}.{os.getpid()}.{next(_numbers)}"
+        self._records = _Records(folder / f"{PREFIX}{_stamp(folder):010d}.{own}")
         self._event(file_version="brain.Event:2")
         if purge_step is not None:
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -207,6 +211,12 @@ class _Records:
             f"cannot write {self._path}: {error.strerror or error}; free space, choose another folder (output.dir), or"
             " do without this log (output.tensorboard=false)"
         )
+
+
+def _stamp(folder: Path) -> int:
+    """Give the second that a new file begins in, or the one after the newest file's, where that is no earlier."""
+    stamps = [path.name.removeprefix(PREFIX).partition(".")[0] for path in folder.glob(f"{PREFIX}*")]
+    return max([int(time.time()), *(int(stamp) + 1 for stamp in stamps if stamp.isdecimal())])
 
 
 def _number(value: Any) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,21 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("a file where the folder should be")
     with pytest.raises(OutputError, match=f"cannot write {tmp_path}/tensorboard/events"):
         EventFile(tmp_path / "tensorboard")
+
+
+@pytest.mark.parametrize("later_s", [0.0, -3600.0], ids=["in the same second", "by a clock that is behind"])
+def test_a_file_that_is_begun_later_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later_s: float
+) -> None:
+    monkeypatch.setattr("hierfl.monitor.event_file._numbers", itertools.count(9))  # "10" sorts before "9"
+    begun_s = time.time()
+    for purge_step, steps, now_s in ((None, (1, 2, 3, 4, 5), begun_s), (4, (4, 5, 6), begun_s + later_s)):
+        with monkeypatch.context() as patched:
+            patched.setattr("time.time", lambda now_s=now_s: now_s)
+            log = EventFile(tmp_path, purge_step)
+        for step in steps:
+            log.scalar("loss", 0.5, step)
+        log.close()
+    accumulator = EventAccumulator(str(tmp_path))
+    accumulator.Reload()
+    assert [point.step for point in accumulator.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
