@@ -3,7 +3,7 @@
 All policies run in one process on one Ray, turn by turn, every second turn backwards (A-B-B-A). The efficiency is the
 bound that no schedule can beat over a round's time; beside it stands what the simulator makes of that very run's log
 (`hierfl plan --replay`), as a ratio to the live round. Rounds count without the first of each run, in which durations
-are not known and workers warm up; intervals are over rounds. It takes five minutes, most of them asleep: for each of
+are not known and workers warm up; intervals are over rounds. It takes six minutes, most of them asleep: for each of
 the twelve runs of six rounds some 16 s of sleep, and the start of four workers.
 """
 
