@@ -16,6 +16,8 @@ from hierfl.config.values import convert
 __all__ = ["fill", "fill_data", "is_template", "make", "spread"]
 
 _HOLE = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
+_WIDE = re.compile(r"[1-9]\d\d")
+"""In a format a width or a precision of hundreds."""
 
 
 def is_template(entry: object) -> TypeGuard[Mapping[str, Any]]:
@@ -46,25 +48,37 @@ def spread(members: object, parent: str) -> list[Any]:
 
 def fill(text: str, index: int, parent: str) -> str:
     """Fill a name's {i} and {parent}. Errors: ValueError for another word in braces, or a wrong format."""
-    words = {"i": index, "parent": parent}
+    words: dict[str, int | str] = {"i": index, "parent": parent}
 
     def put(match: re.Match[str]) -> str:
         if match[1] not in words:
             raise ValueError(f"{match[0]} in {text!r} is unknown (allowed: {{i}}, {{i:04d}}, {{parent}})")
-        return format(words[match[1]], match[2] or "")
+        return _filled(match, words[match[1]])
 
     return _HOLE.sub(put, text)
 
 
 def fill_data(value: Any, index: int, parent: str, name: str) -> Any:
-    """Fill {i}, {parent} and {name} in the strings of a `data:` section; other braces stay as they are."""
+    """Fill {i}, {parent} and {name} in the strings of a `data:` section; other braces stay as they are.
+
+    Errors: ValueError for a wrong format.
+    """
     if isinstance(value, str):
-        words = {"i": index, "parent": parent, "name": name}
-        return _HOLE.sub(
-            lambda match: format(words[match[1]], match[2] or "") if match[1] in words else match[0], value
-        )
+        words: dict[str, int | str] = {"i": index, "parent": parent, "name": name}
+        return _HOLE.sub(lambda match: _filled(match, words[match[1]]) if match[1] in words else match[0], value)
     if isinstance(value, Mapping):
         return {key: fill_data(inner, index, parent, name) for key, inner in value.items()}
     if isinstance(value, list):
         return [fill_data(inner, index, parent, name) for inner in value]
     return value
+
+
+def _filled(hole: re.Match[str], value: int | str) -> str:
+    """Write a value in its hole's format. Errors: ValueError where it is none, or makes hundreds of characters."""
+    spec = hole[2] or ""
+    try:
+        if _WIDE.search(spec):
+            raise ValueError("it makes hundreds of characters")
+        return format(value, spec)
+    except ValueError as error:
+        raise ValueError(f"{hole[0]} has a wrong format, {error} (allowed: {{i}}, {{i:04d}} and the like)") from None

@@ -19,6 +19,7 @@ from hierfl.config.overrides import NotYet, Override, apply, parse_override
 from hierfl.config.places import split
 from hierfl.config.read import LineFinder, parse, read
 from hierfl.config.schema import RunConfig
+from hierfl.config.values import shown
 from hierfl.errors import ConfigError, Problem
 
 __all__ = ["check", "from_mapping", "load"]
@@ -70,7 +71,7 @@ def _checked_file(path: Path, overrides: Sequence[str], base: Path | None) -> tu
 
 def _checked(content: Any, overrides: Sequence[str], name: str) -> tuple[Checked | None, list[Problem]]:
     if not isinstance(content, dict):
-        what = "is empty" if content is None else f"is a {type(content).__name__}"
+        what = "is empty" if content is None else "is a list" if isinstance(content, list) else f"is {shown(content)}"
         return None, [Problem("", f"the configuration {what}; it must be a mapping with task and federation")]
     config, problems = _overridden(content, overrides)
     checked, found = check_config(config, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,9 @@ __all__ = ["MOST_NODES", "RULES", "Rule", "broken"]
 
 MOST_NODES = 1_000_000
 """Nodes of a tree at most: a slip in a template's count ends with a message, not with the machine's memory."""
+
+MOST_NAME_BYTES = 200
+"""Bytes of a name at most: files are called after it, with a date and an ending, and have 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,10 @@ def _power_of_two(value: float) -> bool:
 
 
 def _is_name(value: str) -> bool:
-    return bool(value.strip()) and "/" not in value and value not in (".", "..")
+    """Tell whether files, logs and terminals can hold it: no control characters, no broken Unicode, no line breaks."""
+    is_text = not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in value)
+    fits = is_text and len(value.encode()) <= MOST_NAME_BYTES
+    return fits and bool(value.strip()) and "/" not in value and value not in (".", "..")
 
 
 def _is_address(value: str) -> bool:
@@ -90,7 +97,9 @@ def _is_address(value: str) -> bool:
     return found is not None and 0 < int(found[2]) < 65536
 
 
-_NAME = Rule("a name that is not empty and holds no '/'", _is_name)
+_NAME = Rule(
+    f"a name of 1 to {MOST_NAME_BYTES} bytes that holds no '/' and no line break or other control character", _is_name
+)
 _FINITE = Rule("a finite number", math.isfinite)
 _ADDRESS = Rule(
     "auto, host:port or ray://host:port",

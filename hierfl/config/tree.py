@@ -211,7 +211,8 @@ class _Checker:
                 yield from self._template(member, join(place, index), hub)
             else:
                 name = member.get("name")
-                yield _Entry(member, join(place, name if isinstance(name, str) and name else index), hub)
+                known = name if isinstance(name, str) and name and name.isprintable() else index
+                yield _Entry(member, join(place, known), hub)
 
     def _template(self, template: Mapping[str, Any], place: str, hub: Node) -> Iterator[_Entry]:
         own = self.own(template, place)
@@ -225,6 +226,11 @@ class _Checker:
             return
         if count > 1 and names[0] == names[1]:
             self.report(join(place, "name"), f"names all {count} members {names[0]!r}: write {{i}} into it")
+            return
+        try:
+            fill_data(own.data, start, hub.name, names[0])
+        except ValueError as error:
+            self.report(join(place, "data"), str(error))
             return
         for index, own_name in enumerate(names, start):
             yield _Entry(template, place, hub, own_name, index, hub.name)
