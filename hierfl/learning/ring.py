@@ -32,11 +32,8 @@ from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "check_part", "decode", "sum_all"]
 
-BLOCK = 32768
-"""Elements per block: the working set of one block stays in a core's cache."""
-
-FOLD_BLOCKS = 2
-"""Blocks at a time where partial sums are added: fewer arrays are in use there, and longer streams are faster."""
+BLOCK = 65536
+"""Elements per block at most: the working set of one block stays in a core's cache."""
 
 MAX_FAN_IN = 8
 """Partial sums that are added in one pass over the accumulator."""
@@ -220,10 +217,8 @@ class Accumulator:
             return
         vectors = [part.floats for part in parts] if self._fresh else [self._floats, *(part.floats for part in parts)]
         self._fresh = False
-        size = FOLD_BLOCKS * BLOCK
-        cached = _SCRATCH.vector("running", min(size, self._floats.size), self.grid.integer)
-        for start in range(0, self._floats.size, size):
-            cut = slice(start, start + size)
+        cached = _SCRATCH.vector("running", min(BLOCK, self._floats.size), self.grid.integer)
+        for cut in _blocks(self._floats.size):
             block = self._floats[cut]
             running: NDArray[Any] = vectors[0][cut]
             for vector in vectors[1:-1]:
@@ -241,15 +236,19 @@ class Accumulator:
         size = min(BLOCK, local.size)
         change = _SCRATCH.vector("change", size, self.grid.dtype)
         product = _SCRATCH.vector("product", size, np.float64)
-        whole = _SCRATCH.vector("whole", size, self.grid.integer)
-        clip = self.grid.clip
+        is_narrow = self.grid.bits == 32  # then the change is as wide as its units, which come when it is used up
+        whole = change.view(self.grid.integer) if is_narrow else _SCRATCH.vector("whole", size, self.grid.integer)
+        clip, cuts = self.grid.clip, _blocks(local.size)
 
         def run(stop: int, add: Callable[..., Any]) -> int | None:
             """Quantise the blocks before `stop`; give the block that must be refused, if there is one."""
-            for first in range(0, stop, BLOCK):
-                last = min(first + BLOCK, local.size)
-                delta, scaled, units = change[: last - first], product[: last - first], whole[: last - first]
-                np.subtract(local[first:last], start[first:last], out=delta)
+            for cut in cuts:
+                first: int = cut.start
+                if first >= stop:
+                    break
+                block = self._floats[cut]
+                delta, scaled, units = change[: block.size], product[: block.size], whole[: block.size]
+                np.subtract(local[cut], start[cut], out=delta)
                 if not (np.maximum.reduce(delta) <= clip and np.minimum.reduce(delta) >= -clip):
                     return first
                 scaled[:] = delta
@@ -258,7 +257,6 @@ class Accumulator:
                 units[:] = scaled
                 if multiple != 1:
                     np.multiply(units, multiple, out=units)
-                block = self._floats[first:last]
                 add(block, units, out=block)
             return None
 
@@ -336,8 +334,7 @@ def decode(
     mean = sums.view(grid.dtype)[: sums.size] if consume else np.empty(sums.shape, grid.dtype) if out is None else out
     unit = grid.unit(total.weight)
     product = _SCRATCH.vector("product", min(BLOCK, mean.size), np.float64)
-    for first in range(0, mean.size, BLOCK):
-        block = slice(first, first + BLOCK)
+    for block in _blocks(mean.size):
         scaled = product[: mean[block].size]
         scaled[:] = sums[block]
         np.multiply(scaled, unit, out=scaled)
@@ -360,6 +357,12 @@ def _check_shape(floats: NDArray[Any], ints: NDArray[Any], layout: Layout) -> No
             f"an update of {floats.shape} and {ints.shape} elements;"
             f" the model has {(layout.num_floats,)} and {(layout.num_ints,)}"
         )
+
+
+def _blocks(size: int) -> list[slice]:
+    """Cut a vector into blocks of the same size, but for the last: no short one is left over that costs as much."""
+    step = -(-size // -(-size // BLOCK)) if size else 1
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def _divide_half_even(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:

@@ -172,6 +172,17 @@ def test_a_call_is_never_longer_than_the_maximum_or_one_job() -> None:
     assert CHUNK_MIN_S < CHUNK_MAX_S
 
 
+def test_what_one_short_call_for_each_takes_is_dealt_out_at_once() -> None:
+    """Eight jobs of 1 ms: four for each of two devices, or of two places of one; of 4 ms each 10 ms hold two."""
+    for seconds, dealt in ((0.001, [4, 4]), (0.004, [2, 2, 2, 2])):
+        for places in (1, 2):
+            ledger = dispatcher()
+            for name in ("x", "y")[: 2 // places]:
+                ledger.join(Device(name, places=places))
+            ledger.ask(jobs(*[seconds] * 8))
+            assert [len(decision.jobs) for decision in ledger.decide()] == dealt
+
+
 def test_devices_share_what_waits() -> None:
     """Four tiny jobs on four devices go to four, though one call could hold them."""
     ledger = dispatcher("a", "b", "c", "d")
