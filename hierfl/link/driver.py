@@ -172,13 +172,13 @@ class LinkedDriver:
             return done
         return replace(done, crashed=None, error=RuntimeUnavailable(f"what builds the model died: {done.crashed}"))
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, *, silent: bool = False) -> tuple[str, ...]:
         """Give up what a member was asked, or replace a process of the runtime."""
         if actor.removeprefix(AT) in self._lanes:
             if actor in self._lanes:
                 self._lanes[actor].reset()
             return (actor,)
-        return self._base.restart(actor)
+        return self._base.restart(actor, silent=silent)
 
     def put(self, value: Any) -> Handle:
         """Store a vector in the runtime; what a member holds stays there."""

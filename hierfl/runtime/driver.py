@@ -124,8 +124,11 @@ class Driver(Protocol):
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Wait until at least one call has ended, or the time is over; return all that have."""
 
-    def restart(self, actor: str) -> tuple[str, ...]:
-        """Replace a crashed actor's process; return all actors that were lost with it."""
+    def restart(self, actor: str, *, silent: bool = False) -> tuple[str, ...]:
+        """Replace a lost actor's process; return all actors that were lost with it.
+
+        `silent`: nothing was heard of it for too long, so that its machine may be gone.
+        """
 
     def put(self, value: Any) -> Handle:
         """Store a vector for all actors."""

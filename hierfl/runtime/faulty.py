@@ -107,9 +107,9 @@ class FaultyDriver:
             self._ended(done)
         return found
 
-    def restart(self, actor: str) -> tuple[str, ...]:
-        """Replace a crashed actor's process."""
-        actors = self._base.restart(actor)
+    def restart(self, actor: str, *, silent: bool = False) -> tuple[str, ...]:
+        """Replace a lost actor's process."""
+        actors = self._base.restart(actor, silent=silent)
         self._way.renewed(actors)
         return actors
 

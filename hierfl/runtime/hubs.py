@@ -240,7 +240,7 @@ class Hubs:
 
         Errors: RuntimeUnavailable if one dies again and again.
         """
-        actors = self._driver.restart(actor)
+        actors = self._driver.restart(actor, silent=cause == "silent")
         self._watch.renewed(actors)
         yield from self._renew(actors, cause, reason)
         self._lost(actors)

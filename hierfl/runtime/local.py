@@ -154,7 +154,7 @@ class LocalDriver:
                 self._calls.pop(done.ticket, None)
             return found
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, *, silent: bool = False) -> tuple[str, ...]:
         """Start a fresh worker in the place of one that was lost on purpose; a hub is made by `start_hub`."""
         lost = self._lost.pop(actor, None)
         assert lost is not None or actor in self._hubs, f"{actor} is a thread: it does not crash alone"

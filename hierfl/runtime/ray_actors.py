@@ -45,6 +45,9 @@ from scheduler import Device
 
 __all__ = ["RayDriver"]
 
+SPARE_S = 10.0
+"""How long a run lasts before it keeps processes started ahead: shorter ones are over before anybody dies."""
+
 SHARED_GPU = 0.001
 """What a worker takes of a slot that runs share, so that Ray shows it the slot's GPU; the lease says who may use it."""
 
@@ -68,6 +71,9 @@ class RayDriver:
         self._slots: dict[str, str] = {}
         self._rooms = Rooms(runtime.num_aggregators, replicas)
         self._spares = Spares(self._start_hubs)
+        self._began_s = time.monotonic()
+        self._out_of_reach: set[str] = set()
+        self._groups: dict[str, Any] = {}
         self._places: dict[str, Device] = {}
         self._lives: dict[str, int] = {}
         self._asides: dict[str, int] = {}
@@ -94,6 +100,9 @@ class RayDriver:
 
     def grow(self) -> tuple[Seat, ...]:
         """Start workers where nodes have come, if the number of workers was left to the cluster."""
+        if time.monotonic() - self._began_s >= SPARE_S:
+            for node in self._rooms.in_use:
+                self._spares.want(node)
         if self.link is not None:
             with contextlib.suppress(RuntimeUnavailable):  # nodes have gone, and may come back
                 self.link.more(0 if self.runtime.devices else num_slots(self.runtime))
@@ -208,6 +217,10 @@ class RayDriver:
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Give all calls that have ended; what an actor's earlier life still says is dropped."""
+        if self.link is not None:
+            self.link.tend()
+        if self._spares.wanted:
+            self._spares.fill(self._rooms.busy(self.processes()))
         early = set(self._early)
         waiting = [header for header in self._pending if header not in early]
         waiting += self.link.waiting if self.link is not None else ()
@@ -223,20 +236,43 @@ class RayDriver:
         sent = ((header, self._line(actor, slot, life)) for header, (_, actor, slot, life, _) in self._pending.items())
         ready, self._early = in_turn(sent, {*ready, *early})
         found = [self._fetch(header) for header in ready]
-        return [done for done in found if done is not None]
+        return [done for done in (*found, *self._left_behind()) if done is not None]
+
+    def _left_behind(self) -> list[Done]:
+        """Give up workers that were started in slots which are reserved anew since: Ray may never say that they will
+        not begin.
+        """
+        moved = self.link.moved() if self.link is not None else set()
+        slots = {slot for slot, place in self._places.items() if place.name in moved and self._has_moved(slot)}
+        found: dict[str, Done] = {}
+        for header, (ticket, actor, slot, life, _) in list(self._pending.items()):
+            if slot in slots and slot not in found and life == self._lives[slot]:
+                del self._pending[header]
+                found[slot] = Done(ticket, actor, crashed="its machine is gone, and its slot is reserved anew")
+        return list(found.values())
+
+    def _has_moved(self, slot: str) -> bool:
+        """Say whether a worker was started in another placement group than the one that its device has now."""
+        return self.link is not None and self._groups[slot] != self.link.groups[self._places[slot].name].id
 
     def _line(self, actor: str, slot: str, life: int) -> tuple[str, int] | None:
         """Name the line in which a reply stands: what serves hubs answers in turn, but for its signs of life."""
         return (slot, life) if slot.startswith(HUB) and actor != slot else None
 
-    def restart(self, actor: str) -> tuple[str, ...]:
-        """Start a fresh process in the place of a crashed one."""
-        slot = self._slot(actor)
-        ray.kill(self._actors[slot], no_restart=True)
-        self._start_process(slot)
-        if slot.startswith(HUB):
-            self._spares.renew(self._rooms.node(slot))
-        return tuple(name for name, place in self._slots.items() if place == slot)
+    def restart(self, actor: str, *, silent: bool = False) -> tuple[str, ...]:
+        """Start a fresh process in the place of a lost one, and of those beside it that may never begin."""
+        lost = [slot := self._slot(actor)]
+        if slot.startswith(HUB) and (silent or slot in self._out_of_reach):
+            node = self._rooms.node(slot)
+            lost += self._rooms.doubt(slot)
+            if node in self._rooms.doubted:
+                self._spares.leave(node)
+        for each in lost:
+            ray.kill(self._actors[each], no_restart=True)
+            self._start_process(each)
+            if each.startswith(HUB):
+                self._spares.want(self._rooms.node(each))
+        return tuple(name for name, place in self._slots.items() if place in lost)
 
     def put(self, value: Any) -> Handle:
         """Put a value into the object store."""
@@ -272,6 +308,8 @@ class RayDriver:
         try:
             value, started_s, ended_s = ray.get(header)
         except (RayActorError, ActorUnavailableError) as error:
+            if isinstance(error, ActorUnavailableError):
+                self._out_of_reach.add(slot)
             if error.actor_init_failed:
                 return Done(ticket, actor, error=_not_begun(actor, str(error)))
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -283,14 +321,17 @@ class RayDriver:
             return Done(ticket, actor, crashed=f"{type(error).__name__}: {error}")
         if not ended_s:  # taken back, as the reply to that says, which may come later than this one
             return None
-        if actor == slot and slot.startswith(HUB):  # a sign of life
-            self._rooms.found(slot, value)
+        if slot.startswith(HUB):
+            self._rooms.heard(slot)
+            if actor == slot:  # a sign of life
+                self._rooms.found(slot, value)
         return Done(ticket, actor, value, beside, started_s=started_s, ended_s=ended_s)
 
     def _start_process(self, slot: str) -> None:
         """Start one actor's process; workers take their device slot, hubs take none."""
         self._lives[slot] = self._lives.get(slot, -1) + 1
         self._asides[slot] = NONE
+        self._out_of_reach.discard(slot)
         runtime = self.runtime
         if slot.startswith(HUB):
             actor = self._spares.take(self._rooms.place(slot))
@@ -302,7 +343,9 @@ class RayDriver:
                 "resources": need or None,
             }
             if self.link is not None:
-                place = PlacementGroupSchedulingStrategy(self.link.groups[self._places[slot].name], 0)
+                group = self.link.groups[self._places[slot].name]
+                self._groups[slot] = group.id
+                place = PlacementGroupSchedulingStrategy(group, 0)
                 num_gpus = SHARED_GPU if options["num_gpus"] else 0
                 options = {"num_cpus": 0, "num_gpus": num_gpus, "scheduling_strategy": place}
             given = (self._code_dirs, str(Path.cwd()), [self._spec])

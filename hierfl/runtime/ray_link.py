@@ -1,7 +1,9 @@
 """A run's way to the scheduler that its cluster's runs share: it reserves slots, hears of leases and reports.
 
 The question for news that is always open is what tells the service that the run is alive. A service that was lost is
-started anew by whichever run misses it first; each tells it what it holds, so that leases outlive the service.
+started anew by whichever run misses it first; each tells it what it holds, so that leases outlive the service. Only the
+beginning waits for the service: where its machine is gone Ray says so a quarter of a minute later, and the run goes on
+meanwhile with what it holds.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from ray.util.placement_group import PlacementGroup
 
 from hierfl.errors import RuntimeUnavailable
@@ -25,6 +27,9 @@ __all__ = ["RayLink"]
 
 REACH_S = 60.0
 """How long the service may take to come up, again too."""
+
+AGAIN_S = 0.1
+"""How long after an attempt the next one to reach the service."""
 
 LEAVE_S = 10.0
 
@@ -56,6 +61,11 @@ class RayLink:
         self._service: Any = None
         self._news: Any = None
         self._more: Any = None
+        self._joining: Any = None
+        self._is_registered = False
+        self._again_s = 0.0
+        self._until_s = time.monotonic() + REACH_S
+        self._moved: set[str] = set()
         self._reach()
 
     @property
@@ -70,8 +80,13 @@ class RayLink:
 
     @property
     def waiting(self) -> Sequence[Any]:
-        """Give the reference that is ready as soon as there is news."""
-        return () if self._news is None else (self._news,)
+        """Give the reference that is ready as soon as there is news, or an answer of a service that was lost."""
+        return tuple(one for one in (self._news, self._joining) if one is not None)
+
+    def moved(self) -> set[str]:
+        """Name the devices whose slots have been reserved anew since the last time."""
+        found, self._moved = self._moved, set()
+        return found
 
     def more(self, count: int) -> None:
         """Take in slots that have come, and ask for those of `count` that have not; never waits."""
@@ -84,22 +99,34 @@ class RayLink:
             self._more = None
         named, alike, _ = self._slots
         self._slots = (named, alike, count)
-        if len(self._groups) < len(named) + count:
+        if self._news is not None and len(self._groups) < len(named) + count:
             self._more = self._service.reserve.remote(self.run, *self._slots, 0.0, self._devices)
 
+    def tend(self) -> None:
+        """Try anew to reach a service that was lost, from time to time; never waits. Errors: as of `collect`."""
+        if self._news is None and self._joining is None and time.monotonic() >= self._again_s:
+            self._seek()
+
     def collect(self) -> None:
-        """Read the answer to the question for news, which is there, and ask again."""
+        """Read what is there of `waiting`, and ask again.
+
+        Errors: RuntimeUnavailable if the service does not come up, or the slots are of another sort.
+        """
+        if self._joining is not None:
+            self._join()
+            return
         try:
             answer = ray.get(self._news)
         except RayError:
             answer = None
         if answer is None:
-            self._reach()
+            self._news, self._until_s = None, time.monotonic() + REACH_S
+            self._seek()
             return
         self._num_letters, letters = answer
         for letter in letters:
             if isinstance(letter, Moved):
-                self._groups[letter.device] = letter.group
+                self._place(letter.device, letter.group)
                 continue
             if isinstance(letter, Granted):
                 self._held[letter.device] = letter.number
@@ -123,41 +150,70 @@ class RayLink:
 
     def close(self) -> None:
         """Leave; the last run takes the service with it."""
-        self._news = None
+        self._news = self._joining = None
         with contextlib.suppress(RayError):  # then there is nothing to leave
             ray.get(self._service.leave.remote(self.run), timeout=LEAVE_S)
 
     def _reach(self) -> None:
-        """Register with the service, which may have to be started, and reserve what the run uses.
+        """Wait until the service has taken the run in. Errors: as of `collect`."""
+        while self._news is None:
+            self.tend()
+            if self._joining is None:
+                time.sleep(AGAIN_S)
+            elif ray.wait([self._joining], timeout=REACH_S)[0]:
+                self._join()
+            else:
+                self._missed(TimeoutError(f"no answer within {REACH_S:g} s"))
 
-        Errors: RuntimeUnavailable if it does not come up, or the slots are of another sort.
-        """
-        deadline = time.monotonic() + REACH_S
-        while True:
-            try:
-                self._service = service()
-                registering = self._service.register.remote(self.run, self._policy, tuple(self._held))
-                if ray.get(registering, timeout=REACH_S):
-                    reserving = self._service.reserve.remote(self.run, *self._slots, devices=self._devices)
-                    self._take(ray.get(reserving, timeout=REACH_S))
-                    break
-            except (RayActorError, ActorUnavailableError, GetTimeoutError, ValueError) as error:  # it has just ended
-                if time.monotonic() > deadline:
-                    raise RuntimeUnavailable(
-                        f"the scheduler that this cluster's runs share does not come up: {error}; runtime.share: false"
-                        " does without"
-                    ) from error
-            time.sleep(0.1)
-        self._num_letters = 0
-        self._ask()
-        self.report(*self._last, {})
+    def _seek(self) -> None:
+        """Ask the service, which may have to be started, to take the run in."""
+        self._is_registered = False
+        try:
+            self._service = service()
+            self._joining = self._service.register.remote(self.run, self._policy, tuple(self._held))
+        except (RayError, ValueError) as error:  # it has just ended
+            self._missed(error)
+
+    def _join(self) -> None:
+        """Take what the service has answered: first that the run is registered, then the slots that it uses."""
+        try:
+            answer = ray.get(self._joining)
+        except (RayActorError, ActorUnavailableError) as error:
+            self._missed(error)
+            return
+        if not self._is_registered and not answer:
+            self._missed(None)
+        elif not self._is_registered:
+            self._is_registered = True
+            self._joining = self._service.reserve.remote(self.run, *self._slots, devices=self._devices)
+        else:
+            self._joining, self._num_letters = None, 0
+            self._take(answer)
+            self._ask()
+            self.report(*self._last, {})
+
+    def _missed(self, error: Exception | None) -> None:
+        """The service has ended, or cannot be reached: try again soon. Errors: RuntimeUnavailable, after `REACH_S`."""
+        self._joining, self._again_s = None, time.monotonic() + AGAIN_S
+        if time.monotonic() > self._until_s:
+            raise RuntimeUnavailable(
+                f"the scheduler that this cluster's runs share does not come up: {error or 'it ends'}; runtime.share:"
+                " false does without"
+            ) from error
 
     def _take(self, reserved: Mapping[str, PlacementGroup] | str) -> None:
         """Take in reserved slots. Errors: RuntimeUnavailable if there are none to be had."""
         if isinstance(reserved, str):
             self.close()
             raise RuntimeUnavailable(reserved)
-        self._groups.update(reserved)
+        for device, group in reserved.items():
+            self._place(device, group)
+
+    def _place(self, device: str, group: PlacementGroup) -> None:
+        """A device's slot is in a group."""
+        if device in self._groups and self._groups[device].id != group.id:
+            self._moved.add(device)
+        self._groups[device] = group
 
     def _ask(self) -> None:
         self._news = self._service.changes.remote(self.run, self._num_letters)

@@ -7,7 +7,7 @@ that are sites are in the processes of first replicas.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -34,6 +34,9 @@ class Rooms:
         self._replicas = replicas
         self._nodes: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self.doubted: set[str] = set()
+        """Nodes that may be gone."""
+        self._unheard: set[str] = set()
 
     def first(self, num_hubs: int) -> list[str]:
         """Name the processes of the first replicas of so many hubs."""
@@ -61,15 +64,21 @@ class Rooms:
         return dict(found)
 
     def place(self, room: str) -> str:
-        """Choose the node of a process that is about to start: one of those that are there now."""
-        nodes = self._meet()
+        """Choose the node of a process that is about to start: one of those that are there now, and not in doubt."""
+        known = self._meet()
+        nodes = {node: name for node, name in known.items() if node not in self.doubted} or known
+        self._unheard.add(room)
         self._nodes.pop(room, None)
         own = room.partition(".")[0]
         beside = [node for other, node in self._nodes.items() if other.partition(".")[0] == own]
-        here = ray.get_runtime_context().get_node_id()
-        ordered = sorted(nodes, key=lambda node: (node != here, nodes[node], node))
+        ordered = sorted(nodes, key=lambda node: (node != _here(), nodes[node], node))
         self._nodes[room] = node = choose(ordered, beside, Counter(self._nodes.values()))
         return node
+
+    @property
+    def in_use(self) -> set[str]:
+        """The nodes on which processes were placed."""
+        return set(self._nodes.values())
 
     def node(self, room: str) -> str:
         """Give the node on which a process was placed, by Ray's id."""
@@ -81,10 +90,30 @@ class Rooms:
         nodes: dict[str, str] = {node["NodeID"]: node["NodeManagerHostname"] for node in known if node["Alive"]}
         often = Counter(nodes.values())
         self._names |= {node: name if often[name] == 1 else f"{name} ({node[:8]})" for node, name in nodes.items()}
+        self.doubted &= nodes.keys()
         return nodes
+
+    def busy(self, serving: Collection[str]) -> set[str]:
+        """Give the nodes on which processes that serve somebody are starting."""
+        return {self._nodes[room] for room in self._unheard if room in serving}
+
+    def heard(self, room: str) -> None:
+        """A process has said something: it has started."""
+        self._unheard.discard(room)
+
+    def doubt(self, room: str) -> list[str]:
+        """The machine of a process may be gone, which Ray itself says a quarter of a minute later: as long as nobody
+        there gives a sign of life, others are chosen. Give the other processes there that have said nothing yet.
+        """
+        node = self._nodes[room]
+        if node == _here():
+            return []
+        self.doubted.add(node)
+        return [other for other, at in self._nodes.items() if at == node and other != room and other in self._unheard]
 
     def found(self, room: str, node: str) -> None:
         """A process says on which node it is: another one than was chosen, where that was about to end."""
+        self.doubted.discard(node)
         if self._nodes.get(room) != node:
             self._meet()
             self._nodes[room] = node
@@ -93,3 +122,8 @@ class Rooms:
         """Name the machine of a process."""
         node = self._nodes[room]
         return self._names.get(node, node[:8])
+
+
+def _here() -> str:
+    """Give the run's own node."""
+    return str(ray.get_runtime_context().get_node_id())

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from hierfl.runtime.ray_cluster import SETTLE_S, num_that_fit
 from scheduler import Beside, Device, LeaseDecision, Leases, Want
@@ -286,9 +287,15 @@ class SchedulerService:
 
 
 def service() -> Any:
-    """Find the cluster's service, or start it; the handle of its actor."""
+    """Find the cluster's service, or start it; the handle of its actor.
+
+    It starts on the node of the run that misses it, if Ray can: a run whose own node goes has no use for it. It asks
+    for one byte: who asks for nothing at all, Ray puts anywhere.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     options: dict[str, Any] = {"name": SERVICE, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    return ray.remote(SchedulerService).options(**options, num_cpus=0, max_restarts=0, max_concurrency=1000).remote()
+    options |= {"num_cpus": 0, "memory": 1, "scheduling_strategy": here}
+    return ray.remote(SchedulerService).options(**options, max_restarts=0, max_concurrency=1000).remote()
 
 
 def _ask_for(name: str, bundle: Bundle) -> PlacementGroup:

@@ -36,7 +36,7 @@ class Silent:
     def take_back(self, worker: str, tickets: Sequence[int]) -> int:
         return self.call(worker, "take_back", tickets)
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, silent: bool = False) -> tuple[str, ...]:
         self.restarted.append(actor)
         return (actor,)
 

@@ -65,7 +65,7 @@ class Frail:
     def get(self, handle: Any) -> Any:
         return handle
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, silent: bool = False) -> tuple[str, ...]:
         self.waiting[actor].clear()
         return (actor,)
 

@@ -31,7 +31,7 @@ class Silent:
         self.calls.append((len(self.calls), actor, method, arguments))
         return len(self.calls) - 1
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, silent: bool = False) -> tuple[str, ...]:
         self.restarted.append(actor)
         return (actor,)
 

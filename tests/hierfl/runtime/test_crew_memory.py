@@ -34,7 +34,7 @@ class Silent:
         self.calls.append((actor, method, arguments))
         return len(self.calls) - 1
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, silent: bool = False) -> tuple[str, ...]:
         return (actor,)
 
     def aside(self, worker: str, method: str, *arguments: Any) -> int:

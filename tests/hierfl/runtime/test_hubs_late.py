@@ -24,7 +24,7 @@ class Calls:
 
     def get(self, handle: Any) -> Any: ...
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, silent: bool = False) -> tuple[str, ...]:
         return (actor,)
 
     def call(self, actor: str, method: str, *arguments: Any) -> int:

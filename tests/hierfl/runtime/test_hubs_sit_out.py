@@ -36,7 +36,7 @@ class Processes:
     def machine(self, actor: str) -> str:
         return f"machine of {actor}"
 
-    def restart(self, actor: str) -> tuple[str, ...]:
+    def restart(self, actor: str, silent: bool = False) -> tuple[str, ...]:
         self.restarted.append(actor)
         return ("world",) if actor in ("world", "/hub-0") else (SECOND,)
 

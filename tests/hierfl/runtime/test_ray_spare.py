@@ -1,4 +1,4 @@
-"""Processes that wait for the next death: where they are used, and that there is never more than one a node."""
+"""Processes that wait for the next death: where they are used, and that nobody waits for their start."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
     return made
 
 
-def test_before_a_death_there_is_none(processes: Processes) -> None:
+def test_before_one_is_wanted_there_is_none(processes: Processes) -> None:
     spares = Spares(processes.start)
+    spares.fill(())
     assert [spares.take("a"), spares.take("b")] == ["a0", "b1"] == processes.started
     spares.close()
     assert processes.killed == []
@@ -42,16 +43,44 @@ def test_before_a_death_there_is_none(processes: Processes) -> None:
 
 def test_the_next_death_on_a_node_takes_the_one_that_waits_there(processes: Processes) -> None:
     spares = Spares(processes.start)
-    for node in "aab":
-        spares.renew(node)
-    assert processes.started == ["a0", "b1"]
+    spares.want("a")
+    assert processes.started == []
+    for _ in range(2):
+        spares.want("a")
+        spares.fill(())
+    spares.want("b")
+    spares.fill(())
+    assert processes.started == ["a0", "b1"], "one a node"
     assert [spares.take(node) for node in "caab"] == ["c2", "a0", "a3", "b1"]
+
+
+def test_whoever_is_waited_for_starts_first(processes: Processes) -> None:
+    spares = Spares(processes.start)
+    spares.want("a")
+    spares.want("b")
+    spares.fill({"a", "c"})
+    assert processes.started == ["b0"]
+    spares.fill(())
+    assert processes.started == ["b0", "a1"]
+
+
+def test_on_a_node_that_may_be_gone_none_is_kept_or_started(processes: Processes) -> None:
+    spares = Spares(processes.start)
+    spares.want("a")
+    spares.fill(())
+    spares.want("b")
+    spares.leave("a")
+    spares.leave("b")
+    spares.fill(())
+    assert (processes.started, processes.killed) == (["a0"], ["a0"])
+    assert spares.take("a") == "a1"
 
 
 def test_they_end_with_the_run(processes: Processes) -> None:
     spares = Spares(processes.start)
     for node in "abc":
-        spares.renew(node)
+        spares.want(node)
+        spares.fill(())
     assert spares.take("b") == "b1"
     spares.close()
     spares.close()

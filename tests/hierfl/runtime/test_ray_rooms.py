@@ -1,0 +1,84 @@
+"""On which node a process of hubs goes, where one of the nodes may be gone and Ray does not say so yet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hierfl.runtime import ray_rooms
+from hierfl.runtime.ray_rooms import HUB, Rooms
+
+
+class Cluster:
+    """The nodes of a cluster as Ray knows them; the run is on the first."""
+
+    def __init__(self, *nodes: str) -> None:
+        self.alive = dict.fromkeys(nodes, True)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": node, "NodeManagerHostname": node, "Alive": alive} for node, alive in self.alive.items()]
+
+    def get_runtime_context(self) -> Cluster:
+        return self
+
+    def get_node_id(self) -> str:
+        return next(iter(self.alive))
+
+
+def rooms_of(patch: pytest.MonkeyPatch, *nodes: str) -> tuple[Rooms, Cluster]:
+    cluster = Cluster(*nodes)
+    patch.setattr(ray_rooms, "ray", cluster)
+    return Rooms(None, 2), cluster
+
+
+HUB_0, HUB_1, HUB_2, HUB_3 = (f"{HUB}{number}" for number in range(4))
+
+
+def test_nobody_goes_to_a_node_in_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, _ = rooms_of(monkeypatch, "head", "second", "third")
+    assert [rooms.place(room) for room in (HUB_0, f"{HUB_0}.1", HUB_1)] == ["head", "second", "third"]
+    assert rooms.doubt(f"{HUB_0}.1") == []
+    assert [rooms.place(room) for room in (f"{HUB_0}.1", HUB_2)] == ["third", "head"]
+
+
+def test_a_sign_of_life_is_worth_more_than_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, _ = rooms_of(monkeypatch, "head", "second")
+    assert [rooms.place(room) for room in (HUB_0, HUB_1, HUB_2, HUB_3)] == ["head", "second", "head", "second"]
+    rooms.doubt(HUB_1)
+    assert rooms.place(HUB_1) == "head"
+    rooms.found(HUB_3, "second")
+    assert rooms.place(HUB_1) == "second"
+
+
+def test_what_had_not_begun_there_is_lost_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, _ = rooms_of(monkeypatch, "head", "second")
+    for room in (HUB_0, HUB_1, f"{HUB_0}.1", f"{HUB_1}.1", HUB_2, f"{HUB_2}.1"):
+        rooms.place(room)
+    assert [room for room in (HUB_1, f"{HUB_0}.1") if rooms.node(room) == "second"] == [HUB_1, f"{HUB_0}.1"]
+    rooms.heard(HUB_1)
+    lost = rooms.doubt(HUB_1)
+    assert f"{HUB_0}.1" in lost and HUB_1 not in lost and all(rooms.node(room) == "second" for room in lost)
+
+
+def test_the_runs_own_node_is_beyond_doubt_and_so_is_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, cluster = rooms_of(monkeypatch, "head", "second")
+    assert [rooms.place(HUB_0), rooms.place(HUB_1)] == ["head", "second"]
+    assert rooms.doubt(HUB_0) == [] and rooms.doubted == set()
+    assert rooms.place(HUB_0) == "head"
+    rooms.doubt(HUB_1)
+    cluster.alive["head"] = False
+    assert rooms.place(HUB_1) == "second", "there is no other"
+    cluster.alive["second"] = False
+    cluster.alive["third"] = True
+    assert rooms.place(HUB_1) == "third" and rooms.doubted == set(), "Ray has said so"
+
+
+def test_a_node_is_busy_until_those_who_serve_there_have_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, _ = rooms_of(monkeypatch, "head", "second")
+    assert [rooms.place(room) for room in (HUB_0, HUB_1, HUB_2)] == ["head", "second", "head"]
+    assert rooms.busy([HUB_0, HUB_1]) == {"head", "second"}
+    rooms.heard(HUB_0)
+    assert rooms.busy([HUB_0, HUB_1]) == {"second"}, "the third serves nobody"
+    rooms.place(HUB_0)
+    assert rooms.busy([HUB_0, HUB_1]) == {"head", "second"}
