@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from hierfl import drilling, submitting
-from hierfl.console import Watch, aside, command, finish, show, told, usage_error
+from hierfl.console import Watch, aside, at_work, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
 from hierfl.fault import rehearsed
 from hierfl.link import commands as link_commands
@@ -243,13 +243,15 @@ def _plan(
                 raise ConfigError(
                     "--replay RUN_DIR takes all it needs from the run: give no CONFIG and no other option"
                 )
-            found = replay(replayed)
+            with at_work(plain) as say:
+                found = replay(replayed, say)
             answer.update(found.record())
             drawing = show_replay(found)
         else:
-            config = loaded(words or [])
-            known = knowledge(config, estimates=estimates, run_dir=run_dir, seconds_per_step=seconds_per_step)
-            planned = plan(config, known, num_devices=num_devices, rounds=rounds)
+            with at_work(plain) as say:
+                config = loaded(words or [])
+                known = knowledge(config, estimates=estimates, run_dir=run_dir, seconds_per_step=seconds_per_step)
+                planned = plan(config, known, num_devices=num_devices, rounds=rounds, say=say)
             answer.update(planned.record())
             drawing = show_plan(planned)
         if not as_json:

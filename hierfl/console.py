@@ -6,7 +6,8 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,14 @@ from hierfl.stops import heard
 if TYPE_CHECKING:
     from hierfl.monitor.records import Record
 
-__all__ = ["Watch", "aside", "closing_lines", "command", "finish", "show", "stopped", "told", "usage_error"]
+__all__ = ["Watch", "aside", "at_work", "closing_lines", "command", "finish", "show", "stopped", "told", "usage_error"]
 
 _UNBROKEN = 10_000
 """The width of what is no terminal: nothing is cut and nothing is left out there."""
+
+
+_SOON_S = 2.0
+"""What takes no longer needs no word on the way, where there is no terminal."""
 
 
 @dataclass
@@ -137,6 +142,25 @@ def finish(summary: Mapping[str, Any], report: bool) -> None:
 
         written = write_report(Path(summary["run_dir"]))
     print(closing_lines(summary, written))
+
+
+@contextlib.contextmanager
+def at_work(plain: bool) -> Iterator[Callable[[str], None]]:
+    """Give what says on standard error what a command is at: in one line on a terminal, which goes at the end; in
+    lines elsewhere, once it has taken a while.
+    """
+    from rich.console import Console
+
+    console, began_s = Console(stderr=True, highlight=False), time.monotonic()
+    if console.is_terminal and not plain:
+        with console.status("") as status:
+            yield lambda said: status.update(f"{said} ...")
+    else:
+        yield (
+            lambda said: (
+                print(f"... {said}", file=sys.stderr, flush=True) if time.monotonic() - began_s > _SOON_S else None
+            )
+        )
 
 
 def show(drawing: Any, plain: bool) -> None:

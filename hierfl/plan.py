@@ -19,7 +19,7 @@ from hierfl.kinds import load, names
 from hierfl.planning.case import Case, Figures, case_of
 from hierfl.planning.costs import SECONDS_PER_STEP, Knowledge, from_estimates, from_log
 from hierfl.planning.devices import devices, settle
-from hierfl.planning.lever import LEAST_TIME, Lever
+from hierfl.planning.lever import LEAST_TIME, Lever, Say, silent
 from hierfl.planning.levers import find_levers
 from hierfl.planning.log import read_log
 from hierfl.planning.ran import Ran
@@ -161,9 +161,17 @@ def knowledge(
 
 
 def plan(
-    config: RunConfig, known: Knowledge | None = None, *, num_devices: int | None = None, rounds: int | None = None
+    config: RunConfig,
+    known: Knowledge | None = None,
+    *,
+    num_devices: int | None = None,
+    rounds: int | None = None,
+    say: Say = silent,
 ) -> Plan:
-    """Predict a run of a configuration. Errors: ConfigError; RuntimeUnavailable if a cluster cannot be asked."""
+    """Predict a run of a configuration; `say` hears what is being tried.
+
+    Errors: ConfigError; RuntimeUnavailable if a cluster cannot be asked.
+    """
     known = knowledge(config) if known is None else known
     for option, number in {"--devices": num_devices, "--rounds": rounds}.items():
         if number is not None and number < 1:
@@ -172,9 +180,9 @@ def plan(
     case = case_of(config, known, rounds)
     policies = _policies(config)
     configured = next(iter(policies))
-    found = {name: simulate(case, policy) for name, policy in policies.items()}
+    found = dict(_simulated(case, policies, say))
     rows = [Ranked(name, name == configured, case.figures(ran)) for name, ran in found.items()]
-    levers = find_levers(config, known, case, policies[configured], found[configured])
+    levers = find_levers(config, known, case, policies[configured], found[configured], say)
     tree = config.federation
     return Plan(
         config.name,
@@ -190,18 +198,19 @@ def plan(
     )
 
 
-def replay(run_dir: Path) -> Replay:
+def replay(run_dir: Path, say: Say = silent) -> Replay:
     """Simulate a run from its log; the scheduler learns durations as the run did, unless that had a file of them.
 
     Errors: OutputError if the log is missing, damaged or without a whole round.
     """
+    say("reading the run's log")
     log = read_log(run_dir)
     case = case_of_log(log)
     policies = _policies(log.config)
     configured = next(iter(policies))
     learns = log.config.runtime.estimates is None
     live = as_it_ran(log, case)
-    found = {name: simulate(case, policy, forecast=Learned() if learns else None) for name, policy in policies.items()}
+    found = dict(_simulated(case, policies, say, learns=learns))
     rows = [Ranked(name, name == configured, case.figures(ran)) for name, ran in found.items()]
     times = zip(live.rounds_s(), found[configured].rounds_s(), case.round_bounds_s(live), strict=False)
     return Replay(
@@ -218,6 +227,15 @@ def _policies(config: RunConfig) -> dict[str, Policy]:
     own = config.runtime.policy or ChainFirst()
     others = (load("policy", name)() for name in names("policy"))
     return {describe(own): own} | {describe(policy): policy for policy in others if type(policy) is not type(own)}
+
+
+def _simulated(
+    case: Case, policies: Mapping[str, Policy], say: Say, *, learns: bool = False
+) -> Iterator[tuple[str, Ran]]:
+    """Simulate a case under each policy."""
+    for name, policy in policies.items():
+        say(f"simulating {name}")
+        yield name, simulate(case, policy, forecast=Learned() if learns else None)
 
 
 def _better_policy(rows: list[Ranked]) -> Iterator[Lever]:

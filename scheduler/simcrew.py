@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from itertools import count
+from typing import TypeAlias
 
 from scheduler.dispatch import DEPTH, Dispatcher
 from scheduler.eventlog import Decision, Span
@@ -18,15 +19,19 @@ from scheduler.simdevice import Call, SimDevice
 from scheduler.views import Assign, Device, Job
 from scheduler.workload import Actual, Workload
 
-__all__ = ["Ended", "SimCrew"]
+__all__ = ["Ended", "Gap", "SimCrew"]
 
 Ended = Callable[[tuple[Job, ...]], None]
 """Hears of the jobs of a call that has ended; their device is free, and what they took is learned."""
+
+Gap: TypeAlias = Callable[[tuple[Job, ...]], float | None]
+"""What goes by before the work of a call, in seconds, whatever its device was at before; None: as usual."""
 
 
 class SimCrew:
     """Devices in simulated time. `actual`: what each job takes alone at speed 1, known once it is asked for.
 
+    `gap`: of a call as it was measured; without one `workload.call_s`, and nothing where calls follow at once.
     `number`: a group's round, from 1, for the log. Of `workload` only the devices and their costs matter.
     """
 
@@ -39,6 +44,7 @@ class SimCrew:
         *,
         ended: Ended,
         number: Callable[[str], int],
+        gap: Gap = lambda jobs: None,
         depth: int = DEPTH,
     ) -> None:
         self.now_s = 0.0
@@ -56,6 +62,7 @@ class SimCrew:
         self._forecast = forecast
         self._hear = ended
         self._number = number
+        self._gap = gap
         self._known = {device.name: device for device in workload.devices}
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._ticks = count()
@@ -86,7 +93,7 @@ class SimCrew:
         for assign in found:
             self.decisions.append(Decision(self.now_s, assign, self._number(assign.jobs[0].group)))
             work_s = sum(self._actual[job.key] for job in assign.jobs)
-            self.devices[assign.device].give(assign.jobs, work_s, self.now_s)
+            self.devices[assign.device].give(assign.jobs, work_s, self.now_s, self._gap(assign.jobs))
         return found
 
     def join(self, name: str) -> None:

@@ -49,11 +49,13 @@ class SimDevice:
         self._ended = ended
         self._gone = False
 
-    def give(self, jobs: tuple[Job, ...], work_s: float, now_s: float) -> None:
-        """Take a call; it begins as soon as a place and its memory are free."""
-        self.queue.append(Call(jobs, work_s, max(job.memory_bytes for job in jobs), self._workload.call_s))
+    def give(self, jobs: tuple[Job, ...], work_s: float, now_s: float, gap_s: float | None = None) -> None:
+        """Take a call; it begins as soon as a place and its memory are free. `gap_s`: see `scheduler.simcrew.Gap`."""
+        usual_s = self._workload.call_s
+        call = Call(jobs, work_s, max(job.memory_bytes for job in jobs), usual_s if gap_s is None else gap_s)
+        self.queue.append(call)
         self._begin(now_s)
-        for call in self.queue:
+        if gap_s is None and call in self.queue:
             call.gap_s = 0.0
 
     def drop(self) -> list[Call]:

@@ -147,6 +147,7 @@ class Case:
             self.pauses,
             opening_s={renamed(hub): seconds for hub, seconds in self.pauses.opening_s.items()},
             closing_s={renamed(hub): seconds for hub, seconds in self.pauses.closing_s.items()},
+            gaps_s={(renamed(site), number): seconds for (site, number), seconds in self.pauses.gaps_s.items()},
         )
         took = {
             (renamed(hub), number): {renamed(site): seconds for site, seconds in own.items()}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 from hierfl.config import from_mapping
 from hierfl.config.places import join
@@ -16,7 +17,10 @@ from hierfl.planning.ran import Ran
 from hierfl.planning.simulation import simulate
 from scheduler.policy import Policy
 
-__all__ = ["LEAST_IDLE", "LEAST_TIME", "Bench", "Lever", "in_percent", "place_of"]
+__all__ = ["LEAST_IDLE", "LEAST_TIME", "Bench", "Lever", "Say", "in_percent", "place_of", "silent"]
+
+Say: TypeAlias = Callable[[str], None]
+"""Hears what is being done, in a few words."""
 
 LEAST_TIME, LEAST_IDLE = 0.02, 0.01
 """What a lever must gain: a fraction of the round's time, or of the devices'."""
@@ -65,17 +69,22 @@ class Lever:
         }
 
 
+def silent(said: str) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True)
 class Bench:
-    """The case that levers are compared with."""
+    """The case that levers are compared with; `say` hears what is tried."""
 
     config: RunConfig
     known: Knowledge
     case: Case
     policy: Policy
     ran: Ran
+    say: Say = silent
 
-    @property
+    @cached_property
     def before(self) -> Figures:
         """Give the figures without any lever."""
         return self.case.figures(self.ran)
@@ -93,6 +102,7 @@ class Bench:
 
     def lever(self, kind: str, what: str, reason: str, overrides: tuple[str, ...]) -> Lever | None:
         """Try a change."""
+        self.say(what)
         case = self.changed(overrides)
         return None if case is None else Lever(kind, what, reason, overrides, self.before, self.after(case))
 

@@ -15,7 +15,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.monitor.words import plural, seconds
 from hierfl.planning.case import Case, Figures
 from hierfl.planning.costs import Knowledge
-from hierfl.planning.lever import LEAST_TIME, Bench, Lever, in_percent, place_of
+from hierfl.planning.lever import LEAST_TIME, Bench, Lever, Say, in_percent, place_of, silent
 from hierfl.planning.ran import Ran
 from hierfl.planning.simulation import simulate
 from scheduler.bounds import Task, round_bound
@@ -35,9 +35,11 @@ SLOWER = 0.05
 """What a round may be longer where fewer devices carry it."""
 
 
-def find_levers(config: RunConfig, known: Knowledge, case: Case, policy: Policy, ran: Ran) -> list[Lever]:
+def find_levers(
+    config: RunConfig, known: Knowledge, case: Case, policy: Policy, ran: Ran, say: Say = silent
+) -> list[Lever]:
     """Try the levers of a case under its policy, whose simulation is given; the one that gains most comes first."""
-    bench = Bench(config, known, case, policy, ran)
+    bench = Bench(config, known, case, policy, ran, say)
     ways: Sequence[Callable[[Bench], Iterator[Lever | None]]] = (_splits, _fleet, _company, _deadline, _kappa)
     found = [lever for way in ways for lever in way(bench) if lever is not None and lever.counts]
     return sorted(found, key=lambda lever: -(lever.time_gain + lever.idle_gain))
@@ -53,6 +55,7 @@ def _splits(bench: Bench) -> Iterator[Lever | None]:
         if site is None or site not in bench.config.sites:
             return
         base, num_now = _whole(bench.config, site)
+        bench.say(f"split {_name(base)}")
         where = sum(eligible(case.sites[site].labels, case.sites[site].memory_bytes, device) for device in case.devices)
         nums = range(num_now + 1, min(where, MAX_PARTS) + 1)
         options = {num: (*overrides, f"{place_of(base)}.split={num}") for num in nums}
@@ -138,6 +141,7 @@ def _busy(bench: Bench) -> str:
 def _company(bench: Bench) -> Iterator[Lever | None]:
     """Run a second federation of the same kind beside the first."""
     case = bench.case
+    bench.say("a second federation beside it")
     after = case.figures(simulate(case, bench.policy, beside=[case]))
     found = Lever("company", "run a second federation of this kind beside it", "", (), bench.before, after, 2)
     longer = after.round_s / bench.before.round_s - 1.0

@@ -7,7 +7,6 @@ training. A call counts in every round in which it ran, whichever round asked fo
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 from hierfl.monitor.files import EVENTS, read_events
+from hierfl.planning.calls import Calls, usual_gap_s
 from hierfl.planning.devices import seated
 from hierfl.planning.shape import Pauses
 from hierfl.reopen import config_of
@@ -53,8 +53,8 @@ class LiveRound:
 class Log:
     """What a run has done. `devices` by worker; `num_samples` by path; `calls`: who trained what, and when.
 
-    `opened_s` and `closed_s` as in `Pauses`, of hubs that do not wait for all too; `trip_s`: by hub from a call's end
-    until the hub has heard of it, which is what counts where a round closes without its last member.
+    `gaps_s`, `opened_s` and `closed_s` as in `Pauses`, of hubs that do not wait for all too; `trip_s`: by hub from a
+    call's end until the hub has heard of it, which is what counts where a round closes without its last member.
     """
 
     run_dir: Path
@@ -64,6 +64,7 @@ class Log:
     num_samples: Mapping[str, int]
     devices: Mapping[str, Device]
     calls: tuple[Span, ...]
+    gaps_s: Mapping[tuple[str, int], float]
     asked: frozenset[str]
     opened_s: Mapping[tuple[str, int], float]
     closed_s: Mapping[tuple[str, int], float]
@@ -82,16 +83,7 @@ class Log:
     @property
     def call_s(self) -> float:
         """Take the usual gap between two calls on one worker for one hub within a round; 0 where there are none."""
-        starts = [found.start_s for found in self.rounds]
-        gaps = []
-        last: dict[str, tuple[int, str | None, float]] = {}
-        for call in self.calls:
-            here = bisect_right(starts, call.start_s), parent(call.nodes[0])
-            before = last.get(call.actor)
-            if before is not None and before[:2] == here:
-                gaps.append(call.start_s - before[2])
-            last[call.actor] = (*here, call.end_s)
-        return max(0.0, median(gaps)) if gaps else 0.0
+        return usual_gap_s(self.calls, [found.start_s for found in self.rounds])
 
     @property
     def usual_pauses(self) -> Pauses:
@@ -110,7 +102,9 @@ class Log:
             for found, later in zip(self.rounds, self.rounds[1:], strict=False)
             if found.process == later.process
         }
-        return replace(self.usual_pauses, opened_s=self.opened_s, closed_s=closed_s, between_s=between_s)
+        return replace(
+            self.usual_pauses, opened_s=self.opened_s, closed_s=closed_s, between_s=between_s, gaps_s=self.gaps_s
+        )
 
     def _may_close_early(self, hub: str) -> bool:
         return self.config.federation.hubs[hub].participation.may_close_early
@@ -131,7 +125,7 @@ class _Reading:
     trained: dict[tuple[str, int], Training] = field(default_factory=dict)
     samples: dict[str, int] = field(default_factory=dict)
     workers: dict[str, None] = field(default_factory=dict)
-    calls: list[Span] = field(default_factory=list)
+    calls: Calls = field(default_factory=Calls)
     begun: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
     closed_s: dict[tuple[str, int], float] = field(default_factory=dict)
     asked_s: dict[tuple[str, int], float] = field(default_factory=dict)
@@ -161,9 +155,10 @@ class _Reading:
                 )
                 self.sent_s[span.actor] = [at_s for at_s in sent if at_s > span.start_s]
             case "node_changed" if event["state"] == "training":
-                key = parent(str(event["node"])) or "", int(event["round_number"]) - 1
-                self.asked.add(str(event["node"]))
-                self.asked_s.setdefault(key, self._at(event["time_s"]))
+                node, number, at_s = str(event["node"]), int(event["round_number"]) - 1, self._at(event["time_s"])
+                self.asked.add(node)
+                self.asked_s.setdefault((parent(node) or "", number), at_s)
+                self.calls.asked(node, number, at_s)
             case "site_trained":
                 done = Training(
                     *(str(event["node"]), int(event["round_number"]) - 1, str(event["worker"])),
@@ -171,6 +166,7 @@ class _Reading:
                 )
                 self.workers[done.worker] = None
                 self.trained[done.site, done.number] = done
+                self.calls.trained(done.worker, done.site, done.number, done.seconds)
             case "round_closed":
                 end_s = self._at(event["time_s"])
                 self._closed(str(event["node"]), int(event["round_number"]) - 1, float(event["duration_s"]), end_s)
@@ -185,7 +181,7 @@ class _Reading:
         """A call has trained sites."""
         span = self._span(event)
         self.workers[span.actor] = None
-        self.calls.append(span)
+        self.calls.called(span)
         hub = parent(span.nodes[0]) or ""
         self.sent_s.setdefault(hub, []).append(span.end_s)
         self.last_s[hub] = max(self.last_s.get(hub, 0.0), span.end_s)
@@ -238,14 +234,16 @@ def read_log(run_dir: Path) -> Log:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             said = f"{run_dir / EVENTS}, line {number}: {type(error).__name__}: {error}"
             raise OutputError(f"{said}; the file was not written by this version of hierfl") from error
+    devices = seated(config.runtime, reading.workers)
     return Log(
         run_dir,
         config,
         tuple(found for _, found in sorted(reading.rounds.items())),
         tuple(_of_the_tree(config, reading.trained)),
         reading.samples,
-        seated(config.runtime, reading.workers),
-        tuple(sorted(reading.calls, key=lambda call: (call.start_s, call.end_s))),
+        devices,
+        tuple(sorted(reading.calls.spans, key=lambda call: (call.start_s, call.end_s))),
+        reading.calls.gaps_s(devices),
         frozenset(reading.asked),
         reading.opened_s(config.federation),
         reading.closed_s,

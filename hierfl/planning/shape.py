@@ -35,7 +35,8 @@ class Pauses:
 
     `opening_s`: from a hub's opening of a round to its asking for work; `closing_s`: from the end of its last member to
     its barrier; `call_s`: from the end of a call on a device to the next. Of a run that was: `opened_s` and `closed_s`
-    by hub and round, as it was then, and `between_s` by the root's rounds, from the barrier to the next opening.
+    by hub and round, as it was then, `between_s` by the root's rounds, from the barrier to the next opening, and
+    `gaps_s` by site and round, before the work of a call that began with it.
     """
 
     opening_s: Mapping[str, float] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Pauses:
     opened_s: Mapping[tuple[str, int], float] = field(default_factory=dict)
     closed_s: Mapping[tuple[str, int], float] = field(default_factory=dict)
     between_s: Mapping[int, float] = field(default_factory=dict)
+    gaps_s: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
     def before(self, hub: str, number: int) -> float:
         """Give the pause before a hub's round asks for work."""

@@ -78,7 +78,8 @@ class _Simulation:
         self.crew = SimCrew(
             *(self._work, policy, self.actual, self.forecast),
             ended=self._ended,
-            number=lambda group: int(group.rpartition("#")[2]) + 1,
+            number=_number,
+            gap=lambda jobs: self._of[jobs[0].run].gap_s(jobs[0]),
         )
         self.numbers = count()
         self.emit = emit
@@ -164,6 +165,10 @@ class _Tree:
             hub, _, number = job.group.rpartition("#")
             self._up(hub, int(number), job.name)
         self._orders.ended(len(jobs))
+
+    def gap_s(self, job: Job) -> float | None:
+        """Say what went by before a call's work when it was measured, by its first site."""
+        return self._case.pauses.gaps_s.get((job.name, _number(job.group) - 1))
 
     def say_asked(self) -> None:
         """Say who was asked since the last decision, as a run does: devices first."""
@@ -315,3 +320,8 @@ class _Tree:
     def _lose(self, path: str, round_number: int, names: dict[str, str]) -> None:
         """Tell a hub that members will send nothing for the round in which they were asked."""
         self._tell(path, Lost(round_number, names))
+
+
+def _number(group: str) -> int:
+    """Give the round of a group of jobs, from 1."""
+    return int(group.rpartition("#")[2]) + 1

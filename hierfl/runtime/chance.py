@@ -3,7 +3,10 @@
 Torch's, NumPy's and Python's global generators are seeded before a site's code runs. Workers that are processes have
 them to themselves. Workers that are threads of one process share them: the first site runs alone, and if it drew from
 one, all sites run one at a time; if it did not, they run side by side, and a later draw is an error, not a difference.
-Who is first need not come to an end for that: one that is stuck and has drawn nothing holds the others up for a while.
+
+Who is first need not come to an end for that: if it has drawn nothing for a while, the others go on beside it. And a
+site that hangs while it runs alone does not hold the others up for ever: they go on without it (`baton`), and should it
+go on later, it runs anew from its beginning when it has its turn, to the same bits.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from hierfl.errors import HierflError
+from hierfl.runtime.baton import LOOK_S, PATIENCE_S, Baton, Hold, Interrupted
 
 __all__ = ["Chance", "SharedChance"]
 
@@ -28,14 +33,24 @@ FIRST_S = 60.0
 NEIGHBOURS_S = 60.0
 """Seconds for which a thread that sees a late draw waits for the others, one of which may be about to fail."""
 
+LATE_DRAW = (
+    "this task draws from a global random generator in some rounds only (as making a layer does); set"
+    " runtime.num_workers: 1, or draw from a generator of your own"
+)
+SURVIVED = (
+    "this task draws from a global random generator, hung, and then went on beside others although it was interrupted:"
+    " something in it catches every exception (`except:`, `except BaseException:`); let it catch Exception, or set"
+    " runtime.num_workers: 1"
+)
+
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _First:
-    """The first run: its thread, the generators as it found them, when it began, and whether it was seen to draw."""
+    """The first run: its turn, the generators as it found them, when it began, and whether it was seen to draw."""
 
-    thread: int
+    hold: Hold
     seeded: tuple[Any, ...]
     since_s: float
     draws: bool = False
@@ -45,37 +60,53 @@ class Chance:
     """For a process with one worker: seed, then run."""
 
     def run(self, seed: int, work: Callable[[], T], *, checked: bool = True) -> T:
-        """Run `work` with the global generators seeded; `checked` says that it is a site's training."""
+        """Run `work` with the global generators seeded; `checked` says that it is a site's training.
+
+        Errors: Interrupted where such a site hung, and has to begin anew.
+        """
         _seed(seed)
         return work()
 
     def check(self, *, failed: bool = False) -> None:
         """Nobody else draws from this process's generators."""
 
+    def waited_s(self) -> float:
+        """Give the seconds for which this thread has waited for others, and count anew."""
+        return 0.0
+
 
 class SharedChance(Chance):
-    """For the threads of one process; one object for all of them."""
+    """For the threads of one process; one object for all of them. `patience_s`: how long one that has the generators
+    to itself may stand still; twice as long each time that it did so for nothing.
+    """
 
-    def __init__(self) -> None:
-        self._lock = threading.Condition()
+    def __init__(self, patience_s: float = PATIENCE_S, look_s: float = LOOK_S) -> None:
+        self._baton = Baton(look_s)
+        self._changed = self._baton.changed
         self._at_work: set[int] = set()
         self._draws: bool | None = None
         self._rest: tuple[Any, ...] = ()
         self._first: _First | None = None
+        self._patience_s = patience_s
+        self._patient_s: dict[int, float] = {}
+        self._waited_s: dict[int, float] = {}
+        self._is_spoiled = False
 
     def run(self, seed: int, work: Callable[[], T], *, checked: bool = True) -> T:
         """Run `work` alone or beside others, as its first run showed it can."""
-        with self._lock:
-            self._wait_for_first()
-            if not checked or self._draws:
-                return self._alone(seed, work, checked)
-            if self._draws is None:
-                _seed(seed)
-                self._first = _First(threading.get_ident(), _states(), time.monotonic())
-            else:
-                self._at_work.add(threading.get_ident())
-            first = self._first
-        return work() if first is None else self._learn(first, work)
+        while not checked or self._draws is not False:
+            hold = self._wait(checked)
+            if hold is None:
+                break
+            try:
+                return self._alone(hold, seed, work, checked)
+            except Interrupted:
+                self._patient_s[hold.thread] = 2 * hold.patience_s
+                if checked:
+                    raise
+        with self._changed:
+            self._at_work.add(threading.get_ident())
+        return work()
 
     def check(self, *, failed: bool = False) -> None:
         """Make sure that nobody drew who must not. Errors: HierflError for a late draw.
@@ -84,57 +115,83 @@ class SharedChance(Chance):
         of this thread failed; what it drew is put back, for its error says more than a late draw would. Only a second
         look counts, when no other thread builds a model, which draws but puts the generators back, or may still fail.
         """
-        with self._lock:
+        with self._changed:
             self._at_work.discard(threading.get_ident())
+            self._patient_s.pop(threading.get_ident(), None)
             if failed and self._draws is False:
+                self._baton.wait()
                 _restore(self._rest)
-            self._lock.notify_all()
+            self._changed.notify_all()
+        if self._is_spoiled:
+            raise HierflError(SURVIVED)
         if self._draws is not False or _states() == self._rest:
             return
-        with self._lock:
-            self._lock.wait_for(lambda: not self._at_work or _states() == self._rest, NEIGHBOURS_S)
+        with self._changed:
+            self._baton.wait()
+            self._changed.wait_for(
+                lambda: self._baton.is_free and (not self._at_work or _states() == self._rest), NEIGHBOURS_S
+            )
+            self._baton.wait()
             if _states() != self._rest:
-                raise HierflError(
-                    "this task draws from a global random generator in some rounds only (as making a layer does); set"
-                    " runtime.num_workers: 1, or draw from a generator of your own"
-                )
+                raise HierflError(LATE_DRAW)
 
-    def _alone(self, seed: int, work: Callable[[], T], checked: bool) -> T:
-        """Run with seeded generators while no other thread does."""
+    def waited_s(self) -> float:
+        """Give the seconds for which this thread has waited for its turn, and count anew."""
+        return self._waited_s.pop(threading.get_ident(), 0.0)
+
+    def _wait(self, checked: bool) -> Hold | None:
+        """Wait for the generators; None if they need not be waited for: nobody draws."""
+        thread, began_s = threading.get_ident(), time.monotonic()
+        hold = self._baton.take(
+            self._patient_s.get(thread, self._patience_s), unless=lambda: self._goes_beside() and checked
+        )
+        self._waited_s[thread] = self._waited_s.get(thread, 0.0) + time.monotonic() - began_s
+        return hold
+
+    def _goes_beside(self) -> bool:
+        """Say whether it is known that nobody draws; where the first site takes too long, go by what it has drawn."""
+        first = self._first
+        if first is None or self._draws is not None or first.draws or not self._baton.has(first.hold):
+            return self._draws is False
+        if time.monotonic() - first.since_s < FIRST_S:
+            return False
+        first.draws = _states() != first.seeded
+        if not first.draws:
+            self._rest, self._draws = first.seeded, False
+            self._at_work.add(first.hold.thread)
+            self._baton.let_go(first.hold)
+        return not first.draws
+
+    def _alone(self, hold: Hold, seed: int, work: Callable[[], T], checked: bool) -> T:
+        """Run with seeded generators while no other thread does, and learn whether `work` draws."""
         kept = _states() if not checked else ()
-        _seed(seed)
-        result = work()
-        if not checked:
-            _restore(kept)
+        if kept:
+            hold.undo = partial(_restore, kept)
+        try:
+            _seed(seed)
+            if checked and self._draws is None:
+                self._first = _First(hold, _states(), time.monotonic())
+            result = work()
+        except Interrupted:
+            raise
+        except BaseException:
+            self._end(hold)
+            raise
+        with self._changed:
+            self._is_spoiled |= hold.is_lost and self._draws is not False  # it has gone on to its end all the same
+            if self._draws is None and checked and self._baton.has(hold):
+                assert self._first is not None
+                self._rest = _states()
+                self._draws = self._rest != self._first.seeded
+            self._end(hold)
         return result
 
-    def _learn(self, first: _First, work: Callable[[], T]) -> T:
-        """Run as the first, and learn from that whether `work` draws, unless the others had to go on before."""
-        has_ended = False
-        try:
-            result = work()
-            has_ended = True
-            return result
-        finally:
-            with self._lock:
-                if self._first is first:
-                    self._first = None
-                    if has_ended:
-                        self._rest = _states()
-                        self._draws = self._rest != first.seeded
-                    self._lock.notify_all()
-
-    def _wait_for_first(self) -> None:
-        """Let the first site end; where it takes too long, go by what it has drawn so far. The lock is held."""
-        while (first := self._first) is not None and first.thread != threading.get_ident():
-            left_s = first.since_s + FIRST_S - time.monotonic()
-            if self._lock.wait_for(lambda: self._first is not first, max(0.0, left_s) if not first.draws else None):
-                continue
-            first.draws = _states() != first.seeded
-            if not first.draws:
-                self._rest, self._draws, self._first = first.seeded, False, None
-                self._at_work.add(first.thread)
-                self._lock.notify_all()
+    def _end(self, hold: Hold) -> None:
+        """A turn is over. Errors: Interrupted if it was taken away."""
+        with self._changed:
+            if self._baton.has(hold):
+                hold.undo()
+            self._baton.give_back(hold)
 
 
 def _seed(seed: int) -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, replica_of
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from hierfl.runtime.places import PLACE, Place
 from hierfl.runtime.seats import PROCESS, seats
+from hierfl.runtime.threads import WorkerThread
 from hierfl.runtime.watched import Crashed
 from hierfl.runtime.witness import witnessed
 from scheduler import Device
@@ -32,6 +33,9 @@ __all__ = ["LocalDriver"]
 ONE_RUN = threading.Lock()
 """Held by the process's one run: torch's global random numbers cannot serve two."""
 
+PARTING_S = 5.0
+"""Seconds for which a run's end waits for threads that are still at work."""
+
 
 class LocalDriver:
     """Carries out calls in threads; a handle is the object itself."""
@@ -42,7 +46,7 @@ class LocalDriver:
     def __init__(self, runtime: Runtime) -> None:
         self.num_workers = runtime.num_workers or min(4, os.cpu_count() or 1)
         self.runtime = runtime
-        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._threads: dict[str, WorkerThread] = {}
         self._workers: dict[str, SiteWorker] = {}
         self._hubs: dict[str, Any] = {}
         self._place = Place()
@@ -90,8 +94,7 @@ class LocalDriver:
     def _start_worker(self, name: str) -> None:
         """Start a worker's thread, or a fresh one in its place."""
         assert self._make is not None
-        thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._threads[name] = thread
+        thread = self._threads[name] = WorkerThread(name)
         self._workers[name] = thread.submit(self._make).result()
 
     def start_hub(self, spec: HubSpec, post: Post) -> None:
@@ -159,7 +162,7 @@ class LocalDriver:
         lost = self._lost.pop(actor, None)
         assert lost is not None or actor in self._hubs, f"{actor} is a thread: it does not crash alone"
         if actor in self._workers:
-            self._threads[actor].shutdown(wait=False, cancel_futures=True)
+            self._threads[actor].end()
             self._start_worker(actor)
         return (actor,)
 
@@ -172,11 +175,12 @@ class LocalDriver:
         return handle
 
     def close(self) -> None:
-        """Let the running calls end, drop the waiting ones."""
+        """Drop the waiting calls and leave off the running ones; what hangs is left, and ends with the process."""
         for thread in self._threads.values():
-            thread.shutdown(wait=False, cancel_futures=True)
+            thread.end()
+        until_s = time.monotonic() + PARTING_S
         for thread in self._threads.values():
-            thread.shutdown(wait=True)
+            thread.join(max(0.0, until_s - time.monotonic()))
         self._workers.clear()
         self._hubs.clear()
         if self._holds:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import Dataset
@@ -20,13 +20,14 @@ from hierfl.learning import standardise, training
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.fine_tune import FINE_TUNED, fine_tuned
 from hierfl.learning.flat import FlatModel
-from hierfl.learning.local import LocalRule, State, unmatched
+from hierfl.learning.local import LocalRule, State, Vector, unmatched
 from hierfl.learning.metrics import Tally
 from hierfl.learning.passes import Followed, follow
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
 from hierfl.learning.task import Standardised
 from hierfl.runtime.adversary import Adversary
+from hierfl.runtime.baton import Interrupted
 from hierfl.runtime.chance import Chance
 from hierfl.runtime.gpus import Sampler, library, sampler
 from hierfl.runtime.guarded import guarded, measured
@@ -37,6 +38,8 @@ from hierfl.runtime.sums import Part, Sums
 from tiers.messages import Share, Update
 
 __all__ = ["SiteWorker"]
+
+T = TypeVar("T")
 
 KEPT = 1 / 16
 """Of the device's memory, what a worker keeps from one job to the next: other processes may be at work there."""
@@ -179,15 +182,20 @@ class SiteWorker:
 
         def measure(site: str) -> Tally:
             own = dict(kept[places[site]][site]) if site in places else {}
-            bound, task, settings = self._bound(), self.spec.task, self.spec.sites[site].training
-            start = model if rule is None else ModelState(rule.personal(model.floats, own, bound.parts), model.ints)
+            settings = self.spec.sites[site].training
             seed = derive(self.spec.seed, "fine_tune", round_number, site.rpartition("/")[2])
-            try:
-                made = fine_tuned(
-                    *(wanted, bound, start, task, self._loader.get(site).train, settings),
+
+            def make() -> Vector:
+                bound = self._bound()
+                start = model if rule is None else ModelState(rule.personal(model.floats, own, bound.parts), model.ints)
+                return fine_tuned(
+                    *(wanted, bound, start, self.spec.task, self._loader.get(site).train, settings),
                     lambda work: self._chance.run(seed, lambda: work(seed)),
                 )
-                tally = self._measure(bound, site)
+
+            try:
+                made = self._undisturbed(make)
+                tally = self._measure(self._bound(), site)
             except BaseException:
                 self._model = None  # it may have left a trace there
                 raise
@@ -249,9 +257,11 @@ class SiteWorker:
 
         self._watch_memory()
         self._loader.load_s = 0.0
+        self._chance.waited_s()
         short_of_memory: list[BaseException] = []
         outcome = guarded(run, short_of_memory)
-        duration_s = time.perf_counter() - started
+        waited_s = self._chance.waited_s()
+        started_s, duration_s = started_s + waited_s, time.perf_counter() - started - waited_s
         if isinstance(outcome, str):
             self._model = None
             if short_of_memory:
@@ -288,17 +298,28 @@ class SiteWorker:
         settings = self.spec.sites[site]
         if settings.attack is not None:
             data = settings.attack.poison(data)
-        bound, where = self._bound(), (job.round_number, site.rpartition("/")[2])
+        where = job.round_number, site.rpartition("/")[2]
 
         def run_pass(name: str, work: Callable[[int], training.LocalResult]) -> training.LocalResult:
             seed = derive(self.spec.seed, "train", *where, *([name] if name else []))
             try:
                 return self._chance.run(seed, lambda: work(seed))
             except Exception:
-                bound.check()  # a tensor of another shape is what torch complains of somewhere else
+                self._bound().check()  # a tensor of another shape is what torch complains of somewhere else
                 raise
 
-        return follow(job.objective, bound, start, own, self.spec.task, data, settings.training, run_pass)
+        def once() -> Followed:
+            return follow(job.objective, self._bound(), start, own, self.spec.task, data, settings.training, run_pass)
+
+        return self._undisturbed(once)
+
+    def _undisturbed(self, work: Callable[[], T]) -> T:
+        """Do something from its beginning until it was not interrupted on the way, with a model as it was built."""
+        while True:
+            try:
+                return work()
+            except Interrupted:
+                self._model = None
 
     def _watch_memory(self) -> None:
         """Begin to measure the device's memory."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hierfl import checkpoint
 from hierfl.members import read
 from hierfl.monitor.records import Exchanged, NodeChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
+from hierfl.runtime import chance
 
 FAST_S, SLOW_S = 0.025, 0.5
 TASK: dict[str, Any] = {"kind": "late_task:LateTask"}
@@ -268,3 +270,17 @@ def test_a_late_peer_keeps_its_model(tmp_path: Path) -> None:
     }
     np.testing.assert_allclose(*models["slow"], atol=1e-6)
     assert np.abs(models["a"][0] - models["a"][1]).max() > 1e-3
+
+
+def test_a_first_site_that_hangs_holds_up_neither_the_others_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads share their random numbers, so the first site trains alone; this one would do so for ever."""
+    monkeypatch.setattr(chance, "SharedChance", partial(chance.SharedChance, patience_s=0.05, look_s=0.02))
+    gate = tmp_path / "gate"
+    gate.touch()
+    members = [ward("hangs", gated=True), *(ward(name) for name in "bcd")]
+    root = hub("world", *members, participation={**DEADLINE, "late": "refuse"}, rounds=3)
+    ran = went(tmp_path, root, task={**TASK, "gate": str(gate)})
+    assert [record.late for record in closed(ran)] == [("hangs",)] * 3
+    assert gate.exists() and not trainings(ran.monitor, "world/hangs")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import pytest
 import torch
 
 from hierfl.errors import HierflError
 from hierfl.runtime import chance as rules
+from hierfl.runtime.baton import Interrupted
 from hierfl.runtime.chance import SharedChance
 
 
@@ -62,6 +64,97 @@ def test_a_thread_that_sees_another_ones_draw_waits_for_how_that_one_ends(quiet:
     assert raised == [type(None) if failed else HierflError] * 2
 
 
+@dataclass
+class Hanging:
+    """Draws twice, and hangs in between the first time."""
+
+    draws: bool = True
+    survives: bool = False
+    hangs: threading.Event = field(default_factory=threading.Event)
+    goes_on: threading.Event = field(default_factory=threading.Event)
+    starts: int = 0
+
+    def __call__(self) -> float:
+        self.starts += 1
+        drawn = float(torch.rand(1)) if self.draws else 0.0
+        if self.starts == 1:
+            self.hangs.set()
+            try:
+                self.goes_on.wait(60)
+            except BaseException:
+                if not self.survives:
+                    raise
+        return drawn + (float(torch.rand(1)) if self.draws else 0.0)
+
+    def undisturbed(self, chance: SharedChance) -> float:
+        """As a worker does it: from the beginning until nobody has interrupted."""
+        while True:
+            try:
+                return chance.run(7, self)
+            except Interrupted:
+                continue
+
+
+@pytest.fixture
+def impatient() -> SharedChance:
+    return SharedChance(patience_s=0.02, look_s=0.01)
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_who_hangs_alone_holds_nobody_up_and_runs_anew_to_the_same_bits(impatient: SharedChance, draws: bool) -> None:
+    hanging = Hanging(draws)
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(hanging.undisturbed, impatient)
+        assert hanging.hangs.wait(60)
+        others = [impatient.run(3, lambda: float(torch.rand(1)) if draws else 0.0) for _ in range(2)]
+        impatient.check()
+        hanging.goes_on.set()
+        found = end.result(60)
+    alone = SharedChance()
+    assert others == [alone.run(3, lambda: float(torch.rand(1)) if draws else 0.0)] * 2
+    assert found == alone.run(7, Hanging(draws, starts=1)) and hanging.starts == 2
+
+
+def test_what_hangs_while_it_builds_leaves_no_trace(impatient: SharedChance, quiet: SharedChance) -> None:
+    """Of a task that does not draw, building a model does: it hangs after its first draw, and others train beside."""
+    hanging, before = Hanging(), None
+    impatient.run(1, lambda: None)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(impatient.run, 7, hanging, checked=False)
+        assert hanging.hangs.wait(60)
+        impatient.run(2, lambda: None)
+        impatient.check()
+        assert torch.equal(torch.get_rng_state(), before)
+        hanging.goes_on.set()
+        assert end.result(60) == quiet.run(7, Hanging(starts=1), checked=False) and hanging.starts == 2
+    impatient.check()
+
+
+def test_who_goes_on_although_interrupted_spoils_the_run_by_name(impatient: SharedChance) -> None:
+    hanging = Hanging(survives=True)
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(hanging.undisturbed, impatient)
+        assert hanging.hangs.wait(60)
+        impatient.run(3, lambda: torch.rand(1))
+        hanging.goes_on.set()
+        end.result(60)
+    with pytest.raises(HierflError, match="catches every exception"):
+        impatient.check()
+
+
+def test_waiting_for_a_turn_is_told_once(impatient: SharedChance) -> None:
+    """It is nobody's training: durations are learned without it."""
+    hanging = Hanging()
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(hanging.undisturbed, impatient)
+        assert hanging.hangs.wait(60)
+        impatient.run(3, lambda: torch.rand(1))
+        assert impatient.waited_s() >= 0.02 and impatient.waited_s() == 0.0
+        hanging.goes_on.set()
+        end.result(60)
+
+
 class Stuck:
     """A first site that does not come to an end before `over` is set; what it draws before and after."""
 
@@ -87,7 +180,7 @@ def test_a_first_site_that_is_stuck_holds_the_others_up_for_a_while(
 ) -> None:
     """Models are built meanwhile, and sites trained; what it draws when it goes on is a late draw."""
     monkeypatch.setattr(rules, "FIRST_S", 0.1)
-    chance = SharedChance()
+    chance = SharedChance(look_s=0.02)
     stuck = Stuck(chance, 0, after)
 
     def other() -> tuple[torch.Tensor, str]:

@@ -1,0 +1,69 @@
+"""A worker's thread: it does what it is given one by one, and can be told to end in the middle of it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeAlias
+
+from hierfl.runtime.baton import interrupt
+
+__all__ = ["Ended", "WorkerThread"]
+
+_Call: TypeAlias = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
+
+
+class Ended(BaseException):
+    """Nobody waits any more for what this thread is at."""
+
+
+class WorkerThread:
+    """Does calls in their order. Nothing in it keeps the process from ending, though it hang for ever."""
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._is_ending = False
+        self._is_busy = False
+        self._thread = threading.Thread(target=self._go, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, method: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Let it call a method after all that it was given before; until then it can be cancelled."""
+        future: Future[Any] = Future()
+        self._calls.put((future, method, arguments))
+        return future
+
+    def end(self) -> None:
+        """Let it begin nothing more, and leave off what it is at."""
+        self._is_ending = True
+        self._calls.put(None)
+        if self._is_busy and self._thread.ident is not None:
+            interrupt(self._thread.ident, Ended)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait until it has ended; False if it does not."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _go(self) -> None:
+        try:
+            while (call := self._calls.get()) is not None and not self._is_ending:
+                future, method, arguments = call
+                if future.set_running_or_notify_cancel():
+                    self._is_busy = True
+                    self._do(future, method, arguments)
+                    self._is_busy = False
+        except Ended:
+            pass
+
+    def _do(self, future: Future[Any], method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        try:
+            result = method(*arguments)
+        except Ended:
+            raise
+        except BaseException as error:  # whoever waits for it is told
+            future.set_exception(error)
+        else:
+            future.set_result(result)
