@@ -179,10 +179,11 @@ def _read(site: str, path: str, columns: list[str]) -> _Table:
         raise _error(site, where, f"does not exist on the machine that trains this site{counted}")
     files = _files(site, where)
     try:
-        found = dataset.dataset([str(file) for file in files], format=_format(site, where, files))
-        for name in columns:
-            if name not in found.schema.names:
-                raise _error(site, where, f"has no column {name!r}{nearest(name, found.schema.names)}")
+        name = _format(site, where, files)
+        found = dataset.dataset([str(file) for file in files], format=_checked() if name == "parquet" else name)
+        for column in columns:
+            if column not in found.schema.names:
+                raise _error(site, where, f"has no column {column!r}{nearest(column, found.schema.names)}")
         table = found.to_table(columns=columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _error(site, where, f"cannot be read: {_first_line(error)}") from error
@@ -208,6 +209,14 @@ def _format(site: str, path: Path, files: list[Path]) -> str:
     if name is None:
         raise _error(site, path, f"ends in {files[0].suffix!r} (allowed: {', '.join(_FORMATS)})")
     return name
+
+
+def _checked() -> Any:
+    """Give Parquet as a format whose pages are held against their checksums, where the file was written with any."""
+    from pyarrow import dataset
+
+    options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+    return dataset.ParquetFileFormat(default_fragment_scan_options=options)
 
 
 def _error(site: str, path: Path, message: str) -> DataError:

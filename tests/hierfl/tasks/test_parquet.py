@@ -160,6 +160,16 @@ def test_missing_corrupt_and_mixed_files_are_named(path, tmp_path):
     assert "ends in '.xlsx' (allowed: .parquet, .arrow" in message({"path": str(tmp_path / "x.xlsx")})
 
 
+def test_a_flipped_bit_is_found_where_the_file_has_checksums(tmp_path):
+    bare = {"write_page_checksum": True, "compression": "none", "use_dictionary": False}
+    pa.parquet.write_table(columns(100), tmp_path / "flipped.parquet", **bare)
+    content = bytearray((tmp_path / "flipped.parquet").read_bytes())
+    content[200] ^= 1
+    (tmp_path / "flipped.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=r"flipped.parquet: cannot be read: .* checksum"):
+        task().data("north", path=str(tmp_path / "flipped.parquet"))
+
+
 def test_wrong_fields_are_named():
     with pytest.raises(ConfigError) as caught:
         task(features=[], num_classes=1, network="cnn", test_fraction=1.5, standardise="yes")
