@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.parameter import is_lazy
 from torch.utils.data import IterableDataset
 
-from hierfl.errors import DataError, SiteFailed
+from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.learning.task import Prediction, SiteData, Task
 
-__all__ = ["checked_data", "checked_loss", "checked_prediction"]
+__all__ = ["checked_data", "checked_loss", "checked_model", "checked_prediction"]
+
+
+def checked_model(task: Task) -> Module:
+    """Let the task build its model.
+
+    Errors: SiteFailed for what is no module, has nothing to train, or is not finite; with its traceback for what it
+    raises.
+    """
+    try:
+        given: Any = task.model()
+    except HierflError:
+        raise
+    except (Exception, SystemExit) as error:
+        own = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
+        frames = "".join(traceback.format_exception(own)).rstrip()
+        raise SiteFailed(f"the task's model() failed: {type(error).__name__}: {error}\n{frames}") from None
+    if not isinstance(given, Module):
+        raise SiteFailed(f"the task's model() gave {_kind(given)}; needed: a torch.nn.Module")
+    if not any(parameter.requires_grad for parameter in given.parameters()):
+        raise SiteFailed("the task's model() gave a module without a parameter that trains (requires_grad)")
+    for name, parameter in given.named_parameters():
+        if not is_lazy(parameter) and not parameter.isfinite().all():
+            raise SiteFailed(
+                f"the task's model() gave {name!r} with NaN or Inf in it: every site would begin from that"
+            )
+    return given
 
 
 def checked_data(given: Any) -> SiteData:

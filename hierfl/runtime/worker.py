@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from hierfl.errors import ConfigError, RuntimeUnavailable
 from hierfl.learning import standardise, training
 from hierfl.learning.compression import RESIDUAL
+from hierfl.learning.contract import checked_model
 from hierfl.learning.fine_tune import FINE_TUNED, fine_tuned
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.local import LocalRule, State, Vector, unmatched
@@ -77,7 +78,9 @@ class SiteWorker:
         bound = self._bound()
         bound.load(model)
         seed = derive(self.spec.seed, "model")
-        whole = FlatModel(self._chance.run(seed, self.spec.task.model, checked=False), str(self.device))
+        whole = FlatModel(
+            self._chance.run(seed, lambda: checked_model(self.spec.task), checked=False), str(self.device)
+        )
         merge(bound.module, whole.module)
         state = whole.read()
         return whole.layout, ModelState(state.floats.copy(), state.ints.copy())
@@ -357,7 +360,7 @@ class SiteWorker:
 
     def _built(self) -> tuple[torch.nn.Module, str]:
         """Build the model, with its adapters where they are wanted, and give the digest of its base."""
-        module = self.spec.task.model()
+        module = checked_model(self.spec.task)
         if self.spec.lora is None:
             return module, ""
         from hierfl.learning.lora import adapt

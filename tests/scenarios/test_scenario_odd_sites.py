@@ -80,6 +80,22 @@ def test_a_task_that_breaks_the_rules_is_told_in_a_sentence(odds: dict[str, str]
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        ("none", "gave nothing; needed: a torch.nn.Module$"),
+        ("class", "gave a type; needed: a torch.nn.Module$"),
+        ("frozen", r"gave a module without a parameter that trains \(requires_grad\)$"),
+        ("nan", "gave 'bias' with NaN or Inf in it"),
+        ("raise", r"failed: KeyError: 'hidden'\nTraceback [^\n]*\n  File [^\n]*odd_task.py"),
+        ("exit", "failed: SystemExit: 3\n"),
+    ],
+)
+def test_what_is_no_model_is_told(odd: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(SiteFailed, match=rf"^the task's model\(\) {says}"):
+        odd_run(tmp_path, "south", model=odd)
+
+
 @pytest.mark.parametrize("label", [5, -1, 0.5])
 def test_a_label_that_is_no_class_is_named(label: float, tmp_path: Path) -> None:
     with pytest.raises(

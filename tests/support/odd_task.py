@@ -25,7 +25,22 @@ class Odd(Wards):
     """What is odd, once for the whole task: {"loss": "float", "predict": "nan" ...}."""
     norm: bool = False
 
-    def model(self) -> nn.Module:
+    def model(self) -> Any:
+        match self.odds.get("model"):
+            case "none":
+                return None
+            case "class":
+                return nn.Linear
+            case "frozen":
+                return super().model().requires_grad_(False)
+            case "nan":
+                model = super().model()
+                model.bias.data[0] = torch.nan
+                return model
+            case "raise":
+                raise KeyError("hidden")
+            case "exit":
+                raise SystemExit(3)
         if self.norm:
             return nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
         return super().model()
