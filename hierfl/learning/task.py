@@ -26,7 +26,7 @@ __all__ = ["CountsSamples", "KnowsSites", "Prediction", "SiteData", "Standardise
 class SiteData:
     """One site's records: map-style datasets, `train` to learn from and `test` to measure on (either may be empty).
 
-    A `torch.utils.data.TensorDataset` is the fast path: batches are cut by index without a DataLoader.
+    A `torch.utils.data.TensorDataset` is the fast path: batches are cut by index.
     """
 
     train: Dataset[Any]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, TensorDataset, default_collate
 
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError, UpdateRefused
@@ -175,37 +174,38 @@ def _batches(
         for chosen in torch.split(order, size):
             if done == num_steps:
                 return
-            yield _take(dataset, chosen, device), len(chosen)
+            yield _cut(dataset, chosen, device), len(chosen)
             done += 1
 
 
 def _in_order(dataset: Dataset[Any], batch_size: int, device: torch.device) -> Iterator[tuple[Any, int]]:
-    """Yield (batch, size) once over the dataset."""
-    if isinstance(dataset, TensorDataset):
-        num_samples = len(dataset)
-        for first in range(0, num_samples, batch_size):
-            tensors = tuple(tensor[first : first + batch_size].to(device) for tensor in dataset.tensors)
-            yield tensors, len(tensors[0])
-        return
-    sizes = partial(min, batch_size)
-    left = len(dataset)  # type: ignore[arg-type]
-    for batch in DataLoader(dataset, batch_size=batch_size):
-        yield _move(batch, device), sizes(left)
-        left -= batch_size
+    """Yield (batch, size) once over the dataset; no DataLoader, which would draw from torch's global generator."""
+    num_samples = len(dataset)  # type: ignore[arg-type]
+    for first in range(0, num_samples, batch_size):
+        last = min(first + batch_size, num_samples)
+        if isinstance(dataset, TensorDataset):
+            yield tuple(tensor[first:last].to(device) for tensor in dataset.tensors), last - first
+        else:
+            yield _take(dataset, range(first, last), device), last - first
 
 
 def _all(dataset: Dataset[Any], device: torch.device) -> Any:
     """Collate all samples."""
     if isinstance(dataset, TensorDataset):
         return tuple(tensor.to(device) for tensor in dataset.tensors)
-    return _move(default_collate([dataset[index] for index in range(len(dataset))]), device)  # type: ignore[arg-type]
+    return _take(dataset, range(len(dataset)), device)  # type: ignore[arg-type]
 
 
-def _take(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:
+def _cut(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:
     """Collate the chosen samples; tensors are cut at once."""
     if isinstance(dataset, TensorDataset):
         return tuple(tensor[chosen].to(device) for tensor in dataset.tensors)
-    return _move(default_collate([dataset[index] for index in chosen.tolist()]), device)
+    return _take(dataset, chosen.tolist(), device)
+
+
+def _take(dataset: Dataset[Any], chosen: Iterable[int], device: torch.device) -> Any:
+    """Collate samples one by one."""
+    return _move(default_collate([dataset[index] for index in chosen]), device)
 
 
 def _move(batch: Any, device: torch.device) -> Any:

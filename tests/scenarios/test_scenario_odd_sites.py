@@ -113,6 +113,12 @@ def test_sites_of_one_class_and_of_one_sample_take_part(tmp_path: Path) -> None:
     assert nodes["world"]["auc"] is not None and nodes["world"]["num_test"] == 13
 
 
+def test_data_sets_of_ones_own_have_the_bits_of_tensors_and_draw_nothing(tmp_path: Path) -> None:
+    one, other = (odd_run(tmp_path / odd, site("south", odd=odd), num_workers=2) for odd in ("", "list"))
+    assert one.summary["model_digest"] == other.summary["model_digest"]
+    assert one.summary["nodes"] == other.summary["nodes"]
+
+
 def test_batch_norm_over_a_batch_of_one_says_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(
         SiteFailed, match=r"^world/south could not be trained: batch normalisation .*training\.batch_size"

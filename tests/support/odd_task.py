@@ -51,6 +51,8 @@ class Odd(Wards):
             return given.train, given.test
         if odd == "none":
             return None
+        if odd == "list":
+            return SiteData([*given.train], [*given.test])
         if odd == "tensors":
             return SiteData(given.train.tensors[0], given.test.tensors[0])
         if odd == "iterable":
