@@ -137,8 +137,9 @@ def test_what_is_drawn_follows_the_seed(tmp_path: Path) -> None:
     faults = [{"kind": "kill", "node": "world*", "step": "before_close", "probability": 0.4}]
     first, again = (go(tmp_path / name, TREE, faults=faults) for name in ("first", "again"))
     other = go(tmp_path / "other", TREE, faults=faults, seed=1)
-    assert struck(first) == struck(again) != struck(other)
-    assert 0 < len(struck(first)) < 12
+    drawn, anew, others = (sorted(struck(ran)) for ran in (first, again, other))  # two hubs' rounds go side by side
+    assert drawn == anew != others
+    assert 0 < len(drawn) < 12
 
 
 def test_nobody_takes_a_run_with_faults_for_another(whole: Ran, tmp_path: Path) -> None:
