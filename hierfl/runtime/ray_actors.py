@@ -48,6 +48,9 @@ __all__ = ["RayDriver"]
 SPARE_S = 10.0
 """How long a run lasts before it keeps processes started ahead: shorter ones are over before anybody dies."""
 
+STRANDED_S = 0.5
+"""How often it is looked whether processes that have not started yet still can."""
+
 SHARED_GPU = 0.001
 """What a worker takes of a slot that runs share, so that Ray shows it the slot's GPU; the lease says who may use it."""
 
@@ -71,7 +74,7 @@ class RayDriver:
         self._slots: dict[str, str] = {}
         self._rooms = Rooms(runtime.num_aggregators, replicas)
         self._spares = Spares(self._start_hubs)
-        self._began_s = time.monotonic()
+        self._began_s = self._looked_s = time.monotonic()
         self._out_of_reach: set[str] = set()
         self._groups: dict[str, Any] = {}
         self._places: dict[str, Device] = {}
@@ -221,6 +224,8 @@ class RayDriver:
             self.link.tend()
         if self._spares.wanted:
             self._spares.fill(self._rooms.busy(self.processes()))
+        if hopeless := self._hopeless():
+            return hopeless
         early = set(self._early)
         waiting = [header for header in self._pending if header not in early]
         waiting += self.link.waiting if self.link is not None else ()
@@ -236,19 +241,22 @@ class RayDriver:
         sent = ((header, self._line(actor, slot, life)) for header, (_, actor, slot, life, _) in self._pending.items())
         ready, self._early = in_turn(sent, {*ready, *early})
         found = [self._fetch(header) for header in ready]
-        return [done for done in (*found, *self._left_behind()) if done is not None]
+        return [done for done in found if done is not None]
 
-    def _left_behind(self) -> list[Done]:
-        """Give up workers that were started in slots which are reserved anew since: Ray may never say that they will
-        not begin.
+    def _hopeless(self) -> list[Done]:
+        """Give up those whose processes will not start, or not before Ray misses their nodes: workers that were started
+        in slots which are reserved anew since, and hubs' on nodes that are gone.
         """
         moved = self.link.moved() if self.link is not None else set()
         slots = {slot for slot, place in self._places.items() if place.name in moved and self._has_moved(slot)}
+        if time.monotonic() - self._looked_s >= STRANDED_S:
+            self._looked_s = time.monotonic()
+            slots |= self._rooms.stranded()
         found: dict[str, Done] = {}
-        for header, (ticket, actor, slot, life, _) in list(self._pending.items()):
-            if slot in slots and slot not in found and life == self._lives[slot]:
+        for header, (ticket, actor, slot, life, _) in list(self._pending.items()) if slots else ():
+            if slot in slots and slot not in found and life == self._lives[slot] and header not in self._early:
                 del self._pending[header]
-                found[slot] = Done(ticket, actor, crashed="its machine is gone, and its slot is reserved anew")
+                found[slot] = Done(ticket, actor, crashed="its machine is gone")
         return list(found.values())
 
     def _has_moved(self, slot: str) -> bool:
@@ -263,10 +271,10 @@ class RayDriver:
         """Start a fresh process in the place of a lost one, and of those beside it that may never begin."""
         lost = [slot := self._slot(actor)]
         if slot.startswith(HUB) and (silent or slot in self._out_of_reach):
-            node = self._rooms.node(slot)
-            lost += self._rooms.doubt(slot)
-            if node in self._rooms.doubted:
+            node, beside = self._rooms.node(slot), self._rooms.doubt(slot)
+            if beside is not None:
                 self._spares.leave(node)
+                lost += beside
         for each in lost:
             ray.kill(self._actors[each], no_restart=True)
             self._start_process(each)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -95,7 +95,7 @@ class RayLink:
             if not ready:
                 return
             with contextlib.suppress(RayError):  # the service is lost: the question for news tells
-                self._take(ray.get(self._more))
+                self._take(ray.get(self._more), self._groups)
             self._more = None
         named, alike, _ = self._slots
         self._slots = (named, alike, count)
@@ -201,13 +201,17 @@ class RayLink:
                 " false does without"
             ) from error
 
-    def _take(self, reserved: Mapping[str, PlacementGroup] | str) -> None:
-        """Take in reserved slots. Errors: RuntimeUnavailable if there are none to be had."""
+    def _take(self, reserved: Mapping[str, PlacementGroup] | str, known: Collection[str] = ()) -> None:
+        """Take in reserved slots; of those that are `known` letters tell, which this answer may come behind.
+
+        Errors: RuntimeUnavailable if there are none to be had.
+        """
         if isinstance(reserved, str):
             self.close()
             raise RuntimeUnavailable(reserved)
         for device, group in reserved.items():
-            self._place(device, group)
+            if device not in known:
+                self._place(device, group)
 
     def _place(self, device: str, group: PlacementGroup) -> None:
         """A device's slot is in a group."""

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
-
-import ray
 
 from hierfl.runtime.driver import replica_of
 from hierfl.runtime.places import PLACE
+from hierfl.runtime.ray_nodes import Nodes
 from scheduler.placement import choose
 
 __all__ = ["HUB", "Rooms"]
@@ -32,10 +30,8 @@ class Rooms:
     def __init__(self, num: int | None, replicas: int) -> None:
         self._num = max(1, num // replicas) if num is not None else MAX_AGGREGATORS
         self._replicas = replicas
+        self._cluster = Nodes()
         self._nodes: dict[str, str] = {}
-        self._names: dict[str, str] = {}
-        self.doubted: set[str] = set()
-        """Nodes that may be gone."""
         self._unheard: set[str] = set()
 
     def first(self, num_hubs: int) -> list[str]:
@@ -65,14 +61,18 @@ class Rooms:
 
     def place(self, room: str) -> str:
         """Choose the node of a process that is about to start: one of those that are there now, and not in doubt."""
-        known = self._meet()
-        nodes = {node: name for node, name in known.items() if node not in self.doubted} or known
         self._unheard.add(room)
         self._nodes.pop(room, None)
+        nodes, here = self._cluster.there(), self._cluster.here
         own = room.partition(".")[0]
         beside = [node for other, node in self._nodes.items() if other.partition(".")[0] == own]
-        ordered = sorted(nodes, key=lambda node: (node != _here(), nodes[node], node))
-        self._nodes[room] = node = choose(ordered, beside, Counter(self._nodes.values()))
+        ordered = sorted(nodes, key=lambda node: (node != here, nodes[node], node))
+        while True:
+            node = choose(ordered, beside, Counter(self._nodes.values()))
+            if len(ordered) == 1 or self._cluster.answers(node):
+                break
+            ordered.remove(node)
+        self._nodes[room] = node
         return node
 
     @property
@@ -84,15 +84,6 @@ class Rooms:
         """Give the node on which a process was placed, by Ray's id."""
         return self._nodes[room]
 
-    def _meet(self) -> dict[str, str]:
-        """Give the nodes that are there, each with its host's name, and know how to call them."""
-        known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        nodes: dict[str, str] = {node["NodeID"]: node["NodeManagerHostname"] for node in known if node["Alive"]}
-        often = Counter(nodes.values())
-        self._names |= {node: name if often[name] == 1 else f"{name} ({node[:8]})" for node, name in nodes.items()}
-        self.doubted &= nodes.keys()
-        return nodes
-
     def busy(self, serving: Collection[str]) -> set[str]:
         """Give the nodes on which processes that serve somebody are starting."""
         return {self._nodes[room] for room in self._unheard if room in serving}
@@ -101,29 +92,27 @@ class Rooms:
         """A process has said something: it has started."""
         self._unheard.discard(room)
 
-    def doubt(self, room: str) -> list[str]:
-        """The machine of a process may be gone, which Ray itself says a quarter of a minute later: as long as nobody
-        there gives a sign of life, others are chosen. Give the other processes there that have said nothing yet.
+    def doubt(self, room: str) -> list[str] | None:
+        """Nothing is heard of a process. Give the others on its node that have said nothing yet; None: the node is
+        beyond doubt.
         """
         node = self._nodes[room]
-        if node == _here():
-            return []
-        self.doubted.add(node)
+        if not self._cluster.doubt(node):
+            return None
         return [other for other, at in self._nodes.items() if at == node and other != room and other in self._unheard]
+
+    def stranded(self) -> set[str]:
+        """Give the processes that will not start, as their nodes are gone."""
+        gone = {node for node in {self._nodes[room] for room in self._unheard} if not self._cluster.answers(node)}
+        return {room for room in self._unheard if self._nodes[room] in gone}
 
     def found(self, room: str, node: str) -> None:
         """A process says on which node it is: another one than was chosen, where that was about to end."""
-        self.doubted.discard(node)
+        self._cluster.trust(node)
         if self._nodes.get(room) != node:
-            self._meet()
+            self._cluster.there()
             self._nodes[room] = node
 
     def machine(self, room: str) -> str:
         """Name the machine of a process."""
-        node = self._nodes[room]
-        return self._names.get(node, node[:8])
-
-
-def _here() -> str:
-    """Give the run's own node."""
-    return str(ray.get_runtime_context().get_node_id())
+        return self._cluster.name(self._nodes[room])

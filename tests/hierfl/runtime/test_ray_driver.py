@@ -13,7 +13,7 @@ from hierfl.runtime.ray_actors import RayDriver
 from hierfl.runtime.ray_rooms import HUB
 from scheduler import Device
 
-GONE = "its machine is gone, and its slot is reserved anew"
+GONE = "its machine is gone"
 
 
 class Link:
@@ -34,6 +34,8 @@ def waiting(groups: dict[str, str]) -> RayDriver:
     driver.link = Link()  # type: ignore[assignment]
     driver._places = {name: Device(name) for name in ("worker-0", "worker-1")}
     driver._groups = dict(groups)
+    driver._early, driver._looked_s = [], 0.0
+    driver._rooms = SimpleNamespace(stranded=set)  # type: ignore[assignment]
     driver._lives = {"worker-0": 0, "worker-1": 1, f"{HUB}0": 0}
     rows = [("worker-0", 0), ("worker-1", 0), ("worker-1", 1), ("worker-1", 1), (f"{HUB}0", 0)]
     driver._pending = {f"reply {number}": (number, slot, slot, life, ()) for number, (slot, life) in enumerate(rows)}
@@ -42,14 +44,22 @@ def waiting(groups: dict[str, str]) -> RayDriver:
 
 def test_a_worker_that_was_started_where_its_slot_is_no_more_is_given_up() -> None:
     driver = waiting({"worker-0": "old", "worker-1": "old"})
-    assert driver._left_behind() == [Done(2, "worker-1", crashed=GONE)]
+    assert driver._hopeless() == [Done(2, "worker-1", crashed=GONE)]
     assert "reply 2" not in driver._pending and len(driver._pending) == 4
-    assert driver._left_behind() == []
+    assert driver._hopeless() == []
 
 
 def test_one_that_was_started_in_its_new_slot_is_not() -> None:
     driver = waiting({"worker-0": "old", "worker-1": "new group of worker-1"})
-    assert driver._left_behind() == []
+    assert driver._hopeless() == []
+
+
+def test_a_process_that_is_not_to_start_is_given_up_and_looked_for_from_time_to_time() -> None:
+    driver = waiting({"worker-0": "old", "worker-1": "new group of worker-1"})
+    driver._rooms = SimpleNamespace(stranded=lambda: {f"{HUB}0"})  # type: ignore[assignment]
+    assert driver._hopeless() == [Done(4, f"{HUB}0", crashed=GONE)]
+    driver._pending["reply 5"] = (5, f"{HUB}0", f"{HUB}0", 0, ())
+    assert driver._hopeless() == []
 
 
 class Processes:
@@ -57,7 +67,6 @@ class Processes:
 
     def __init__(self) -> None:
         self.nodes = {f"{HUB}0": "head", f"{HUB}1": "second", f"{HUB}2": "second", f"{HUB}3": "third"}
-        self.doubted: set[str] = set()
         self.wanted: list[str] = []
         self.left: list[str] = []
         self.want = self.wanted.append
@@ -66,10 +75,9 @@ class Processes:
     def node(self, room: str) -> str:
         return self.nodes[room]
 
-    def doubt(self, room: str) -> list[str]:
+    def doubt(self, room: str) -> list[str] | None:
         if room == f"{HUB}0":
-            return []
-        self.doubted.add(self.nodes[room])
+            return None
         return [f"{HUB}2"] if room == f"{HUB}1" else []
 
 

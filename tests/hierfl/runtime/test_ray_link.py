@@ -153,6 +153,17 @@ def test_a_slot_that_is_reserved_anew_is_named_once(shared: Shared, tell: str) -
     assert link.groups["worker-0"].id == "second"  # type: ignore[comparison-overlap]
 
 
+def test_an_answer_that_is_older_than_a_letter_does_not_count(shared: Shared) -> None:
+    link = link_of()
+    shared.at_once = False
+    link.more(2)
+    hear(link, shared.last("changes"), (1, [Moved("worker-0", Group("second"))]))  # type: ignore[arg-type]
+    shared.last("reserve").value = {"worker-0": Group("first"), "worker-1": Group("another")}
+    link.more(2)
+    assert {name: group.id for name, group in link.groups.items()} == {"worker-0": "second", "worker-1": "another"}
+    assert link.moved() == {"worker-0"}
+
+
 def test_the_beginning_waits_and_says_why_it_ends(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
         shared.clock_s += seconds * 100

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hierfl.runtime import ray_rooms
+from hierfl.runtime import ray_nodes
 from hierfl.runtime.ray_rooms import HUB, Rooms
 
 
@@ -15,9 +15,26 @@ class Cluster:
 
     def __init__(self, *nodes: str) -> None:
         self.alive = dict.fromkeys(nodes, True)
+        self.listens = set(nodes)
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"NodeID": node, "NodeManagerHostname": node, "Alive": alive} for node, alive in self.alive.items()]
+        return [
+            {
+                "NodeID": node,
+                "NodeManagerHostname": node,
+                "NodeManagerAddress": node,
+                "NodeManagerPort": 1,
+                "Alive": alive,
+            }
+            for node, alive in self.alive.items()
+        ]
+
+    def create_connection(self, address: tuple[str, int], timeout: float) -> Cluster:
+        if address[0] not in self.listens:
+            raise ConnectionRefusedError(address)
+        return self
+
+    def close(self) -> None: ...
 
     def get_runtime_context(self) -> Cluster:
         return self
@@ -28,7 +45,8 @@ class Cluster:
 
 def rooms_of(patch: pytest.MonkeyPatch, *nodes: str) -> tuple[Rooms, Cluster]:
     cluster = Cluster(*nodes)
-    patch.setattr(ray_rooms, "ray", cluster)
+    patch.setattr(ray_nodes, "ray", cluster)
+    patch.setattr(ray_nodes, "socket", cluster)
     return Rooms(None, 2), cluster
 
 
@@ -58,20 +76,50 @@ def test_what_had_not_begun_there_is_lost_too(monkeypatch: pytest.MonkeyPatch) -
     assert [room for room in (HUB_1, f"{HUB_0}.1") if rooms.node(room) == "second"] == [HUB_1, f"{HUB_0}.1"]
     rooms.heard(HUB_1)
     lost = rooms.doubt(HUB_1)
+    assert lost is not None
     assert f"{HUB_0}.1" in lost and HUB_1 not in lost and all(rooms.node(room) == "second" for room in lost)
 
 
 def test_the_runs_own_node_is_beyond_doubt_and_so_is_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rooms, cluster = rooms_of(monkeypatch, "head", "second")
     assert [rooms.place(HUB_0), rooms.place(HUB_1)] == ["head", "second"]
-    assert rooms.doubt(HUB_0) == [] and rooms.doubted == set()
+    assert rooms.doubt(HUB_0) is None
     assert rooms.place(HUB_0) == "head"
     rooms.doubt(HUB_1)
     cluster.alive["head"] = False
     assert rooms.place(HUB_1) == "second", "there is no other"
     cluster.alive["second"] = False
     cluster.alive["third"] = True
-    assert rooms.place(HUB_1) == "third" and rooms.doubted == set(), "Ray has said so"
+    cluster.listens.add("third")
+    assert rooms.place(HUB_1) == "third", "Ray has said so"
+
+
+def test_a_node_that_takes_no_connection_any_more_is_left_out_until_a_sign_of_life(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rooms, cluster = rooms_of(monkeypatch, "head", "second", "third")
+    assert [rooms.place(room) for room in (HUB_0, HUB_1)] == ["head", "second"]
+    rooms.heard(HUB_0)
+    assert rooms.stranded() == set()
+    cluster.listens = {"head"}
+    assert [rooms.place(HUB_2), rooms.place(HUB_3)] == ["head", "head"]
+    assert rooms.stranded() == {HUB_1}
+    cluster.listens.add("third")
+    assert rooms.place(HUB_2) == "head", "nobody there has been heard"
+    rooms.found(HUB_3, "third")
+    assert rooms.place(HUB_2) == "head" and rooms.place(HUB_1) == "third"
+
+
+def test_one_that_never_took_any_says_nothing_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, cluster = rooms_of(monkeypatch, "head", "second")
+    cluster.listens = {"head"}
+    assert [rooms.place(HUB_0), rooms.place(HUB_1)] == ["head", "second"]
+    cluster.alive["third"] = True
+    cluster.listens.add("third")
+    assert rooms.place(HUB_2) == "third"
+    assert rooms.stranded() == set()
+    cluster.listens.remove("third")
+    assert rooms.stranded() == {HUB_2}
 
 
 def test_a_node_is_busy_until_those_who_serve_there_have_started(monkeypatch: pytest.MonkeyPatch) -> None:
