@@ -67,15 +67,19 @@ def main(arguments: Sequence[str]) -> int:
 
 def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> None:
     from hierfl.link.lane import Lane
+    from hierfl.link.memory import use_few_arenas
     from hierfl.link.service import Agreed, Service
     from hierfl.link.shelf import Shelf
+    from hierfl.link.turns import Turns
 
+    use_few_arenas()
     layout, paths = _layout(megabytes), [f"world/m{number}" for number in range(num_members)]
     kits = _kits(folder, paths)
     done: queue.SimpleQueue[Done] = queue.SimpleQueue()
-    shelf = Shelf()
+    shelf, turns, spool = Shelf(), Turns(), folder / "spool"
     lanes = {
-        path: Lane(path, "run", DEADLINE_S, 1, folder / "spool", shelf, done.put, lambda value: value) for path in paths
+        path: Lane(path, "run", DEADLINE_S, 1, spool, shelf, done.put, lambda value: value, turns=turns)
+        for path in paths
     }
     service = Service(kits["world"], "localhost:0", Agreed("bench", "c", "t", "run"), lanes, lambda *said: None)
     command = [sys.executable, "-m", "benchmarks", "links", "member"]

@@ -235,7 +235,10 @@ def _serving(
     config = loaded(words)
     _need_cryptography()
     from hierfl.link.kit import Kit
+    from hierfl.link.memory import use_few_arenas
     from hierfl.link.serving import Log, Serving
+
+    use_few_arenas()
 
     opened = Kit.open(kit)
     if node is not None and node != opened.path:

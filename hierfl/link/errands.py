@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.answers import limit_of
+from hierfl.link.kit import folder_name
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.session import Session
+from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import TrainJob
+from tiers.messages import Share, Update
 
 __all__ = ["Call", "Member", "Offer"]
 
@@ -35,6 +40,22 @@ class Offer:
     digest: bytes
     transfer: int = 0
     incoming: Incoming | None = None
+
+    def limit(self, num_sites: int) -> int:
+        """Give the largest magnitude of its numbers; so many sites are at and below the member."""
+        return limit_of(grid_of(self.job.opening), self.weight, num_sites)
+
+    def comes(self, spool: Path, path: str, num_sites: int) -> Incoming:
+        """Give what takes it; two members may send the same bits."""
+        if self.incoming is None:
+            own = spool / f"{folder_name(path)}-{self.digest.hex()}.update"
+            self.incoming = Incoming(own, self.shape, self.digest, self.limit(num_sites))
+        return self.incoming
+
+    def header(self, path: str, num_bytes: int) -> Update:
+        """Give the header of the member's update."""
+        share = Share(path.rpartition("/")[2], self.weight)
+        return Update(self.job.hub, self.job.round_number, (share,), num_bytes)
 
 
 @dataclass

@@ -24,20 +24,19 @@ from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout
 from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.answers import admit_described, admit_evaluated, admit_trained, limit_of
+from hierfl.link.answers import admit_described, admit_evaluated, admit_trained
 from hierfl.link.calls import COMMIT, PlaceCall
 from hierfl.link.chunks import Chunk
 from hierfl.link.codec import seconds, text
 from hierfl.link.errands import Call, Member, Offer
-from hierfl.link.kit import folder_name
-from hierfl.link.payload import Incoming, Outgoing, Shape, read
+from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.remote import Remote, RemoteState
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
+from hierfl.link.turns import Turns
 from hierfl.runtime.driver import Done
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
-from tiers.messages import Share, Update
 
 __all__ = ["PLACE", "Lane"]
 
@@ -60,7 +59,7 @@ _ANSWERS = {
 
 class Lane:
     """See the file's head. `run`: the run's name, which is a part of every id; `num_sites`: at and below the member;
-    `stays`: its updates stay with it.
+    `stays`: its updates stay with it; `turns`: of the hub's members.
     """
 
     def __init__(
@@ -75,6 +74,7 @@ class Lane:
         put: Callable[[Any], Any],
         now: Callable[[], float] = time.monotonic,
         stays: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         self.path = path
         self.run = run
@@ -86,6 +86,7 @@ class Lane:
         self._put = put
         self._now = now
         self._stays = stays
+        self._turns = turns or Turns()
         self._dropped: deque[str] = deque()
         self._alive: set[str] = set()
         self._lock = threading.RLock()
@@ -121,9 +122,11 @@ class Lane:
             self._offers.clear()
             self._member.sent_to = None
             self._member.heard_s = self._now()
+        self._turns.leave(self.path)
 
     def look(self) -> None:
         """End what a member was asked that has been silent for longer than its deadline."""
+        self._turns.look()
         with self._lock:
             waits = self._calls and self._member.has_joined and self._calls[0].method != "prepare"
             if waits and self._now() - self._member.heard_s > self.deadline_s:
@@ -165,10 +168,12 @@ class Lane:
     def left(self, session: Session) -> None:
         """A session is over."""
         with self._lock:
-            if self._member.session is session:
-                self._member.session = None
-                for offer in self._offers.values():
-                    offer.transfer = 0  # what still comes on the old connection does not count
+            if self._member.session is not session:
+                return
+            self._member.session = None
+            for offer in self._offers.values():
+                offer.transfer = 0  # what still comes on the old connection does not count
+        self._turns.leave(self.path)
 
     def silent_s(self) -> float:
         """Give the seconds since something came from the member."""
@@ -209,7 +214,9 @@ class Lane:
             raise LinkError("a chunk of no transfer that is open")
         offer.incoming.take(chunk)
         self.heard()
+        self._turns.moved(self.path, chunk.data.nbytes)
         if offer.incoming.is_whole:
+            self._turns.leave(self.path)
             with self._lock:
                 offer.transfer = 0
                 self._go_on()
@@ -343,26 +350,31 @@ class Lane:
             return True
         if self._stays:
             del self._offers[key]
-            limit = limit_of(grid_of(offer.job.opening), offer.weight, self._num_sites)
+            limit = offer.limit(self._num_sites)
             held = Remote(self.path, "", offer.shape, offer.digest, offer.weight, limit)
-            self._end(call, self._update(offer, held.num_bytes), (held,))
+            self._end(call, offer.header(self.path, held.num_bytes), (held,))
             return True
-        if offer.incoming is None:
-            limit = limit_of(grid_of(offer.job.opening), offer.weight, self._num_sites)
-            own = self._spool / f"{folder_name(self.path)}-{offer.digest.hex()}.update"  # two may send the same bits
-            offer.incoming = Incoming(own, offer.shape, offer.digest, limit)
-            call.begun_s = time.time()
-        if offer.incoming.is_whole:
+        call.begun_s = call.begun_s or time.time()
+        incoming = offer.comes(self._spool, self.path, self._num_sites)
+        if incoming.is_whole:
             del self._offers[key]
             self._hand_up(call, offer)
             return True
-        session = self._member.session
-        if session is not None and self._member.sent_to is not session:
+        session, asked = self._member.session, self._member.sent_to
+        if session is not None and asked is not session and self._turns.ask(self.path, self._have_turn):
             self._member.sent_to = session
             offer.transfer = secrets.randbits(63) + 1
-            take = wire.Take(transfer=offer.transfer, offset=offer.incoming.received, digest=offer.digest)
+            take = wire.Take(transfer=offer.transfer, offset=incoming.received, digest=offer.digest)
             session.say(wire.HubSays(take=take))
         return False
+
+    def _have_turn(self) -> None:
+        """Let an update come, unless nobody waits for it any more."""
+        with self._lock:
+            self._go_on()
+            is_coming = any(offer.transfer for offer in self._offers.values())
+        if not is_coming:
+            self._turns.leave(self.path)
 
     def _hand_up(self, call: Call, offer: Offer) -> None:
         """Give an update that is whole to the supervisor; its file goes once nobody reads it."""
@@ -370,14 +382,9 @@ class Lane:
         floats, ints = read(offer.incoming.path, offer.shape)
         part = PartialSum(floats, ints, offer.weight)
         offer.incoming.discard()
-        self._end(call, self._update(offer, part.num_bytes), (self._put(part),))
+        self._end(call, offer.header(self.path, part.num_bytes), (self._put(part),))
         if self._member.session is not None:
             self._member.session.say(wire.HubSays(receipt=wire.Receipt(digest=offer.digest)))
-
-    def _update(self, offer: Offer, num_bytes: int) -> Update:
-        """Give the header of an update."""
-        share = Share(self.path.rpartition("/")[2], offer.weight)
-        return Update(offer.job.hub, offer.job.round_number, (share,), num_bytes)
 
     def _end(self, call: Call, value: Any, beside: tuple[Any, ...] = (), error: HierflError | None = None) -> None:
         """A call is over."""

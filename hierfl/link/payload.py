@@ -12,8 +12,9 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ __all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
 
 THREADED_CHUNKS = 8
 HASHING_THREADS = min(4, os.cpu_count() or 1)
+ASIDE_BYTES = 1 << 16
+"""From so many on it pays to hash in a thread beside."""
+WAITING_CHUNKS = 4
+"""Of one payload, at most, that wait for their hash: they are held in memory for so long."""
 
 DTYPES = ("float32", "float64", "int32", "int64")
 """What a payload's first numbers may be; the others are int64."""
@@ -83,8 +88,7 @@ class Outgoing:
         starts = range(0, self.shape.num_bytes, CHUNK_BYTES)
         if len(starts) < THREADED_CHUNKS:
             return [self._hash(start) for start in starts]
-        with ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="hash") as threads:
-            return list(threads.map(self._hash, starts))
+        return list(_hashers().map(self._hash, starts))
 
     def _hash(self, start: int) -> tuple[bytes, bytes]:
         """Give the hash and the mark of the chunk that begins at a byte, which may lie in several places."""
@@ -119,7 +123,7 @@ class Incoming:
         self.digest = digest
         self.limit = limit
         self._lock = threading.Lock()
-        self._hashes: dict[int, bytes] | None = None if vouched else {}
+        self._hashes: dict[int, Future[bytes]] | None = None if vouched else {}
         self._is_closed = False
         self.received = 0
         # What an earlier process took was the whole of this digest, but perhaps within another limit.
@@ -196,15 +200,20 @@ class Incoming:
         if self.limit is not None:
             _within(data, offset, self.shape, self.limit)
         if self._hashes is not None:
-            self._hashes[offset] = sha256(data).digest()
+            self._hashes[offset] = _hash_aside(data)
+            before = self._hashes.get(offset - WAITING_CHUNKS * CHUNK_BYTES)
+            if before is not None:
+                before.result()
 
     def _finish_if_whole(self) -> None:
         """Hold the whole against its digest, and name it. Errors: LinkError if it is another one, which is dropped."""
         if self.received < self.shape.num_bytes:
             return
-        if self._hashes is not None and sha256(b"".join(self._hashes.values())).digest() != self.digest:
-            self._drop()
-            raise LinkError("the payload is not the one that was announced; all of it is dropped")
+        if self._hashes is not None:
+            hashed = sha256(b"".join(one.result() for one in self._hashes.values())).digest()
+            if hashed != self.digest:
+                self._drop()
+                raise LinkError("the payload is not the one that was announced; all of it is dropped")
         os.replace(self._partial, self.path)
         os.close(self._file)
         self.is_whole = True
@@ -224,6 +233,25 @@ def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if shape.num_ints:
         ints = np.memmap(path, np.int64, "r", shape.float_bytes, (shape.num_ints,))
     return floats, ints
+
+
+@cache
+def _hashers() -> ThreadPoolExecutor:
+    """Give the threads in which all payloads of the process are hashed."""
+    return ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="hash")
+
+
+def _hash_aside(data: memoryview) -> Future[bytes]:
+    """Hash a chunk beside whatever else is done with it."""
+    if data.nbytes >= ASIDE_BYTES:
+        return _hashers().submit(_sha256, data)
+    found: Future[bytes] = Future()
+    found.set_result(_sha256(data))
+    return found
+
+
+def _sha256(data: memoryview) -> bytes:
+    return sha256(data).digest()
 
 
 def _views(floats: NDArray[Any], ints: NDArray[np.int64]) -> list[memoryview]:

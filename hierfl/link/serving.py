@@ -36,6 +36,7 @@ from hierfl.link.service import VERSIONS, Agreed, Service
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
 from hierfl.link.taking import Taker
+from hierfl.link.turns import Turns
 from hierfl.monitor.records import Monitor, Record
 from hierfl.rundir import SPOOL
 from hierfl.runtime.driver import Done, Driver
@@ -120,12 +121,13 @@ class Serving:
 
         def open_links(done: Callable[[Done], None], base: Driver, lead: Lead) -> tuple[Service, Mapping[str, Lane]]:
             lead.claim()
-            place, shelf = taken_over(spool, lead.epoch), Shelf()
+            place, shelf, turns = taken_over(spool, lead.epoch), Shelf(), Turns()
             lanes = {
                 path: Lane(
                     *(path, run, self.config.links[path].deadline_s, num_sites(self.config, path)),
                     *(place, shelf, done, base.put),
                     stays=exchanging(self.config, path),
+                    turns=turns,
                 )
                 for path in self.members
             }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import queue
 import random
+import re
+import resource
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,22 @@ from hierfl.link.service import VERSIONS, first_words, take
 from hierfl.link.session import Stamps
 from hierfl.link.store import Store
 
-__all__ = ["Cases", "Hub", "Member", "corpus", "invented", "mutated", "questions", "varied"]
+__all__ = [
+    "MORE_MIB",
+    "Cases",
+    "Hub",
+    "Member",
+    "corpus",
+    "in_short",
+    "invented",
+    "mutated",
+    "peak_mib",
+    "questions",
+    "varied",
+]
+
+MORE_MIB = 200
+"""What many messages may take, at most."""
 
 SMALL = layout(50)
 METHODS = ("train", "evaluate", "describe")
@@ -304,6 +322,15 @@ def _vary(message: Any, chance: random.Random) -> None:
         del value[chance.randrange(len(value)) :]
     else:
         value.append(_DRAWS[field.type](chance))
+
+
+def in_short(refusal: object) -> str:
+    """Give the words of a reason that do not depend on what was sent."""
+    return re.sub(r"[^a-z ]+.*", "", str(refusal))[:40]
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20)
 
 
 def is_repeated(field: FieldDescriptor) -> bool:

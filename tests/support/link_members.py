@@ -25,6 +25,7 @@ from hierfl.link.payload import Outgoing
 from hierfl.link.service import Agreed, Service
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
+from hierfl.link.turns import Turns
 from hierfl.runtime.driver import Done
 from hierfl.runtime.jobs import TrainJob
 from tiers.messages import Opening
@@ -93,11 +94,13 @@ class FakeMember:
         return self.said[-1]
 
 
-def lane(folder: Path, now: Any = None, deadline_s: float = 60.0, path: str = "world/us") -> tuple[Lane, list[Done]]:
+def lane(
+    folder: Path, now: Any = None, deadline_s: float = 60.0, path: str = "world/us", turns: Turns | None = None
+) -> tuple[Lane, list[Done]]:
     """A member's lane, and the list of what became of its calls."""
     done: list[Done] = []
-    clock = {} if now is None else {"now": now}
-    return Lane(path, "run-1", deadline_s, 2, folder, Shelf(), done.append, lambda value: value, **clock), done
+    beside: dict[str, Any] = {"turns": turns} if now is None else {"turns": turns, "now": now}
+    return Lane(path, "run-1", deadline_s, 2, folder, Shelf(), done.append, lambda value: value, **beside), done
 
 
 @contextlib.contextmanager
@@ -106,10 +109,10 @@ def hub_on_loopback(
 ) -> Iterator[tuple[Service, dict[str, Lane], queue.SimpleQueue[Done], list[str]]]:
     """Serve world/us and world/them on a free port."""
     done: queue.SimpleQueue[Done] = queue.SimpleQueue()
-    shelf, heard = Shelf(), []
+    shelf, turns, heard = Shelf(), Turns(), []
     spool = pki.folder / f"spool-{secrets.token_hex(4)}"
     lanes = {
-        path: Lane(path, agreed.run, deadline_s, 2, spool, shelf, done.put, lambda value: value)
+        path: Lane(path, agreed.run, deadline_s, 2, spool, shelf, done.put, lambda value: value, turns=turns)
         for path in ("world/us", "world/them")
     }
     tell = lambda level, node, said: heard.append(f"{node}: {said}")  # noqa: E731

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
-import resource
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from link_fuzz import Cases, Hub, Member, corpus, mutated, questions, varied
+from link_fuzz import MORE_MIB, Cases, Hub, Member, corpus, in_short, mutated, peak_mib, questions, varied
 from link_members import AGREED, Pki, hub_on_loopback
 
 from hierfl.link import limits
@@ -22,8 +19,6 @@ from hierfl.link.codec import MAX_BYTES
 from hierfl.link.door import SERVICE
 from hierfl.link.identity import server_name
 from hierfl.link.permits import NODE_KEY
-
-MORE_MIB = 200
 
 
 @pytest.fixture
@@ -89,7 +84,7 @@ def test_a_million_messages(tmp_path: Path) -> None:
         kind, said = cases.one()
         assert said != "refused without a word"
         outcomes[kind, "taken" if said == "taken" else "refused"] += 1
-        reasons.add(re.sub(r"[^a-z ]+.*", "", said)[:40])
+        reasons.add(in_short(said))
     for kind in ("invented", "varied", "chunk", "hello"):
         assert outcomes[kind, "taken"] > 500 and outcomes[kind, "refused"] > 5000, outcomes
     assert len(reasons) > 40, reasons
@@ -154,7 +149,3 @@ def strange(member: Member, chance: random.Random, num: int) -> int:
         assert outcome != "refused without a word"
         taken += outcome == "taken"
     return taken
-
-
-def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20)

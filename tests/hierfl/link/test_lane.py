@@ -16,6 +16,7 @@ from hierfl.link.chunks import decode
 from hierfl.link.codec import payload_out
 from hierfl.link.lane import Lane
 from hierfl.link.payload import Incoming, Outgoing
+from hierfl.link.turns import Turns
 
 LAYOUT = layout()
 
@@ -250,3 +251,50 @@ def test_a_process_that_was_succeeded_may_not_come_back(tmp_path: Path) -> None:
     assert comes(1, "x") == "number 2 serves world/us since, and this is number 1"
     assert not comes(1, "y"), "its folder was deleted, and with it the numbers"
     assert not comes(0, ""), "it counts no processes"
+
+
+def several_ready(folder: Path, payload: Outgoing, num: int) -> dict[str, tuple[Lane, FakeMember, list[Any]]]:
+    """Members of one hub that all have an update ready, and are collected."""
+    turns, found = Turns(), {}
+    for path in (f"world/{number}" for number in range(num)):
+        place, done = lane(folder, path=path, turns=turns)
+        prepared(place, member := FakeMember())
+        place.call(2, "train", (job(path=path), model(LAYOUT)))
+        place.call(3, "collect", ("world", 0))
+        place.answered(trained(member.last.ask, payload))
+        found[path] = (place, member, done)
+    return found
+
+
+def sends(member: FakeMember) -> bool:
+    return member.last.WhichOneof("what") == "take"
+
+
+def test_members_send_in_turns_and_all_have_sent_in_the_end(tmp_path: Path) -> None:
+    payload = payload_of(LAYOUT)
+    hub = several_ready(tmp_path, payload, 5)
+    assert [sends(member) for _, member, _ in hub.values()] == [True, True, False, False, False]
+    for _ in range(len(hub)):
+        place, member, _ = next(one for one in hub.values() if sends(one[1]))
+        for message in payload.chunks(member.last.take.transfer, 0):
+            place.receive(decode(message))
+        assert sum(sends(one) for _, one, _ in hub.values()) <= 2
+    assert all(done[-1].ticket == 3 for _, _, done in hub.values())
+
+
+def test_a_turn_is_the_next_ones_where_a_member_is_cut_or_given_up(tmp_path: Path) -> None:
+    payload = payload_of(LAYOUT)
+    hub = several_ready(tmp_path, payload, 5)
+    (first, cut, _), (second, _, _), (third, waits, _), (_, fourth, _), (_, fifth, _) = hub.values()
+    third.left(waits.session)
+    first.left(cut.session)
+    assert not sends(waits) and sends(fourth), "who is gone has no turn"
+    second.reset()
+    assert sends(fifth)
+    first.joined((again := FakeMember()).session)
+    third.joined((back := FakeMember()).session)
+    assert not again.said and not back.said
+    for place, member, _ in list(hub.values())[3:]:
+        for message in payload.chunks(member.last.take.transfer, 0):
+            place.receive(decode(message))
+    assert sends(again) and sends(back)

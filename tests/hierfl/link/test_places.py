@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from link_fuzz import invented, varied
+from link_fuzz import MORE_MIB, in_short, invented, peak_mib, varied
 from link_inside import Inside, let_several_run
 from small_runs import config_of, hub, site
 
@@ -81,19 +81,11 @@ METHODS = {
 
 def test_what_is_asked_is_done_or_refused_by_name(tapes: dict[str, Tape]) -> None:
     """Nothing but a LinkError comes of a message, and few that were changed are let in."""
-    chance, outcomes = random.Random(0), Counter[str]()
     for kind, tape in tapes.items():
         assert set(tape.asks) == METHODS[kind]
         for path, ask in tape.asks.values():
             assert admitted(tape.config, path, tape.layout, ask.place).method == ask.place.WhichOneof("what")
-        for _ in range(CASES):
-            path, ask = chance.choice(list(tape.asks.values()))
-            said = varied(ask.place, chance) if chance.random() < 0.9 else invented(wire.Place, chance)
-            try:
-                admitted(tape.config, path, tape.layout, said)
-                outcomes["taken"] += 1
-            except LinkError as error:
-                outcomes["refused" if str(error) else "refused without a word"] += 1
+    outcomes, _ = asked_strangely(tapes, random.Random(0), CASES * len(tapes))
     assert outcomes["refused"] > outcomes["taken"] > 100 and len(outcomes) == 2, outcomes
 
 
@@ -127,25 +119,61 @@ def test_whatever_vectors_come_a_place_gives_a_result_or_a_typed_error(tapes: di
 
 
 def test_what_a_member_answers_is_taken_or_refused_by_name(tapes: dict[str, Tape]) -> None:
-    chance, outcomes = random.Random(2), Counter[str]()
     for kind, tape in tapes.items():
         assert set(tape.answers) == METHODS[kind]
         for path, call, said in tape.answers.values():
             call.admit(path, said)
             with pytest.raises(LinkError):
                 call.admit(path, wire.Placed())
-        for _ in range(CASES):
-            path, call, said = chance.choice(list(tape.answers.values()))
-            said = varied(said, chance) if chance.random() < 0.9 else invented(wire.Placed, chance)
-            try:
-                call.admit(path, said)
-                outcomes["taken"] += 1
-            except (PeerUnreached, RuntimeUnavailable, UpdateRefused):
-                outcomes["failed"] += 1
-            except LinkError as error:
-                outcomes["refused" if str(error) else "refused without a word"] += 1
+    outcomes, _ = answered_strangely(tapes, random.Random(2), CASES * len(tapes))
     assert outcomes["refused"] > 500 and min(outcomes["taken"], outcomes["failed"]) > 100, outcomes
     assert len(outcomes) == 3
+
+
+@pytest.mark.slow
+def test_half_a_million_questions_of_places_and_as_many_answers(tapes: dict[str, Tape]) -> None:
+    """Each is taken or refused by name, for many reasons, and memory is as before."""
+    start_mib = peak_mib()
+    for send, least in ((asked_strangely, 25), (answered_strangely, 15)):
+        outcomes, reasons = send(tapes, random.Random(3), 500_000)
+        assert not outcomes["refused without a word"], outcomes
+        assert outcomes["refused"] > 100_000 and outcomes["taken"] > 10_000, outcomes
+        assert len(reasons) > least, reasons
+    assert peak_mib() - start_mib < MORE_MIB
+
+
+def asked_strangely(tapes: dict[str, Tape], chance: random.Random, num: int) -> tuple[Counter[str], set[str]]:
+    """Ask places of what they were asked, changed, or of what nobody asks; give what became of it, and the reasons."""
+    outcomes, reasons, kinds = Counter[str](), set[str](), list(tapes.values())
+    for _ in range(num):
+        tape = chance.choice(kinds)
+        path, ask = chance.choice(list(tape.asks.values()))
+        said = varied(ask.place, chance) if chance.random() < 0.9 else invented(wire.Place, chance)
+        try:
+            admitted(tape.config, path, tape.layout, said)
+            outcomes["taken"] += 1
+        except LinkError as error:
+            outcomes["refused" if str(error) else "refused without a word"] += 1
+            reasons.add(in_short(error))
+    return outcomes, reasons
+
+
+def answered_strangely(tapes: dict[str, Tape], chance: random.Random, num: int) -> tuple[Counter[str], set[str]]:
+    """Answer a hub as members did, with changes, or anything; give what became of it, and the reasons."""
+    outcomes, reasons, kinds = Counter[str](), set[str](), list(tapes.values())
+    for _ in range(num):
+        tape = chance.choice(kinds)
+        path, call, said = chance.choice(list(tape.answers.values()))
+        said = varied(said, chance) if chance.random() < 0.9 else invented(wire.Placed, chance)
+        try:
+            call.admit(path, said)
+            outcomes["taken"] += 1
+        except (PeerUnreached, RuntimeUnavailable, UpdateRefused):
+            outcomes["failed"] += 1
+        except LinkError as error:
+            outcomes["refused" if str(error) else "refused without a word"] += 1
+            reasons.add(in_short(error))
+    return outcomes, reasons
 
 
 def test_a_place_works_for_its_own_hub_and_its_own_run(tapes: dict[str, Tape], tmp_path: Path) -> None:
