@@ -104,7 +104,7 @@ class RayDriver:
     def grow(self) -> tuple[Seat, ...]:
         """Start workers where nodes have come, if the number of workers was left to the cluster."""
         if time.monotonic() - self._began_s >= SPARE_S:
-            for node in self._rooms.in_use:
+            for node in self._rooms.look():
                 self._spares.want(node)
         if self.link is not None:
             with contextlib.suppress(RuntimeUnavailable):  # nodes have gone, and may come back

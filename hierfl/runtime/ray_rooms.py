@@ -75,10 +75,9 @@ class Rooms:
         self._nodes[room] = node
         return node
 
-    @property
-    def in_use(self) -> set[str]:
-        """The nodes on which processes were placed."""
-        return set(self._nodes.values())
+    def look(self) -> set[str]:
+        """Look at the nodes, those that have come too; give those on which processes were placed."""
+        return set(self._nodes.values()) & self._cluster.there().keys()
 
     def node(self, room: str) -> str:
         """Give the node on which a process was placed, by Ray's id."""

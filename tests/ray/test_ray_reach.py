@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_runs import Watcher, committed, run, tree, write_config
+from ray_runs import PATIENCE_S, Watcher, committed, run, tree, write_config
 
 from hierfl.drill import absolute, recoveries
 from hierfl.fault import HUB_STEPS
@@ -41,27 +41,33 @@ def strikes(rounds: int) -> list[dict[str, Any]]:
 
 
 class Node:
-    """The second node of a cluster; the run hears nothing when it is replaced, and goes on meanwhile."""
+    """The second node of a cluster; the run hears nothing when it is replaced, and goes on meanwhile.
+
+    A node's processes end with the thread that has started them.
+    """
 
     def __init__(self, cluster: Any) -> None:
         self.cluster = cluster
         self.node = cluster.add_node(num_cpus=1)
         self.gone_s: list[float] = []
-        self.threads: list[threading.Thread] = []
+        self.replaced: list[threading.Event] = []
+        self.over = threading.Event()
 
     def replace(self) -> None:
         self.wait()
-        self.threads.append(threading.Thread(target=self._replace, daemon=True))
-        self.threads[-1].start()
+        self.replaced.append(threading.Event())
+        threading.Thread(target=self._replace, daemon=True).start()
 
     def _replace(self) -> None:
         self.gone_s.append(time.time())
         self.cluster.remove_node(self.node, allow_graceful=False)
         self.node = self.cluster.add_node(num_cpus=1)
+        self.replaced[-1].set()
+        self.over.wait()
 
     def wait(self) -> None:
-        for thread in self.threads:
-            thread.join()
+        for one in self.replaced:
+            assert one.wait(PATIENCE_S)
 
 
 def pauses(told: list[dict[str, Any]], since_s: list[float]) -> list[float]:

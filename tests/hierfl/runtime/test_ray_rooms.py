@@ -130,3 +130,16 @@ def test_a_node_is_busy_until_those_who_serve_there_have_started(monkeypatch: py
     assert rooms.busy([HUB_0, HUB_1]) == {"second"}, "the third serves nobody"
     rooms.place(HUB_0)
     assert rooms.busy([HUB_0, HUB_1]) == {"head", "second"}
+
+
+def test_nodes_that_come_are_looked_at_before_anybody_goes_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, cluster = rooms_of(monkeypatch, "head", "second")
+    assert [rooms.place(room) for room in (HUB_0, HUB_1)] == ["head", "second"]
+    assert rooms.look() == {"head", "second"}
+    cluster.alive["third"] = True
+    cluster.listens.add("third")
+    assert rooms.look() == {"head", "second"}
+    cluster.listens.remove("third")
+    assert rooms.place(HUB_2) == "head", "nobody could have known of the third"
+    cluster.alive["second"] = False
+    assert rooms.look() == {"head"}
