@@ -190,7 +190,8 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
         _put(partial, _with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"}))
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise OutputError(f"the model cannot be written to {path}: {error}") from error
+        reason = error.strerror or error if isinstance(error, OSError) else error
+        raise OutputError(f"the model cannot be written to {path}: {reason}") from error
 
 
 def _read(folder: Path) -> tuple[Checkpoint, str]:

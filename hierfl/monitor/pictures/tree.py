@@ -11,6 +11,7 @@ from matplotlib.path import Path as Stroke
 from hierfl.monitor.outline import Row, members_by_hub, outline, sites_below
 from hierfl.monitor.pictures.boxes import Box, box_of, draw_box
 from hierfl.monitor.pictures.style import figure, heading
+from hierfl.monitor.words import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,8 +49,8 @@ def tree(paths: Iterable[str], notes: Mapping[str, str] | None = None) -> Figure
     for box in boxes:
         draw_box(axes, box)
     num_sites = len(nodes) - len(members)
-    tiers = 1 + max(path.count("/") for path in nodes)
-    heading(made, f"Federation {root}", f"{tiers} tiers · {len(members):,} hubs (blue) · {num_sites:,} sites (yellow)")
+    counts = (plural(1 + max(path.count("/") for path in nodes), "tier"), f"{plural(len(members), 'hub')} (blue)")
+    heading(made, f"Federation {root}", " · ".join((*counts, f"{plural(num_sites, 'site')} (yellow)")))
     return made
 
 
