@@ -8,23 +8,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 from hierfl.journal import Lead, Writer
-from hierfl.learning.compression import Compression, Packed
-from hierfl.learning.ring import PartialSum
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory
 from hierfl.runtime.keeper import Keeper
+from hierfl.runtime.lines import Line, part_of, vectors_of, whole
 from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Replaced, Stopped, Told, join
 from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp, Update
 from tiers.replay import Cue, Replay
@@ -43,16 +40,6 @@ OF_THE_BITS = ("seed", "baseline", "task", "training", "arithmetic", "lora", "fe
 
 Call = tuple[str, tuple[Any, ...]]
 """A method of an aggregator and its arguments."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """Something to be written: a record as it is, or an event with what is beside it."""
-
-    record: Record
-    arguments: tuple[Any, ...] = ()
-    kept: tuple[Mapping[str, int], Sequence[Handle]] = ({}, ())
-    payload: memoryview | None = None
 
 
 class Recorder:
@@ -141,7 +128,7 @@ class Recorder:
         first = arguments[0]
         event: Event = Arrived(first) if isinstance(first, Update) else first
         if self.replay is None:
-            self._write(_Line(Told(path, event), arguments, self._kept(path, event)))
+            self._write(Line(Told(path, event), arguments, self._kept(path, event)))
             return [(method, arguments)]
         return self._deliver(path, self.replay.offer(path, event, arguments))
 
@@ -150,7 +137,7 @@ class Recorder:
         known, cues = self.replay.stop(path) if self.replay is not None else (None, [])
         if known is None:
             for hub in stopped:
-                self._write(_Line(Stopped(hub, failed)))
+                self._write(Line(Stopped(hub, failed)))
         else:
             self._played_since += known
         return self._deliver(path, cues)
@@ -158,17 +145,17 @@ class Recorder:
     def closed(self, path: str, close: Close) -> str | None:
         """A hub has closed a round; say how that departs from what was written before, if it does."""
         said = self.replay.departs(path, close) if self.replay is not None else None
-        self._write(_Line(Closed(path, close)))
+        self._write(Line(Closed(path, close)))
         return said
 
     def gave_up(self, path: str, reason: str) -> None:
         """A hub could not close its round; where it had been stopped for that, it is written down already."""
         if self.replay is None or not self.replay.stops(path):
-            self._write(_Line(GaveUp(path, reason)))
+            self._write(Line(GaveUp(path, reason)))
 
     def replaced(self, path: str, replica: int, cause: str, reason: str) -> None:
         """A replica of a hub was replaced."""
-        self._write(_Line(Replaced(path, replica, cause, reason)))
+        self._write(Line(Replaced(path, replica, cause, reason)))
 
     def answered(self, path: str, round_number: int, member: str) -> bool:
         """Say whether a member's answer is in the journal, so that it need not be asked."""
@@ -204,7 +191,7 @@ class Recorder:
         self._has_complained = False
         self._writer.begin(self._head)
         for entry in again:
-            self._write(_Line(entry.record, payload=entry.payload))
+            self._write(Line(entry.record, payload=entry.payload))
 
     def _own_since_mark(self) -> list[Entry]:
         """Read back what this process has written since the last mark."""
@@ -263,7 +250,7 @@ class Recorder:
                 arguments = (event,)
             elif isinstance(event, Begin):
                 arguments = (event, *arguments[1:])
-            line = _Line(Told(path, event), arguments, self._kept(path, event))
+            line = Line(Told(path, event), arguments, self._kept(path, event))
             if cue.entry is None:
                 self._write(line)
             else:
@@ -278,13 +265,13 @@ class Recorder:
         event = entry.record.event
         if not isinstance(event, Arrived):
             return (event,)
-        vectors = _vectors(entry)
+        vectors = vectors_of(entry)
         own = {name.removeprefix("."): vectors.pop(name) for name in [*vectors] if name.startswith(".")}
         self._restore(vectors)
         update = event.update
         weight = sum(share.weight for share in update.shares)
         compression = self._compressions.get(f"{entry.record.hub}/{update.shares[0].member}")
-        return update, self._driver.put(_part(own, weight, compression))
+        return update, self._driver.put(part_of(own, weight, compression))
 
     def _restore(self, vectors: Mapping[str, NDArray[Any]]) -> None:
         """Let sites keep what they kept after the training of an update."""
@@ -302,12 +289,12 @@ class Recorder:
             return {}, ()
         return self._keeper.of(f"{path}/{share.member}" for share in event.update.shares)
 
-    def _write(self, line: _Line) -> None:
+    def _write(self, line: Line) -> None:
         """Write a line."""
         self._num_written += 1
         self._append(line)
 
-    def _note(self, line: _Line) -> bool:
+    def _note(self, line: Line) -> bool:
         """Note which hubs have begun in this segment; say whether an update must be written whole, with its vectors."""
         record = line.record
         if not isinstance(record, Told):
@@ -319,7 +306,7 @@ class Recorder:
         path = f"{record.hub}/{record.event.update.shares[0].member}"
         return path in self._tree.sites or path not in self._begun
 
-    def _append(self, line: _Line) -> None:
+    def _append(self, line: Line) -> None:
         """Hand a line to the writer."""
         record, payload = line.record, line.payload
         if self._writer is None:
@@ -330,52 +317,9 @@ class Recorder:
         elif self._note(line):
             assert isinstance(record, Told) and isinstance(record.event, Arrived)
             self._num_bytes += record.event.update.num_bytes
-            self._writer.append(lambda: self._whole(line), record.event.update.num_bytes)
+            self._writer.append(lambda: whole(line, self._driver.get), record.event.update.num_bytes)
         else:
             self._writer.append(lambda: (record, ()))
-
-    def _whole(self, line: _Line) -> tuple[Record, Sequence[memoryview]]:
-        """Fetch what belongs to an update; called by the writer's thread."""
-        assert isinstance(line.record, Told)
-        named = [(f".{name}", vector) for name, vector in _parts(self._driver.get(line.arguments[1])).items()]
-        places, handles = line.kept
-        fetched = [self._driver.get(handle) for handle in handles]
-        for site, place in places.items():
-            named += [(f"{site}:{key}", vector) for key, vector in fetched[place][site].items()]
-        vectors = tuple((name, str(vector.dtype), vector.shape) for name, vector in named)
-        return replace(line.record, vectors=vectors), [
-            np.ascontiguousarray(vector).reshape(-1).data for _, vector in named if vector.size
-        ]
-
-
-def _parts(part: PartialSum | Packed) -> dict[str, NDArray[Any]]:
-    """Name the vectors of an update, those of a compressed one with its size."""
-    if isinstance(part, PartialSum):
-        return {"floats": part.floats, "ints": part.ints}
-    code = {f"code.{name}": vector for name, vector in part.code.items()}
-    return {**code, "whole": part.whole, "runs": part.runs, "ints": part.ints, "size": np.array([part.size])}
-
-
-def _part(vectors: Mapping[str, NDArray[Any]], weight: int, compression: Compression | None) -> PartialSum | Packed:
-    """Make an update of its vectors."""
-    if "floats" in vectors:
-        return PartialSum(vectors["floats"], vectors["ints"], weight)
-    assert compression is not None, "its member's change was compressed"
-    code = {name.removeprefix("code."): vector for name, vector in vectors.items() if name.startswith("code.")}
-    named = (vectors["whole"], vectors["runs"], vectors["ints"])
-    return Packed(compression, code, *named, weight, int(vectors["size"][0]))
-
-
-def _vectors(entry: Entry) -> dict[str, NDArray[Any]]:
-    """Read the vectors of a payload, without a copy where they lie as processors like it."""
-    assert isinstance(entry.record, Told)
-    found, at = {}, 0
-    for name, dtype, shape in entry.record.vectors:
-        kind, size = np.dtype(dtype), math.prod(shape)
-        vector = np.frombuffer(entry.payload, kind, size, at) if size else np.empty(0, kind)
-        found[name] = np.require(vector.reshape(shape), requirements="A")
-        at += size * kind.itemsize
-    return found
 
 
 _WITHOUT = "the run goes on; if it is killed before its next checkpoint, sites train once more"
