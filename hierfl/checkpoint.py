@@ -5,6 +5,7 @@
                              sites.safetensors       what each site keeps, "world/us/cleveland:control", if any do
                              members/                a file for each of the root's members, if each keeps a model
                              held.safetensors        late updates that count in the next round, if there are any
+                             under_way/              what hubs were told whose rounds are under way, if any are
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
 A checkpoint is written under another name, flushed to disk and renamed; the newest that can be read counts. It says
@@ -38,6 +39,7 @@ from tiers.standing import Losses, Standing
 
 __all__ = [
     "NO_MODEL",
+    "UNDER_WAY",
     "Checkpoint",
     "Known",
     "known",
@@ -51,6 +53,7 @@ __all__ = [
 HELD = "held.safetensors"
 SITES = "sites.safetensors"
 MEMBERS = "members"
+UNDER_WAY = "under_way"
 FORMAT = 1
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -67,7 +70,8 @@ class Checkpoint:
     at work is not written, since that work ends with the process. `wall_s`: seconds that the run has taken so far.
     `sites`: what sites keep, by path; `members`: files with the models that the root's members keep, by path. `writer`:
     the number of the process that wrote it, 0 where nobody counts. `elsewhere`: where the model lies if not here, with
-    its digest, and which states do: with members in other institutions, that keep them.
+    its digest, and which states do: with members in other institutions, that keep them. `under_way`: the folder with
+    what hubs were told in rounds that are under way, where there are such.
     """
 
     rounds_done: int
@@ -84,6 +88,7 @@ class Checkpoint:
     members: Mapping[str, Path] = field(default_factory=dict)
     writer: int = 0
     elsewhere: Mapping[str, Any] = field(default_factory=dict)
+    under_way: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,13 @@ def save(
     keep: int,
     members: Path | None = None,
     fence: Callable[[], None] | None = None,
+    carry: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write a checkpoint, atomically, and drop all but the newest `keep`. Errors: OutputError (disk full, ...); Fenced.
 
     `members`: the folder in which members have written their own models, which becomes the checkpoint's. `fence`: asked
-    before anything is dropped, raises Fenced where another process leads the run.
+    before anything is dropped, raises Fenced where another process leads the run. `carry`: writes what is under way in
+    a folder.
     """
     final = run_dir / FOLDER / f"round-{checkpoint.rounds_done:06d}"
     partial = final.with_name(f".{final.name}.{checkpoint.writer}.partial")
@@ -115,6 +122,8 @@ def save(
         _write(partial, checkpoint)
         if members is not None and members.exists():
             members.rename(partial / MEMBERS)
+        if carry is not None:
+            carry(partial / UNDER_WAY)
         put_in_place(partial, final, checkpoint.writer)
         _flush(final.parent)
         outdated = complete(run_dir)[:-keep]
@@ -211,6 +220,7 @@ def _read(folder: Path) -> tuple[Checkpoint, str]:
         *(said["rounds_done"], said["epoch"], said["seed"], layout, model, _by_node(flat), scale),
         *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), members, said.get("writer", 0)),
         elsewhere=elsewhere,
+        under_way=folder / UNDER_WAY if (folder / UNDER_WAY).exists() else None,
     )
     return found, said["model_digest"]
 

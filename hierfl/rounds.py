@@ -157,7 +157,7 @@ class Rounds:
         self.engine.describe()
         self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
         self.crew.prepare(layout, self.scale)
-        self.journal.take_up()
+        self.journal.take_up(self._under_way())
         commit = _Commit(0, first, Remembered(), Progress(), saved=True)
         if saved is not None:
             model, tree = self.driver.put(saved.model), self.epoch.config.federation
@@ -171,6 +171,14 @@ class Rounds:
         if saved is not None and saved.epoch != self.epoch.number:
             self._tell_changed()
         return layout, commit
+
+    def _under_way(self) -> Path | None:
+        """Say where the checkpoint has rounds of hubs that are to go on: of these members, with a round of the root."""
+        saved = self.saved
+        if saved is None or saved.epoch != self.epoch.number:
+            return None
+        has_ended = saved.rounds_done >= self._rounds() or (saved.progress.reason and not self.folder.has_model)
+        return None if has_ended else saved.under_way
 
     def _make_hubs(self, layout: Layout, remembered: Remembered) -> None:
         """Make the hubs of the tree as it is now; who is not there has no samples."""
@@ -204,7 +212,7 @@ class Rounds:
         epoch = epoch_of(self.epochs, number + 1)
         if epoch is self.epoch:
             return
-        self.engine.end("the members change")
+        self.engine.end("the members change", stops=True)
         self.epoch, known = epoch, self.engine.inventories
         self.engine = Engine(
             epoch.config, self.driver, self.crew, self.voice.emit, self.voice.started_s, known, self.journal
@@ -267,7 +275,7 @@ class Rounds:
         keep = self.config.output.keep
         saved = self.engine.save(self.folder.path, content, commit.model, commit.remembered, keep)
         self.faults.reached("after_checkpoint", commit.rounds_done - 1)
-        self.journal.rotate()
+        self.journal.rotate(saved / checkpoint.UNDER_WAY)
         self.crew.estimates.save()
         return saved
 

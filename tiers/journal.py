@@ -49,9 +49,9 @@ Vector: TypeAlias = tuple[str, str, tuple[int, ...]]
 class Head:
     """The first record: the journal goes on from the checkpoint of `rounds_done` rounds of the root.
 
-    `settings`: a digest of all that the bits follow from. `running`: hubs whose rounds were under way at that time, and
-    of which the journal has no beginning. `errands`: who was at work, by hub and member; `openings`: those of their
-    rounds.
+    `settings`: a digest of all that the bits follow from. `running`: hubs whose rounds were under way at that time;
+    their beginnings lie with the checkpoint, or nowhere. `errands`: who was at work when a hub was last idle, by hub
+    and member; `openings`: those of their rounds.
     """
 
     rounds_done: int
@@ -74,7 +74,9 @@ class Barrier:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A hub is told this. `vectors`: what lies in the payload, of an update and of what its sites keep."""
+    """A hub is told this. `vectors`: what lies in the payload, of an update and of what its sites keep; of the model
+    with which a hub begins, where nobody is there to give it once more.
+    """
 
     hub: str
     event: Event

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
@@ -48,15 +48,32 @@ class Replay(Generic[T]):
     """The tapes of all hubs. `T`: what comes with an event that is told live.
 
     `head`, `entries`: of the journal; `root`: the root hub; `sequential`: hubs whose members train one after the other.
-    Where a run gave up and was taken up again, those that were lost and led to it are asked again. `forgotten`: hubs
-    that were stopped in rounds of which the journal has no beginning, and with them what they remembered from before.
+    `carried`: what hubs were told before, in rounds that were under way at the head's checkpoint. Where a run gave up
+    and was taken up again, those that were lost and led to it are asked again. `forgotten`: hubs that were stopped in
+    rounds of which nothing has the beginning, and with them what they remembered from before.
     """
 
-    def __init__(self, head: Head, entries: Iterable[Entry], *, root: str, sequential: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        head: Head,
+        entries: Iterable[Entry],
+        *,
+        root: str,
+        sequential: Iterable[str] = (),
+        carried: Sequence[Entry] = (),
+    ) -> None:
         self.forgotten: set[str] = set()
-        lines = _lines(head, entries, root, set(sequential), self.forgotten)
+        void = set(head.running) - {entry.record.hub for entry in carried if isinstance(entry.record, Told)}
+        lines = _lines(void, [*carried, *entries], root, set(sequential), self.forgotten)
         self.begun = {hub for hub, line in lines.items() if any(_begins(entry) for _, entry in line)}
+        self._under_way = {hub for hub, line in lines.items() if _beginning(line) is not None}
         self._answered = {(hub, *key) for hub, line in lines.items() for key in _answers(line)}
+        self._over = {
+            (hub, number, name)
+            for hub, line in lines.items()
+            for number, name in _answers(one for one in line if one[0] < len(carried) or _has_vectors(one[1]))
+            if number not in _begun_for(lines.get(f"{hub}/{name}", ()))
+        }
         self._closings = {
             (hub, entry.record.close.round_number): entry.record.close
             for hub, line in lines.items()
@@ -73,7 +90,7 @@ class Replay(Generic[T]):
         """Make a hub's tape, at its end the word of those that were at work and have not answered."""
         left: dict[int, dict[str, str]] = {}
         for name, errand in head.errands.get(hub, {}).items() if hub not in self.forgotten else ():
-            if not self.answered(hub, errand.round_number, name):
+            if not self.answered(hub, errand.round_number, name) and f"{hub}/{name}" not in self._under_way:
                 left.setdefault(errand.round_number, {})[name] = INTERRUPTED
         last = [Lost(number, names, excused=True) for number, names in left.items()]
         return _Tape(deque((at, entry) for at, entry in line if isinstance(entry.record, Told | Stopped)), last)
@@ -89,19 +106,29 @@ class Replay(Generic[T]):
         found = []
         for hub, tape in self._tapes.items():
             for _, entry in tape.entries:
-                if isinstance(entry.record, Told) and entry.record.vectors:
-                    assert isinstance(entry.record.event, Arrived)
-                    found += [f"{hub}/{share.member}" for share in entry.record.event.update.shares]
+                match entry.record:
+                    case Told(_, Arrived(update), vectors) if vectors:
+                        found += [f"{hub}/{share.member}" for share in update.shares]
         return tuple(found)
 
-    def left(self) -> list[Entry]:
-        """Give what is left to be played, in the journal's order."""
+    def left(self) -> list[tuple[int, Entry]]:
+        """Give what is left to be played, in the journal's order, each entry with its place."""
         left = [one for tape in self._tapes.values() for one in tape.entries]
-        return [entry for _, entry in sorted(left, key=lambda one: one[0])]
+        return sorted(left, key=lambda one: one[0])
 
     def answered(self, hub: str, round_number: int, member: str) -> bool:
         """Say whether a member's answer for a hub's round is in the journal, so that it need not be asked."""
         return (hub, round_number, member) in self._answered
+
+    def over(self, hub: str, round_number: int, member: str) -> bool:
+        """Say whether an inner hub's answer for a round is there as it was, so that it need not follow once more."""
+        return (hub, round_number, member) in self._over
+
+    def under_way(self, hub: str) -> Entry | None:
+        """Give the beginning of a hub's rounds, with the model, where they were under way at the checkpoint and follow
+        from nothing that is told again: it is to be offered once the hub's machine is made.
+        """
+        return _beginning(self._tapes[hub].entries) if hub in self._tapes else None
 
     def start(self, hub: str) -> list[Cue[T]]:
         """A hub's machine is made; give what it is told at once."""
@@ -190,17 +217,16 @@ class Replay(Generic[T]):
 
 
 def _lines(
-    head: Head, entries: Iterable[Entry], root: str, chains: set[str], forgotten: set[str]
+    void: set[str], entries: Iterable[Entry], root: str, chains: set[str], forgotten: set[str]
 ) -> dict[str, list[tuple[int, Entry]]]:
     """Sort a journal by hub, each entry with its place; without what led a run to give up before it was taken up.
 
     Where a hub gave up and was not stopped, the run ended with it: its parent does not go on without it. What a hub was
-    told in rounds of which the journal has no beginning is left out, and what it had those below it do for them; who
-    was stopped with them is added to `forgotten`.
+    told in rounds of which nothing has the beginning (`void`) is left out, and what it had those below it do for them;
+    who was stopped with them is added to `forgotten`.
     """
     lines: dict[str, list[tuple[int, Entry]]] = {}
     begun: set[str] = set()
-    void = set(head.running)
 
     def retry() -> None:
         ended = {hub for hub, line in lines.items() if isinstance(line[-1][1].record, GaveUp)}
@@ -342,3 +368,19 @@ def _loss(entry: Entry) -> Lost | None:
 
 def _begins(entry: Entry) -> bool:
     return isinstance(entry.record, Told) and isinstance(entry.record.event, Begin)
+
+
+def _begun_for(line: Iterable[tuple[int, Entry]]) -> set[int]:
+    """List the rounds of the hub above for which the rounds on a tape were begun."""
+    events = (entry.record.event for _, entry in line if isinstance(entry.record, Told))
+    return {event.round_number // event.rounds for event in events if isinstance(event, Begin)}
+
+
+def _beginning(line: Iterable[tuple[int, Entry]]) -> Entry | None:
+    """Give the first beginning on a tape, if its model is beside it."""
+    first = next((entry for _, entry in line if _begins(entry)), None)
+    return first if first is not None and _has_vectors(first) else None
+
+
+def _has_vectors(entry: Entry) -> bool:
+    return isinstance(entry.record, Told) and bool(entry.record.vectors)

@@ -132,10 +132,12 @@ class Writer:
                 if stream is not None and (segment is not of or ends):
                     stream.close()
                     stream = None
-                if to_drop and segment is not None:
-                    self.store.drop(segment[0], self.epoch)
-                if (batch or to_open) and segment is not None:
-                    stream, of = self._write(stream, segment, batch), segment
+                try:
+                    if (batch or to_open) and segment is not None:
+                        stream, of = self._write(stream, segment, batch), segment
+                finally:  # the new one holds what is to be kept of the old one, or there is no room for it
+                    if to_drop and segment is not None:
+                        self.store.drop(segment[0], self.epoch)
             except Exception as error:  # of the disk, or of a vector that is no longer there: the run goes on without
                 stream = None
                 reason = error.strerror if isinstance(error, OSError) else None

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from hierfl.monitor.records import RoundClosed
+from hierfl.monitor.words import few
 from hierfl.runtime.scribe import Scribe
 from tiers.messages import Close
+from tiers.standing import Standing
 
 __all__ = ["NAMED", "Closings", "shortened"]
 
@@ -48,6 +50,16 @@ class Closings:
         """Count what has come up to a hub, and what compression spared, for the round that it closes next."""
         self._bytes_up[hub] = self._bytes_up.get(hub, 0) + num_bytes
         self._spared[hub] = self._spared.get(hub, 0) + spared
+
+    def ended(self, hub: str, standing: Standing, why: str) -> None:
+        """Rounds are over, for a reason: say whose work is dropped, and whose update will not count."""
+        late = [f"{name} (since round {errand.round_number + 1})" for name, errand in standing.errands.items()]
+        if late:
+            self._scribe.notice("info", hub, f"{why} while these are still at work: {few(late)}")
+        held = [update.shares[0].member for update in standing.held]
+        if held and why == "the run ends":
+            said = "came too late for the last round; a resumed run would count them"
+            self._scribe.notice("info", hub, f"updates of {few(held)} {said}")
 
     def closed(self, hub: str, closed: Close) -> None:
         """Say how a round closed; the next one opens."""

@@ -161,7 +161,8 @@ class Engine:
         root, exchanges = self._tree.root.name, self._relay.exchanges
         if not exchanges.serves(root):
             whole = replace(content, model=self.driver.get(model), **kept.fetched(self.driver))
-            return checkpoint.save(run_dir, whole, keep, fence=self._recorder.check if self._recorder else None)
+            fence, carry = (self._recorder.check, self._recorder.carry) if self._recorder else (None, None)
+            return checkpoint.save(run_dir, whole, keep, fence=fence, carry=carry)
         found = exchanges.commit(root, run_dir.resolve(), content, model, keep, kept)
         self._run_until(lambda: exchanges.on_disk)
         return run_dir / Path(found[0].value).relative_to(run_dir.resolve())
@@ -280,16 +281,16 @@ class Engine:
         hubs = self._relay.hubs
         self._run_until(hubs.settled)
         if self._recorder is not None:
-            self._recorder.mark(rounds_done, hubs.kept(), [path for path in self._tree.hubs if hubs.running(path)])
+            self._recorder.mark(rounds_done, hubs.kept(), hubs.under_way())
             said = self._recorder.complaint()
             if said is not None:
                 self._scribe.notice("warning", "", said)
         own = self._relay.exchanges.models(self._tree.root.name)
         return Remembered(dict(self._relay.states), hubs.kept(), self.crew.keeper.kept(), own)
 
-    def end(self, why: str = "the run ends") -> None:
-        """Drop what is still under way after the last round of this tree, and say so."""
-        self._relay.end(why)
+    def end(self, why: str = "the run ends", *, stops: bool = False) -> None:
+        """Drop what is still under way after the last round of this tree, and say so; `stops`: hubs' rounds, too."""
+        self._relay.end(why, stops=stops)
 
     def _run_until(self, over: Callable[[], bool]) -> None:
         """Feed the workers and route what comes back."""

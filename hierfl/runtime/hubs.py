@@ -136,6 +136,10 @@ class Hubs:
         """Say whether a hub's rounds are under way."""
         return self._lives[path].running
 
+    def under_way(self) -> Mapping[str, Handle]:
+        """List the hubs whose rounds are under way, each with the model that its members train from."""
+        return {path: life.model for path, life in self._lives.items() if life.running}
+
     def kept(self) -> Mapping[str, Kept]:
         """Give what the hubs remember, each from before its rounds if they are under way."""
         return {path: life.kept for path, life in self._lives.items() if life.kept is not None}
@@ -306,6 +310,8 @@ class Hubs:
             life.running, life.model = False, None
         if not life.running and outcome.failed is None:
             life.replicas.handle(life.idle(index, outcome.memory))
+            if self._recorder is not None:
+                self._recorder.idle(path, len(life.told) - (life.kept is not None))
         return HubSaid(path, outcome, result, state, answer.started_s, answer.ended_s)
 
     def _replaced(self, path: str, command: Command) -> HubLost:

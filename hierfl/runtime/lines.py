@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from hierfl.learning.compression import Compression, Packed
 from hierfl.learning.ring import PartialSum
+from hierfl.learning.state import ModelState
 from hierfl.runtime.driver import Handle
 from tiers.journal import Entry, Record, Told
-from tiers.messages import Arrived
+from tiers.messages import Arrived, Begin
 
 __all__ = ["Line", "part_of", "vectors_of", "whole"]
 
@@ -33,9 +34,15 @@ class Line:
 
 
 def whole(line: Line, get: Callable[[Handle], Any]) -> tuple[Record, Sequence[memoryview]]:
-    """Fetch what belongs to an update; give its record, which says what that is, and its payload."""
-    assert isinstance(line.record, Told) and isinstance(line.record.event, Arrived)
-    named = [(f".{name}", vector) for name, vector in _parts(get(line.arguments[1])).items()]
+    """Fetch what belongs to an update, or the model of a beginning; give its record, which says what that is, and its
+    payload.
+    """
+    assert isinstance(line.record, Told) and isinstance(line.record.event, Arrived | Begin)
+    beside = get(line.arguments[1])
+    if isinstance(beside, ModelState):
+        named = [("floats", beside.floats), ("ints", beside.ints)]
+    else:
+        named = [(f".{name}", vector) for name, vector in _parts(beside).items()]
     places, handles = line.kept
     fetched = [get(handle) for handle in handles]
     for site, place in places.items():

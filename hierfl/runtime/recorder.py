@@ -6,10 +6,9 @@ At a checkpoint a new segment begins: what came before is in the checkpoint.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,26 +16,26 @@ from numpy.typing import NDArray
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 from hierfl.journal import Lead, Writer
+from hierfl.learning.state import ModelState
+from hierfl.runtime.bits import settings_digest
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hubs import Kept
-from hierfl.runtime.jobs import Memory
+from hierfl.runtime.jobs import Memory, Order
 from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.lines import Line, part_of, vectors_of, whole
-from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Replaced, Stopped, Told, join
+from hierfl.runtime.underway import Before, UnderWay, carried
+from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Replaced, Stopped, Told, join
 from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp, Update
 from tiers.replay import Cue, Replay
 from tiers.standing import Standing
 
-__all__ = ["Recorder", "settings_digest"]
+__all__ = ["Recorder"]
 
 FULL_BYTES = 1 << 30
 """From this size on a journal has grown enough: a checkpoint is smaller than what it would yet grow to."""
 
 METHODS: dict[type, str] = {Begin: "begin", Arrived: "arrive", Lost: "lose", TimeUp: "elapse"}
 """How a hub's aggregator is told an event."""
-
-OF_THE_BITS = ("seed", "baseline", "task", "training", "arithmetic", "lora", "federation")
-"""Sections of a configuration from which the bits follow."""
 
 Call = tuple[str, tuple[Any, ...]]
 """A method of an aggregator and its arguments."""
@@ -51,6 +50,7 @@ class Recorder:
     def __init__(self, config: RunConfig, driver: Driver, keeper: Keeper, lead: Lead, rounds_done: int) -> None:
         self.replay: Replay[tuple[Any, ...]] | None = None
         self.warnings: list[str] = []
+        self._config = config
         self._tree = config.federation
         packs = {path: node.compression for path, node in config.hubs.items()}
         packs |= {path: node.compression for path, node in config.sites.items()}
@@ -63,12 +63,14 @@ class Recorder:
         self._barrier = Barrier(0)
         self._begun: set[str] = set()
         self._num_found = 0
-        self._played_since: list[Entry] = []
+        self._under_way = UnderWay(0, driver.get)
         self._num_written = self._marked = self._num_bytes = 0
         self._has_complained = False
 
-    def take_up(self) -> None:
-        """Claim the run, and take up what earlier processes wrote. Errors: OutputError; those of `Lead.claim`."""
+    def take_up(self, under_way: Path | None = None) -> None:
+        """Claim the run, and take up what earlier processes wrote; `under_way`: of the newest checkpoint, where hubs
+        are to go on with their rounds. Errors: OutputError; those of `Lead.claim`.
+        """
         store = self._lead.store
         if store is None:
             return
@@ -76,24 +78,40 @@ class Recorder:
             if not self._lead.is_taken:
                 join(store.read(self._head.rounds_done))  # what cannot be read is refused before
             self._lead.claim()
-            self.resume(Writer(store, self._lead.epoch), store.read(self._head.rounds_done))
+            self.resume(Writer(store, self._lead.epoch), store.read(self._head.rounds_done), self._before(under_way))
         except (OSError, ValueError) as error:
             raise OutputError(f"the journal cannot be read: {error}; delete it to go on without it") from error
 
-    def resume(self, writer: Writer, streams: Mapping[int, memoryview]) -> None:
-        """Take up what earlier processes wrote, by epoch, as far as it is of use. Errors: ValueError."""
+    def _before(self, folder: Path | None) -> Before | None:
+        """Read what a checkpoint has of rounds under way; without it the journal is of no use."""
+        try:
+            return carried(folder) if folder is not None else None
+        except (OSError, ValueError) as error:
+            said = "what was under way at the checkpoint cannot be read, and the journal is of no use without it"
+            self.warnings.append(f"{said}: {error}")
+            return Before(replace(self._head, settings=""))
+
+    def resume(self, writer: Writer, streams: Mapping[int, memoryview], before: Before | None = None) -> None:
+        """Take up what earlier processes wrote, by epoch, as far as it is of use; `before`: with the checkpoint.
+
+        Errors: ValueError.
+        """
         self._writer, self._barrier = writer, Barrier(writer.epoch)
+        self._under_way = UnderWay(writer.epoch, self._driver.get)
         found = join(streams)
         self.warnings += [f"the journal ends before its end: {torn}" for torn in found.torn]
-        if found.head is None:
+        before = before or (Before(found.head) if found.head is not None else None)
+        if before is None:
             return
-        if found.head.settings != self._head.settings:
-            self.warnings.append("the settings have changed: what the journal has of the round under way is of no use")
+        if before.head.settings != self._head.settings:
+            said = "the settings have changed: what the journal has of the round under way is of no use"
+            self.warnings += [said] if before.head.settings else []
             return
         hubs = self._tree.hubs
         chains = [path for path, hub in hubs.items() if hub.topology.sequential]
-        self.replay = Replay(found.head, found.entries, root=self._tree.root.name, sequential=chains)
-        self._head, self._barrier = found.head, Barrier(self._barrier.epoch, found.before)
+        entries, root = [*before.left, *found.entries], self._tree.root.name
+        self.replay = Replay(before.head, entries, root=root, sequential=chains, carried=before.told)
+        self._head, self._barrier = before.head, Barrier(self._barrier.epoch, found.before)
         self._begun |= self.replay.begun
         self._num_found = len(self.replay.members)
 
@@ -121,6 +139,7 @@ class Recorder:
 
     def start(self, path: str) -> list[Call]:
         """A hub is made; give what it is told at once."""
+        self._under_way.drop([path])
         return self._deliver(path, self.replay.start(path)) if self.replay is not None else []
 
     def tell(self, path: str, method: str, arguments: tuple[Any, ...]) -> list[Call]:
@@ -128,25 +147,31 @@ class Recorder:
         first = arguments[0]
         event: Event = Arrived(first) if isinstance(first, Update) else first
         if self.replay is None:
-            self._write(Line(Told(path, event), arguments, self._kept(path, event)))
+            line = Line(Told(path, event), arguments, self._kept(path, event))
+            self._add(path, line)
+            self._write(line)
             return [(method, arguments)]
         return self._deliver(path, self.replay.offer(path, event, arguments))
 
     def stop(self, path: str, stopped: Sequence[str], *, failed: bool) -> list[Call]:
         """A hub's rounds were ended; `stopped`: it and those below with fresh machines. Give what it is told now."""
+        self._under_way.drop(stopped)
         known, cues = self.replay.stop(path) if self.replay is not None else (None, [])
-        if known is None:
-            for hub in stopped:
-                self._write(Line(Stopped(hub, failed)))
-        else:
-            self._played_since += known
+        for hub in stopped if known is None else ():
+            self._write(Line(Stopped(hub, failed)))
         return self._deliver(path, cues)
 
     def closed(self, path: str, close: Close) -> str | None:
         """A hub has closed a round; say how that departs from what was written before, if it does."""
         said = self.replay.departs(path, close) if self.replay is not None else None
-        self._write(Line(Closed(path, close)))
+        line = Line(Closed(path, close))
+        self._add(path, line)
+        self._write(line)
         return said
+
+    def idle(self, path: str, num_left: int) -> None:
+        """A hub has ended its rounds, and remembers all but the last so many things that it was told."""
+        self._under_way.idle(path, num_left)
 
     def gave_up(self, path: str, reason: str) -> None:
         """A hub could not close its round; where it had been stopped for that, it is written down already."""
@@ -161,13 +186,32 @@ class Recorder:
         """Say whether a member's answer is in the journal, so that it need not be asked."""
         return self.replay is not None and self.replay.answered(path, round_number, member)
 
-    def mark(self, rounds_done: int, kept: Mapping[str, Kept], running: Collection[str]) -> None:
-        """Note how the hubs stand between two rounds of the root: a checkpoint of this moment may follow."""
-        errands = {
-            path: dict(one.memory.standing.errands)
-            for path, one in kept.items()
-            if path not in running and one.memory.standing.errands
-        }
+    def over(self, path: str, round_number: int, member: str) -> bool:
+        """Say whether an inner hub's answer is there as it was, so that it need not do that round once more."""
+        return self.replay is not None and self.replay.over(path, round_number, member)
+
+    def under_way(self, path: str) -> tuple[Begin, Order, Handle] | None:
+        """Give the rounds in which a hub was at the checkpoint, if it is to go on with them: what its parent had
+        ordered, and the model.
+        """
+        entry = self.replay.under_way(path) if self.replay is not None else None
+        if entry is None:
+            return None
+        assert isinstance(entry.record, Told) and isinstance(entry.record.event, Begin)
+        above, _, name = path.rpartition("/")
+        errand = self._head.errands[above][name]
+        opening = self._head.openings[above][errand.round_number]
+        objective = self._config.hubs[above].strategy.objective()
+        order = Order(above, errand.round_number, ((name, errand.weight),), opening, objective)
+        return entry.record.event, order, self._driver.put(ModelState(**vectors_of(entry)))
+
+    def mark(self, rounds_done: int, kept: Mapping[str, Kept], running: Mapping[str, Handle]) -> None:
+        """Note how the hubs stand between two rounds of the root: a checkpoint of this moment may follow.
+
+        `running`: hubs whose rounds are under way, each with the model that its members train from.
+        """
+        standings = {path: one.memory.standing for path, one in kept.items()}
+        errands = {path: dict(standing.errands) for path, standing in standings.items() if standing.errands}
         openings = {
             path: {
                 number: kept[path].memory.openings[number] for number in {one.round_number for one in found.values()}
@@ -175,22 +219,27 @@ class Recorder:
             for path, found in errands.items()
         }
         self._head = Head(rounds_done, self._head.settings, tuple(running), errands, openings)
-        self._played_since.clear()
+        self._under_way.mark(self._head, running, self.replay.left() if self.replay is not None else ())
         self._marked = self._num_written
 
-    def rotate(self) -> None:
-        """A checkpoint of the last mark is durable: begin a new segment, with what was told since."""
+    def carry(self, folder: Path) -> None:
+        """Write into a checkpoint of the last mark what was under way then, if anything was. Errors: OSError."""
+        self._under_way.write(folder)
+
+    def rotate(self, folder: Path) -> None:
+        """A checkpoint of the last mark is durable: begin a new segment, with what was told since.
+
+        `folder`: where the checkpoint has what was under way.
+        """
         if self._writer is None:
             return
         own = self._own_since_mark() if self._num_written > self._marked else []
-        left = self.replay.left() if self.replay is not None else []
-        again = [*self._played_since, *left, *own]
-        self._played_since.clear()
-        self._begun.clear()
+        self._begun = self._under_way.begun
+        self._under_way.saved(folder)
         self._num_written = self._marked = self._num_bytes = 0
         self._has_complained = False
         self._writer.begin(self._head)
-        for entry in again:
+        for entry in own:
             self._write(Line(entry.record, payload=entry.payload))
 
     def _own_since_mark(self) -> list[Entry]:
@@ -251,10 +300,10 @@ class Recorder:
             elif isinstance(event, Begin):
                 arguments = (event, *arguments[1:])
             line = Line(Told(path, event), arguments, self._kept(path, event))
+            self._add(path, line)
             if cue.entry is None:
                 self._write(line)
             else:
-                self._played_since.append(cue.entry)
                 self._note(line)
             calls.append((METHODS[type(event)], arguments))
         return calls
@@ -288,6 +337,11 @@ class Recorder:
         if not isinstance(event, Arrived):
             return {}, ()
         return self._keeper.of(f"{path}/{share.member}" for share in event.update.shares)
+
+    def _add(self, path: str, line: Line) -> None:
+        """Keep what a hub was told for as long as it is under way."""
+        if self._writer is not None:
+            self._under_way.add(path, line)
 
     def _write(self, line: Line) -> None:
         """Write a line."""
@@ -323,16 +377,3 @@ class Recorder:
 
 
 _WITHOUT = "the run goes on; if it is killed before its next checkpoint, sites train once more"
-
-
-def settings_digest(config: RunConfig) -> str:
-    """Give a digest of all from which the bits follow: a journal of other settings is of no use."""
-    said = {key: config.resolved.get(key) for key in OF_THE_BITS}
-    said["federation"] = {key: value for key, value in config.resolved["federation"].items() if key != "rounds"}
-    plain = json.loads(json.dumps(said, default=str), object_hook=_of_the_bits)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _of_the_bits(node: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a hub by how many processes it is served."""
-    return {key: value for key, value in node.items() if key != "redundancy"} if "members" in node else node

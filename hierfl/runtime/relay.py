@@ -15,7 +15,6 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError, RoundFailed, SiteFailed
 from hierfl.learning.state import Layout
 from hierfl.learning.strategy import Reducer
-from hierfl.monitor.words import few
 from hierfl.runtime.chains import Chains
 from hierfl.runtime.closings import Closings
 from hierfl.runtime.crew import Crew
@@ -83,6 +82,16 @@ class Relay:
         spec = hub_spec(self._config, path, layout, num_samples, absent)
         self.exchanges.make(spec)
         self.hubs.make(spec, kept)
+        self._go_on(path)
+
+    def _go_on(self, path: str) -> None:
+        """Let a hub whose rounds were under way when the run was taken up go on with them."""
+        found = self._recorder.under_way(path) if self._recorder is not None else None
+        if found is not None:
+            event, order, model = found
+            self._closings.opened(path)
+            self._closings.asked(order.hub, order.round_number, [_name(path)])
+            self.hubs.begin(path, event, order, model, self.states.get(path))
 
     def begin(self, number: int, model: Handle, steps: Mapping[str, int]) -> None:
         """Begin a round of the root, counted from 0. `steps`: optimizer steps by site."""
@@ -195,21 +204,18 @@ class Relay:
         if departs is not None:
             raise OutputError(f"the journal does not fit to this run: {departs}; delete it to go on without it")
 
-    def end(self, why: str) -> None:
-        """The run with this tree is over, for a reason: say whose work is dropped, and whose update will not count."""
+    def end(self, why: str, *, stops: bool = False) -> None:
+        """The run with this tree is over, for a reason: say whose work is dropped, and whose update will not count.
+
+        `stops`: hubs whose rounds are under way do not go on with them either.
+        """
         for path, kept in self.hubs.kept().items():
-            if self.hubs.running(path):
-                continue
-            standing = kept.memory.standing
-            late = [f"{name} (since round {errand.round_number + 1})" for name, errand in standing.errands.items()]
-            if late:
-                self._scribe.notice("info", path, f"{why} while these are still at work: {few(late)}")
-            held = [update.shares[0].member for update in standing.held]
-            if held and why == "the run ends":
-                said = "came too late for the last round; a resumed run would count them"
-                self._scribe.notice("info", path, f"updates of {few(held)} {said}")
+            if not self.hubs.running(path):
+                self._closings.ended(path, kept.memory.standing, why)
         for path in self._tree.hubs:
             self._work.withdraw(path)
+            if stops and self.hubs.running(path):
+                self._stop(path)
 
     def _begin(self, path: str, number: int, rounds: int, order: Order | None, model: Handle) -> None:
         """Begin a hub's rounds."""
@@ -249,13 +255,17 @@ class Relay:
             chain_s = self._chains.remaining_s(path, number, order.then)
             self._ask(order, own, models[next(iter(own))], alone, chain_s)
         for member in weights:
-            if member in self._tree.hubs:
+            if member in self._tree.hubs and not self._is_over(path, number, member):
                 rounds = self._tree.hubs[member].rounds
                 if self.hubs.running(member):  # told again that it gave up, it has gone on before it did once more
                     self._stop(member)
                 self._begin(member, number * rounds, rounds, order, models[member])
         self._feed()  # devices first: a word for each member takes time
         self._scribe.changed(weights, "training", number + 1)
+
+    def _is_over(self, path: str, round_number: int, member: str) -> bool:
+        """Say whether an inner hub's answer is there, of before the run was taken up."""
+        return self._recorder is not None and self._recorder.over(path, round_number, _name(member))
 
     def _ask(self, order: Order, weights: Mapping[str, int], model: Handle, alone: bool, chain_s: float = 0.0) -> None:
         """Ask the crew for the sites among those with weights; `alone`: each is handed up by itself."""

@@ -23,6 +23,7 @@ from hierfl.journal import LocalStore, Writer, open_store
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
 from hierfl.runtime.local import LocalDriver
+from hierfl.runtime.underway import carried
 from tiers.journal import Told, join
 from tiers.messages import Arrived
 
@@ -84,9 +85,11 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def journalled(folder: Path) -> set[tuple[str, int]]:
-    """The sites whose updates are in the journal of the newest checkpoint's round, each with its hub's round."""
-    saved = checkpoint.known(folder)
+    """The sites whose updates are in the journal, or the newest checkpoint has of it, each with its hub's round."""
+    saved, newest = checkpoint.known(folder), checkpoint.latest(folder)
     found = join(LocalStore(folder / "journal").read(saved.rounds_done if saved else 0)).entries
+    if newest is not None and (newest / checkpoint.UNDER_WAY).exists():
+        found = (*carried(newest / checkpoint.UNDER_WAY).left, *found)
     return {
         (f"{entry.record.hub}/{share.member}", entry.record.event.update.round_number + 1)
         for entry in found
@@ -218,7 +221,7 @@ def test_an_interruption_between_two_checkpoints_saves_the_last_round_and_keeps_
 
 
 def test_what_is_left_of_a_journal_follows_the_settings_of_checkpoints(tmp_path: Path) -> None:
-    """Taken up with more checkpoints, the tail of the journal goes over into new segments."""
+    """Taken up with more checkpoints, the tail of the journal goes over into these."""
     output = {"dir": str(tmp_path / "runs"), "checkpoint_every": 4, "tensorboard": False}
     summary, copier = copied(tmp_path, TREE, output=output)
     folder = copier.copies[-6]

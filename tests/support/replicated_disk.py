@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from random import Random
 from typing import Any, TypeAlias
 
 from replicated_hub import Recall, Said, must
 
-from tiers.journal import MAGIC, Barrier, Entry, Head, Joined, Record, Told, frame, join
-from tiers.messages import Begin
+from tiers.journal import MAGIC, Barrier, Entry, Head, Joined, Record, frame, join, read
 
-__all__ = ["Disk", "Line", "Saved", "cut_off"]
+__all__ = ["Disk", "Line", "Saved", "written"]
 
 Line: TypeAlias = tuple[Record, int, Said | None]
 """A record, the value beside it, and what the hub's machine said to it."""
 
 
+def written(line: Line, as_bytes: bool) -> Entry:
+    """Give a record as it is read again."""
+    record, value, said = line
+    if not as_bytes:
+        return Entry(record, (value, said))  # type: ignore[arg-type]
+    [entry] = read(b"".join([MAGIC, *frame(record, [memoryview(value.to_bytes(12, "little"))])])).entries
+    return entry
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A checkpoint: rounds done, the model, what hubs remember."""
+    """A checkpoint: rounds done, the model, what hubs remember, what they were told in rounds that are under way."""
 
     number: int
     model: int
     kept: Mapping[str, Recall]
+    head: Head | None = None
+    carried: tuple[Entry, ...] = ()
+    left: tuple[Entry, ...] = ()
 
 
 class Stream:
@@ -84,7 +94,7 @@ class Disk:
     def stream(self, epoch: int, found: Joined) -> Stream:
         """Begin to write after what was found."""
         barrier = Barrier(epoch, found.before)
-        first = [barrier] if found.before else [Head(self.saved.number, ""), barrier]
+        first = [barrier] if found.before else [self.saved.head or Head(self.saved.number, ""), barrier]
         stream = self.streams[epoch] = self.kind(first)
         return stream
 
@@ -125,23 +135,3 @@ class Disk:
         if isinstance(entry.payload, tuple) and entry.payload[1] is not None:
             before = entry.payload[1]
             must(before.same(said), "told {} again, the hub says {}, not {}", entry.record, said, before)
-
-
-def cut_off(found: Joined) -> Mapping[str, float]:
-    """Name the hubs whose rounds were under way at the checkpoint, or followed from such: that work ended with its
-    process. Beside each the round with which it begins anew in the journal.
-    """
-    assert found.head is not None
-    void = set(found.head.running)
-    first: dict[str, float] = dict.fromkeys(void, inf)
-    for entry in found.entries if void else ():
-        record = entry.record
-        if type(record) is Told and type(record.event) is Begin:
-            hub = record.hub
-            if any(hub.startswith(one + "/") for one in void):
-                void.add(hub)
-                first.setdefault(hub, inf)
-            elif hub in void:
-                void.discard(hub)
-                first[hub] = record.event.round_number
-    return first

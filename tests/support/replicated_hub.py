@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from replicated_brain import Brain, Recall, Said, Shape, Violation, key_of, must, weighed
 from replicated_lies import agreed, lie
@@ -35,6 +35,9 @@ from tiers.replica_messages import (
     Up,
 )
 from tiers.replicas import Replicas
+
+if TYPE_CHECKING:
+    from replicated_carried import SinceIdle
 
 __all__ = ["LEASE_S", "Run", "Served"]
 
@@ -74,6 +77,7 @@ class Run(Protocol):
     """What supervises hubs."""
 
     now: float
+    told: SinceIdle
 
     def ask(self, served: Served, command: TrainMember) -> None: ...
 
@@ -304,6 +308,7 @@ class Served:
         """After this no round is open: a memory replaces all up to it."""
         self.memory = memory
         self.replicas.handle(Rebased(index if memory is not None else index + 1, recalls=memory is not None))
+        self.run.told.idle(self.shape.path, len(self.told) - index - 1)
 
     def _enter(self, command: Command, said: Said, event: Event | Recall, value: int) -> None:
         """Enter a command in the ledger, from which it must follow, and let it be carried out."""

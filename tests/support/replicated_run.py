@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import inf
 from random import Random
 from typing import Any, Protocol
 
 from replicated_brain import Recall, must
-from replicated_disk import Disk, Line, Saved, cut_off
+from replicated_carried import VECTORS, SinceIdle, asked_in, recalled
+from replicated_disk import Disk, Line, Saved, written
 from replicated_hub import Served
 from replicated_trees import Tree, stepped
 
 from scheduler.participations.all import All
-from tiers.journal import Closed, GaveUp, Head, Stopped, Told, Vector
+from tiers.journal import Closed, GaveUp, Head, Stopped, Told
 from tiers.messages import (
     Arrived,
     Begin,
@@ -38,11 +38,8 @@ from tiers.messages import (
 )
 from tiers.replay import Replay
 from tiers.replica_messages import Mode
-from tiers.standing import Standing
 
 __all__ = ["Supervisor", "World"]
-
-VECTORS: tuple[Vector, ...] = (("value", "int64", (1,)),)
 
 
 class World(Protocol):
@@ -59,9 +56,7 @@ class World(Protocol):
     published: dict[int, int]
     story: list[str] | None
 
-    def void(self, path: str, before: float = inf) -> None: ...
-
-    def cut_off(self) -> None: ...
+    def void(self, path: str) -> None: ...
 
     def check_receipts(self, process: Supervisor) -> None: ...
 
@@ -79,39 +74,36 @@ class Supervisor:
         self.ended = self.finished = False
         self.at_work: dict[tuple[str, str], tuple[int, int]] = {}
         self.timers: dict[str, list[TimeUp]] = {}
-        self.models: dict[str, int] = {}
-        self.orders: dict[str, tuple[int, int]] = {}
-        self.closed: set[tuple[str, int]] = set()
+        self.models, self.orders = dict[str, int](), dict[str, tuple[int, int]]()
+        self.closed, self.void = set[tuple[str, int]](), set[int]()
         self.waiting: list[Line] = []
-        self.void: set[int] = set()
         self.replay: Replay[int] | None = None
+        self.told = SinceIdle()
         found = disk.read()
-        if found.head is None:
-            world.cut_off()
-        else:
-            self.replay = Replay(found.head, found.entries, root="w")
-            for path, number in cut_off(found).items():
-                world.void(path, number)
+        head = self.saved.head or found.head
+        if head is not None:
+            entries = [*self.saved.left, *found.entries]
+            self.replay = Replay(head, entries, root="w", carried=self.saved.carried)
         self.stream = disk.stream(self.epoch, found)
         self.repeats = not any(type(entry.record) is GaveUp for entry in found.entries)
-        errands = found.head.errands if found.head is not None else {}
+        errands = head.errands if head is not None else {}
         self.hubs: dict[str, Served] = {}
         for shape in self.tree.shapes:
             mode, num = world.kinds[shape.path]
             self.hubs[shape.path] = Served(self, shape, num, mode, world.random, world.alone)
         self.seats = [(one, replica) for one in self.hubs.values() for replica in range(one.num)]
         for path, served in self.hubs.items():
-            forgotten = self.replay is not None and path in self.replay.forgotten
-            kept = None if forgotten else self.saved.kept.get(path)
-            if path in errands and not forgotten:
-                before = kept or Recall(Standing(max(one.round_number for one in errands[path].values())), {})
-                kept = Recall(replace(before.standing, errands=dict(errands[path])), before.held)
+            kept = recalled(path, self.saved.kept, errands, self.replay)
             if kept is not None:
                 served.memory = kept
                 served.tell(kept)
-            if self.replay is not None:
-                for cue in self.replay.start(path):
-                    self._deliver(served, cue.event, cue.live, cue.entry)
+            for cue in self.replay.start(path) if self.replay is not None else ():
+                self._deliver(served, cue.event, cue.live, cue.entry)
+            begun = self.replay.under_way(path) if self.replay is not None else None
+            if begun is not None:
+                self.tell_story(f"{path} goes on")
+                self.orders[path] = asked_in(path, errands)
+                self._go_on(path, begun.record.event, disk.value(begun))  # type: ignore[union-attr]
         self.begin()
 
     def begin(self) -> None:
@@ -121,12 +113,15 @@ class Supervisor:
 
     def _begin(self, path: str, number: int, rounds: int, model: int) -> None:
         served = self.hubs[path]
-        served.begin(range(number, number + rounds))
-        self.models[path] = model
         forecast = {}
         if served.shape.hub.participation.may_close_early:
             forecast = dict.fromkeys(served.shape.weights, 1.0 + int(self.random.random() * 2))
-        self.tell(path, Begin(number, rounds, forecast))
+        self._go_on(path, Begin(number, rounds, forecast), model)
+
+    def _go_on(self, path: str, event: Begin, model: int) -> None:
+        self.hubs[path].begin(range(event.round_number, event.round_number + event.rounds))
+        self.models[path] = model
+        self.tell(path, event, model)
 
     def tell(self, path: str, event: Event, value: int = 0) -> None:
         """Tell a hub something, in its turn."""
@@ -155,13 +150,19 @@ class Supervisor:
             for name in event.members:  # type: ignore[union-attr]
                 if self.at_work.get((path, name), (-1, 0))[0] == event.round_number:  # type: ignore[union-attr]
                     del self.at_work[path, name]
+                ends = event.excused and self._goes_on(f"{path}/{name}")  # type: ignore[union-attr]
+                must(not ends, "{} takes the work of {} for ended", path, name)
         if self.world.story is not None:
             self.tell_story(f"{path} is told {event}{' again' if entry is not None else ''}")
+        self.told.add(path, Told(path, event, VECTORS if kind is Arrived else ()), value or 0, said)
         if entry is None:
             whole = kind is Arrived and names[0] not in served.shape.hubs
             self.waiting.append((Told(path, event, VECTORS if whole else ()), value or 0, said))
         elif self.repeats:  # who led to a round's failure is asked again
             self.disk.compare(entry, said)
+
+    def _goes_on(self, path: str) -> bool:
+        return path in self.hubs and (self.hubs[path].running or bool(self.replay and self.replay.under_way(path)))
 
     def flush(self, number: int) -> None:
         """So many of the lines that wait become durable: now they are acknowledged."""
@@ -188,6 +189,8 @@ class Supervisor:
         path, name, number = served.shape.path, command.member, command.round_number
         if name in served.shape.hubs:
             inner = f"{path}/{name}"
+            if self.replay is not None and self.replay.over(path, number, name):
+                return
             self.orders[inner] = number, command.weight
             rounds = self.hubs[inner].shape.hub.rounds
             if self.hubs[inner].running:
@@ -242,6 +245,7 @@ class Supervisor:
         said = self.replay.departs(path, command) if self.replay is not None else None
         must(said is None, "the journal says otherwise: {}", said)
         self.models[path] = stepped(self.models[path], served.last_sum)
+        self.told.add(path, Closed(path, command))
         self.waiting.append((Closed(path, command), 0, None))
 
     def _give_up(self, served: Served, reason: str) -> None:
@@ -263,6 +267,7 @@ class Supervisor:
         stopped = [hub for hub in own if self.hubs[hub].running or self.hubs[hub].told]
         for hub in own:
             self.world.void(hub)
+            self.told.drop(hub)
             self.void |= {id(record) for record, _, _ in self.waiting if record.hub == hub}  # type: ignore[union-attr]
             self.timers.pop(hub, None)
             for key in [key for key in self.at_work if key[0] == hub]:
@@ -314,17 +319,21 @@ class Supervisor:
         errands = {
             path: dict(one.memory.standing.errands)
             for path, one in self.hubs.items()
-            if path not in running and one.memory is not None and one.memory.standing.errands
+            if one.memory is not None and one.memory.standing.errands
         }
         kept = {
             path: Recall(replace(one.memory.standing, errands={}), one.memory.held)
             for path, one in self.hubs.items()
             if one.memory is not None
         }
-        left = self.replay.left() if self.replay is not None else []
-        self.saved = disk.saved = Saved(self.number, self.model, kept)
-        self.stream = disk.rotate(self.epoch, Head(self.number, "", running, errands))
-        self.waiting = [(entry.record, self.disk.value(entry), None) for entry in left]  # type: ignore[misc]
+        left = tuple(entry for _, entry in self.replay.left()) if self.replay is not None else ()
+        if not self.repeats:
+            left = tuple(written((entry.record, disk.value(entry), None), world.alone) for entry in left)
+        head = Head(self.number, "", running, errands)
+        carried = tuple(written(line, world.alone) for line in self.told.carried(running, self.orders, errands))
+        self.saved = disk.saved = Saved(self.number, self.model, kept, head, carried, left)
+        self.stream = disk.rotate(self.epoch, head)
+        self.waiting = []
         self.tell_story(f"round {self.number} is published")
 
     # what may happen

@@ -11,7 +11,7 @@ from scheduler.participations.buffered import Buffered
 from scheduler.participations.deadline import Deadline
 from tiers import Hub, Site
 
-__all__ = ["TREES", "Tree", "stepped"]
+__all__ = ["EARLY", "TREES", "Tree", "stepped"]
 
 MASK = (1 << 61) - 1
 
@@ -91,6 +91,10 @@ def _deep() -> list[Tree]:
                 root = Hub("w", (Site("x"), inner), participation=top, **more)
                 shapes = Shape("w", root, {"x": 2, "h": 3}, ("h",)), Shape("w/h", inner, two)
                 found.append(Tree(*shapes, rounds=2, loses=loses))
+                both = Hub("h", (Site("y"), Hub("g", tuple(map(Site, two)))), 2, **more)
+                root = Hub("w", (Site("x"), both), 3, participation=top, **more)
+                broad = Shape("w/h", both, {"y": 1, "g": 3}, ("g",)), Shape("w/h/g", both.members[1], two)  # type: ignore[arg-type]
+                found.append(Tree(Shape("w", root, {"x": 2, "h": 4}, ("h",)), *broad, rounds=3, loses=loses))
             low = Hub("g", tuple(map(Site, two)))
             middle = Hub("h", (low,), participation=early[1] if loses else All(), **more)
             root = Hub("w", (Site("x"), middle), participation=top, **more)
@@ -100,3 +104,4 @@ def _deep() -> list[Tree]:
 
 
 TREES = _trees()
+EARLY = [tree for tree in TREES if len(tree.shapes) > 1 and tree.shapes[0].hub.participation.may_close_early]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Sequence
-from math import inf
 from random import Random
 
 from replicated_brain import Violation, must
@@ -20,7 +19,7 @@ from replicated_disk import Disk
 from replicated_hub import Served
 from replicated_lies import LIES
 from replicated_run import Supervisor
-from replicated_trees import TREES, Tree
+from replicated_trees import EARLY, TREES, Tree
 
 from tiers.replica_messages import Mode
 
@@ -36,7 +35,8 @@ class World:
     """A drawn history; `run` plays it to its end.
 
     `alone`: the journal is bytes, and every replica works out everything itself; so it is for one seed of 16. In one of
-    8 a replica that dies does so until it sits out the rest of its hub's round.
+    8 a replica that dies does so until it sits out the rest of its hub's round; one of 8 is longer, and of a root that
+    closes early over hubs, whose process is killed more often.
     """
 
     def __init__(
@@ -51,11 +51,14 @@ class World:
         self.kills = 0.03 if draw() < 0.85 else 0.15
         self.num_faults = 5 + int(draw() * 30)
         self.deaths = 6 if seed % 8 == 3 else 1
+        if seed % 8 == 5 and tree is None:
+            self.tree = EARLY[int(draw() * len(EARLY))]
+            self.kinds = {shape.path: KINDS[int(draw() * 2)] for shape in self.tree.shapes}
+            self.every, self.kills, self.num_faults = 1, 0.08, self.num_faults + 50
         self.alone = seed % 16 == 0 if alone is None else alone
         self.disk = Disk(self.alone)
         self.receipts: set[tuple[str, int, str]] = set()
         self.owed: set[tuple[str, int, str]] = set()
-        self.under_way: set[tuple[str, int, str]] = set()
         self.published: dict[int, int] = {}
         self.hung: list[Supervisor] = []
         self.leader = Supervisor(self)
@@ -196,34 +199,26 @@ class World:
                     one.stuck = True
                     spare -= 1
 
-    def void(self, path: str, before: float = inf) -> None:
-        """A hub has given up its rounds before one: its members' receipts are worth nothing."""
-        self.receipts = {one for one in self.receipts if one[0] != path or one[1] >= before}
-        self.owed = {one for one in self.owed if one[0] != path or one[1] >= before}
+    def void(self, path: str) -> None:
+        """A hub has given up its rounds: its members' receipts are worth nothing."""
+        self.receipts = {one for one in self.receipts if one[0] != path}
+        self.owed = {one for one in self.owed if one[0] != path}
 
     def check_receipts(self, process: Supervisor) -> None:
         """Who has a receipt is in a list, carried over by name, refused by name, held for the next round, or the
         hub's business still: of a round that another one has closed without it, or on a tape.
         """
-        self.under_way.clear()
         tapes = process.replay.hubs if process.replay is not None else ()
         due = set()
         for one in self.owed:
             path, number, name = one
             served = process.hubs[path]
             fate = served.fate.get((name, number))
-            if fate is None and (path in tapes or (served.running and served.waits)):
-                self.under_way.add(one)
-            elif fate != "held":
+            if fate == "held" or (fate is None and (path in tapes or (served.running and served.waits))):
+                due.add(one)
+            else:
                 must(fate, "{}/{} has a receipt for round {}, and is lost", path, name, number)
-                continue
-            due.add(one)
         self.owed = due
-
-    def cut_off(self) -> None:
-        """There is no journal since the newest checkpoint: what was under way at it ended with its process."""
-        self.receipts -= self.under_way
-        self.owed -= self.under_way
 
 
 def checked(seeds: Iterable[int]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hierfl.runtime.hubs import Kept
+from hierfl.runtime.underway import Before
 from tiers.journal import MAGIC, Barrier, Entry, Head, frame, read
 
 __all__ = ["Disk", "Queue", "Saved"]
@@ -47,6 +48,7 @@ class Saved:
     model: int
     kept: Kept | None
     counted: frozenset[tuple[str, int]]
+    before: Before | None = None
 
 
 class Queue:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from binascii import crc32
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory
 from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.recorder import Recorder
+from hierfl.runtime.underway import Before
 from scheduler.participation import Participation
 from scheduler.participations.all import All
 from scheduler.participations.buffered import Buffered
@@ -82,8 +84,8 @@ class Process:
         driver = SimpleNamespace(get=lambda handle: handle, put=lambda value: value)
         self.recorder = Recorder(world.config, driver, Keeper(), lead, self.saved.rounds_done)  # type: ignore[arg-type]
         streams = disk.read(self.saved.rounds_done)
-        self.recorder.resume(self.queue, streams)  # type: ignore[arg-type]
-        self.found = _durable(streams)
+        self.recorder.resume(self.queue, streams, self.saved.before)  # type: ignore[arg-type]
+        self.found = _durable(streams, self.saved.before)
         self.recorder.begin()
         self.model, self.number = self.saved.model, self.saved.rounds_done
         self.counted = set(self.saved.counted)
@@ -174,7 +176,7 @@ class Process:
         replayed = self.recorder.replay is not None and self.recorder.replay.hubs
         errands = {name: one.round_number for name, one in standing.errands.items()}
         _must(bool(replayed) or errands == at_work, f"errands {errands}, at work {at_work}")
-        self.recorder.mark(self.number, {"w": Kept(memory, payloads)}, [])
+        self.recorder.mark(self.number, {"w": Kept(memory, payloads)}, {})
         try:
             self.recorder.check()
         except OutputError:
@@ -184,8 +186,12 @@ class Process:
             before = disk.published.setdefault(self.number, self.model)
             _must(before == self.model, f"round {self.number} was published as {before}, and is as {self.model}")
             bare = replace(memory, standing=replace(standing, errands={}))
-            self.saved = disk.saved = Saved(self.number, self.model, Kept(bare, payloads), frozenset(self.counted))
-            self.recorder.rotate()
+            left = self.recorder.replay.left() if self.recorder.replay is not None else ()
+            before = Before(self.recorder._head, left=tuple(entry for _, entry in left))
+            self.saved = disk.saved = Saved(
+                self.number, self.model, Kept(bare, payloads), frozenset(self.counted), before
+            )
+            self.recorder.rotate(Path("nothing is under way"))
         world.later.append(self)
 
 
@@ -194,10 +200,10 @@ def _value(member: str, number: int, model: int) -> int:
     return crc32(repr((member, number, model)).encode()) << 31 | 1
 
 
-def _durable(streams: Mapping[int, memoryview]) -> set[tuple[str, int]]:
+def _durable(streams: Mapping[int, memoryview], before: Before | None) -> set[tuple[str, int]]:
     """The members whose updates a successor finds in the journal, with the round."""
     found = set()
-    for entry in join(streams).entries:
+    for entry in (*(before.left if before is not None else ()), *join(streams).entries):
         if isinstance(entry.record, Told) and isinstance(entry.record.event, Arrived):
             update = entry.record.event.update
             found.add((update.shares[0].member, update.round_number))
@@ -313,7 +319,7 @@ class Schedule:
         counted = self.disk.saved.counted if self.disk.saved else frozenset()
         kept = self.disk.saved.kept if self.disk.saved else None
         held = {(one.shares[0].member, one.round_number) for one in kept.memory.standing.held} if kept else set()
-        found = _durable(self.disk.read(rounds_done)) | counted | held
+        found = _durable(self.disk.read(rounds_done), self.disk.saved and self.disk.saved.before) | counted | held
         if rounds_done == self.known_at:
             _must(self.known <= found, f"{self.known - found} were durable, and are lost")
         self.known, self.known_at = found, rounds_done

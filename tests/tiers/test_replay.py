@@ -282,6 +282,65 @@ def test_a_close_that_departs_from_the_journal_is_told() -> None:
 def test_what_is_left_is_given_in_the_journals_order() -> None:
     records = [Told("w/i", Begin(0)), Told("w", Begin(0)), arrived("x", hub="w/i"), arrived("a")]
     script = replay(*records)
-    assert [entry.record for entry in script.left()] == records
+    assert [entry.record for _, entry in script.left()] == records
     script.offer("w", Begin(0), "")
-    assert [entry.record for entry in script.left()] == [records[0], records[2]]
+    assert [(at, entry.record) for at, entry in script.left()] == [(0, records[0]), (2, records[2])]
+
+
+UNDER_WAY = Head(1, "", ("w/i", "w/i/j"), {"w": {"i": Errand(0, 1), "m": Errand(0, 1)}})
+MODEL: tuple[Vector, ...] = (("floats", "float32", (0,)),)
+
+
+def goes_on(carried: list[Record], *records: Record, head: Head = UNDER_WAY) -> Replay[str]:
+    before, since = ([Entry(record, memoryview(b"")) for record in some] for some in (carried, records))
+    return Replay(head, since, root="w", carried=before)
+
+
+def test_rounds_that_were_under_way_at_the_checkpoint_go_on_from_their_beginning() -> None:
+    begun = Told("w/i", Begin(0), MODEL)
+    since = Told("w", Begin(1)), arrived("y", hub="w/i"), arrived("i", 0, whole=False), arrived("a", 1)
+    script = goes_on([begun, arrived("x", hub="w/i")], *since)
+    assert script.start("w") == [] and script.start("w/i") == []
+    entry = script.under_way("w/i")
+    assert entry is not None and entry.record == begun and script.under_way("w") is None
+    told = events(script.offer("w/i", begun.event, "begin"))
+    assert told == [begun.event, arrived("x", hub="w/i").event, arrived("y", hub="w/i").event]
+    assert script.under_way("w/i") is None and set(script.members) == {"w/a"}
+    assert events(script.offer("w", Begin(1), "")) == [Begin(1)], "until it has followed"
+    cues = script.offer("w", arrived("i", 0).event, "result")
+    assert events(cues) == [arrived("i", 0).event, arrived("a", 1).event, Lost(0, {"m": INTERRUPTED}, excused=True)]
+
+
+def test_nobody_is_told_that_the_work_of_a_hub_has_ended_that_goes_on() -> None:
+    script = goes_on([Told("w/i", Begin(0), MODEL)])
+    [cue] = script.start("w")
+    assert cue.event == Lost(0, {"m": INTERRUPTED}, excused=True)
+
+
+def test_a_hub_below_one_that_goes_on_is_begun_by_it_and_not_if_its_answer_is_there() -> None:
+    begun, below = Told("w/i", Begin(0, 2), MODEL), [Told("w/i/j", Begin(1)), arrived("y", 1, "w/i/j")]
+    done = arrived("j", 0, "w/i"), Told("w/i", Lost(0, {"k": "ill"}))
+    script = goes_on([begun, *done, *below], Told("w/i", Lost(1, {"k": "ill"})), arrived("j", 1, "w/i", whole=False))
+    assert script.under_way("w/i/j") is None and script.start("w/i/j") == []
+    assert script.over("w/i", 0, "j") and script.over("w/i", 0, "k")
+    assert not script.over("w/i", 1, "j") and not script.over("w/i", 1, "k"), "these follow once more"
+    assert len(script.offer("w/i", begun.event, "")) == 4, "up to the update that follows"
+    assert events(script.offer("w/i/j", Begin(1), "")) == [record.event for record in below]
+    assert events(script.offer("w/i", arrived("j", 1, "w/i").event, "")) == [arrived("j", 1, "w/i").event]
+    assert script.hubs == ("w",)
+
+
+def test_a_hub_that_goes_on_and_is_stopped_is_told_what_came_after() -> None:
+    again = Told("w/i", Begin(2)), arrived("y", 2, "w/i")
+    script = goes_on([Told("w/i", Begin(0), MODEL), arrived("x", hub="w/i")], Stopped("w/i"), *again)
+    assert script.forgotten == set() and script.under_way("w/i") is not None
+    assert len(script.offer("w/i", Begin(0), "")) == 2 and script.stops("w/i")
+    known, _ = script.stop("w/i")
+    assert [entry.record for entry in known or ()] == [Stopped("w/i")]
+    assert events(script.offer("w/i", Begin(2), "")) == [record.event for record in again]
+
+
+def test_of_a_hub_whose_beginning_is_not_there_what_was_told_since_is_left_out() -> None:
+    script = goes_on([], arrived("y", hub="w/i"))
+    assert script.under_way("w/i") is None and not script.answered("w/i", 0, "y")
+    assert len(script.start("w")) == 1 and script.hubs == ()

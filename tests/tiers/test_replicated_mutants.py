@@ -10,14 +10,16 @@ import pytest
 import replicated_hub
 from protocol_mutants import losses_that_ended_a_run_stay, news_before_the_tape, no_deduplication_of_updates
 from replicated_brain import Recall, Said, forget
-from replicated_disk import Disk
+from replicated_carried import SinceIdle
+from replicated_disk import Disk, Line
 from replicated_hub import Process, Served
 from replicated_run import Supervisor
 from replicated_world import World
 
 from tiers import replicas
 from tiers.collecting import Collecting
-from tiers.journal import Entry, Head, Joined
+from tiers.journal import Entry, Head, Joined, Told
+from tiers.messages import Begin
 from tiers.replay import Replay
 from tiers.replica_messages import Abandon, Answered, CarryOut, Command, Replace, Retire
 from tiers.replicas import Replicas
@@ -265,6 +267,41 @@ def answered_members_are_asked(patch: Patch) -> None:
     patch.setattr(Replay, "answered", lambda *_: False)
 
 
+def what_is_under_way_is_left_behind(patch: Patch) -> None:
+    """A checkpoint has nothing of hubs that are at work for a round which has closed without them."""
+    patch.setattr(SinceIdle, "carried", lambda *_: iter(()))
+
+
+def of_what_is_under_way_there_is_the_beginning_alone(patch: Patch) -> None:
+    """A hub that was under way is told what came after the checkpoint, and nothing from before."""
+    carried = SinceIdle.carried
+
+    def some(self: SinceIdle, *arguments: Any) -> Iterator[Line]:
+        return (line for line in carried(self, *arguments) if isinstance(line[0], Told) and _begins(line[0]))
+
+    patch.setattr(SinceIdle, "carried", some)
+
+
+def _begins(record: Told) -> bool:
+    return isinstance(record.event, Begin)
+
+
+def hubs_that_have_answered_do_their_round_again(patch: Patch) -> None:
+    """A hub that goes on with its rounds has those below it do again what they did in them."""
+    patch.setattr(Replay, "over", lambda *_: False)
+
+
+def parents_take_what_goes_on_for_ended(patch: Patch) -> None:
+    """A hub hears that the work of those has ended who go on with it."""
+    tape = Replay._tape
+
+    def made(self: Any, *arguments: Any) -> Any:
+        self._under_way = set()
+        return tape(self, *arguments)
+
+    patch.setattr(Replay, "_tape", made)
+
+
 # the rounds of a hub
 
 
@@ -313,6 +350,10 @@ MUTANTS: list[Callable[[Patch], None]] = [
     no_barrier,
     receipts_before_the_flush,
     answered_members_are_asked,
+    what_is_under_way_is_left_behind,
+    of_what_is_under_way_there_is_the_beginning_alone,
+    hubs_that_have_answered_do_their_round_again,
+    parents_take_what_goes_on_for_ended,
     news_before_the_tape,
     losses_that_ended_a_run_stay,
     no_deduplication_of_updates,
