@@ -44,6 +44,7 @@ class Voice:
         self._traffic = Traffic()
         self._replaced = Replaced()
         self._listeners: list[Monitor] = [self._traffic, self._replaced]
+        self._by_kind: dict[type[Record], Sequence[Monitor]] = {}
         self._monitors = list(monitors)
         self._held: list[Record] | None = []
 
@@ -64,15 +65,22 @@ class Voice:
     def listen(self, *monitors: Monitor) -> None:
         """Tell more monitors from now on, before the others."""
         self._listeners[:0] = monitors
+        self._by_kind.clear()
 
     def emit(self, record: Record) -> None:
         """Tell a record."""
         self._ended = self._ended or isinstance(record, RunEnded)
-        for monitor in self._listeners:
-            monitor.on(record)
+        for listener in self._heeding(type(record)):
+            listener.on(record)
         self._write(record)
         for monitor in self._monitors:
             monitor.on(record)
+
+    def _heeding(self, kind: type[Record]) -> Sequence[Monitor]:
+        """List the listeners that are to be told records of a class; there are many records of few classes."""
+        if kind not in self._by_kind:
+            self._by_kind[kind] = [one for one in self._listeners if kind in getattr(one, "heeds", (kind,))]
+        return self._by_kind[kind]
 
     def now(self) -> float:
         """Give the seconds since this process took the run up."""

@@ -114,9 +114,10 @@ def slot_bound(durations_s: Sequence[float], speeds: Sequence[float]) -> float:
     sums = np.cumsum(longest)
     spread = sums[:both] / np.cumsum(fastest)[:both]
     found = max(float(spread.max()), float(sums[-1] / fastest.sum()))
-    for each in range(1, (len(longest) - 1) // len(fastest) + 1):
-        last = each * len(fastest) + 1
-        found = max(found, float(longest[last - each - 1 : last].sum() / fastest[0]))
+    each = np.arange(1, (len(longest) - 1) // len(fastest) + 1)
+    if each.size:
+        last = each * len(fastest)
+        found = max(found, float((sums[last] - sums[last - each] + longest[last - each]).max() / fastest[0]))
     return max(found, _exact(longest[:NUM_EXACT].tolist(), fastest[:NUM_EXACT].tolist()))
 
 

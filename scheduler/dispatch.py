@@ -212,6 +212,9 @@ class Dispatcher:
         self._shelves.tick(now_s)
         self._hold(now_s)
         self._retry(are_new=self._weigh())
+        if not self._waiting:  # what is new of the devices is news to nobody
+            self._shelves.fresh.clear()
+            return []
         decisions: list[Assign] = []
         while self._waiting.fresh or self._shelves.fresh:
             self._choice.heads, self._waiting.fresh = self._waiting.fresh, {}

@@ -68,8 +68,10 @@ class Durations:
         known = self._known(kind, model, device, site)
         return None if known is None else known[0].upper(site, _checked(units)) * known[1]
 
-    def observe(self, kind: str, site: str, units: float, duration_s: float, device: str = "", model: str = "") -> None:
-        """Learn from one finished job that had its device for itself."""
+    def observe(
+        self, kind: str, site: str, units: float, duration_s: float, device: str = "", model: str = ""
+    ) -> float | None:
+        """Learn from one finished job that had its device for itself; give what was predicted for it."""
         units, seconds = _checked(units), max(TINY, _checked(duration_s))
         predicted = self.predict(kind, site, units, device, model)
         if predicted is not None:
@@ -81,6 +83,7 @@ class Durations:
             paces[device] = self._new(kind, model, device, units, seconds)
         paces[device].observe(site, units, seconds, predicted or seconds)
         self._shared.setdefault((kind, model), Shared()).saw(paces, device, site)
+        return predicted
 
     def error(self) -> Mapping[str, Accuracy]:
         """Tell by kind of work how good the predictions have been, each compared with the job that followed."""

@@ -84,6 +84,10 @@ class Waiting:
     def __contains__(self, group: str) -> bool:
         return group in self._groups
 
+    def __bool__(self) -> bool:
+        """Whether anything waits."""
+        return bool(self._groups)
+
     def ask(self, job: Job) -> None:
         """Add a job."""
         self._put(job, self._turns)

@@ -54,6 +54,7 @@ class FlatModel:
             for spec in self.layout.tensors
             if spec.dtype == str(self.layout.float_dtype)
         }
+        self._copied = [spec for spec in self.layout.tensors if spec.name not in self._views]
         self._tensors: Mapping[str, Tensor] = {}
         self._stepper = optimizers.Stepper()
         self._bind(_state(module))
@@ -69,9 +70,7 @@ class FlatModel:
         if self.device.type != "cpu":
             self._flat.copy_(torch.from_numpy(self._host), non_blocking=False)
         with torch.no_grad():
-            for spec in self.layout.tensors:
-                if spec.name in self._views:
-                    continue
+            for spec in self._copied:
                 source = self._host if spec.is_float else start.ints
                 values = np.array(source[spec.offset : spec.offset + spec.size]).reshape(spec.shape)
                 self._tensors[spec.name].copy_(torch.from_numpy(values))
@@ -86,7 +85,7 @@ class FlatModel:
     @property
     def rounds_on_load(self) -> bool:
         """Whether the module holds tensors narrower than the vector, so that `load` may round."""
-        return any(spec.is_float and spec.name not in self._views for spec in self.layout.tensors)
+        return any(spec.is_float for spec in self._copied)
 
     @cached_property
     def parts(self) -> Parts:
@@ -167,9 +166,7 @@ class FlatModel:
             self._bind(state)
         if self.device.type != "cpu":
             np.copyto(self._host, self._flat.cpu().numpy())
-        for spec in self.layout.tensors:
-            if spec.name in self._views:
-                continue
+        for spec in self._copied:
             target = self._host if spec.is_float else self._ints
             values = self._tensors[spec.name].detach().cpu().reshape(-1)
             if spec.is_float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from hierfl.monitor.records import GpuSampled, Leased, Record
 
@@ -39,6 +39,8 @@ class GpuFigures:
 
 class GpuTime:
     """A monitor that adds up samples, by device; where runs share devices, those within the run's own leases."""
+
+    heeds: ClassVar = (GpuSampled, Leased)
 
     def __init__(self) -> None:
         self._total: dict[str, GpuFigures] = {}

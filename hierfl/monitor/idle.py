@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from hierfl.monitor.records import (
     Assigned,
@@ -47,6 +47,8 @@ class IdleTime:
     how long the run has had each device so far, where others use them too; None: always. Only what a run has can be
     idle. `tell` hears of every span that is over.
     """
+
+    heeds: ClassVar = (Assigned, Evaluated, NodeChanged, Phase, RoundClosed, SiteTrained)
 
     def __init__(
         self,

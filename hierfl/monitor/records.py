@@ -367,7 +367,10 @@ Record: TypeAlias = (
 
 
 class Monitor(Protocol):
-    """Sees every record of a run, in order, from the run's own thread; must not keep it waiting."""
+    """Sees every record of a run, in order, from the run's own thread; must not keep it waiting.
+
+    One that the run itself listens with may say in `heeds`, a tuple of classes, which records it is to be told.
+    """
 
     def on(self, record: Record) -> None:
         """Take one record."""

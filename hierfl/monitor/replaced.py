@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 from hierfl.monitor.records import Record, ReplicaReplaced
 
@@ -15,6 +15,8 @@ NEWEST = 100
 
 class Replaced:
     """A monitor that remembers them; since this process took the run up."""
+
+    heeds: ClassVar = (ReplicaReplaced,)
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {}

@@ -57,6 +57,7 @@ class Yard:
         self._company = {
             name: Company(busy[name], curves[name]) for name, device in self.devices.items() if device.places > 1
         }
+        self._whole: dict[int, tuple[Piece, Task]] = {}
 
     def covered_s(self, device: str, start_s: float, end_s: float) -> float:
         """Measure how much of a window at least one worker of a device was busy."""
@@ -72,7 +73,17 @@ class Yard:
         return self.speeds[device] * (end_s - start_s if company is None else company.alone_s(start_s, end_s))
 
     def task(self, piece: Piece, since_s: float = float("-inf"), until_s: float = float("inf")) -> Task:
-        """Give a piece, or its part in a window, as the bounds see it; what no device may hold runs where it ran."""
+        """Give a piece, or its part in a window, as the bounds see it; what no device may hold runs where it ran.
+
+        A hub's round and the span that it lies in both ask for most of them: a whole one is made once.
+        """
+        if not since_s <= piece.start_s <= piece.end_s <= until_s:
+            return self._task(piece, since_s, until_s)
+        if id(piece) not in self._whole:
+            self._whole[id(piece)] = piece, self._task(piece, since_s, until_s)
+        return self._whole[id(piece)][1]
+
+    def _task(self, piece: Piece, since_s: float, until_s: float) -> Task:
         task = Task(self.alone_s(piece, since_s, until_s), piece.labels, piece.memory_bytes)
         need = piece.labels, piece.memory_bytes
         if need not in self._is_held:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from hierfl.monitor.records import Record, RoundClosed
 from hierfl.monitor.words import finite, num_bytes, percent
@@ -13,6 +13,8 @@ __all__ = ["Traffic", "traffic_lines"]
 
 class Traffic:
     """A monitor that counts what hubs were handed up; since this process took the run up."""
+
+    heeds: ClassVar = (RoundClosed,)
 
     def __init__(self) -> None:
         self._bytes_up = 0

@@ -93,11 +93,14 @@ class Estimates:
         so many of the company are of other runs; what that gives is learned where all of them are known. Give the rate
         (as of `Colocation.observe`), if there is one to be told.
         """
-        predicted = {site: self.predict(kind, site, units, device.kind) for site, (units, _) in work.items()}
-        known_s = sum(seconds for seconds in predicted.values() if seconds is not None)
+        predicted: dict[str, float | None] = {}
+        if company:
+            predicted = {site: self.predict(kind, site, units, device.kind) for site, (units, _) in work.items()}
         for site, (units, seconds) in work.items():
-            if not company or predicted[site] is None:
-                self.durations.observe(kind, site, units, seconds, device.kind, self.model)
+            if predicted.get(site) is None:
+                predicted[site] = self.durations.observe(kind, site, units, seconds, device.kind, self.model)
+        known = [seconds for seconds in predicted.values() if seconds is not None]
+        known_s = sum(known) if len(known) == len(work) else 0.0
         took_s = sum(seconds for _, seconds in work.values())
         if device.places == 1 or kind != "train" or company is None or not known_s or not took_s:
             return None

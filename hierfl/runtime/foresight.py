@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import cached_property
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import ConfigError
@@ -89,11 +90,12 @@ class Foresight:
         """Predict a waiting job anew."""
         return replace(job, estimate_s=self.predict(job, None))
 
-    def allowed_s(self, job: Job) -> float:
-        """Say how long a job may take; infinite where there is no limit."""
-        settings = self._sites.get(job.name)
-        limit_s = settings.timeout_s if settings is not None else None
-        return math.inf if limit_s is None else limit_s
+    @cached_property
+    def allowed_s(self) -> Callable[[Job], float] | None:
+        """What says how long a job may take, infinite where it has no limit; None if no site has one."""
+        limits_s = {site: settings.timeout_s for site, settings in self._sites.items()}
+        known_s = {site: limit_s for site, limit_s in limits_s.items() if limit_s is not None}
+        return (lambda job: known_s.get(job.name, math.inf)) if known_s else None
 
     def learn(
         self, group: Group, durations: Mapping[str, float], device: Device, company: int | None, others: int

@@ -130,13 +130,18 @@ class Roster:
         return 0 if len(beside) == 1 else sum(1 for other in beside if other != worker and self._chunks[other])
 
     def overdue(
-        self, left: Callable[[str, tuple[Job, ...]], tuple[Job, ...]], allowed_s: Callable[[Job], float], now_s: float
+        self,
+        left: Callable[[str, tuple[Job, ...]], tuple[Job, ...]],
+        allowed_s: Callable[[Job], float] | None,
+        now_s: float,
     ) -> Iterator[tuple[str, tuple[Job, ...], float]]:
         """Give the workers whose running chunk has taken longer than its jobs may, with these and the seconds.
 
         `left`: those of a worker's chunk that it has not answered; `allowed_s`: for a job; infinite where there is no
-        limit.
+        limit, None if there is none anywhere.
         """
+        if allowed_s is None:
+            return
         for worker, chunks in list(self._chunks.items()):
             if chunks and worker in self.ready:
                 jobs = left(worker, chunks[0])
