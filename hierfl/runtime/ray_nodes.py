@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -16,6 +17,9 @@ __all__ = ["Nodes"]
 
 CONNECT_S = 1.0
 """How long a raylet may take to accept a connection, which its kernel does: a millisecond, unless it is very busy."""
+
+MAX_AT_ONCE = 32
+"""How many nodes that have come are looked at at once."""
 
 
 class Nodes:
@@ -40,16 +44,19 @@ class Nodes:
         often = Counter(nodes.values())
         self._names |= {node: name if often[name] == 1 else f"{name} ({node[:8]})" for node, name in nodes.items()}
         raylets = {node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"]) for node in alive}
-        new, self._raylets = raylets.keys() - self._raylets.keys(), raylets
-        self._reached = {node for node in raylets if node in self._reached or (node in new and self._connects(node))}
+        new, self._raylets = sorted(raylets.keys() - self._raylets.keys()), raylets
+        self._reached &= raylets.keys()
+        if new:
+            with ThreadPoolExecutor(len(new[:MAX_AT_ONCE])) as at_once:
+                self._reached.update(
+                    node for node, took in zip(new, at_once.map(self._connects, new), strict=True) if took
+                )
         self._doubted &= nodes.keys()
         return {node: name for node, name in nodes.items() if node not in self._doubted} or nodes
 
     def answers(self, node: str) -> bool:
         """Say whether a node's raylet takes connections as it did; it is in doubt if not."""
-        if node == self.here or node not in self._reached:
-            return True
-        if not self._connects(node):
+        if node not in self._doubted and node in self._reached and node != self.here and not self._connects(node):
             self._doubted.add(node)
         return node not in self._doubted
 

@@ -24,6 +24,7 @@ class Processes:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
         self.restarted: list[str] = []
+        self.silent: list[str] = []
         self.pings: dict[str, int] = {}
         self.seen = 0
 
@@ -38,6 +39,7 @@ class Processes:
 
     def restart(self, actor: str, silent: bool = False) -> tuple[str, ...]:
         self.restarted.append(actor)
+        self.silent += [actor] if silent else []
         return ("world",) if actor in ("world", "/hub-0") else (SECOND,)
 
     def get(self, handle: Any) -> Any:
@@ -125,3 +127,18 @@ def test_where_a_replica_is_is_said_with_its_process_s_first_sign_of_life() -> N
     list(hubs.handle(Done(driver.ticket(SECOND), SECOND, crashed="power cut")))
     assert list(hubs.tick(20.0)) == []
     assert list(hubs.handle(Done(driver.pings["/hub-0.1"], "/hub-0.1"))) == [HubUp("world", 1, 2, where, again=True)]
+
+
+def test_the_driver_hears_whether_a_process_was_silent_or_has_died() -> None:
+    driver, hubs = begun()
+    assert list(hubs.tick(0.0)) == []
+    for process in ("/hub-0", "/hub-0.1"):
+        list(hubs.handle(Done(driver.pings[process], process)))
+    list(hubs.handle(Done(driver.ticket(SECOND), SECOND, crashed="power cut")))
+    assert driver.silent == []
+    clock_s = 0.0
+    while not driver.silent:
+        clock_s += Spec.redundancy.lease_s / 8
+        list(hubs.tick(clock_s))
+        assert clock_s < 10 * Spec.redundancy.lease_s
+    assert driver.silent == ["/hub-0"], "who was replaced has not been heard yet"
