@@ -118,7 +118,17 @@ def slot_bound(durations_s: Sequence[float], speeds: Sequence[float]) -> float:
     if each.size:
         last = each * len(fastest)
         found = max(found, float((sums[last] - sums[last - each] + longest[last - each]).max() / fastest[0]))
-    return max(found, _exact(longest[:NUM_EXACT].tolist(), fastest[:NUM_EXACT].tolist()))
+    few, slots = longest[:NUM_EXACT].tolist(), fastest[:NUM_EXACT].tolist()
+    return found if _greedy(few, slots) <= found else max(found, _exact(few, slots))
+
+
+def _greedy(longest: Sequence[float], fastest: Sequence[float]) -> float:
+    """Give the makespan of a few jobs alone, each put where it ends first: the least is not above it."""
+    loads = [0.0] * len(fastest)
+    for seconds in longest:
+        slot = min(range(len(fastest)), key=lambda slot: (loads[slot] + seconds) / fastest[slot])
+        loads[slot] += seconds
+    return max(load / speed for load, speed in zip(loads, fastest, strict=True))
 
 
 def _exact(longest: Sequence[float], fastest: Sequence[float]) -> float:
@@ -147,7 +157,9 @@ def round_bound(tasks: Sequence[Task], fleet: Fleet) -> float:
     """Bound the makespan of tasks that may all begin at once: the largest of slots, regions and prices."""
     if not tasks:
         return 0.0
-    confined = [fleet.eligible(task) for task in tasks]
+    needs = {(task.labels, task.memory_bytes): task for task in tasks}
+    able = {need: fleet.eligible(task) for need, task in needs.items()}
+    confined = [able[task.labels, task.memory_bytes] for task in tasks]
     slots = [[speed] * device.places for device, speed in zip(fleet.devices, fleet.speeds, strict=True)]
     found = price_bound(tasks, fleet)
     for region in _regions(set(confined)):

@@ -219,7 +219,7 @@ class Dispatcher:
         while self._waiting.fresh or self._shelves.fresh:
             self._choice.heads, self._waiting.fresh = self._waiting.fresh, {}
             level = 0
-            while level < self._shelves.num_levels:
+            while self._waiting and level < self._shelves.num_levels:
                 if self._shelves.level(level):
                     decisions += self._fill_level(level, now_s)
                 level += 1
