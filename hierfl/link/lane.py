@@ -135,7 +135,7 @@ class Lane:
                 lost = [call for call in self._calls if call.method == PLACE or call in worker]
                 self._calls.clear()
                 for call in lost:
-                    self._done(Done(call.ticket, self.path, crashed=reason))
+                    self._done(Done(call.ticket, self.path, crashed=reason, away=True))
 
     # --- the member's side
 

@@ -61,7 +61,8 @@ def num_beside(method: str, arguments: Sequence[Any]) -> int:
 class Done:
     """A call has ended: with a header and handles, with an error, or with its actor.
 
-    `started_s`, `ended_s`: when the actor was busy with it, seconds since the epoch.
+    `started_s`, `ended_s`: when the actor was busy with it, seconds since the epoch. `away`: the actor has been silent
+    for as long as it may be, whatever process of it is to come.
     """
 
     ticket: int
@@ -72,6 +73,7 @@ class Done:
     crashed: str | None = None
     started_s: float = 0.0
     ended_s: float = 0.0
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from hierfl.runtime.steps import (
     steps,
     write_model,
 )
+from scheduler.participation import needed
 from tiers.messages import Update
 from tiers.plan import Mix
 
@@ -238,10 +239,16 @@ class Exchanges:
     def handle(self, done: Done) -> Iterator[str]:
         """Take the end of a call; yield the name of a place whose process is lost. Errors: HierflError."""
         job, index, actor = self._calls[done.ticket]
-        if done.crashed is not None:
+        is_left = done.crashed is not None and done.away and self._spares(job, job.asks[index].member)
+        if done.crashed is not None and not is_left:
             yield actor  # who replaces it asks for what was lost with it: `again`
             return
         del self._calls[done.ticket]
+        if is_left:
+            job.gone[job.asks[index].member] = done.crashed or ""
+            job.replies[index] = NOTHING
+            self._go_on(job)
+            return
         if isinstance(done.error, UpdateRefused):
             self.stop(job.hub)
             self._failed(job.hub, str(done.error))
@@ -254,6 +261,13 @@ class Exchanges:
             self._busy(job.hub, job.asks[index].member, done)
             job.replies[index] = Reply(done.value, done.beside)
         self._go_on(job)
+
+    def _spares(self, job: _Job, member: str) -> bool:
+        """A member stays away: say whether the others are enough to go on without it, and need not ask it once more."""
+        hub = self._hubs[job.hub]
+        of, cohort = hub.spec.hub, sum(weight > 0 for weight in hub.spec.weights.values())
+        others = hub.parts.keys() - hub.left - job.gone.keys() - {member}
+        return job.leave is not None and of.keep_going and len(others) >= needed(of.quorum, cohort)
 
     def _leaves(self, job: _Job, error: PeerUnreached) -> bool:
         """A member's place does not hand out what lies there: say whether the others may go on without it."""

@@ -175,7 +175,7 @@ def test_a_member_is_given_up_after_its_deadline_and_may_come_back(tmp_path: Pat
     assert len(done) == 2
     clock[0] = 61.0
     place.look()
-    assert done[-1].crashed == "not heard of for 60 s (link.deadline_s)"
+    assert done[-1].crashed == "not heard of for 60 s (link.deadline_s)" and done[-1].away
     place.reset()
     place.call(3, "prepare", (LAYOUT, None))
     place.look()

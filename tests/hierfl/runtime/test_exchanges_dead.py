@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -38,11 +38,15 @@ class Federation:
     """A hub's machine, its members' places, and whoever lets processes die.
 
     `dying`: says of a member's nth call whether it is its process's last; `spares`: once they have exchanged, none is.
+    `away`: members that are elsewhere, and do not come back in time.
     """
 
-    def __init__(self, topology: Topology, dying: Any, *, spares: bool = True) -> None:
-        self.dying, self.spares = dying, spares
-        self.hub = Hub("world", tuple(map(Site, WEIGHTS)), keep_going=True, quorum=0.25, topology=topology)
+    def __init__(
+        self, topology: Topology, dying: Any, *, spares: bool = True, away: Collection[str] = (), **hub: Any
+    ) -> None:
+        self.dying, self.spares, self.away = dying, spares, away
+        settings = {"keep_going": True, "quorum": 0.25, **hub}
+        self.hub = Hub("world", tuple(map(Site, WEIGHTS)), topology=topology, **settings)
         arithmetic = (32, 8.0, WEIGHTS, LAYOUT, LAYOUT)
         spec = HubSpec("world", self.hub, FedAvg(), *arithmetic, is_root=True, passes_up=False, seed=5)
         self.machine = HubRounds(self.hub, WEIGHTS, path="world", seed=5)
@@ -105,6 +109,10 @@ class Federation:
             member = actor.removeprefix(f"{PLACE}world/")
             self.asked[member] = self.asked.get(member, 0) + 1
             if not (self.over and self.spares) and self.dying(member, self.asked[member]):
+                if member in self.away:
+                    for lost in self.exchanges.handle(Done(ticket, actor, crashed="not heard of", away=True)):
+                        self.exchanges.again([lost])
+                    continue
                 process = PROCESSES[member]
                 lost = [call for call in self.queue if PROCESSES[call[1].rpartition("/")[2]] == process]
                 self.queue = [call for call in self.queue if call not in lost]
@@ -143,6 +151,28 @@ def test_a_place_that_always_dies_where_nobody_can_do_without_it_ends_the_run_by
     federation = Federation(TOPOLOGIES["peer"], lambda member, nth: member == "c" and nth > 3, spares=False)
     with pytest.raises(RuntimeUnavailable, match="world: the processes of its members' places died 6 times"):
         federation.run()
+
+
+@pytest.mark.parametrize("kind", TOPOLOGIES)
+def test_who_stays_away_for_as_long_as_it_may_is_waited_for_once(kind: str) -> None:
+    topology, gone = TOPOLOGIES[kind], frozenset("bd")
+    for nth in (1, 2):
+        federation = Federation(topology, lambda member, at, nth=nth: member in gone and at >= nth, away=gone)
+        found = federation.run()
+        left = {name: reason for members in federation.left for name, reason in members.items()}
+        assert found == after(topology, frozenset(left)) and left.keys() <= gone
+        assert set(left.values()) <= {"not heard of"} and (left or kind == "swarm")
+        assert all(federation.asked.get(name, 0) <= nth + 1 for name in gone), "one call, or two of one step"
+
+
+@pytest.mark.parametrize("hub", [{"keep_going": False}, {"quorum": 1.0}])
+def test_it_is_asked_three_times_where_the_others_are_not_enough(hub: dict[str, Any]) -> None:
+    federation = Federation(TOPOLOGIES["allreduce"], lambda member, _: member == "c", away="c", **hub)
+    with pytest.raises(AssertionError):
+        federation.run()  # the hub gives up in place of another exchange
+    assert [dict(members) for members in federation.left] == [
+        {"c": "the process of its place died 3 times while it did its part"}
+    ]
 
 
 @pytest.mark.parametrize("kind", ["allreduce", "peer"])
