@@ -31,7 +31,8 @@ ShelfKey = tuple[int, str, int, tuple[tuple[str, int], ...], str]
 class Chunk:
     """What a device was given in one call; `seconds`: predicted, loading included; `memory_bytes`: as admitted.
 
-    `begun_s`: when it got to a place, None while it waits at the device; `is_overdue`: it should have been over.
+    `begun_s`: when it got to a place, None while it waits at the device; `is_overdue`: it should have been over;
+    `is_guess`: a site is among its own that has never answered.
     """
 
     jobs: tuple[Job, ...]
@@ -39,6 +40,10 @@ class Chunk:
     memory_bytes: int
     begun_s: float | None = None
     is_overdue: bool = False
+    is_guess: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.is_guess = any(job.is_guess for job in self.jobs)
 
     @property
     def is_short(self) -> bool:
@@ -46,11 +51,6 @@ class Chunk:
         if self.seconds is None or self.seconds > PREFETCH_S or self.is_overdue:
             return False
         return not self.is_guess
-
-    @property
-    def is_guess(self) -> bool:
-        """Whether a site is among its own that has never answered."""
-        return any(job.is_guess for job in self.jobs)
 
     @property
     def patience_s(self) -> float:

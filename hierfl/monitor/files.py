@@ -32,7 +32,7 @@ __all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "read_events", "read_met
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
-_FLUSH = (RunStarted, RoundCommitted, Notice, FaultInjected, RunEnded)
+_FLUSH = {RunStarted, RoundCommitted, Notice, FaultInjected, RunEnded}
 _Shape: TypeAlias = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
 _SHAPES: dict[type[Any], _Shape] = {}
 _FIRST = ("num_test", "accuracy", "auc", "loss")
@@ -59,7 +59,7 @@ class JsonLines:
                 self._metrics.write(_row(record.round_number, node, metrics))
         elif isinstance(record, RunStarted):
             self._metrics.rewind(record.first_round)
-        if isinstance(record, _FLUSH):
+        if type(record) in _FLUSH:
             self._events.flush()
             self._metrics.flush()
 
