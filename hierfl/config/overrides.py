@@ -87,7 +87,12 @@ def _find(here: Any, part: str, place: str, hub: str, override: Override) -> Any
             here[:] = _spread(here, hub, place, override)
     if any("${" in name for name in names):
         raise NotYet
-    raise ConfigError([Problem(join(place, part), f"there is no {part!r} here{nearest(part, filter(None, names))}")])
+    dotted = next(
+        (join(place, name) for name in names if name.startswith(part) and any(mark in name for mark in ".[]=")), ""
+    )
+    way = f"; a name that holds a dot or the like stands in brackets, {dotted}" if dotted else ""
+    told = f"there is no {part!r} here{nearest(part, filter(None, names))}{way}"
+    raise ConfigError([Problem(join(place, part), told)])
 
 
 def _opened(child: Any, part: str, place: str, hub: str, override: Override, depth: int) -> Any:

@@ -101,6 +101,7 @@ _NAME = Rule(
     f"a name of 1 to {MOST_NAME_BYTES} bytes that holds no '/' and no line break or other control character", _is_name
 )
 _FINITE = Rule("a finite number", math.isfinite)
+_WEIGHT = Rule("a number from 0.000001 to 1,000,000", lambda value: 1e-6 <= value <= 1e6)
 _ADDRESS = Rule(
     "auto, host:port or ray://host:port",
     lambda value: re.fullmatch(r"auto|(ray://)?(\[[^\]\s/]+\]|[^\s/:]+):\d{1,5}", value) is not None,
@@ -116,7 +117,7 @@ RULES: dict[type, dict[str, Rule]] = {
     TopKeys: {"name": _NAME, "seed": _at_least(0), "baseline": _one_of("local", "pooled")},
     SiteKeys: {
         "name": _NAME,
-        "weight": _above(0),
+        "weight": _WEIGHT,
         "split": _from_to(1, 1000),
         "role": _one_of("training", "evaluation", "statistics"),
         "site_timeout_s": _above(0),
@@ -128,7 +129,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "rounds": _at_least(1),
         "on_failure": _one_of("stop", "continue"),
         "quorum": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
-        "weight": _above(0),
+        "weight": _WEIGHT,
         "site_timeout_s": _above(0),
         "joins_at": _at_least(1),
         "leaves_at": _at_least(2),

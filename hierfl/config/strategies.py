@@ -13,6 +13,9 @@ from hierfl.learning.strategy import Reducer
 
 __all__ = ["check_strategies"]
 
+MOST_WEIGHT = 8_000_000_000
+"""What weights of one hub's members may add up to: in parts of 2^-20 their sum must stay below 2^53."""
+
 
 def check_strategies(root: Node, report: Report) -> None:
     """Report hubs whose strategy needs more members that train than they have, or stands below one that sends more than
@@ -38,6 +41,10 @@ def check_strategies(root: Node, report: Report) -> None:
                     " leave compression out (compression: none), or take another strategy",
                 )
             continue
+        if sum(member.own.settings.get("weight", 1.0) for member in node.members) > MOST_WEIGHT:
+            report(
+                join(node.place, "members"), f"have weights that add up to more than {MOST_WEIGHT:,}: scale them down"
+            )
         if strategy is not None and above is not None:
             said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
             report(join(node.place, "strategy"), said)

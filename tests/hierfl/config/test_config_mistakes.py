@@ -146,7 +146,8 @@ MISTAKES = [
     ("federation.quorum=0", "federation.quorum", "above 0"),
     ("federation.quorum=1.1", "federation.quorum", "at most 1"),
     ("federation.on_failure=continu", "federation.on_failure", "did you mean 'continue'?"),
-    (f"{CLEVELAND}.weight=0", f"{CLEVELAND}.weight", "above 0"),
+    (f"{CLEVELAND}.weight=0", f"{CLEVELAND}.weight", "from 0.000001 to 1,000,000"),
+    (f"{CLEVELAND}.weight=1e300", f"{CLEVELAND}.weight", "from 0.000001 to 1,000,000"),
     ("training=fast", "training", "must be a mapping"),
     ("training.lr=fast", "training.lr", "must be a number, not 'fast'"),
     ("training.lr=0", "training.lr", "above 0"),
@@ -221,6 +222,7 @@ MISTAKES = [
     ("name.x=1", "name.x", "no keys below"),
     ("federation.members.uss.rounds=2", "federation.members.uss", "did you mean 'us'?"),
     ("federation.members.7.rounds=2", "federation.members.7", "there is no '7'"),
+    ("federation.members.st. mary.rounds=2", "federation.members.st", "there is no 'st' here"),
     ("training.lr=${training.lrr}", "training.lr", "lrr"),
     ("training.lr=${oc.env:HIERFL_NO_SUCH_VARIABLE}", "training.lr", "HIERFL_NO_SUCH_VARIABLE"),
     ("training.lr=${training.local_step}", "training.lr", "did you mean 'local_steps'?"),
@@ -271,6 +273,12 @@ def test_a_mistake_in_the_file_has_its_line(tmp_path: Path) -> None:
     assert check(path, [f"{problem.path}=fast"])[0].line is None
 
 
+def test_a_name_with_a_dot_is_shown_in_the_brackets_that_it_needs(sound: Path) -> None:
+    overrides = ["federation.members.hungary.name=st. mary", "federation.members.st. mary.rounds=2"]
+    assert "stands in brackets, federation.members[st. mary]" in str(check(sound, overrides)[0])
+    assert check(sound, [overrides[0], "federation.members[st. mary].rounds=2"]) == []
+
+
 def test_two_mistakes_across_sections(sound: Path) -> None:
     stopping = "stopping={metric: auc, patience: 2}"
     messages = [str(problem) for problem in check(sound, [stopping, "evaluation={auc: none, every: 0}"])]
@@ -311,6 +319,12 @@ def test_many_unknown_sites_are_counted() -> None:
         from_mapping({"task": "heart_disease", "federation": tree})
     assert len(caught.value.problems) == 21
     assert "4980 more sites" in caught.value.problems[-1].message
+
+
+def test_weights_whose_sum_is_too_large() -> None:
+    tree = {"name": "w", "members": {"count": 9000, "name": "s{i}", "weight": 1e6}}
+    with pytest.raises(ConfigError, match=r"^federation.members: have weights that add up to .*: scale them down$"):
+        from_mapping({"task": "synthetic", "federation": tree})
 
 
 def test_a_template_is_checked_once() -> None:
