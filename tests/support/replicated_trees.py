@@ -91,10 +91,6 @@ def _deep() -> list[Tree]:
                 root = Hub("w", (Site("x"), inner), participation=top, **more)
                 shapes = Shape("w", root, {"x": 2, "h": 3}, ("h",)), Shape("w/h", inner, two)
                 found.append(Tree(*shapes, rounds=2, loses=loses))
-                both = Hub("h", (Site("y"), Hub("g", tuple(map(Site, two)))), 2, **more)
-                root = Hub("w", (Site("x"), both), 3, participation=top, **more)
-                broad = Shape("w/h", both, {"y": 1, "g": 3}, ("g",)), Shape("w/h/g", both.members[1], two)  # type: ignore[arg-type]
-                found.append(Tree(Shape("w", root, {"x": 2, "h": 4}, ("h",)), *broad, rounds=3, loses=loses))
             low = Hub("g", tuple(map(Site, two)))
             middle = Hub("h", (low,), participation=early[1] if loses else All(), **more)
             root = Hub("w", (Site("x"), middle), participation=top, **more)
@@ -103,5 +99,21 @@ def _deep() -> list[Tree]:
     return found
 
 
+def _broad() -> list[Tree]:
+    """Roots that close early over a hub with a site and a hub of its own, and two rounds to do."""
+    found = []
+    two = {"a": 1, "b": 2}
+    for policy in (Deadline(after_s=5.0, quorum=0.3, weight=0.1), Buffered(goal=1)):
+        for loses in (False, True):
+            more: dict[str, Any] = {"keep_going": loses, "quorum": 0.3}
+            low = Hub("g", tuple(map(Site, two)))
+            both = Hub("h", (Site("y"), low), 2, **more)
+            top = Shape("w", Hub("w", (Site("x"), both), participation=policy, **more), {"x": 2, "h": 4}, ("h",))
+            below = Shape("w/h", both, {"y": 1, "g": 3}, ("g",)), Shape("w/h/g", low, two)
+            found.append(Tree(top, *below, rounds=3, loses=loses))
+    return found
+
+
 TREES = _trees()
 EARLY = [tree for tree in TREES if len(tree.shapes) > 1 and tree.shapes[0].hub.participation.may_close_early]
+EARLY += _broad()
