@@ -8,7 +8,7 @@ may leave an idle device to one that loses less there (`scheduler.claims`).
 Short jobs of one group share a call, so that the cost of a call is small beside its work: a chunk holds at least
 `CHUNK_MIN_S` of predicted work where there is as much, at most `CHUNK_MAX_S` (or one job), and never more than the
 device's guided share of what waits (Polychronopoulos and Kuck 1987), so that devices end together. What is over within
-a call of `CHUNK_MIN_S` for each is dealt out evenly, at once.
+a call of `DEAL_S` for each is dealt out evenly, at once: calls that even out what is left would cost more than that.
 
 The second place of a busy device goes to short work only: running chunk and next one at most `PREFETCH_S` each. It
 saves the gap between two calls, some 2 ms, which counts beside short work only; a long job bound to a busy device could
@@ -56,6 +56,10 @@ __all__ = [
 
 CHUNK_MIN_S = 0.010
 CHUNK_MAX_S = 0.100
+DEAL_S = 0.020
+DEAL_MARGIN = 1.1
+"""Of its even share of the seconds, what a call that deals work out may hold: jobs are not all equal."""
+
 DEPTH = 2
 
 _Queue = list[tuple[tuple[float, ...], int, Lane]]
@@ -353,9 +357,12 @@ class Dispatcher:
 
     def _chunk(self, slot: Slot, lane: Lane, place: int) -> Chunk:
         """Take a job out of a lane, and those that follow it while the chunk is short."""
-        places = self.depth * slot.places * lane.num_devices
-        limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, lane.waiting_s / places))
-        share = -(-len(lane.entries) // self._num_sharing(slot, lane))
+        places, num_now = slot.places * lane.num_devices, self._num_in_turn(slot, lane)
+        if lane.waiting_s <= num_now * DEAL_S:
+            share, limit_s = -(-len(lane.entries) // num_now), DEAL_MARGIN * lane.waiting_s / num_now
+        else:
+            share, limit_s = -(-len(lane.entries) // places), lane.waiting_s / (self.depth * places)
+        limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, limit_s))
         jobs = [self._waiting.take(lane, place)]
         seconds = self._predict(jobs[0], slot.device)
         total_s = None if seconds is None else seconds + self._choice.loading_s(jobs[0], slot)
@@ -367,18 +374,15 @@ class Dispatcher:
             total_s += following
         return Chunk(tuple(jobs), total_s, admitted_bytes(max(job.memory_bytes for job in jobs)))
 
-    def _num_sharing(self, slot: Slot, lane: Lane) -> int:
-        """Count the places that share what waits in a lane: all of them, since they will be back for more; where one
-        short call for each takes all that waits, those whose turn it is.
-        """
+    def _num_in_turn(self, slot: Slot, lane: Lane) -> int:
+        """Count the places that are given a chunk before any is given another: this device's, and those of its like."""
         level = len(slot.chunks)
         shelves = self._shelves.level(level).items() if lane.device is None else [(slot.shelf(), (lane.device,))]
-        num_now = sum(
+        return sum(
             len(names) * (places - level % places)
             for (sort, _, places, *_), names in shelves
             if sort in lane.reach.sorts
         )
-        return num_now if lane.waiting_s <= num_now * CHUNK_MIN_S else slot.places * lane.num_devices
 
 
 def _push(queue: _Queue, lane: Lane) -> None:

@@ -154,12 +154,12 @@ def test_what_is_to_be_alone_shares_a_chunk_with_nobody() -> None:
 
 
 def test_short_jobs_share_a_call_until_it_is_long_enough() -> None:
-    """Ten jobs of 4 ms on one device: a call holds at least 10 ms, or a place's share of all that waits."""
+    """Twelve jobs of 4 ms on one device: a call holds at least 10 ms, or a place's share of all that waits."""
     ledger = dispatcher("x")
-    ledger.ask(jobs(*[0.004] * 10))
+    ledger.ask(jobs(*[0.004] * 12))
     first, second = ledger.decide()
-    assert len(first.jobs) == 5, "half of 40 ms for each of two places"
-    assert len(second.jobs) == 2, "half of the 20 ms left are below 10, which two fill to 8"
+    assert len(first.jobs) == 6, "half of 48 ms for each of two places"
+    assert len(second.jobs) == 3, "half of the 24 ms left"
 
 
 def test_a_call_is_never_longer_than_the_maximum_or_one_job() -> None:
@@ -173,14 +173,24 @@ def test_a_call_is_never_longer_than_the_maximum_or_one_job() -> None:
 
 
 def test_what_one_short_call_for_each_takes_is_dealt_out_at_once() -> None:
-    """Eight jobs of 1 ms: four for each of two devices, or of two places of one; of 4 ms each 10 ms hold two."""
-    for seconds, dealt in ((0.001, [4, 4]), (0.004, [2, 2, 2, 2])):
+    """Eight jobs of 1 or 4.9 ms: four for each of two devices, or of two places of one; of ten of 6 ms two at first."""
+    for seconds in (0.001, 0.0049):
         for places in (1, 2):
             ledger = dispatcher()
             for name in ("x", "y")[: 2 // places]:
                 ledger.join(Device(name, places=places))
             ledger.ask(jobs(*[seconds] * 8))
-            assert [len(decision.jobs) for decision in ledger.decide()] == dealt
+            assert [len(decision.jobs) for decision in ledger.decide()] == [4, 4]
+    ledger = dispatcher("x", "y")
+    ledger.ask(jobs(*[0.006] * 10))
+    assert len(ledger.decide()[0].jobs) == 2
+
+
+def test_what_is_dealt_out_is_even_in_seconds_too() -> None:
+    """16 ms in one job and 12 in twelve: the second device takes all that is not the first one's."""
+    ledger = dispatcher("x", "y")
+    ledger.ask(jobs(0.016, *[0.001] * 12))
+    assert said(ledger.decide()) == [("x", ["g0"]), ("y", [f"g{i}" for i in range(1, 13)])]
 
 
 def test_devices_share_what_waits() -> None:
