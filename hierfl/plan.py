@@ -25,8 +25,8 @@ from hierfl.planning.log import read_log
 from hierfl.planning.ran import Ran
 from hierfl.planning.replayed import as_it_ran, case_of_log
 from hierfl.planning.simulation import simulate
+from hierfl.runtime.estimates import Estimates
 from hierfl.tree import describe
-from scheduler.forecast import Learned
 from scheduler.policies.chain_first import ChainFirst
 from scheduler.policy import Policy
 
@@ -235,7 +235,7 @@ def _simulated(
     """Simulate a case under each policy."""
     for name, policy in policies.items():
         say(f"simulating {name}")
-        yield name, simulate(case, policy, forecast=Learned() if learns else None)
+        yield name, simulate(case, policy, estimates=Estimates("") if learns else None)
 
 
 def _better_policy(rows: list[Ranked]) -> Iterator[Lever]:

@@ -316,7 +316,7 @@ class Dispatcher:
 
     def _offer(self, queue: _Queue, level: int) -> Found | None:
         """Find the first lane of a run that a device of this level takes; drop those that none does."""
-        while queue:
+        while queue and self._shelves.level(level):
             lane = queue[0][2]
             slot = self._choice.best(lane, level)
             if slot is not None:

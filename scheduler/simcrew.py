@@ -7,9 +7,9 @@ the devices. Who asks for what, and when, is the caller's.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from scheduler.dispatch import DEPTH, Dispatcher
 from scheduler.eventlog import Decision, Span
@@ -19,7 +19,7 @@ from scheduler.simdevice import Call, SimDevice
 from scheduler.views import Assign, Device, Job
 from scheduler.workload import Actual, Workload
 
-__all__ = ["Ended", "Gap", "SimCrew"]
+__all__ = ["Company", "Ended", "Gap", "SimCrew"]
 
 Ended = Callable[[tuple[Job, ...]], None]
 """Hears of the jobs of a call that has ended; their device is free, and what they took is learned."""
@@ -28,10 +28,26 @@ Gap: TypeAlias = Callable[[tuple[Job, ...]], float | None]
 """What goes by before the work of a call, in seconds, whatever its device was at before; None: as usual."""
 
 
+class Company(Protocol):
+    """Learns durations, and what jobs do beside each other, as a run does."""
+
+    def gains(self, running: Sequence[Job], job: Job, device: Device) -> bool:
+        """Say whether a job should join others on a device."""
+
+    def total(self, models: Sequence[str], device: Device) -> float | None:
+        """Give the total rate of jobs of these models at once; None if it was not measured."""
+
+    def learn(
+        self, kind: str, work: Mapping[str, tuple[float, float]], device: Device, company: int | None
+    ) -> float | None:
+        """Learn from a chunk of work, size and seconds by site, beside so many others; None: they changed."""
+
+
 class SimCrew:
     """Devices in simulated time. `actual`: what each job takes alone at speed 1, known once it is asked for.
 
     `gap`: of a call as it was measured; without one `workload.call_s`, and nothing where calls follow at once.
+    `company`: learns which jobs share a device, and durations in place of `forecast`; without one all do that may.
     `number`: a group's round, from 1, for the log. Of `workload` only the devices and their costs matter.
     """
 
@@ -45,6 +61,7 @@ class SimCrew:
         ended: Ended,
         number: Callable[[str], int],
         gap: Gap = lambda jobs: None,
+        company: Company | None = None,
         depth: int = DEPTH,
     ) -> None:
         self.now_s = 0.0
@@ -55,8 +72,10 @@ class SimCrew:
         self.present: dict[str, list[tuple[float, float]]] = {device.name: [] for device in workload.devices}
         self.dispatcher = Dispatcher(
             *(policy, depth, lambda job, device: forecast.predict(job, device.kind), self._load),
-            total=lambda models, device: workload.rate(len(models)),
+            gain=None if company is None else company.gains,
+            total=(lambda models, device: workload.rate(len(models))) if company is None else company.total,
         )
+        self._company = company
         self._workload = workload
         self._actual = actual
         self._forecast = forecast
@@ -126,9 +145,20 @@ class SimCrew:
             self._say(name, "load", call.begun_s, call.trained_from_s, call)
         self._say(name, "train", call.trained_from_s, self.now_s, call)
         self.dispatcher.done(name, call.jobs)
-        for job in call.jobs:
-            self._forecast.observe(job, device.device.kind, self._actual[job.key] / device.speed)
+        self._learn(device, call)
         self._hear(call.jobs)
+
+    def _learn(self, device: SimDevice, call: Call) -> None:
+        """Learn what a call's jobs took."""
+        took_s = {job: self._actual[job.key] / device.speed for job in call.jobs}
+        if self._company is None:
+            for job, seconds in took_s.items():
+                self._forecast.observe(job, device.device.kind, seconds)
+        else:
+            work = {job.name: (float(job.size), seconds) for job, seconds in took_s.items()}
+            self._company.learn(
+                "train", work, device.device, call.company if call.company == len(device.calls) else None
+            )
 
     def _say(self, device: str, phase: str, start_s: float, end_s: float, call: Call) -> None:
         """Log a span of a call."""

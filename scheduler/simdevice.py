@@ -16,7 +16,9 @@ At = Callable[[float, Callable[[], None]], None]
 
 @dataclass(eq=False)
 class Call:
-    """A call under way; `work_s`: what it takes alone at speed 1, `left_s`: what of that is left since `since_s`."""
+    """A call under way; `work_s`: what it takes alone at speed 1, `left_s`: what of that is left since `since_s`,
+    `company`: the calls beside it when it was given.
+    """
 
     jobs: tuple[Job, ...]
     work_s: float
@@ -27,6 +29,7 @@ class Call:
     left_s: float = 0.0
     since_s: float = 0.0
     turn: int = 0
+    company: int = 0
 
 
 class SimDevice:
@@ -53,6 +56,7 @@ class SimDevice:
         """Take a call; it begins as soon as a place and its memory are free. `gap_s`: see `scheduler.simcrew.Gap`."""
         usual_s = self._workload.call_s
         call = Call(jobs, work_s, max(job.memory_bytes for job in jobs), usual_s if gap_s is None else gap_s)
+        call.company = min(len(self.calls), self.device.places - 1)
         self.queue.append(call)
         self._begin(now_s)
         if gap_s is None and call in self.queue:

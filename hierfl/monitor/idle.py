@@ -184,7 +184,9 @@ class IdleTime:
         yard = Yard(self._devices, self._speed, self._rates, pieces)
         bound_s, found = 0.0, Figures()
         for record in self._closed:
-            bound_s = self._bound_hub(record, yard, found)
+            hub_s = self._bound_hub(record, yard, found)
+            if record.node == self._tree.root.name:  # another's round may close while the model is measured
+                bound_s = hub_s
         self._closed = []
         parts = [(piece, yard.task(piece, began_s, time_s)) for piece in pieces]
         tasks = [task for _, task in parts if task.duration_s > 0.0]

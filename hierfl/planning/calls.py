@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from scheduler.eventlog import Span
@@ -41,10 +41,18 @@ class Calls:
             self._work_s[call] += seconds
             self._first.setdefault(call, (site, number))
 
+    def worked(self) -> list[Span]:
+        """List the calls by when they began, each as long as its sites' work: what it cost beside that comes before."""
+        worked = [
+            replace(span, start_s=max(span.start_s, span.end_s - work_s)) if work_s else span
+            for span, work_s in zip(self.spans, self._work_s, strict=True)
+        ]
+        return sorted(worked, key=lambda span: (span.start_s, span.end_s))
+
     def gaps_s(self, devices: Mapping[str, Device]) -> dict[tuple[str, int], float]:
         """Say by a call's first site, and its hub's round, what the call took beside its sites' work, and what went by
         before it began: since the site was asked, or its worker had last ended something, or its device where several
-        share that.
+        share that: one may have waited for others.
         """
         ends: dict[str, list[float]] = {}
         for span in self.spans:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,11 +101,15 @@ class Bench:
         """Give the figures of another case under the same policy."""
         return case.figures(simulate(case, self.policy))
 
-    def lever(self, kind: str, what: str, reason: str, overrides: tuple[str, ...]) -> Lever | None:
-        """Try a change."""
+    def lever(
+        self, kind: str, what: str, reason: str, overrides: tuple[str, ...], *, at_most_s: float = math.inf
+    ) -> Lever | None:
+        """Try a change; None where there can be none, or where no schedule has its round done in `at_most_s`."""
         self.say(what)
         case = self.changed(overrides)
-        return None if case is None else Lever(kind, what, reason, overrides, self.before, self.after(case))
+        if case is None or (not case.closes_early and case.bound_s > at_most_s * case.rounds):
+            return None
+        return Lever(kind, what, reason, overrides, self.before, self.after(case))
 
 
 def in_percent(fraction: float) -> str:

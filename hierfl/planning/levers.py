@@ -15,7 +15,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.monitor.words import plural, seconds
 from hierfl.planning.case import Case, Figures
 from hierfl.planning.costs import Knowledge
-from hierfl.planning.lever import LEAST_TIME, Bench, Lever, Say, in_percent, place_of, silent
+from hierfl.planning.lever import LEAST_IDLE, LEAST_TIME, Bench, Lever, Say, in_percent, place_of, silent
 from hierfl.planning.ran import Ran
 from hierfl.planning.simulation import simulate
 from scheduler.bounds import Task, round_bound
@@ -121,7 +121,9 @@ def _fleet(bench: Bench) -> Iterator[Lever | None]:
         place = f"{join('runtime.devices', name)}.count" if name else "runtime.num_workers"
         of = f" of {name}" if name else ""
         longest = max(work.seconds for work in bench.case.sites.values())
-        more = bench.lever("devices", f"one device more{of}", _busy(bench), (f"{place}={num + 1}",))
+        gains_s, slower_s = bench.before.round_s * (1 - LEAST_TIME), bench.before.round_s * (1 + SLOWER)
+        what = f"one device more{of}"
+        more = bench.lever("devices", what, _busy(bench), (f"{place}={num + 1}",), at_most_s=gains_s)
         if more is not None and more.time_gain > LEAST_TIME:
             yield more
         if num == 1:
@@ -129,18 +131,22 @@ def _fleet(bench: Bench) -> Iterator[Lever | None]:
         fewer = f"{len(bench.case.devices) - 1} in all do the same work"
         if longest > NEARLY_ALL * bench.before.round_s:
             fewer += f": the longest site alone takes {seconds(longest)} of the round's {seconds(bench.before.round_s)}"
-        less = bench.lever("devices", f"one device less{of}", fewer, (f"{place}={num - 1}",))
+        what = f"one device less{of}"
+        less = bench.lever("devices", what, fewer, (f"{place}={num - 1}",), at_most_s=slower_s)
         if less is not None and less.time_gain > -SLOWER:
             yield less
 
 
 def _busy(bench: Bench) -> str:
-    return f"the {len(bench.case.devices)} devices are busy {in_percent(1.0 - bench.before.idle)} of the time"
+    num, busy = len(bench.case.devices), in_percent(1.0 - bench.before.idle)
+    return f"the {num} devices are busy {busy} of the time" if num > 1 else f"the device is busy {busy} of the time"
 
 
 def _company(bench: Bench) -> Iterator[Lever | None]:
     """Run a second federation of the same kind beside the first."""
     case = bench.case
+    if bench.before.idle <= LEAST_IDLE:
+        return  # it could only take turns
     bench.say("a second federation beside it")
     after = case.figures(simulate(case, bench.policy, beside=[case]))
     found = Lever("company", "run a second federation of this kind beside it", "", (), bench.before, after, 2)
@@ -209,7 +215,10 @@ def _kappa(bench: Bench) -> Iterator[Lever | None]:
         own_s = _alone_s(case, path)
         above_s = bench.before.round_s / rounds_per_round(case.tree, parent(path) or "")
         share = in_percent(min(1.0, own_s / above_s))
-        more = bench.lever("kappa", _kappa_words(path, hub, 1), _slack(path, share), (f"{place}={hub.rounds + 1}",))
+        more = bench.lever(
+            *("kappa", _kappa_words(path, hub, 1), _slack(path, share), (f"{place}={hub.rounds + 1}",)),
+            at_most_s=bench.before.round_s * (1 + LEAST_TIME),
+        )
         if more is not None and more.time_gain > -LEAST_TIME:
             yield more
         if hub.rounds > 1:

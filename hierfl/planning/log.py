@@ -51,7 +51,8 @@ class LiveRound:
 
 @dataclass(frozen=True)
 class Log:
-    """What a run has done. `devices` by worker; `num_samples` by path; `calls`: who trained what, and when.
+    """What a run has done. `devices` by worker; `num_samples` by path; `calls`: who trained what, and when; what
+    they cost beside that comes before.
 
     `gaps_s`, `opened_s` and `closed_s` as in `Pauses`, of hubs that do not wait for all too; `trip_s`: by hub from a
     call's end until the hub has heard of it, which is what counts where a round closes without its last member.
@@ -242,7 +243,7 @@ def read_log(run_dir: Path) -> Log:
         tuple(_of_the_tree(config, reading.trained)),
         reading.samples,
         devices,
-        tuple(sorted(reading.calls.spans, key=lambda call: (call.start_s, call.end_s))),
+        tuple(reading.calls.worked()),
         reading.calls.gaps_s(devices),
         frozenset(reading.asked),
         reading.opened_s(config.federation),

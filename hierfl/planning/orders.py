@@ -58,7 +58,7 @@ class Orders:
     def ended(self, num_sites: int) -> None:
         """So many sites have ended, and were learned from: predict anew what waits, where that may tell something."""
         seen, self._num_heard = self._num_heard, self._num_heard + num_sites
-        if any(seen < count <= self._num_heard for count in LEARN_AT):
+        if isinstance(self._forecast, Learned) and any(seen < count <= self._num_heard for count in LEARN_AT):
             self._dispatcher.refresh(self._predicted)
 
     def forecasts_s(self, hub: str) -> dict[str, float]:

@@ -18,8 +18,9 @@ from hierfl.planning.case import Case
 from hierfl.planning.orders import Orders, group_of
 from hierfl.planning.ran import Ran, Worked
 from hierfl.planning.shape import member_weights
+from hierfl.runtime.estimates import Estimates
 from scheduler.eventlog import Span
-from scheduler.forecast import Forecast, Oracle
+from scheduler.forecast import Forecast, Learned, Oracle
 from scheduler.policy import Policy
 from scheduler.simcrew import SimCrew
 from scheduler.views import Job, JobKey
@@ -57,20 +58,31 @@ def simulate(
     *,
     beside: Sequence[Case] = (),
     forecast: Forecast | None = None,
+    estimates: Estimates | None = None,
     emit: Emit = lambda record: None,
 ) -> Ran:
     """Run a case to the end of its rounds, with others beside it on the same devices.
 
-    The scheduler knows the durations if no forecast is given. `emit`: hears what a run would write into its event log.
+    The scheduler knows the durations if neither a forecast is given nor `estimates`, which learn as those of a run do,
+    also which jobs gain by sharing a device; else all share that may. `emit`: hears what a run would write down.
     A tree whose root gives a round up ends there.
     """
-    return _Simulation([case, *beside], policy, forecast, emit).run()
+    if estimates is not None:
+        forecast = Learned(estimates.durations)
+    return _Simulation([case, *beside], policy, forecast, estimates, emit).run()
 
 
 class _Simulation:
     """Trees that share devices; those after the first are told apart by a number behind their root's name."""
 
-    def __init__(self, cases: Sequence[Case], policy: Policy, forecast: Forecast | None, emit: Emit) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        policy: Policy,
+        forecast: Forecast | None,
+        estimates: Estimates | None,
+        emit: Emit,
+    ) -> None:
         first = cases[0]
         self.actual: dict[JobKey, float] = {}
         self._work = Workload((), first.devices, first.speeds, first.rates, call_s=first.pauses.call_s)
@@ -80,6 +92,7 @@ class _Simulation:
             ended=self._ended,
             number=_number,
             gap=lambda jobs: self._of[jobs[0].run].gap_s(jobs[0]),
+            company=estimates,
         )
         self.numbers = count()
         self.emit = emit

@@ -120,6 +120,19 @@ def test_measuring_counts_in_the_total_alone() -> None:
     assert idle.total().busy == {"x": pytest.approx(0.5), "y": pytest.approx(0.5)}
 
 
+def test_the_round_of_a_late_hub_that_closes_while_the_model_is_measured_bounds_nothing() -> None:
+    """x trains c for a second and measures for one, y trains a for 1.5 s: bounds of 1 s and 0.75 s, 2 s went by."""
+    idle = IdleTime(tree(), {"x": X, "y": Y}, {})
+    idle.on(Assigned(0.0, "y", "y", "train", "world/us", ["world/us/a"], 1, ""))
+    trained(idle, "x", "world/c", 0, 1)
+    idle.on(RoundClosed(1.0, "world", 1, "the goal is 1", ["c"], {"us": "late"}, 1.0, 0, late=["us"]))
+    trained(idle, "y", "world/us/a", 0, 1.5)
+    idle.on(closed("world/us", 1, ["a"], 0, 1.5))
+    idle.on(Phase(2.0, "x", "evaluate", 1.0, 2.0, ["world/c"], 1))
+    idle.on(Evaluated(2.0, 1, {}))
+    assert idle.total().efficiency == pytest.approx(1.75 / 2)
+
+
 def test_only_what_a_run_had_can_be_idle() -> None:
     """Of 10 s the run had x for 4 and worked 3, and y never: 1 of 4 device-seconds was idle; then x for all of 2 s."""
     held = {"x": 4.0}

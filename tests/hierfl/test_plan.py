@@ -197,6 +197,16 @@ def test_a_tree_that_is_well_packed_has_few_levers() -> None:
     assert {one.kind for one in found.levers} <= {"devices"}
 
 
+def test_it_says_what_it_is_at_and_tries_nothing_that_cannot_gain() -> None:
+    """Two equal sites keep two devices busy: one alone takes twice as long, and a second federation its turn."""
+    said: list[str] = []
+    plan(from_mapping(mapping()), say=said.append)
+    assert said[0] == "simulating chain_first" and {"split large", "a second federation beside it"} < set(said)
+    said.clear()
+    found = plan(from_mapping(mapping(site("a", 20), site("b", 20))), say=said.append)
+    assert "one device more" in said and "a second federation beside it" not in said and not found.levers
+
+
 def test_measured_durations_come_from_estimates(tmp_path: Path) -> None:
     """Steps cost 0.1 s at large and 0.01 s elsewhere; a site that was never seen takes the line of all."""
     kept = Estimates("synthetic", tmp_path / "kept.json")
