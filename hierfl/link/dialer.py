@@ -20,7 +20,6 @@ import grpc
 
 from hierfl.errors import Fenced, LinkError
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.ahead import ahead
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
 from hierfl.link.codec import MAX_BYTES, parse, text
 from hierfl.link.desk import Abandoned
@@ -146,7 +145,7 @@ class Dialer:
                     f"/{SERVICE}/Fetch", request_serializer=wire.FetchRequest.SerializeToString
                 )
                 asked = wire.FetchRequest(digest=digest, offset=incoming.received)
-                for message in ahead(fetch(asked, metadata=self._metadata())):
+                for message in fetch(asked, metadata=self._metadata()):
                     incoming.take(decode(message))
                     self._heard_s = time.monotonic()
             except grpc.RpcError as error:

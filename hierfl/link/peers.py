@@ -18,7 +18,6 @@ import grpc
 
 from hierfl.errors import LinkError, PeerUnreached
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.ahead import ahead
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
 from hierfl.link.codec import parse
 from hierfl.link.dialer import in_words
@@ -158,7 +157,7 @@ class Neighbours:
         asked = wire.FetchRequest(digest=incoming.digest, offset=incoming.received)
         call = hand(asked, metadata=((NODE_KEY, self._kit.path.encode()),))
         with _Patience(self._times.silence_s, call.cancel) as patience:
-            for message in ahead(call):
+            for message in call:
                 incoming.take(decode(message))
                 patience.heard()
 

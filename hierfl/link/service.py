@@ -19,7 +19,6 @@ import grpc
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.ahead import ahead
 from hierfl.link.chunks import decode
 from hierfl.link.codec import parse, text
 from hierfl.link.door import Door
@@ -244,7 +243,7 @@ class Service:
         """Take an update, from where this hub wants it."""
         digest, is_whole = b"", False
         try:
-            for message in ahead(requests):
+            for message in requests:
                 digest, is_whole = self.lanes[node].receive(decode(message))
                 if is_whole:
                     break
