@@ -6,6 +6,7 @@ The rounds themselves are in `rounds`.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -187,12 +188,25 @@ def _hold(left: Reopened, lead: Lead) -> None:
         raise OutputError(
             f"the journal of {left.folder.path} cannot be written: {lead.failure}; others may lead the run"
         )
+    if not lead.is_taken:
+        _try_folder(left.folder.path)
     try:
         fenced = commits.void(left.folder.path, lead.store.writers()) if lead.is_taken else []
     except OSError:
         return  # it is said that the journal cannot be read
     if fenced or commits.stamp(left.folder.path) != left.stamp:
         raise Overtaken(f"{left.folder.path} has gone on while it was being taken up; take it up once more")
+
+
+def _try_folder(run_dir: Path) -> None:
+    """Find that a run's folder cannot be written before whoever leads it is fenced. Errors: OutputError."""
+    try:
+        with tempfile.TemporaryFile(dir=run_dir) as file:
+            file.write(b"0")
+            file.flush()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OutputError(f"{run_dir} cannot be written: {why}; whoever leads the run goes on with it") from error
 
 
 def _try_out(config: RunConfig) -> None:

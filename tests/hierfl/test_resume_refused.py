@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ REFUSALS: dict[str, tuple[Any, str, Any, type[HierflError], str]] = {
     ),
     "data are not there": (ward_tasks, "patients", fails(FileNotFoundError("no ward")), DataError, "no ward"),
     "another version of the task": (Wards, "model", lambda task: nn.Linear(5, 1), OutputError, "of another model than"),
+    "its folder cannot be written": (
+        tempfile,
+        "TemporaryFile",
+        fails(OSError(30, "Read-only file system")),
+        OutputError,
+        "cannot be written: Read-only file system; whoever leads the run goes on",
+    ),
     "a journal of other bytes": (LocalStore, "read", fails(ValueError("no journal")), OutputError, "cannot be read"),
 }
 

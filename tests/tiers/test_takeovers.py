@@ -61,8 +61,8 @@ def earlier_writers_are_forgotten(patch: Patch) -> None:
     """A successor's journal does not go on from those before."""
     resume = Recorder.resume
 
-    def alone(self: Recorder, streams: Any) -> None:
-        resume(self, streams)
+    def alone(self: Recorder, *found: Any) -> None:
+        resume(self, *found)
         self._barrier = Barrier(self._barrier.epoch)
 
     patch.setattr(Recorder, "resume", alone)
