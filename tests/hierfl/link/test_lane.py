@@ -255,7 +255,7 @@ def test_a_process_that_was_succeeded_may_not_come_back(tmp_path: Path) -> None:
 
 def several_ready(folder: Path, payload: Outgoing, num: int) -> dict[str, tuple[Lane, FakeMember, list[Any]]]:
     """Members of one hub that all have an update ready, and are collected."""
-    turns, found = Turns(), {}
+    turns, found = Turns(now=lambda: 0.0), {}
     for path in (f"world/{number}" for number in range(num)):
         place, done = lane(folder, path=path, turns=turns)
         prepared(place, member := FakeMember())
