@@ -120,6 +120,11 @@ class Choice:
         self._declined.setdefault(lane.key, set()).add(slot.sort)
         return False
 
+    def places(self, slot: Slot, lane: Lane) -> int:
+        """Count the places of a device that jobs of a lane would use at once: one where company is not worth it."""
+        alone = slot.places > 1 and self._gain is not None and not self._gain((lane.head,), lane.head, slot.device)
+        return 1 if alone else slot.places
+
     def _is_next(self, lane: Lane, sort: int, run: str | None) -> bool:
         """Say whether nothing of a run (None: any) that devices of this sort may take stands before a lane's head."""
         key = (run, sort, lane.device)

@@ -357,7 +357,8 @@ class Dispatcher:
 
     def _chunk(self, slot: Slot, lane: Lane, place: int) -> Chunk:
         """Take a job out of a lane, and those that follow it while the chunk is short."""
-        places, num_now = slot.places * lane.num_devices, self._num_in_turn(slot, lane)
+        each = self._choice.places(slot, lane)
+        places, num_now = each * lane.num_devices, self._num_in_turn(slot, lane, each)
         if lane.waiting_s <= num_now * DEAL_S:
             share, limit_s = -(-len(lane.entries) // num_now), DEAL_MARGIN * lane.waiting_s / num_now
         else:
@@ -374,12 +375,15 @@ class Dispatcher:
             total_s += following
         return Chunk(tuple(jobs), total_s, admitted_bytes(max(job.memory_bytes for job in jobs)))
 
-    def _num_in_turn(self, slot: Slot, lane: Lane) -> int:
-        """Count the places that are given a chunk before any is given another: this device's, and those of its like."""
+    def _num_in_turn(self, slot: Slot, lane: Lane, each: int) -> int:
+        """Count the places that are given a chunk before any is given another: this device's, and those of its like.
+
+        `each`: how many of its places are of use to the lane.
+        """
         level = len(slot.chunks)
         shelves = self._shelves.level(level).items() if lane.device is None else [(slot.shelf(), (lane.device,))]
         return sum(
-            len(names) * (places - level % places)
+            len(names) * (1 if each == 1 else places - level % places)
             for (sort, _, places, *_), names in shelves
             if sort in lane.reach.sorts
         )

@@ -309,8 +309,8 @@ class Crew:
         sites = tuple(job.name for job in jobs)
         holders = self._foresight.warmth.holders(jobs[0].name)
         worker = self._roster.give(decision.device, jobs, self._now(), holders)
-        company = self._roster.company(worker)
-        if company:
+        company = min(len(self._dispatcher.running(decision.device)), self._roster.num_up(decision.device)) - 1
+        if company:  # what is sent next counts too
             device = self._roster.devices[worker]
             self.estimates.colocation.started([self.estimates.model] * company, self.estimates.model, device.kind)
         memory_bytes = max(job.memory_bytes for job in jobs)

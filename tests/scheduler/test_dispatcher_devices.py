@@ -132,6 +132,14 @@ def test_each_place_has_a_second_one_for_short_work_and_never_more_memory_than_t
     assert placed(ledger, *(job(name, 0.2, memory_bytes=size) for name, size in sizes)) == {"p": "a", "q": "a"}
 
 
+def test_a_place_that_company_is_not_worth_has_no_share_of_what_is_dealt_out() -> None:
+    """Eight jobs of 1 ms on two places: one call where nothing is gained by company, two of four where it is."""
+    for gains, dealt in ((False, [8]), (True, [4, 4])):
+        ledger = dispatcher(Device("a", places=2), gain=lambda running, job, device, gains=gains: gains)
+        ledger.ask([Job("g", f"g{i}", 1, 0.001, i) for i in range(8)])
+        assert [len(decision.jobs) for decision in ledger.decide()] == dealt
+
+
 def test_jobs_share_a_device_only_where_that_gains() -> None:
     def gain(running: tuple[Job, ...], candidate: Job, device: Device) -> bool:
         return candidate.model not in {job.model for job in running}

@@ -93,6 +93,16 @@ def test_who_fails_beside_another_is_tried_again_and_the_pair_is_not() -> None:
     assert [r for r in play.end(running[0], short=False) if isinstance(r, Trained)]
 
 
+def test_who_begins_together_is_company_from_the_beginning() -> None:
+    """a and b are sent at once and take 5 s each, as alone: what a took while b was there tells that both together do
+    the work of two.
+    """
+    play = Play()
+    assert play.crew.estimates.colocation.total(("model", "model"), "card") is None
+    play.end("world/a", short=False)
+    assert play.crew.estimates.colocation.total(("model", "model"), "card") == pytest.approx(2.0)
+
+
 def test_who_fails_alone_is_lost_by_name() -> None:
     play = Play()
     play.end("world/b", short=True)
