@@ -56,9 +56,11 @@ def devices(runtime: Runtime) -> tuple[Device, ...]:
 
 
 def seated(runtime: Runtime, workers: Iterable[str]) -> dict[str, Device]:
-    """Give the device of each worker that a run has had."""
-    declared = {seat.worker: seat.device for seat in seats(runtime)}
-    return {worker: declared.get(worker) or _plain(worker, runtime) for worker in workers}
+    """Give the device of each worker that a run has had; threads share one, unless devices are declared."""
+    there, declared = tuple(workers), {seat.worker: seat.device for seat in seats(runtime)}
+    if runtime.kind == "local" and not runtime.devices:
+        return dict.fromkeys(there, Device(PROCESS, PROCESS, places=max(1, len(there))))
+    return {worker: declared.get(worker) or _plain(worker, runtime) for worker in there}
 
 
 def shared(found: Iterable[Device], estimates: Estimates | None) -> tuple[Device, ...]:

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hierfl.config.schema import Runtime
 from hierfl.planning.case import Case
+from hierfl.planning.devices import seated
 from hierfl.planning.shape import Pauses, SiteWork, asked
 from hierfl.planning.simulation import simulate
+from hierfl.runtime.estimates import Estimates
 from scheduler.participations.buffered import Buffered
 from scheduler.participations.deadline import Deadline
 from scheduler.participations.sample import Sample
@@ -264,6 +267,27 @@ def _with(hub: Hub, path: str, early: set[str], policy: object) -> Hub:
     members = tuple(_with(m, f"{path}/{m.name}", early, policy) if isinstance(m, Hub) else m for m in hub.members)
     changed: dict[str, Any] = {"participation": policy, "topology": Star()} if path in early else {}
     return replace(hub, members=members, **changed)
+
+
+def test_a_call_begins_after_the_gap_that_was_measured_of_it() -> None:
+    """a's call was held up for half a second in its first round, and b's in neither: 2.5 s, then 2 s."""
+    case = case_of(Hub("r", (Site("a"), Site("b"))), seconds(r__a=1, r__b=1), pool(1), rounds=2)
+    held_up = replace(case, pauses=Pauses(gaps_s={("r/a", 0): 0.5}))
+    assert simulate(held_up, Fifo()).rounds_s() == pytest.approx([2.5, 2.0])
+
+
+def test_what_learns_shares_a_device_only_once_it_is_known_what_one_does_alone() -> None:
+    """Two sites of a second on one device of two places, which does both at once as fast as each alone."""
+    case = case_of(Hub("r", (Site("a"), Site("b"))), seconds(r__a=1, r__b=1), (Device("d", places=2),), rounds=8)
+    shared = replace(case, rates=(1.0, 2.0))
+    assert simulate(shared, Fifo()).rounds_s() == pytest.approx([1.0] * 8)
+    found = simulate(shared, Fifo(), estimates=Estimates("")).rounds_s()
+    assert found[0] == pytest.approx(2.0) and found[-1] == pytest.approx(1.0)
+
+
+def test_threads_of_a_process_are_one_device_in_its_log() -> None:
+    found = seated(Runtime(kind="local"), ["worker-0", "worker-1"])
+    assert found["worker-0"] == found["worker-1"] and found["worker-0"].places == 2
 
 
 def test_pauses_are_part_of_the_bound() -> None:
