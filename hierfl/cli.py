@@ -8,6 +8,7 @@ devices), and all else goes to stderr.
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -60,6 +61,10 @@ def main() -> None:
     """Run the command line, in the user's folder."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # `task: {kind: "my_task:MyTask"}` lies in the user's folder
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # where a log's encoding has no letter for a name or a line of the tree
     try:
         app(prog_name="hierfl")
     except SystemExit as ended:

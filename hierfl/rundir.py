@@ -65,7 +65,7 @@ class RunDir:
     def create(cls, config: RunConfig) -> RunDir:
         """Make a new folder, of its own even for runs of one second. Errors: OutputError if it cannot be written."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        base = Path(config.output.dir)
+        base = config.output.folder
         number = 1
         try:
             while True:

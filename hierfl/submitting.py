@@ -39,7 +39,7 @@ def _submit(
         config, overrides = split(words)
         if check:
             sys.path.insert(0, str(working_dir.resolve()))
-            output = Path(loaded([*words, *ON_CLUSTER]).output.dir)
+            output = loaded([*words, *ON_CLUSTER]).output.folder
             if not output.is_absolute():
                 print(
                     f"note: output.dir={output} is relative: the run is written in the job's own folder on the cluster,"

@@ -190,7 +190,7 @@ class Output:
     """Where the run is written."""
 
     dir: str = "runs"
-    """Folder of the runs; each run makes a folder of its own in it."""
+    """Folder of the runs; each run makes a folder of its own in it; ~ is the user's home."""
     checkpoint_every: int = 1
     """Write a checkpoint after every n-th round and the last."""
     keep: int = 2
@@ -199,6 +199,11 @@ class Output:
     """Write a TensorBoard log."""
     tensorboard_sites: int = 200
     """Sites with curves of their own; hubs always have theirs."""
+
+    @property
+    def folder(self) -> Path:
+        """Give `dir` as a path; ~ is the user's home."""
+        return Path(self.dir).expanduser()
 
 
 @dataclass(frozen=True)

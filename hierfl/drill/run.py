@@ -129,7 +129,7 @@ class _Runs:
             digest = str(run(config)["model_digest"])
         except HierflError as failed:
             error = str(failed).splitlines()[0]
-        [run_dir] = Path(config.output.dir).iterdir()
+        [run_dir] = config.output.folder.iterdir()
         return digest, error, run_dir
 
 

@@ -345,7 +345,7 @@ def member_journal(state: Path) -> LocalStore:
 
 def state_folder(config: RunConfig, path: str) -> Path:
     """Give where a member keeps its state, unless it is told otherwise."""
-    return Path(config.output.dir) / f"{config.name}-{folder_name(path)}"
+    return config.output.folder / f"{config.name}-{folder_name(path)}"
 
 
 def _hello(plan: Plan, number: int, line: str) -> wire.Hello:

@@ -192,7 +192,7 @@ class Newest:
 
     def __call__(self) -> Path | None:
         """Look once more."""
-        files = sorted(Path(self._config.output.dir).glob(f"{self._config.name}-*/config.yaml"), reverse=True)
+        files = sorted(self._config.output.folder.glob(f"{self._config.name}-*/config.yaml"), reverse=True)
         for run_dir in (file.parent for file in files):
             if run_dir == self._found or self._is_led(run_dir):
                 self._found = run_dir

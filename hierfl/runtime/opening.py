@@ -63,7 +63,7 @@ def crew_of(
     from scheduler.policies.chain_first import ChainFirst
 
     runtime = config.runtime
-    estimates = Estimates.open(config.task_kind, Path(runtime.estimates) if runtime.estimates else None)
+    estimates = Estimates.open(config.task_kind, Path(runtime.estimates).expanduser() if runtime.estimates else None)
     return Crew(
         *(driver, seats, runtime.policy or ChainFirst()),
         preaggregate=runtime.preaggregate,
@@ -83,7 +83,7 @@ def store_of(config: RunConfig, run_dir: Path) -> Store | None:
     place = config.redundancy.journal
     if place == "none" or any(not hub.topology.has_centre for hub in config.federation.hubs.values()):
         return None
-    where = str(run_dir / JOURNAL) if place is None else f"{place.rstrip('/')}/{run_dir.name}"
+    where = str(run_dir / JOURNAL) if place is None else f"{os.path.expanduser(place.rstrip('/'))}/{run_dir.name}"
     try:
         return open_store(where)
     except (OSError, ValueError) as error:

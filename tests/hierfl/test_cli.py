@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 import hierfl
 import hierfl.config
-from hierfl.cli import app
+from hierfl.cli import app, main
 from hierfl.errors import ConfigError, Problem, RoundFailed
 from tiers.federation import Site
 
@@ -230,6 +231,17 @@ def test_tree_tells_samples_and_why_some_are_unknown(run: FakeRun, monkeypatch: 
         "│  └─ dark  samples unknown: site 'dark': there is no file dark.parquet",
         "└─ budapest  data of bp  train 10, test 3",
     ]
+
+
+def test_an_encoding_without_the_letters_of_a_name_is_no_error(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "argv", ["hierfl", "tree", "trial.yaml"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+    assert b"?? cleveland" in written.getvalue()
 
 
 def test_tree_for_machines(run: FakeRun) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib
 import json
+import logging
 import re
 import struct
+import warnings
 from html.parser import HTMLParser
 
 import monitor_script as script
@@ -11,6 +14,7 @@ import pytest
 from hierfl.errors import OutputError
 from hierfl.monitor import pictures
 from hierfl.monitor.files import JsonLines
+from hierfl.monitor.pictures import _quiet
 from hierfl.monitor.records import Notice, RunEnded
 from hierfl.monitor.report import read_run, write_report
 from hierfl.monitor.tape import Tape
@@ -204,3 +208,12 @@ def test_pictures_without_data_say_so():
         pictures.curves([{"round": 1, "node": "w", "auc": None}])
     with pytest.raises(ValueError, match="no phase"):
         pictures.timeline(Tape())
+
+
+def test_letters_that_the_font_lacks_and_a_home_that_cannot_be_written_are_not_told() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        importlib.reload(_quiet)
+        pictures.png(pictures.tree(["世界", "世界/東京"]))
+    assert told == []
+    assert logging.getLogger("matplotlib.font_manager").getEffectiveLevel() > logging.WARNING

@@ -17,8 +17,11 @@ from small_runs import Listener, config_of, events, go, hub, site, tensors
 from hierfl import checkpoint
 from hierfl.config import load
 from hierfl.errors import OutputError, RuntimeUnavailable
+from hierfl.journal.store import LocalStore
 from hierfl.monitor.records import Evaluated, Notice, RoundCommitted, SiteTrained
 from hierfl.run import evaluate, resume, run
+from hierfl.rundir import RunDir
+from hierfl.runtime.opening import store_of
 
 TREE = hub("world", hub("up", "north", "south"), "east")
 DEEP = "ward_tasks:Deep"
@@ -303,6 +306,16 @@ def test_an_output_folder_that_cannot_be_is_told(where: str, tmp_path: Path) -> 
         OutputError, match=rf"output\.dir '{target}' cannot be written: .*; set output\.dir to a folder"
     ):
         go(target, TREE)
+
+
+def test_a_tilde_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = {"output": {"dir": "~/runs"}, "redundancy": {"journal": "~/journals"}}
+    config = config_of(tmp_path, TREE, **paths)
+    made = RunDir.create(config).path
+    assert made.parent == tmp_path / "runs"
+    store = store_of(config, made)
+    assert isinstance(store, LocalStore) and store.folder == tmp_path / "journals" / made.name
 
 
 def test_a_finished_run_says_how_to_go_on(tmp_path: Path) -> None:

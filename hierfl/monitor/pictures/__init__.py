@@ -5,6 +5,7 @@ Every function returns a `Figure`, legible when it is shown 1200 pixels wide. Im
 is due: matplotlib takes a second to load.
 """
 
+from hierfl.monitor.pictures import _quiet as _quiet
 from hierfl.monitor.pictures.curves import curves
 from hierfl.monitor.pictures.heat import heat
 from hierfl.monitor.pictures.reliability import reliability
