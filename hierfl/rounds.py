@@ -62,7 +62,7 @@ from hierfl.voice import Voice
 
 __all__ = ["Amended", "Rounds"]
 
-STOPPING = "stopping: what is being trained comes to its end; Ctrl-C once more does not wait for it"
+STOPPING = "stopping: what is being trained is left off; Ctrl-C once more does not wait for that"
 
 
 @dataclass

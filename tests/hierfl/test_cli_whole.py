@@ -67,7 +67,7 @@ def test_ctrl_c_keeps_the_last_commit_and_the_command_that_it_names_goes_on(home
     process.send_signal(signal.SIGINT)
     out, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, told
-    assert "world: stopping: what is being trained comes to its end" in out
+    assert "world: stopping: what is being trained is left off" in out
     run_dir = next((home / "runs").iterdir())
     assert told.rstrip().endswith(f"hierfl resume {run_dir.relative_to(home)}")
 
