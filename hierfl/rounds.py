@@ -263,7 +263,8 @@ class Rounds:
     def _save(self, commit: _Commit, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
         content = Checkpoint(
-            *(commit.rounds_done, self.epoch.number, self.config.seed, layout, checkpoint.NO_MODEL),
+            *(commit.rounds_done, epoch_of(self.epochs, commit.rounds_done).number, self.config.seed),
+            *(layout, checkpoint.NO_MODEL),
             scale=self.scale,
             progress=commit.progress,
             wall_s=self.voice.before_s + self._now(),
@@ -275,7 +276,7 @@ class Rounds:
         keep = self.config.output.keep
         saved = self.engine.save(self.folder.path, content, commit.model, commit.remembered, keep)
         self.faults.reached("after_checkpoint", commit.rounds_done - 1)
-        self.journal.rotate(saved / checkpoint.UNDER_WAY)
+        self.journal.rotate(commit.rounds_done, saved / checkpoint.UNDER_WAY)
         self.crew.estimates.save()
         return saved
 

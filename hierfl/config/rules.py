@@ -101,7 +101,7 @@ _NAME = Rule(
     f"a name of 1 to {MOST_NAME_BYTES} bytes that holds no '/' and no line break or other control character", _is_name
 )
 _FINITE = Rule("a finite number", math.isfinite)
-_WEIGHT = Rule("a number from 0.000001 to 1,000,000", lambda value: 1e-6 <= value <= 1e6)
+_WEIGHT = Rule("a number from 0.000001 to 8,000,000,000", lambda value: 1e-6 <= value <= 8e9)
 _ADDRESS = Rule(
     "auto, host:port or ray://host:port",
     lambda value: re.fullmatch(r"auto|(ray://)?(\[[^\]\s/]+\]|[^\s/:]+):\d{1,5}", value) is not None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 from torch.utils.data import IterableDataset
@@ -16,15 +16,15 @@ from hierfl.learning.task import Prediction, SiteData, Task
 __all__ = ["checked_data", "checked_loss", "checked_model", "checked_prediction"]
 
 
-def checked_model(task: Task) -> Module:
-    """Let the task build its model.
+def checked_model(task: Task, *, is_base: bool = False) -> Module:
+    """Let the task build its model; `is_base`: adapters train in its place, so that nothing of it need train.
 
     Errors: SiteFailed for what is no module, has nothing to train, or is not finite; with its traceback for what it
-    raises.
+    raises; memory that is short as it is raised.
     """
     try:
         given: Any = task.model()
-    except HierflError:
+    except (HierflError, MemoryError, OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
         own = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
@@ -32,7 +32,7 @@ def checked_model(task: Task) -> Module:
         raise SiteFailed(f"the task's model() failed: {type(error).__name__}: {error}\n{frames}") from None
     if not isinstance(given, Module):
         raise SiteFailed(f"the task's model() gave {_kind(given)}; needed: a torch.nn.Module")
-    if not any(parameter.requires_grad for parameter in given.parameters()):
+    if not is_base and not any(parameter.requires_grad for parameter in given.parameters()):
         raise SiteFailed("the task's model() gave a module without a parameter that trains (requires_grad)")
     for name, parameter in given.named_parameters():
         if not is_lazy(parameter) and not parameter.isfinite().all():

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hierfl import checkpoint
@@ -161,7 +162,9 @@ class Engine:
         root, exchanges = self._tree.root.name, self._relay.exchanges
         if not exchanges.serves(root):
             whole = replace(content, model=self.driver.get(model), **kept.fetched(self.driver))
-            fence, carry = (self._recorder.check, self._recorder.carry) if self._recorder else (None, None)
+            fence = carry = None
+            if self._recorder is not None:
+                fence, carry = self._recorder.check, partial(self._recorder.carry, content.rounds_done)
             return checkpoint.save(run_dir, whole, keep, fence=fence, carry=carry)
         found = exchanges.commit(root, run_dir.resolve(), content, model, keep, kept)
         self._run_until(lambda: exchanges.on_disk)

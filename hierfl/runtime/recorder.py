@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import OutputError
+from hierfl.errors import HierflError, OutputError
 from hierfl.journal import Lead, Writer
 from hierfl.learning.state import ModelState
 from hierfl.runtime.bits import settings_digest
@@ -66,6 +66,7 @@ class Recorder:
         self._under_way = UnderWay(0, driver.get)
         self._num_written = self._marked = self._num_bytes = 0
         self._has_complained = False
+        self._lost = ""
 
     def take_up(self, under_way: Path | None = None) -> None:
         """Claim the run, and take up what earlier processes wrote; `under_way`: of the newest checkpoint, where hubs
@@ -100,7 +101,9 @@ class Recorder:
         self._under_way = UnderWay(writer.epoch, self._driver.get)
         found = join(streams)
         self.warnings += [f"the journal ends before its end: {torn}" for torn in found.torn]
-        before = before or (Before(found.head) if found.head is not None else None)
+        is_readable = before is None or bool(before.head.settings)
+        if found.head is not None and is_readable and (before is None or found.head != before.head):
+            before = Before(found.head)  # who wrote this journal did not go on with what the checkpoint has
         if before is None:
             return
         if before.head.settings != self._head.settings:
@@ -222,16 +225,24 @@ class Recorder:
         self._under_way.mark(self._head, running, self.replay.left() if self.replay is not None else ())
         self._marked = self._num_written
 
-    def carry(self, folder: Path) -> None:
-        """Write into a checkpoint of the last mark what was under way then, if anything was. Errors: OSError."""
-        self._under_way.write(folder)
+    def carry(self, rounds_done: int, folder: Path) -> None:
+        """Write into the checkpoint of these rounds what was under way then, if anything was, and if the last mark is
+        of them: a stop may find a round that is marked and not committed. Errors: OSError.
+        """
+        if rounds_done != self._head.rounds_done:
+            return
+        try:
+            self._under_way.write(folder)
+        except HierflError as error:
+            self._lost = f"what is under way cannot be kept with the checkpoint: {error}"
 
-    def rotate(self, folder: Path) -> None:
-        """A checkpoint of the last mark is durable: begin a new segment, with what was told since.
+    def rotate(self, rounds_done: int, folder: Path) -> None:
+        """The checkpoint of these rounds is durable: begin a new segment, with what was told since the last mark, if
+        that is of them.
 
         `folder`: where the checkpoint has what was under way.
         """
-        if self._writer is None:
+        if self._writer is None or rounds_done != self._head.rounds_done:
             return
         own = self._own_since_mark() if self._num_written > self._marked else []
         self._begun = self._under_way.begun
@@ -259,7 +270,10 @@ class Recorder:
         self._lead.heed()
 
     def complaint(self) -> str | None:
-        """Say, once for each segment, why it cannot be written, if that is so."""
+        """Say, once for each segment, why it cannot be written, if that is so, and what a checkpoint could not keep."""
+        if self._lost:
+            said, self._lost = self._lost, ""
+            return said
         failure = self._writer.failure if self._writer is not None else None
         if failure is None or self._has_complained:
             return None

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hierfl.errors import HierflError
 from hierfl.runtime.driver import Handle
 from hierfl.runtime.lines import Line, whole
 from tiers.carrying import going_on
@@ -71,8 +73,10 @@ class UnderWay:
 
     def mark(self, head: Head, running: Mapping[str, Handle], left: Iterable[tuple[int, Entry]] = ()) -> None:
         """Note how things are between two rounds of the root. `running`: hubs whose rounds are under way, and models;
-        `left`: what was told before and is to be told again yet, each with its place.
+        `left`: what was told before and is to be told again yet, each with its place. A hub of which no beginning is
+        known (no journal is kept, or it is to be told that yet) cannot go on.
         """
+        running = {path: model for path, model in running.items() if any(map(_begins, self._of(path)))}
         told = {path: [line.record for _, line in self._lines[path]] for path in running}
         asked_in = {path: next(filter(_begins, self._of(path))).arguments[1].round_number for path in running}
         follows = going_on(told, asked_in, head.errands)
@@ -91,10 +95,21 @@ class UnderWay:
         return {record.hub for record in records if isinstance(record, Told)}
 
     def write(self, folder: Path) -> None:
-        """Write what was under way at the last mark, if anything was. Errors: OSError."""
+        """Write what was under way at the last mark, if anything was. Errors: OSError; HierflError for a vector that is
+        no longer there, and nothing is left of it.
+        """
         if not self._marked or self._head is None:
             return
         folder.mkdir()
+        try:
+            self._write(folder)
+        except HierflError:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._marked = {}
+            raise
+
+    def _write(self, folder: Path) -> None:
+        assert self._head is not None
         _put(folder / HEAD, frame(self._head))
         for name, line in self._marked.items():
             if name in self._names and self._written is not None:
@@ -114,7 +129,7 @@ class UnderWay:
         return f"{self._epoch:04d}-{number:08d}.{'begin' if begins and len(line.arguments) > 1 else 'record'}", line
 
     def _of(self, path: str) -> list[Line]:
-        return [line for _, line in self._lines[path]]
+        return [line for _, line in self._lines.get(path, ())]
 
     def _whole(self, line: Line) -> tuple[Record, Sequence[memoryview]]:
         """Give a record with its payload: all that has vectors has them beside it."""

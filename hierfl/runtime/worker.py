@@ -79,7 +79,7 @@ class SiteWorker:
         bound.load(model)
         seed = derive(self.spec.seed, "model")
         whole = FlatModel(
-            self._chance.run(seed, lambda: checked_model(self.spec.task), checked=False), str(self.device)
+            self._chance.run(seed, lambda: checked_model(self.spec.task, is_base=True), checked=False), str(self.device)
         )
         merge(bound.module, whole.module)
         state = whole.read()
@@ -360,7 +360,7 @@ class SiteWorker:
 
     def _built(self) -> tuple[torch.nn.Module, str]:
         """Build the model, with its adapters where they are wanted, and give the digest of its base."""
-        module = checked_model(self.spec.task)
+        module = checked_model(self.spec.task, is_base=self.spec.lora is not None)
         if self.spec.lora is None:
             return module, ""
         from hierfl.learning.lora import adapt

@@ -194,3 +194,8 @@ def test_adapters_that_are_larger_than_their_layer_are_named_when_the_run_starts
     run = adapted(tmp_path, lora={"rank": 1}, rounds=1)
     [said_of_root] = [one.message for one in run.monitor.of(Notice) if one.level == "warning"]
     assert "change: weight (1 x (1 + 4) in place of 1 x 4); name" in said_of_root
+
+
+def test_a_base_that_the_task_has_frozen_itself_has_the_same_bits(tmp_path: Path) -> None:
+    lora = {"rank": RANK, "alpha": ALPHA}
+    assert adapted(tmp_path, lora=lora, task="ward_tasks:Frozen").digest == adapted(tmp_path, lora=lora).digest

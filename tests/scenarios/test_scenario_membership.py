@@ -113,6 +113,18 @@ def test_a_run_cut_anywhere_goes_on_to_the_same_bits(strategy: Any, cut: int, tm
     assert summary["epochs"] == whole.summary["epochs"]
 
 
+def test_a_stop_in_the_first_round_of_other_members_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """What it leaves is a checkpoint of the round before, of the members of then."""
+    root = hub("world", "a", "b", {"name": "c", "joins_at": 3}, rounds=4)
+    output = {"dir": str(tmp_path), "tensorboard": False, "checkpoint_every": 3}
+    whole = go(tmp_path, root, output=output)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, root, output=output, until=(MembershipChanged, 3))
+    [stopped] = [folder for folder in tmp_path.iterdir() if folder != whole.folder]
+    summary = resume(stopped, [], [Listener()])
+    assert summary["model_digest"] == whole.digest and summary["epochs"] == whole.summary["epochs"]
+
+
 @pytest.mark.parametrize("topology", names("topology"))
 def test_members_change_under_every_topology(topology: str, tmp_path: Path) -> None:
     output = {"dir": str(tmp_path), "tensorboard": False, "keep": 9}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ from small_runs import Listener, config_of, go, hub, site
 
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
+from hierfl.runtime.chance import SharedChance
 
 AT_ONCE: dict[str, Any] = {"step_s": 0.0}
+TOP: dict[str, Any] = {
+    "training": {"lr": 0.1, "batch_size": None, "local_steps": 1},
+    "runtime": {"kind": "local", "devices": [{"name": "device", "count": 10}]},
+    "evaluation": {"every": 0},
+}
 FIRST = {"kind": "buffered", "goal": 1, "staleness": 9}
 HAVE_SENT = {("world/us/b", 1), ("world/us/in/d", 1), ("world/us/deep/e", 1)}
 
@@ -43,9 +50,10 @@ class Killed(Listener):
 
 @pytest.fixture(scope="module", autouse=True)
 def at_once() -> Iterator[None]:
-    """A first site that takes its time holds nobody up."""
+    """A first site that takes its time holds nobody up, also those who were there before it had begun."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hierfl.runtime.chance.FIRST_S", 0.0)
+        patch.setattr("hierfl.runtime.chance.SharedChance", partial(SharedChance, look_s=0.02))
         yield
 
 
@@ -55,23 +63,18 @@ def went(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("under-way")
     gate = folder / "gate"
     gate.touch()
-    top: dict[str, Any] = {
-        "training": {"lr": 0.1, "batch_size": None, "local_steps": 1},
-        "runtime": {"kind": "local", "devices": [{"name": "device", "count": 10}]},
-        "evaluation": {"every": 0},
-    }
     task = {"kind": "late_task:LateTask", "gate": str(gate)}
-    go(folder / "warm", hub("world", site("a", **AT_ONCE), rounds=1), task, **top)
+    go(folder / "warm", hub("world", site("a", **AT_ONCE), rounds=1), task, **TOP)
     monitor = Killed(folder / "runs", gate)
-    summary = run(config_of(folder / "runs", tree(), task, **top), [monitor])
+    summary = run(config_of(folder / "runs", tree(), task, **TOP), [monitor])
     first, second = (record for record in monitor.of(RoundClosed) if record.node == "world")
     assert first.members == ("a",) and set(second.carried) == {"us"}, (first, second)
     return str(summary["model_digest"]), monitor.copy
 
 
-def resumed(folder: Path, until: tuple[type, int] | None = None) -> tuple[str, Listener]:
+def resumed(folder: Path, *overrides: str, until: tuple[type, int] | None = None) -> tuple[str, Listener]:
     monitor = Listener(until=until)
-    return str(resume(folder, (), [monitor])["model_digest"]), monitor
+    return str(resume(folder, overrides, [monitor])["model_digest"]), monitor
 
 
 def trained(monitor: Listener) -> set[tuple[str, int]]:
@@ -111,3 +114,25 @@ def test_what_cannot_be_read_leaves_the_round_to_begin_anew(went: tuple[str, Pat
     _, monitor = resumed(folder)
     assert any("what was under way at the checkpoint cannot be read" in said.message for said in monitor.of(Notice))
     assert {("world/us/b", 3), ("world/us/in/d", 3), ("world/us/deep/e", 3)} <= trained(monitor), "of the next round"
+
+
+def test_updates_of_other_settings_do_not_count_where_the_settings_before_come_back(
+    went: tuple[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(went[1], tmp_path / "run"))
+    with pytest.raises(KeyboardInterrupt):
+        resumed(folder, "training.lr=0.5", until=(RoundClosed, 3))  # of a hub that has begun anew
+    _, monitor = resumed(folder, "training.lr=0.1")
+    assert any("the settings have changed" in said.message for said in monitor.of(Notice))
+    assert {("world/us/b", 3), ("world/us/in/d", 3), ("world/us/deep/e", 3)} <= trained(monitor)
+
+
+def test_without_a_journal_nothing_is_taken_along(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    monitor = Killed(tmp_path / "runs", gate)
+    task = {"kind": "late_task:LateTask", "gate": str(gate)}
+    summary = run(config_of(tmp_path / "runs", tree(), task, **TOP, redundancy={"journal": "none"}), [monitor])
+    assert summary["status"] == "finished" and len(monitor.of(RoundCommitted)) == 2
+    assert (monitor.copy / "checkpoints" / "round-000001").exists()
+    assert not list(monitor.copy.glob("checkpoints/*/under_way"))

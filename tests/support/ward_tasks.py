@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Deep", "Lines", "Wards"]
+__all__ = ["Deep", "Frozen", "Lines", "Wards"]
 
 
 def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
@@ -57,6 +57,13 @@ class Wards:
 
     def predict(self, model: nn.Module, batch: Any) -> Prediction:
         return Prediction(model(batch[0])[:, 0].sigmoid(), batch[1])
+
+
+class Frozen(Wards):
+    """Wards whose model comes as a base that does not train."""
+
+    def model(self) -> nn.Module:
+        return super().model().requires_grad_(False)
 
 
 @dataclass(frozen=True)
