@@ -185,6 +185,7 @@ def test_an_address_where_nobody_listens(config: Path, ray_temp: Path, closed: i
     assert f"no Ray at runtime.address '127.0.0.1:{closed}'" in said and "ray start --head" in said
 
 
+@pytest.mark.slow
 def test_an_address_that_never_answers(config: Path, ray_temp: Path, silent: int) -> None:
     assert "no answer within 8 s" in refused(config, ray_temp, f"runtime.address=127.0.0.1:{silent}")
 

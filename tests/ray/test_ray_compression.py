@@ -20,10 +20,11 @@ TREE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "share"),
     [
-        pytest.param("{kind: quantize, bits: 2}", 0.3, marks=pytest.mark.slow, id="quantize"),
+        pytest.param("{kind: quantize, bits: 2}", 0.3, id="quantize"),
         pytest.param("{kind: top_k, fraction: 0.01}", 0.35, id="top_k"),
     ],
 )

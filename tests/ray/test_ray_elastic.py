@@ -38,6 +38,7 @@ def test_a_site_that_hangs_ends_a_run_that_wants_all(tmp_path: Path) -> None:
         run(write_config(tmp_path), "runtime.num_workers=2", "runtime.site_timeout_s=15")
 
 
+@pytest.mark.slow
 def test_a_site_that_needs_more_memory_than_there_is_fails_by_name(tmp_path: Path, drivers: Drivers) -> None:
     (tmp_path / "oom-b").write_text("1000")
     with pytest.raises(SiteFailed, match=r"world/us/b could not be trained: OutOfMemoryError: site b was told"):

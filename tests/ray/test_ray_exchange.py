@@ -36,6 +36,7 @@ def at(kind: type, number: int, node: str) -> Callable[[Record], bool]:
     return when
 
 
+@pytest.mark.slow
 def test_peers_have_the_bits_of_threads(tmp_path: Path) -> None:
     federation = tree(strategy="fedavg", topology={"kind": "peer", "graph": "ring", "gossip_steps": 2})
     path = write_config(tmp_path, federation)

@@ -51,7 +51,8 @@ def some() -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("shared_ray")
-@pytest.mark.parametrize("faults", [some, pytest.param(each, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("faults", [some, each])
 def test_processes_are_killed_and_hang_and_updates_are_struck_as_the_configuration_says(
     faults: Callable[[], list[dict[str, Any]]], tmp_path: Path
 ) -> None:

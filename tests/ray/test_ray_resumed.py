@@ -33,7 +33,8 @@ def journalled(folder: Path) -> set[tuple[str, int]]:
     }
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("fedadam", marks=pytest.mark.slow), "scaffold"])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fedadam", "scaffold"])
 def test_what_a_killed_run_on_ray_leaves_goes_on_there_and_in_threads(
     strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
