@@ -10,6 +10,7 @@ member's place go the same way as all others, in their turn.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import threading
 import time
@@ -45,7 +46,6 @@ PLACE = "at its place"
 
 MOST_DROPPED = 1000
 """Names in one message."""
-
 
 _ANSWERS = {
     "describe": "described",
@@ -125,9 +125,11 @@ class Lane:
         self._turns.leave(self.path)
 
     def look(self) -> None:
-        """End what a member was asked that has been silent for longer than its deadline."""
+        """End what a member was asked that has been silent for longer than its deadline; ask what it was not asked."""
         self._turns.look()
         with self._lock:
+            with contextlib.suppress(OSError):  # of the disk, which the member's own session tells
+                self._go_on()
             waits = self._calls and self._member.has_joined and self._calls[0].method != "prepare"
             if waits and self._now() - self._member.heard_s > self.deadline_s:
                 reason = f"not heard of for {self.deadline_s:g} s (link.deadline_s)"
@@ -173,7 +175,8 @@ class Lane:
             self._member.session = None
             for offer in self._offers.values():
                 offer.transfer = 0  # what still comes on the old connection does not count
-        self._turns.leave(self.path)
+            self._turns.forget(self.path)  # the next session, which comes as soon as the lock is free, asks anew
+        self._turns.look()
 
     def silent_s(self) -> float:
         """Give the seconds since something came from the member."""
@@ -373,8 +376,10 @@ class Lane:
         with self._lock:
             self._go_on()
             is_coming = any(offer.transfer for offer in self._offers.values())
+            if not is_coming:
+                self._turns.give_back(self.path)
         if not is_coming:
-            self._turns.leave(self.path)
+            self._turns.look()
 
     def _hand_up(self, call: Call, offer: Offer) -> None:
         """Give an update that is whole to the supervisor; its file goes once nobody reads it."""

@@ -69,10 +69,19 @@ class Turns:
 
     def leave(self, who: str) -> None:
         """A member sends and wants nothing any more."""
+        self.forget(who)
+        self.look()
+
+    def forget(self, who: str) -> None:
+        """As `leave`, by who holds a lock of its own: it calls `look` once it does not."""
         with self._lock:
             self._sending.pop(who, None)
             self._waiting.pop(who, None)
-        self.look()
+
+    def give_back(self, who: str) -> None:
+        """A member does not use its turn; if it waits anew it goes on waiting. Who calls this calls `look` then."""
+        with self._lock:
+            self._sending.pop(who, None)
 
     def look(self) -> None:
         """Let those begin who have waited longest, where there is room."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +299,60 @@ def test_a_turn_is_the_next_ones_where_a_member_is_cut_or_given_up(tmp_path: Pat
         for message in payload.chunks(member.last.take.transfer, 0):
             place.receive(decode(message))
     assert sends(again) and sends(back)
+
+
+class Gap:
+    """A lane's lock; `then` happens once, right after it was let go of."""
+
+    def __init__(self, place: Lane, then: Callable[[], None]) -> None:
+        self.lock, self.then = place._lock, [then]
+        place._lock = self  # type: ignore[assignment]
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        if self.then:
+            self.then.pop()()
+
+
+def test_a_turn_is_not_lost_where_a_member_is_back_before_its_old_session_is_done_with(tmp_path: Path) -> None:
+    hub = several_ready(tmp_path, payload_of(LAYOUT), 4)
+    (first, cut, _), (second, _, _), (_, third, _), (fourth, waits, _) = hub.values()
+    back = FakeMember()
+    Gap(fourth, lambda: fourth.joined(back.session))
+    fourth.left(waits.session)
+    first.left(cut.session)
+    assert sends(third) and not back.said
+    second.reset()
+    assert sends(back)
+
+
+def test_a_turn_is_not_lost_where_a_member_is_cut_and_back_just_as_it_comes(tmp_path: Path) -> None:
+    hub = several_ready(tmp_path, payload_of(LAYOUT), 4)
+    (first, cut, _), (second, _, _), (third, waits, _), (_, fourth, _) = hub.values()
+    have_turn, back = third._have_turn, FakeMember()
+    waited = third._turns._waiting
+
+    def comes() -> None:
+        third.left(waits.session)
+        third.joined(back.session)
+        assert third.path in waited
+        have_turn()
+
+    waited[third.path] = comes
+    first.left(cut.session)
+    assert sends(fourth) and not back.said
+    second.reset()
+    assert sends(back)
+
+
+def test_a_turn_that_was_lost_comes_all_the_same(tmp_path: Path) -> None:
+    hub = several_ready(tmp_path, payload_of(LAYOUT), 3)
+    (first, cut, _), _, (third, waits, _) = hub.values()
+    third._turns.forget(third.path)
+    first.left(cut.session)
+    assert not sends(waits)
+    third.look()
+    assert sends(waits)

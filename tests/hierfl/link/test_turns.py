@@ -63,6 +63,22 @@ def test_who_stalls_or_has_a_narrow_line_keeps_nobody_waiting() -> None:
     assert hub.sends[-1] == "e"
 
 
+def test_who_is_called_and_waits_anew_keeps_its_place() -> None:
+    hub = Hub()
+    for who in "abcd":
+        hub.ask(who)
+    hub.turns.give_back("c")
+    hub.turns.look()
+    assert hub.sends == ["a", "b"]
+    hub.turns.give_back("a")
+    hub.turns.look()
+    assert hub.sends == ["a", "b", "c"]
+    hub.turns.forget("b")
+    assert hub.sends == ["a", "b", "c"]
+    hub.turns.look()
+    assert hub.sends == ["a", "b", "c", "d"]
+
+
 STEPS = st.tuples(st.sampled_from(["ask", "leave", "moved", "wait", "look"]), st.sampled_from("abcdef"))
 
 
