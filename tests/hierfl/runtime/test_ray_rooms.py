@@ -16,6 +16,7 @@ class Cluster:
     def __init__(self, *nodes: str) -> None:
         self.alive = dict.fromkeys(nodes, True)
         self.listens = set(nodes)
+        self.clock_s = 0.0
 
     def nodes(self) -> list[dict[str, Any]]:
         return [
@@ -36,6 +37,9 @@ class Cluster:
 
     def close(self) -> None: ...
 
+    def monotonic(self) -> float:
+        return self.clock_s
+
     def get_runtime_context(self) -> Cluster:
         return self
 
@@ -47,6 +51,7 @@ def rooms_of(patch: pytest.MonkeyPatch, *nodes: str) -> tuple[Rooms, Cluster]:
     cluster = Cluster(*nodes)
     patch.setattr(ray_nodes, "ray", cluster)
     patch.setattr(ray_nodes, "socket", cluster)
+    patch.setattr(ray_nodes, "time", cluster)
     return Rooms(None, 2), cluster
 
 
@@ -67,6 +72,24 @@ def test_a_sign_of_life_is_worth_more_than_a_doubt(monkeypatch: pytest.MonkeyPat
     assert rooms.place(HUB_1) == "head"
     rooms.found(HUB_3, "second")
     assert rooms.place(HUB_1) == "second"
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_doubt_lapses_where_the_node_takes_connections(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
+    rooms, cluster = rooms_of(monkeypatch, "head", "second")
+    assert [rooms.place(room) for room in (HUB_0, HUB_1)] == ["head", "second"]
+    rooms.doubt(HUB_1)
+    if not listens:
+        cluster.listens.remove("second")
+    cluster.clock_s = ray_nodes.DOUBT_S - 1.0
+    assert rooms.place(HUB_1) == "head"
+    cluster.clock_s += 1.0
+    assert rooms.place(HUB_1) == ("second" if listens else "head")
+    if not listens:
+        cluster.listens.add("second")
+        assert rooms.place(HUB_1) == "head", "it was not there just now"
+        cluster.clock_s += ray_nodes.DOUBT_S
+        assert rooms.place(HUB_1) == "second"
 
 
 def test_what_had_not_begun_there_is_lost_too(monkeypatch: pytest.MonkeyPatch) -> None:
