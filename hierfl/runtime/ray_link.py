@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.exceptions import RayError
 from ray.util.placement_group import PlacementGroup
 
 from hierfl.errors import RuntimeUnavailable
@@ -104,7 +104,11 @@ class RayLink:
 
     def tend(self) -> None:
         """Try anew to reach a service that was lost, from time to time; never waits. Errors: as of `collect`."""
-        if self._news is None and self._joining is None and time.monotonic() >= self._again_s:
+        if self._joining is not None:  # where Ray finds no room for the service it says nothing, for ever
+            is_late = not self._is_registered and time.monotonic() > self._until_s
+            if is_late and not ray.wait([self._joining], timeout=0)[0]:
+                self._missed(_silence())
+        elif self._news is None and time.monotonic() >= self._again_s:
             self._seek()
 
     def collect(self) -> None:
@@ -163,7 +167,7 @@ class RayLink:
             elif ray.wait([self._joining], timeout=REACH_S)[0]:
                 self._join()
             else:
-                self._missed(TimeoutError(f"no answer within {REACH_S:g} s"))
+                self._missed(_silence())
 
     def _seek(self) -> None:
         """Ask the service, which may have to be started, to take the run in."""
@@ -178,7 +182,7 @@ class RayLink:
         """Take what the service has answered: first that the run is registered, then the slots that it uses."""
         try:
             answer = ray.get(self._joining)
-        except (RayActorError, ActorUnavailableError) as error:
+        except (RayError, ValueError) as error:
             self._missed(error)
             return
         if not self._is_registered and not answer:
@@ -221,3 +225,7 @@ class RayLink:
 
     def _ask(self) -> None:
         self._news = self._service.changes.remote(self.run, self._num_letters)
+
+
+def _silence() -> Exception:
+    return TimeoutError(f"no answer within {REACH_S:g} s")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, ActorUnschedulableError, RayError
 
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime import ray_link
@@ -137,6 +137,38 @@ def test_one_that_cannot_be_reached_is_asked_again_and_in_the_end_given_up(share
     link.tend()
     with pytest.raises(RuntimeUnavailable, match=r"does not come up: .*; runtime\.share: false does without"):
         hear(link, shared.last("register"), ActorDiedError())
+
+
+def test_one_that_says_nothing_is_given_up_in_the_end(shared: Shared) -> None:
+    link = link_of()
+    lose(link, shared)
+    shared.clock_s = ray_link.REACH_S
+    link.tend()
+    assert link.waiting == (shared.last("register"),)
+    shared.clock_s += 1.0
+    with pytest.raises(RuntimeUnavailable, match="does not come up: no answer within 60 s"):
+        link.tend()
+
+
+def test_an_answer_that_is_there_is_never_late(shared: Shared) -> None:
+    link = link_of()
+    lose(link, shared)
+    shared.last("register").value, shared.clock_s = True, ray_link.REACH_S + 1.0
+    link.tend()
+    hear(link, shared.last("register"), True)
+    link.tend()
+    hear(link, shared.last("reserve"), {"worker-0": Group("first")})
+    assert link.waiting == (shared.last("changes"),)
+
+
+@pytest.mark.parametrize("error", [ActorUnschedulableError("no room"), RayError("of another sort"), ValueError("gone")])
+def test_whatever_is_said_instead_of_an_answer_it_is_asked_again(shared: Shared, error: Exception) -> None:
+    link = link_of()
+    lose(link, shared)
+    hear(link, shared.last("register"), error)
+    shared.clock_s += 1.0
+    link.tend()
+    assert shared.count("register") == 3
 
 
 @pytest.mark.parametrize("tell", ["letter", "answer"])
