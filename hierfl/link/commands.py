@@ -232,13 +232,13 @@ def _serving(
     """Read the configuration and the kit; what is said from now on is seen at once. Errors: ConfigError, LinkError."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a service's output goes to a file or a pipe
+    from hierfl.link.memory import use_few_arenas
+
+    use_few_arenas()  # first: threads that imported code starts settle how many there may be
     config = loaded(words)
     _need_cryptography()
     from hierfl.link.kit import Kit
-    from hierfl.link.memory import use_few_arenas
     from hierfl.link.serving import Log, Serving
-
-    use_few_arenas()
 
     opened = Kit.open(kit)
     if node is not None and node != opened.path:
