@@ -71,7 +71,7 @@ def test_a_worker_killed_at_each_step_of_a_site_costs_that_site_s_work_alone(
     again = trained(ran.monitor) - trained(whole.monitor)
     [died] = [notice.message for notice in ran.monitor.of(Notice) if "is being replaced" in notice.message]
     num_again = int(died.rpartition("; ")[2].split()[0])
-    assert set(again.values()) <= {1} and again.total() <= num_again <= 3, "what its worker had not handed up"
+    assert set(again.values()) <= {1} and again.total() <= num_again <= 4, "of five what its worker had not handed up"
 
 
 def test_a_delay_changes_no_bits(whole: Ran, tmp_path: Path) -> None:
