@@ -54,8 +54,6 @@ class RayLink:
         self._devices = tuple(devices)
         self._groups: dict[str, PlacementGroup] = {}
         self._held: dict[str, int] = {}
-        self._claimed: set[str] = set()
-        self._stale: set[str] = set()
         self._letters: list[LeaseDecision] = []
         self._last: tuple[Mapping[str, Want], int] = ({}, 0)
         self._num_reports = 0
@@ -134,8 +132,6 @@ class RayLink:
             if isinstance(letter, Moved):
                 self._place(letter.device, letter.group)
                 continue
-            if self._is_stale(letter):
-                continue
             if isinstance(letter, Granted):
                 self._held[letter.device] = letter.number
             self._letters.append(letter)
@@ -153,7 +149,6 @@ class RayLink:
         self._last = (wants, num_jobs)
         for device in released:
             self._held.pop(device, None)
-        self._stale |= self._claimed & released.keys()
         self._num_reports += 1
         self._service.report.remote(self.run, self._num_reports, wants, num_jobs, released, beside)
 
@@ -177,27 +172,11 @@ class RayLink:
     def _seek(self) -> None:
         """Ask the service, which may have to be started, to take the run in."""
         self._is_registered = False
-        self._claimed, self._stale = set(self._held), set()
         try:
             self._service = service()
             self._joining = self._service.register.remote(self.run, self._policy, tuple(self._held))
         except (RayError, ValueError) as error:  # it has just ended
             self._missed(error)
-
-    def _is_stale(self, letter: LeaseDecision) -> bool:
-        """Say whether a letter answers to what the run held when it registered, and has released since; a lease goes
-        back.
-
-        The service tells of each such device first. Its number may be the released one's, so that another run has the
-        device by now.
-        """
-        self._claimed.discard(letter.device)
-        if letter.device not in self._stale:
-            return False
-        self._stale.remove(letter.device)
-        if isinstance(letter, Granted):
-            self.report(*self._last, {letter.device: letter.number})
-        return True
 
     def _join(self) -> None:
         """Take what the service has answered: first that the run is registered, then the slots that it uses."""

@@ -118,31 +118,6 @@ def test_a_lost_service_is_told_what_the_run_holds_and_nobody_waits_for_it(share
     assert shared.last("report").arguments[3] == 3, "it is told once more what the run wants"
 
 
-def test_what_is_released_while_the_service_comes_back_is_not_held_again(shared: Shared) -> None:
-    link = link_of()
-    hear(
-        link, shared.last("changes"), (2, [Granted("run", f"worker-{number}", 7 + number, "free") for number in (0, 1)])
-    )
-    lose(link, shared)
-    link.news()
-    link.report({}, 3, {"worker-0": 7})
-    hear(link, shared.last("register"), True)
-    hear(link, shared.last("reserve"), {"worker-0": Group("first")})
-    before, anew = Granted("run", "worker-0", 2, "it had the device before"), Granted("run", "worker-0", 4, "free")
-    other = Granted("run", "worker-1", 3, "it had the device before")
-    hear(link, shared.last("changes"), (2, [before, other]))
-    assert link.news() == [other]
-    assert shared.last("report").arguments[3:5] == (3, {"worker-0": 2})
-    reports = shared.count("report")
-    hear(link, shared.last("changes"), (3, [anew]))
-    assert link.news() == [anew] and shared.count("report") == reports
-    link.report({}, 3, {"worker-0": 4})
-    hear(link, shared.last("changes"), (4, [anew]))
-    assert link.news() == [anew], "only the first one is as old as that"
-    lose(link, shared)
-    assert sorted(shared.last("register").arguments[2]) == ["worker-0", "worker-1"]
-
-
 def test_one_that_cannot_be_reached_is_asked_again_and_in_the_end_given_up(shared: Shared) -> None:
     link = link_of()
     lose(link, shared)
