@@ -82,7 +82,7 @@ def checkpoints(folder: Path) -> list[str]:
         pytest.param(signal.SIGTERM, ON_RAY, id="sigterm on ray", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, ON_RAY, id="sigkill on ray", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, LOCAL, id="ctrl-c", marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, LOCAL, id="sigterm"),
+        pytest.param(signal.SIGTERM, LOCAL, id="sigterm", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, LOCAL, id="sigkill", marks=pytest.mark.slow),
     ],
 )

@@ -35,7 +35,8 @@ def trained_in_us(number: int) -> Callable[[Record], bool]:
     return when
 
 
-@pytest.mark.parametrize("num_workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
 def test_a_cycle_has_the_bits_that_it_has_in_threads(config: Path, num_workers: int) -> None:
     on_ray = run(config, "runtime.kind=ray", f"runtime.num_workers={num_workers}")
     assert on_ray["model_digest"] == run(config, "runtime.kind=local")["model_digest"]

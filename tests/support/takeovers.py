@@ -191,7 +191,7 @@ class Process:
             self.saved = disk.saved = Saved(
                 self.number, self.model, Kept(bare, payloads), frozenset(self.counted), before
             )
-            self.recorder.rotate(Path("nothing is under way"))
+            self.recorder.rotate(self.number, Path("nothing is under way"))
         world.later.append(self)
 
 
