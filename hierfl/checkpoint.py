@@ -28,6 +28,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl import durable
 from hierfl.commits import FOLDER, complete, put_in_place
 from hierfl.errors import OutputError
 from hierfl.learning.ring import PartialSum
@@ -196,7 +197,7 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         has_bfloat16 = any(spec.dtype == "bfloat16" for spec in layout.tensors)
-        _put(partial, _with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"}))
+        durable.write(partial, _with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"}))
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
@@ -262,15 +263,9 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "checkpoint.json": json.dumps(said, indent=1).encode(),
     }
     for name, content in contents.items():
-        _put(folder / name, content)
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write a file and flush it; who may read it is as for every file of the run, which `save_file` has otherwise."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        durable.write(
+            folder / name, content
+        )  # who may read it is as for all of the run: `save_file` has that otherwise
 
 
 def _flat(states: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:

@@ -61,10 +61,8 @@ def main() -> None:
     """Run the command line, in the user's folder."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # `task: {kind: "my_task:MyTask"}` lies in the user's folder
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # where a log's encoding has no letter for a name or a line of the tree
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a log's encoding may have no letter for a name or a tree's lines
+        sys.stdout.reconfigure(errors="replace")
     try:
         app(prog_name="hierfl")
     except SystemExit as ended:

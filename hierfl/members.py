@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
+from hierfl import durable
 from hierfl.commits import FOLDER
 from hierfl.errors import OutputError
 from hierfl.learning.state import ModelState
@@ -33,10 +33,8 @@ def write(folder: Path, path: str, model: ModelState) -> None:
     partial = folder / f"{quote(path, safe='')}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(save({"floats": np.ascontiguousarray(model.floats), "ints": np.ascontiguousarray(model.ints)}))
-            file.flush()
-            os.fsync(file.fileno())
+        own = {"floats": np.ascontiguousarray(model.floats), "ints": np.ascontiguousarray(model.ints)}
+        durable.write(partial, save(own))
         partial.rename(partial.with_name(f"{quote(path, safe='')}.safetensors"))
     except OSError as error:
         raise OutputError(f"the model of {path} cannot be written to {folder}: {error.strerror or error}") from error

@@ -119,7 +119,7 @@ class Rounds:
     def _go(self) -> Mapping[str, Any]:
         layout, commit = self._set_up()
         self.voice.facts["startup_s"] = round(self._now(), 3)
-        reason = self._ended(commit)
+        reason = self._ended(commit.progress)
         try:
             for number in range(commit.rounds_done, self._rounds()) if reason is None else ():
                 self._take_in(commit, layout)
@@ -134,7 +134,9 @@ class Rounds:
                 self._take_in(commit, layout)  # more rounds, perhaps
         except BaseException as end:
             with contextlib.suppress(HierflError, OSError):  # what ended the run is the better story
-                if isinstance(end, KeyboardInterrupt) and self.driver.kind == "local":  # threads cannot be ended
+                if (
+                    isinstance(end, KeyboardInterrupt) and self.driver.kind == "local"
+                ):  # threads take a while to leave off
                     self.voice.emit(Notice(self._now(), "info", self._root(), STOPPING))
             with contextlib.suppress(HierflError):
                 if commit.saved:
@@ -145,9 +147,9 @@ class Rounds:
             raise
         return self._finish(commit, layout, "finished" if reason is None else "stopped early")
 
-    def _ended(self, commit: _Commit) -> str | None:
+    def _ended(self, progress: Progress) -> str | None:
         """Say why a run that is taken up again had stopped early, if it was killed before it had written its model."""
-        return None if self.folder.has_model else commit.progress.reason
+        return None if self.folder.has_model else progress.reason
 
     def _set_up(self) -> tuple[Layout, _Commit]:
         """Build the model, count the samples, standardise; claim the run, now that it can go on; make the hubs."""
@@ -177,7 +179,7 @@ class Rounds:
         saved = self.saved
         if saved is None or saved.epoch != self.epoch.number:
             return None
-        has_ended = saved.rounds_done >= self._rounds() or (saved.progress.reason and not self.folder.has_model)
+        has_ended = saved.rounds_done >= self._rounds() or self._ended(saved.progress) is not None
         return None if has_ended else saved.under_way
 
     def _make_hubs(self, layout: Layout, remembered: Remembered) -> None:

@@ -7,10 +7,10 @@ former kind is begun by whoever takes the run up.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from tiers.journal import Record, Told
-from tiers.messages import Arrived, Begin, Event, Lost
+from tiers.journal import Record, Told, answers
+from tiers.messages import Begin
 from tiers.standing import Errand
 
 __all__ = ["going_on"]
@@ -27,10 +27,10 @@ def going_on(
     found: dict[str, bool] = {}
     for hub in sorted(told, key=lambda path: path.count("/")):
         above, _, name = hub.rpartition("/")
-        number = asked_in[hub]
-        events = [record.event for record in told.get(above, ()) if isinstance(record, Told)]
-        if (above in told and above not in found) or _is_over(events, number, name):
+        number, records = asked_in[hub], told.get(above, ())
+        if (above in told and above not in found) or (number, name) in answers(records):
             continue
+        events = (record.event for record in records if isinstance(record, Told))
         begun = next((event.round_number for event in events if isinstance(event, Begin)), None)
         errand = errands.get(above, {}).get(name)
         if begun is not None and number >= begun:
@@ -38,15 +38,3 @@ def going_on(
         elif errand is not None and errand.round_number == number:
             found[hub] = False
     return found
-
-
-def _is_over(events: Iterable[Event], round_number: int, member: str) -> bool:
-    """Whether a hub has heard of a member's answer for a round, or that there will be none."""
-    for event in events:
-        match event:
-            case Arrived(update) if update.round_number == round_number:
-                if any(share.member == member for share in update.shares):
-                    return True
-            case Lost(number, members) if number == round_number and member in members:
-                return True
-    return False

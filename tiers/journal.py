@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
@@ -32,6 +32,7 @@ __all__ = [
     "Replaced",
     "Stopped",
     "Told",
+    "answers",
     "frame",
     "read",
 ]
@@ -137,6 +138,18 @@ class Read:
     entries: tuple[Entry, ...]
     num_bytes: int
     torn: str | None = None
+
+
+def answers(records: Iterable[Record]) -> set[tuple[int, str]]:
+    """List whose answers for which rounds a hub was told: of updates, and of members that will send none."""
+    found: set[tuple[int, str]] = set()
+    for record in records:
+        match record:
+            case Told(_, Arrived(update)):
+                found.update((update.round_number, share.member) for share in update.shares)
+            case Told(_, Lost(round_number, members)):
+                found.update((round_number, name) for name in members)
+    return found
 
 
 def frame(record: Record, payload: Sequence[memoryview] = ()) -> list[bytes | memoryview]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Replaced, Stopped, Told
+from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Replaced, Stopped, Told, answers
 from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp
 
 __all__ = ["INTERRUPTED", "Cue", "Replay"]
@@ -67,11 +67,11 @@ class Replay(Generic[T]):
         lines = _lines(void, [*carried, *entries], root, set(sequential), self.forgotten)
         self.begun = {hub for hub, line in lines.items() if any(_begins(entry) for _, entry in line)}
         self._under_way = {hub for hub, line in lines.items() if _beginning(line) is not None}
-        self._answered = {(hub, *key) for hub, line in lines.items() for key in _answers(line)}
+        self._answered = {(hub, *key) for hub, line in lines.items() for key in answers(one.record for _, one in line)}
         self._over = {
             (hub, number, name)
             for hub, line in lines.items()
-            for number, name in _answers(one for one in line if one[0] < len(carried) or _has_vectors(one[1]))
+            for number, name in answers(one.record for at, one in line if at < len(carried) or _has_vectors(one))
             if number not in _begun_for(lines.get(f"{hub}/{name}", ()))
         }
         self._closings = {
@@ -337,20 +337,6 @@ def _same(came: Event, told: Event) -> bool:
             return (came.update.round_number, came.update.shares) == (told.update.round_number, told.update.shares)
         case _:
             return False
-
-
-def _answers(line: Iterable[tuple[int, Entry]]) -> set[tuple[int, str]]:
-    """List whose answers for which rounds are on a tape."""
-
-    def answers() -> Iterator[tuple[int, str]]:
-        for _, entry in line:
-            match entry.record:
-                case Told(_, Arrived(update)):
-                    yield from ((update.round_number, share.member) for share in update.shares)
-                case Told(_, Lost(round_number, members)):
-                    yield from ((round_number, name) for name in members)
-
-    return set(answers())
 
 
 def _counted(close: Close) -> tuple[frozenset[str], frozenset[str], int]:

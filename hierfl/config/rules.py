@@ -27,11 +27,14 @@ from hierfl.fault import Where
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
 
-__all__ = ["MOST_NODES", "RULES", "Rule", "broken"]
+__all__ = ["MOST_NODES", "MOST_WEIGHT", "RULES", "Rule", "broken"]
 
 
 MOST_NODES = 1_000_000
 """Nodes of a tree at most: a slip in a template's count ends with a message, not with the machine's memory."""
+
+MOST_WEIGHT = 8_000_000_000
+"""What weights of one hub's members may add up to: in parts of 2^-20 their sum must stay below 2^53."""
 
 MOST_NAME_BYTES = 200
 """Bytes of a name at most: files are called after it, with a date and an ending, and have 255."""
@@ -101,7 +104,7 @@ _NAME = Rule(
     f"a name of 1 to {MOST_NAME_BYTES} bytes that holds no '/' and no line break or other control character", _is_name
 )
 _FINITE = Rule("a finite number", math.isfinite)
-_WEIGHT = Rule("a number from 0.000001 to 8,000,000,000", lambda value: 1e-6 <= value <= 8e9)
+_WEIGHT = Rule(f"a number from 0.000001 to {MOST_WEIGHT:,}", lambda value: 1e-6 <= value <= MOST_WEIGHT)
 _ADDRESS = Rule(
     "auto, host:port or ray://host:port",
     lambda value: re.fullmatch(r"auto|(ray://)?(\[[^\]\s/]+\]|[^\s/:]+):\d{1,5}", value) is not None,

@@ -5,6 +5,7 @@ subtree; and compression below a strategy that sends as much again beside the mo
 from __future__ import annotations
 
 from hierfl.config.places import join
+from hierfl.config.rules import MOST_WEIGHT
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
 from hierfl.learning.compressions.none import Whole
@@ -12,9 +13,6 @@ from hierfl.learning.local import LocalRule
 from hierfl.learning.strategy import Reducer
 
 __all__ = ["check_strategies"]
-
-MOST_WEIGHT = 8_000_000_000
-"""What weights of one hub's members may add up to: in parts of 2^-20 their sum must stay below 2^53."""
 
 
 def check_strategies(root: Node, report: Report) -> None:

@@ -248,7 +248,8 @@ class RayDriver:
         in slots which are reserved anew since, and hubs' on nodes that are gone.
         """
         moved = self.link.moved() if self.link is not None else set()
-        slots = {slot for slot, place in self._places.items() if place.name in moved and self._has_moved(slot)}
+        places = self._places.items() if moved else ()
+        slots = {slot for slot, place in places if place.name in moved and self._has_moved(slot)}
         if time.monotonic() - self._looked_s >= STRANDED_S:
             self._looked_s = time.monotonic()
             slots |= self._rooms.stranded()

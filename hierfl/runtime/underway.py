@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hierfl import durable
 from hierfl.errors import HierflError
 from hierfl.runtime.driver import Handle
 from hierfl.runtime.lines import Line, whole
@@ -76,9 +77,9 @@ class UnderWay:
         `left`: what was told before and is to be told again yet, each with its place. A hub of which no beginning is
         known (no journal is kept, or it is to be told that yet) cannot go on.
         """
-        running = {path: model for path, model in running.items() if any(map(_begins, self._of(path)))}
-        told = {path: [line.record for _, line in self._lines[path]] for path in running}
-        asked_in = {path: next(filter(_begins, self._of(path))).arguments[1].round_number for path in running}
+        begun = {path: next(filter(_begins, self._of(path)), None) for path in running}
+        asked_in = {path: line.arguments[1].round_number for path, line in begun.items() if line is not None}
+        told = {path: [line.record for line in self._of(path)] for path in asked_in}
         follows = going_on(told, asked_in, head.errands)
         lines = ((path, *one) for path in follows for one in self._lines[path])
         named = (
@@ -110,13 +111,13 @@ class UnderWay:
 
     def _write(self, folder: Path) -> None:
         assert self._head is not None
-        _put(folder / HEAD, frame(self._head))
+        durable.write(folder / HEAD, MAGIC, *frame(self._head))
         for name, line in self._marked.items():
             if name in self._names and self._written is not None:
                 with contextlib.suppress(OSError):  # it is not there any more, or links are not known here
                     os.link(self._written / name, folder / name)
                     continue
-            _put(folder / name, frame(*self._whole(line)))
+            durable.write(folder / name, MAGIC, *frame(*self._whole(line)))
 
     def saved(self, folder: Path) -> None:
         """What was written is part of a checkpoint now, and lies in this folder."""
@@ -125,8 +126,8 @@ class UnderWay:
 
     def _named(self, number: int, line: Line) -> tuple[str, Line]:
         """Name the file of a line; a beginning with its model is another one than that without."""
-        begins = isinstance(line.record, Told) and isinstance(line.record.event, Begin)
-        return f"{self._epoch:04d}-{number:08d}.{'begin' if begins and len(line.arguments) > 1 else 'record'}", line
+        has_model = _begins(line) and len(line.arguments) > 1
+        return f"{self._epoch:04d}-{number:08d}.{'begin' if has_model else 'record'}", line
 
     def _of(self, path: str) -> list[Line]:
         return [line for _, line in self._lines.get(path, ())]
@@ -155,14 +156,6 @@ def _read(file: Path) -> tuple[Entry, ...]:
     if content.torn is not None or not content.entries:
         raise ValueError(f"{file}: {content.torn or 'it is empty'}")
     return content.entries
-
-
-def _put(file: Path, buffers: Sequence[bytes | memoryview]) -> None:
-    """Write a file and flush it."""
-    with file.open("wb") as stream:
-        stream.writelines([MAGIC, *buffers])
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _begins(line: Line) -> bool:
