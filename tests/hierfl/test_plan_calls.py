@@ -49,3 +49,17 @@ def test_what_is_no_sites_call_counts_nowhere() -> None:
     called(calls, "x", 0.0, 1.0, b=1.0)
     calls.trained("x", "world/a", 0, 1.0)
     assert calls.gaps_s(ALONE) == {("world/b", 0): 0.0}
+
+
+def test_a_call_is_as_long_as_its_sites_work_and_ends_when_it_did() -> None:
+    calls = Calls()
+    called(calls, "x", 0.0, 3.0, a=1.0)
+    called(calls, "y", 1.0, 2.5, b=0.5, c=0.5)
+    called(calls, "y", 3.0, 4.0, d=2.0)  # clocks differ a little: no call begins before itself
+    calls.called(Span("x", "evaluate", 3.0, 3.5, ("world/a",), 1))
+    assert [(span.actor, span.start_s, span.end_s) for span in calls.worked()] == [
+        ("y", 1.5, 2.5),
+        ("x", 2.0, 3.0),
+        ("x", 3.0, 3.5),
+        ("y", 3.0, 4.0),
+    ]

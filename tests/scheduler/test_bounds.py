@@ -38,6 +38,12 @@ def fleet(*speeds: float, labels: tuple[frozenset[str], ...] = (), memory: int |
     return Fleet(devices, speeds, tuple(float(k) for k in range(1, places + 1)))
 
 
+@pytest.mark.parametrize(("speeds", "bound_s"), [([1.0, 1.0], 11.0), ([1.0, 2.0], 7.0), ([2.0] * 4, 3.0)])
+def test_of_more_jobs_than_slots_some_slot_runs_one_more(speeds: list[float], bound_s: float) -> None:
+    """21 jobs of 1 s: neither their sum, shared out, nor the few longest, tried all ways, say so."""
+    assert slot_bound([1.0] * 21, speeds) == pytest.approx(bound_s)
+
+
 def seconds(jobs: list[Task], on: Fleet) -> list[list[float | None]]:
     """Each job's seconds by device."""
     return [

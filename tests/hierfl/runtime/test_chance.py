@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from hierfl.errors import HierflError
 from hierfl.runtime import chance as rules
-from hierfl.runtime.baton import Interrupted
+from hierfl.runtime.baton import Baton, Hold, Interrupted
 from hierfl.runtime.chance import SharedChance
 
 
@@ -229,3 +231,40 @@ def test_a_first_site_that_fails_makes_the_next_one_the_first() -> None:
     chance.check(failed=True)
     drawn = [chance.run(3, lambda: torch.rand(1)) for _ in range(2)]
     assert torch.equal(*drawn)
+
+
+def test_who_was_interrupted_may_stand_still_for_longer_until_it_has_come_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, impatient: SharedChance
+) -> None:
+    """A site that waits for long, and does not hang, ends at last."""
+    me, given_s, take = threading.get_ident(), [], Baton.take
+    ended, passed, starts = threading.Event(), threading.Event(), []
+
+    def taking(baton: Baton, patience_s: float, **more: Callable[[], bool]) -> Hold | None:
+        if threading.get_ident() == me:
+            given_s.append(patience_s)
+        return take(baton, patience_s, **more)
+
+    def slow() -> None:
+        starts.append(torch.rand(1))
+        if len(starts) < 3:
+            passed.clear()
+            passed.wait(60)
+
+    def others() -> None:
+        while not ended.is_set():
+            impatient.run(3, lambda: torch.rand(1))
+            passed.set()
+
+    monkeypatch.setattr(Baton, "take", taking)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(others)
+        try:
+            for again in (True, True, False, False):
+                with pytest.raises(Interrupted) if again else nullcontext():
+                    impatient.run(7, slow)
+                if not again:
+                    impatient.check()
+        finally:
+            ended.set()
+    assert given_s == [0.02, 0.04, 0.08, 0.02]
