@@ -26,6 +26,7 @@ from hierfl.link import commands as link_commands
 from hierfl.options import (
     CodeDir,
     Debug,
+    Discreet,
     FaultsFile,
     Json,
     LeaveOut,
@@ -85,7 +86,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
         raise typer.Exit
 
 
-@app.command("run")
+@app.command("run", cls=Discreet)
 def _run(
     words: SeveralWords,
     report: Report = False,

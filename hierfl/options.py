@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from hierfl.errors import ConfigError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CodeDir",
     "Debug",
+    "Discreet",
     "FaultsFile",
     "Json",
     "LeaveOut",
@@ -63,6 +65,20 @@ FaultsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Rehearse: let the faults listed in FILE happen, as `faults:` does.")
 ]
 Report = Annotated[bool, typer.Option("--report", help="Also write the report at the end.")]
+
+
+class Discreet(TyperCommand):
+    """A command whose hidden options are proposed to nobody who has mistyped another one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the words of the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if found := getattr(error, "possibilities", None):
+                hidden = {name for each in self.params if getattr(each, "hidden", False) for name in each.opts}
+                error.possibilities = [name for name in found if name not in hidden]  # type: ignore[attr-defined]
+            raise
 
 
 def split(words: Sequence[str]) -> tuple[Path, list[str]]:

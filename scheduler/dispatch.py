@@ -185,14 +185,16 @@ class Dispatcher:
 
     def done(self, device: str, jobs: Sequence[Job]) -> None:
         """A device has returned a chunk; what nobody waits for is ignored."""
-        slot, ended = self._shelves.slots.get(device), tuple(jobs)
-        if slot is None:
-            return
-        for number, chunk in enumerate(slot.chunks):
-            if chunk.jobs == ended:
-                del slot.chunks[number]
+        for slot, chunk in self._shelves.holding(device, jobs):
+            slot.chunks.remove(chunk)
+            self._shelves.place(slot)
+
+    def overdue(self, device: str, jobs: Sequence[Job]) -> None:
+        """A short chunk should have been over, whenever it was thought to begin: nothing waits behind it any more."""
+        for slot, chunk in self._shelves.holding(device, jobs):
+            if chunk.is_short:
+                chunk.is_overdue = True
                 self._shelves.place(slot)
-                return
 
     def use(self, policy: Policy) -> None:
         """Order what waits by another policy."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -149,6 +149,13 @@ class Shelves:
     def fresh_at(self, num_chunks: int) -> list[Slot]:
         """List the open devices among the fresh ones that hold so many chunks."""
         return [slot for slot in self.fresh.values() if len(slot.chunks) == num_chunks and slot.is_open]
+
+    def holding(self, device: str, jobs: Sequence[Job]) -> list[tuple[Slot, Chunk]]:
+        """Find the chunk of these jobs at a device; nothing where either is gone."""
+        slot, sought = self.slots.get(device), tuple(jobs)
+        if slot is None:
+            return []
+        return [(slot, chunk) for chunk in slot.chunks if chunk.jobs == sought][:1]
 
     def place(self, slot: Slot) -> None:
         """Put a device where it belongs now."""

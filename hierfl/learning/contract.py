@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 from torch import OutOfMemoryError, Tensor
@@ -11,6 +10,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import IterableDataset
 
 from hierfl.errors import DataError, HierflError, SiteFailed
+from hierfl.frames import spelt
 from hierfl.learning.task import Prediction, SiteData, Task
 
 __all__ = ["checked_data", "checked_loss", "checked_model", "checked_prediction"]
@@ -27,9 +27,7 @@ def checked_model(task: Task, *, is_base: bool = False) -> Module:
     except (HierflError, MemoryError, OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
-        own = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
-        frames = "".join(traceback.format_exception(own)).rstrip()
-        raise SiteFailed(f"the task's model() failed: {type(error).__name__}: {error}\n{frames}") from None
+        raise SiteFailed(f"the task's model() failed: {spelt(error)}") from None
     if not isinstance(given, Module):
         raise SiteFailed(f"the task's model() gave {_kind(given)}; needed: a torch.nn.Module")
     if not is_base and not any(parameter.requires_grad for parameter in given.parameters()):

@@ -20,7 +20,7 @@ from hierfl.link.served import HERE, link_device
 from hierfl.link.service import Service
 from hierfl.link.shelf import Shelf
 from hierfl.link.taking import Deferred, Taker
-from hierfl.runtime.crew import BUILDING
+from hierfl.runtime.asking import BUILDING
 from hierfl.runtime.driver import Done, Driver, Handle, Seat
 from hierfl.runtime.gate import Link
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec

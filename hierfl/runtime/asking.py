@@ -8,10 +8,14 @@ from hierfl.runtime.jobs import TrainJob
 from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.results import Group
 
-__all__ = ["PHASES", "asked"]
+__all__ = ["BUILDING", "PHASES", "WARMING_UP", "asked"]
 
 PHASES = {"describe": "load", "collect": "transfer", "train_keeping": "train", "fine_tune": "evaluate"}
 """What a worker's time with a call counts as, where that is not the method's name."""
+
+BUILDING = ("initial", "merged")
+WARMING_UP = ("prepare", *BUILDING)
+"""What a worker does before it can work, and which no site is to blame for."""
 
 
 def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tuple[Any, ...]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import HierflError
-from hierfl.runtime.asking import PHASES
+from hierfl.runtime.asking import BUILDING, PHASES, WARMING_UP
 from hierfl.runtime.blame import Blame
 from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
@@ -43,10 +43,6 @@ from hierfl.runtime.roster import Call, Roster
 from scheduler import Assign, Device, Dispatcher, Job, JobKey, Policy
 
 __all__ = ["Crew"]
-
-BUILDING = ("initial", "merged")
-WARMING_UP = ("prepare", *BUILDING)
-"""What a worker does before it can work, and which no site is to blame for."""
 
 
 class Crew:
@@ -157,12 +153,15 @@ class Crew:
 
         What waits at a worker behind work that should have been over is asked back: others can do it.
         """
+        late = self._roster.late(self._now())
+        for worker in late:
+            self._dispatcher.overdue(self._roster.devices[worker].name, self._roster.chunks(worker)[0])
         for decision in self.gate.decide(self._dispatcher, self._now()):
             self._assign(decision)
         for worker, name in self._holdings.due:
             if not self._dispatcher.has_waiting(name):
                 self._collect(worker, name)
-        for worker in self._roster.late(self._now()):
+        for worker in late:
             self._outbox.reclaim(worker)
         said, self._said = self._said, []
         return said

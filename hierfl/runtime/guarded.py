@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 
 from hierfl.errors import ConfigError, HierflError
+from hierfl.frames import spelt
 from hierfl.learning.metrics import Tally
 from hierfl.runtime.jobs import Evaluated
 
@@ -50,5 +50,4 @@ def guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None =
     except (Exception, SystemExit) as error:
         if short_of_memory is not None and isinstance(error, torch.OutOfMemoryError | MemoryError):
             short_of_memory.append(error.with_traceback(None))
-        frames = traceback.format_exception(error)
-        return f"{type(error).__name__}: {error}\n{''.join(frames).rstrip()}"
+        return spelt(error)

@@ -45,6 +45,14 @@ def test_version_is_the_packages() -> None:
     assert hierfl.__version__ == declared
 
 
+def test_a_mistyped_option_is_told_of_those_that_are_shown_alone() -> None:
+    for said in ("--jion", "--joni", "--not", "--nots"):
+        answer = call("run", said, "trial.yaml")
+        assert answer.exit_code == 2 and f"No such option: {said}" in answer.stderr
+        assert "--join" not in answer.stderr and "--note" not in answer.stderr
+    assert "--json" in call("run", "--joni", "trial.yaml").stderr
+
+
 def test_run_ends_with_where_everything_is(run: FakeRun) -> None:
     result = call("run", "trial.yaml", "--plain")
     assert result.exit_code == 0, result.output

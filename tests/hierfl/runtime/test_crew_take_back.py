@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from crew_play import Play
@@ -15,9 +16,9 @@ from tiers.messages import Share, Update
 SITES = ("a", "b", "c")
 
 
-def two_workers() -> Play:
+def two_workers(devices: Sequence[Device] = (Device("worker-0"), Device("worker-1"))) -> Play:
     """All sites have answered in 2 ms before, so that short work may wait behind short work."""
-    play = Play({f"world/{site}": 60.0 for site in SITES}, [Device("worker-0"), Device("worker-1")])
+    play = Play({f"world/{site}": 60.0 for site in SITES}, devices)
     play.answer()
     for number, site in enumerate(SITES):
         name = play.ask(f"world/{site}")
@@ -74,6 +75,21 @@ def test_what_waits_behind_a_site_that_hangs_is_asked_back_once_and_goes_elsewhe
     assert any("world/c waited behind work that should have been over" in getattr(one, "message", "") for one in said)
     [_, (_, second)] = trains(play)["world/c"]
     assert second != worker
+
+
+def test_a_run_that_was_held_up_binds_nothing_behind_what_should_have_been_over_meanwhile() -> None:
+    """It hears that a is over, is busy for half a second, and only then looks how late b is."""
+    play = two_workers([Device("worker-0")])
+    for site in SITES:
+        play.ask(f"world/{site}")
+    [(ticket, worker)] = trains(play)["world/a"]
+    list(play.crew.handle(Done(ticket, worker, (SiteReport("world/a", 0.002, 1, 1, 0.0),))))
+    list(play.crew.handle(Done(calls(play, "collect")[-2][0], worker, Update("world", 3, (Share("a", 1),)), (None,))))
+    pump(play, 0.5), pump(play, 0.51)
+    assert (list(trains(play)), calls(play, "take_back")) == (["world/a", "world/b"], [])
+    [(ticket, worker)] = trains(play)["world/b"]
+    reply(play, ticket, worker, (SiteReport("world/b", 0.002, 1, 1, 0.0),))
+    assert list(trains(play)) == ["world/a", "world/b", "world/c"]
 
 
 def test_what_has_begun_stays_where_it_is() -> None:
