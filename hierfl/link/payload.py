@@ -184,8 +184,10 @@ class Incoming:
 
     def _take_up(self) -> None:
         """Count what an earlier process has received, whole chunks only, unless it may not be used now."""
-        there = min(os.fstat(self._file).st_size, self.shape.num_bytes) // CHUNK_BYTES * CHUNK_BYTES
-        os.ftruncate(self._file, there)
+        size = os.fstat(self._file).st_size
+        there = min(size, self.shape.num_bytes) // CHUNK_BYTES * CHUNK_BYTES
+        if there < size:  # a file that was ever cut to nothing, even if it was empty, ext4 writes to the disk on close
+            os.ftruncate(self._file, there)
         if there and self._hashes is None:
             self._hashes = {}
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,21 @@ def test_a_payload_goes_on_where_another_process_had_it(vouched: bool, tmp_path:
     for message in outgoing.chunks(1, second.received):
         second.take(decode(message))
     assert second.is_whole and Incoming(tmp_path / "update", outgoing.shape, outgoing.digest).is_whole
+
+
+def test_a_file_that_has_nothing_to_lose_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ext4 writes a file to the disk as it is closed if it was ever cut to nothing, be it empty."""
+    cuts: list[int] = []
+    monkeypatch.setattr(os, "ftruncate", lambda file, size: cuts.append(size))
+    outgoing = payload_of(layout(600_000))
+    first, *others = (decode(chunk) for chunk in outgoing.chunks(1, 0))
+    begun = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    begun.take(first)
+    begun.close()
+    again = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    for chunk in others:
+        again.take(chunk)
+    assert again.is_whole and not cuts
 
 
 def test_a_damaged_chunk_a_wrong_one_and_one_over_the_clip_are_as_if_they_had_not_come(tmp_path: Path) -> None:
