@@ -134,38 +134,73 @@ def test_a_schema_that_would_pass_anything_would_not_do() -> None:
         jsonschema.validate(spec | {"headGroupSpecs": {}}, CLUSTER)
 
 
-def parsed(words: list[str]) -> dict[str, Any]:
+def parsed(line: list[str]) -> dict[str, Any]:
     """Read a command line as hierfl would."""
-    assert Path(words[0]).name == "hierfl"
-    context = get_command(app).commands[words[1]].make_context(words[1], list(words[2:]))  # type: ignore[attr-defined]
+    assert Path(line[0]).name == "hierfl"
+    context = get_command(app).commands[line[1]].make_context(line[1], list(line[2:]))  # type: ignore[attr-defined]
     found: dict[str, Any] = context.params
     return found
 
 
 def test_the_jobs_command_is_one() -> None:
     (_, job), *_ = (entry for entry in RAY if entry[1]["kind"] == "RayJob")
-    words = shlex.split(job["spec"]["entrypoint"])
-    assert "runtime.address=auto" in words
-    assert parsed(words)["plain"]
+    line = shlex.split(job["spec"]["entrypoint"])
+    assert "runtime.address=auto" in line
+    assert parsed(line)["plain"]
+
+
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+ROOTS = ("world", "second")
+IGNORED = [
+    line.removeprefix("/deploy/").strip("/") for line in (ROOT / ".gitignore").read_text().split() if "/deploy/" in line
+]
+"""What the steps at the top of compose.yaml make."""
+
+
+def words(service: dict[str, Any]) -> list[str]:
+    """Give a service's command as Compose hands it to the container, with no variable set."""
+    return shlex.split(re.sub(r"\$\{\w+:-\}", "", service["command"]))
 
 
 def test_every_linked_member_has_a_service_and_its_own_kit() -> None:
-    load(DEPLOY / "three_institutions.yaml")
     kits = {folder_name(node) for node in ("world", *(f"world/{name}" for name in ("us", "hungary", "switzerland")))}
-    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    assert set(services) == {"world", "second", "us", "hungary", "switzerland"}
-    roots = ("world", "second")
+    assert set(SERVICES) == {"world", "second", "us", "hungary", "switzerland"}
     for link in load(DEPLOY / "three_institutions.yaml").links.values():
-        assert link.addresses == tuple(f"{root}:8443" for root in roots)
+        assert link.addresses == tuple(f"{root}:8443" for root in ROOTS)
     mounted = []
-    for name, service in services.items():
-        assert service["command"][1] == ("serve" if name in roots else "join")
-        assert parsed(service["command"])["kit"] == Path("/kit")
-        assert parsed(service["command"]).get("standby", False) == (name == "second")
+    for name, service in SERVICES.items():
+        assert words(service)[1] == ("serve" if name in ROOTS else "join")
+        assert parsed(words(service))["kit"] == Path("/kit")
+        assert parsed(words(service)).get("standby", False) == (name == "second")
         mounted += [volume.split(":")[0] for volume in service["volumes"] if ":/kit" in volume]
-        assert len(set(service["networks"])) == (3 if name in roots else 1)
+        assert len(set(service["networks"])) == (3 if name in ROOTS else 1)
     assert {Path(folder).name for folder in mounted} == kits and len(mounted) == len(kits) + 1
-    assert services["second"]["volumes"] == services["world"]["volumes"]
+    assert SERVICES["second"]["volumes"] == SERVICES["world"]["volumes"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_containers_see_what_their_commands_name(name: str) -> None:
+    service = SERVICES[name]
+    given = parsed(words(service))
+    inside = {volume.split(":")[1]: volume.split(":")[2:] for volume in service["volumes"]}
+    assert {given["words"][0], str(given["kit"])} <= set(inside), "the configuration and the kit"
+    writable = {place for place, options in inside.items() if options != ["ro"]}
+    assert service["read_only"] and service["tmpfs"] == ["/tmp"]
+    if name in ROOTS:
+        assert writable == {str(load(DEPLOY / "three_institutions.yaml").output.folder)}
+    else:
+        assert writable == {str(given["state"]), "/kit"}, "approvals are noted in the kit"
+    for place in (volume.split(":")[0].removeprefix("./") for volume in service["volumes"]):
+        made = [folder for folder in IGNORED if place.startswith(folder)]
+        assert made or (DEPLOY / place).is_file(), place
+    assert given["health"] in " ".join(service["healthcheck"]["test"]), "asked where it answers"
+
+
+@pytest.mark.parametrize("options", ["--standby", "--resume /runs/heart-1"])
+def test_the_first_root_comes_back_by_a_variable(options: str) -> None:
+    command = SERVICES["world"]["command"].replace("${WORLD_OPTIONS:-}", options)
+    given = parsed(shlex.split(command))
+    assert given["standby"] or given["resume"] == Path("/runs/heart-1")
 
 
 @pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
@@ -190,12 +225,22 @@ def test_ray_accepts_the_launchers_file() -> None:
     jsonschema.validate(yaml.safe_load((DEPLOY / "ray-cluster.yaml").read_text()), schema)
 
 
+def copied() -> set[str]:
+    """Name what the image's build copies from the folder that it is given."""
+    lines = (DEPLOY / "Dockerfile").read_text().splitlines()
+    return {name for line in lines if line.startswith("COPY") and "--from" not in line for name in line.split()[1:-1]}
+
+
 def test_the_image_copies_what_there_is() -> None:
-    text = (DEPLOY / "Dockerfile").read_text()
-    copied = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY") and "--from" not in line]
-    assert [name for names in copied for name in names if not (ROOT / name).exists()] == []
-    packages = {name for names in copied for name in names if (ROOT / name).is_dir()}
-    assert packages == {"hierfl", "tiers", "scheduler"}
+    assert [name for name in copied() if not (ROOT / name).exists()] == []
+    assert {name for name in copied() if (ROOT / name).is_dir()} == {"hierfl", "tiers", "scheduler"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["readme"] in copied() and {path.partition("/")[0] for path in project["license-files"]} <= copied()
+
+
+def test_the_build_is_given_what_it_copies_and_no_keys() -> None:
+    first, *lines = [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line and line[0] != "#"]
+    assert first == "*" and {line[1:] for line in lines if line[0] == "!"} == copied()
 
 
 def test_what_the_guide_names_is_there() -> None:
