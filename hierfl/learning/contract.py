@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset
 
 from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.frames import spelt
+from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.task import Prediction, SiteData, Task
 
 __all__ = ["checked_data", "checked_loss", "checked_model", "checked_prediction"]
@@ -78,12 +79,25 @@ def checked_loss(task: Task, module: Module, batch: Any, size: int) -> Tensor:
 
 
 def checked_prediction(given: Any) -> Prediction:
-    """Take what `Task.predict` gave. Errors: SiteFailed for anything but a Prediction of two tensors."""
+    """Take what `Task.predict` gave. Errors: SiteFailed for anything but a Prediction of two tensors, or of its own."""
     if not isinstance(given, Prediction):
         raise SiteFailed(f"the task's predict() gave {_kind(given)}; needed: Prediction(scores=..., labels=...)")
-    for name in ("scores", "labels"):
+    is_classes = not given.own or given.scores is not None or given.labels is not None
+    for name in ("scores", "labels") if is_classes else ():
         if not isinstance(getattr(given, name), Tensor):
             raise SiteFailed(f"the task's predict() gave {_kind(getattr(given, name))} as {name}; needed: a tensor")
+    for name, values in given.own.items():
+        if not is_own_name(name):
+            raise SiteFailed(f"the task's predict() names a metric {name!r}; needed: {OWN_NAMES}")
+        if not isinstance(values, Tensor) or values.dim() != 1:
+            raise SiteFailed(f"the task's predict() gave {_kind(values)} as {name}; needed: a tensor of shape (n,)")
+    sizes = {name: len(values) for name, values in given.own.items()}
+    if given.labels is not None:
+        sizes["labels"] = given.labels.numel()
+    if len(set(sizes.values())) > 1:
+        raise SiteFailed(f"the task's predict() gave unlike numbers of samples: {sizes}")
+    if len(given.own) > MAX_OWN:
+        raise SiteFailed(f"the task's predict() gave {len(given.own)} metrics of its own; at most {MAX_OWN}")
     return given
 
 

@@ -14,7 +14,8 @@ Definitions, for n samples with class probabilities p and labels y:
 - dice: 2 TP / (2 TP + FP + FN), two classes only (Dice 1945; the F1 score): over all samples together, not the mean of
   each volume's, so that it adds;
 - true_positives, false_positives, true_negatives, false_negatives: counts, for two classes; for more, up to 32, the
-  table `confusion`, rows the true and columns the predicted class.
+  table `confusion`, rows the true and columns the predicted class;
+- metrics of the task's own, by their names: means over the samples of what each adds; see `own_metrics`.
 
 A site that predicts NaN or Inf for any sample, or whose loss is NaN or Inf, has no metrics, and all its samples are
 left out of those above it: `num_left_out` counts them, `num_not_finite` those of them whose predictions are not finite.
@@ -24,8 +25,8 @@ To leave out only the latter would flatter the model where it fails, and a mean 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 
 from hierfl.learning.calibration import Reliability
 from hierfl.learning.fixed import FRACTION_BITS, quantised
+from hierfl.learning.own_metrics import added, num_bad, sums
 
 __all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
 
@@ -122,7 +124,8 @@ class Tally:
     `loss`, `log_loss`, `brier`: sums over samples in units of 2^-40; `confusion`: int64 (C, C), rows are the true and
     columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured;
     `num_not_finite`: samples whose scores are NaN or Inf; `num_left_out`: samples of sites with any such, or whose loss
-    is NaN or Inf. The other counts are of the other sites; `reliability` is None where there are none.
+    is NaN or Inf. The other counts are of the other sites; `reliability` is None where there are none. `own`: sums of
+    the task's own metrics by name; beside them there may be no classes.
     """
 
     num_samples: int = 0
@@ -134,10 +137,28 @@ class Tally:
     confusion: Counts | None = None
     curves: tuple[Curve, ...] = ()
     reliability: Reliability | None = None
+    own: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def measured(cls, own: Mapping[str, NDArray[np.float64]], *, loss_sum: float) -> Tally:
+        """Count one site's n samples that are told into no classes; `own`: at least one metric, each of shape (n,)."""
+        n, bad = len(next(iter(own.values()))), num_bad(own)
+        if n == 0:
+            return cls()
+        if bad or not math.isfinite(loss_sum):
+            return cls(num_samples=n, num_not_finite=bad, num_left_out=n)
+        return cls(num_samples=n, loss=quantised(loss_sum), own=sums(own))
 
     @classmethod
     def of(
-        cls, scores: NDArray[Any], labels: NDArray[Any], *, loss_sum: float, auc: str = "histogram", bins: int = 1024
+        cls,
+        scores: NDArray[Any],
+        labels: NDArray[Any],
+        *,
+        loss_sum: float,
+        auc: str = "histogram",
+        bins: int = 1024,
+        own: Mapping[str, NDArray[np.float64]] | None = None,
     ) -> Tally:
         """Count one site's n predictions.
 
@@ -147,6 +168,7 @@ class Tally:
             loss_sum: the task's loss, summed over the n samples.
             auc: "histogram" (`bins` bins per class), "exact" (all scores are kept) or "none".
             bins: number of bins of the histogram.
+            own: the task's own metrics, each of shape (n,).
 
         Raises:
             ValueError: scores outside [0, 1], labels that are no class, or shapes that do not fit.
@@ -158,9 +180,9 @@ class Tally:
         n = len(classes)
         if n == 0:
             return cls()
-        num_bad = n - int(np.isfinite(probabilities).all(axis=1).sum())
-        if num_bad or not math.isfinite(loss_sum):
-            return cls(num_samples=n, num_not_finite=num_bad, num_left_out=n)
+        bad = max(n - int(np.isfinite(probabilities).all(axis=1).sum()), num_bad(own or {}))
+        if bad or not math.isfinite(loss_sum):
+            return cls(num_samples=n, num_not_finite=bad, num_left_out=n)
         truth = np.eye(probabilities.shape[1])[classes]
         likelihoods = np.clip(probabilities[np.arange(n), classes], _SMALLEST, 1.0 - _SMALLEST)
         brier = float(np.square(probabilities - truth).sum())
@@ -173,6 +195,7 @@ class Tally:
             confusion=_confusion(probabilities, classes),
             curves=_curves(probabilities, classes, None if auc == "exact" else bins) if auc != "none" else (),
             reliability=Reliability.of(probabilities, classes),
+            own=sums(own or {}),
         )
 
     @classmethod
@@ -189,6 +212,7 @@ class Tally:
             confusion=reduce(_added, (part.confusion for part in parts), None),
             curves=_joined([part.curves for part in parts if part.curves]),
             reliability=Reliability.total(part.reliability for part in parts if part.reliability is not None),
+            own=added(part.own for part in parts if part.num_samples > part.num_left_out),
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -204,7 +228,8 @@ class Tally:
 
         `num_left_out` and `num_not_finite` are there only where samples are left out.
         """
-        values: dict[str, Any] = {name: self._value(name) for name in _EVERYWHERE}
+        everywhere = ("loss",) if self.own and self.confusion is None else _EVERYWHERE
+        values: dict[str, Any] = {name: self._value(name) for name in (*everywhere, *self.own)}
         if self.confusion is not None and len(self.confusion) == 2:
             values |= {name: self._value(name) for name in ("sensitivity", "specificity", "dice")}
             (true_negatives, false_positives), (false_negatives, true_positives) = self.confusion.tolist()
@@ -240,10 +265,14 @@ class Tally:
 
     def _value(self, metric: str) -> float | None:
         """Compute one metric; None where it is undefined."""
-        if not self._num_counted or self.confusion is None:
+        if not self._num_counted or (self.confusion is None and not self.own):
             return None
+        if metric in self.own:
+            return self.own[metric] / (self._num_counted << FRACTION_BITS)
         if metric in ("loss", "log_loss", "brier"):
             return int(getattr(self, metric)) / (self._num_counted << FRACTION_BITS)
+        if self.confusion is None:
+            return None
         if metric == "ece":
             return self.reliability.error() if self.reliability is not None else None
         if metric == "auc":
@@ -265,7 +294,7 @@ class Tally:
             *(self.num_samples, self.num_not_finite, self.num_left_out, self.loss, self.log_loss, self.brier),
             None if self.confusion is None else self.confusion.tolist(),
             [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist()) for c in self.curves],
-            self.reliability,
+            *(self.reliability, dict(self.own)),
         )
 
 

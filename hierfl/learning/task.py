@@ -7,11 +7,11 @@ top of the module: only workers call them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
     from torch.nn import Module
@@ -35,14 +35,16 @@ class SiteData:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Scores and labels of one batch of n samples.
+    """Scores and labels of one batch of n samples; or metrics of the task's own, where nothing is told into classes.
 
     `scores`: shape (n,) the probability of the positive class, or (n, C) the class probabilities; `labels`: shape (n,)
-    of class indices. Floats of any precision; on any device.
+    of class indices. `own`: by name, what each sample adds, shape (n,): the metric is the mean over all samples; with
+    scores or without. Floats of any precision; on any device.
     """
 
-    scores: Tensor
-    labels: Tensor
+    scores: Tensor | None = None
+    labels: Tensor | None = None
+    own: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -65,7 +67,7 @@ class Task(Protocol):
         """Return the mean loss of one batch (an element of the dataset, collated), a scalar with gradient."""
 
     def predict(self, model: Module, batch: Any) -> Prediction:
-        """Return scores and labels of one batch; called without gradients, the model in evaluation mode."""
+        """Return scores and labels of one batch, or own metrics; without gradients, the model in evaluation mode."""
 
 
 @runtime_checkable

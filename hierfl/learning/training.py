@@ -125,16 +125,25 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
     loss_sum = 0.0
     scores: list[np.ndarray[Any, Any]] = []
     labels: list[np.ndarray[Any, Any]] = []
+    own: dict[str, list[np.ndarray[Any, Any]]] = {}
     with torch.inference_mode():
         for batch, size in _in_order(dataset, evaluation.batch_size, device):
             loss = float(checked_loss(task, module, batch, size))
             prediction = checked_prediction(task.predict(module, batch))
+            for name, values in prediction.own.items():
+                own.setdefault(name, []).append(values.detach().to(torch.float64).cpu().numpy())
+            if prediction.scores is None or prediction.labels is None:
+                loss_sum += loss * len(next(iter(prediction.own.values())))
+                continue
             loss_sum += loss * prediction.labels.numel()
             scores.append(prediction.scores.detach().to(torch.float64).cpu().numpy())
             labels.append(prediction.labels.detach().cpu().numpy())
     try:
+        beside = {name: np.concatenate(values) for name, values in own.items()}
+        if not scores:
+            return Tally.measured(beside, loss_sum=loss_sum)
         found, truth = np.concatenate(scores), np.concatenate(labels)
-        return Tally.of(found, truth, loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins)
+        return Tally.of(found, truth, loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins, own=beside)
     except ValueError as error:
         raise DataError(f"the task's predictions cannot be measured: {error}") from error
 

@@ -117,7 +117,10 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
             "histogram": f"a histogram of scores in {config.evaluation.bins} bins",
             "none": "no scores",
         }[config.evaluation.auc]
-        found.append(f"per measurement counts of right and wrong predictions, sums of losses, and {how}")
+        found.append(
+            "per measurement counts of right and wrong predictions, sums of losses and of the task's own metrics, and"
+            f" {how}"
+        )
         if config.evaluation.fine_tune is not None:
             found.append("the same of the models that sites fine-tune for themselves, which stay there")
     return found

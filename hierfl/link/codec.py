@@ -18,6 +18,7 @@ from hierfl.errors import LinkError
 from hierfl.learning.calibration import NUM_BINS, Reliability
 from hierfl.learning.fixed import FRACTION_BITS
 from hierfl.learning.metrics import Curve, Tally
+from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.standardise import Moments
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.payload import Shape
@@ -141,6 +142,7 @@ def tally_out(tally: Tally) -> wire.Tally:
             wire.Curve(scores=curve.scores, positives=curve.positives.tolist(), negatives=curve.negatives.tolist())
             for curve in tally.curves
         ],
+        own={name: integer_out(value) for name, value in tally.own.items()},
     )
     if tally.reliability is not None:
         found.counts.extend(tally.reliability.counts)
@@ -157,9 +159,14 @@ def tally_in(message: wire.Tally) -> Tally:
     counted = num_samples - num_left_out
     sums = [integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
     if not counted:
-        if message.confusion or message.curves or message.counts or any(sums):
+        if message.confusion or message.curves or message.counts or message.own or any(sums):
             raise LinkError("counts of samples where none was counted")
         return Tally(num_samples, num_not_finite, num_left_out)
+    own = _own_in(message)
+    if own and not message.confusion:
+        if message.curves or message.counts or message.hits or message.sums or any(sums[1:]):
+            raise LinkError("counts of classes where there are none")
+        return Tally(num_samples, num_not_finite, num_left_out, sums[0], own=own)
     num_classes = math.isqrt(len(message.confusion))
     if num_classes**2 != len(message.confusion) or not 2 <= num_classes <= MAX_CLASSES:
         raise LinkError(f"a table of {len(message.confusion)} counts is none of true and predicted classes")
@@ -172,7 +179,16 @@ def tally_in(message: wire.Tally) -> Tally:
         confusion=confusion,
         curves=curves,
         reliability=_reliability_in(message, counted),
+        own=own,
     )
+
+
+def _own_in(message: wire.Tally) -> dict[str, int]:
+    if len(message.own) > MAX_OWN:
+        raise LinkError(f"{len(message.own)} metrics of a task's own; at most {MAX_OWN}")
+    if odd := [name for name in message.own if not is_own_name(name)]:
+        raise LinkError(f"a metric of a task's own is called {odd[0][:80]!r}; needed: {OWN_NAMES}")
+    return {name: integer_in(message.own[name], name) for name in sorted(message.own)}
 
 
 def _curve_in(message: wire.Curve, counted: int) -> Curve:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
+from hierfl.learning.own_metrics import is_own_name
 from hierfl.monitor.consensus import apart_in, consensus
 from hierfl.monitor.fairness import fairness_lines, held_out_lines
 from hierfl.monitor.lateness import lateness
@@ -63,7 +64,8 @@ class Plain:
     def _committed(self, record: RoundCommitted) -> str:
         """Say what a round brought; a round that was not measured says nothing of metrics."""
         place = f"round {record.round_number:>{len(str(record.rounds))}}/{record.rounds}"
-        metrics = [f"{name} {_or_undefined(self._root[name])}" for name in _SHOWN if name in self._root]
+        own = [name for name in self._root if is_own_name(name)][:_MOST_NAMED]
+        metrics = [f"{name} {_or_undefined(self._root[name])}" for name in (*_SHOWN, *own) if name in self._root]
         if self._measured != record.round_number:
             metrics = []
         return "  ".join([place, *metrics, seconds(record.duration_s), f"busy {percent(record.busy_fraction)}"])

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Deep", "Frozen", "Lines", "Wards"]
+__all__ = ["Deep", "Doses", "Frozen", "Lines", "Wards"]
 
 
 def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
@@ -57,6 +57,21 @@ class Wards:
 
     def predict(self, model: nn.Module, batch: Any) -> Prediction:
         return Prediction(model(batch[0])[:, 0].sigmoid(), batch[1])
+
+
+@dataclass(frozen=True)
+class Doses(Wards):
+    """A regression: the first feature minus the second, measured by its absolute error, and by its labels if `both`."""
+
+    both: bool = False
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        return F.mse_loss(model(batch[0])[:, 0], batch[0][:, 0] - batch[0][:, 1])
+
+    def predict(self, model: nn.Module, batch: Any) -> Prediction:
+        dose = model(batch[0])[:, 0]
+        own = {"absolute_error": (dose - (batch[0][:, 0] - batch[0][:, 1])).abs(), "dose": dose}
+        return Prediction(dose.sigmoid(), batch[1], own) if self.both else Prediction(own=own)
 
 
 class Frozen(Wards):

@@ -207,7 +207,14 @@ class Curve(_message.Message):
     def __init__(self, scores: _Optional[_Iterable[float]] = ..., positives: _Optional[_Iterable[int]] = ..., negatives: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Tally(_message.Message):
-    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "counts", "hits", "sums")
+    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "counts", "hits", "sums", "own")
+    class OwnEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     NUM_SAMPLES_FIELD_NUMBER: _ClassVar[int]
     NUM_NOT_FINITE_FIELD_NUMBER: _ClassVar[int]
     NUM_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
@@ -219,6 +226,7 @@ class Tally(_message.Message):
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
     SUMS_FIELD_NUMBER: _ClassVar[int]
+    OWN_FIELD_NUMBER: _ClassVar[int]
     num_samples: int
     num_not_finite: int
     num_left_out: int
@@ -230,7 +238,8 @@ class Tally(_message.Message):
     counts: _containers.RepeatedScalarFieldContainer[int]
     hits: _containers.RepeatedScalarFieldContainer[int]
     sums: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., counts: _Optional[_Iterable[int]] = ..., hits: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[int]] = ...) -> None: ...
+    own: _containers.ScalarMap[str, bytes]
+    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., counts: _Optional[_Iterable[int]] = ..., hits: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[int]] = ..., own: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Evaluated(_message.Message):
     __slots__ = ("tally", "duration_s", "error")

@@ -1,0 +1,59 @@
+"""Metrics of a task's own: means over samples of what each adds, for what is told into no classes (a regression, say).
+
+A site hands up a sum in fixed point and the number of its samples, as of the loss; sums add over the tree bit for bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.learning.fixed import quantised
+
+__all__ = ["MAX_OWN", "OWN_NAMES", "added", "is_own_name", "num_bad", "sums"]
+
+MAX_OWN = 32
+"""The most metrics of its own that a task has; they are told at every node and in every round."""
+
+_TAKEN = frozenset(
+    {
+        *("num_test", "num_samples", "num_left_out", "num_not_finite", "round", "node", "consensus_distance"),
+        *("accuracy", "auc", "loss", "log_loss", "brier", "ece", "reliability", "confusion"),
+        *("sensitivity", "specificity", "dice"),
+        *("true_positives", "false_positives", "true_negatives", "false_negatives", "train_loss"),
+    }
+)
+_BESIDE = ("held_out_", "personal_")
+_FORM = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+OWN_NAMES = "up to 64 small letters, digits and _, and none of hierfl's own (accuracy, loss, held_out_...)"
+"""What a metric of a task's own may be called, in words."""
+
+
+def is_own_name(name: object) -> bool:
+    """Say whether a task may call a metric of its own so."""
+    is_form = isinstance(name, str) and _FORM.fullmatch(name) is not None
+    return is_form and name not in _TAKEN and not str(name).startswith(_BESIDE)
+
+
+def num_bad(values: Mapping[str, NDArray[np.float64]]) -> int:
+    """Count the samples for which any of these is NaN or Inf; each is of shape (n,)."""
+    return int((~np.isfinite(np.stack([*values.values()]))).any(axis=0).sum()) if values else 0
+
+
+def sums(values: Mapping[str, NDArray[np.float64]]) -> dict[str, int]:
+    """Add up what each sample adds, all finite, in units of 2^-40."""
+    return {name: quantised(float(values[name].sum())) for name in sorted(values)}
+
+
+def added(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Add sums by name. Errors: ValueError where some have other names than the first."""
+    total: dict[str, int] | None = None
+    for part in parts:
+        if total is not None and total.keys() != part.keys():
+            raise ValueError(f"sites differ in their own metrics: {', '.join(total)} and {', '.join(part) or 'none'}")
+        total = {name: value + (total or {}).get(name, 0) for name, value in part.items()}
+    return total or {}

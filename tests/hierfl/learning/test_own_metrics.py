@@ -1,0 +1,106 @@
+"""Metrics of a task's own: what is measured where nothing is told into classes, or beside it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import go, hub, tensors
+from ward_tasks import patients
+
+from hierfl.errors import LinkError, SiteFailed
+from hierfl.learning.contract import checked_prediction
+from hierfl.learning.metrics import Tally
+from hierfl.learning.task import Prediction
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.codec import tally_in, tally_out
+from hierfl.monitor.plain import Plain
+from hierfl.monitor.words import metric
+
+SITES = ("north", "south", "east")
+TREE = hub("world", hub("up", "north", "south"), "east")
+
+
+def doses(both: bool = False) -> dict[str, Any]:
+    return {"kind": "ward_tasks:Doses", "both": both}
+
+
+def tally(*errors: float, loss: float = 1.0) -> Tally:
+    return Tally.measured({"absolute_error": np.array(errors)}, loss_sum=loss)
+
+
+def test_a_regression_is_measured_by_its_loss_and_its_own_metrics_over_the_tree(tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE, doses(), stopping={"metric": "loss", "patience": 5})
+    model = tensors(ran.folder)
+    x = {site: patients(site, 18)[0].numpy()[12:] for site in SITES}
+    errors = {site: x[site] @ model["weight"][0] + model["bias"] - (x[site][:, 0] - x[site][:, 1]) for site in SITES}
+    below = {f"world/up/{site}": (site,) for site in ("north", "south")} | {
+        "world/up": ("north", "south"),
+        "world/east": ("east",),
+        "world": SITES,
+    }
+    for path, sites in below.items():
+        found, expected = ran.summary["nodes"][path], np.concatenate([errors[site] for site in sites])
+        assert found["absolute_error"] == pytest.approx(float(np.abs(expected).mean()), rel=1e-5)
+        assert found["loss"] == pytest.approx(float(np.square(expected).mean()), rel=1e-5)
+        assert found["num_test"] == len(expected) and "accuracy" not in found and "auc" not in found
+    lines = Plain(said := io.StringIO())
+    for record in ran.monitor.heard:
+        lines.on(record)
+    last = ran.summary["nodes"]["world"]
+    assert f"round 2/2  loss {metric(last['loss'])}  absolute_error {metric(last['absolute_error'])}" in said.getvalue()
+    rows = [json.loads(line) for line in (ran.folder / "metrics.jsonl").read_text().splitlines()]
+    assert all("absolute_error" in row for row in rows if row["node"] == "world")
+    assert ran.summary["fairness"].keys() == {"loss"}
+
+
+def test_classes_have_metrics_of_the_tasks_own_beside_theirs(tmp_path: Path) -> None:
+    both, alone = (go(tmp_path / str(both), TREE, doses(both)).summary["nodes"]["world"] for both in (True, False))
+    assert both["absolute_error"] == alone["absolute_error"] and both["dose"] == alone["dose"]
+    assert 0.0 <= both["accuracy"] <= 1.0 and both["auc"] is not None
+
+
+def test_sums_add_in_any_order_and_cross_a_link() -> None:
+    parts = [tally(0.1, 0.2), tally(0.3), Tally(), tally(math.nan, 1.0)]
+    total = Tally.total(parts)
+    assert total == Tally.total(reversed(parts)) == (parts[0] + parts[1]) + (parts[3] + parts[2])
+    assert total.scalars()["absolute_error"] == pytest.approx(0.2)
+    assert (total.num_samples, total.num_left_out, total.num_not_finite) == (5, 2, 1)
+    assert tally_in(wire.Tally.FromString(tally_out(total).SerializeToString())) == total
+    with pytest.raises(ValueError, match="sites differ in their own metrics: absolute_error and dose"):
+        Tally.total([tally(0.1), Tally.measured({"dose": np.ones(1)}, loss_sum=0.0)])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "held_out_x", "a" * 65, "a\n", "<b>"])
+def test_a_link_takes_no_name_that_is_hierfls_own_or_none(name: str) -> None:
+    message = tally_out(tally(0.5))
+    message.own[name] = b"\x01"
+    with pytest.raises(LinkError, match="a metric of a task's own is called"):
+        tally_in(message)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (Prediction(), r"gave nothing as scores; needed: a tensor"),
+        (Prediction(own={"loss": torch.ones(2)}), r"names a metric 'loss'; needed: up to 64 small letters"),
+        (Prediction(own={"mae": torch.ones(2, 1)}), r"gave a tensor of shape \[2, 1\] as mae; needed: .* shape \(n,\)"),
+        (Prediction(own={"mae": 0.5}), r"gave a float as mae"),  # type: ignore[dict-item]
+        (
+            Prediction(own={"mae": torch.ones(2), "mse": torch.ones(3)}),
+            r"unlike numbers of samples: \{'mae': 2, 'mse': 3",
+        ),
+        (Prediction(torch.ones(2), torch.ones(2), {"mae": torch.ones(3)}), r"unlike numbers of samples"),
+        (Prediction(torch.ones(2), None, {"mae": torch.ones(2)}), r"gave nothing as labels"),
+        (Prediction(own={f"m{i}": torch.ones(2) for i in range(33)}), r"gave 33 metrics of its own; at most 32"),
+    ],
+)
+def test_what_is_no_metric_is_told(given: Prediction, says: str) -> None:
+    with pytest.raises(SiteFailed, match=says):
+        checked_prediction(given)
