@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 __all__ = ["choose", "crowded"]
 
 
-def choose(machines: Sequence[str], beside: Sequence[str], load: Mapping[str, int]) -> str:
-    """Choose the machine for one more replica: the one with the fewest other replicas of its hub (`beside`: where they
-    are), of these the one that serves the fewest (`load`), of these the first.
+def choose(machines: Sequence[str], beside: Sequence[str], load: Mapping[str, int], ready: Collection[str] = ()) -> str:
+    """Choose the machine for one more replica: of those with the fewest other replicas of its hub (`beside`: where they
+    are) one that is `ready` for it, if any is, of these the one that serves the fewest (`load`), of these the first.
     """
     order = {machine: number for number, machine in enumerate(machines)}
-    return min(machines, key=lambda machine: (beside.count(machine), load.get(machine, 0), order[machine]))
+    return min(
+        machines,
+        key=lambda machine: (beside.count(machine), machine not in ready, load.get(machine, 0), order[machine]),
+    )
 
 
 def crowded(replicas: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -343,7 +343,7 @@ class RayDriver:
         self._out_of_reach.discard(slot)
         runtime = self.runtime
         if slot.startswith(HUB):
-            actor = self._spares.take(self._rooms.place(slot))
+            actor = self._spares.take(self._rooms.place(slot, self._spares.soonest()))
         else:
             need = needs(runtime, group_of(runtime, self._places[slot].name))
             options: dict[str, Any] = {

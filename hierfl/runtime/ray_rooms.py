@@ -59,8 +59,11 @@ class Rooms:
                 found.setdefault(slot, []).append(actor)
         return dict(found)
 
-    def place(self, room: str) -> str:
-        """Choose the node of a process that is about to start: one of those that are there now, and not in doubt."""
+    def place(self, room: str, ready: Collection[str] = ()) -> str:
+        """Choose the node of a process that is about to start: one of those that are there now, and not in doubt.
+
+        `ready`: where one has begun already.
+        """
         self._unheard.add(room)
         self._nodes.pop(room, None)
         nodes, here = self._cluster.there(), self._cluster.here
@@ -68,7 +71,7 @@ class Rooms:
         beside = [node for other, node in self._nodes.items() if other.partition(".")[0] == own]
         ordered = sorted(nodes, key=lambda node: (node != here, nodes[node], node))
         while True:
-            node = choose(ordered, beside, Counter(self._nodes.values()))
+            node = choose(ordered, beside, Counter(self._nodes.values()), ready)
             if len(ordered) == 1 or self._cluster.answers(node):
                 break
             ordered.remove(node)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ray_runs import Drivers, Watcher, begun, closed, committed, run, trained, tree, write_config
+from ray_runs import PATIENCE_S, Drivers, Watcher, begun, closed, committed, run, trained, tree, write_config
 
 from hierfl.errors import RoundFailed, RuntimeUnavailable, SiteFailed
 from hierfl.monitor.records import RoundClosed, RoundCommitted, SiteTrained
@@ -126,6 +128,39 @@ def test_too_few_members_for_the_quorum_end_the_round_by_name(tmp_path: Path) ->
         (tmp_path / f"fail-{name}").touch()
     with pytest.raises(RoundFailed, match=r"world/us: .*quorum"):
         run(config, "runtime.num_workers=2")
+
+
+def test_one_that_waits_for_a_death_is_known_to_be_up_or_dead() -> None:
+    import ray
+
+    from hierfl.runtime.ray_hosts import ASIDE, HubProcess
+    from hierfl.runtime.ray_spare import Spares
+
+    begun: list[Any] = []
+
+    def start(node: str) -> Any:
+        begun.append(ray.remote(concurrency_groups={ASIDE: 1})(HubProcess).options(num_cpus=0).remote(()))
+        return begun[-1]
+
+    def wait(over: set[str]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while spares.soonest() != over:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    spares = Spares(start)
+    spares.want("a")
+    spares.want("b")
+    spares.fill({"b"})
+    ray.get(begun[0].ping.remote())
+    spares.fill(())
+    ray.kill(begun[1])
+    wait({"a"})
+    assert spares.take("a") is begun[0]
+    wait(set())
+    assert spares.wanted == {"b"}, "one that has died is missed"
+    spares.close()
+    ray.kill(begun[0])
 
 
 @pytest.mark.parametrize(

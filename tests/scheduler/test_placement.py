@@ -28,6 +28,16 @@ def test_a_machine_that_is_gone_is_chosen_no_more_and_the_siblings_stay_apart() 
     assert choose(["a"], ["a"], {}) == "a"
 
 
+def test_a_machine_where_one_is_ready_is_chosen_unless_a_sibling_is_there() -> None:
+    machines, load = ["a", "b", "c"], {"a": 0, "b": 2, "c": 1}
+    assert choose(machines, [], load) == "a"
+    assert choose(machines, [], load, {"b"}) == "b"
+    assert choose(machines, [], load, {"b", "c"}) == "c"
+    assert choose(machines, ["b"], load, {"b"}) == "a", "replicas of one hub stay apart"
+    assert choose(machines, ["a", "b", "c"], load, {"b"}) == "b"
+    assert choose(["a"], [], load, {"b"}) == "a"
+
+
 def test_who_shares_a_machine_is_found() -> None:
     assert crowded({"world": ["a", "b", "a"], "world/us": ["a", "b"], "world/eu": ["b", "b"]}) == {
         "a": ["world"],

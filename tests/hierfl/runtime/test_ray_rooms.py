@@ -74,6 +74,15 @@ def test_a_sign_of_life_is_worth_more_than_a_doubt(monkeypatch: pytest.MonkeyPat
     assert rooms.place(HUB_1) == "second"
 
 
+def test_whoever_is_missed_goes_where_a_process_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms, cluster = rooms_of(monkeypatch, "head", "second")
+    assert [rooms.place(room) for room in (HUB_0, HUB_1, f"{HUB_0}.1")] == ["head", "second", "second"]
+    assert rooms.place(HUB_1, {"head"}) == "head"
+    assert rooms.place(HUB_0, {"second"}) == "head", "its other replica is there"
+    cluster.listens.remove("second")
+    assert rooms.place(HUB_1, {"second"}) == "head"
+
+
 @pytest.mark.parametrize("listens", [True, False])
 def test_a_doubt_lapses_where_the_node_takes_connections(monkeypatch: pytest.MonkeyPatch, listens: bool) -> None:
     rooms, cluster = rooms_of(monkeypatch, "head", "second")
