@@ -118,6 +118,7 @@ def corpus(ask_id: int) -> dict[str, bytes]:
     chance = np.random.default_rng(3)
     tally = Tally.of(chance.random(40), chance.integers(0, 2, 40), loss_sum=12.5, bins=16)
     several = Tally.of(chance.dirichlet(np.ones(3), 40), chance.integers(0, 3, 40), loss_sum=12.5, bins=16)
+    own = Tally.measured({"mae": chance.random(40), "mse": chance.random(40)}, loss_sum=12.5)
     moments = Moments.of(chance.normal(size=(20, 3)).astype(np.float32))
     payload = payload_of(SMALL)
     answers = {
@@ -126,6 +127,7 @@ def corpus(ask_id: int) -> dict[str, bytes]:
         ),
         "evaluate": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(tally), duration_s=0.1)),
         "evaluate several": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(several), duration_s=0.1)),
+        "evaluate own": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(own), duration_s=0.1)),
         "describe": wire.Answer(described=wire.Described(num_train=9, num_test=3, moments=moments_out(moments))),
     }
     found = {}
@@ -368,6 +370,11 @@ def invented(kind: Any, chance: random.Random, depth: int = 0) -> Any:
         if chance.random() < 0.35:
             continue
         many = is_repeated(field)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            key, value = (_DRAWS[one.type] for one in field.message_type.fields)
+            for _ in range(chance.choice((0, 1, 2, 40))):
+                getattr(message, field.name)[chance.choice(("mae", "loss", key(chance)))] = value(chance)
+            continue
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             inner = getattr(wire, field.message_type.name)
             for _ in range(chance.randrange(4) if many else 1):
