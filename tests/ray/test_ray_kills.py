@@ -139,7 +139,8 @@ def test_one_that_waits_for_a_death_is_known_to_be_up_or_dead() -> None:
     begun: list[Any] = []
 
     def start(node: str) -> Any:
-        begun.append(ray.remote(concurrency_groups={ASIDE: 1})(HubProcess).options(num_cpus=0).remote(()))
+        two_threads = ray.remote(concurrency_groups={ASIDE: 1})  # type: ignore[call-overload]
+        begun.append(two_threads(HubProcess).options(num_cpus=0).remote(()))
         return begun[-1]
 
     def wait(over: set[str]) -> None:
