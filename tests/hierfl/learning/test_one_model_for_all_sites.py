@@ -14,7 +14,7 @@ from hierfl.config.schema import Training
 from hierfl.errors import UpdateRefused
 from hierfl.learning import training
 from hierfl.learning.flat import FlatModel
-from hierfl.learning.optimizers import OPTIONS, Stepper
+from hierfl.learning.optimizers import OPTIONS, Stepper, make
 from hierfl.learning.state import ModelState
 
 
@@ -61,6 +61,19 @@ def test_a_site_trains_as_if_it_were_the_first(name: str) -> None:
     alone = [trained(model(), start, settings, seed) for seed in (0, 1)]
     assert alone[0] != alone[1]
     assert [trained(bound, start, settings, seed) for seed in (0, 1, 0)] == [*alone, alone[0]]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_site_trains_to_the_bits_of_torchs_own_step(name: str) -> None:
+    settings = Training(optimizer=name, lr=0.05, local_steps=4)
+    bound, plain = model(), model()
+    optimizer = make(settings, plain.module.parameters())
+    for _ in range(4):
+        optimizer.zero_grad()
+        Squares().loss(plain.module, site(0).tensors).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    state = plain.read()
+    assert trained(bound, start_of(bound), settings, 0) == state.floats.tobytes() + state.ints.tobytes()
 
 
 def test_sites_of_other_settings_take_turns_on_one_model() -> None:
