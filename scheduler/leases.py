@@ -137,12 +137,16 @@ class Leases:
         self._leases.pop(device, None)
         self.guests.withdraw(device)
 
-    def register(self, run: str, policy: str = "", holds: Iterable[str] = (), now_s: float = 0.0) -> None:
+    def register(
+        self, run: str, policy: str = "", holds: Iterable[str] = (), now_s: float = 0.0, after: int = 0
+    ) -> None:
         """Take in a run. `policy`: keys compare between runs of one policy; `holds`: what it had before this ledger.
 
-        What another run holds by now, it is told to give back.
+        What another run holds by now, it is told to give back. `after`: the highest number of a lease that it knows;
+        all that begin now have higher ones, so that what it says of an earlier ledger's leases is of none of this one.
         """
         assert run not in self._runs, f"{run} has registered before"
+        self._number = max(self._number, after)
         self._runs[run] = _Run(policy, self._number)
         for device in holds:
             if device in self._leases and self._leases[device] is None:

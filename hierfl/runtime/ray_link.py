@@ -54,6 +54,8 @@ class RayLink:
         self._devices = tuple(devices)
         self._groups: dict[str, PlacementGroup] = {}
         self._held: dict[str, int] = {}
+        self._given_back: dict[str, int] = {}
+        self._newest = 0
         self._letters: list[LeaseDecision] = []
         self._last: tuple[Mapping[str, Want], int] = ({}, 0)
         self._num_reports = 0
@@ -133,7 +135,10 @@ class RayLink:
                 self._place(letter.device, letter.group)
                 continue
             if isinstance(letter, Granted):
+                if letter.number == self._given_back.get(letter.device):
+                    continue  # it was on its way: another run may have the device by now
                 self._held[letter.device] = letter.number
+                self._newest = max(self._newest, letter.number)
             self._letters.append(letter)
         self._ask()
 
@@ -147,8 +152,9 @@ class RayLink:
     ) -> None:
         """Tell the service what the run wants, shares and gives back, and wait for nothing."""
         self._last = (wants, num_jobs)
-        for device in released:
+        for device, number in released.items():
             self._held.pop(device, None)
+            self._given_back[device] = number
         self._num_reports += 1
         self._service.report.remote(self.run, self._num_reports, wants, num_jobs, released, beside)
 
@@ -174,7 +180,7 @@ class RayLink:
         self._is_registered = False
         try:
             self._service = service()
-            self._joining = self._service.register.remote(self.run, self._policy, tuple(self._held))
+            self._joining = self._service.register.remote(self.run, self._policy, tuple(self._held), self._newest)
         except (RayError, ValueError) as error:  # it has just ended
             self._missed(error)
 

@@ -99,8 +99,11 @@ class SchedulerService:
         self._is_over = False
         self._leases_from_s = 0.0
 
-    async def register(self, run: str, policy: str, holds: Iterable[str]) -> bool:
-        """Take in a run, with the devices that it holds already; False: this service ends, ask for another one."""
+    async def register(self, run: str, policy: str, holds: Iterable[str], after: int = 0) -> bool:
+        """Take in a run, with the devices that it holds already; False: this service ends, ask for another one.
+
+        `after`: as in `Leases.register`.
+        """
         if self._is_over:
             return False
         if not self._watching:
@@ -109,7 +112,7 @@ class SchedulerService:
         if run in self._lines:
             self._forget(run)
         self._lines[run] = _Line(time.monotonic())
-        self._leases.register(run, policy, holds, time.monotonic())
+        self._leases.register(run, policy, holds, time.monotonic(), after)
         self._decide()
         return True
 

@@ -80,10 +80,19 @@ class Runs:
     def sites_begun(self, name: str) -> int:
         return len(list((self.folder / name).glob("steps-[a-f]")))
 
-    def wait_until_up(self, name: str, *processes: subprocess.Popen[str]) -> None:
-        """Wait until a worker has built the model, so that it may be given work, and a little longer."""
-        wait_for((self.folder / name / "steps-model").exists, *processes)
-        time.sleep(1.0)
+    def wait_until_told(self, name: str, change: str, reason: str, *processes: subprocess.Popen[str]) -> None:
+        """Wait until a run has heard of a change of its leases of both devices, for such a reason."""
+
+        def told() -> bool:
+            heard = [one for one in self.events(name, "leased") if one["change"] == change]
+            return {one["device"] for one in heard if reason in one["reason"]} == DEVICES
+
+        wait_for(told, *processes)
+
+    def wait_until_wanted(self, name: str, *processes: subprocess.Popen[str]) -> None:
+        """Wait until another run wants both devices that a run has, and a little longer."""
+        self.wait_until_told(name, "recalled", "want", *processes)
+        time.sleep(0.5)
 
     def wait_for_steps(self, name: str, num_sites: int, process: subprocess.Popen[str]) -> None:
         """Wait until so many sites are in their first step."""
@@ -91,7 +100,8 @@ class Runs:
 
     def events(self, name: str, kind: str) -> list[dict[str, Any]]:
         (run_dir,) = (self.folder / name / "runs").iterdir()
-        lines = (run_dir / "events.jsonl").read_text().splitlines()
+        whole, _, _ = (run_dir / "events.jsonl").read_text().rpartition("\n")
+        lines = whole.splitlines()
         return [event for event in map(json.loads, lines) if event["event"] == kind]
 
     def digest(self, name: str) -> str:
@@ -153,7 +163,7 @@ def test_two_runs_take_turns_and_each_has_the_bits_that_it_has_alone(runs: Runs,
     one = runs.start("one")
     runs.wait_for_steps("one", 2, one)
     other = runs.start("other")
-    runs.wait_until_up("other", one, other)
+    runs.wait_until_wanted("one", one, other)
     assert runs.sites_begun("other") == 0, "both devices are held"
     runs.go_on("one")
     ends = [finish(one), finish(other)]
@@ -174,7 +184,7 @@ def test_a_run_that_comes_later_has_the_devices_of_one_that_is_killed(runs: Runs
     one = runs.start("one")
     runs.wait_for_steps("one", 2, one)
     other = runs.start("other")
-    runs.wait_until_up("other", one, other)
+    runs.wait_until_wanted("one", one, other)
     assert runs.sites_begun("other") == 0
     one.kill()
     returned, out, err = finish(other)
@@ -191,18 +201,17 @@ def test_no_round_is_lost_with_the_scheduler(runs: Runs, alone: str) -> None:
     one = runs.start("one")
     runs.wait_for_steps("one", 2, one)
     other = runs.start("other")
-    runs.wait_until_up("other", one, other)
+    runs.wait_until_wanted("one", one, other)
     lost = service()
     ray.kill(lost)
-    wait_for(lambda: service() is not None and service() != lost, one, other)
-    time.sleep(2.0)
+    runs.wait_until_told("one", "changed", "it had the device before", one, other)
+    time.sleep(0.5)
     assert runs.sites_begun("other") == 0, "the first run has what it had"
     runs.go_on("one")
     ends = [finish(one), finish(other)]
     assert [returned for returned, _, _ in ends] == [0, 0], ends
     assert [runs.digest("one"), runs.digest("other")] == [alone, alone]
     assert runs.devices_of("other") == DEVICES
-    assert "it had the device before" in {event["reason"] for event in runs.events("one", "leased")}
     nothing_left()
 
 
