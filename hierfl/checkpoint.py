@@ -123,10 +123,12 @@ def save(
         _write(partial, checkpoint)
         if members is not None and members.exists():
             members.rename(partial / MEMBERS)
+            durable.flush(partial / MEMBERS)
         if carry is not None:
             carry(partial / UNDER_WAY)
+        durable.flush(partial)
         put_in_place(partial, final, checkpoint.writer)
-        _flush(final.parent)
+        durable.flush(final.parent)
         outdated = complete(run_dir)[:-keep]
         if fence is not None:
             fence()
@@ -197,7 +199,7 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         has_bfloat16 = any(spec.dtype == "bfloat16" for spec in layout.tensors)
-        durable.write(partial, _with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"}))
+        durable.write(partial, [_with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"})])
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
@@ -263,9 +265,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "checkpoint.json": json.dumps(said, indent=1).encode(),
     }
     for name, content in contents.items():
-        durable.write(
-            folder / name, content
-        )  # who may read it is as for all of the run: `save_file` has that otherwise
+        durable.write(folder / name, [content])  # who may read it is as for all of the run: not so by `save_file`
 
 
 def _flat(states: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:
@@ -310,15 +310,6 @@ def _memory(hub: str, said: Mapping[str, Any], held: Arrays) -> tuple[Memory, tu
         for number, update in enumerate(updates)
     )
     return Memory(Standing(said["round_number"], {}, losses, updates), openings), tuple(payloads)
-
-
-def _flush(folder: Path) -> None:
-    """Flush a rename to disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _layout(said: Mapping[str, Any]) -> Layout:

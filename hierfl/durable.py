@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["write"]
+__all__ = ["flush", "write"]
 
 
-def write(path: Path, *buffers: bytes | memoryview) -> None:
-    """Write a file of these buffers, one after the other, and flush it. Errors: OSError."""
+def write(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
+    """Write a file of these buffers, one after the other, as they are given, and flush it. Errors: OSError."""
     with path.open("wb") as file:
         file.writelines(buffers)
         file.flush()
         os.fsync(file.fileno())
+
+
+def flush(folder: Path) -> None:
+    """Flush what a folder lists: what was made, linked or renamed in it. Errors: OSError."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -34,7 +34,7 @@ def write(folder: Path, path: str, model: ModelState) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         own = {"floats": np.ascontiguousarray(model.floats), "ints": np.ascontiguousarray(model.ints)}
-        durable.write(partial, save(own))
+        durable.write(partial, [save(own)])
         partial.rename(partial.with_name(f"{quote(path, safe='')}.safetensors"))
     except OSError as error:
         raise OutputError(f"the model of {path} cannot be written to {folder}: {error.strerror or error}") from error

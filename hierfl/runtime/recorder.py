@@ -63,7 +63,7 @@ class Recorder:
         self._barrier = Barrier(0)
         self._begun: set[str] = set()
         self._num_found = 0
-        self._under_way = UnderWay(0, driver.get)
+        self._under_way = UnderWay(driver.get)
         self._num_written = self._marked = self._num_bytes = 0
         self._has_complained = False
         self._lost = ""
@@ -98,7 +98,7 @@ class Recorder:
         Errors: ValueError.
         """
         self._writer, self._barrier = writer, Barrier(writer.epoch)
-        self._under_way = UnderWay(writer.epoch, self._driver.get)
+        self._under_way = UnderWay(self._driver.get)
         found = join(streams)
         self.warnings += [f"the journal ends before its end: {torn}" for torn in found.torn]
         is_readable = before is None or bool(before.head.settings)

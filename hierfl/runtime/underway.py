@@ -1,36 +1,49 @@
 """What hubs were told in rounds that are under way at a checkpoint, which takes it along: such a hub goes on with them.
 
 A checkpoint of the root's round may find hubs at work for one that has closed without them. The journal begins anew
-with it, and what their sites have sent would be lost. So it lies with the checkpoint, as records in files of their own:
+with it, and what their sites have sent would be lost. So it lies with the checkpoint, as the records of a journal:
 
-    head                        the journal's first record as it is at this checkpoint
-    0003-00000017.record        one thing that a hub was told or did, by the process of this number, the oldest first
-    0003-00000042.left          what this process had read in the journal, and has not come to yet
+    head                the journal's first record as it is at this checkpoint, and where each record that counts lies:
+                        those of what hubs were told or did, and those that this process had read and not come to yet
+    000017.records      records of one hub that came since the checkpoint before
 
-What the checkpoint before it has already is not written once more, where the file system knows links.
+What the checkpoint before it has already is not written once more, where the file system knows links. So a file is of
+one hub and one checkpoint, however many sites sent something; it goes once the hub is idle, and nothing in it counts.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hierfl import durable
 from hierfl.errors import HierflError
 from hierfl.runtime.driver import Handle
 from hierfl.runtime.lines import Line, whole
 from tiers.carrying import going_on
-from tiers.journal import MAGIC, Entry, Head, Record, Told, frame, read
+from tiers.journal import MAGIC, Closed, Entry, Head, Record, Told, frame, read
 from tiers.messages import Begin
 
 __all__ = ["Before", "UnderWay", "carried"]
 
-HEAD, LEFT = "head", ".left"
+HEAD = "head"
+
+Place = tuple[str, int]
+"""A file, and which of its records."""
+
+
+class _Key(NamedTuple):
+    """Tells a record from all others that a process marks, in order; one beginning with its model from that without."""
+
+    is_left: bool
+    number: int
+    has_model: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +56,17 @@ class Before:
 
 
 class UnderWay:
-    """The lines of every hub since it was last idle. `epoch`: the number of this process; `get`: fetches a vector."""
+    """The lines of every hub since it was last idle. `get`: fetches a vector."""
 
-    def __init__(self, epoch: int, get: Callable[[Handle], Any]) -> None:
-        self._epoch = epoch
+    def __init__(self, get: Callable[[Handle], Any]) -> None:
         self._get = get
         self._lines: dict[str, list[tuple[int, Line]]] = {}
         self._num_lines = 0
         self._head: Head | None = None
-        self._marked: dict[str, Line] = {}
-        self._written: Path | None = None
-        self._names: frozenset[str] = frozenset()
+        self._marked: dict[_Key, Line] = {}
+        self._num_files = 0
+        self._written: dict[_Key, Place] = {}
+        self._saved: tuple[Path, Mapping[_Key, Place]] | None = None
 
     def add(self, path: str, line: Line) -> None:
         """A hub was told something, or has closed a round."""
@@ -82,12 +95,13 @@ class UnderWay:
         told = {path: [line.record for line in self._of(path)] for path in asked_in}
         follows = going_on(told, asked_in, head.errands)
         lines = ((path, *one) for path in follows for one in self._lines[path])
-        named = (
-            self._named(number, _bare(line, None if follows[path] else running[path])) for path, number, line in lines
-        )
-        self._head, self._marked = head, dict(sorted(named))
-        for at, entry in left:
-            self._marked[f"{self._epoch:04d}-{at:08d}{LEFT}"] = Line(entry.record, payload=entry.payload)
+        marked = {
+            _key(number, bare): bare
+            for path, number, line in lines
+            for bare in [_bare(line, None if follows[path] else running[path])]
+        }
+        marked |= {_Key(True, at): Line(entry.record, payload=entry.payload) for at, entry in left}
+        self._head, self._marked = head, dict(sorted(marked.items(), key=lambda one: one[0]))
 
     @property
     def begun(self) -> set[str]:
@@ -99,38 +113,57 @@ class UnderWay:
         """Write what was under way at the last mark, if anything was. Errors: OSError; HierflError for a vector that is
         no longer there, and nothing is left of it.
         """
+        self._written = {}
         if not self._marked or self._head is None:
             return
         folder.mkdir()
         try:
-            self._write(folder)
+            self._write(folder, self._head)
         except HierflError:
             shutil.rmtree(folder, ignore_errors=True)
             self._marked = {}
             raise
 
-    def _write(self, folder: Path) -> None:
-        assert self._head is not None
-        durable.write(folder / HEAD, MAGIC, *frame(self._head))
-        for name, line in self._marked.items():
-            if name in self._names and self._written is not None:
-                with contextlib.suppress(OSError):  # it is not there any more, or links are not known here
-                    os.link(self._written / name, folder / name)
-                    continue
-            durable.write(folder / name, MAGIC, *frame(*self._whole(line)))
+    def _write(self, folder: Path, head: Head) -> None:
+        """Link what the checkpoint before has, write what is new, and say in what order it counts."""
+        places = self._linked(folder)
+        new: dict[str, dict[_Key, Line]] = {}
+        for key, line in self._marked.items():
+            if key not in places:
+                new.setdefault("" if key.is_left else _hub(line.record), {})[key] = line
+        for lines in new.values():
+            name, self._num_files = f"{self._num_files:06d}.records", self._num_files + 1
+            durable.write(folder / name, self._frames(lines.values()))
+            places |= {key: (name, at) for at, key in enumerate(lines)}
+        self._written = {key: places[key] for key in self._marked}
+        told, left = ([place for key, place in self._written.items() if key.is_left is one] for one in (False, True))
+        index = json.dumps([told, left]).encode()
+        durable.write(folder / HEAD, [MAGIC, *frame(head, [memoryview(index)])])
+        durable.flush(folder)
+
+    def _linked(self, folder: Path) -> dict[_Key, Place]:
+        """Link the files of the checkpoint before in which something counts yet; give what is in them."""
+        if self._saved is None:
+            return {}
+        before, places = self._saved
+        for name in {places[key][0] for key in self._marked.keys() & places.keys()}:
+            with contextlib.suppress(OSError):  # it is not there any more, or links are not known here
+                os.link(before / name, folder / name)
+        return {key: place for key, place in places.items() if (folder / place[0]).exists()}
 
     def saved(self, folder: Path) -> None:
         """What was written is part of a checkpoint now, and lies in this folder."""
-        self._written, self._names = folder, frozenset(self._marked)
+        self._saved = folder, self._written
         self._marked = {}
-
-    def _named(self, number: int, line: Line) -> tuple[str, Line]:
-        """Name the file of a line; a beginning with its model is another one than that without."""
-        has_model = _begins(line) and len(line.arguments) > 1
-        return f"{self._epoch:04d}-{number:08d}.{'begin' if has_model else 'record'}", line
 
     def _of(self, path: str) -> list[Line]:
         return [line for _, line in self._lines.get(path, ())]
+
+    def _frames(self, lines: Iterable[Line]) -> Iterator[bytes | memoryview]:
+        """Give a file's buffers, the vectors of one line at a time."""
+        yield MAGIC
+        for line in lines:
+            yield from frame(*self._whole(line))
 
     def _whole(self, line: Line) -> tuple[Record, Sequence[memoryview]]:
         """Give a record with its payload: all that has vectors has them beside it."""
@@ -141,13 +174,16 @@ class UnderWay:
 
 def carried(folder: Path) -> Before:
     """Read what a checkpoint has of rounds under way. Errors: OSError; ValueError if it is not whole."""
-    told, left = list[Entry](), list[Entry]()
-    for file in sorted(folder.glob("*-*")):
-        (left if file.suffix == LEFT else told).extend(_read(file))
-    [head] = _read(folder / HEAD)
+    head, *_ = _read(folder / HEAD)
     if not isinstance(head.record, Head):
         raise ValueError(f"{folder / HEAD} is no head of a journal")
-    return Before(head.record, tuple(told), tuple(left))
+    index: list[list[Place]] = json.loads(bytes(head.payload))
+    files = {name: _read(folder / name) for name in dict.fromkeys(name for places in index for name, _ in places)}
+    try:
+        told, left = (tuple(files[name][at] for name, at in places) for places in index)
+    except IndexError:
+        raise ValueError(f"{folder}: a file in it ends before its end") from None
+    return Before(head.record, told, left)
 
 
 def _read(file: Path) -> tuple[Entry, ...]:
@@ -156,6 +192,15 @@ def _read(file: Path) -> tuple[Entry, ...]:
     if content.torn is not None or not content.entries:
         raise ValueError(f"{file}: {content.torn or 'it is empty'}")
     return content.entries
+
+
+def _hub(record: Record) -> str:
+    assert isinstance(record, Told | Closed), "a hub is told nothing else while it is under way"
+    return record.hub
+
+
+def _key(number: int, line: Line) -> _Key:
+    return _Key(False, number, _begins(line) and len(line.arguments) > 1)
 
 
 def _begins(line: Line) -> bool:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hierfl.checkpoint import Checkpoint, load, save
+from hierfl.learning.local import Objective
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
-from hierfl.runtime.jobs import Memory
+from hierfl.members import folder_of
+from hierfl.members import write as write_member
+from hierfl.runtime.jobs import Memory, Order
+from hierfl.runtime.lines import Line
 from hierfl.runtime.remembered import still_true
+from hierfl.runtime.underway import UnderWay
 from tiers.federation import Federation, Hub, Site
-from tiers.messages import Opening, Share, Update
+from tiers.journal import Head, Told
+from tiers.messages import Begin, Opening, Share, Update
 from tiers.standing import Errand, Losses, Standing
 
 LAYOUT = Layout.of({"w": ((3,), "float32"), "seen": ((), "int64")})
@@ -24,12 +31,12 @@ PART = PartialSum(np.array([1, -2, 2**30], np.int32), np.array([2**40], np.int64
 US = Hub("us", (Site("bay"), Site("hill"), Site("gone")), rounds=2)
 TREE = Federation(Hub("world:a", (US, Site("north")), rounds=9))
 PATH = "world:a/us"
+MODEL = ModelState(np.zeros(3, np.float32), np.zeros(1, np.int64))
 
 
 def saved(folder: Path) -> Checkpoint:
-    model = ModelState(np.zeros(3, np.float32), np.zeros(1, np.int64))
     hubs = {PATH: (Memory(STANDING, OPENINGS), (PART,)), "world:a": (Memory(Standing(3, {}, {"us": Losses(1, 3)})), ())}
-    return load(save(folder, Checkpoint(4, 0, 1, LAYOUT, model, hubs=hubs), keep=2))
+    return load(save(folder, Checkpoint(4, 0, 1, LAYOUT, MODEL, hubs=hubs), keep=2))
 
 
 def test_what_hubs_remember_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -42,9 +49,27 @@ def test_what_hubs_remember_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_late_updates_has_no_file_of_them(tmp_path: Path) -> None:
-    model = ModelState(np.zeros(3, np.float32), np.zeros(1, np.int64))
-    folder = save(tmp_path, Checkpoint(4, 0, 1, LAYOUT, model), keep=2)
+    folder = save(tmp_path, Checkpoint(4, 0, 1, LAYOUT, MODEL), keep=2)
     assert not (folder / "held.safetensors").exists() and load(folder).hubs == {}
+
+
+def test_all_that_is_in_a_checkpoint_is_on_disk_with_the_folders_that_list_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.add(os.fstat(handle).st_ino))
+    under_way = UnderWay(lambda handle: handle)
+    under_way.add(
+        PATH, Line(Told(PATH, Begin(7)), (Begin(7), Order("world:a", 7, (), OPENINGS[6], Objective()), MODEL, None))
+    )
+    under_way.mark(Head(4, "settings", (PATH,), {"world:a": {"us": Errand(7, 1)}}), {PATH: MODEL})
+    members = folder_of(tmp_path, 4)
+    write_member(members, "us", MODEL)
+    content = Checkpoint(4, 0, 1, LAYOUT, MODEL)
+    folder = save(tmp_path, content, keep=2, members=members, carry=under_way.write)
+    there = [folder.parent, folder, *folder.rglob("*")]
+    assert {folder / "members" / "us.safetensors", folder / "under_way" / "head"} < set(there)
+    assert [path for path in there if path.stat().st_ino not in flushed] == []
 
 
 @pytest.mark.parametrize(

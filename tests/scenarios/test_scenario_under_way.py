@@ -109,7 +109,7 @@ def test_nor_when_the_run_is_killed_once_more(went: tuple[str, Path], tmp_path: 
 def test_what_cannot_be_read_leaves_the_round_to_begin_anew(went: tuple[str, Path], tmp_path: Path) -> None:
     _, copy = went
     folder = Path(shutil.copytree(copy, tmp_path / "run"))
-    [file, *_] = sorted((folder / "checkpoints" / "round-000001" / "under_way").glob("*.record"))
+    [file, *_] = sorted((folder / "checkpoints" / "round-000001" / "under_way").glob("*.records"))
     file.write_bytes(file.read_bytes()[:-1])
     _, monitor = resumed(folder)
     assert any("what was under way at the checkpoint cannot be read" in said.message for said in monitor.of(Notice))

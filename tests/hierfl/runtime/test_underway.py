@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hierfl import durable
 from hierfl.learning.local import Objective
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.runtime.jobs import Order
 from hierfl.runtime.lines import Line, vectors_of
 from hierfl.runtime.underway import UnderWay, carried
-from tiers.journal import Closed, Entry, Head, Told
+from tiers.journal import MAGIC, Closed, Entry, Head, Told, frame
 from tiers.messages import Arrived, Begin, Close, Lost, Opening, Share, TimeUp, Update
 from tiers.standing import Errand
 
@@ -37,8 +38,8 @@ def arrived(hub: str, member: str, value: int, number: int = 0) -> tuple[str, Li
     return hub, Line(Told(hub, Arrived(update)), (update, PartialSum(np.full(2, value, np.int32), NOTHING, 1)))
 
 
-def made(*lines: tuple[str, Line], epoch: int = 1) -> UnderWay:
-    found = UnderWay(epoch, lambda handle: handle)
+def made(*lines: tuple[str, Line]) -> UnderWay:
+    found = UnderWay(lambda handle: handle)
     for path, line in lines:
         found.add(path, line)
     return found
@@ -97,9 +98,42 @@ def test_the_next_checkpoint_has_the_same_files_and_what_is_new(tmp_path: Path) 
         under_way.mark(HEAD, {"w/i": MODEL})
         under_way.write(folder)
         under_way.saved(folder)
-    first, second, third = ({file.name: file.stat().st_ino for file in one.glob("*-*")} for one in folders)
-    assert second == third and first.items() < second.items() and len(second) == 3
+    first, second, third = ({file.name: file.stat().st_ino for file in one.glob("*.records")} for one in folders)
+    assert second == third and first.items() < second.items() and len(second) == 2
     assert len(read(folders[2])) == 3
+
+
+def test_what_one_hub_was_told_is_one_file_and_is_gone_once_the_hub_is_idle(tmp_path: Path) -> None:
+    under_way = made(begun("w/i", 0, 0, MODEL), begun("w/i/j", 0, 0, MODEL))
+    for number in range(20):
+        for hub in ("w/i", "w/i/j"):
+            under_way.add(*arrived(hub, f"s{number}", number))
+    under_way.mark(HEAD, {"w/i": MODEL, "w/i/j": MODEL})
+    under_way.write(tmp_path / "one")
+    under_way.saved(tmp_path / "one")
+    assert len(list((tmp_path / "one").glob("*.records"))) == 2
+    told = [(hub, vectors[0][0]) for hub, event, vectors in read(tmp_path / "one") if isinstance(event, Arrived)]
+    assert told == [(hub, number) for number in range(20) for hub in ("w/i", "w/i/j")], "in the order in which it came"
+    under_way.idle("w/i/j", 0)
+    under_way.add(*arrived("w/i", "more", 21))
+    under_way.mark(HEAD, {"w/i": MODEL})
+    under_way.write(tmp_path / "two")
+    assert [hub for hub, _, _ in read(tmp_path / "two")] == ["w/i"] * 22
+    files = {name: {file.name for file in (tmp_path / name).glob("*.records")} for name in ("one", "two")}
+    assert len(files["two"]) == 2 and len(files["one"] & files["two"]) == 1
+
+
+def test_of_a_file_in_which_something_counts_yet_the_rest_does_not(tmp_path: Path) -> None:
+    """A hub begins anew, and has kept of what it was told before only what came late."""
+    under_way = made(begun("w/i", 0, 0, MODEL), arrived("w/i", "x", 7), arrived("w/i", "late", 8))
+    under_way.mark(HEAD, {"w/i": MODEL})
+    under_way.write(tmp_path / "one")
+    under_way.saved(tmp_path / "one")
+    under_way.idle("w/i", 1)
+    under_way.add(*begun("w/i", 1, 0, MODEL))
+    under_way.mark(HEAD, {"w/i": MODEL})
+    under_way.write(tmp_path / "two")
+    assert [event for _, event, _ in read(tmp_path / "two")] == [arrived("w/i", "late", 8)[1].record.event, Begin(1)]  # type: ignore[union-attr]
 
 
 def test_where_the_last_checkpoint_is_gone_it_is_written_again(tmp_path: Path) -> None:
@@ -109,15 +143,6 @@ def test_where_the_last_checkpoint_is_gone_it_is_written_again(tmp_path: Path) -
         under_way.write(tmp_path / name)
         under_way.saved(tmp_path / "nowhere")
     assert read(tmp_path / "two") == read(tmp_path / "one")
-
-
-def test_another_process_writes_files_of_its_own(tmp_path: Path) -> None:
-    for epoch in (1, 2):
-        under_way = made(begun("w/i", 0, 0, MODEL), epoch=epoch)
-        under_way.mark(HEAD, {"w/i": MODEL})
-        under_way.write(tmp_path / str(epoch))
-    names = [{file.name for file in (tmp_path / name).glob("*-*")} for name in ("1", "2")]
-    assert names[0].isdisjoint(names[1])
 
 
 def test_who_is_idle_has_nothing_to_carry_but_what_came_since(tmp_path: Path) -> None:
@@ -140,12 +165,17 @@ def test_what_is_not_whole_is_refused(tmp_path: Path) -> None:
     under_way = made(begun("w/i", 0, 0, MODEL), arrived("w/i", "x", 7))
     under_way.mark(HEAD, {"w/i": MODEL})
     under_way.write(tmp_path / "it")
-    [file, *_] = sorted((tmp_path / "it").glob("*-*"))
-    whole = file.read_bytes()
-    for damaged in (whole[:-1], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
-        file.write_bytes(damaged)
-        with pytest.raises(ValueError, match=file.name):
-            carried(tmp_path / "it")
+    [file] = (tmp_path / "it").glob("*.records")
+    for one in (file, tmp_path / "it" / "head"):
+        whole = one.read_bytes()
+        for damaged in (whole[:-1], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+            one.write_bytes(damaged)
+            with pytest.raises(ValueError, match=one.name):
+                carried(tmp_path / "it")
+        one.write_bytes(whole)
+    durable.write(file, [MAGIC, *frame(Told("w/i", Begin(0)))])
+    with pytest.raises(ValueError, match="a file in it ends before its end"):
+        carried(tmp_path / "it")
 
 
 def test_what_was_left_of_a_journal_comes_back_after_what_was_told(tmp_path: Path) -> None:
