@@ -165,7 +165,10 @@ class Engine:
             fence = carry = None
             if self._recorder is not None:
                 fence, carry = self._recorder.check, partial(self._recorder.carry, content.rounds_done)
-            return checkpoint.save(run_dir, whole, keep, fence=fence, carry=carry)
+            saved = checkpoint.save(run_dir, whole, keep, fence=fence, carry=carry)
+            if self._recorder is not None:
+                self._complain(self._recorder)
+            return saved
         found = exchanges.commit(root, run_dir.resolve(), content, model, keep, kept)
         self._run_until(lambda: exchanges.on_disk)
         return run_dir / Path(found[0].value).relative_to(run_dir.resolve())
@@ -285,11 +288,14 @@ class Engine:
         self._run_until(hubs.settled)
         if self._recorder is not None:
             self._recorder.mark(rounds_done, hubs.kept(), hubs.under_way())
-            said = self._recorder.complaint()
-            if said is not None:
-                self._scribe.notice("warning", "", said)
+            self._complain(self._recorder)
         own = self._relay.exchanges.models(self._tree.root.name)
         return Remembered(dict(self._relay.states), hubs.kept(), self.crew.keeper.kept(), own)
+
+    def _complain(self, recorder: Recorder) -> None:
+        """Tell what the journal or a checkpoint could not keep."""
+        for said in recorder.complaints():
+            self._scribe.notice("warning", "", said)
 
     def end(self, why: str = "the run ends", *, stops: bool = False) -> None:
         """Drop what is still under way after the last round of this tree, and say so; `stops`: hubs' rounds, too."""

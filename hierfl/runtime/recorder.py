@@ -23,7 +23,7 @@ from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory, Order
 from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.lines import Line, part_of, vectors_of, whole
-from hierfl.runtime.underway import Before, UnderWay, carried
+from hierfl.runtime.underway import Before, UnderWay, Unreadable, carried
 from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Replaced, Stopped, Told, join
 from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp, Update
 from tiers.replay import Cue, Replay
@@ -83,16 +83,17 @@ class Recorder:
         except (OSError, ValueError) as error:
             raise OutputError(f"the journal cannot be read: {error}; delete it to go on without it") from error
 
-    def _before(self, folder: Path | None) -> Before | None:
-        """Read what a checkpoint has of rounds under way; without it the journal is of no use."""
+    def _before(self, folder: Path | None) -> Before | Unreadable | None:
+        """Read what a checkpoint has of rounds under way."""
         try:
             return carried(folder) if folder is not None else None
         except (OSError, ValueError) as error:
             said = "what was under way at the checkpoint cannot be read, and the journal is of no use without it"
-            self.warnings.append(f"{said}: {error}")
-            return Before(replace(self._head, settings=""))
+            return Unreadable(f"{said}: {error}")
 
-    def resume(self, writer: Writer, streams: Mapping[int, memoryview], before: Before | None = None) -> None:
+    def resume(
+        self, writer: Writer, streams: Mapping[int, memoryview], before: Before | Unreadable | None = None
+    ) -> None:
         """Take up what earlier processes wrote, by epoch, as far as it is of use; `before`: with the checkpoint.
 
         Errors: ValueError.
@@ -101,14 +102,16 @@ class Recorder:
         self._under_way = UnderWay(self._driver.get)
         found = join(streams)
         self.warnings += [f"the journal ends before its end: {torn}" for torn in found.torn]
-        is_readable = before is None or bool(before.head.settings)
-        if found.head is not None and is_readable and (before is None or found.head != before.head):
+        if isinstance(before, Unreadable):
+            self.warnings.append(before.reason)
+            return
+        if found.head is not None and (before is None or found.head != before.head):
             before = Before(found.head)  # who wrote this journal did not go on with what the checkpoint has
         if before is None:
             return
         if before.head.settings != self._head.settings:
             said = "the settings have changed: what the journal has of the round under way is of no use"
-            self.warnings += [said] if before.head.settings else []
+            self.warnings.append(said)
             return
         hubs = self._tree.hubs
         chains = [path for path, hub in hubs.items() if hub.topology.sequential]
@@ -231,10 +234,12 @@ class Recorder:
         """
         if rounds_done != self._head.rounds_done:
             return
+        hubs = ", ".join(sorted(self._under_way.begun))
         try:
             self._under_way.write(folder)
         except HierflError as error:
-            self._lost = f"what is under way cannot be kept with the checkpoint: {error}"
+            said = f"what is under way at {hubs} cannot be kept with the checkpoint: {error}"
+            self._lost = f"{said}; {_WITHOUT}, what was sent there since does not count"
 
     def rotate(self, rounds_done: int, folder: Path) -> None:
         """The checkpoint of these rounds is durable: begin a new segment, with what was told since the last mark, if
@@ -269,16 +274,14 @@ class Recorder:
         """Errors: Fenced if it is known that another process has taken the run up; costs nothing to ask."""
         self._lead.heed()
 
-    def complaint(self) -> str | None:
+    def complaints(self) -> list[str]:
         """Say, once for each segment, why it cannot be written, if that is so, and what a checkpoint could not keep."""
-        if self._lost:
-            said, self._lost = self._lost, ""
-            return said
+        found, self._lost = [self._lost] if self._lost else [], ""
         failure = self._writer.failure if self._writer is not None else None
-        if failure is None or self._has_complained:
-            return None
-        self._has_complained = True
-        return f"the journal cannot be written: {failure}; {_WITHOUT}"
+        if failure is not None and not self._has_complained:
+            self._has_complained = True
+            found.append(f"the journal cannot be written: {failure}; {_WITHOUT}, sites train once more")
+        return found
 
     def end(self) -> None:
         """The run is over, and its last checkpoint durable: drop what was written."""
@@ -390,4 +393,4 @@ class Recorder:
             self._writer.append(lambda: (record, ()))
 
 
-_WITHOUT = "the run goes on; if it is killed before its next checkpoint, sites train once more"
+_WITHOUT = "the run goes on; if it is killed before its next checkpoint"

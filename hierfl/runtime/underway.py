@@ -30,7 +30,7 @@ from tiers.carrying import going_on
 from tiers.journal import MAGIC, Closed, Entry, Head, Record, Told, frame, read
 from tiers.messages import Begin
 
-__all__ = ["Before", "UnderWay", "carried"]
+__all__ = ["Before", "UnderWay", "Unreadable", "carried"]
 
 HEAD = "head"
 
@@ -53,6 +53,13 @@ class Before:
     head: Head
     told: tuple[Entry, ...] = ()
     left: tuple[Entry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What a checkpoint has of rounds under way cannot be read; a journal that goes on from it is of no use."""
+
+    reason: str
 
 
 class UnderWay:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from small_runs import Listener, config_of, go, hub, site
 
+from hierfl.errors import HierflError
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.run import resume, run
 from hierfl.runtime.chance import SharedChance
@@ -114,6 +115,31 @@ def test_what_cannot_be_read_leaves_the_round_to_begin_anew(went: tuple[str, Pat
     _, monitor = resumed(folder)
     assert any("what was under way at the checkpoint cannot be read" in said.message for said in monitor.of(Notice))
     assert {("world/us/b", 3), ("world/us/in/d", 3), ("world/us/deep/e", 3)} <= trained(monitor), "of the next round"
+
+
+def test_what_a_checkpoint_cannot_keep_is_told_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object) -> None:
+        raise HierflError("its node has died")
+
+    gate = tmp_path / "gate"
+    gate.touch()
+    monitor = Killed(tmp_path / "runs", gate)
+    task = {"kind": "late_task:LateTask", "gate": str(gate)}
+    with monkeypatch.context() as patch:
+        patch.setattr("hierfl.runtime.underway.whole", lost)
+        run(config_of(tmp_path / "runs", tree(), task, **TOP), [monitor])
+    heard = [record for record in monitor.heard if isinstance(record, Notice | RoundCommitted)]
+    told = [number for number, record in enumerate(heard) if "under way" in str(record)]
+    committed = next(number for number, record in enumerate(heard) if isinstance(record, RoundCommitted))
+    assert len(told) == 1 and told[0] < committed, "once, and before the round is said to be committed"
+    [notice] = (heard[number] for number in told)
+    assert notice.message == (
+        "what is under way at world/us, world/us/deep cannot be kept with the checkpoint: its node has died; the run"
+        " goes on; if it is killed before its next checkpoint, what was sent there since does not count"
+    )
+    _, after = resumed(monitor.copy)
+    assert {("world/us/b", 3), ("world/us/in/d", 3), ("world/us/deep/e", 3)} <= trained(after), "of the next round"
+    assert not trained(after) & HAVE_SENT
 
 
 def test_updates_of_other_settings_do_not_count_where_the_settings_before_come_back(
