@@ -120,9 +120,17 @@ def check_links(config: RunConfig) -> None:
         raise ConfigError(problems)
 
 
+_BASELINES = {
+    "pooled": "it trains on all sites' records in one place; `hierfl run` does it where they may lie together",
+    "local": "each site trains alone; each institution does so by `hierfl run` on a configuration of its own sites, and"
+    " evaluation.fine_tune measures models of the sites' own over links",
+}
+"""Why there are no baselines over links, and what there is instead."""
+
+
 def _problems(config: RunConfig) -> Iterator[Problem]:
     if config.baseline is not None:
-        yield Problem("baseline", f"{config.baseline} compares on one machine: `hierfl run` does it, without links")
+        yield Problem("baseline", f"is {config.baseline}, which does not go over links: {_BASELINES[config.baseline]}")
     if len(epochs(config)) > 1:
         path = next(path for path, site in config.sites.items() if site.joins_at > 1 or site.leaves_at is not None)
         said = (

@@ -176,9 +176,10 @@ def test_a_process_sees_its_own_part_of_the_tree(tmp_path: Path) -> None:
     assert list(as_served(config, "world/south/e").federation.nodes) == ["world", "world/south", "world/south/e"]
 
 
-def test_what_links_cannot_do_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="hierfl run"):
-        as_served(config_of(tmp_path, tree(), baseline="local"), "world")
+@pytest.mark.parametrize(("baseline", "instead"), [("local", "evaluation.fine_tune"), ("pooled", "may lie together")])
+def test_what_links_cannot_do_is_told_with_what_to_do_instead(tmp_path: Path, baseline: str, instead: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^baseline: is {baseline}, which .*hierfl run.*{instead}"):
+        as_served(config_of(tmp_path, tree(), baseline=baseline), "world")
 
 
 def test_members_of_a_hub_without_a_centre_need_an_address_for_each_other(tmp_path: Path) -> None:
