@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,18 +74,17 @@ class Line:
         return cls(overhead_units * unit_s, unit_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One job, and what its site usually takes: seconds without the factor that is known of the site from elsewhere.
 
-    `count`: jobs behind the site's means.
+    `num_jobs`: those behind the site's means.
     """
 
     units: float
     seconds: float
     mean_units: float
     mean_s: float
-    count: float
+    num_jobs: float
 
 
 def fit(line: Line, overhead_units: float, points: Sequence[Point], noise: float) -> tuple[Line, float]:
@@ -101,14 +101,10 @@ def fit(line: Line, overhead_units: float, points: Sequence[Point], noise: float
     for _ in range(STEPS):
         across, inside = data.residuals(level, logit)
         error = error or max(MIN_SPREAD, TERTILE * float(np.sort(np.abs(across[0]))[len(points) // 3]))
-        up, turn = _step(
-            _normal(*across, error, data.num_sites / len(points)),
-            _normal(*inside, noise, 1.0),
-            prior - logit,
-        )
+        up, turn = _step(_normal(*across, error, data.num_sites / len(points)), _inside(*inside, noise), prior - logit)
         level, logit = level + up, min(MAX_LOGIT, max(-MAX_LOGIT, logit + turn))
     share, seconds = 1.0 / (1.0 + math.exp(-logit)), math.exp(level)
-    between = MEDIAN * float(np.sort(np.abs(data.residuals(level, logit)[0][0]))[len(points) // 2])
+    between = MEDIAN * float(np.sort(np.abs(data.across(level, share)))[len(points) // 2])
     found = math.sqrt(max(MIN_SPREAD**2, between**2 - data.mean_noise**2))
     spread = found * (PRIOR_SPREAD / found) ** (1.0 / (len(points) + 1))
     return Line((1.0 - share) * seconds, share * seconds / data.centre), spread
@@ -116,54 +112,59 @@ def fit(line: Line, overhead_units: float, points: Sequence[Point], noise: float
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The points as arrays; units in multiples of the `centre`, their mean, and seconds as logarithms."""
+    """The points as arrays (n,); units in multiples of the `centre`, their mean, and seconds as logarithms.
+
+    `both`: (2n,), the jobs' units and then those of their sites' means: NumPy takes as long to be called as to reckon.
+    `apart`: a job's logarithm less its site's.
+    """
 
     centre: float
-    units: Floats
-    log_s: Floats
-    mean_units: Floats
+    both: Floats
     log_mean_s: Floats
+    apart: Floats
     num_sites: int
     noise: float
     mean_noise: float
 
     @classmethod
     def of(cls, points: Sequence[Point], noise: float) -> _Data:
-        units, seconds, mean_units, mean_s, count = np.array(
-            [(p.units, p.seconds, p.mean_units, p.mean_s, p.count) for p in points]
-        ).T
+        units, seconds, mean_units, mean_s, num_jobs = (np.array(column) for column in zip(*points, strict=True))
         centre = float(units.mean()) or 1.0
         sites = {(point.mean_units, point.mean_s) for point in points}
-        mean_noise = noise * math.sqrt(float(np.mean(1.0 / count)))
-        units, mean_units, log_s, log_mean_s = units / centre, mean_units / centre, np.log(seconds), np.log(mean_s)
-        return cls(centre, units, log_s, mean_units, log_mean_s, len(sites), noise, mean_noise)
+        mean_noise = noise * math.sqrt(float(np.mean(1.0 / num_jobs)))
+        both, log_s, log_mean_s = np.concatenate((units, mean_units)) / centre, np.log(seconds), np.log(mean_s)
+        return cls(centre, both, log_mean_s, log_s - log_mean_s, len(sites), noise, mean_noise)
+
+    @property
+    def num(self) -> int:
+        """Count the points."""
+        return len(self.apart)
 
     def residuals(self, level: float, logit: float) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
         """Give residuals and their slopes in the logit: of the sites' means, and of the jobs against these."""
-        curve, slope = _shape(logit, self.units)
-        mean_curve, mean_slope = _shape(logit, self.mean_units)
-        inside = self.log_s - self.log_mean_s - curve + mean_curve
-        return (self.log_mean_s - level - mean_curve, mean_slope), (inside, slope - mean_slope)
+        share, num = 1.0 / (1.0 + math.exp(-logit)), self.num
+        relative = 1.0 - share + share * self.both
+        curves, slopes = np.log(relative), share * (1.0 - share) * (self.both - 1.0) / relative
+        mean_curve, mean_slope = curves[num:], slopes[num:]
+        inside = self.apart - curves[:num] + mean_curve
+        return (self.log_mean_s - level - mean_curve, mean_slope), (inside, slopes[:num] - mean_slope)
 
-
-def _shape(logit: float, units: Floats) -> tuple[Floats, Floats]:
-    """Give the logarithm of the line over its value at the centre, and its slope in the logit."""
-    share = 1.0 / (1.0 + math.exp(-logit))
-    relative = 1.0 - share + share * units
-    return np.log(relative), share * (1.0 - share) * (units - 1.0) / relative
+    def across(self, level: float, share: float) -> Floats:
+        """Give the residuals of the sites' means alone."""
+        return self.log_mean_s - level - np.log(1.0 - share + share * self.both[self.num :])
 
 
 def _start(data: _Data, logit: float, prior: float) -> tuple[float, float]:
     """Find the level, and whether another shape than today's explains the points far better."""
-    num, middle = len(data.units), len(data.units) // 2
+    num, middle = data.num, data.num // 2
     logits = np.array([min(MAX_LOGIT, max(-MAX_LOGIT, logit)), *STARTS])
     share = 1.0 / (1.0 + np.exp(-logits[:, np.newaxis]))
-    curves, mean_curves = (np.log(1.0 - share + share * units) for units in (data.units, data.mean_units))
+    curves = np.log(1.0 - share + share * data.both)
+    mean_curves = curves[:, num:]
     across = np.sort(data.log_mean_s - mean_curves, axis=1)
     levels = across[:, (num - 1) // 3]
     across = MEDIAN * np.sort(np.abs(across - levels[:, np.newaxis]), axis=1)[:, middle]
-    inside = np.sort(np.abs(data.log_s - data.log_mean_s - curves + mean_curves), axis=1)
-    inside = MEDIAN * inside[:, middle]
+    inside = MEDIAN * np.sort(np.abs(data.apart - curves[:, :num] + mean_curves), axis=1)[:, middle]
     cost = 0.5 * ((logits - prior) / PRIOR_SD) ** 2
     cost += max(0, data.num_sites - 2) * np.log(np.hypot(across, data.mean_noise))
     cost += (num - data.num_sites) * np.log(np.hypot(inside, data.noise))
@@ -174,15 +175,26 @@ def _start(data: _Data, logit: float, prior: float) -> tuple[float, float]:
 
 def _normal(residual: Floats, slope: Floats, error: float, share: float) -> tuple[float, ...]:
     """Give the reweighted sums of the normal equations, a share of them: 1, slope, slope^2; residual, and by slope."""
-    weight = share / error**2 * np.minimum(1.0, HUBER * error / np.maximum(np.abs(residual), error))
+    weight = _weights(residual, error, share)
     turned = weight * slope
     return tuple(map(float, (weight.sum(), turned.sum(), turned @ slope, weight @ residual, turned @ residual)))
 
 
-def _step(across: tuple[float, ...], inside: tuple[float, ...], to_prior: float) -> tuple[float, float]:
+def _inside(residual: Floats, slope: Floats, error: float) -> tuple[float, float]:
+    """Give those that tell of the logit alone: slope^2, and residual by slope."""
+    turned = _weights(residual, error, 1.0) * slope
+    return float(turned @ slope), float(turned @ residual)
+
+
+def _weights(residual: Floats, error: float, share: float) -> Floats:
+    """Weigh residuals after Huber, each by a share of one over its variance."""
+    return share / error**2 * np.minimum(1.0, HUBER * error / np.maximum(np.abs(residual), error))
+
+
+def _step(across: tuple[float, ...], inside: tuple[float, float], to_prior: float) -> tuple[float, float]:
     """Take one Gauss-Newton step in (level, logit); only what lies across sites tells of the level."""
     a, b, c, right, left = across
-    c += inside[2] + PRIOR_SD**-2
-    left += inside[4] + to_prior * PRIOR_SD**-2
+    c += inside[0] + PRIOR_SD**-2
+    left += inside[1] + to_prior * PRIOR_SD**-2
     turn = max(-MAX_STEP, min(MAX_STEP, (a * left - b * right) / (a * c - b * b)))
     return (right - b * turn) / a, turn

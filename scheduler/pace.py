@@ -212,7 +212,7 @@ class Pace:
     def _fit(self) -> None:
         """Draw the line anew through the sample's jobs."""
         jobs = [job for job in self._jobs if job[0] in self._sites]
-        shared = [job for job in jobs if self._is_shared(job[0])]
+        shared = [job for job in jobs if self._is_shared(job[0])] if self._reference is not None else []
         if len({site for site, _, _ in shared}) >= MIN_SHARED:
             jobs = shared
         points = []
