@@ -34,12 +34,14 @@ _SOON_S = 2.0
 class Watch:
     """A monitor that remembers where a run writes, to tell how to go on after a stop; in the file `note` too.
 
-    `words`: of a run that is taken up again and has not begun yet, what was typed beside its folder.
+    `words`: of a run that is taken up again and has not begun yet, what was typed beside its folder. `way_on`: the
+    command, less hierfl and the run's folder, that goes on with a run.
     """
 
     run_dir: Path | None = None
     note: Path | None = None
     words: Sequence[str] | None = None
+    way_on: Sequence[str] = ("resume",)
 
     def on(self, record: Record) -> None:
         """Take one record."""
@@ -72,8 +74,8 @@ class Watch:
             return {}
         from hierfl.checkpoint import latest
 
-        words = shlex.join([str(self.run_dir), *(self.words or ())])
-        way = {"resume": f"{command('hierfl')} resume {words}"} if latest(self.run_dir) is not None else {}
+        words = shlex.join([*self.way_on, str(self.run_dir), *(self.words or ())])
+        way = {"resume": f"{command('hierfl')} {words}"} if latest(self.run_dir) is not None else {}
         return {"run_dir": str(self.run_dir), **way}
 
 

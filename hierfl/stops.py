@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
-__all__ = ["KEEPS_RAY_OUT", "Stopped", "Stops", "heard", "unbroken"]
+__all__ = ["KEEPS_RAY_OUT", "Leaving", "Stopped", "Stops", "heard", "leaving", "unbroken"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -132,6 +132,40 @@ def unbroken() -> Iterator[None]:
             signal.signal(number, handler)
         if late and stops.heard is None:
             signal.raise_signal(late[0])
+
+
+class Leaving(threading.Event):
+    """Set by the first signal, for a command that leaves in its own time; another signal ends it at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stops, self._number = heard(), signal.SIGINT
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Take a signal, as its handler."""
+        self._number = signal.Signals(number)
+        if self.is_set():
+            self.end()
+        self.set()
+
+    def end(self) -> NoReturn:
+        """End the command as a stop does, by raising it."""
+        self._stops.heard = self._number
+        raise Stopped
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[Leaving]:
+    """Give what Ctrl-C and SIGTERM set meanwhile, in place of raising a stop."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    asked = Leaving()
+    for number in before:
+        signal.signal(number, asked)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _let_go_of_the_terminal() -> None:

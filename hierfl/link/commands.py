@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +15,7 @@ import typer
 from hierfl.console import Watch, aside, finish, told
 from hierfl.errors import LinkError
 from hierfl.options import Debug, Json, Report, Words, loaded
+from hierfl.stops import leaving
 
 if TYPE_CHECKING:
     from hierfl.link.serving import Serving
@@ -139,7 +138,9 @@ def _serve(
     Serves the root, waits for the members, which `hierfl join`, and ends with the federation. With --standby another
     process serves it, and this one takes the run up when that one is heard of no more.
     """
-    watch = Watch()
+    typed = {"--kit": kit, "--listen": listen, "--health": health}
+    options = [str(word) for option, value in typed.items() if value is not None for word in (option, value)]
+    watch = Watch(way_on=["serve", *words, *options, "--resume"])
     with told(as_json, debug, watch), aside(as_json) as answer, contextlib.ExitStack() as stack:
         serving = _serving(words, kit, node, listen)
         from hierfl.link.serving import serve
@@ -189,7 +190,7 @@ def _join(
         from hierfl.monitor.plain import Plain as Lines
 
         _approve(serving, approved)
-        stopping = stack.enter_context(_stopping())
+        stopping = stack.enter_context(leaving())
         way: list[Any] = [None]
 
         def reached(dialer: Any) -> None:
@@ -207,7 +208,9 @@ def _join(
             last = join_in_turn(serving, lambda: [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
         else:
             last = join(serving, [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
-        print(last or "stopped; updates that are ready are kept", flush=True)
+        print(last or "updates that are ready are kept", flush=True)
+        if not last:
+            stopping.end()
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -267,26 +270,6 @@ def _health(address: str, say: Callable[[], Mapping[str, Any]]) -> Callable[[], 
     from hierfl.link.health import Health
 
     return Health(address, say).close
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Give what the first signal sets; a second one stops at once."""
-    stopping = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, frame: object) -> None:
-        if stopping.is_set():
-            raise KeyboardInterrupt
-        stopping.set()
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _need_cryptography() -> None:

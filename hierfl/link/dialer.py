@@ -135,7 +135,7 @@ class Dialer:
     def fetch(self, shape: Shape, digest: bytes, path: Path) -> None:
         """Bring a model to a place, over as many connections as it takes.
 
-        Errors: Abandoned if the hub does not give it any more; LinkError once the member leaves.
+        Errors: Abandoned if the hub does not give it any more, or the member leaves.
         """
         incoming = Incoming(path, shape, digest, vouched=True)
         while not incoming.is_whole:
@@ -274,11 +274,11 @@ class Dialer:
                 call.cancel()  # a new session goes on from where the hub has it
 
     def _wait_until_up(self) -> Any:
-        """Give the channel once there is one. Errors: LinkError once the member leaves."""
+        """Give the channel once there is one. Errors: Abandoned once the member leaves."""
         with self._up:
             while self._channel is None:
                 if self._leaving.is_set():
-                    raise LinkError("the member is leaving")
+                    raise Abandoned("the member is leaving")
                 self._up.wait(1.0)
             return self._channel
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -139,6 +140,16 @@ def test_ctrl_c_says_how_to_resume(run: FakeRun) -> None:
     result = call("run", "trial.yaml")
     assert result.exit_code == 130
     assert f"hierfl resume '{run.run_dir}'" in result.stderr
+
+
+def test_a_root_that_was_stopped_is_served_again(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierfl.link.commands._serving", lambda *given: SimpleNamespace(config=small()))
+    monkeypatch.setattr("hierfl.link.serving.serve", lambda serving, monitors, resumed: run.run(serving, monitors))
+    run.end = KeyboardInterrupt()
+    result = call("serve", "trial.yaml", "seed=1", "--kit", "pki/kits/world", "--listen", "0.0.0.0:8443")
+    assert result.exit_code == 130
+    served = "hierfl serve trial.yaml seed=1 --kit pki/kits/world --listen 0.0.0.0:8443"
+    assert f"{served} --resume '{run.run_dir}'" in result.stderr
 
 
 def test_ctrl_c_before_the_first_commit_has_nothing_to_resume(run: FakeRun) -> None:

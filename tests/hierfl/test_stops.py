@@ -66,6 +66,21 @@ def test_a_stop_that_becomes_another_error_keeps_its_code() -> None:
         assert ran.returncode == 143, turned
 
 
+def test_who_leaves_in_its_own_time_has_the_code_too_unless_it_was_done() -> None:
+    leaves = """
+        from hierfl.console import told
+        from hierfl.stops import leaving
+        with told(False, False), leaving() as asked:
+            stop(signal.SIGTERM)
+            assert asked.is_set()
+            {then}
+    """
+    left = command(leaves.format(then="asked.end()"))
+    assert (left.returncode, left.stderr) == (143, "\nstopped\n")
+    assert command(leaves.format(then="stop(signal.SIGTERM)")).returncode == 143, "at once"
+    assert command(leaves.format(then="print('the federation has ended')")).returncode == 0
+
+
 def test_the_command_tells_a_stop_whatever_it_has_become() -> None:
     for turned in ("KeyboardInterrupt", "BrokenPipeError", "RoundFailed('Ray has ended')"):
         ran = command(f"""

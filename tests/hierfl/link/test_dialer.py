@@ -19,9 +19,10 @@ from hierfl.errors import LinkError
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire_pb
-from hierfl.link.desk import Desk
+from hierfl.link.desk import Abandoned, Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.lane import Lane
+from hierfl.link.payload import Shape
 from hierfl.link.service import VERSIONS
 from hierfl.link.store import Store
 from hierfl.runtime.driver import Done
@@ -297,3 +298,12 @@ def test_a_cut_of_six_tenths_of_the_deadline_costs_no_work(pki: Pki, tmp_path: P
             assert member.branch.trained == 1 and member.branch.prepared == 1 and done.empty()
         finally:
             member.close()
+
+
+def test_a_member_that_leaves_gives_up_what_it_waits_for(pki: Pki, tmp_path: Path) -> None:
+    """As given up, and not as an error of this member's."""
+    member = Member(pki, 1, tmp_path)
+    member.dialer.leave("the test is over")
+    with pytest.raises(Abandoned, match="the member is leaving"):
+        member.dialer.fetch(Shape(6, 0, "float32"), b"d" * 32, tmp_path / "model")
+    member.close()
