@@ -16,17 +16,19 @@ SITES = {"us": ("cleveland", "long_beach"), "eu": ("budapest", "zurich_basel")}
 class Mixed(Links):
     """The root, us and eu below it, and each of their sites: seven processes."""
 
-    def __init__(self, folder: Path, kinds: dict[str, Any], **top: Any) -> None:
+    def __init__(self, folder: Path, kinds: dict[str, Any]) -> None:
         self.ports = {name: free_port() for name in kinds}
         self.kinds = kinds
         hubs = [
             {"name": hub, **self.link("world"), **self.hub(hub), "members": [self.site(hub, site) for site in sites]}
             for hub, sites in SITES.items()
         ]
-        super().__init__(folder, {"rounds": 3, **self.hub("world"), "members": hubs}, **top)
+        super().__init__(folder, {"rounds": 3, **self.hub("world"), "members": hubs})
 
     def hub(self, name: str) -> dict[str, Any]:
-        return {"topology": self.kinds[name], **({"rounds": 2} if self.kinds[name] == "peer" != "world" else {})}
+        """Of a hub of peers below the root the second round begins from what the first one left."""
+        has_more = name != "world" and self.kinds[name] == "peer"
+        return {"topology": self.kinds[name], **({"rounds": 2} if has_more else {})}
 
     def site(self, hub: str, name: str) -> dict[str, Any]:
         return {"name": name, **self.link(hub)}
