@@ -1,8 +1,9 @@
 """The run's own record on disk: `events.jsonl` (what happened) and `metrics.jsonl` (one line per node and round).
 
 Both are appended to as the run goes and written out once a round, so that a killed run leaves whole lines and at most
-one torn one. A resumed run appends: to `events.jsonl` after all that happened before, to `metrics.jsonl` after the
-last round that counts, because rounds after the last checkpoint are run again.
+one torn one; and as leases of shared devices come and go, so that one sees what a run waits for. A resumed run appends:
+to `events.jsonl` after all that happened before, to `metrics.jsonl` after the last round that counts, because rounds
+after the last checkpoint are run again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hierfl.errors import OutputError
 from hierfl.monitor.records import (
     Evaluated,
     FaultInjected,
+    Leased,
     Notice,
     Record,
     RoundCommitted,
@@ -32,7 +34,7 @@ __all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "read_events", "read_met
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
-_FLUSH = {RunStarted, RoundCommitted, Notice, FaultInjected, RunEnded}
+_FLUSH = {RunStarted, RoundCommitted, Leased, Notice, FaultInjected, RunEnded}
 _Shape: TypeAlias = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
 _SHAPES: dict[type[Any], _Shape] = {}
 _FIRST = ("num_test", "accuracy", "auc", "loss")

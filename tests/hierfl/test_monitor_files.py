@@ -10,7 +10,7 @@ import pytest
 
 from hierfl.errors import OutputError
 from hierfl.monitor.files import EVENTS, METRICS, JsonLines, as_json, read_events, read_metrics
-from hierfl.monitor.records import Evaluated, Notice, RunEnded, RunStarted, SiteTrained
+from hierfl.monitor.records import Evaluated, Leased, Notice, RunEnded, RunStarted, SiteTrained
 
 
 def write(run_dir: Path, records) -> None:
@@ -103,6 +103,13 @@ def test_each_round_is_on_disk_when_it_is_committed(tmp_path):
     assert events[-1]["event"] == "round_committed"
     assert {row["round"] for row in read_metrics(tmp_path)} == {1, 2}
     lines.close()
+    lines.close()
+
+
+def test_what_becomes_of_a_lease_can_be_read_at_once(tmp_path):
+    lines = JsonLines(tmp_path)
+    lines.on(Leased(1.0, "gpu-0", "one", "recalled", "other wants it"))
+    assert [event["change"] for event in read_events(tmp_path)] == ["recalled"]
     lines.close()
 
 
