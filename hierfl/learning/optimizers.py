@@ -80,7 +80,7 @@ def make(training: Training, parameters: Iterable[Parameter]) -> Optimizer:
             f"training.optimizer: this torch has no {training.optimizer!r}{nearest(training.optimizer, _installed())}"
         )
     try:
-        return kind(parameters, lr=training.lr, **training.optimizer_options)  # type: ignore[call-arg]
+        return _apart(kind)(parameters, lr=training.lr, **training.optimizer_options)  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
 
@@ -153,6 +153,19 @@ def _installed() -> Mapping[str, type[Optimizer]]:
         for name, value in vars(optim).items()
         if isinstance(value, type) and issubclass(value, optim.Optimizer) and value is not optim.Optimizer
     }
+
+
+@cache
+def _apart(kind: type[Optimizer]) -> type[Optimizer]:
+    """Give an optimizer's class apart from torch's compiler, which its methods load when they are first called.
+
+    That takes as long as to load torch itself, for wrappers that mean nothing outside of compiled code.
+    """
+    from torch import no_grad
+
+    bare = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "zero_grad")}
+    step = no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__, "step": step, **bare})
 
 
 def _are_same(parameters: Sequence[Parameter], others: Sequence[Parameter]) -> bool:

@@ -25,6 +25,7 @@ from hierfl.errors import DataError, UpdateRefused
 from hierfl.learning.contract import checked_loss, checked_prediction
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.metrics import Tally
+from hierfl.learning.optimizers import make
 from hierfl.learning.task import Task
 
 __all__ = ["LocalResult", "measure", "train", "warm_up"]
@@ -162,7 +163,7 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
 def warm_up(device: torch.device) -> None:
     """Take one step on nothing: what torch imports and sets up at the first is a second or two, more on a GPU."""
     parameter = torch.nn.Parameter(torch.zeros(1, device=device))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    optimizer = make(Training(), [parameter])
     parameter.square().sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -67,13 +69,30 @@ def test_a_site_trains_as_if_it_were_the_first(name: str) -> None:
 def test_a_site_trains_to_the_bits_of_torchs_own_step(name: str) -> None:
     settings = Training(optimizer=name, lr=0.05, local_steps=4)
     bound, plain = model(), model()
-    optimizer = make(settings, plain.module.parameters())
+    [kind] = [each for each in vars(torch.optim).values() if isinstance(each, type) and each.__name__.lower() == name]
+    optimizer = kind(plain.module.parameters(), lr=0.05)
     for _ in range(4):
         optimizer.zero_grad()
         Squares().loss(plain.module, site(0).tensors).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     state = plain.read()
     assert trained(bound, start_of(bound), settings, 0) == state.floats.tobytes() + state.ints.tobytes()
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_torchs_compiler_is_not_loaded_for_an_optimizer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who trains first would wait for it; what torch remembers of its first call is forgotten here."""
+    for method in ("add_param_group", "zero_grad"):
+        own = inspect.unwrap(getattr(torch.optim.Optimizer, method))
+        monkeypatch.delattr(own, "__dynamo_disable", raising=False)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)
+    settings = Training(optimizer=name, lr=0.05, local_steps=2, clip_norm=1.0)
+    bound = model()
+    trained(bound, start_of(bound), settings, 0)
+    training.warm_up(torch.device("cpu"))
+    made = make(settings, bound.module.parameters())
+    made.zero_grad()
+    made.step()
 
 
 def test_sites_of_other_settings_take_turns_on_one_model() -> None:
