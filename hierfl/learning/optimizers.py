@@ -74,13 +74,14 @@ def takes(optimizer: str, option: str) -> bool:
 
 def make(training: Training, parameters: Iterable[Parameter]) -> Optimizer:
     """Build the optimizer named in the YAML. Errors: ConfigError with the nearest name or the wrong option."""
-    kind = _installed().get(training.optimizer.lower())
+    kind: Any = _installed().get(training.optimizer.lower())
     if kind is None:
         raise ConfigError(
             f"training.optimizer: this torch has no {training.optimizer!r}{nearest(training.optimizer, _installed())}"
         )
     try:
-        return _apart(kind)(parameters, lr=training.lr, **training.optimizer_options)  # type: ignore[call-arg]
+        made: Optimizer = _apart(kind)(parameters, lr=training.lr, **training.optimizer_options)
+        return made
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
 
@@ -156,7 +157,7 @@ def _installed() -> Mapping[str, type[Optimizer]]:
 
 
 @cache
-def _apart(kind: type[Optimizer]) -> type[Optimizer]:
+def _apart(kind: Any) -> Any:
     """Give an optimizer's class apart from torch's compiler, which its methods load when they are first called.
 
     That takes as long as to load torch itself, for wrappers that mean nothing outside of compiled code.
