@@ -182,10 +182,10 @@ def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None
         answer.update(valid=True, name=config.name, task=config.task_kind, **counts)
         said = ", ".join(f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items())
         print(f"{split(words)[0]} is valid: {config.name}, {said}")
-        from hierfl.tree import handed_out, promises, sent_small, served_by
+        from hierfl.tree import handed_out, not_kept, promises, sent_small, served_by
 
         told_of = {"promises": promises(config), "compression": sent_small(config), "shared": handed_out(config)}
-        told_of |= {"redundancy": served_by(config), "faults": rehearsed(config.faults)}
+        told_of |= {"redundancy": served_by(config), "journal": not_kept(config), "faults": rehearsed(config.faults)}
         answer.update(told_of)
         for path, said_of in (pair for found in told_of.values() for pair in found.items()):
             print(f"{path}: {said_of}")

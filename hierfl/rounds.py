@@ -57,7 +57,7 @@ from hierfl.summary import (
     simulated,
     wide_adapters,
 )
-from hierfl.tree import handed_out
+from hierfl.tree import handed_out, not_kept
 from hierfl.voice import Voice
 
 __all__ = ["Amended", "Rounds"]
@@ -355,7 +355,7 @@ class Rounds:
             self.voice.emit(Notice(self._now(), level, "", said))
         for path, level, what in simulated(self.config):
             self.voice.emit(Notice(self._now(), level, path, what))
-        for path, what in handed_out(self.config).items():
+        for path, what in (*handed_out(self.config).items(), *not_kept(self.config).items()):
             self.voice.emit(Notice(self._now(), "info", path, what))
         for path, level, why in idle_nodes(self.config, self.epoch, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))

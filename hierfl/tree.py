@@ -15,7 +15,7 @@ from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples, counted
 from hierfl.monitor.outline import Row, members_by_hub, outline
-from hierfl.monitor.words import count, finite, plural
+from hierfl.monitor.words import count, few, finite, plural
 from scheduler.participations.all import All
 from tiers.federation import Hub, parent
 
@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 
     from hierfl.config.schema import Replication, RunConfig
 
-__all__ = ["Node", "describe", "draw", "handed_out", "promises", "sent_small", "served_by", "survey", "tabulate"]
+__all__ = [
+    "Node",
+    "describe",
+    "draw",
+    "handed_out",
+    "not_kept",
+    "promises",
+    "sent_small",
+    "served_by",
+    "survey",
+    "tabulate",
+]
 
 SIBLINGS = 20
 """Members of one hub that are drawn at most; the rest is counted."""
@@ -194,6 +205,19 @@ def _replicas(said: Replication) -> str | None:
     if said.replicas == 1:
         return None
     return f"{said.replicas} replicas" + (" that vote" if said.mode == "vote" else "")
+
+
+def not_kept(config: RunConfig) -> dict[str, str]:
+    """Say, at the root, what a run loses that is killed where it keeps no journal though nobody said so."""
+    hubs, every = config.federation.without_centre, config.output.checkpoint_every
+    if not hubs or config.redundancy.journal == "none":
+        return {}
+    often = "each round" if every == 1 else f"every {every} rounds"
+    said = f"journal: none is kept, since the members of {few(hubs)} exchange among themselves"
+    goes_on = (
+        f"a run that is killed goes on from its newest checkpoint (one after {often}), and what came since is done"
+    )
+    return {config.federation.root.name: f"{said}: {goes_on} again, to the same bits"}
 
 
 def handed_out(config: RunConfig) -> dict[str, str]:

@@ -88,6 +88,11 @@ class Federation:
         return {path: node for path, node in self.nodes.items() if isinstance(node, Site)}
 
     @property
+    def without_centre(self) -> tuple[str, ...]:
+        """List the hubs whose members exchange vectors among themselves, by path."""
+        return tuple(path for path, hub in self.hubs.items() if not hub.topology.has_centre)
+
+    @property
     def num_tiers(self) -> int:
         """Count the levels of the tree, the root's and the deepest sites' included."""
         return 1 + max(path.count("/") for path in self.nodes)

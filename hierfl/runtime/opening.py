@@ -81,7 +81,7 @@ def store_of(config: RunConfig, run_dir: Path) -> Store | None:
     OutputError.
     """
     place = config.redundancy.journal
-    if place == "none" or any(not hub.topology.has_centre for hub in config.federation.hubs.values()):
+    if place == "none" or config.federation.without_centre:
         return None
     where = str(run_dir / JOURNAL) if place is None else f"{os.path.expanduser(place.rstrip('/'))}/{run_dir.name}"
     try:

@@ -283,6 +283,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "compression": {},
         "shared": {},
         "redundancy": {},
+        "journal": {},
         "faults": {},
     }
 

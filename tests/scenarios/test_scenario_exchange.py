@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from least_squares import EAST, NORTH, SIZES, SOUTH, START, WEST, close, local, mean, trained
-from small_runs import Ran, events, go, hub, site
+from small_runs import Listener, Ran, config_of, events, go, hub, site
 
 from hierfl.errors import HierflError
 from hierfl.learning.ring import PartialSum
-from hierfl.monitor.records import Exchanged, RoundClosed
+from hierfl.monitor.records import Exchanged, Notice, Record, RoundClosed, SiteTrained
 from hierfl.monitor.report import read_run, write_report
-from hierfl.run import resume
+from hierfl.run import resume, run
 from hierfl.runtime.local import LocalDriver
 from hierfl.runtime.places import PLACE
+from hierfl.tree import not_kept
 
 KINDS = ("swarm", "allreduce")
 GOES_ON = {"on_failure": "continue", "quorum": 0.3}
@@ -70,6 +72,47 @@ def test_the_bits_do_not_depend_on_the_workers_and_a_resumed_run_has_them(kind: 
         deep(tmp_path / "cut", kind, kind, strategy="fedadam", until=(Exchanged, 3))
     [folder] = (tmp_path / "cut").iterdir()
     assert resume(folder, [])["model_digest"] == whole.digest
+
+
+class Copied(Listener):
+    """Copies the run's folder in the middle of a round, as if the process had been killed then."""
+
+    def __init__(self, runs: Path, number: int) -> None:
+        super().__init__()
+        self.runs, self.number = runs, number
+        self.copy = runs.parent / "copy"
+
+    def on(self, record: Record) -> None:
+        super().on(record)
+        if isinstance(record, Exchanged) and record.node == "world" and record.round_number == self.number:
+            [folder] = self.runs.iterdir()
+            shutil.copytree(folder, self.copy)
+
+
+@pytest.mark.parametrize(("kind", "every"), [("swarm", 1), ("allreduce", 2), ("peer", 1), ("peer", 2)])
+def test_a_run_that_is_killed_goes_on_from_its_newest_checkpoint_and_says_that_it_would(
+    kind: str, every: int, tmp_path: Path
+) -> None:
+    monitor, again = Copied(tmp_path / "runs", 4), Listener()
+    members = hub("in", "a", "b", topology="swarm"), "e", "f"
+    root = hub("world", *members, rounds=4, topology=kind)
+    config = config_of(tmp_path / "runs", root, "ward_tasks:Deep", [f"output.checkpoint_every={every}"])
+    digest = run(config, [monitor])["model_digest"]
+    [said] = not_kept(config).values()
+    assert "since the members of world, world/in exchange among themselves" in said
+    assert (f"(one after {'each round' if every == 1 else 'every 2 rounds'})") in said
+    assert said in [notice.message for notice in monitor.of(Notice)]
+    assert not (monitor.copy / "journal").exists()
+    assert resume(monitor.copy, [], [again])["model_digest"] == digest
+    assert {record.round_number for record in again.of(SiteTrained)} == ({4} if every == 1 else {3, 4})
+
+
+def test_where_every_hub_has_a_centre_or_no_journal_is_wanted_nothing_is_said(tmp_path: Path) -> None:
+    def said(topology: str, **top: Any) -> dict[str, str]:
+        return not_kept(config_of(tmp_path, hub("world", "a", hub("in", "b", "c", topology=topology)), **top))
+
+    assert said("star") == said("cyclic") == said("swarm", redundancy={"journal": "none"}) == {}
+    assert said("swarm").keys() == {"world"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
