@@ -158,6 +158,10 @@ class Rounds:
         saved = self.saved
         self.engine.describe()
         self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
+        if self.scale is not None:  # who uses the model elsewhere needs it
+            self.voice.facts["standardised"] = {
+                name: values.tolist() for name, values in zip(("mean", "std"), self.scale, strict=True)
+            }
         self.crew.prepare(layout, self.scale)
         self.journal.take_up(self._under_way())
         commit = _Commit(0, first, Remembered(), Progress(), saved=True)

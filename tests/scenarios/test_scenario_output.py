@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from small_runs import Listener, config_of, events, go, hub, site, tensors
+from torch.nn.functional import binary_cross_entropy_with_logits
+from ward_tasks import Wards, patients
 
 from hierfl import checkpoint
 from hierfl.config import load
@@ -360,3 +364,21 @@ def test_a_process_has_one_local_run_at_a_time(tmp_path: Path) -> None:
 
     first = run(config, [Another()])
     assert run(config)["model_digest"] == first["model_digest"]
+
+
+@pytest.mark.parametrize("standardise", ["federated", "none"])
+def test_the_model_is_used_without_hierfl_as_the_docs_say(standardise: str, tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE, {"kind": "ward_tasks:Wards", "standardise": standardise})
+    model = Wards().model()
+    model.load_state_dict(load_file(ran.folder / "model.safetensors"))
+    model.eval()
+    scale = json.loads((ran.folder / "summary.json").read_text()).get("standardised")
+    assert (scale is None) == (standardise == "none")
+    for path, site_name in (("world/up/north", "north"), ("world/east", "east")):
+        x, y = (part[12:] for part in patients(site_name, 18))
+        if scale is not None:
+            mean, std = (torch.tensor(scale[name], dtype=torch.float64) for name in ("mean", "std"))
+            x = ((x.double() - mean) / std).float()
+        with torch.no_grad():
+            loss = binary_cross_entropy_with_logits(model(x)[:, 0], y.float())
+        assert ran.summary["nodes"][path]["loss"] == pytest.approx(float(loss), rel=1e-6)
