@@ -210,6 +210,10 @@ def test_services_start_commands_that_are_ones(unit: Path, tmp_path: Path) -> No
     assert parsed(shlex.split(line.replace("%i", "heart").replace(" $OPTIONS", "")))["kit"] == Path(
         "/etc/hierfl/heart/kit"
     )
+    settings = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
+    assert settings["ProtectHome"] == "yes"
+    assert settings["Environment"] == f"HOME=/var/lib/{settings['StateDirectory']}", "Ray wants a home that it can see"
+    assert ("/etc/hierfl/%i/kit" in settings.get("ReadWritePaths", "")) == ("hierfl join " in line), "for approvals"
     if (verify := shutil.which("systemd-analyze")) is None:
         pytest.skip("systemd-analyze is not here")
     copy = tmp_path / unit.name.replace("@", "@heart")
