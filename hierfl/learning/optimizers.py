@@ -158,14 +158,16 @@ def _installed() -> Mapping[str, type[Optimizer]]:
 
 @cache
 def _apart(kind: Any) -> Any:
-    """Give an optimizer's class apart from torch's compiler, which its methods load when they are first called.
+    """Give an optimizer's class without what torch wraps its methods in.
 
-    That takes as long as to load torch itself, for wrappers that mean nothing outside of compiled code.
+    Its compiler, which the first call would load: that takes as long as to load torch itself. And its profiler and
+    hooks, which nobody has set: around a small model's step they take as long as the step.
     """
     from torch import no_grad
 
     bare = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "zero_grad")}
     step = no_grad()(inspect.unwrap(kind.step))
+    step.hooked = True  # torch would wrap it in its profiler anew
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, "step": step, **bare})
 
 

@@ -7,7 +7,6 @@ optimizer steps over batches of `batch_size`, from the model that was loaded.
 from __future__ import annotations
 
 import contextlib
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ def _steps(
 ) -> float:
     """Take a step for each batch; return the mean loss over the samples."""
     device = model.device
-    parameters, step = optimizer.param_groups[0]["params"], _bare_step(optimizer)
+    parameters = optimizer.param_groups[0]["params"]
     scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
     total: Tensor | None = None
     seen = 0
@@ -101,8 +100,7 @@ def _steps(
         if training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
         if scaler is None:
-            with torch.no_grad():
-                step(optimizer)
+            optimizer.step()
         else:
             scaler.step(optimizer)
             scaler.update()
@@ -111,15 +109,6 @@ def _steps(
         seen += size
     assert total is not None, "no batch to train on"
     return float(total) / seen
-
-
-def _bare_step(optimizer: Optimizer) -> Callable[[Optimizer], Any]:
-    """Give an optimizer's `step` without what torch wraps it in: its profiler, its compiler, hooks that nobody has set.
-
-    Around a small model's step they take as long as the step.
-    """
-    step: Callable[[Optimizer], Any] = inspect.unwrap(type(optimizer).step)
-    return step
 
 
 def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device) -> Tally:

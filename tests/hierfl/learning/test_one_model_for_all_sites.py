@@ -95,6 +95,16 @@ def test_torchs_compiler_is_not_loaded_for_an_optimizer(name: str, monkeypatch: 
     made.step()
 
 
+def test_a_step_is_not_wrapped_in_torchs_profiler() -> None:
+    """Around a small model's step it takes as long as the step."""
+    bound = model()
+    with torch.autograd.profiler.profile() as seen:
+        trained(bound, start_of(bound), Training(optimizer="sgd", lr=0.05, local_steps=2), 0)
+    names = {event.name for event in seen.function_events}
+    assert any("sub_" in name or "add_" in name for name in names)
+    assert not [name for name in names if name.startswith("Optimizer.step")]
+
+
 def test_sites_of_other_settings_take_turns_on_one_model() -> None:
     bound = model()
     start = start_of(bound)
