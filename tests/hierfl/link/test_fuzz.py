@@ -10,7 +10,8 @@ import grpc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from link_fuzz import MORE_MIB, Cases, Hub, Member, corpus, in_short, mutated, peak_mib, questions, varied
+from link_fuzz import MORE_MIB, Cases, Hub, Member, corpus, in_short, peak_mib, questions
+from link_invented import mutated, varied
 from link_members import AGREED, Pki, hub_on_loopback
 
 from hierfl.link import limits

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from link_fuzz import MORE_MIB, in_short, invented, peak_mib, varied
+from link_fuzz import MORE_MIB, in_short, peak_mib
 from link_inside import Inside, let_several_run
+from link_invented import invented, varied
 from small_runs import config_of, hub, site
 
 from hierfl.errors import HierflError, LinkError, PeerUnreached, RuntimeUnavailable, UpdateRefused
