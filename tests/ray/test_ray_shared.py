@@ -152,9 +152,9 @@ def nothing_left() -> None:
     import ray
     from ray.util.placement_group import placement_group_table
 
-    wait_for(lambda: service() is None, timeout_s=20)
+    wait_for(lambda: service() is None)
     assert {entry["state"] for entry in placement_group_table().values()} <= {"REMOVED"}
-    wait_for(lambda: ray.available_resources().get("CPU") == 2.0, timeout_s=20)
+    wait_for(lambda: ray.available_resources().get("CPU") == 2.0)
 
 
 def test_two_runs_take_turns_and_each_has_the_bits_that_it_has_alone(runs: Runs, alone: str) -> None:
