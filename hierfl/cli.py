@@ -265,6 +265,7 @@ def _plan(
 @app.command("evaluate")
 def _evaluate(
     run_dir: RunDir,
+    overrides: Overrides = None,
     code_dir: CodeDir = None,
     cross_site: Annotated[
         bool, typer.Option("--cross-site", help="Measure every hub's and site's model, too: each at every site.")
@@ -273,8 +274,14 @@ def _evaluate(
     plain: Plain = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a run's model at every site, rolled up per hub."""
+    """Measure a run's model at every site, rolled up per hub.
+
+    Overrides hold for this measurement alone: federation.members.us.members.cleveland.data.path=new.parquet measures
+    there on other data.
+    """
     with told(as_json, debug), aside(as_json) as answer:
+        if cross_site and overrides:
+            raise ConfigError("--cross-site takes no overrides: its figures are kept with the run")
         from hierfl.rundir import saved_config
 
         saved_config(run_dir)  # a wrong folder is told before torch is loaded
@@ -293,7 +300,7 @@ def _evaluate(
             return
         from hierfl.run import evaluate
 
-        metrics = evaluate(run_dir, [Lines(sys.stderr)], code_dir=code_dir)
+        metrics = evaluate(run_dir, [Lines(sys.stderr)], code_dir=code_dir, overrides=overrides or ())
         answer.update(metrics)
         if not as_json:
             from hierfl.tree import tabulate

@@ -74,9 +74,14 @@ def go_on(left: Reopened, monitors: Sequence[Monitor] = (), opened: Opened = ope
     return _carry_out(left, monitors, opened)
 
 
-def evaluate(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Mapping[str, Scalars]:
-    """Measure a run's newest checkpoint at every site; return the metrics by path, hubs rolled up."""
-    with _measuring(run_dir, monitors, code_dir) as (engine, _, saved, model):
+def evaluate(
+    run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None, overrides: Sequence[str] = ()
+) -> Mapping[str, Scalars]:
+    """Measure a run's newest checkpoint at every site; return the metrics by path, hubs rolled up.
+
+    `overrides` hold for this measurement alone: other data at a site. Errors: ConfigError for one of another run.
+    """
+    with _measuring(run_dir, monitors, code_dir, overrides=overrides) as (engine, _, saved, model):
         return engine.fine_tune(saved.rounds_done, model, engine.evaluate(saved.rounds_done, model))
 
 
@@ -106,11 +111,16 @@ def export(run_dir: Path, path: Path, monitors: Sequence[Monitor] = (), *, code_
 
 @contextlib.contextmanager
 def _measuring(
-    run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None, *, with_sites: bool = True
+    run_dir: Path,
+    monitors: Sequence[Monitor],
+    code_dir: Path | None,
+    *,
+    with_sites: bool = True,
+    overrides: Sequence[str] = (),
 ) -> Iterator[tuple[Engine, RunConfig, Checkpoint, Handle]]:
     """Give workers that know a run's newest checkpoint, its configuration, the checkpoint and its model."""
     emit = emit_to(monitors)
-    with reopened(run_dir, (), code_dir) as left:
+    with reopened(run_dir, overrides, code_dir) as left:
         saved = left.saved
         if saved is None:
             raise OutputError(f"{run_dir} has no checkpoint yet; `hierfl resume {run_dir}` starts its first round")

@@ -233,6 +233,13 @@ def test_a_folder_that_is_no_run_is_named(run: FakeRun, tmp_path: Path, command:
     assert "has no config.yaml" in call(command, tmp_path).stderr
 
 
+def test_evaluate_measures_on_other_data_but_not_every_model(run: FakeRun) -> None:
+    assert call("evaluate", run.run_dir, "federation.members.us.data.n=3").exit_code == 0
+    assert run.calls == [("evaluate", run.run_dir, "federation.members.us.data.n=3")]
+    refused = call("evaluate", run.run_dir, "federation.members.us.data.n=3", "--cross-site")
+    assert refused.exit_code == 2 and "--cross-site takes no overrides" in refused.stderr
+
+
 def test_evaluate_shows_what_is_undefined(run: FakeRun) -> None:
     lines = call("evaluate", run.run_dir).stdout.splitlines()
     assert lines[1].split() == ["world", "16", "0.9100"]

@@ -20,7 +20,7 @@ from ward_tasks import Wards, patients
 
 from hierfl import checkpoint
 from hierfl.config import load
-from hierfl.errors import OutputError, RuntimeUnavailable
+from hierfl.errors import ConfigError, OutputError, RuntimeUnavailable
 from hierfl.journal.store import LocalStore
 from hierfl.monitor.records import Evaluated, Notice, RoundCommitted, SiteTrained
 from hierfl.run import evaluate, resume, run
@@ -382,3 +382,19 @@ def test_the_model_is_used_without_hierfl_as_the_docs_say(standardise: str, tmp_
         with torch.no_grad():
             loss = binary_cross_entropy_with_logits(model(x)[:, 0], y.float())
         assert ran.summary["nodes"][path]["loss"] == pytest.approx(float(loss), rel=1e-6)
+
+
+def test_a_model_is_measured_on_other_data_and_the_run_stays_as_it_is(tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE)
+    kept = (ran.folder / "config.yaml").read_text()
+    found = evaluate(ran.folder, overrides=["federation.members.east.data={n: 12, test: 40}"])
+    x, y = (part[12:] for part in patients("east", 52))
+    with torch.no_grad():
+        model = Wards().model()
+        model.load_state_dict(load_file(ran.folder / "model.safetensors"))
+        loss = binary_cross_entropy_with_logits(model(x)[:, 0], y.float())
+    assert found["world/east"]["num_test"] == 40 and found["world/east"]["loss"] == pytest.approx(float(loss), rel=1e-6)
+    assert found["world/up"] == {name: ran.summary["nodes"]["world/up"][name] for name in found["world/up"]}
+    assert (ran.folder / "config.yaml").read_text() == kept
+    with pytest.raises(ConfigError, match=r"task\.kind: is ward_tasks:Deep, of the run"):
+        evaluate(ran.folder, overrides=["task={kind: 'ward_tasks:Deep'}"])

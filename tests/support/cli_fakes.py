@@ -92,8 +92,10 @@ class FakeRun(ModuleType):
         self.calls.append(("resume", left.folder.path, list(left.overrides)))
         return self._go(monitors)
 
-    def evaluate(self, run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None) -> dict[str, Any]:
-        self.calls.append(("evaluate", run_dir))
+    def evaluate(
+        self, run_dir: Path, monitors: Sequence[Monitor], code_dir: Path | None, overrides: Sequence[str]
+    ) -> dict[str, Any]:
+        self.calls.append(("evaluate", run_dir, *overrides))
         return {"world": {"num_test": 16, "auc": 0.91}, "world/us": {"num_test": 3, "auc": None}}
 
     def _go(self, monitors: Sequence[Monitor]) -> dict[str, Any]:
