@@ -211,6 +211,7 @@ def test_services_start_commands_that_are_ones(unit: Path, tmp_path: Path) -> No
         "/etc/hierfl/heart/kit"
     )
     settings = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
+    assert settings["KillMode"] == "mixed", "hierfl ends its Ray; what outlives it is not waited for"
     assert settings["ProtectHome"] == "yes"
     assert settings["Environment"] == f"HOME=/var/lib/{settings['StateDirectory']}", "Ray wants a home that it can see"
     assert ("/etc/hierfl/%i/kit" in settings.get("ReadWritePaths", "")) == ("hierfl join " in line), "for approvals"
