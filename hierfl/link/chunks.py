@@ -2,22 +2,20 @@
 
 protobuf would copy each MiB twice more. Only the one encoding that `encode` gives is read: all fields, in order.
 
-A chunk's check ties its data to their place in the payload of a digest: SHA-256 over the digest and the data's GMAC
-(NIST SP 800-38D) under a key that everybody knows. It finds what was damaged or came to another place, at a twentieth
-of what SHA-256 of the data costs. Against whoever would forge a chunk on its way stands TLS.
+A chunk is hashed once, by BLAKE3 (O'Connor et al. 2020), and its hash serves twice: the digest that names a payload is
+the BLAKE3 of all chunks' hashes, and a chunk's check ties its data to their place in the payload of a digest. It finds
+what was damaged or came to another place; against whoever would forge a chunk on its way stands TLS.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
-from typing import Any
 
 from hierfl.errors import LinkError
 
-__all__ = ["CHUNK_BYTES", "MAX_MESSAGE_BYTES", "Chunk", "check_of", "decode", "encode", "mark_of"]
+__all__ = ["CHUNK_BYTES", "MAX_MESSAGE_BYTES", "Chunk", "check_of", "decode", "digest_of", "encode", "hash_of"]
 
 CHUNK_BYTES = 1 << 20
 
@@ -39,15 +37,24 @@ class Chunk:
     data: memoryview
 
 
-def mark_of(offset: int, data: bytes | memoryview) -> bytes:
-    """Give the GMAC, 16 bytes, of a chunk's data at their offset."""
-    found: bytes = _cipher().encrypt(offset.to_bytes(12, "little"), b"", data)
-    return found
+def hash_of(*data: bytes | memoryview) -> bytes:
+    """Give the hash, 32 bytes, of a chunk's data, which may lie in several places."""
+    from blake3 import blake3
+
+    found = blake3(data[0])
+    for part in data[1:]:
+        found.update(part)
+    return found.digest()
 
 
-def check_of(digest: bytes, mark: bytes) -> bytes:
-    """Give the check of a chunk with this mark in the payload of this digest."""
-    return sha256(digest + mark).digest()
+def digest_of(hashes: Iterable[bytes]) -> bytes:
+    """Give the digest, 32 bytes, of the payload whose chunks have these hashes, in order."""
+    return hash_of(b"".join(hashes))
+
+
+def check_of(digest: bytes, offset: int, hashed: bytes) -> bytes:
+    """Give the check of the chunk with this hash at an offset of the payload of this digest."""
+    return hash_of(digest + offset.to_bytes(8, "little") + hashed)
 
 
 def encode(transfer: int, offset: int, check: bytes, *data: memoryview) -> bytes:
@@ -74,13 +81,6 @@ def decode(message: bytes) -> Chunk:
         if 0 < size <= CHUNK_BYTES and message[_HEAD.size : start] == _varint(size):
             return Chunk(transfer, offset, check, memoryview(message)[start:])
     raise LinkError("a chunk whose data are not as long as it says")
-
-
-@cache
-def _cipher() -> Any:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    return AESGCM(b"hierfl.link.v1.C")
 
 
 def _varint(number: int) -> bytes:

@@ -57,7 +57,7 @@ def _provision(
     """
     with told(False, debug):
         config = loaded(words)
-        _need_cryptography()
+        _need_packages()
         from hierfl.link import provisioning
 
         _say(provisioning.provision(config, out, datetime.now(UTC), days, own_key or ()))
@@ -72,7 +72,7 @@ def _csr(
     """Make a node's own key, and the request to sign it."""
     with told(False, debug):
         config = loaded(words)
-        _need_cryptography()
+        _need_packages()
         from hierfl.link import provisioning
 
         _say(provisioning.csr(config, node, out))
@@ -87,7 +87,7 @@ def _sign(
 ) -> None:
     """Sign a node's request."""
     with told(False, debug):
-        _need_cryptography()
+        _need_packages()
         from hierfl.link import provisioning
 
         _say(provisioning.sign(request, ca, datetime.now(UTC), days, out))
@@ -101,7 +101,7 @@ def _renew(
 ) -> None:
     """Renew certificates; keys stay as they are."""
     with told(False, debug):
-        _need_cryptography()
+        _need_packages()
         from hierfl.link import provisioning
 
         _say(provisioning.renew(nodes or (), ca, datetime.now(UTC), days))
@@ -115,7 +115,7 @@ def _revoke(
 ) -> None:
     """Deny all certificates of a node."""
     with told(False, debug):
-        _need_cryptography()
+        _need_packages()
         from hierfl.link import provisioning
 
         _say(provisioning.revoke(node, ca, datetime.now(UTC), reason))
@@ -239,7 +239,7 @@ def _serving(
 
     use_few_arenas()  # first: threads that imported code starts settle how many there may be
     config = loaded(words)
-    _need_cryptography()
+    _need_packages()
     from hierfl.link.kit import Kit
     from hierfl.link.serving import Log, Serving
 
@@ -272,9 +272,10 @@ def _health(address: str, say: Callable[[], Mapping[str, Any]]) -> Callable[[], 
     return Health(address, say).close
 
 
-def _need_cryptography() -> None:
-    """Errors: LinkError naming the extra, where the package is not installed."""
+def _need_packages() -> None:
+    """Errors: LinkError naming the extra, where its packages are not installed."""
     from importlib.util import find_spec
 
-    if find_spec("cryptography") is None:
-        raise LinkError("links need the package cryptography: pip install 'hierfl[link]'")
+    missing = [name for name in ("blake3", "cryptography") if find_spec(name) is None]
+    if missing:
+        raise LinkError(f"links need {' and '.join(missing)}: pip install 'hierfl[link]'")

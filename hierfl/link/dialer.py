@@ -137,7 +137,7 @@ class Dialer:
 
         Errors: Abandoned if the hub does not give it any more, or the member leaves.
         """
-        incoming = Incoming(path, shape, digest, vouched=True)
+        incoming = Incoming(path, shape, digest)
         while not incoming.is_whole:
             channel = self._wait_until_up()
             try:

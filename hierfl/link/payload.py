@@ -1,9 +1,8 @@
 """Payloads: a model, or an update, as raw little-endian numbers under a layout that both sides know.
 
-The digest, by which all call a payload, is the SHA-256 over the SHA-256 of every MiB. Whoever receives one holds every
-chunk against its check, and hashes the whole again: what is written down of an update is true of its bytes. A member
-that takes a model from its hub leaves that out, as the model is what the hub says it is, unless a part of it lay in a
-file since an earlier process.
+The digest, by which all call a payload, is the hash over the hashes of its chunks (`chunks`). Whoever receives one
+hashes each chunk, which is also its check, and holds the whole against the digest: what is written down of an update is
+true of its bytes, whoever sent it.
 """
 
 from __future__ import annotations
@@ -12,10 +11,9 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import LinkError
-from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, encode, mark_of
+from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, digest_of, encode, hash_of
 
 __all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
 
 THREADED_CHUNKS = 8
 HASHING_THREADS = min(4, os.cpu_count() or 1)
-ASIDE_BYTES = 1 << 16
-"""From so many on it pays to hash in a thread beside."""
-WAITING_CHUNKS = 4
-"""Of one payload, at most, that wait for their hash: they are held in memory for so long."""
 
 DTYPES = ("float32", "float64", "int32", "int64")
 """What a payload's first numbers may be; the others are int64."""
@@ -68,33 +62,31 @@ class Outgoing:
         assert sys.byteorder == "little", "payloads are little-endian, and so must be the machine"
         self.shape = Shape(floats.size, ints.size, str(floats.dtype))
         self._views = _views(floats, ints)
-        hashed = self._hashed()
-        self.digest = sha256(b"".join(one for one, _ in hashed)).digest()
-        self._checks = [check_of(self.digest, mark) for _, mark in hashed]
+        self._hashes = self._hashed()
+        self.digest = digest_of(self._hashes)
 
     def chunks(self, transfer: int, offset: int) -> Iterator[bytes]:
         """Write the chunks from an offset on, which is a chunk's first byte. Errors: LinkError for another."""
         if offset % CHUNK_BYTES or offset > self.shape.num_bytes:
             raise LinkError(f"no chunk begins at byte {offset} of {self.shape.num_bytes}")
         for start in range(offset, self.shape.num_bytes, CHUNK_BYTES):
-            yield encode(transfer, start, self._checks[start // CHUNK_BYTES], *self._parts(start))
+            check = check_of(self.digest, start, self._hashes[start // CHUNK_BYTES])
+            yield encode(transfer, start, check, *self._parts(start))
 
     def lies_at(self, path: Path) -> None:
         """Send from a file that has the same bytes, and let go of the memory."""
         self._views = _views(*read(path, self.shape))
 
-    def _hashed(self) -> list[tuple[bytes, bytes]]:
-        """Give every chunk's hash and mark; several threads make those of a large payload: nothing else goes on."""
+    def _hashed(self) -> list[bytes]:
+        """Give every chunk's hash; several threads make those of a large payload: nothing else goes on."""
         starts = range(0, self.shape.num_bytes, CHUNK_BYTES)
         if len(starts) < THREADED_CHUNKS:
             return [self._hash(start) for start in starts]
         return list(_hashers().map(self._hash, starts))
 
-    def _hash(self, start: int) -> tuple[bytes, bytes]:
-        """Give the hash and the mark of the chunk that begins at a byte, which may lie in several places."""
-        parts = self._parts(start)
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
-        return sha256(data).digest(), mark_of(start, data)
+    def _hash(self, start: int) -> bytes:
+        """Give the hash of the chunk that begins at a byte."""
+        return hash_of(*self._parts(start))
 
     def _parts(self, start: int) -> list[memoryview]:
         """Cut the chunk that begins at a byte."""
@@ -111,19 +103,16 @@ class Outgoing:
 class Incoming:
     """A payload that comes in chunks, in a file that survives the process: what is there need not be sent again.
 
-    `limit`: the largest magnitude that a number of the first kind may have, where these are integers. `vouched`: what
-    it holds is for its sender to say, and not hashed.
+    `limit`: the largest magnitude that a number of the first kind may have, where these are integers.
     """
 
-    def __init__(
-        self, path: Path, shape: Shape, digest: bytes, limit: int | None = None, *, vouched: bool = False
-    ) -> None:
+    def __init__(self, path: Path, shape: Shape, digest: bytes, limit: int | None = None) -> None:
         self.path = path
         self.shape = shape
         self.digest = digest
         self.limit = limit
         self._lock = threading.Lock()
-        self._hashes: dict[int, Future[bytes]] | None = None if vouched else {}
+        self._hashes: list[bytes] = []
         self._is_closed = False
         self.received = 0
         # What an earlier process took was the whole of this digest, but perhaps within another limit.
@@ -156,17 +145,20 @@ class Incoming:
             raise LinkError(
                 f"a chunk of {chunk.data.nbytes} bytes at {chunk.offset}; {size} bytes at {self.received} come next"
             )
-        if check_of(self.digest, mark_of(chunk.offset, chunk.data)) != chunk.check:
+        hashed = hash_of(chunk.data)
+        if check_of(self.digest, chunk.offset, hashed) != chunk.check:
             raise LinkError(f"the chunk at byte {chunk.offset} is damaged")
         self._admit(chunk.data, chunk.offset)
         written = 0
         while written < size:
             written += os.pwrite(self._file, chunk.data[written:], self.received + written)
         self.received += size
+        self._hashes.append(hashed)
         try:
             self._finish_if_whole()
         except OSError:  # so that it comes once more
             self.received -= size
+            self._hashes.pop()
             raise
 
     def discard(self) -> None:
@@ -188,34 +180,27 @@ class Incoming:
         there = min(size, self.shape.num_bytes) // CHUNK_BYTES * CHUNK_BYTES
         if there < size:  # a file that was ever cut to nothing, even if it was empty, ext4 writes to the disk on close
             os.ftruncate(self._file, there)
-        if there and self._hashes is None:
-            self._hashes = {}
         try:
             while self.received < there:
-                self._admit(memoryview(os.pread(self._file, CHUNK_BYTES, self.received)), self.received)
+                data = memoryview(os.pread(self._file, CHUNK_BYTES, self.received))
+                self._admit(data, self.received)
+                self._hashes.append(hash_of(data))
                 self.received += CHUNK_BYTES
         except LinkError:
             self._drop()
 
     def _admit(self, data: memoryview, offset: int) -> None:
-        """Hold a chunk against the limit, and hash it where that has to be. Errors: LinkError."""
+        """Hold a chunk against the limit. Errors: LinkError."""
         if self.limit is not None:
             _within(data, offset, self.shape, self.limit)
-        if self._hashes is not None:
-            self._hashes[offset] = _hash_aside(data)
-            before = self._hashes.get(offset - WAITING_CHUNKS * CHUNK_BYTES)
-            if before is not None:
-                before.result()
 
     def _finish_if_whole(self) -> None:
         """Hold the whole against its digest, and name it. Errors: LinkError if it is another one, which is dropped."""
         if self.received < self.shape.num_bytes:
             return
-        if self._hashes is not None:
-            hashed = sha256(b"".join(one.result() for one in self._hashes.values())).digest()
-            if hashed != self.digest:
-                self._drop()
-                raise LinkError("the payload is not the one that was announced; all of it is dropped")
+        if digest_of(self._hashes) != self.digest:
+            self._drop()
+            raise LinkError("the payload is not the one that was announced; all of it is dropped")
         os.replace(self._partial, self.path)
         os.close(self._file)
         self.is_whole = True
@@ -223,7 +208,7 @@ class Incoming:
     def _drop(self) -> None:
         """Begin anew: nothing of what has come is of use."""
         os.ftruncate(self._file, 0)
-        self.received, self._hashes = 0, {}
+        self.received, self._hashes = 0, []
 
 
 def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -241,19 +226,6 @@ def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
 def _hashers() -> ThreadPoolExecutor:
     """Give the threads in which all payloads of the process are hashed."""
     return ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="hash")
-
-
-def _hash_aside(data: memoryview) -> Future[bytes]:
-    """Hash a chunk beside whatever else is done with it."""
-    if data.nbytes >= ASIDE_BYTES:
-        return _hashers().submit(_sha256, data)
-    found: Future[bytes] = Future()
-    found.set_result(_sha256(data))
-    return found
-
-
-def _sha256(data: memoryview) -> bytes:
-    return sha256(data).digest()
 
 
 def _views(floats: NDArray[Any], ints: NDArray[np.int64]) -> list[memoryview]:

@@ -19,7 +19,7 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.standardise import Moments
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.chunks import check_of, decode, encode, mark_of
+from hierfl.link.chunks import check_of, decode, encode, hash_of
 from hierfl.link.codec import moments_out, parse, payload_out, tally_out
 from hierfl.link.desk import Desk
 from hierfl.link.payload import Outgoing, Shape
@@ -135,7 +135,7 @@ def corpus(ask_id: int) -> dict[str, bytes]:
     )
     found["hello"] = wire.MemberSays(sequence=1, hello=hello).SerializeToString(deterministic=True)
     data = bytes(range(200))
-    return {**found, "chunk": encode(5, 0, check_of(payload.digest, mark_of(0, data)), memoryview(data))}
+    return {**found, "chunk": encode(5, 0, check_of(payload.digest, 0, hash_of(data)), memoryview(data))}
 
 
 class Cases:
@@ -203,7 +203,7 @@ class Cases:
                 data = mutated(data, chance) or b"x"
         transfer = self._transfer if chance.random() < 0.95 else chance.choice((0, 1, 2**64 - 1))
         offset = 0 if chance.random() < 0.9 else chance.choice((1, 4, 208, 1 << 20, 2**63, 2**64 - 1))
-        good = check_of(hub.update.digest, mark_of(offset, data))
+        good = check_of(hub.update.digest, offset, hash_of(data))
         check = good if chance.random() < 0.9 else chance.randbytes(32)
         content = encode(transfer, offset, check, memoryview(data))
         return hub.receive(content if chance.random() < 0.8 else mutated(content, chance))

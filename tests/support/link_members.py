@@ -17,7 +17,7 @@ from hierfl.learning.local import Objective
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.authority import Authority, new_key, private_pem
-from hierfl.link.chunks import Chunk, check_of, decode, mark_of
+from hierfl.link.chunks import Chunk, check_of, decode, hash_of
 from hierfl.link.identity import HUB, MEMBER, PEER
 from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane
@@ -130,4 +130,4 @@ def payload_of(of: Layout, seed: int = 1) -> Outgoing:
 def forged(digest: bytes, other: Outgoing, transfer: int) -> list[Chunk]:
     """Chunks of one payload as if they were of another's digest."""
     chunks = (decode(chunk) for chunk in other.chunks(transfer, 0))
-    return [replace(one, check=check_of(digest, mark_of(one.offset, one.data))) for one in chunks]
+    return [replace(one, check=check_of(digest, one.offset, hash_of(one.data))) for one in chunks]

@@ -14,13 +14,13 @@ from link_members import forged, layout, model, payload_of, update
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.chunks import CHUNK_BYTES, check_of, decode, encode, mark_of
+from hierfl.link.chunks import CHUNK_BYTES, check_of, decode, encode, hash_of
 from hierfl.link.payload import Incoming, Outgoing, Shape, read
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=300))
 def test_a_chunk_is_what_protobuf_writes_and_reads(transfer: int, offset: int, data: bytes) -> None:
-    check = check_of(b"a digest", mark_of(offset, data))
+    check = check_of(b"a digest", offset, hash_of(data))
     ours = encode(transfer, offset, check, memoryview(data))
     # proto3 leaves out a zero; a chunk writes all of its fields
     theirs = wire.Chunk(transfer=transfer, offset=offset, check=check, data=data)
@@ -56,17 +56,16 @@ def test_a_payload_comes_as_it_was(size: int, tmp_path: Path) -> None:
     assert np.array_equal(floats, sent.floats) and np.array_equal(ints, sent.ints)
 
 
-@pytest.mark.parametrize("vouched", [True, False])
-def test_a_payload_goes_on_where_another_process_had_it(vouched: bool, tmp_path: Path) -> None:
+def test_a_payload_goes_on_where_another_process_had_it(tmp_path: Path) -> None:
     outgoing = payload_of(layout(900_000))
     chunks = [decode(chunk) for chunk in outgoing.chunks(1, 0)]
-    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=vouched)
+    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
     for chunk in chunks[:2]:
         first.take(chunk)
     first.close()
     with (tmp_path / "update.partial").open("ab") as file:
         file.write(b"the beginning of a chunk that was cut")
-    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=vouched)
+    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
     assert second.received == 2 * CHUNK_BYTES
     for message in outgoing.chunks(1, second.received):
         second.take(decode(message))
@@ -100,16 +99,15 @@ def test_a_damaged_chunk_a_wrong_one_and_one_over_the_clip_are_as_if_they_had_no
     large[5] = 2**20 + 1
     data = large.tobytes()
     with pytest.raises(LinkError, match="element 5 of an update is 1048577; its round allows 1048576"):
-        incoming.take(decode(encode(1, 0, check_of(outgoing.digest, mark_of(0, data)), memoryview(data))))
+        incoming.take(decode(encode(1, 0, check_of(outgoing.digest, 0, hash_of(data)), memoryview(data))))
     assert incoming.received == 0
     incoming.take(decode(first))
     assert incoming.received == CHUNK_BYTES
 
 
-@pytest.mark.parametrize("vouched", [True, False])
-def test_chunks_of_another_payload_or_place_are_damaged(vouched: bool, tmp_path: Path) -> None:
+def test_chunks_of_another_payload_or_place_are_damaged(tmp_path: Path) -> None:
     announced, other = payload_of(layout(600_000)), payload_of(layout(600_000), seed=2)
-    incoming = Incoming(tmp_path / "update", announced.shape, announced.digest, vouched=vouched)
+    incoming = Incoming(tmp_path / "update", announced.shape, announced.digest)
     first, second, *_ = (decode(chunk) for chunk in announced.chunks(1, 0))
     for chunk in (decode(next(other.chunks(1, 0))), replace(second, offset=0), replace(first, check=second.check)):
         with pytest.raises(LinkError, match="damaged"):
@@ -134,14 +132,14 @@ def test_what_another_sends_than_announced_it_is_hashed(tmp_path: Path) -> None:
 def test_what_lay_in_a_file_is_hashed_whoever_sends_the_rest(tmp_path: Path) -> None:
     outgoing = payload_of(layout(600_000))
     chunks = [decode(chunk) for chunk in outgoing.chunks(1, 0)]
-    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=True)
+    first = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
     for chunk in chunks[:2]:
         first.take(chunk)
     first.close()
     with (tmp_path / "update.partial").open("r+b") as file:
         file.seek(CHUNK_BYTES + 5)
         file.write(b"spoilt")
-    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, vouched=True)
+    second = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
     with pytest.raises(LinkError, match="not the one that was announced"):
         second.take(chunks[2])
     assert second.received == 0
@@ -172,7 +170,7 @@ def test_a_spoilt_file_of_whole_chunks_comes_again(tmp_path: Path) -> None:
     floats, ints = update(layout(CHUNK_BYTES // 2))
     outgoing = Outgoing(floats, ints[:0])
     (tmp_path / "update").write_bytes(bytes(outgoing.shape.num_bytes))
-    incoming = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, limit=2**20, vouched=True)
+    incoming = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest, limit=2**20)
     assert incoming.received == 0 and not incoming.is_whole
     for chunk in outgoing.chunks(1, 0):
         incoming.take(decode(chunk))
