@@ -268,9 +268,11 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
     from hierfl.link.desk import Desk
     from hierfl.link.dialer import Dialer
     from hierfl.link.kit import Kit, folder_name
+    from hierfl.link.memory import use_few_arenas
     from hierfl.link.service import VERSIONS
     from hierfl.link.store import Store
 
+    use_few_arenas()  # as `hierfl join` does
     layout = _layout(megabytes)
     chance = np.random.default_rng(os.getpid())
     part = PartialSum(chance.integers(-(2**20), 2**20, layout.num_floats).astype(np.int32), np.zeros(0, np.int64), 10)

@@ -21,12 +21,14 @@ from benchmarks.contenders.setting import Setting, setting
 from hierfl.config import RunConfig, from_mapping
 from hierfl.link import provisioning
 from hierfl.link.kit import Kit, folder_name
+from hierfl.link.memory import use_few_arenas
 from hierfl.link.serving import Log, Serving, join, serve
 
 DEADLINE_S = 120.0
 
 
 def main() -> None:
+    use_few_arenas()  # as `hierfl serve` and `hierfl join` do
     work = setting()
     if len(sys.argv) > 2:
         _member(work, Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
