@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hierfl.learning.fixed import quantised
 
-__all__ = ["MAX_OWN", "OWN_NAMES", "added", "is_own_name", "num_bad", "sums"]
+__all__ = ["MAX_OWN", "OWN_NAMES", "added", "is_own_name", "num_bad", "own_among", "sums"]
 
 MAX_OWN = 32
 """The most metrics of its own that a task has; they are told at every node and in every round."""
@@ -37,6 +37,11 @@ def is_own_name(name: object) -> bool:
     """Say whether a task may call a metric of its own so."""
     is_form = isinstance(name, str) and _FORM.fullmatch(name) is not None
     return is_form and name not in _TAKEN and not str(name).startswith(_BESIDE)
+
+
+def own_among(names: Iterable[str]) -> list[str]:
+    """List those of a node's figures that are metrics of the task's own, in order."""
+    return sorted(filter(is_own_name, names))
 
 
 def num_bad(values: Mapping[str, NDArray[np.float64]]) -> int:

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.errors import OutputError
+from hierfl.learning.own_metrics import own_among
 from hierfl.leave_out import FILE as LEFT_OUT
 from hierfl.monitor.cross_site import Matrix, read_matrix
 from hierfl.monitor.files import EVENTS, METRICS, read_events, read_metrics
 from hierfl.monitor.pictures import curves, heat, png, reliability, timeline, trajectory, tree
 from hierfl.monitor.report_page import page
 from hierfl.monitor.tape import Tape
-from hierfl.monitor.words import count, finite, metric
+from hierfl.monitor.words import count, finite, metric, spoken
 
 __all__ = ["RunRecord", "read_run", "write_report"]
 
 CONFIG, SUMMARY, REPORT = "config.yaml", "summary.json", "report.html"
+_CURVES = ("auc", "accuracy", "loss")
+_MOST_CURVES = 5
 _MAX_NOTICES = 200
 
 
@@ -65,6 +68,11 @@ class RunRecord:
         """The last metrics of every node by path; the summary's where there is one."""
         last = {str(row["node"]): {key: row[key] for key in row if key not in ("node", "round")} for row in self.rows}
         return last | dict(self.summary.get("nodes", {}))
+
+    @cached_property
+    def own(self) -> list[str]:
+        """The metrics of the task's own that some node has."""
+        return own_among({name for found in self.nodes.values() for name in found})
 
 
 def write_report(run_dir: Path) -> Path:
@@ -186,8 +194,9 @@ def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
     if record.trained:
         order = {path: record.trained[path] for path in record.paths if path in record.trained}
         yield "trajectory", png(trajectory(order or record.trained, record.started.get("in_turn", ()), record.mixed))
-    if any(finite(row.get(name)) is not None for row in record.rows for name in ("auc", "accuracy", "loss")):
-        yield "curves", png(curves(record.rows))
+    shown = [name for name in (*_CURVES, *record.own) if any(finite(row.get(name)) is not None for row in record.rows)]
+    if shown:
+        yield "curves", png(curves(record.rows, shown[:_MOST_CURVES]))
     if any(found.get("reliability") for found in record.nodes.values()):
         yield "calibration", png(reliability({path: record.nodes.get(path, {}) for path in record.paths}))
     if record.matrix is not None and record.matrix.models:
@@ -203,9 +212,9 @@ def _notes(record: RunRecord) -> dict[str, str]:
     for path in record.paths:
         said = [f"{count(samples[path])} samples"] if path in samples else []
         found = nodes.get(path, {})
-        shown = next((name for name in ("auc", "accuracy") if finite(found.get(name)) is not None), None)
+        shown = next((name for name in ("auc", "accuracy", *record.own) if finite(found.get(name)) is not None), None)
         if shown:
-            said.append(f"{'AUC' if shown == 'auc' else shown} {metric(found[shown])}")
+            said.append(f"{'AUC' if shown == 'auc' else spoken(shown)} {metric(found[shown])}")
         notes[path] = " · ".join(said)
     return notes
 

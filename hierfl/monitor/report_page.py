@@ -25,6 +25,7 @@ from hierfl.monitor.words import (
     percent,
     plural,
     seconds,
+    spoken,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ _OF_SCHEDULE = {
 _ALT = {
     "tree": "The federation's tree, hubs with their members",
     "trajectory": "Who trained from whom in the last round of each hub",
-    "curves": "AUC, accuracy and loss over the rounds, for the root, the hubs and the sites",
+    "curves": "Metrics over the rounds, for the root, the hubs and the sites",
     "calibration": "How often came true what was predicted, by predicted probability",
     "cross_site": "Every model on every site's data",
     "timeline": "What each device and hub did over time",
@@ -228,7 +229,8 @@ def _table(record: RunRecord) -> Iterator[str]:
         return
     members, trained = members_by_hub(paths), record.started.get("num_samples", {})
     measured = {name for found in nodes.values() for name in found}
-    columns = [column for column in _COLUMNS if column[0] in measured]
+    own = ((name, spoken(name), metric) for name in record.own)
+    columns = [column for column in (*_COLUMNS, *own) if column[0] in measured]
     head = "".join(f"<th>{title}</th>" for _, title, _ in columns)
     yield f'<div class="scroll"><table><thead><tr><th>node</th><th>training samples</th>{head}</tr></thead><tbody>'
     undefined = False

@@ -19,6 +19,7 @@ __all__ = [
     "percent",
     "plural",
     "seconds",
+    "spoken",
     "told_apart",
 ]
 
@@ -48,6 +49,11 @@ WHY_UNDEFINED = f"{UNDEFINED} undefined: AUC needs test samples of both classes 
 def few(names: Sequence[str]) -> str:
     """Name a few, and count the rest."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def spoken(name: str) -> str:
+    """Write a name from a task's code as words."""
+    return name.replace("_", " ")
 
 
 def finite(value: object) -> float | None:

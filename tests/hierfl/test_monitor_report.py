@@ -205,7 +205,7 @@ def test_a_deep_tree_stays_legible_in_width():
 
 def test_pictures_without_data_say_so():
     with pytest.raises(ValueError, match="no row has a value"):
-        pictures.curves([{"round": 1, "node": "w", "auc": None}])
+        pictures.curves([{"round": 1, "node": "w", "auc": None}], ["auc"])
     with pytest.raises(ValueError, match="no phase"):
         pictures.timeline(Tape())
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hierfl.monitor.outline import members_by_hub
 from hierfl.monitor.pictures.style import BLUE, GREY, HUES, INK, SIZE, figure, heading, tidy
-from hierfl.monitor.words import finite, metric
+from hierfl.monitor.words import finite, metric, spoken
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -38,7 +38,7 @@ class _Data:
         return [path for path in self.paths if path not in self.points[name]]
 
 
-def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str] = ("auc", "accuracy", "loss")) -> Figure:
+def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
     """Draw one panel per metric from the lines of `metrics.jsonl`; a metric that no node has is left out.
 
     Errors: ValueError where no row has any of the metrics.
@@ -135,7 +135,9 @@ def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues:
             va="center",
         )
     tidy(axes)
-    axes.set_title(_TITLES.get(name, name), loc="left", size=SIZE + 1, weight="bold", color=INK, pad=10)
+    axes.set_title(
+        _TITLES.get(name) or spoken(name).capitalize(), loc="left", size=SIZE + 1, weight="bold", color=INK, pad=10
+    )
     axes.set_xlabel("round", size=SIZE, color=GREY, loc="right", labelpad=1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))

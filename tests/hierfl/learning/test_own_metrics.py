@@ -20,7 +20,9 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.task import Prediction
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import tally_in, tally_out
+from hierfl.monitor.pictures import curves
 from hierfl.monitor.plain import Plain
+from hierfl.monitor.report import write_report
 from hierfl.monitor.words import metric
 
 SITES = ("north", "south", "east")
@@ -58,6 +60,10 @@ def test_a_regression_is_measured_by_its_loss_and_its_own_metrics_over_the_tree(
     rows = [json.loads(line) for line in (ran.folder / "metrics.jsonl").read_text().splitlines()]
     assert all("absolute_error" in row for row in rows if row["node"] == "world")
     assert ran.summary["fairness"].keys() == {"loss"}
+    report = write_report(ran.folder).read_text()
+    assert "<th>absolute error</th>" in report and report.count(f"<td>{metric(last['absolute_error'])}</td>") == 1
+    drawn = curves(rows, ["loss", "absolute_error"])
+    assert [axes.get_title("left") for axes in drawn.axes] == ["Loss", "Absolute error"]
 
 
 def test_classes_have_metrics_of_the_tasks_own_beside_theirs(tmp_path: Path) -> None:

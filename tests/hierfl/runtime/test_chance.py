@@ -234,9 +234,10 @@ def test_a_first_site_that_fails_makes_the_next_one_the_first() -> None:
 
 
 def test_who_was_interrupted_may_stand_still_for_longer_until_it_has_come_to_its_end(
-    monkeypatch: pytest.MonkeyPatch, impatient: SharedChance
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A site that waits for long, and does not hang, ends at last."""
+    chance = SharedChance(patience_s=0.25, look_s=0.05)
     me, given_s, take = threading.get_ident(), [], Baton.take
     ended, passed, starts = threading.Event(), threading.Event(), []
 
@@ -253,8 +254,7 @@ def test_who_was_interrupted_may_stand_still_for_longer_until_it_has_come_to_its
 
     def others() -> None:
         while not ended.is_set():
-            impatient.run(3, lambda: torch.rand(1))
-            passed.set()
+            chance.run(3, lambda: (torch.rand(1), passed.set()))
 
     monkeypatch.setattr(Baton, "take", taking)
     with ThreadPoolExecutor(1) as pool:
@@ -262,9 +262,9 @@ def test_who_was_interrupted_may_stand_still_for_longer_until_it_has_come_to_its
         try:
             for again in (True, True, False, False):
                 with pytest.raises(Interrupted) if again else nullcontext():
-                    impatient.run(7, slow)
+                    chance.run(7, slow)
                 if not again:
-                    impatient.check()
+                    chance.check()
         finally:
             ended.set()
-    assert given_s == [0.02, 0.04, 0.08, 0.02]
+    assert given_s == [0.25, 0.5, 1.0, 0.25]
