@@ -135,7 +135,7 @@ def test_a_buffered_hub_steps_at_its_goal(tmp_path: Path) -> None:
     assert all(len(record.members) + len(record.carried) == 2 for record in rounds)
     for name in ("a", "b", "c", "slow"):
         assert trainings(ran.monitor, f"world/{name}") - counts(rounds, name) in (0, 1)
-    assert counts(rounds, "slow") < counts(rounds, "a") / 4
+    assert counts(rounds, "slow") < counts(rounds, "a")
 
 
 def test_synchronous_hubs_under_a_buffered_root_are_begun_again_only_when_they_are_done(tmp_path: Path) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+from hierfl.learning.local import Objective
+from hierfl.learning.state import ModelState
 from hierfl.runtime.bits import settings_digest
+from hierfl.runtime.hubs import Kept
+from hierfl.runtime.jobs import Memory, Order
 from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.recorder import Recorder
-from hierfl.runtime.underway import Before, Unreadable
+from hierfl.runtime.underway import Before, Unreadable, carried
 from tiers import Federation, Hub, Site
 from tiers.journal import MAGIC, Barrier, Head, Told, frame
-from tiers.messages import Lost
+from tiers.messages import Begin, Lost, Opening
+from tiers.standing import Errand, Standing
 
 TREE = Federation(Hub("w", (Site("a"), Hub("i", (Site("b"),)))))
+MODEL = ModelState(np.ones(3, np.float32), np.zeros(0, np.int64))
 CONFIG: Any = SimpleNamespace(federation=TREE, hubs={}, sites={}, resolved={"federation": {}}, seed=0)
 
 
@@ -37,3 +46,19 @@ def test_a_journal_counts_if_it_goes_on_from_what_the_checkpoint_has() -> None:
 def test_a_journal_of_other_settings_does_not_count() -> None:
     other = found(None, "of before")
     assert other.replay is None and "the settings have changed" in other.warnings[0]
+
+
+def test_a_checkpoint_takes_along_what_was_marked_at_its_own_rounds_end(tmp_path: Path) -> None:
+    """A stop may find a round that is marked and not committed: the newest checkpoint is of the one before."""
+    driver: Any = SimpleNamespace(get=lambda handle: handle)
+    recorder = Recorder(CONFIG, driver, Keeper(), SimpleNamespace(), 1)  # type: ignore[arg-type]
+    recorder.resume(SimpleNamespace(epoch=1, append=lambda *line: None), {}, None)  # type: ignore[arg-type]
+    opening = Opening("w", 1, 32, 8.0, 9, "float32")
+    order = Order("w", 1, (("i", 1),), opening, Objective())
+    recorder.tell("w/i", "begin", (Begin(0), order, MODEL, None))
+    awaited = Kept(Memory(Standing(2, {"i": Errand(1, 1)}), {1: opening}))
+    recorder.mark(2, {"w": awaited}, {"w/i": MODEL})
+    recorder.carry(1, tmp_path / "one")
+    recorder.carry(2, tmp_path / "two")
+    assert not (tmp_path / "one").exists()
+    assert carried(tmp_path / "two").head.rounds_done == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,13 @@ def test_a_hub_for_which_nobody_waits_any_more_does_not_go_on(tmp_path: Path) ->
     under_way.mark(Head(4, "", ("w/i", "w/i/j")), {"w/i": MODEL, "w/i/j": MODEL})
     under_way.write(tmp_path / "it")
     assert not (tmp_path / "it").exists() and under_way.begun == set()
+
+
+def test_what_sites_keep_is_not_written_once_more(tmp_path: Path) -> None:
+    """The checkpoint has it, as it is by then."""
+    kept = {"x": 0}, [{"x": {"control": np.full(3, 5.0)}}]
+    _, line = arrived("w/i", "x", 7)
+    under_way = made(begun("w/i", 0, 0, MODEL), ("w/i", replace(line, kept=kept)))
+    under_way.mark(HEAD, {"w/i": LATER})
+    under_way.write(tmp_path / "it")
+    assert read(tmp_path / "it")[1][2] == [[7, 7], []]
