@@ -25,8 +25,7 @@ def blocks(language):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    (code,) = blocks("python")
-    (tmp_path / "my_task.py").write_text(code, encoding="utf-8")
+    (tmp_path / "my_task.py").write_text(blocks("python")[0], encoding="utf-8")
     (tmp_path / "wards.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     random = np.random.default_rng(0)
     for name in ("wards/aalborg", "wards/bergen", "old_wards/porto"):
