@@ -18,6 +18,10 @@ LEASE_S = 4.0
 """Long enough that a machine with much else to do takes nobody for dead."""
 
 
+TRAINING = {"lr": 0.01, "batch_size": 4, "local_steps": 1000}
+"""Rounds of some tenths of a second: there is time to kill somebody before the last one is over."""
+
+
 class Pair:
     """A leader called world, a standby called second, and members."""
 
@@ -29,7 +33,8 @@ class Pair:
         dialled = first if wire is None else wire.port
         tree = members(names, dialled, deadline_s=deadline_s, standbys=[f"localhost:{second}"])
         output = {"dir": "runs", "tensorboard": False, "keep": 100}
-        self.links = Links(folder, {"rounds": ROUNDS, "members": tree}, redundancy={"lease_s": LEASE_S}, output=output)
+        more = {"redundancy": {"lease_s": LEASE_S}, "output": output, "training": TRAINING}
+        self.links = Links(folder, {"rounds": ROUNDS, "members": tree}, **more)
         self.first, self.second = first, second
 
     def __enter__(self) -> Links:
