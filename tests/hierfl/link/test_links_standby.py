@@ -38,10 +38,14 @@ class Pair:
         self.first, self.second = first, second
 
     def __enter__(self) -> Links:
-        self.links.serve("--listen", f"localhost:{self.first}")
-        self.stand_by("second", self.second)
-        self.links.join(*self.names)
-        self.links.until("second", "number 1, leads")
+        try:
+            self.links.serve("--listen", f"localhost:{self.first}")
+            self.stand_by("second", self.second)
+            self.links.join(*self.names)
+            self.links.until("second", "number 1, leads")
+        except BaseException:
+            self.links.__exit__()
+            raise
         return self.links
 
     def __exit__(self, *said: object) -> None:
