@@ -27,7 +27,7 @@ __all__ = ["RunRecord", "read_run", "write_report"]
 
 CONFIG, SUMMARY, REPORT = "config.yaml", "summary.json", "report.html"
 _CURVES = ("auc", "accuracy", "loss")
-_MOST_CURVES = 5
+_MOST_CURVES = 4
 _MAX_NOTICES = 200
 
 

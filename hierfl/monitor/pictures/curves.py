@@ -25,6 +25,8 @@ __all__ = ["SITE_LINES", "curves", "hues_of", "keys"]
 _TITLES = {"auc": "AUC", "accuracy": "Accuracy", "loss": "Loss", "brier": "Brier score"}
 SITE_LINES = 24
 """More sites than this are drawn as one band."""
+_ROOM = 0.011
+"""What a letter of the root's last value takes of a panel's width, where it is the only panel."""
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
     room = (right - left - gap * (many - 1)) / many
     for place, name in enumerate(names):
         axes = made.add_axes((left + place * (room + gap), 0.235, room, 0.535))
-        _panel(axes, name, data, root, hubs, hues)
+        _panel(axes, name, data, root, hubs, hues, many)
     told = keys(root, hubs, hues, len(data.paths) - len(members))
     made.legend(
         handles=told,
@@ -108,7 +110,7 @@ def _collect(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> _Data
     return data
 
 
-def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues: Mapping[str, str]) -> None:
+def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues: Mapping[str, str], many: int) -> None:
     """Draw one metric: sites below, hubs above them, the root on top with its last value."""
     points = data.points[name]
     sites = [path for path in points if path != root and path not in hues]
@@ -121,11 +123,13 @@ def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues:
     for path in hubs:
         if path in points:
             _line(axes, points[path], color=hues[path], linewidth=2, alpha=1 if len(hubs) <= len(HUES) else 0.4)
+    said_last = ""
     if root in points:
         _line(axes, points[root], color=INK, linewidth=3)
         at, value = points[root][-1]
+        said_last = metric(value)
         axes.annotate(
-            metric(value),
+            said_last,
             (at, value),
             (5, 0),
             textcoords="offset points",
@@ -139,11 +143,12 @@ def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues:
         _TITLES.get(name) or spoken(name).capitalize(), loc="left", size=SIZE + 1, weight="bold", color=INK, pad=10
     )
     axes.set_xlabel("round", size=SIZE, color=GREY, loc="right", labelpad=1)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.margins(x=0.02, y=0.08)
     first, last = axes.get_xlim()
-    axes.set_xlim(first, last + 0.16 * (last - first))  # room for the root's last value
+    ticks = MaxNLocator(integer=True, nbins=6).tick_values(first, last)
+    axes.set_xticks([tick for tick in ticks if first <= tick <= last and tick == int(tick)])
+    axes.set_xlim(first, last + _ROOM * len(said_last) * many * (last - first))
     missing = data.undefined(name)
     if missing:
         said = f"undefined at {len(missing):,} of {len(data.paths):,} nodes"
