@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
-from hierfl.learning.own_metrics import is_own_name
+from hierfl.learning.own_metrics import own_among
 from hierfl.monitor.consensus import apart_in, consensus
 from hierfl.monitor.fairness import fairness_lines, held_out_lines
 from hierfl.monitor.lateness import lateness
@@ -64,7 +64,7 @@ class Plain:
     def _committed(self, record: RoundCommitted) -> str:
         """Say what a round brought; a round that was not measured says nothing of metrics."""
         place = f"round {record.round_number:>{len(str(record.rounds))}}/{record.rounds}"
-        own = [name for name in self._root if is_own_name(name)][:_MOST_NAMED]
+        own = own_among(self._root)[:_MOST_NAMED]
         metrics = [f"{name} {_or_undefined(self._root[name])}" for name in (*_SHOWN, *own) if name in self._root]
         if self._measured != record.round_number:
             metrics = []
