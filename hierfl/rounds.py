@@ -134,9 +134,8 @@ class Rounds:
                 self._take_in(commit, layout)  # more rounds, perhaps
         except BaseException as end:
             with contextlib.suppress(HierflError, OSError):  # what ended the run is the better story
-                if (
-                    isinstance(end, KeyboardInterrupt) and self.driver.kind == "local"
-                ):  # threads take a while to leave off
+                # Threads take a while to leave off.
+                if isinstance(end, KeyboardInterrupt) and self.driver.kind == "local":
                     self.voice.emit(Notice(self._now(), "info", self._root(), STOPPING))
             with contextlib.suppress(HierflError):
                 if commit.saved:

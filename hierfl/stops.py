@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
 __all__ = ["KEEPS_RAY_OUT", "Leaving", "Stopped", "Stops", "heard", "leaving", "unbroken"]
@@ -121,15 +121,11 @@ def unbroken() -> Iterator[None]:
         yield
         return
     stops, late = heard(), list[int]()
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {number: handler for number, handler in before.items() if callable(handler)}
-    for number in before:
-        signal.signal(number, lambda number, frame: late.append(number))
+    taken = [number for number in SIGNALS if callable(signal.getsignal(number))]
     try:
-        yield
+        with _handled(taken, lambda number, frame: late.append(number)):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         if late and stops.heard is None:
             signal.raise_signal(late[0])
 
@@ -157,12 +153,19 @@ class Leaving(threading.Event):
 @contextlib.contextmanager
 def leaving() -> Iterator[Leaving]:
     """Give what Ctrl-C and SIGTERM set meanwhile, in place of raising a stop."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     asked = Leaving()
-    for number in before:
-        signal.signal(number, asked)
-    try:
+    with _handled((signal.SIGINT, signal.SIGTERM), asked):
         yield asked
+
+
+@contextlib.contextmanager
+def _handled(numbers: Iterable[signal.Signals], taking: Callable[[int, Any], object]) -> Iterator[None]:
+    """Let signals be taken otherwise meanwhile."""
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in before:
+        signal.signal(number, taking)
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

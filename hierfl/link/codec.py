@@ -97,7 +97,7 @@ def payload_in(message: wire.Payload, expected: Shape, what: str) -> bytes:
         said = [f"{floats} {dtype} and {ints} int64" for floats, ints, dtype in (found, wanted)]
         raise LinkError(f"{what} has {said[0]}; the model has {said[1]}")
     if len(message.digest) != 32:
-        raise LinkError(f"the digest of {what} has {len(message.digest)} bytes; it has 32")
+        raise LinkError(f"the digest of {what} has {len(message.digest)} bytes; BLAKE3 has 32")
     return bytes(message.digest)
 
 

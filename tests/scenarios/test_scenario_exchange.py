@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from least_squares import EAST, NORTH, SIZES, SOUTH, START, WEST, close, local, mean, trained
-from small_runs import Listener, Ran, config_of, events, go, hub, site
+from small_runs import Copied, Listener, Ran, config_of, events, go, hub, site
 
 from hierfl.errors import HierflError
 from hierfl.learning.ring import PartialSum
@@ -74,26 +73,14 @@ def test_the_bits_do_not_depend_on_the_workers_and_a_resumed_run_has_them(kind: 
     assert resume(folder, [])["model_digest"] == whole.digest
 
 
-class Copied(Listener):
-    """Copies the run's folder in the middle of a round, as if the process had been killed then."""
-
-    def __init__(self, runs: Path, number: int) -> None:
-        super().__init__()
-        self.runs, self.number = runs, number
-        self.copy = runs.parent / "copy"
-
-    def on(self, record: Record) -> None:
-        super().on(record)
-        if isinstance(record, Exchanged) and record.node == "world" and record.round_number == self.number:
-            [folder] = self.runs.iterdir()
-            shutil.copytree(folder, self.copy)
-
-
 @pytest.mark.parametrize(("kind", "every"), [("swarm", 1), ("allreduce", 2), ("peer", 1), ("peer", 2)])
 def test_a_run_that_is_killed_goes_on_from_its_newest_checkpoint_and_says_that_it_would(
     kind: str, every: int, tmp_path: Path
 ) -> None:
-    monitor, again = Copied(tmp_path / "runs", 4), Listener()
+    def exchanges(record: Record) -> bool:
+        return isinstance(record, Exchanged) and record.node == "world" and record.round_number == 4
+
+    monitor, again = Copied(tmp_path / "runs", exchanges), Listener()
     members = hub("in", "a", "b", topology="swarm"), "e", "f"
     root = hub("world", *members, rounds=4, topology=kind)
     config = config_of(tmp_path / "runs", root, "ward_tasks:Deep", [f"output.checkpoint_every={every}"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import Listener, config_of, go, hub, site
+from small_runs import Copied, Listener, config_of, go, hub, site
 
 from hierfl.errors import HierflError
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
@@ -33,20 +33,13 @@ def tree() -> dict[str, Any]:
     return hub("world", site("a", step_s=1.0), us, participation=FIRST, rounds=2)
 
 
-class Killed(Listener):
+def killed(runs: Path, gate: Path) -> Copied:
     """Copies the run's folder as the first round is committed, and lets the site that waits go on."""
 
-    def __init__(self, runs: Path, gate: Path) -> None:
-        super().__init__()
-        self.runs, self.gate = runs, gate
-        self.copy = runs.parent / "copy"
+    def is_first(record: Record) -> bool:
+        return isinstance(record, RoundCommitted) and record.round_number == 1
 
-    def on(self, record: Record) -> None:
-        super().on(record)
-        if isinstance(record, RoundCommitted) and record.round_number == 1:
-            [folder] = self.runs.iterdir()
-            shutil.copytree(folder, self.copy)
-            self.gate.unlink()
+    return Copied(runs, is_first, then=gate.unlink)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,7 +59,7 @@ def went(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     gate.touch()
     task = {"kind": "late_task:LateTask", "gate": str(gate)}
     go(folder / "warm", hub("world", site("a", **AT_ONCE), rounds=1), task, **TOP)
-    monitor = Killed(folder / "runs", gate)
+    monitor = killed(folder / "runs", gate)
     summary = run(config_of(folder / "runs", tree(), task, **TOP), [monitor])
     first, second = (record for record in monitor.of(RoundClosed) if record.node == "world")
     assert first.members == ("a",) and set(second.carried) == {"us"}, (first, second)
@@ -125,7 +118,7 @@ def test_what_a_checkpoint_cannot_keep_is_told_with_it(tmp_path: Path, monkeypat
 
     gate = tmp_path / "gate"
     gate.touch()
-    monitor = Killed(tmp_path / "runs", gate)
+    monitor = killed(tmp_path / "runs", gate)
     task = {"kind": "late_task:LateTask", "gate": str(gate)}
     with monkeypatch.context() as patch:
         patch.setattr("hierfl.runtime.underway.whole", lost)
@@ -158,7 +151,7 @@ def test_updates_of_other_settings_do_not_count_where_the_settings_before_come_b
 def test_without_a_journal_nothing_is_taken_along(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     gate.touch()
-    monitor = Killed(tmp_path / "runs", gate)
+    monitor = killed(tmp_path / "runs", gate)
     task = {"kind": "late_task:LateTask", "gate": str(gate)}
     summary = run(config_of(tmp_path / "runs", tree(), task, **TOP, redundancy={"journal": "none"}), [monitor])
     assert summary["status"] == "finished" and len(monitor.of(RoundCommitted)) == 2

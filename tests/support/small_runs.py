@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hierfl.config import from_mapping
 from hierfl.monitor.records import Record
 from hierfl.run import run
 
-__all__ = ["Listener", "Ran", "config_of", "events", "go", "hub", "site", "tensors"]
+__all__ = ["Copied", "Listener", "Ran", "config_of", "events", "go", "hub", "site", "tensors"]
 
 
 def site(name: str, **settings: Any) -> dict[str, Any]:
@@ -45,6 +46,22 @@ class Listener:
 
     def of(self, kind: type) -> list[Any]:
         return [record for record in self.heard if isinstance(record, kind)]
+
+
+class Copied(Listener):
+    """Copies the run's folder at a moment, as if the process had been killed then; `then` happens right after."""
+
+    def __init__(self, runs: Path, when: Callable[[Record], bool], then: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self.runs, self.when, self.then = runs, when, then
+        self.copy = runs.parent / "copy"
+
+    def on(self, record: Record) -> None:
+        super().on(record)
+        if self.when(record):
+            [folder] = self.runs.iterdir()
+            shutil.copytree(folder, self.copy)
+            self.then()
 
 
 @dataclass(frozen=True)
