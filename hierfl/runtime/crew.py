@@ -15,6 +15,7 @@ from typing import Any
 
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import HierflError
+from hierfl.monitor.words import few
 from hierfl.runtime.asking import BUILDING, PHASES, WARMING_UP
 from hierfl.runtime.blame import Blame
 from hierfl.runtime.driver import Done, Driver, Seat
@@ -236,9 +237,7 @@ class Crew:
 
     def _end(self, call: Call) -> None:
         """A worker has answered: the place of what it did is free again."""
-        if call.is_aside:
-            return
-        if self._roster.end(call.worker, call.jobs, self._now()):
+        if not call.is_aside and self._roster.end(call.worker, call.jobs, self._now()):
             self._dispatcher.done(self._roster.devices[call.worker].name, call.jobs)
 
     def _result(self, call: Call, group: Group, done: Done) -> Iterator[Result]:
@@ -260,6 +259,7 @@ class Crew:
                 yield Measured(group, call.worker, done.value)
             case "describe":
                 self._foresight.learn_loads(call.worker, done.value)
+                self._learn(call, group, {item.site: item.duration_s for item in done.value if item.error is None})
                 yield Described(group, done.value)
 
     def _trained(self, call: Call, group: Group, reports: tuple[SiteReport, ...]) -> Iterator[Result]:
@@ -283,7 +283,7 @@ class Crew:
         if call.others and any(report.out_of_memory for report in reports):
             self.gate.short(device.name)
         if again:
-            said = f"{', '.join(again)} ran out of memory beside {call.company} others there, and will be tried again"
+            said = f"{few(again)} ran out of memory beside {call.company} others there, and will be tried again"
             self._said.append(Said("warning", device.name, said))
         return again
 
@@ -337,7 +337,7 @@ class Crew:
         for group, sites in calls:
             if group.name in self._groups:
                 self._queue(group, sites)
-                said = f"{', '.join(sites)} waited behind work that should have been over, and will go to who is free"
+                said = f"{few(sites)} waited behind work that should have been over, and will go to who is free"
                 self._said.append(Said("info", device, said))
 
     def _lost_worker(self, lost: Call, reason: str) -> Iterator[Result]:

@@ -94,7 +94,7 @@ class Post:
 class Inventory:
     """What a site has: sample counts, and the moments of its features where the task asks for them.
 
-    `load_s`, `is_kept`: as in `SiteReport`.
+    `load_s`, `is_kept`: as in `SiteReport`; `duration_s`: what it took to find out.
     """
 
     site: str
@@ -104,6 +104,7 @@ class Inventory:
     error: str | None = None
     load_s: float = 0.0
     is_kept: bool = False
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

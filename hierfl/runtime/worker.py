@@ -215,6 +215,7 @@ class SiteWorker:
 
     def _describe(self, site: str) -> Inventory:
         """Count one site's samples, and its features' moments where the task asks for them."""
+        started = time.perf_counter()
 
         def count() -> Inventory:
             data = self._loader.get(site)
@@ -222,7 +223,12 @@ class SiteWorker:
             if isinstance(self.spec.task, Standardised) and self.spec.task.standardise == "federated":
                 moments = standardise.Moments.of(standardise.feature_matrix(self._loader.own(site)))
             counts = len(data.train), len(data.test)  # type: ignore[arg-type]
-            return Inventory(site, *counts, moments, load_s=self._loader.load_s, is_kept=site in self._loader)
+            return Inventory(
+                *(site, *counts, moments),
+                load_s=self._loader.load_s,
+                is_kept=site in self._loader,
+                duration_s=time.perf_counter() - started,
+            )
 
         self._loader.load_s = 0.0
         outcome = guarded(count)
