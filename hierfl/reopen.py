@@ -202,7 +202,8 @@ def _still_true(saved: Checkpoint, config: RunConfig, before: Mapping[str, Any] 
         raise ConfigError(problems)
     if before is None:
         return saved
-    if _section(before, "stopping").get("metric") != config.stopping.metric:
+    goal = config.stopping.metric, config.stopping.mode
+    if (_section(before, "stopping").get("metric"), _section(before, "stopping").get("mode")) != goal:
         return replace(saved, progress=Progress())  # the best value of another metric says nothing
     asked = [
         (_section(said, "stopping"), _section(said, "federation").get("rounds")) for said in (before, config.resolved)

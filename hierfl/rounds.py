@@ -19,7 +19,7 @@ from hierfl.errors import DataError, HierflError, OutputError
 from hierfl.journal import Lead
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
-from hierfl.learning.stopping import Progress, advance
+from hierfl.learning.stopping import Progress, advance, agreed
 from hierfl.learning.task import Standardised
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
@@ -240,8 +240,7 @@ class Rounds:
         every = self.config.evaluation.every
         if every and (done % every == 0 or done == self._rounds()):
             self.metrics = self.engine.evaluate(done, model)
-            metric = self.config.stopping.metric
-            value = finite(self.metrics[self._root()].get(metric)) if metric else None
+            value = finite(agreed(self.config.stopping, self.metrics[self._root()]))
             if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
                 commit.progress = advance(self.config.stopping, commit.progress, value)
             if self._tunes(done, commit.progress.reason):

@@ -28,6 +28,7 @@ from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
 from hierfl.config.values import plain, shown
 from hierfl.errors import Problem
 from hierfl.kinds import nearest
+from hierfl.learning.own_metrics import BUILT_IN
 from hierfl.learning.task import KnowsSites
 
 __all__ = ["DEFAULT_POLICY", "Checked", "check_config"]
@@ -189,11 +190,19 @@ def _across(config: Mapping[Any, Any], evaluation: Evaluation, stopping: Stoppin
     wants = [key for key in ("target", "patience") if getattr(stopping, key) is not None]
     if stopping.metric is None:
         for key in wants:
-            report(join("stopping", key), "stops on no metric: give stopping.metric (auc, accuracy, loss or brier)")
+            report(join("stopping", key), "stops on no metric: give stopping.metric (auc, accuracy, loss ...)")
+        return
+    usual = BUILT_IN.get(stopping.metric)
+    if usual is None and stopping.mode is None:
+        said = f"is {shown(stopping.metric)}{nearest(stopping.metric, BUILT_IN)}"
+        report("stopping.metric", f"{said}; a metric of the task's own needs stopping.mode beside it (min or max)")
         return
     if not wants:
         report("stopping.metric", "never stops by itself: give stopping.target or stopping.patience")
-    if stopping.metric in ("auc", "accuracy") and stopping.target is not None and not 0 <= stopping.target <= 1:
+    if usual is not None and stopping.mode not in (None, usual):
+        better = "lower" if usual == "min" else "higher"
+        report("stopping.mode", f"is {stopping.mode}, but a {better} {stopping.metric} is better: leave it out")
+    if usual == "max" and stopping.target is not None and not 0 <= stopping.target <= 1:
         report("stopping.target", f"must be from 0 to 1 for {stopping.metric}, not {shown(stopping.target)}")
     if stopping.metric == "auc" and evaluation.auc == "none":
         report("stopping.metric", "is auc, but evaluation.auc is none: measure it (histogram or exact)")

@@ -26,6 +26,7 @@ from hierfl.config.values import shown
 from hierfl.fault import Where
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
+from hierfl.learning.own_metrics import BUILT_IN, is_own_name
 
 __all__ = ["MOST_NODES", "MOST_WEIGHT", "RULES", "Rule", "broken"]
 
@@ -154,7 +155,12 @@ RULES: dict[type, dict[str, Rule]] = {
         "batch_size": _at_least(1),
     },
     Stopping: {
-        "metric": _one_of("auc", "accuracy", "loss", "brier"),
+        "metric": Rule(
+            f"one of {', '.join(BUILT_IN)}, or a metric of the task's own",
+            lambda value: value in BUILT_IN or is_own_name(value),
+            tuple(BUILT_IN),
+        ),
+        "mode": _one_of("min", "max"),
         "target": _FINITE,
         "patience": _at_least(1),
         "min_delta": _at_least(0),

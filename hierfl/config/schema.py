@@ -95,9 +95,12 @@ class Stopping:
     """
 
     metric: str | None = None
-    """auc, accuracy, loss or brier; null never stops early."""
+    """auc, accuracy, loss, log_loss, brier or ece; of two classes sensitivity, specificity or dice; or a metric of the
+    task's own. Null never stops early."""
+    mode: str | None = None
+    """min or max: which way a metric of the task's own gets better; of the others hierfl knows it."""
     target: float | None = None
-    """Stop once the metric is at least this good (at most, for loss and brier)."""
+    """Stop once the metric is at least this good (at most, where lower is better)."""
     patience: int | None = None
     """Stop after so many measurements in a row without an improvement."""
     min_delta: float = 0.0

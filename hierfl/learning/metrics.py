@@ -35,14 +35,14 @@ from numpy.typing import NDArray
 
 from hierfl.learning.calibration import Reliability
 from hierfl.learning.fixed import FRACTION_BITS, quantised
-from hierfl.learning.own_metrics import added, num_bad, sums
+from hierfl.learning.own_metrics import BUILT_IN, added, num_bad, sums
 
 __all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
 
 AUC_KINDS = ("histogram", "exact", "none")
 """How AUC is measured: from a histogram of the scores, from every score, or not at all."""
 
-LOWER_IS_BETTER = frozenset({"loss", "log_loss", "brier", "ece"})
+LOWER_IS_BETTER = frozenset(name for name, mode in BUILT_IN.items() if mode == "min")
 """The metrics of `Tally.scalars` that fall as the model gets better; the others rise."""
 
 MAX_CLASSES = 32

@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 
 from hierfl.learning.fixed import quantised
 
-__all__ = ["MAX_OWN", "OWN_NAMES", "added", "is_own_name", "num_bad", "own_among", "sums"]
+__all__ = ["BUILT_IN", "MAX_OWN", "OWN_NAMES", "added", "is_own_name", "num_bad", "own_among", "sums"]
 
 MAX_OWN = 32
 """The most metrics of its own that a task has; they are told at every node and in every round."""
 
+BUILT_IN = {
+    **dict.fromkeys(("auc", "accuracy", "sensitivity", "specificity", "dice"), "max"),
+    **dict.fromkeys(("loss", "log_loss", "brier", "ece"), "min"),
+}
+"""hierfl's own metrics that are one figure, and which way each gets better."""
+
 _TAKEN = frozenset(
     {
+        *BUILT_IN,
         *("num_test", "num_samples", "num_left_out", "num_not_finite", "round", "node", "consensus_distance"),
-        *("accuracy", "auc", "loss", "log_loss", "brier", "ece", "reliability", "confusion"),
-        *("sensitivity", "specificity", "dice"),
+        *("reliability", "confusion"),
         *("true_positives", "false_positives", "true_negatives", "false_negatives", "train_loss"),
     }
 )

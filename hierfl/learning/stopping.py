@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hierfl.config.schema import Stopping
-from hierfl.learning.metrics import LOWER_IS_BETTER
+from hierfl.errors import ConfigError
+from hierfl.learning.own_metrics import BUILT_IN, own_among
 
-__all__ = ["Progress", "advance"]
+__all__ = ["Progress", "advance", "agreed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,21 @@ class Progress:
     reason: str | None = None
 
 
+def agreed(stopping: Stopping, measured: Mapping[str, Any]) -> object:
+    """Give the metric by which training stops of what the root has measured; None if it stops by none, or undefined.
+
+    Errors: ConfigError where the task does not measure it.
+    """
+    if stopping.metric is None:
+        return None
+    if stopping.metric not in measured and measured.get("loss") is not None:
+        known = [*(name for name in BUILT_IN if name in measured), *own_among(measured)]
+        raise ConfigError(
+            f"stopping.metric: is {stopping.metric!r}, which this task does not measure; it measures {', '.join(known)}"
+        )
+    return measured.get(stopping.metric)
+
+
 def advance(stopping: Stopping, progress: Progress, value: float | None) -> Progress:
     """Take one measurement of the root's metric.
 
@@ -26,7 +44,7 @@ def advance(stopping: Stopping, progress: Progress, value: float | None) -> Prog
     """
     if stopping.metric is None:
         return progress
-    sign = -1.0 if stopping.metric in LOWER_IS_BETTER else 1.0
+    sign = -1.0 if BUILT_IN.get(stopping.metric, stopping.mode) == "min" else 1.0
     better = value is not None and (progress.best is None or sign * (value - progress.best) > stopping.min_delta)
     progress = Progress(value, 0) if better else Progress(progress.best, progress.num_without + 1)
     if stopping.target is not None and value is not None and sign * (value - stopping.target) >= 0.0:

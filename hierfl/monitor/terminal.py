@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from hierfl.learning.own_metrics import own_among
 from hierfl.monitor.board import Board
 from hierfl.monitor.consensus import consensus
 from hierfl.monitor.outline import Row
 from hierfl.monitor.plain import closing_lines
-from hierfl.monitor.records import Notice, Record
-from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, metric, percent, plural, seconds
+from hierfl.monitor.records import Notice, Record, Scalars
+from hierfl.monitor.words import UNDEFINED, WHY_UNDEFINED, count, metric, percent, plural, seconds, spoken
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
@@ -44,8 +46,27 @@ _STYLES = {
     "skipped": "yellow",
     "failed": "bold red",
 }
-_WIDTHS = {"state": 11, "train": 9, "test": 9, "AUC": 6, "accuracy": 8, "loss": 8}
+_STATE_WIDTH = 11
+_OWN_WIDTHS = 8, 20
+"""Least and most letters of a column of a task's own metric."""
 _LEVELS = {"info": "dim", "warning": "yellow", "error": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """One column of the tree's table: heading, what it shows of a node's metrics, letters, and from what width on."""
+
+    title: str
+    key: str
+    width: int
+    at_least: int = 0
+
+
+_TRAIN = _Column("train", "num_train", 9, 76)
+_TEST = _Column("test", "num_test", 9, 88)
+_AUC = _Column("AUC", "auc", 6)
+_ACCURACY = _Column("accuracy", "accuracy", 8, 50)
+_LOSS = _Column("loss", "loss", 8, 64)
 
 
 class Terminal:
@@ -129,12 +150,12 @@ class Terminal:
         """Draw the outline with as many columns as the width has room for."""
         board = self._board
         with_state = not final or board.lasting()
-        columns = _columns(width, self._config.evaluation.auc != "none")
-        beside = sum(_WIDTHS[name] + 2 for name in (*columns, *(("state",) if with_state else ())))
+        columns = _columns(width, self._config.evaluation.auc != "none", board.metrics.get(board.root, {}))
+        beside = sum(column.width + 2 for column in columns) + (_STATE_WIDTH + 2 if with_state else 0)
         names = max(cell_len(row.guide + row.name) for row in rows)
         room = max(8, min(names, width - beside))
         head = Text(set_cell_size("node", room) + ("  state      " if with_state else ""), style="dim")
-        head.append("".join(f"  {name:>{_WIDTHS[name]}}" for name in columns))
+        head.append("".join(f"  {column.title:>{column.width}}" for column in columns))
         lines = (
             _more(row, board) if row.hidden else _line(row, board, room, columns, with_state=with_state) for row in rows
         )
@@ -166,30 +187,47 @@ def _about(left_s: float) -> str:
     return f"{max(1, round(left_s))} s" if left_s < 59.5 else seconds(left_s)
 
 
-def _columns(width: int, with_auc: bool) -> list[str]:
-    """Choose the metrics that are measured and fit beside the node's name and state."""
-    wanted = (("train", 76), ("test", 88), ("AUC", 0), ("accuracy", 50 if with_auc else 0), ("loss", 64))
-    return [name for name, at_least in wanted if width >= at_least and (with_auc or name != "AUC")]
+def _columns(width: int, with_auc: bool, found: Scalars) -> list[_Column]:
+    """Choose what fits beside the node's name and state of what is measured; `found` is the root's, once there is any.
+
+    Metrics of a task's own come last, or in the place of those of classes where there are none.
+    """
+    is_classes = not found or "accuracy" in found
+    auc = [_AUC] if with_auc else []
+    accuracy = _ACCURACY if with_auc else replace(_ACCURACY, at_least=0)
+    wanted = [_TRAIN, _TEST, *([*auc, accuracy, _LOSS] if is_classes else [replace(_LOSS, at_least=0)])]
+    at_least = _TEST.at_least if is_classes else _ACCURACY.at_least - _LOSS.width - 2
+    least, most = _OWN_WIDTHS
+    for name in own_among(found):
+        title = spoken(name)
+        letters = min(most, max(least, len(title)))
+        at_least += letters + 2
+        wanted.append(_Column(title if len(title) <= most else title[: most - 1] + "…", name, letters, at_least))
+    if not is_classes:  # what it is measured by goes before how much there is of it
+        beyond = max(column.at_least for column in wanted[3:])
+        wanted[:2] = [
+            replace(column, at_least=max(column.at_least, beyond + column.width + 2)) for column in wanted[:2]
+        ]
+    return [column for column in wanted if width >= column.at_least]
 
 
-def _cell(board: Board, path: str, column: str) -> str:
+def _cell(board: Board, path: str, column: _Column) -> str:
     """Fill one cell; empty until there is a figure, a dash where it is undefined."""
-    if column == "train":
+    if column.key == _TRAIN.key:
         samples = board.started.num_samples if board.started else {}
         return count(samples[path]) if path in samples else ""
-    name = {"test": "num_test"}.get(column, column.lower())
     found = board.metrics.get(path)
-    if found is None or name not in found:
+    if found is None or column.key not in found:
         return ""
-    return count(found[name]) if name == "num_test" else metric(found[name])
+    return count(found[column.key]) if column.key == _TEST.key else metric(found[column.key])
 
 
 def _undefined(board: Board, row: Row) -> bool:
     """Tell whether a shown node's AUC reads undefined."""
-    return not row.hidden and _cell(board, row.path, "AUC") == UNDEFINED
+    return not row.hidden and _cell(board, row.path, _AUC) == UNDEFINED
 
 
-def _line(row: Row, board: Board, room: int, columns: Sequence[str], *, with_state: bool) -> Text:
+def _line(row: Row, board: Board, room: int, columns: Sequence[_Column], *, with_state: bool) -> Text:
     """Write one node: its place in the tree, state, metrics. Names are text, never markup."""
     guide, name = row.guide, row.name
     if cell_len(guide + name) > room:
@@ -198,8 +236,8 @@ def _line(row: Row, board: Board, room: int, columns: Sequence[str], *, with_sta
     text.append(guide, style="dim").append(set_cell_size(name, max(1, room - cell_len(guide))))
     if with_state:
         state = board.state(row.path)
-        text.append(f"  {state:<{_WIDTHS['state']}}", style=_STYLES.get(state, ""))
-    return text.append("".join(f"  {_cell(board, row.path, column):>{_WIDTHS[column]}}" for column in columns))
+        text.append(f"  {state:<{_STATE_WIDTH}}", style=_STYLES.get(state, ""))
+    return text.append("".join(f"  {_cell(board, row.path, column):>{column.width}}" for column in columns))
 
 
 def _more(row: Row, board: Board) -> Text:

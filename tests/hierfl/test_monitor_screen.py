@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 
 import monitor_script as script
 import pytest
@@ -9,10 +10,10 @@ from rich.console import Console
 
 from hierfl.monitor.board import Board
 from hierfl.monitor.plain import Plain
-from hierfl.monitor.records import Consensus, NodeChanged, Notice, RoundCommitted, RunStarted, SiteTrained
+from hierfl.monitor.records import Consensus, Evaluated, NodeChanged, Notice, RoundCommitted, RunStarted, SiteTrained
 from hierfl.monitor.screen import screen
 from hierfl.monitor.terminal import REFRESH_PER_SECOND, Terminal
-from hierfl.monitor.words import plural
+from hierfl.monitor.words import metric, plural
 
 
 class Tty(io.StringIO):
@@ -68,6 +69,27 @@ def test_how_far_members_models_are_apart_stands_on_the_live_screen():
     lines = [line.strip() for line in shown(terminal, 100) if "consensus" in line]
     terminal.close()
     assert lines == ["consensus distance world/us 0.5, world 0.194, world/switzerland 0.002 and 1 hub with less"]
+
+
+@pytest.mark.parametrize(
+    ("width", "heads"),
+    [
+        (44, ["node", "state", "loss"]),
+        (60, ["node", "state", "loss", "absolute error"]),
+        (120, ["node", "state", "train", "test", "loss", "absolute error", "days of stay beyond…"]),
+    ],
+)
+def test_a_task_without_classes_shows_its_own_metrics_in_the_place_of_theirs(width: int, heads: list[str]) -> None:
+    own = {"num_test": 9, "loss": 0.5, "absolute_error": 0.25, "days_of_stay_beyond_the_plan": 3.0}
+    records = [Evaluated(9.0, 3, {"world": own, "world/us/cleveland": own})]
+    terminal, _ = at_work(script.heart(), [*script.run(script.heart(), until=2), *records], width=width)
+    lines = shown(terminal, width)
+    terminal.close()
+    head = next(line for line in lines if line.startswith("node"))
+    assert re.split(r"  +", head.rstrip()) == heads
+    root = next(line for line in lines if line.startswith("world"))
+    assert root.split()[-1] == metric({44: 0.5, 60: 0.25, 120: 3.0}[width])
+    assert all(len(line) <= width for line in lines)
 
 
 @pytest.mark.parametrize("width", [20, 44, 60, 80, 200])

@@ -80,6 +80,7 @@ def test_what_would_make_the_checkpoint_something_else_is_refused_by_name(
         ("runtime.kind", "ray"),
         ("output.keep", 9),
         ("stopping.metric", "auc"),
+        ("stopping.mode", "min"),
         ("evaluation.every", 2),
     ],
 )

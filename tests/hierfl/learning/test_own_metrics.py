@@ -14,9 +14,11 @@ import torch
 from small_runs import go, hub, tensors
 from ward_tasks import patients
 
-from hierfl.errors import LinkError, SiteFailed
+from hierfl.config.schema import Stopping
+from hierfl.errors import ConfigError, LinkError, SiteFailed
 from hierfl.learning.contract import checked_prediction
 from hierfl.learning.metrics import Tally
+from hierfl.learning.stopping import Progress, advance, agreed
 from hierfl.learning.task import Prediction
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import tally_in, tally_out
@@ -64,6 +66,33 @@ def test_a_regression_is_measured_by_its_loss_and_its_own_metrics_over_the_tree(
     assert "<th>absolute error</th>" in report and report.count(f"<td>{metric(last['absolute_error'])}</td>") == 1
     drawn = curves(rows, ["loss", "absolute_error"])
     assert [axes.get_title("left") for axes in drawn.axes] == ["Loss", "Absolute error"]
+
+
+def test_training_stops_by_a_metric_of_the_tasks_own_and_which_way_it_gets_better_is_told(tmp_path: Path) -> None:
+    def rounds(mode: str) -> int:
+        stop = {"metric": "absolute_error", "mode": mode, "target": 1e6}
+        return int(go(tmp_path / mode, TREE, doses(), stopping=stop).summary["rounds"])
+
+    assert rounds("min") == 1, "the error is below a million after the first round"
+    assert rounds("max") == 2, "and never above"
+
+
+def test_a_metric_that_the_task_does_not_measure_ends_the_run_with_those_that_it_does(tmp_path: Path) -> None:
+    says = r"'wait_days', which this task does not measure; it measures loss, absolute_error"
+    with pytest.raises(ConfigError, match=says):
+        go(tmp_path, TREE, doses(), stopping={"metric": "wait_days", "mode": "min", "patience": 1})
+    assert agreed(Stopping("auc"), {"num_test": 0, "loss": None}) is None, "nothing was measured"
+
+
+def test_a_measure_in_which_more_is_better_counts_upwards_and_one_of_cost_downwards() -> None:
+    def reason(mode: str, *values: float) -> str | None:
+        progress = Progress()
+        for value in values:
+            progress = advance(Stopping("wait_days", mode, patience=2), progress, value)
+        return progress.reason
+
+    assert reason("min", 3.0, 2.0, 1.0) is None and reason("max", 1.0, 2.0, 3.0) is None
+    assert reason("max", 3.0, 2.0, 1.0) == reason("min", 3.0, 3.1, 3.2)  # both: not improved on 3 in 2 measurements
 
 
 def test_classes_have_metrics_of_the_tasks_own_beside_theirs(tmp_path: Path) -> None:
