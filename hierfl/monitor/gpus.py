@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,6 +10,9 @@ from typing import Any, ClassVar
 from hierfl.monitor.records import GpuSampled, Leased, Record
 
 __all__ = ["GpuFigures", "GpuTime"]
+
+LEASES = 10_000
+"""Leases of a device that are remembered at least: runs take turns for weeks, and what a GPU did is told soon."""
 
 
 @dataclass
@@ -53,6 +57,8 @@ class GpuTime:
             spans = self._leases.setdefault(record.device, [])
             if record.change == "granted":
                 spans.append([record.time_s, float("inf")])
+                if len(spans) > 2 * LEASES:
+                    del spans[:-LEASES]
             elif record.change == "released" and spans:
                 spans[-1][1] = record.time_s
         elif isinstance(record, GpuSampled):
@@ -79,4 +85,7 @@ class GpuTime:
     def _is_ours(self, device: str, time_s: float) -> bool:
         """Say whether the device was the run's at a time."""
         spans = self._leases.get(device)
-        return spans is None or any(start_s <= time_s <= end_s for start_s, end_s in spans)
+        if spans is None:
+            return True
+        place = bisect_right(spans, [time_s, float("inf")])  # one lease ends before the next begins
+        return place > 0 and time_s <= spans[place - 1][1]

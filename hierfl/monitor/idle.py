@@ -34,6 +34,11 @@ from tiers.federation import Federation, Hub
 
 __all__ = ["IdleTime"]
 
+KEPT = 20
+"""Of the work beside a hub's round that has been open for long, so many pieces for each site count: a hub may be late
+for weeks.
+"""
+
 
 def _own_rate(device: Device) -> Sequence[float]:
     """Take jobs not to disturb each other."""
@@ -77,6 +82,8 @@ class IdleTime:
         self._measuring_s: float | None = None
         self._hub_rounds: dict[tuple[str, int], tuple[float, list[Task]]] = {}
         self._wanted = {path: self._labels_below(path) for path in tree.hubs}
+        self._inner = {path: [one for one in tree.members(path) if one in tree.hubs] for path in tree.hubs}
+        self._num_kept = KEPT * len(tree.sites)
         self._total, self._last = Figures(), Figures()
         self._worked_s: dict[str, float] = {}
 
@@ -205,7 +212,8 @@ class IdleTime:
             self._last = found
         waiting = (piece.start_s for own in self._trained.values() for piece in own.values())
         since_s = min(waiting, default=time_s)  # company of work whose hub's round is open yet
-        self._pieces = [piece for piece in self._pieces if piece.end_s > min(since_s, time_s)]
+        kept = [piece for piece in self._pieces if piece.end_s > min(since_s, time_s)]
+        self._pieces = kept[-self._num_kept :]
 
     def _bound_hub(self, record: RoundClosed, yard: Yard, found: Figures) -> float:
         """Bound a round of a hub in seconds, and note its figures."""
@@ -224,6 +232,7 @@ class IdleTime:
                 bound_s = max(bound_s, price_bound(tasks, yard.fleet))
         if path != self._tree.root.name:
             self._hub_rounds[path, number] = bound_s, tasks
+        self._drop_below(path, number, record.late)
         opened_s, held_s = record.time_s - record.duration_s, self._held(record.duration_s)
         busy = {name: yard.covered_s(name, opened_s, record.time_s) for name in self._of_hub(path)}
         had_s = {name: max(spent_s, held_s.get(name, 0.0)) for name, spent_s in busy.items()}
@@ -246,6 +255,17 @@ class IdleTime:
                 longest_s, in_turn_s = max(longest_s, chain_s), in_turn_s + chain_s
                 tasks.extend(task for _, work in own for task in work)
         return (in_turn_s if self._tree.hubs[path].topology.sequential else longest_s), tasks
+
+    def _drop_below(self, path: str, number: int, late: Sequence[str]) -> None:
+        """Forget the rounds of member hubs that this one's was made of, whether it waited for them or not; and what was
+        trained below those that are over and have not closed, since they gave up.
+        """
+        for hub in [hub for hub in self._inner[path] if hub.rpartition("/")[2] not in late]:
+            for key in [key for key in self._trained if key[0] == hub or key[0].startswith(f"{hub}/")]:
+                del self._trained[key]
+        ends = {hub: (number + 1) * self._tree.hubs[hub].rounds for hub in self._inner[path]}
+        for key in [key for key in self._hub_rounds if key[1] < ends.get(key[0], 0)]:
+            del self._hub_rounds[key]
 
     def _described(self, yard: Yard) -> dict[str, dict[str, Any]]:
         """Say of every device what makes it differ from others."""

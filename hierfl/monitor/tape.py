@@ -30,22 +30,29 @@ class Tape:
     num_bars: int | None = None
     bars: deque[Bar] = field(default_factory=deque)
     devices: dict[str, str] = field(default_factory=dict)
-    open: list[tuple[float, float]] = field(default_factory=list)
-    commits: list[tuple[int, float]] = field(default_factory=list)
+    open: deque[tuple[float, float]] = field(default_factory=deque)
+    commits: deque[tuple[int, float]] = field(default_factory=deque)
     _measuring_s: float | None = None
 
     def start(self, workers: Iterable[str], devices: dict[str, str], first_round: int) -> None:
         """A process begins, maybe to run rounds again."""
         self.devices.update(dict(zip(workers, workers, strict=True)) | devices)
-        self.commits = [commit for commit in self.commits if commit[0] < first_round]
+        self.commits = deque(commit for commit in self.commits if commit[0] < first_round)
 
     def phase(self, actor: str, phase: str, start_s: float, end_s: float) -> None:
         """An actor was busy."""
         self.bars.append(Bar(actor, phase, start_s, end_s))
         if self.num_bars is not None and len(self.bars) > self.num_bars:
-            self.bars.popleft()
+            self._forget(self.bars.popleft().start_s)
         if phase == "evaluate":
             self._measuring_s = min(start_s, self._measuring_s or start_s)
+
+    def _forget(self, time_s: float) -> None:
+        """Nothing is drawn of what was over before this time."""
+        while self.open and self.open[0][1] < time_s:
+            self.open.popleft()
+        while len(self.commits) > 1 and self.commits[0][1] < time_s:
+            self.commits.popleft()
 
     def closed(self, hub: str, time_s: float, duration_s: float) -> None:
         """A hub's round is over; that of the root holds all others."""

@@ -253,3 +253,32 @@ def test_a_bound_above_the_time_is_shown_for_what_it_is() -> None:
     trained(idle, "x", "world/a", 0, 3)
     idle.on(closed("world", 1, ["a"], 0, 2))
     assert idle.last().efficiency == pytest.approx(1.5)
+
+
+def kept(idle: IdleTime) -> int:
+    """Count all that is remembered of rounds and work."""
+    own = idle._trained.values()
+    return len(idle._pieces) + len(idle._hub_rounds) + len(idle._open) + sum(map(len, own))
+
+
+@pytest.mark.parametrize("story", ["late", "gives up", "hangs"])
+def test_a_hub_that_is_never_heard_of_in_time_costs_no_more_after_many_rounds(story: str) -> None:
+    """Its rounds are no part of the root's: it closes them late, gives them up, or is in its first one for ever."""
+    idle = IdleTime(tree(kappa=2), {"x": X, "y": Y}, {})
+    sizes = []
+    for number in range(1, 201):
+        start_s = 4.0 * number
+        trained(idle, "y", "world/c", start_s, start_s + 2, number)
+        if story != "hangs" or number == 1:
+            trained(idle, "x", "world/us/a", start_s, start_s + 1, 2 * number - 1)
+        late = () if story == "gives up" else ("us",)
+        idle.on(RoundClosed(start_s + 2, "world", number, "deadline", ["c"], {"us": "late"}, 2, 0, late=late))
+        if story == "late":
+            trained(idle, "x", "world/us/b", start_s + 2, start_s + 3, 2 * number)
+            for k in (2 * number - 1, 2 * number):
+                idle.on(closed("world/us", k, ["a", "b"], start_s, start_s + 3))
+        sizes.append(kept(idle))
+    assert max(sizes[-50:]) <= max(sizes[50:100]) <= 20 * 3 + 8, (
+        "and a hub that hangs keeps a bounded past of the others"
+    )
+    assert idle.total().efficiency <= 1.0

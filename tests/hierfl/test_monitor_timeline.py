@@ -88,3 +88,16 @@ def test_a_long_run_keeps_its_newest_bars() -> None:
     for second in range(9):
         short.phase("x", "train", second, second + 1)
     assert [bar.start_s for bar in short.bars] == [6, 7, 8]
+
+
+def test_a_run_of_weeks_keeps_no_more_rounds_than_bars() -> None:
+    short = Tape(30)
+    for number in range(1, 1001):
+        short.phase("x", "train", number, number + 0.5)
+        short.phase("x", "evaluate", number + 0.5, number + 0.8)
+        short.closed("world", number + 0.5, 0.5)
+        short.evaluated(number + 0.8)
+        short.commits.append((number, number + 0.9))
+    assert len(short.bars) == 30 and len(short.open) <= 32 and len(short.commits) <= 17
+    assert [number for number, _ in short.commits][-1] == 1000
+    assert min(short.open)[0] <= short.bars[0].start_s, "what is drawn has all that it waited for"

@@ -106,6 +106,17 @@ def test_what_others_do_with_a_shared_device_is_not_counted() -> None:
     assert found.utilisation == pytest.approx(0.6) and found.peak_bytes == GB
 
 
+def test_a_device_that_changes_hands_for_weeks_is_known_by_its_newest_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hierfl.monitor.gpus.LEASES", 5)
+    gpus = GpuTime()
+    for turn in range(1000):
+        gpus.on(Leased(2.0 * turn, "card-0", "run", "granted", "a reason"))
+        gpus.on(Leased(2.0 * turn + 1, "card-0", "run", "released", "a reason"))
+        gpus.on(sampled((2.0 * turn - 2.5, 1.0, 70 * GB), (2.0 * turn - 1.5, 0.5, GB), (2.0 * turn + 0.5, 0.5, GB)))
+    assert len(gpus._leases["card-0"]) <= 10
+    assert gpus.total()["card-0"].utilisation == pytest.approx(0.5) and gpus.total()["card-0"].num_samples == 1999
+
+
 def test_the_last_lines_have_it_only_where_there_is_something() -> None:
     gpus = GpuTime()
     gpus.on(sampled((1.0, 0.25, 12 * GB)))
