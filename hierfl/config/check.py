@@ -189,8 +189,9 @@ def _across(config: Mapping[Any, Any], evaluation: Evaluation, stopping: Stoppin
         return
     wants = [key for key in ("target", "patience") if getattr(stopping, key) is not None]
     if stopping.metric is None:
-        for key in wants:
-            report(join("stopping", key), "stops on no metric: give stopping.metric (auc, accuracy, loss ...)")
+        for key in (*wants, *(key for key in ("mode", "min_delta") if getattr(stopping, key))):
+            at = join("stopping", key)
+            report(at, "stops on no metric: give stopping.metric (auc, accuracy, loss ...), or no stopping at all")
         return
     usual = BUILT_IN.get(stopping.metric)
     if usual is None and stopping.mode is None:

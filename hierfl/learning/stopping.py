@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hierfl.config.schema import Stopping
-from hierfl.errors import ConfigError
+from hierfl.errors import ConfigError, Problem
+from hierfl.kinds import nearest
 from hierfl.learning.own_metrics import BUILT_IN, own_among
 
 __all__ = ["Progress", "advance", "agreed"]
@@ -31,9 +32,8 @@ def agreed(stopping: Stopping, measured: Mapping[str, Any]) -> object:
         return None
     if stopping.metric not in measured and measured.get("loss") is not None:
         known = [*(name for name in BUILT_IN if name in measured), *own_among(measured)]
-        raise ConfigError(
-            f"stopping.metric: is {stopping.metric!r}, which this task does not measure; it measures {', '.join(known)}"
-        )
+        said = f"is {stopping.metric!r}, which this task does not measure{nearest(stopping.metric, known)}"
+        raise ConfigError([Problem("stopping.metric", said)])
     return measured.get(stopping.metric)
 
 

@@ -86,6 +86,21 @@ def test_numbers_are_read_as_omegaconf_reads_them(tmp_path: Path) -> None:
     assert config.sites["w/7"].training == Training(lr=0.001, batch_size=8)
 
 
+def test_a_number_with_zeros_before_it_is_a_name_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "task: synthetic\ntraining: {batch_size: 010, lr: 01.5}\nseed: 0x1F\n"
+        "federation: {name: 12:30, rounds: 1_000, members: [{name: 0417}, {name: 8, data: {key: 007}}]}"
+    )
+    config = load(path, ["federation.members.0417.weight=02", "federation.members.+={name: 0010}"])
+    assert list(config.sites) == ["12:30/0417", "12:30/8", "12:30/0010"]
+    assert config.sites["12:30/8"].key == "007"
+    assert config.sites["12:30/0417"].training == Training(lr=1.5, batch_size=10)
+    assert (config.seed, config.federation.root.rounds) == (31, 1000)
+    path.write_text(write(config.resolved))
+    assert load(path) == config
+
+
 def test_training_is_inherited_key_by_key() -> None:
     members = [
         {"name": "a", "training": {"lr": 0.5}},

@@ -78,9 +78,10 @@ def test_training_stops_by_a_metric_of_the_tasks_own_and_which_way_it_gets_bette
 
 
 def test_a_metric_that_the_task_does_not_measure_ends_the_run_with_those_that_it_does(tmp_path: Path) -> None:
-    says = r"'wait_days', which this task does not measure; it measures loss, absolute_error"
-    with pytest.raises(ConfigError, match=says):
-        go(tmp_path, TREE, doses(), stopping={"metric": "wait_days", "mode": "min", "patience": 1})
+    says = r"which this task does not measure \(did you mean 'absolute_error'\? allowed: loss, absolute_error"
+    with pytest.raises(ConfigError, match=says) as told:
+        go(tmp_path, TREE, doses(), stopping={"metric": "absolut_error", "mode": "min", "patience": 1})
+    assert [problem.path for problem in told.value.problems] == ["stopping.metric"]
     assert agreed(Stopping("auc"), {"num_test": 0, "loss": None}) is None, "nothing was measured"
 
 
