@@ -10,20 +10,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from hierfl.errors import Fenced, OutputError
 
-__all__ = ["FOLDER", "complete", "put_in_place", "set_aside", "stamp", "void"]
+__all__ = ["FOLDER", "complete", "in_order", "put_in_place", "set_aside", "stamp", "void"]
 
 FOLDER = "checkpoints"
+_NAME = re.compile(r"round-\d+")
 
 
 def complete(run_dir: Path) -> list[Path]:
     """List the complete checkpoints, the oldest first."""
-    return sorted(path.parent for path in (run_dir / FOLDER).glob("round-*/checkpoint.json"))
+    return in_order(path.parent for path in (run_dir / FOLDER).glob("round-*/checkpoint.json"))
+
+
+def in_order(folders: Iterable[Path]) -> list[Path]:
+    """Put folders of rounds in order, by number, since a million has a digit more; others are left out."""
+    return sorted((path for path in folders if _NAME.fullmatch(path.name)), key=_rounds_done)
+
+
+def _rounds_done(folder: Path) -> int:
+    return int(folder.name.removeprefix("round-"))
 
 
 def put_in_place(partial: Path, final: Path, writer: int) -> None:
@@ -50,7 +61,7 @@ def set_aside(run_dir: Path, rounds_done: int, writer: int = 0) -> None:
     processes had not finished; what a process after this one, the `writer`, has written stays. Errors: OutputError.
     """
     for folder in complete(run_dir):
-        if folder.name > f"round-{rounds_done:06d}" and not _is_later(folder, writer):
+        if _rounds_done(folder) > rounds_done and not _is_later(folder, writer):
             _rename(folder, "spoilt")
     for partial in (run_dir / FOLDER).glob(".round-*.*.partial"):
         if int(partial.name.split(".")[2]) < writer:
@@ -65,7 +76,7 @@ def void(run_dir: Path, writers: Collection[tuple[int, int]]) -> list[str]:
     """
     found = []
     for folder in complete(run_dir):
-        writer, rounds_done = _writer(folder), int(folder.name.removeprefix("round-"))
+        writer, rounds_done = _writer(folder), _rounds_done(folder)
         if writer and any(later > writer and segment < rounds_done for segment, later in writers):
             _rename(folder, "fenced")
             found.append(folder.name)

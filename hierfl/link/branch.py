@@ -15,6 +15,7 @@ import numpy as np
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
+from hierfl.commits import complete
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError, HierflError, LinkError
 from hierfl.learning.compression import as_sum
@@ -140,7 +141,7 @@ class Branch:
     def _restore(self, before: int) -> None:
         """Make the hubs, with what was kept after the newest round that came before this one."""
         remembered, self._round = Remembered(), -1
-        for folder in sorted((self._folder / self._run / "checkpoints").glob("round-*"), reverse=True):
+        for folder in reversed(complete(self._folder / self._run)):
             saved = checkpoint.load(folder)
             if saved.rounds_done <= before:
                 tree = self.config.federation

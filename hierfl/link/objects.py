@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl.commits import in_order
 from hierfl.errors import LinkError
 from hierfl.link.payload import Outgoing, Shape, read
 
@@ -103,7 +104,7 @@ class Objects:
             place.mkdir(parents=True, exist_ok=True)
             for floats, ints in vectors:
                 _write(place / f"{Outgoing(floats, ints).digest.hex()}{END}", floats, ints)
-            for old in sorted(runs.iterdir())[:-keep]:
+            for old in in_order(runs.iterdir())[:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise LinkError(f"{place} cannot be written: {error.strerror or error}") from error

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hierfl.checkpoint import Checkpoint, load, save
+from hierfl.checkpoint import Checkpoint, latest, load, save
+from hierfl.commits import set_aside
 from hierfl.learning.local import Objective
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
@@ -95,3 +96,14 @@ def test_what_is_left_of_a_memory_is_what_concerns_members_that_are_there() -> N
         Memory(Standing(7, {}, {"gone": Losses(3, 7)})),
         (),
     )
+
+
+def test_a_run_of_a_million_rounds_keeps_its_newest_checkpoints(tmp_path: Path) -> None:
+    """Their names have a digit more from there on, and come before those of fewer rounds in the alphabet."""
+    for rounds_done in range(999_997, 1_000_003):
+        newest = save(tmp_path, Checkpoint(rounds_done, 0, 1, LAYOUT, MODEL), keep=3)
+        assert newest.exists() and latest(tmp_path) == newest
+    left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert left == ["round-1000000", "round-1000001", "round-1000002"]
+    set_aside(tmp_path, 1_000_001)
+    assert latest(tmp_path) == tmp_path / "checkpoints" / "round-1000001"
