@@ -24,7 +24,7 @@ class Tape:
     """The bars of a run, all or the newest `num_bars`; seconds of all are on one clock.
 
     `devices` by worker; `open`: when a round of the root or a measurement was open, so that a device that did nothing
-    waited; `commits`: (round, seconds).
+    waited; `commits`: (round, seconds); `is_cut`: there was more, earlier.
     """
 
     num_bars: int | None = None
@@ -32,6 +32,7 @@ class Tape:
     devices: dict[str, str] = field(default_factory=dict)
     open: deque[tuple[float, float]] = field(default_factory=deque)
     commits: deque[tuple[int, float]] = field(default_factory=deque)
+    is_cut: bool = False
     _measuring_s: float | None = None
 
     def start(self, workers: Iterable[str], devices: dict[str, str], first_round: int) -> None:
@@ -49,6 +50,7 @@ class Tape:
 
     def _forget(self, time_s: float) -> None:
         """Nothing is drawn of what was over before this time."""
+        self.is_cut = True
         while self.open and self.open[0][1] < time_s:
             self.open.popleft()
         while len(self.commits) > 1 and self.commits[0][1] < time_s:
@@ -58,6 +60,10 @@ class Tape:
         """A hub's round is over; that of the root holds all others."""
         if "/" not in hub:
             self.open.append((time_s - duration_s, time_s))
+
+    def committed(self, round_number: int, time_s: float) -> None:
+        """A round counts."""
+        self.commits.append((round_number, time_s))
 
     def evaluated(self, time_s: float) -> None:
         """A measurement is over."""

@@ -17,7 +17,9 @@
 | `gpus/<device>/utilisation`, `gpus/<device>/memory_gb` | of its GPU, where it can be read: mean, peak in use |
 | `workers/busy`, `workers/<id>/busy`, `workers/<id>/idle` | fractions of the round |
 
-The step is the root's round. Custom scalars show one chart per tier and metric; text holds the configuration; images
+The step is the root's round. Of single nodes below the root, devices and workers there is a point for each of the first
+1,000 rounds, for every 2nd up to 2,000, every 4th up to 4,000 and so on, and for the last one: TensorBoard shows 1,000
+points of a curve. Custom scalars show one chart per tier and metric; text holds the configuration; images
 the tree, and who worked when, drawn as the run goes, and the calibration at its end; hparams the run's settings with
 the root's final metrics. What is found after a run is in `afterwards`.
 """
@@ -65,6 +67,9 @@ _TREE_AFTER_S = 30.0
 _LONGER = 1.5
 """Pictures are drawn anew when the run is so many times as old: a day's run draws its timeline twenty times."""
 
+ALL = 1000
+"""Rounds that each have a point in every curve; of twice as many it is half of those that are more, and so on."""
+
 _MAX_BARS = 20_000
 _TEXT_LIMIT = 200_000
 
@@ -90,6 +95,7 @@ class TensorBoard:
         self._replaced: dict[str, list[str]] = {}
         self._final: Scalars = {}
         self._metrics: Mapping[str, Scalars] = {}
+        self._undue: dict[str, tuple[object, int]] = {}
         self._tree_drawn = False
         self._tape = Tape(_MAX_BARS)
         self._draw_at_s = _TREE_AFTER_S
@@ -134,6 +140,8 @@ class TensorBoard:
             self._tree()
             self._timeline()
             self._calibration()
+            for tag, (value, step) in self._undue.items():
+                self._scalar(tag, value, step)
             self._writer.close()
             self._writer = None
 
@@ -162,13 +170,14 @@ class TensorBoard:
         for metric, figures in fairness(counted).items():
             for figure, tag in _FAIRNESS.items():
                 self._scalar(f"fairness/{metric}/{tag}", figures[figure], record.round_number)
+        every = max(1, self._config.evaluation.every)
         for node in self._nodes & record.metrics.keys():
             for name, value in record.metrics[node].items():
-                self._scalar(f"{node}/{name}", value, record.round_number)
+                self._one_of(f"{node}/{name}", value, record.round_number, is_root=node == root, every=every)
 
     def _committed(self, record: RoundCommitted) -> None:
         """Write what was added up over the round: training losses, times, bytes, the workers' shares."""
-        step = record.round_number
+        step, root = record.round_number, self._config.federation.root.name
         share = self._account.close(record.time_s)
         self._scalar("time/round", record.duration_s, step)
         for phase, spent_s in share.phase_s.items():
@@ -182,18 +191,18 @@ class TensorBoard:
         for what, each in (("device", record.devices), ("hub", record.hubs)):
             for name, figures in each.items():
                 for figure, tag in FIGURES.items():
-                    self._scalar(f"schedule/{what}/{name}/{tag}", figures.get(figure), step)
-        self._tape.commits.append((step, record.time_s))
+                    self._one_of(f"schedule/{what}/{name}/{tag}", figures.get(figure), step, is_root=name == root)
+        self._tape.committed(step, record.time_s)
         for worker, busy in share.busy.items():
-            self._scalar(f"workers/{worker}/busy", busy, step)
-            self._scalar(f"workers/{worker}/idle", 1.0 - busy, step)
+            self._one_of(f"workers/{worker}/busy", busy, step)
+            self._one_of(f"workers/{worker}/idle", 1.0 - busy, step)
         for device, gpu in self._gpus.take().items():
-            self._scalar(f"gpus/{device}/utilisation", gpu.utilisation, step)
-            self._scalar(f"gpus/{device}/memory_gb", gpu.peak_bytes / 1e9, step)
+            self._one_of(f"gpus/{device}/utilisation", gpu.utilisation, step)
+            self._one_of(f"gpus/{device}/memory_gb", gpu.peak_bytes / 1e9, step)
         for node, loss in self._train_loss.items():
-            self._scalar(f"{node}/train_loss", loss, step)
+            self._one_of(f"{node}/train_loss", loss, step)
         for hub, num_bytes in self._bytes_up.items():
-            self._scalar(f"bytes/{hub}", num_bytes, step)
+            self._one_of(f"bytes/{hub}", num_bytes, step, is_root=hub == root)
         self._scalar("bytes/up", sum(self._bytes_up.values()), step)
         for hub, said in self._replaced.items():
             self._scalar(f"replicas/{hub}/replaced", len(said), step)
@@ -209,6 +218,16 @@ class TensorBoard:
             self._draw_at_s = _LONGER * record.time_s
             self._tree()
             self._timeline()
+
+    def _one_of(self, tag: str, value: object, step: int, *, is_root: bool = False, every: int = 1) -> None:
+        """Write a point of one of many curves that are alike, or keep it in case that none comes after it; `every`: so
+        many rounds lie between two points.
+        """
+        if is_root or _is_due(-(-step // every)):
+            self._undue.pop(tag, None)
+            self._scalar(tag, value, step)
+        else:
+            self._undue[tag] = value, step
 
     def _scalar(self, tag: str, value: object, step: int) -> None:
         """Write one point, unless it is undefined."""
@@ -260,6 +279,11 @@ def evenly(items: Sequence[str], limit: int) -> list[str]:
     if len(items) <= limit:
         return list(items)
     return [items[place * len(items) // limit] for place in range(limit)]
+
+
+def _is_due(number: int) -> bool:
+    """Say whether each of many curves has its so many-th point, counted from 1."""
+    return number % (1 << ((number - 1) // ALL).bit_length()) == 0
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:

@@ -44,6 +44,18 @@ def test_metrics_stand_under_the_node_with_the_round_as_step(heart):
     assert len(heart.Scalars("world/us/cleveland/train_loss")) == 15
 
 
+def test_of_a_run_of_weeks_the_many_curves_have_ever_fewer_points_and_the_last(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierfl.monitor.tensorboard.ALL", 4)
+    federation = script.heart()
+    log = logged(tmp_path, script.config(federation), script.run(federation))
+    steps = {tag: [point.step for point in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
+    few, all_ = [1, 2, 3, 4, 6, 8, 12, 15], list(range(1, 16))
+    many = ("world/us/loss", "world/us/cleveland/train_loss", "workers/worker-1/busy", "bytes/world/us")
+    assert [steps[tag] for tag in (*many, "schedule/device/worker-1/idle")] == [few] * 5
+    whole = ("world/loss", "time/train", "workers/busy", "schedule/hub/world/idle", "bytes/up", "fairness/loss/mean")
+    assert [steps[tag] for tag in whole] == [all_] * 6
+
+
 def test_bytes_that_compression_spared_are_there_where_it_did(heart, tmp_path):
     federation = script.heart()
     records = [
