@@ -3,20 +3,24 @@
 Both are appended to as the run goes and written out once a round, so that a killed run leaves whole lines and at most
 one torn one; and as leases of shared devices come and go, so that one sees what a run waits for. A resumed run appends:
 to `events.jsonl` after all that happened before, to `metrics.jsonl` after the last round that counts, because rounds
-after the last checkpoint are run again.
+after the last checkpoint are run again. Of a run of weeks the earlier lines lie beside, packed (`parts`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any, TypeAlias
 
 from hierfl.errors import OutputError
+from hierfl.monitor import parts
 from hierfl.monitor.records import (
     Evaluated,
     FaultInjected,
@@ -30,7 +34,7 @@ from hierfl.monitor.records import (
 )
 from hierfl.monitor.words import finite
 
-__all__ = ["EVENTS", "METRICS", "JsonLines", "as_json", "read_events", "read_metrics"]
+__all__ = ["EVENTS", "METRICS", "JsonLines", "Raw", "as_json", "read_events", "read_metrics", "read_raw"]
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
@@ -79,45 +83,44 @@ class JsonLines:
 
 
 class _Lines:
-    """One file of JSON lines, open for appending; a torn last line of an earlier process is cut off."""
+    """One file of JSON lines, open for appending, with its earlier `parts`; a torn last line of an earlier process is
+    cut off.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
+        self._packing: Thread | None = None
+        with self._named():
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _truncate(path, _whole(path))
-            self._file: IO[str] = path.open("a", encoding="utf-8", buffering=1 << 16)
-        except OSError as error:
-            raise self._failed(error) from error
+            self._file = self._opened()
 
     def write(self, value: Mapping[str, Any]) -> None:
         """Append one object; it reaches the disk with the next `flush`, or when the buffer is full."""
-        try:
+        with self._named():
             self._file.write(as_json(value) + "\n")
-        except OSError as error:
-            raise self._failed(error) from error
 
     def flush(self) -> None:
-        """Hand all lines to the operating system."""
-        try:
+        """Hand all lines to the operating system; a file that has grown long begins anew."""
+        with self._named():
             self._file.flush()
-        except OSError as error:
-            raise self._failed(error) from error
+            if os.fstat(self._file.fileno()).st_size < parts.PART_BYTES:
+                return
+            self._file.close()
+            parts.put_aside(self._path)
+            self._file = self._opened()
+        if self._packing is None or not self._packing.is_alive():
+            self._packing = parts.pack(self._path)
 
     def rewind(self, first_round: int) -> None:
         """Drop the rounds from `first_round` on: they will be run again. Lines stand in the order of their rounds."""
-        self.flush()
-        keep = 0
-        try:
-            with self._path.open("rb") as lines:
-                for line, row in zip(lines, _read(self._path), strict=False):
-                    if row["round"] >= first_round:
-                        break
-                    keep += len(line)
+        with self._named():
+            self._file.close()
+            while not (keep := _before(self._path, first_round)) and parts.take_back(self._path):
+                pass
             _truncate(self._path, keep)
-        except OSError as error:
-            raise self._failed(error) from error
+            self._file = self._opened()
 
     def let_go(self) -> None:
         """Leave the file as it is: what is in the buffer, and all that is written yet, goes nowhere."""
@@ -126,8 +129,20 @@ class _Lines:
 
     def close(self) -> None:
         """Flush and close; closing twice does no harm."""
-        try:
+        with self._named():
             self._file.close()
+        if self._packing is not None:
+            self._packing.join()
+            parts.pack(self._path).join()  # what was put aside meanwhile
+
+    def _opened(self) -> IO[str]:
+        return self._path.open("a", encoding="utf-8", buffering=1 << 16)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors: OutputError that names the file."""
+        try:
+            yield
         except OSError as error:
             raise self._failed(error) from error
 
@@ -143,6 +158,24 @@ def as_json(value: Any) -> str:
         return _ENCODER.encode(value)
     except ValueError:  # a NaN somewhere: rare, so only now every value is looked at
         return _ENCODER.encode(_clean(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A line of a file as it stands there, counted from 1: who reads millions of them parses those that matter."""
+
+    path: Path
+    number: int
+    text: bytes
+
+    def value(self) -> dict[str, Any]:
+        """Parse it. Errors: OutputError that names the file and the line where it is not JSON."""
+        try:
+            found: dict[str, Any] = json.loads(self.text)
+        except ValueError as error:  # bad JSON, or bytes that are no UTF-8
+            at = f" at line {self.number}" if self.number else ""
+            raise OutputError(f"{self.path} is damaged{at}: it is not JSON; delete the line") from error
+        return found
 
 
 def read_events(run_dir: Path) -> Iterator[dict[str, Any]]:
@@ -221,23 +254,48 @@ def _clean(value: Any) -> Any:
     return _clean(_plain(value))
 
 
+def read_raw(path: Path) -> Iterator[Raw]:
+    """Yield the lines of a file and of its earlier parts, in order; a last one that is torn is left out.
+
+    Errors: OutputError where they cannot be read.
+    """
+    try:
+        for part, lines in parts.opened(path):
+            for number, line in enumerate(lines, start=1):
+                found = Raw(part, number, line)
+                if not line.endswith(b"\n"):  # the last one: it may be whole
+                    try:
+                        found.value()
+                    except OutputError:
+                        return
+                yield found
+    except (OSError, EOFError, zlib.error) as error:
+        raise OutputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     """Parse a file line by line; only a last line may be torn."""
-    try:
-        lines = path.open("rb")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
-    with lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                value = json.loads(line)
-            except ValueError as error:  # bad JSON, or bytes that are no UTF-8
-                if line.endswith(b"\n"):
-                    raise OutputError(f"{path} is damaged at line {number}: it is not JSON; delete the line") from error
-                return
-            yield value
+    return (line.value() for line in read_raw(path))
+
+
+def _before(path: Path, first_round: int) -> int:
+    """Measure how many bytes of a file's lines come before a round, by halving: there may be millions of them.
+
+    Errors: OSError; OutputError where one that is looked at is not JSON.
+    """
+    with path.open("rb") as lines:
+        low, high = 0, lines.seek(0, os.SEEK_END)
+        while low < high:
+            middle = (low + high) // 2
+            lines.seek(max(0, middle - 1))
+            if middle:
+                lines.readline()  # up to where a line begins, at `middle` or after it
+            line = lines.readline() if lines.tell() < high else b""
+            if not line or Raw(path, 0, line).value()["round"] >= first_round:
+                high = middle
+            else:
+                low = lines.tell()
+    return low
 
 
 def _whole(path: Path) -> int:

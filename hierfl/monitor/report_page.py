@@ -29,7 +29,7 @@ from hierfl.monitor.words import (
 )
 
 if TYPE_CHECKING:
-    from hierfl.monitor.report import RunRecord
+    from hierfl.monitor.run_record import RunRecord
 
 __all__ = ["image", "page", "whole"]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -93,6 +94,58 @@ def test_a_resumed_run_has_each_round_once_in_the_metrics(tmp_path):
     assert [(r["round"], r["node"]) for r in rows] == [(n, node) for n in range(1, 16) for node in federation.nodes]
     starts = [event["first_round"] for event in read_events(tmp_path) if event["event"] == "run_started"]
     assert starts == [1, 4]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 7, 40, 41, 100])
+def test_a_run_of_weeks_is_taken_up_without_reading_all_its_metrics(tmp_path, monkeypatch, first):
+    """Rounds from 1 to 40, of lines of many lengths; those before `first` stay, whatever there is of others."""
+    rounds = [number for number in range(1, 41) for _ in range(1 + number % 3)]
+    rows = [{"round": number, "node": "w" * (place * 7 % 50)} for place, number in enumerate(rounds)]
+    (tmp_path / METRICS).write_text("".join(as_json(row) + "\n" for row in rows))
+    parsed, whole = [], json.loads
+    monkeypatch.setattr("hierfl.monitor.files.json.loads", lambda text: parsed.append(text) or whole(text))
+    lines = JsonLines(tmp_path)
+    lines.on(RunStarted(0.0, "run", "", "local", (), 50, first, 1, {}))
+    lines.close()
+    assert len(parsed) <= 14, "of 80 lines so many as halving looks at"
+    monkeypatch.undo()
+    assert list(read_metrics(tmp_path)) == [row for row in rows if row["round"] < first]
+
+
+def test_a_file_that_grows_for_weeks_is_packed_in_parts_and_nothing_is_lost(tmp_path, monkeypatch):
+    federation = script.heart()
+    write(tmp_path / "whole", script.run(federation))
+    monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
+    write(tmp_path / "parts", script.run(federation))
+    for read in (read_events, read_metrics):
+        assert list(read(tmp_path / "parts")) == list(read(tmp_path / "whole"))
+    names = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    events = [name for name in names if name.startswith("events-")]
+    assert len(events) > 5 and {name.endswith(".gz") for name in events[:-2]} == {True} and EVENTS in names
+    assert not [name for name in names if "partial" in name]
+    write(tmp_path / "parts", script.run(federation, first=9))  # the last checkpoint was of round 8
+    again = list(read_metrics(tmp_path / "parts"))
+    assert again == list(read_metrics(tmp_path / "whole")), "rounds from 9 on were dropped, from packed parts too"
+    assert [event["event"] for event in read_events(tmp_path / "parts")].count("run_started") == 2
+
+
+def test_a_part_that_is_there_twice_counts_once(tmp_path, monkeypatch):
+    """A process was killed between packing a part and dropping what it was."""
+    monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
+    write(tmp_path, script.run(script.heart()))
+    events = list(read_events(tmp_path))
+    for packed in tmp_path.glob("events-*.gz"):
+        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    assert list(read_events(tmp_path)) == events
+
+
+def test_a_damaged_part_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
+    write(tmp_path, script.run(script.heart()))
+    packed = min(tmp_path.glob("events-*.gz"))
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(OutputError, match=r"cannot read .*events\.jsonl"):
+        list(read_events(tmp_path))
 
 
 def test_each_round_is_on_disk_when_it_is_committed(tmp_path):

@@ -16,7 +16,8 @@ from hierfl.monitor import pictures
 from hierfl.monitor.files import JsonLines
 from hierfl.monitor.pictures import _quiet
 from hierfl.monitor.records import Notice, RunEnded
-from hierfl.monitor.report import read_run, write_report
+from hierfl.monitor.report import write_report
+from hierfl.monitor.run_record import read_run
 from hierfl.monitor.tape import Tape
 from hierfl.monitor.words import WHAT_FIGURES_MEAN
 from tiers.federation import Federation, Hub, Site

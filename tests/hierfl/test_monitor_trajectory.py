@@ -7,7 +7,8 @@ from pathlib import Path
 from small_runs import go, hub
 
 from hierfl.monitor.pictures import trajectory
-from hierfl.monitor.report import read_run, write_report
+from hierfl.monitor.report import write_report
+from hierfl.monitor.run_record import read_run
 
 Places = dict[str, list[tuple[float, float]]]
 

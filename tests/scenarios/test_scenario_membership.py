@@ -19,7 +19,7 @@ from hierfl.errors import ConfigError
 from hierfl.kinds import names
 from hierfl.link.served import as_served
 from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
-from hierfl.monitor.report import read_run
+from hierfl.monitor.run_record import read_run
 from hierfl.run import evaluate, resume
 from hierfl.tree import draw, survey
 

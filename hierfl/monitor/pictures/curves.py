@@ -40,8 +40,9 @@ class _Data:
         return [path for path in self.paths if path not in self.points[name]]
 
 
-def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
-    """Draw one panel per metric from the lines of `metrics.jsonl`; a metric that no node has is left out.
+def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str], every: int = 1) -> Figure:
+    """Draw one panel per metric from the lines of `metrics.jsonl`, or of one round of `every`; a metric that no node
+    has is left out.
 
     Errors: ValueError where no row has any of the metrics.
     """
@@ -73,7 +74,8 @@ def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str]) -> Figure:
         handlelength=1.8,
         columnspacing=1.6,
     )
-    heading(made, "Metrics by tier", "of the model that each site uses, on its test samples, after each round")
+    when = "each round" if every == 1 else f"one round of {every:,}, and the last"
+    heading(made, "Metrics by tier", f"of the model that each site uses, on its test samples, after {when}")
     return made
 
 

@@ -27,7 +27,7 @@ from hierfl.monitor.pictures.style import (
     width_in,
 )
 from hierfl.monitor.tape import Bar, Tape
-from hierfl.monitor.words import percent
+from hierfl.monitor.words import percent, plural
 from scheduler.eventlog import merge, union_s
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ _WORDS = {
 }
 _WAITING, _FREE = "#f3dcb0", "#ffffff"
 _MAX_DEVICES, _MAX_HUBS = 24, 12
+_MOST_LINES = 200
+"""Rounds that each have a line at their end."""
+
+_LABELS = 21
+"""Numbers of rounds that stand beside each other at most."""
+
 _LANE, _MAX_LANES = 0.3, 8
 """The height of a worker's lane where several share a device, and how many lanes a row grows by."""
 
@@ -102,7 +108,7 @@ def timeline(tape: Tape) -> Figure:
     for bar in tape.bars:
         by_actor.setdefault(bar.actor, []).append(bar)
     shares = [share for row in rows if (share := _draw_row(axes, row, by_actor, frame)) is not None]
-    _draw_commits(axes, commits, scale)
+    _draw_commits(axes, commits, frame)
     axes.set_xlim(since / scale, until / scale)
     axes.set_ylim(deep, 0.0)
     tidy(axes)
@@ -115,7 +121,8 @@ def timeline(tape: Tape) -> Figure:
     made.legend(
         handles=keys, loc="lower left", bbox_to_anchor=(0.012, 0), ncols=7, frameon=False, fontsize=SIZE, handlelength=1
     )
-    heading(made, "Timeline", _under(shares) + left_out)
+    of = f" of the last {plural(len(commits), 'round')}" if tape.is_cut else ""
+    heading(made, f"Timeline{of}", _under(shares, are_all=len(commits) <= _MOST_LINES) + left_out)
     return made
 
 
@@ -160,29 +167,33 @@ def _draw_row(axes: Axes, row: _Row, bars: Mapping[str, Sequence[Bar]], frame: _
     return shares
 
 
-def _draw_commits(axes: Axes, commits: Sequence[tuple[int, float]], scale: float) -> None:
-    """Draw a line where each round was committed, and number at most 20 of them."""
+def _draw_commits(axes: Axes, commits: Sequence[tuple[int, float]], frame: _Frame) -> None:
+    """Draw a line where each round was committed, of many where some were; number those that there is room for."""
     every = 1 + (len(commits) - 1) // 20
-    if len(commits) > 200:
-        commits = commits[every - 1 :: every]
-        every = 1
+    shown, least_s, last_s = _shown(commits), frame.whole_s / _LABELS, frame.since
     across = blended_transform_factory(axes.transData, axes.transAxes)
-    for place, (number, time_s) in enumerate(commits, start=1):
-        axes.axvline(time_s / scale, color=INK, linewidth=0.8, alpha=0.55)
-        if place % every == 0:
-            axes.text(
-                time_s / scale, 1.01, str(number), transform=across, size=SIZE - 1, color=GREY, ha="right", va="bottom"
-            )
+    for place, (number, time_s) in enumerate(shown, start=1):
+        at = time_s / frame.scale
+        axes.axvline(at, color=INK, linewidth=0.8, alpha=0.55)
+        if (place % every == 0 or len(shown) < len(commits)) and time_s - last_s >= least_s:
+            axes.text(at, 1.01, str(number), transform=across, size=SIZE - 1, color=GREY, ha="right", va="bottom")
+            last_s = time_s
     if commits:
         axes.text(-0.005, 1.01, "round", transform=axes.transAxes, size=SIZE - 1, color=GREY, ha="right", va="bottom")
 
 
-def _under(shares: Sequence[tuple[float, float]]) -> str:
+def _shown(commits: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    """Choose some 20 of many rounds."""
+    every = 1 + (len(commits) - 1) // 20
+    return commits[every - 1 :: every] if len(commits) > _MOST_LINES else commits
+
+
+def _under(shares: Sequence[tuple[float, float]], *, are_all: bool) -> str:
     """Say how busy the devices were over the whole."""
     if not shares:
         return "no device was recorded"
     busy, waiting = (sum(share) / len(shares) for share in zip(*shares, strict=True))
     return (
         f"devices busy {percent(busy)}, waiting {percent(waiting)}, nothing to do {percent(1 - busy - waiting)};"
-        " a line ends each round"
+        f" {'a line ends each round' if are_all else 'lines end some of the rounds'}"
     )
