@@ -55,6 +55,7 @@ from hierfl.summary import (
     of_schedule,
     on_all_data,
     simulated,
+    unmixed,
     wide_adapters,
 )
 from hierfl.tree import handed_out, not_kept
@@ -362,7 +363,8 @@ class Rounds:
         for path, level, why in idle_nodes(self.config, self.epoch, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), level, path, why))
-        for warning in filter(None, (*self.left.warnings, wide_adapters(layout))):
+        unmet = unmixed(self.config, self.engine.inventories)
+        for warning in filter(None, (*self.left.warnings, wide_adapters(layout), unmet)):
             self.voice.emit(Notice(self._now(), "warning", "", warning))
         for level, said in self.journal.story():
             self.voice.emit(Notice(self._now(), level, "", said))

@@ -35,6 +35,7 @@ __all__ = [
     "of_schedule",
     "on_all_data",
     "simulated",
+    "unmixed",
     "wide_adapters",
 ]
 
@@ -129,6 +130,14 @@ def simulated(config: RunConfig) -> Iterator[tuple[str, str, str]]:
             attackers.setdefault(describe(site.attack), []).append(path)
     for attack, paths in attackers.items():
         yield root, "warning", f"rehearses an attack, {attack}, at {few(paths)}: the model is not to be used"
+
+
+def unmixed(config: RunConfig, inventories: Mapping[str, Inventory]) -> str:
+    """Name the sites that ask for mixed precision and were found on a CPU, which has none; empty where none is."""
+    wanted = {path: config.sites[path].training.precision for path, found in inventories.items() if found.on_cpu}
+    paths = [path for path, precision in wanted.items() if precision != "float32"]
+    said = f"training.precision {', '.join(sorted({wanted[path] for path in paths}))} is for CUDA: on a CPU, as here"
+    return f"{said}, sites train in float32 ({few(paths)})" if paths else ""
 
 
 def wide_adapters(layout: Layout) -> str:

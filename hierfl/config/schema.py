@@ -62,7 +62,7 @@ class Training:
     clip_norm: float | None = None
     """Clip the gradient's L2 norm to this; null does not clip."""
     precision: str = "float32"
-    """float32, or mixed precision on CUDA: bfloat16, float16."""
+    """float32, or mixed precision on CUDA: bfloat16, float16. On a CPU sites train in float32, and the run says so."""
 
     def num_steps(self, num_samples: int) -> int:
         """Count the optimizer steps of one round at a site of `num_samples` training samples."""

@@ -94,7 +94,8 @@ class Post:
 class Inventory:
     """What a site has: sample counts, and the moments of its features where the task asks for them.
 
-    `load_s`, `is_kept`: as in `SiteReport`; `duration_s`: what it took to find out.
+    `load_s`, `is_kept`: as in `SiteReport`; `duration_s`: what it took to find out; `on_cpu`: who described it has no
+    GPU to train it on.
     """
 
     site: str
@@ -105,6 +106,7 @@ class Inventory:
     load_s: float = 0.0
     is_kept: bool = False
     duration_s: float = 0.0
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,7 @@ class SiteWorker:
                 load_s=self._loader.load_s,
                 is_kept=site in self._loader,
                 duration_s=time.perf_counter() - started,
+                on_cpu=self.device.type == "cpu",
             )
 
         self._loader.load_s = 0.0

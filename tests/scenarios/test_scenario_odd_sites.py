@@ -132,3 +132,11 @@ def test_what_a_failing_site_drew_does_not_end_the_others(tmp_path: Path) -> Non
     root = hub("world", "north", site("south", odd="mark"), "east", on_failure="continue", quorum=0.5)
     ran = go(tmp_path, root, task, runtime={"kind": "local", "num_workers": 2})
     assert ran.summary["status"] == "finished"
+
+
+def test_mixed_precision_that_a_cpu_does_not_have_is_said_when_a_run_starts(tmp_path: Path) -> None:
+    members = [site("north", training={"precision": "bfloat16"}), "south"]
+    ran = go(tmp_path, hub("world", *members, rounds=1), runtime={"kind": "local", "num_workers": 1, "device": "cpu"})
+    [said] = [notice.message for notice in ran.monitor.of(Notice) if "precision" in notice.message]
+    assert said.startswith("training.precision bfloat16 is for CUDA: on a CPU, as here, sites train in float32 (")
+    assert "world/north" in said and "world/south" not in said
