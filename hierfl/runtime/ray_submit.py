@@ -40,6 +40,8 @@ ON_CLUSTER = ("runtime.kind=ray", "runtime.address=auto")
 CONNECT_S = 15.0
 """Seconds that a cluster may take to answer at first."""
 NO_AGENT = "No available agent"
+REFUSED = "AuthenticationError"
+"""What Ray raises where a cluster asks for its token; older Rays have none, so by its name."""
 TRIES = 60
 """How often a job is offered to a cluster that has only just begun, and has no agent yet that takes jobs."""
 NO_HIERFL = "No module named hierfl"
@@ -133,7 +135,8 @@ def entrypoint(config: Path, overrides: Sequence[str], working_dir: Path) -> str
 def connect(address: str, timeout_s: float = CONNECT_S, make: Callable[[str], Client] | None = None) -> Client:
     """Connect to the job server of a cluster's dashboard, within `timeout_s`.
 
-    Errors: ConfigError for an address that is not a dashboard's; RuntimeUnavailable where it does not answer.
+    Errors: ConfigError for an address that is not a dashboard's; RuntimeUnavailable where it does not answer, or asks
+    for a token and is given none or another.
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.netloc:
@@ -152,6 +155,11 @@ def connect(address: str, timeout_s: float = CONNECT_S, make: Callable[[str], Cl
     thread.start()
     thread.join(timeout_s)
     found = outcome[0] if outcome else TimeoutError(f"no answer within {timeout_s:g} s")
+    if type(found).__name__ == REFUSED:
+        raise RuntimeUnavailable(
+            f"the Ray cluster at {address} asks for its token ({str(found).splitlines()[0]}): RAY_AUTH_MODE=token,"
+            " and the token of its nodes in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        )
     if isinstance(found, Exception):
         raise RuntimeUnavailable(
             f"no Ray job server answers at {address}: {found}; is the cluster up (`ray status` on its head node), is"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hierfl.errors import ConfigError, RuntimeUnavailable
-from hierfl.runtime.ray_submit import ATTEMPTS, connect, entrypoint, submit
+from hierfl.runtime.ray_submit import ATTEMPTS, Client, connect, entrypoint, submit
 
 ADDRESS = "http://head:8265"
 
@@ -183,6 +183,19 @@ def test_rays_own_client_tells_of_a_closed_port() -> None:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(RuntimeUnavailable, match=rf"no Ray job server answers at {address}"):
         connect(address)
+
+
+def test_a_cluster_that_asks_for_its_token_is_not_called_silent() -> None:
+    from ray.exceptions import AuthenticationError
+
+    def refuse(_: str) -> Client:
+        raise AuthenticationError("Authentication required: Unauthorized: Missing authentication token\n\nMore.")
+
+    with pytest.raises(RuntimeUnavailable) as told:
+        connect("http://head:8265", make=refuse)
+    said = str(told.value)
+    assert "http://head:8265 asks for its token" in said and "Missing authentication token" in said
+    assert "RAY_AUTH_MODE=token" in said and "firewall" not in said and "\n" not in said
 
 
 @pytest.mark.usefixtures("other_address")
