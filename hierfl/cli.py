@@ -324,9 +324,9 @@ def _export(
         from hierfl.monitor.plain import Plain as Lines
         from hierfl.run import export
 
-        rounds = export(run_dir, file.absolute(), [Lines(sys.stderr)], code_dir=code_dir)
-        answer.update(model=str(file), rounds=rounds)
-        print(f"{file}: the model after {rounds} rounds")
+        rounds, digest = export(run_dir, file.absolute(), [Lines(sys.stderr)], code_dir=code_dir)
+        answer.update(model=str(file), rounds=rounds, model_digest=digest)
+        print(f"{file}: the model after {rounds} rounds, of the digest {digest}")
 
 
 @app.command("report")

@@ -86,13 +86,13 @@ def reopened(
                 " --state folder, and `hierfl serve ... --resume` goes on with it"
             )
         if saved is not None:
-            saved = _still_true(saved, config, before)
             is_done = saved.rounds_done >= config.federation.root.rounds
             if to_train and is_done and folder.has_model:  # else it was killed before it had written its model
                 raise OutputError(
                     f"{run_dir} has done its {saved.rounds_done} rounds;"
                     f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
                 )
+            saved = _still_true(saved, config, before)
         yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left), stamp)
 
 
@@ -127,7 +127,7 @@ def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int 
             if new == old or (key in _STAY and min(new, old) >= coming):
                 continue
             if key in _STAY:
-                said = f"is {_round(new)}, of the run {_round(old)}: rounds before {coming} are over"
+                said = f"is {_round(new)}, so far {_round(old)}: rounds before {coming} are over"
                 problems.append(Problem(f"{path}: {key}", said))
             else:
                 problems.append(_differs(f"{path}: {key}", old, new))

@@ -34,6 +34,7 @@ from hierfl.monitor.records import (
     Scalars,
 )
 from hierfl.monitor.words import finite
+from hierfl.provenance import task_code
 from hierfl.reopen import Reopened, reopened
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
@@ -93,7 +94,7 @@ class Rounds:
         self.voice = voice
         self.faults = Injection(config, left.folder.path, voice.emit, voice.facts, voice.started_s)
         self.driver = driver = self.faults.over(driver)
-        voice.facts["runtime"] = driver.kind
+        voice.facts |= {"runtime": driver.kind, "task_code": task_code(config.task)}
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
@@ -352,6 +353,7 @@ class Rounds:
                 *(self.voice.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
                 {worker: device.name for worker, device in self.crew.devices.items()},
                 [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
+                *(self.folder.versions(), str(self.voice.facts["task_code"])),
             )
         )
         for level, said in self.faults.story():

@@ -101,12 +101,17 @@ def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Pat
     return matrix
 
 
-def export(run_dir: Path, path: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> int:
-    """Write a run's newest model, adapters merged, to a file; return the rounds that it has done. Needs no data."""
+def export(
+    run_dir: Path, path: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None
+) -> tuple[int, str]:
+    """Write a run's newest model, adapters merged, to a file; needs no data.
+
+    Return the rounds that the model has done, and the digest of what was read, the checkpoint's `model_digest`.
+    """
     with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, _, saved, model):
         layout, whole = engine.merged(model)
         checkpoint.save_model(path, layout, engine.driver.get(whole))
-    return saved.rounds_done
+        return saved.rounds_done, saved.model.digest(saved.layout)
 
 
 @contextlib.contextmanager

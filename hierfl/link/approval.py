@@ -6,23 +6,22 @@ The plan is shown whole and approved by its hash; a change in any of it is anoth
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hierfl import __version__
 from hierfl.config.schema import RunConfig
 from hierfl.errors import LinkError
 from hierfl.learning.task import Standardised
 from hierfl.link.files import write_public
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites
+from hierfl.provenance import task_digest
 from tiers.federation import parent
 
-__all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of", "task_digest"]
+__all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of"]
 
 APPROVED = "approved.json"
 
@@ -90,15 +89,6 @@ def config_digest(config: RunConfig) -> str:
     """Give the SHA-256 of the configuration, without what is each institution's own."""
     shared = {key: value for key, value in config.resolved.items() if key not in LOCAL}
     return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def task_digest(task: Any) -> str:
-    """Give the SHA-256 of the source files that the task's class and its bases are in, and of hierfl's version."""
-    total = hashlib.sha256(__version__.encode())
-    files = {inspect.getsourcefile(cls) for cls in type(task).__mro__ if cls is not object}
-    for file in sorted(filter(None, files), key=lambda name: Path(name).name):
-        total.update(Path(file).read_bytes())
-    return total.hexdigest()
 
 
 def _leaves(config: RunConfig, path: str) -> list[str]:

@@ -18,7 +18,7 @@ from hierfl.errors import ConfigError, Fenced, HierflError, LinkError
 from hierfl.journal import Lead, LocalStore, leading
 from hierfl.kinds import nearest
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.approval import Plan, config_digest, plan_of, task_digest
+from hierfl.link.approval import Plan, config_digest, plan_of
 from hierfl.link.branch import Branch
 from hierfl.link.commits import restored
 from hierfl.link.desk import Desk
@@ -38,6 +38,7 @@ from hierfl.link.store import Store
 from hierfl.link.taking import Taker
 from hierfl.link.turns import Turns
 from hierfl.monitor.records import Monitor, Record
+from hierfl.provenance import task_digest
 from hierfl.rundir import SPOOL
 from hierfl.runtime.driver import Done, Driver
 from hierfl.runtime.opening import JOURNAL, Opened, closing, open_driver

@@ -66,6 +66,10 @@ class RunStarted:
     """The device of each worker; several workers may share one."""
     in_turn: Sequence[str] = ()
     """The hubs whose members train one after another."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of what the run's process runs on, Python and hierfl among it."""
+    task_code: str = ""
+    """The SHA-256 of the task's source files and of hierfl's version; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True)

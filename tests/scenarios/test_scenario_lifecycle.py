@@ -200,3 +200,17 @@ def test_a_run_is_taken_up_from_any_folder(tmp_path: Path, monkeypatch: pytest.M
     assert set(evaluate(Path("home") / folder)) == set(whole.summary["nodes"])
     assert os.getcwd() == str(tmp_path)
     assert tensors(home / folder).keys() == tensors(home / whole.folder).keys()
+
+
+def test_a_run_says_which_code_its_task_was_and_each_process_that_takes_it_up_says_so_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_lines.py").write_text("from ward_tasks import Wards\n\n\nclass Lines(Wards):\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ran = go(tmp_path / "runs", TREE, "own_lines:Lines")
+    [first] = [event for event in events(ran.folder) if event["event"] == "run_started"]
+    assert (first["task_code"], first["versions"]) == (ran.summary["task_code"], ran.summary["versions"])
+    (tmp_path / "own_lines.py").write_text((tmp_path / "own_lines.py").read_text() + "# another word\n")
+    again = resume(ran.folder, ["federation.rounds=4"])
+    told = [event["task_code"] for event in events(ran.folder) if event["event"] == "run_started"]
+    assert told == [first["task_code"], again["task_code"]] and told[0] != told[1]

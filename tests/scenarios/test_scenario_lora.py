@@ -144,7 +144,7 @@ def test_it_goes_with_personal_layers_compression_and_fine_tuning(tmp_path: Path
 
 def test_the_model_is_written_on_request_and_measured_as_it_was(tmp_path: Path) -> None:
     run = deep(tmp_path)
-    assert export(run.folder, tmp_path / "model.safetensors") == ROUNDS
+    assert export(run.folder, tmp_path / "model.safetensors") == (ROUNDS, run.digest)
     written = (tmp_path / "model.safetensors").read_bytes()
     assert written == (run.folder / "model.safetensors").read_bytes()
     assert evaluate(run.folder)["world"]["loss"] == run.summary["nodes"]["world"]["loss"]

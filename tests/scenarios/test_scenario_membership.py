@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hierfl import checkpoint
 from hierfl.config.membership import epoch_of, epochs
-from hierfl.errors import ConfigError
+from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import names
 from hierfl.link.served import as_served
 from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
@@ -179,8 +179,8 @@ def test_a_resumed_run_takes_members_in_and_lets_others_go(tmp_path: Path) -> No
             ["federation.members=[{name: a}, {name: c}]"],
             "node 'world/b', let it leave: leaves_at: 3 or later",
         ),
-        (["federation.members.a.leaves_at=2"], "is 2, of the run null: rounds before 3 are over"),
-        (["federation.members.b.leaves_at=5"], "is 5, of the run 2: rounds before 3 are over"),
+        (["federation.members.a.leaves_at=2"], "is 2, so far null: rounds before 3 are over"),
+        (["federation.members.b.leaves_at=5"], "is 5, so far 2: rounds before 3 are over"),
         (["federation.members.d.leaves_at=3"], "there is no 'd' here"),
         (
             ["federation.members.a.leaves_at=3", "federation.members.c.leaves_at=3"],
@@ -192,6 +192,12 @@ def test_what_is_over_stays_as_it_was(words: list[str], said: str, tmp_path: Pat
     ran = go(tmp_path, hub("world", "a", {"name": "b", "leaves_at": 2}, "c", rounds=2))
     with pytest.raises(ConfigError, match=re.escape(said)):
         resume(ran.folder, ["federation.rounds=9", *words])
+
+
+def test_a_run_that_has_done_more_rounds_than_it_is_asked_for_is_told_so(tmp_path: Path) -> None:
+    ran = go(tmp_path, hub("world", "a", {"name": "b", "leaves_at": 2}, rounds=2))
+    with pytest.raises(OutputError, match="has done its 2 rounds; to go on, ask for more"):
+        resume(ran.folder, ["federation.rounds=1"])
 
 
 @pytest.mark.parametrize(
