@@ -14,7 +14,7 @@ from hierfl.config.places import join
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import nearest
 from hierfl.monitor.afterwards import log_left_out
-from hierfl.monitor.fairness import METRICS
+from hierfl.monitor.fairness import titles
 from hierfl.monitor.files import as_json
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def table(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         site: {
             f"{title} {which}": found[which][name]
-            for name, title in METRICS.items()
+            for name, title in titles(found["with"], found["without"]).items()
             for which in ("without", "with")
             if name in found[which]
         }
@@ -107,4 +107,5 @@ def _figures(summary: Mapping[str, Any], site: str) -> dict[str, Any]:
     """Give a site's figures at the end of a run; a split site's are its hub's, counted or held out."""
     node = summary["nodes"].get(site, {})
     beside = "" if node.get("num_test") or "held_out_num_test" not in node else "held_out_"
-    return {name: node[beside + name] for name in ("num_test", *METRICS) if beside + name in node}
+    figures = {name.removeprefix(beside): value for name, value in node.items() if name.startswith(beside)}
+    return {name: figures[name] for name in ("num_test", *titles(figures)) if name in figures}

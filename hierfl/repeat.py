@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError, Problem
-from hierfl.monitor.fairness import METRICS
+from hierfl.monitor.fairness import METRICS, titles
 from hierfl.monitor.words import finite, told_apart
 from hierfl.several import in_file
 
@@ -90,21 +90,26 @@ def tables(answer: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
     over = f"mean and deviation over {len(answer['seeds'])} seeds"
     if len(configs) == 1:
         ((name, found),) = configs.items()
-        rows = {path: {METRICS[key]: _said(own) for key, own in node.items()} for path, node in found["nodes"].items()}
+        rows = {
+            path: {METRICS.get(key, key): _said(own) for key, own in node.items()}
+            for path, node in found["nodes"].items()
+        }
         return {f"{name}, {over}": {path: row for path, row in rows.items() if row}}
+    told = {key for found in configs.values() for node in found["nodes"].values() for key in node}
     return {
         f"{title}, {over}": {
             name: {path: _said(node[key]) for path, node in found["nodes"].items() if key in node}
             for name, found in configs.items()
         }
-        for key, title in METRICS.items()
+        for key, title in {**METRICS, **{key: key for key in sorted(told - METRICS.keys())}}.items()
+        if key in told
     }
 
 
 def _figures(nodes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Put one node's metrics together: mean and deviation (of the sample) over the runs in which each is defined."""
     figures = {}
-    for name in METRICS:
+    for name in titles(*nodes):
         if not any(name in node for node in nodes):
             continue
         values = [finite(node.get(name)) for node in nodes]

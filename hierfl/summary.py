@@ -134,7 +134,8 @@ def simulated(config: RunConfig) -> Iterator[tuple[str, str, str]]:
 
 def unmixed(config: RunConfig, inventories: Mapping[str, Inventory]) -> str:
     """Name the sites that ask for mixed precision and were found on a CPU, which has none; empty where none is."""
-    wanted = {path: config.sites[path].training.precision for path, found in inventories.items() if found.on_cpu}
+    on_cpu = (path for path in config.sites if path in inventories and inventories[path].on_cpu)
+    wanted = {path: config.sites[path].training.precision for path in on_cpu}
     paths = [path for path, precision in wanted.items() if precision != "float32"]
     said = f"training.precision {', '.join(sorted({wanted[path] for path in paths}))} is for CUDA: on a CPU, as here"
     return f"{said}, sites train in float32 ({few(paths)})" if paths else ""

@@ -12,12 +12,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hierfl.learning.metrics import LOWER_IS_BETTER
+from hierfl.learning.own_metrics import own_among
 from hierfl.monitor.words import finite, metric
 
-__all__ = ["METRICS", "fairness", "fairness_lines", "held_out_lines"]
+__all__ = ["METRICS", "fairness", "fairness_lines", "held_out_lines", "titles"]
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "loss"}
 """What is told of, and how it reads."""
+
+
+def titles(*nodes: Mapping[str, Any]) -> dict[str, str]:
+    """Name what is compared of nodes' figures, and how it reads: `METRICS`, and metrics of the task's own."""
+    numbers = {name for node in nodes for name, value in node.items() if isinstance(value, int | float)}
+    return {**METRICS, **{name: name for name in own_among(numbers)}}
 
 
 def fairness(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -65,9 +72,11 @@ def held_out_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Say how the model does at each site that it has seen nothing of, and, of several, at all of them together."""
     outside = {path: scalars for path, scalars in nodes.items() if scalars.get("role") == "evaluation"}
     for path, scalars in outside.items():
-        said = ", ".join(f"{title} {metric(scalars.get(name))}" for name, title in METRICS.items() if name in scalars)
+        wanted = titles(scalars).items()
+        said = ", ".join(f"{title} {metric(scalars.get(name))}" for name, title in wanted if name in scalars)
         yield f"held out {path}: {said or 'not measured'}"
     root = nodes[min(nodes, key=len)] if len(outside) > 1 else {}
-    figures = {title: root[f"held_out_{name}"] for name, title in METRICS.items() if f"held_out_{name}" in root}
+    wanted = titles(*outside.values()).items()
+    figures = {title: root[f"held_out_{name}"] for name, title in wanted if f"held_out_{name}" in root}
     if figures:
         yield "held out all: " + ", ".join(f"{title} {metric(value)}" for title, value in figures.items())

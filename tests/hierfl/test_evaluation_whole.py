@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from hierfl.errors import ConfigError
 from hierfl.leave_out import leave_out, table, without
 from hierfl.monitor.cross_site import read_matrix
+from hierfl.monitor.fairness import held_out_lines
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice
 from hierfl.monitor.report import write_report
@@ -211,6 +212,19 @@ def test_each_site_is_left_out_once_and_compared_with_the_whole(tmp_path):
     assert json.loads((kept / "leave_out.json").read_text())["sites"].keys() == others.keys()
     shown = write_report(kept).read_text()
     assert "Each site left out" in shown and "<td>world/us/s0</td>" in shown and "<th>loss without</th>" in shown
+
+
+def test_metrics_of_a_tasks_own_stand_beside_the_loss_of_a_site_that_is_left_out(tmp_path):
+    path = tmp_path / "doses.yaml"
+    doses = config_of(tmp_path / "runs", hub("world", "a", "b", "c", rounds=1), {"kind": "ward_tasks:Doses"})
+    path.write_text(json.dumps(doses.resolved))
+    ends = []
+    answer = leave_out(*without(path, [], "world/c"), lambda config: ends.append(run(config)) or ends[-1])
+    whole, apart = (end["nodes"]["world/c"]["absolute_error"] for end in ends)
+    [row] = table(answer).values()
+    assert (row["absolute_error without"], row["absolute_error with"]) == (apart, whole) and apart != whole
+    [held_out] = held_out_lines(ends[1]["nodes"])
+    assert held_out.startswith("held out world/c: loss ") and "absolute_error" in held_out
 
 
 def test_what_cannot_be_left_out_is_told_before_anything_runs(tmp_path):

@@ -73,6 +73,19 @@ def test_what_is_undefined_counts_in_no_mean_and_one_seed_has_no_deviation() -> 
     assert next(iter(tables(answer).values())) == {"world": {"accuracy": "0.500 +/- 0.000", "AUC": "0.750"}}
 
 
+def test_metrics_of_a_tasks_own_are_put_together_as_well_and_what_nobody_has_makes_no_table() -> None:
+    ends = iter(
+        {"nodes": {"world": {"loss": 2.0 * error, "days": error, "role": "evaluation"}}, "run_dir": "runs/x"}
+        for error in (1.0, 2.0, 3.0, 5.0)
+    )
+    seeds = [config_of(Path("runs"), hub("world", "a"), seed=seed) for seed in (0, 1)]
+    both: Any = repeat({"one": seeds, "two": seeds}, lambda config: next(ends))
+    alone = {**both, "configs": {"one": both["configs"]["one"]}}
+    assert next(iter(tables(alone).values())) == {"world": {"loss": "3.000 +/- 1.414", "days": "1.500 +/- 0.707"}}
+    assert [title.partition(",")[0] for title in tables(both)] == ["loss", "days"]
+    assert tables(both)["days, mean and deviation over 2 seeds"]["two"] == {"world": "4.000 +/- 1.414"}
+
+
 def test_several_configurations_are_compared_metric_by_metric_on_the_command_line(tmp_path: Path) -> None:
     paths = [written(tmp_path, "one"), written(tmp_path, "two", baseline="local")]
     words = ["run", *map(str, paths), "--seeds", "0,1", "federation.rounds=1"]
