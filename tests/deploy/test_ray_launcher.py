@@ -88,6 +88,12 @@ def test_every_shell_of_a_node_has_its_ray_and_the_token_mode(tmp_path: Path) ->
     assert done.stdout.split() == [str(tmp_path / "hierfl-env" / "bin"), "token", "2"], "however often it is set up"
 
 
+def test_the_guide_stops_the_workers_whom_the_launcher_leaves() -> None:
+    guide = (ROOT / "docs" / "deploy.md").read_text().splitlines()
+    after = guide[guide.index("    ray down deploy/ray-cluster.yaml") + 1]
+    assert after.startswith("    for host in ") and "~/hierfl-env/bin/ray stop" in after
+
+
 @pytest.mark.parametrize("role", STARTS)
 def test_nodes_start_afresh_on_ports_that_no_worker_takes(role: str) -> None:
     stop, start = STARTS[role]
