@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from hierfl.config.membership import epochs
 from hierfl.runtime.specs import member_weights
 from hierfl.tree import Node, describe
 from tiers.federation import parent
@@ -48,8 +49,12 @@ class Way:
 
 
 def ways(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Way]:
-    """Plan the first round of every hub by its path, parents before children. `nodes`: the tree as it was surveyed."""
-    num_samples = _num_samples(nodes)
+    """Plan the first round of every hub by its path, parents before children. `nodes`: the tree as it was surveyed.
+
+    Who joins later is in none.
+    """
+    config = epochs(config)[0].config
+    num_samples = _num_samples({path: node for path, node in nodes.items() if path in config.federation.nodes})
     found = {}
     for path, hub in config.federation.hubs.items():
         weights = member_weights(config, path, num_samples)

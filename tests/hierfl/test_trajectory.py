@@ -80,6 +80,16 @@ def test_the_drawing_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_who_joins_later_is_not_in_the_first_round(tmp_path: Path) -> None:
+    late = {"name": "c", "joins_at": 2}
+    found = planned(tmp_path, hub("world", "a", {"name": "b", "leaves_at": 2}, late, {**hub("h", "d"), "joins_at": 2}))
+    assert draw_ways(found).plain.splitlines() == [
+        "world  star",
+        "    1  train  a, b, from the hub's model",
+        "    2  mix    a, b, at the hub",
+    ]
+
+
 def test_a_large_hub_is_drawn_in_few_lines(tmp_path: Path) -> None:
     names = [f"s{i}" for i in range(1000)]
     star, cycle = planned(tmp_path / "star", hub("world", *names)), planned(tmp_path, hub("w", *names, topology=TURNS))
