@@ -39,7 +39,11 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
     """Safe YAML with OmegaConf's rules for numbers, dates and doubled keys."""
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is given twice."""
+        """Refuse a key that is given twice, and one within braces that has swallowed its value: {steps:20}."""
+        for key, value in node.value if node.flow_style else ():
+            if _is_bare(key) and _is_bare(value) and not value.value and _COLON.search(key.value):
+                said = f"{key.value!r} lacks the space behind its colon: {_COLON.sub(': ', key.value, count=1)}"
+                raise yaml.MarkedYAMLError(problem=said, problem_mark=key.start_mark)
         seen: set[tuple[str, str]] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE):
             if (key.tag, key.value) in seen:
@@ -49,6 +53,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
         return mapping
 
 
+_COLON = re.compile(r":(?=\S)")
 _MERGE = "tag:yaml.org,2002:merge"
 _REPLACED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
 Loader.yaml_implicit_resolvers = {
@@ -130,6 +135,11 @@ def _children(node: yaml.Node | None) -> Iterator[tuple[str, int, yaml.Node]]:
             yield from ((str(name), value.start_mark.line + 1, value) for name in names)
         for index, value in enumerate(node.value):
             yield str(index), value.start_mark.line + 1, value
+
+
+def _is_bare(node: yaml.Node) -> bool:
+    """Say whether it is a word without quotes."""
+    return isinstance(node, yaml.ScalarNode) and not node.style
 
 
 def _is_mapping(node: yaml.Node) -> bool:

@@ -204,6 +204,7 @@ MISTAKES = [
     ("stopping.patience=3", "stopping.patience", "give stopping.metric"),
     ("stopping.mode=min", "stopping.mode", "give stopping.metric"),
     ("stopping.min_delta=0.1", "stopping.min_delta", "give stopping.metric"),
+    ("stopping={metric:auc}", "stopping={metric:auc}", "'metric:auc' lacks the space behind its colon: metric: auc"),
     ("stopping.metric=auc", "stopping.metric", "give stopping.target or stopping.patience"),
     ("arithmetic.width=33", "arithmetic.width", "32 or 64"),
     ("arithmetic.clip=7", "arithmetic.clip", "power of two"),
