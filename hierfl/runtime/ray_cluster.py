@@ -41,6 +41,15 @@ __all__ = [
 JOIN_S = 14.0
 """Seconds that joining a Ray may take in all; with the imports before it, a mistake is told within 20 s."""
 
+BOUNDS = {
+    "RAY_task_events_report_interval_ms": "0",
+    "RAY_ROTATION_MAX_BYTES": str(16 << 20),
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+}
+"""Settings of a Ray that a run starts itself, which may run for weeks: no call is remembered for a dashboard that is
+not there, and of each process's log 32 MiB are kept in place of gigabytes.
+"""
+
 START_S = 180.0
 """Seconds that a Ray may take to be up, as long as its raylet lives; it would give up after half a minute itself."""
 
@@ -62,6 +71,8 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
     if address is not None:
         _join(address, limit_s)
         return True
+    for name, value in BOUNDS.items():
+        os.environ.setdefault(name, value)
     try:
         with _signals_apart(), patient():
             _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)

@@ -19,7 +19,7 @@ from hierfl.stops import KEEPS_RAY_OUT
 
 @pytest.fixture(autouse=True)
 def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_IGNORE_UNHANDLED_ERRORS"):
+    for name in ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "RAY_IGNORE_UNHANDLED_ERRORS", *ray_cluster.BOUNDS):
         monkeypatch.setenv(name, "1")
 
 
@@ -47,6 +47,25 @@ def test_a_start_may_take_its_time_while_its_raylet_lives(
         ):
             ray_cluster.connect(Runtime(kind="ray"))
     assert services.get_node is look
+
+
+def test_a_ray_of_the_runs_own_is_bounded_in_memory_and_logs_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cluster that is joined is somebody else's: its dashboard goes on showing what this run calls."""
+    found: list[dict[str, str]] = []
+    monkeypatch.setattr(ray_cluster, "_init", lambda *words, **more: found.append(dict(os.environ)))
+    monkeypatch.setattr(ray_cluster, "_join", lambda *words: found.append(dict(os.environ)))
+    for name in ray_cluster.BOUNDS:
+        monkeypatch.setenv(name, "x")  # so that it is put back
+        monkeypatch.delenv(name)
+    ray_cluster.connect(Runtime(kind="ray", address="head:6379"))
+    monkeypatch.setenv("RAY_ROTATION_MAX_BYTES", "5")
+    ray_cluster.connect(Runtime(kind="ray"))
+    joined, own = found
+    assert not ray_cluster.BOUNDS.keys() & joined.keys()
+    assert own["RAY_task_events_report_interval_ms"] == "0" and own["RAY_ROTATION_BACKUP_COUNT"] == "1"
+    assert own["RAY_ROTATION_MAX_BYTES"] == "5"
 
 
 def test_the_programs_own_signals_are_kept_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
