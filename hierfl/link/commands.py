@@ -185,10 +185,11 @@ def _join(
     """
     with told(False, debug), contextlib.ExitStack() as stack:
         serving = _serving(words, kit, node, listen, listen_peers)
-        from hierfl.link.serving import join, state_folder
+        from hierfl.link.serving import check_member, join, state_folder
         from hierfl.link.standby import join_in_turn
         from hierfl.monitor.plain import Plain as Lines
 
+        check_member(serving)  # who is none is asked to agree to nothing
         _approve(serving, approved)
         stopping = stack.enter_context(leaving())
         way: list[Any] = [None]

@@ -12,7 +12,7 @@ from hierfl.kinds import nearest
 from hierfl.link.authority import CERTIFICATE, DENIED, Authority, new_key, private_pem, request
 from hierfl.link.files import write_public
 from hierfl.link.identity import HUB, PEER, parties
-from hierfl.link.kit import Kit, folder_name
+from hierfl.link.kit import KEY, Kit, folder_name
 
 __all__ = ["csr", "provision", "renew", "revoke", "sign"]
 
@@ -24,7 +24,8 @@ def provision(
 ) -> Iterator[str]:
     """Make an authority in `out`, if there is none, and a kit for every node that has none; say what was made.
 
-    `own_keys`: nodes that make their own key. Errors: ConfigError where no member has a link; LinkError.
+    `own_keys`: nodes that make their own key. Errors: ConfigError where no member has a link; LinkError, also for a kit
+    with a key of a node that is to make its own.
     """
     if not config.links:
         raise ConfigError(
@@ -41,9 +42,16 @@ def provision(
     else:
         authority = Authority.create(out / CA, config.name, now)
         yield f"{out / CA}: the authority; whoever has its key can admit members, so keep it offline"
+    folders = {path: out / KITS / folder_name(path) for path in roles}
+    given = next((path for path in own_keys if (folders[path] / KEY).exists()), None)
+    if given is not None:
+        way = f"`hierfl revoke {given} --ca {out}`, and take the folder away"
+        raise LinkError(f"{given} has a key already, made here with its kit {folders[given]}: {way}")
     authority.know(roles)
+    if all(folder.exists() for folder in folders.values()):
+        yield f"{out / KITS}: has a kit for each node; nothing was made"
     for path, own in roles.items():
-        folder = out / KITS / folder_name(path)
+        folder = folders[path]
         if folder.exists():
             continue
         if path in own_keys:

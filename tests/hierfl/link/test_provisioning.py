@@ -126,6 +126,17 @@ def test_called_again_it_makes_what_is_missing_only(call: Call, config: Path, tm
     again = call("provision", config, "--out", "pki")
     assert again.exit_code == 0 and again.stdout.count("\n") == 1 and "world/zurich_basel" in again.stdout
     assert {path: path.read_bytes() for path in before} == before
+    assert call("provision", config, "--out", "pki").stdout == "pki/kits: has a kit for each node; nothing was made\n"
+    late = call("provision", config, "--out", "pki", "--own-key", "world/us")
+    assert (
+        late.exit_code == 1 and "world/us has a key already, made here with its kit pki/kits/world__us" in late.stderr
+    )
+
+
+def test_who_has_the_roots_kit_is_asked_to_agree_to_nothing(call: Call, config: Path) -> None:
+    assert call("provision", config, "--out", "pki").exit_code == 0
+    told = call("join", config, "--kit", "pki/kits/world")
+    assert told.exit_code == 2 and "`hierfl serve` serves the root" in told.stderr and told.stdout == ""
 
 
 def test_a_site_makes_its_own_key_and_the_authority_signs_it(call: Call, config: Path, tmp_path: Path) -> None:
