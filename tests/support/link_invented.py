@@ -28,7 +28,9 @@ def _vary(message: Any, chance: random.Random) -> None:
     fields = message.DESCRIPTOR.fields
     field = chance.choice(there)[0] if there and chance.random() < 0.85 else chance.choice(fields)
     many, value = is_repeated(field), getattr(message, field.name)
-    if field.type == FieldDescriptor.TYPE_MESSAGE:
+    if _is_map(field):
+        _vary_map(field, value, chance)
+    elif field.type == FieldDescriptor.TYPE_MESSAGE:
         if many and not value:
             value.add()
         inner = chance.choice(value) if many else value
@@ -46,6 +48,20 @@ def _vary(message: Any, chance: random.Random) -> None:
         del value[chance.randrange(len(value)) :]
     else:
         value.append(_DRAWS[field.type](chance))
+
+
+def _vary_map(field: FieldDescriptor, value: Any, chance: random.Random) -> None:
+    """Put another value at a key that is there or at a new one, or take a key out."""
+    key_of, value_of = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+    key = chance.choice([*sorted(value), _DRAWS[key_of.type](chance)])
+    if key in value and chance.random() < 0.3:
+        del value[key]
+    else:
+        value[key] = _DRAWS[value_of.type](chance)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def is_repeated(field: FieldDescriptor) -> bool:
