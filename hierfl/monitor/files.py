@@ -126,6 +126,7 @@ class _Lines:
         """Leave the file as it is: what is in the buffer, and all that is written yet, goes nowhere."""
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), self._file.fileno())
+        self._packing = None
 
     def close(self) -> None:
         """Flush and close; closing twice does no harm."""

@@ -101,7 +101,7 @@ def _parts(path: Path) -> dict[int, Path]:
 def _pack(part: Path) -> None:
     """Pack a part, whole or not at all. Errors: OSError."""
     packed = _packed(part)
-    partial = packed.with_name(f".{packed.name}.partial")
+    partial = packed.with_name(f".{packed.name}.{os.getpid()}.partial")  # a process that has lost its run may pack, too
     try:
         with part.open("rb") as lines, partial.open("wb") as file:
             with gzip.GzipFile("", "wb", LEVEL, file, 0.0) as whole:
@@ -110,7 +110,8 @@ def _pack(part: Path) -> None:
             os.fsync(file.fileno())
         os.replace(partial, packed)
     finally:
-        partial.unlink(missing_ok=True)
+        for left in packed.parent.glob(f".{packed.name}.*.partial"):
+            left.unlink(missing_ok=True)
     part.unlink()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 from pathlib import Path
 
 import monitor_script as script
@@ -137,6 +138,20 @@ def test_a_part_that_is_there_twice_counts_once(tmp_path, monkeypatch):
     for packed in tmp_path.glob("events-*.gz"):
         packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
     assert list(read_events(tmp_path)) == events
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_part_that_cannot_be_packed_stays_as_it_is(tmp_path, monkeypatch):
+    """A disk that is full, say; what an earlier process had packed half is dropped."""
+    monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
+    (tmp_path / ".events-000001.jsonl.gz.1.partial").write_bytes(b"half")
+    with monkeypatch.context() as full:
+        full.setattr("hierfl.monitor.parts.os.fsync", lambda handle: os.write(os.open("/dev/full", os.O_WRONLY), b"0"))
+        write(tmp_path, script.run(script.heart(), until=5))
+    assert not list(tmp_path.glob("*.gz")) and not list(tmp_path.glob(".*.partial"))
+    write(tmp_path, script.run(script.heart(), first=6))
+    assert list(tmp_path.glob("events-000001.jsonl.gz")) and not list(tmp_path.glob("events-000001.jsonl"))
+    assert {row["round"] for row in read_metrics(tmp_path)} == set(range(1, 16))
 
 
 def test_a_damaged_part_is_named(tmp_path, monkeypatch):
