@@ -14,13 +14,19 @@ __all__ = ["write"]
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Plain YAML; what is shared by two places is written twice, and a string that reads as a number is quoted."""
-
-    yaml_implicit_resolvers = Loader.yaml_implicit_resolvers
+    """Plain YAML; what is shared by two places is written twice, and a string that anybody's YAML 1.1 would take for a
+    number or a date (0417, 2024-01-01) is quoted.
+    """
 
     def ignore_aliases(self, data: Any) -> bool:
         """Write no anchors."""
         return True
+
+
+_OURS, _OTHERS = Loader.yaml_implicit_resolvers, yaml.SafeLoader.yaml_implicit_resolvers
+_Dumper.yaml_implicit_resolvers = {
+    first: [*_OURS.get(first, ()), *_OTHERS.get(first, ())] for first in {**_OURS, **_OTHERS}
+}
 
 
 def write(resolved: Mapping[str, Any]) -> str:

@@ -93,6 +93,7 @@ pre { background: var(--tint); border: 1px solid var(--line); border-radius: 8px
 def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """Write the whole page; `pictures` are PNGs by name (tree, curves, timeline), the missing ones are said so."""
     own = _find(record, "personal_fairness")
+    calibration = _section("Calibration", _picture("calibration", pictures))
     parts = [
         *_rehearsal(record),
         *_missing(record),
@@ -103,7 +104,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_section("Hubs and sites", _table(record)),
         *_section("Fairness over sites", fairness_table(_find(record, "fairness"))),
         *(_section("Fairness of fine-tuned models", fairness_table(own)) if own else ()),
-        *_section("Calibration", _picture("calibration", pictures)),
+        *(() if record.own and "calibration" not in pictures else calibration),
         *(_section("Across sites", _picture("cross_site", pictures)) if "cross_site" in pictures else ()),
         *(_section("Each site left out", left_out_table(record.left_out)) if record.left_out else ()),
         *_section("Timeline", _picture("timeline", pictures)),
@@ -339,5 +340,7 @@ def _versions(record: RunRecord) -> Iterator[str]:
     versions = _find(record, "versions")
     if isinstance(versions, Mapping) and versions:
         yield "<p>" + " · ".join(f"{_esc(name)} {_esc(version)}" for name, version in versions.items()) + "</p>"
+        if code := _find(record, "task_code"):
+            yield f"<p class='note'>The task's code: {_esc(code)} (SHA-256 of its files and of hierfl's version)</p>"
     else:
         yield '<p class="note">Not recorded.</p>'

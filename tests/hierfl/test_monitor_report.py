@@ -76,6 +76,7 @@ def test_the_report_of_a_finished_run_is_whole_and_self_contained(tmp_path):
         "zurich_basel",
         "name: heart",
         "torch 2.13.0",
+        f"code: {'5e1f' * 16}",
         "20%",
         "0.924",
         "one class",
@@ -139,7 +140,14 @@ def test_what_a_run_says_is_text_in_the_page(tmp_path):
     folder(tmp_path, federation, script.run(federation), [Notice(1.0, evil, evil, evil)])
     (tmp_path / "config.yaml").write_text(f"name: {evil}\n")
     summary = json.loads((tmp_path / "summary.json").read_text())
-    summary |= {"name": evil, "status": evil, "model_digest": evil, "versions": {evil: evil}, "workers": {evil: {}}}
+    summary |= {
+        "name": evil,
+        "status": evil,
+        "model_digest": evil,
+        "versions": {evil: evil},
+        "task_code": evil,
+        "workers": {evil: {}},
+    }
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     path = write_report(tmp_path)
     assert "<script" not in path.read_text()

@@ -164,6 +164,7 @@ def summary(federation: Federation, metrics: dict[str, dict[str, float | None]],
         **DEVICES["worker-0"],
         "schedule": {"devices": DEVICES, "hubs": HUBS},
         "versions": {"hierfl": "0.1.0", "python": "3.11.9", "torch": "2.13.0"},
+        "task_code": "5e1f" * 16,
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from hierfl.config import from_mapping, load, write
 from hierfl.config.schema import Runtime, Training
@@ -99,6 +100,8 @@ def test_a_number_with_zeros_before_it_is_a_name_as_it_stands(tmp_path: Path) ->
     assert (config.seed, config.federation.root.rounds) == (31, 1000)
     path.write_text(write(config.resolved))
     assert load(path) == config
+    others = yaml.safe_load(path.read_text())["federation"]
+    assert (others["name"], others["members"][0]["name"], others["rounds"]) == ("12:30", "0417", 1000)
 
 
 def test_training_is_inherited_key_by_key() -> None:

@@ -64,6 +64,7 @@ def test_a_regression_is_measured_by_its_loss_and_its_own_metrics_over_the_tree(
     assert ran.summary["fairness"].keys() == {"loss"}
     report = write_report(ran.folder).read_text()
     assert "<th>absolute error</th>" in report and report.count(f"<td>{metric(last['absolute_error'])}</td>") == 1
+    assert "Calibration" not in report, "nothing is told into classes"
     drawn = curves(rows, ["loss", "absolute_error"])
     assert [axes.get_title("left") for axes in drawn.axes] == ["Loss", "Absolute error"]
 
