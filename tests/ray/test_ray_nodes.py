@@ -29,6 +29,13 @@ def test_a_node_that_vanishes_and_one_that_comes(cluster: Any, tmp_path: Path) -
     for notes in tmp_path.glob("steps-*"):
         notes.unlink()
 
+    hold(tmp_path)
+    at_work: set[str] = set()
+
+    def both_are_at_work(record: Record) -> bool:
+        at_work.update([record.worker] if isinstance(record, Assigned) else [])
+        return at_work >= {"worker-0", "worker-1"}
+
     def come() -> None:
         hold(tmp_path)
         cluster.add_node(num_cpus=1)
@@ -40,6 +47,7 @@ def test_a_node_that_vanishes_and_one_that_comes(cluster: Any, tmp_path: Path) -
 
     watcher = Watcher(
         [
+            (both_are_at_work, lambda: let_go(tmp_path)),
             (committed(1), lambda: cluster.remove_node(second, allow_graceful=False)),
             (committed(3), come),
             (is_at_work, lambda: let_go(tmp_path)),
