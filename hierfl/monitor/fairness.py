@@ -23,8 +23,7 @@ METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "loss"}
 
 def titles(*nodes: Mapping[str, Any]) -> dict[str, str]:
     """Name what is compared of nodes' figures, and how it reads: `METRICS`, and metrics of the task's own."""
-    numbers = {name for node in nodes for name, value in node.items() if isinstance(value, int | float)}
-    return {**METRICS, **{name: name for name in own_among(numbers)}}
+    return {**METRICS, **{name: name for name in own_among({name for node in nodes for name in node})}}
 
 
 def fairness(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

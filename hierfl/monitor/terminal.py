@@ -192,13 +192,14 @@ def _columns(width: int, with_auc: bool, found: Scalars) -> list[_Column]:
 
     Metrics of a task's own come last, or in the place of those of classes where there are none.
     """
-    is_classes = not found or "accuracy" in found
+    own = own_among(found)
+    is_classes = "accuracy" in found or not own
     auc = [_AUC] if with_auc else []
     accuracy = _ACCURACY if with_auc else replace(_ACCURACY, at_least=0)
     wanted = [_TRAIN, _TEST, *([*auc, accuracy, _LOSS] if is_classes else [replace(_LOSS, at_least=0)])]
     at_least = _TEST.at_least if is_classes else _ACCURACY.at_least - _LOSS.width - 2
     least, most = _OWN_WIDTHS
-    for name in own_among(found):
+    for name in own:
         title = spoken(name)
         letters = min(most, max(least, len(title)))
         at_least += letters + 2

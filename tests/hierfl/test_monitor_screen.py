@@ -92,6 +92,14 @@ def test_a_task_without_classes_shows_its_own_metrics_in_the_place_of_theirs(wid
     assert all(len(line) <= width for line in lines)
 
 
+def test_a_run_that_measures_nothing_has_the_usual_columns_to_its_end():
+    unmeasured = Evaluated(9.0, 3, {"world": {"num_samples": 486}})
+    terminal, out = at_work(script.heart(), [*script.run(script.heart(), until=2), unmeasured])
+    head = next(line for line in shown(terminal, 100) if line.startswith("node"))
+    assert head.split() == ["node", "state", "train", "test", "AUC", "accuracy", "loss"]
+    assert "world" in final(terminal, out)
+
+
 @pytest.mark.parametrize("width", [20, 44, 60, 80, 200])
 def test_every_width_holds_the_tree(width):
     terminal, out = at_work(script.heart(), script.run(script.heart()), width=width)

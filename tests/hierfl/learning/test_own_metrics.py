@@ -114,7 +114,7 @@ def test_sums_add_in_any_order_and_cross_a_link() -> None:
         Tally.total([tally(0.1), Tally.measured({"dose": np.ones(1)}, loss_sum=0.0)])
 
 
-@pytest.mark.parametrize("name", ["accuracy", "held_out_x", "a" * 65, "a\n", "<b>"])
+@pytest.mark.parametrize("name", ["accuracy", "role", "held_out_x", "a" * 65, "a\n", "<b>"])
 def test_a_link_takes_no_name_that_is_hierfls_own_or_none(name: str) -> None:
     message = tally_out(tally(0.5))
     message.own[name] = b"\x01"
