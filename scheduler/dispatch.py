@@ -57,9 +57,6 @@ __all__ = [
 CHUNK_MIN_S = 0.010
 CHUNK_MAX_S = 0.100
 DEAL_S = 0.020
-DEAL_MARGIN = 1.1
-"""Of its even share of the seconds, what a call that deals work out may hold: jobs are not all equal."""
-
 DEPTH = 2
 
 _Queue = list[tuple[tuple[float, ...], int, Lane]]
@@ -361,17 +358,21 @@ class Dispatcher:
         """Take a job out of a lane, and those that follow it while the chunk is short."""
         each = self._choice.places(slot, lane)
         places, num_now = each * lane.num_devices, self._num_in_turn(slot, lane, each)
-        if lane.waiting_s <= num_now * DEAL_S:
-            share, limit_s = -(-len(lane.entries) // num_now), DEAL_MARGIN * lane.waiting_s / num_now
-        else:
-            share, limit_s = -(-len(lane.entries) // places), lane.waiting_s / (self.depth * places)
+        is_dealt = lane.waiting_s <= num_now * DEAL_S
+        share = -(-len(lane.entries) // (num_now if is_dealt else places))
+        limit_s = lane.waiting_s / (num_now if is_dealt else self.depth * places)
         limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, limit_s))
+        # Of what is dealt out each gets every num_now-th, so large and small ones, and as near its share as may be.
+        skipped, counted = (num_now - 1, 0.5) if is_dealt else (0, 1.0)
         jobs = [self._waiting.take(lane, place)]
         seconds = self._predict(jobs[0], slot.device)
         total_s = None if seconds is None else seconds + self._choice.loading_s(jobs[0], slot)
-        while len(lane.entries) > place and total_s is not None and len(jobs) < share and not jobs[-1].is_alone:
+        while total_s is not None and len(jobs) < share and not jobs[-1].is_alone:
+            place += skipped
+            if len(lane.entries) <= place or lane.entries[place][2].is_alone:
+                break
             following = self._predict(lane.entries[place][2], slot.device)
-            if following is None or total_s + following > limit_s or lane.entries[place][2].is_alone:
+            if following is None or total_s + counted * following > limit_s:
                 break
             jobs.append(self._waiting.take(lane, place))
             total_s += following
