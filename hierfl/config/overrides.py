@@ -14,7 +14,7 @@ from typing import Any
 from hierfl.config.generate import is_template, spread
 from hierfl.config.keys import KIND_KEYS, TEMPLATE_KEYS
 from hierfl.config.places import join, split
-from hierfl.config.read import parse
+from hierfl.config.read import NAMING, parse
 from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import nearest
 
@@ -44,7 +44,9 @@ def parse_override(text: str) -> Override:
     if not sign or not key.strip():
         raise ConfigError([Problem(text, "an override reads key=value, as training.lr=0.1")])
     try:
-        return Override(text, tuple(split(key.strip())), parse(value))
+        parts, found = tuple(split(key.strip())), parse(value)
+        names = parts[-1] in NAMING and isinstance(found, int | float) and not isinstance(found, bool)
+        return Override(text, parts, value.strip() if names else found)
     except ValueError as error:
         raise ConfigError([Problem(text, f"the key {key!r} cannot be read: {error}")]) from None
     except ConfigError as error:

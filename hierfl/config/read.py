@@ -1,8 +1,9 @@
 """From YAML text to plain Python values, and back to the line of a mistake.
 
 YAML 1.1 as OmegaConf reads it: `1e-3` is a number, a date is a string, a key given twice is an error; but a hospital's
-number keeps its zeros, `0417` and `12:30` are strings as in YAML 1.2 and not 271 and 750. Plain dicts and lists come
-out, made by libyaml where it is there: 10,000 sites take a fraction of a second.
+number keeps its zeros, `0417` and `12:30` are strings as in YAML 1.2 and not 271 and 750, and a name that looks like a
+number stays as it is written: `1.10`, `1e3`. Plain dicts and lists come out, made by libyaml where it is there: 10,000
+sites take a fraction of a second.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ import yaml  # type: ignore[import-untyped]
 from hierfl.config.places import split
 from hierfl.errors import ConfigError, Problem
 
-__all__ = ["LineFinder", "Loader", "parse", "read"]
+__all__ = ["NAMING", "LineFinder", "Loader", "parse", "read"]
+
+NAMING = ("name", "key")
+"""The keys whose value names something: a number there is text, as it is written."""
 
 MAX_NESTING = 5_000
 """Collections within collections that libyaml's recursive composer survives with room to spare."""
@@ -49,13 +53,19 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
             if (key.tag, key.value) in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in NAMING and _is_bare(value) and _loses(value):
+                value.tag = _TEXT
         mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 
 
+_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)")
+"""How Python writes a whole number."""
 _COLON = re.compile(r":(?=\S)")
-_MERGE = "tag:yaml.org,2002:merge"
-_REPLACED = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
+_MERGE, _TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"
+_NUMBERS = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
+_REPLACED = ("tag:yaml.org,2002:timestamp", *_NUMBERS)
 Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -140,6 +150,11 @@ def _children(node: yaml.Node | None) -> Iterator[tuple[str, int, yaml.Node]]:
 def _is_bare(node: yaml.Node) -> bool:
     """Say whether it is a word without quotes."""
     return isinstance(node, yaml.ScalarNode) and not node.style
+
+
+def _loses(scalar: yaml.ScalarNode) -> bool:
+    """Say whether it is a number that would be written otherwise when it comes back: 1.10, 1e3, 1_000."""
+    return scalar.tag in _NUMBERS and _PLAIN.fullmatch(scalar.value) is None
 
 
 def _is_mapping(node: yaml.Node) -> bool:

@@ -32,6 +32,8 @@ _NESTED = (
 """Keys with a check of their own."""
 
 
+_NAMELESS = "is missing: every node needs a name"
+
 _HOLDERS = {
     **dict.fromkeys(TOP_KEYS, "the top of the file"),
     **dict.fromkeys(SITE_KEYS, "a site (a node without `members`)"),
@@ -109,8 +111,9 @@ class _Checker:
         skip = (*_NESTED, *misplaced, *(("count", "start") if template else ()))
         given = {key: value for key, value in mapping.items() if value is not None or key == "name"}
         if given.get("name") is None:
-            given.pop("name", None)
-            self.report(join(place, "name"), "is missing: every node needs a name")
+            is_null = "name" in given and given.pop("name") is None
+            said = "is null: every node needs a name; quote one that reads null or ~" if is_null else _NAMELESS
+            self.report(join(place, "name"), said)
         own.settings = fields_of(cls, given, place, self.report, skip=skip, allowed=allowed)
         own.training = check_training(mapping.get("training"), join(place, "training"), self.report)
         own.optimizer = named_optimizer(mapping.get("training"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import inspect
-import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -158,8 +157,10 @@ def _str(value: Any) -> str:
         return value
     if isinstance(value, bool):
         raise Wrong(f"must be a string, not {shown(value)}; YAML reads yes, no, on and off so: quote it, 'no'")
-    if isinstance(value, int | float) and not (isinstance(value, float) and math.isnan(value)):
+    if isinstance(value, int):
         return str(value)
+    if isinstance(value, float):
+        raise Wrong(f"must be a string, not the number {shown(value)}: write it in quotes")
     raise Wrong(f"must be a string, not {shown(value)}")
 
 

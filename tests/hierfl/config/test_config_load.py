@@ -104,6 +104,22 @@ def test_a_number_with_zeros_before_it_is_a_name_as_it_stands(tmp_path: Path) ->
     assert (others["name"], others["members"][0]["name"], others["rounds"]) == ("12:30", "0417", 1000)
 
 
+def test_a_name_that_reads_as_a_number_stays_as_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "task: synthetic\nname: 2.50\nruntime: {devices: [{name: 1e1}]}\n"
+        "federation: {name: 1e3, members: [{name: 1.10}, {name: 1.1}, {name: 0x1F}, {name: 1_000, data: {key: +5}}]}"
+    )
+    config = load(path, ["federation.members[1.10].weight=2", "federation.members.+={name: .5}"])
+    assert list(config.sites) == [f"1e3/{name}" for name in ("1.10", "1.1", "0x1F", "1_000", ".5")]
+    assert (config.name, config.runtime.devices[0].name, config.sites["1e3/1_000"].key) == ("2.50", "1e1", "+5")
+    path.write_text(write(config.resolved))
+    assert load(path) == config
+    assert yaml.safe_load(path.read_text())["federation"]["members"][0]["name"] == "1.10"
+    renamed = load(path, ["name=1.10", "federation.name=1e5", "federation.members.1.name=7.0"])
+    assert (renamed.name, list(renamed.sites)[:2]) == ("1.10", ["1e5/1.10", "1e5/7.0"])
+
+
 def test_training_is_inherited_key_by_key() -> None:
     members = [
         {"name": "a", "training": {"lr": 0.5}},

@@ -107,7 +107,7 @@ MISTAKES = [
     (f"{US}.members.0=cleveland", f"{US}.members[0]", "must be a node"),
     (f"{US}.members.1.name=cleveland", f"{CLEVELAND}", "two members"),
     (f"{US}.name=hungary", "federation.members.hungary", "two members"),
-    (f"{US}.members.0.name=null", f"{US}.members[0].name", "is missing"),
+    (f"{US}.members.0.name=null", f"{US}.members[0].name", "is null"),
     (f"{US}.members.0.name=''", f"{US}.members[0].name", "of 1 to 200 bytes"),
     (f'{US}.members.0.name="a\\e[31m"', f"{US}.members[0].name", "no line break or other control character"),
     (f"{US}.members.0.name=a/b", f"{US}.members.a/b.name", "no '/'"),
@@ -219,6 +219,7 @@ MISTAKES = [
     ("runtime.device=gpu", "runtime.device", "allowed: auto, cpu, cuda"),
     ("runtime.preaggregate=1", "runtime.preaggregate", "true or false"),
     ("output.dir=[runs]", "output.dir", "must be a string"),
+    ("output.dir=1.10", "output.dir", "must be a string, not the number 1.1: write it in quotes"),
     ("output.dir=''", "output.dir", "a folder's name"),
     ("output.checkpoint_every=0", "output.checkpoint_every", "at least 1"),
     # overrides and interpolation
