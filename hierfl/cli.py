@@ -293,7 +293,7 @@ def _evaluate(
             matrix = measure(run_dir, [Lines(sys.stderr)], code_dir=code_dir)
             answer.update(matrix.record())
             if not as_json:
-                from hierfl.tree import tabulate
+                from hierfl.monitor.table import tabulate
 
                 print(matrix.legend())
                 show(lambda width: tabulate(matrix.shown()[1], width), plain)
@@ -303,7 +303,7 @@ def _evaluate(
         metrics = evaluate(run_dir, [Lines(sys.stderr)], code_dir=code_dir, overrides=overrides or ())
         answer.update(metrics)
         if not as_json:
-            from hierfl.tree import tabulate
+            from hierfl.monitor.table import tabulate
 
             show(lambda width: tabulate(metrics, width), plain)
 

@@ -103,7 +103,7 @@ def run_without(
         whole, others = without(*split(words), which)
         answer.update(leave_out(whole, others, _one_by_one(watch, report, plain)))
         if not as_json:
-            from hierfl.tree import tabulate
+            from hierfl.monitor.table import tabulate
 
             show(lambda width: tabulate(table(answer), width), plain)
         if report:
@@ -125,7 +125,7 @@ def run_seeds(words: Sequence[str], seeds: str, report: bool, as_json: bool, pla
         configs = with_seeds([Path(path) for path in paths], overrides, seeds_of(seeds))
         answer.update(repeat(configs, _one_by_one(watch, report, plain)))
         if not as_json:
-            from hierfl.tree import tabulate
+            from hierfl.monitor.table import tabulate
 
             for title, rows in tables(answer).items():
                 print(f"\n{title}")

@@ -15,12 +15,11 @@ from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples, counted
 from hierfl.monitor.outline import Row, members_by_hub, outline
-from hierfl.monitor.words import count, few, finite, plural
+from hierfl.monitor.words import count, few, plural
 from scheduler.participations.all import All
 from tiers.federation import Hub, parent
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from hierfl.config.schema import Replication, RunConfig
@@ -35,7 +34,6 @@ __all__ = [
     "sent_small",
     "served_by",
     "survey",
-    "tabulate",
 ]
 
 SIBLINGS = 20
@@ -247,34 +245,6 @@ def _trained(config: RunConfig) -> set[str]:
     return found
 
 
-def tabulate(metrics: Mapping[str, Mapping[str, object]], width: int) -> Table:
-    """Make a rich table of metrics by node path; the first metrics that fit into `width`, the others are named below.
-
-    The nodes come first: their column is never narrower than half the width, and folds what is longer still.
-    """
-    from rich.table import Table
-
-    columns = {
-        name: [_number(scalars[name]) if name in scalars else "" for scalars in metrics.values()]
-        for name in dict.fromkeys(name for scalars in metrics.values() for name in scalars)
-        if name not in ("confusion", "reliability")  # tables of their own, of which --json tells
-    }
-    room = width - min(max(map(len, metrics), default=0), width // 2)
-    shown = list(columns)
-    while len(shown) > 1 and sum(_wide(name, columns[name]) for name in shown) > room:
-        shown.pop()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("node", overflow="fold")
-    for name in shown:
-        table.add_column(name, justify="right", no_wrap=True)
-    for path, *cells in zip(metrics, *(columns[name] for name in shown), strict=True):
-        table.add_row(path, *cells)
-    if rest := list(columns)[len(shown) :]:
-        table.caption = f"no room for {', '.join(rest)}: --json has all"
-        table.caption_justify = "left"
-    return table
-
-
 def describe(kind: object) -> str:
     """Name a kind as the YAML does, with the fields that differ from their defaults: `fedavgm (momentum=0.8)`.
 
@@ -378,18 +348,3 @@ def _rest(nodes: Sequence[Node]) -> str:
 
 def _samples(num_train: int | None, num_test: int | None) -> str:
     return "" if num_train is None or num_test is None else f"  train {count(num_train)}, test {count(num_test)}"
-
-
-def _wide(name: str, cells: Sequence[str]) -> int:
-    """Give a column's width with the gap before it."""
-    return max(len(name), *map(len, cells)) + 2
-
-
-def _number(value: object) -> str:
-    """Write a metric, or a count where it is an integer; in letters that every log can hold. Words stay words."""
-    if isinstance(value, str):
-        return value
-    number = finite(value)
-    if number is None:
-        return "undefined"
-    return count(value) if isinstance(value, int) else f"{number:.4f}"

@@ -9,11 +9,13 @@ W adds up what each job takes alone, so goodput may exceed 1 where jobs share a 
 times in A, in busy and in m, so that it matters how fast the device is that stands idle. Over several spans, each with
 its own bound, every part is added up by itself.
 
-Nothing is cut to look right: an efficiency above 1 tells of a wrong bound.
+Nothing is cut to look right: an efficiency above 1 tells of a wrong bound. Only what sums of the same seconds differ by
+when they are added up in another order is none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -96,7 +98,7 @@ class Tally:
             busy={name: spent_s / had[name] if had[name] > 0.0 else 0.0 for name, spent_s in self.busy_s.items()},
             idle=max(0.0, 1.0 - self.spent_s / self.capacity_s),
             floor=max(0.0, 1.0 - self.work_s / self.needed_s) if self.needed_s > 0.0 else 0.0,
-            efficiency=self.bound_s / self.makespan_s,
+            efficiency=1.0 if math.isclose(self.bound_s, self.makespan_s) else self.bound_s / self.makespan_s,
             makespan_s=self.makespan_s,
             goodput=self.work_s / self.capacity_s,
         )

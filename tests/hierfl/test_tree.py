@@ -1,15 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import Any
 
-import pytest
 from cli_fakes import config_of, small
-from rich.console import Console
 
 from hierfl.learning.strategies.fedavgm import FedAvgM
-from hierfl.tree import describe, draw, survey, tabulate
+from hierfl.tree import describe, draw, survey
 from scheduler.participations.buffered import Buffered
 from tiers.federation import Federation, Hub, Site
 from tiers.topologies.star import Star
@@ -64,21 +61,6 @@ def test_a_task_that_cannot_list_its_sites_may_count_them_and_fail_at_one() -> N
     assert (nodes["world/us"].num_train, nodes["world/us"].num_test) == (4, 2)
     assert nodes["world"].num_train is None
     assert draw(nodes).plain.splitlines()[-1] == "└─ budapest  data of bp  samples unknown: KeyError: 'rows'"
-
-
-@pytest.mark.parametrize("width", [40, 80, 100, 10_000])
-def test_the_table_of_metrics_names_its_nodes_at_every_width(width: int) -> None:
-    names = ("num_samples", "accuracy", "auc", "loss", "log_loss", "brier", "sensitivity", "specificity")
-    metrics = {f"world/us/site-{i}": dict.fromkeys(names, 0.5) | {"auc": None} for i in range(2)}
-    out = io.StringIO()
-    Console(file=out, width=width).print(tabulate(metrics, width))
-    head, *rows = out.getvalue().splitlines()
-    assert [row.split()[0] for row in rows[:2]] == list(metrics)
-    assert len(head) <= width
-    shown = head.split()[1:]
-    assert ("undefined" in rows[0].split()) == ("auc" in shown)
-    assert shown == list(names[: len(shown)]) and len(shown) == {40: 2, 80: 6, 100: 7, 10_000: 8}[width]
-    assert ("specificity: --json has all" in " ".join(out.getvalue().split())) == (width < 10_000)
 
 
 def test_many_siblings_are_summed_up() -> None:

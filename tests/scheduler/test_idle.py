@@ -93,6 +93,12 @@ def test_company_may_do_more_than_there_are_devices() -> None:
     assert idle.goodput == 1.5 and idle.idle == idle.floor == 0.0
 
 
+def test_the_order_in_which_seconds_were_added_is_no_efficiency_above_one() -> None:
+    found = figures({"a": 0.6}, {"a": 0.6}, work_s=0.6, bound_s=0.1 + 0.2 + 0.3, makespan_s=0.6)
+    assert 0.1 + 0.2 + 0.3 > 0.6
+    assert found.efficiency == 1.0
+
+
 def test_an_efficiency_above_one_is_shown_for_what_it_is() -> None:
     """A bound that a schedule beats is wrong, and must not be cut to look right."""
     assert figures({"x": 1.0}, {"x": 1.0}, work_s=1.0, bound_s=2.0, makespan_s=1.0).efficiency == 2.0

@@ -120,6 +120,15 @@ def test_a_name_that_reads_as_a_number_stays_as_it_is_written(tmp_path: Path) ->
     assert (renamed.name, list(renamed.sites)[:2]) == ("1.10", ["1e5/1.10", "1e5/7.0"])
 
 
+@pytest.mark.parametrize("member", ["us", "site-1"])
+def test_null_takes_no_member_away_and_points_at_how_it_leaves(tmp_path: Path, member: str) -> None:
+    path = tmp_path / "run.yaml"
+    members = '[{name: us, members: [{name: x}]}, {count: 2, name: "site-{i}"}]'
+    path.write_text("task: synthetic\nfederation: {name: world, members: " + members + "}")
+    with pytest.raises(ConfigError, match=f"federation.members.{member}.leaves_at=ROUND"):
+        load(path, [f"federation.members.{member}=null"])
+
+
 def test_training_is_inherited_key_by_key() -> None:
     members = [
         {"name": "a", "training": {"lr": 0.5}},
