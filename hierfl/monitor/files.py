@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -107,20 +106,19 @@ class _Lines:
             self._file.flush()
             if os.fstat(self._file.fileno()).st_size < parts.PART_BYTES:
                 return
-            self._file.close()
             parts.put_aside(self._path)
-            self._file = self._opened()
+            self._reopen()
         if self._packing is None or not self._packing.is_alive():
             self._packing = parts.pack(self._path)
 
     def rewind(self, first_round: int) -> None:
         """Drop the rounds from `first_round` on: they will be run again. Lines stand in the order of their rounds."""
         with self._named():
-            self._file.close()
+            self._file.flush()
             while not (keep := _before(self._path, first_round)) and parts.take_back(self._path):
                 pass
             _truncate(self._path, keep)
-            self._file = self._opened()
+            self._reopen()
 
     def let_go(self) -> None:
         """Leave the file as it is: what is in the buffer, and all that is written yet, goes nowhere."""
@@ -135,6 +133,11 @@ class _Lines:
         if self._packing is not None:
             self._packing.join()
             parts.pack(self._path).join()  # what was put aside meanwhile
+
+    def _reopen(self) -> None:
+        """Go on in the file of this name; until then, and where it cannot be opened, in the one before."""
+        before, self._file = self._file, self._opened()
+        before.close()
 
     def _opened(self) -> IO[str]:
         return self._path.open("a", encoding="utf-8", buffering=1 << 16)
@@ -270,7 +273,7 @@ def read_raw(path: Path) -> Iterator[Raw]:
                     except OutputError:
                         return
                 yield found
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, *parts.DAMAGED) as error:
         raise OutputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 

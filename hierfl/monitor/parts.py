@@ -13,16 +13,22 @@ import os
 import re
 import shutil
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-__all__ = ["PART_BYTES", "opened", "pack", "put_aside", "take_back"]
+from hierfl.errors import OutputError
+
+__all__ = ["DAMAGED", "PART_BYTES", "opened", "pack", "put_aside", "take_back"]
 
 PART_BYTES = 64 << 20
 """From this size on a file is put aside; packed it has a sixth of it."""
 
 LEVEL = 6
+
+DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
+"""What reading a packed part raises that is not as it was written."""
 
 
 def put_aside(path: Path) -> None:
@@ -34,18 +40,16 @@ def put_aside(path: Path) -> None:
 def take_back(path: Path) -> bool:
     """Let the newest part be the file again, in the place of what it is now; say whether there was one.
 
-    Errors: OSError.
+    Errors: OSError; OutputError of a part that is damaged.
     """
     found = _parts(path)
     if not found:
         return False
     newest = found[max(found)]
-    partial = path.with_name(f".{path.name}.partial")
-    with _open(newest) as lines, partial.open("wb") as file:
-        shutil.copyfileobj(lines, file, 1 << 20)
-    os.replace(partial, path)
-    newest.unlink()
-    _packed(newest).unlink(missing_ok=True)
+    if _is_packed(newest):
+        newest = _unpack(newest)
+    _packed(newest).unlink(missing_ok=True)  # first: who is killed has it as the file or as a part, and never as both
+    os.replace(newest, path)
     return True
 
 
@@ -113,6 +117,21 @@ def _pack(part: Path) -> None:
         for left in packed.parent.glob(f".{packed.name}.*.partial"):
             left.unlink(missing_ok=True)
     part.unlink()
+
+
+def _unpack(packed: Path) -> Path:
+    """Write a part as it was before it was packed, which it stays. Errors: OSError; OutputError if it is damaged."""
+    part = packed.with_suffix("")
+    partial = part.with_name(f".{part.name}.partial")
+    with _open(packed) as lines, partial.open("wb") as file:
+        try:
+            shutil.copyfileobj(lines, file, 1 << 20)
+        except DAMAGED as error:
+            raise OutputError(f"{packed} is damaged: {error}; delete it to go on without what it tells") from error
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, part)
+    return part
 
 
 def _packed(part: Path) -> Path:

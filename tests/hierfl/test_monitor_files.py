@@ -1,25 +1,29 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import math
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import monitor_script as script
 import numpy as np
 import pytest
 
 from hierfl.errors import OutputError
+from hierfl.monitor import parts
 from hierfl.monitor.files import EVENTS, METRICS, JsonLines, as_json, read_events, read_metrics
 from hierfl.monitor.records import Evaluated, Leased, Notice, RunEnded, RunStarted, SiteTrained
 
 
 def write(run_dir: Path, records) -> None:
-    lines = JsonLines(run_dir)
-    for record in records:
-        lines.on(record)
-    lines.close()
+    with contextlib.closing(JsonLines(run_dir)) as lines:
+        for record in records:
+            lines.on(record)
 
 
 def test_every_record_is_one_line_in_order(tmp_path):
@@ -97,7 +101,7 @@ def test_a_resumed_run_has_each_round_once_in_the_metrics(tmp_path):
     assert starts == [1, 4]
 
 
-@pytest.mark.parametrize("first", [0, 1, 2, 3, 7, 40, 41, 100])
+@pytest.mark.parametrize("first", [*range(42), 100])
 def test_a_run_of_weeks_is_taken_up_without_reading_all_its_metrics(tmp_path, monkeypatch, first):
     """Rounds from 1 to 40, of lines of many lengths; those before `first` stay, whatever there is of others."""
     rounds = [number for number in range(1, 41) for _ in range(1 + number % 3)]
@@ -138,6 +142,95 @@ def test_a_part_that_is_there_twice_counts_once(tmp_path, monkeypatch):
     for packed in tmp_path.glob("events-*.gz"):
         packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
     assert list(read_events(tmp_path)) == events
+    write(tmp_path, [Notice(0.0, "info", "", "x" * 2000)])
+    assert not [part for part in tmp_path.glob("events-*.jsonl") if part.with_name(f"{part.name}.gz").exists()]
+
+
+def test_parts_are_packed_while_the_run_goes_on_and_take_less_room(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
+    lines = JsonLines(tmp_path)
+    for number in range(60):
+        lines.on(Notice(float(number), "info", "", "all is well, and goes on"))
+        if lines._events._packing is not None:
+            lines._events._packing.join()
+    packed = list(tmp_path.glob("events-*.gz"))
+    assert len(packed) == len(list(tmp_path.glob("events-*"))) - 1 > 0
+    assert all(part.stat().st_size < 1000 for part in packed)
+    lines.close()
+
+
+def numbered(path: Path) -> Path:
+    """Write a file of one line and two parts: lines 0, 1 and 2."""
+    for number in range(3):
+        if number:
+            parts.put_aside(path)
+        path.write_bytes(b"%d\n" % number)
+    return path
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_becomes_a_part_and_is_packed_while_it_is_read_counts_once(tmp_path, monkeypatch, late):
+    """Just before, or just after, a reader of the file has looked which parts there are."""
+    path, find = numbered(tmp_path / "x.jsonl"), parts._parts
+
+    def grown(own: Path) -> dict[int, Path]:
+        monkeypatch.setattr("hierfl.monitor.parts._parts", find)
+        found = find(own)
+        parts.put_aside(own)
+        own.write_bytes(b"3\n")
+        parts.pack(own).join()
+        return found if late else find(own)
+
+    monkeypatch.setattr("hierfl.monitor.parts._parts", grown)
+    assert [line for _, lines in parts.opened(path) for line in lines] == [b"0\n", b"1\n", b"2\n"]
+    assert [line for _, lines in parts.opened(path) for line in lines] == [b"0\n", b"1\n", b"2\n", b"3\n"]
+
+
+def mortal(left: list[int], done: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a call be made until so many are, and none after that."""
+
+    def one(*args: Any, **more: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("killed")
+        return done(*args, **more)
+
+    return one
+
+
+def test_wherever_taking_up_is_killed_each_round_is_there_once_the_next_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
+    federation = script.heart()
+    write(tmp_path / "run", script.run(federation))
+    rows = list(read_metrics(tmp_path / "run"))
+    again = next(record for record in script.run(federation, first=9) if isinstance(record, RunStarted))
+    for num in range(100):
+        folder, left = tmp_path / str(num), [num]
+        shutil.copytree(tmp_path / "run", folder)
+        dead = JsonLines(folder)
+        with monkeypatch.context() as dying, contextlib.suppress(OutputError):
+            for name in ("rename", "replace", "unlink"):
+                dying.setattr(os, name, mortal(left, getattr(os, name)))
+            dead.on(again)
+        dead.let_go()
+        dead.close()
+        write(folder, [again])
+        assert list(read_metrics(folder)) == [row for row in rows if row["round"] < 9], f"killed at {num}"
+        if left[0] >= 0:
+            break
+    assert num > 6, "several parts were taken back"
+
+
+def test_a_part_that_cannot_be_put_aside_ends_the_run_and_its_end_is_told_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
+    lines = JsonLines(tmp_path)
+    with monkeypatch.context() as locked:
+        locked.setattr(os, "rename", mortal([0], os.rename))
+        with pytest.raises(OutputError, match=r"cannot write .*events\.jsonl"):
+            lines.on(Notice(0.0, "info", "", "x" * 2000))
+    lines.on(RunEnded(1.0, "failed"))
+    lines.close()
+    assert [event["event"] for event in read_events(tmp_path)] == ["notice", "run_ended"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -154,13 +247,16 @@ def test_a_part_that_cannot_be_packed_stays_as_it_is(tmp_path, monkeypatch):
     assert {row["round"] for row in read_metrics(tmp_path)} == set(range(1, 16))
 
 
-def test_a_damaged_part_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("damaged", [lambda whole: whole[:-20], lambda whole: b"x" + whole, lambda whole: whole[:20]])
+def test_a_damaged_part_is_named(tmp_path, monkeypatch, damaged):
     monkeypatch.setattr("hierfl.monitor.parts.PART_BYTES", 2000)
     write(tmp_path, script.run(script.heart()))
-    packed = min(tmp_path.glob("events-*.gz"))
-    packed.write_bytes(packed.read_bytes()[:-20])
+    for packed in tmp_path.glob("*.gz"):
+        packed.write_bytes(damaged(packed.read_bytes()))
     with pytest.raises(OutputError, match=r"cannot read .*events\.jsonl"):
         list(read_events(tmp_path))
+    with pytest.raises(OutputError, match=r"metrics-\d+\.jsonl\.gz is damaged: .*; delete it to go on without"):
+        write(tmp_path, script.run(script.heart(), first=1))
 
 
 def test_each_round_is_on_disk_when_it_is_committed(tmp_path):
@@ -181,8 +277,8 @@ def test_what_becomes_of_a_lease_can_be_read_at_once(tmp_path):
     lines.close()
 
 
-def test_ten_thousand_sites_cost_a_line_each_and_no_table_twice(tmp_path):
-    federation = script.wide(100, 100, rounds=2)
+def test_thousands_of_sites_cost_a_line_each_and_no_table_twice(tmp_path):
+    federation = script.wide(20, 100, rounds=2)
     records = script.run(federation)
     lines = JsonLines(tmp_path)
     sizes = {}
@@ -193,7 +289,7 @@ def test_ten_thousand_sites_cost_a_line_each_and_no_table_twice(tmp_path):
             sizes[type(record)] = max(sizes.get(type(record), 0), lines._events._file.tell() - before)
     lines.close()
     assert sizes[SiteTrained] < 250
-    assert sizes[Evaluated] < 300  # not 10,101 nodes: metrics.jsonl holds them
+    assert sizes[Evaluated] < 300  # not 2,021 nodes: metrics.jsonl holds them
     with (tmp_path / METRICS).open() as file:
         assert sum(1 for _ in file) == 2 * len(federation.nodes)
     with (tmp_path / EVENTS).open() as file:
