@@ -227,7 +227,7 @@ def _plan(
     run_dir: Annotated[Path | None, typer.Option("--run", metavar="RUN_DIR", help="Durations of a run.")] = None,
     seconds_per_step: Annotated[float | None, typer.Option(metavar="S", help="Guess durations so.")] = None,
     num_devices: Annotated[int | None, typer.Option("--devices", metavar="N", help="Plan for N like devices.")] = None,
-    rounds: Annotated[int | None, typer.Option(metavar="R", help="Rounds to simulate.")] = None,
+    rounds: Annotated[int | None, typer.Option(metavar="R", help="Rounds to simulate; of a log the newest.")] = None,
     replayed: Annotated[Path | None, typer.Option("--replay", metavar="RUN_DIR", help="Simulate a run's log.")] = None,
     as_json: Json = False,
     plain: Plain = False,
@@ -238,17 +238,17 @@ def _plan(
     The tree of CONFIG on its devices, simulated under each policy; --replay compares a run with its simulation.
     """
     with told(as_json, debug), aside(as_json) as answer:
-        from hierfl.plan import knowledge, plan, replay
+        from hierfl.plan import NEWEST_ROUNDS, knowledge, plan, replay
         from hierfl.planning.show import show_plan, show_replay
 
         if replayed is not None:
-            others = (estimates, run_dir, seconds_per_step, num_devices, rounds)
+            others = (estimates, run_dir, seconds_per_step, num_devices)
             if words or any(option is not None for option in others):
                 raise ConfigError(
-                    "--replay RUN_DIR takes all it needs from the run: give no CONFIG and no other option"
+                    "--replay RUN_DIR takes all it needs from the run: give no CONFIG and no other option than --rounds"
                 )
             with at_work(plain) as say:
-                found = replay(replayed, say)
+                found = replay(replayed, say, rounds=NEWEST_ROUNDS if rounds is None else rounds)
             answer.update(found.record())
             drawing = show_replay(found)
         else:

@@ -2,7 +2,8 @@
 
 A configuration is simulated with the policies themselves, on the devices that it declares (or that are there), with
 durations that were measured or are guessed; every idle figure stands beside the floor that no schedule can beat. With
-`replay` the log of a run is simulated instead, durations as they were, and compared with what the run took.
+`replay` the newest rounds in the log of a run are simulated instead, durations as they were, and compared with what the
+run took.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ from hierfl.planning.lever import LEAST_TIME, Lever, Say, silent
 from hierfl.planning.levers import find_levers
 from hierfl.planning.log import read_log
 from hierfl.planning.ran import Ran
-from hierfl.planning.replayed import as_it_ran, case_of_log
+from hierfl.planning.replayed import as_it_ran, case_of_log, newest
 from hierfl.planning.simulation import simulate
 from hierfl.runtime.estimates import Estimates
 from hierfl.tree import describe
 from scheduler.policies.chain_first import ChainFirst
 from scheduler.policy import Policy
 
-__all__ = ["Plan", "Ranked", "Replay", "RoundTimes", "knowledge", "plan", "replay"]
+__all__ = ["NEWEST_ROUNDS", "Plan", "Ranked", "Replay", "RoundTimes", "knowledge", "plan", "replay"]
+
+
+NEWEST_ROUNDS = 200
+"""Rounds of a log that a replay simulates where it is not told how many."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,14 @@ class RoundTimes:
 
 @dataclass(frozen=True)
 class Replay:
-    """A run beside its simulation under each policy; `num_jobs` trainings of `work_s` seconds together."""
+    """The newest `rounds` of the `in_log` that a run has done, beside their simulation under each policy.
+
+    `num_jobs` trainings of `work_s` seconds together.
+    """
 
     run_dir: Path
     rounds: int
+    in_log: int
     num_jobs: int
     work_s: float
     live: Ranked
@@ -115,6 +124,7 @@ class Replay:
         return {
             "run_dir": str(self.run_dir),
             "rounds": self.rounds,
+            "rounds_in_log": self.in_log,
             "num_jobs": self.num_jobs,
             "work_s": self.work_s,
             "policy": self.live.policy,
@@ -198,13 +208,17 @@ def plan(
     )
 
 
-def replay(run_dir: Path, say: Say = silent) -> Replay:
-    """Simulate a run from its log; the scheduler learns durations as the run did, unless that had a file of them.
+def replay(run_dir: Path, say: Say = silent, *, rounds: int = NEWEST_ROUNDS) -> Replay:
+    """Simulate a run's newest rounds from its log; the scheduler learns durations in the first of them, unless the run
+    had a file of these.
 
-    Errors: OutputError if the log is missing, damaged or without a whole round.
+    Errors: ConfigError for no round; OutputError if the log is missing, damaged or without a whole round.
     """
+    if rounds < 1:
+        raise ConfigError(f"--rounds {rounds}: 1 or more")
     say("reading the run's log")
-    log = read_log(run_dir)
+    whole = read_log(run_dir)
+    log = newest(whole, rounds)
     case = case_of_log(log)
     policies = _policies(log.config)
     configured = next(iter(policies))
@@ -214,7 +228,7 @@ def replay(run_dir: Path, say: Say = silent) -> Replay:
     rows = [Ranked(name, name == configured, case.figures(ran)) for name, ran in found.items()]
     times = zip(live.rounds_s(), found[configured].rounds_s(), case.round_bounds_s(live), strict=False)
     return Replay(
-        *(run_dir, case.rounds, case.num_jobs, case.work_s),
+        *(run_dir, case.rounds, len(whole.rounds), case.num_jobs, case.work_s),
         Ranked(configured, True, case.figures(live)),
         tuple(sorted(rows, key=lambda row: row.figures.round_s)),
         tuple(RoundTimes(*three) for three in times),

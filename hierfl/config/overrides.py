@@ -74,8 +74,8 @@ def apply(config: dict[str, Any], override: Override) -> dict[str, Any]:
     key = _find(here, last, place, hub, override)
     if isinstance(here, list) and override.value is None and override.parts[-2] == "members":
         at = join(place, last)
-        way = f"let it leave, {at}.leaves_at=ROUND, or take it out of the file before the run begins"
-        raise ConfigError([Problem(at, f"null takes no member away; {way}")])
+        told = f"let it leave, {at}.leaves_at=ROUND, or take it out of the file before the run begins"
+        raise ConfigError([Problem(at, f"null takes no member away; {told}")])
     here[key] = override.value
     return changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from statistics import median
 
 from hierfl.errors import OutputError
@@ -15,7 +16,15 @@ from scheduler.eligibility import usual_kind
 from scheduler.views import Device
 from tiers.federation import parent, rounds_per_round
 
-__all__ = ["as_it_ran", "case_of_log"]
+__all__ = ["as_it_ran", "case_of_log", "newest"]
+
+
+def newest(log: Log, rounds: int) -> Log:
+    """Keep the newest rounds of the root, at least one, and what happened in them."""
+    if len(log.rounds) <= rounds:
+        return log
+    kept = log.rounds[-rounds:]
+    return replace(log, rounds=kept, calls=tuple(call for call in log.calls if call.end_s > kept[0].start_s))
 
 
 def case_of_log(log: Log) -> Case:

@@ -57,12 +57,14 @@ def show_replay(replay: Replay) -> Group:
     from rich.console import Group
     from rich.text import Text
 
+    of_all = f"the newest {replay.rounds:,} of " if replay.rounds < replay.in_log else ""
+    way = f"--rounds {replay.in_log} simulates all" if of_all else ""
     said = [
-        f"{replay.run_dir}: {plural(replay.rounds, 'round')}, {plural(replay.num_jobs, 'training')},"
+        f"{replay.run_dir}: {of_all}{plural(replay.in_log, 'round')}, {plural(replay.num_jobs, 'training')},"
         f" {seconds(replay.work_s)} of work",
-        *(f"note: {note}" for note in replay.notes),
+        *(f"note: {note}" for note in (way, *replay.notes) if note),
     ]
-    table = _table("all rounds")
+    table = _table("all rounds" if not of_all else "these rounds")
     live = replay.live
     _row(table, f"as it ran, {live.policy}", False, live.figures.round_s * replay.rounds, live.figures)
     for row in replay.policies:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from hierfl.cli import app
 from hierfl.config import from_mapping
 from hierfl.config.write import write
-from hierfl.errors import OutputError
+from hierfl.errors import ConfigError, OutputError
 from hierfl.monitor.files import JsonLines
 from hierfl.monitor.records import RunStarted
 from hierfl.plan import knowledge, plan, replay
@@ -150,6 +150,25 @@ def test_of_a_resumed_run_the_last_time_counts(run_dir: Path, tmp_path: Path) ->
     found = replay(written(run_dir, tmp_path, lines))
     assert [one.live_s for one in found.times] == [1.0, 2.0], "the third round never closed"
     assert found.work_s == pytest.approx(3.0)
+
+
+def test_of_a_long_run_the_newest_rounds_are_simulated(run_dir: Path, tmp_path: Path) -> None:
+    lines = [started()]
+    for number, took in enumerate((4.0, 3.0, 2.0), start=1):
+        begin = 10.0 * number
+        lines += [phase("gpu-0", begin, begin + took, "world/c", number)]
+        lines += [trained("gpu-0", "world/c", number, took), closed("world", begin + took + 1, took + 1, number)]
+    folder = written(run_dir, tmp_path, lines)
+    found = replay(folder, rounds=2)
+    assert (found.rounds, found.in_log, found.num_jobs, found.work_s) == (2, 3, 2, pytest.approx(5.0))
+    assert [one.live_s for one in found.times] == [4.0, 3.0]
+    assert found.live.figures.idle == pytest.approx(1 - 5.0 / 7.0), "in these rounds"
+    said = CliRunner().invoke(app, ["plan", "--replay", str(folder), "--rounds", "2", "--plain"]).output
+    assert "the newest 2 of 3 rounds, 2 trainings" in said and "--rounds 3 simulates all" in said
+    assert "the newest" not in CliRunner().invoke(app, ["plan", "--replay", str(folder), "--plain"]).output
+    assert replay(folder).rounds == 3
+    with pytest.raises(ConfigError, match="--rounds 0: 1 or more"):
+        replay(folder, rounds=0)
 
 
 def test_an_earlier_run_tells_what_training_takes(run_dir: Path) -> None:
