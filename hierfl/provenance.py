@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,21 @@ from hierfl import __version__
 
 __all__ = ["task_code", "task_digest"]
 
+PYTHON = Path(sysconfig.get_path("stdlib"))
+"""Where Python's own files lie, and below them maybe what is installed."""
+
 
 def task_digest(task: Any) -> str:
-    """Give the SHA-256 of the source files that the task's class and its bases are in, and of hierfl's version."""
+    """Give the SHA-256 of the source files that the task's class and its bases are in, and of hierfl's version.
+
+    Python's own files do not count: each of its versions has others.
+    """
     total = hashlib.sha256(__version__.encode())
-    files = {inspect.getsourcefile(cls) for cls in type(task).__mro__ if cls is not object}
-    for file in sorted(filter(None, files), key=lambda name: Path(name).name):
-        total.update(Path(file).read_bytes())
+    classes = [cls for cls in type(task).__mro__ if cls.__module__ != "builtins"]
+    files = dict.fromkeys(map(inspect.getsourcefile, classes))  # in order: several may have one name
+    for file in sorted((Path(name) for name in files if name), key=lambda file: file.name):
+        if not file.is_relative_to(PYTHON) or file.is_relative_to(PYTHON / "site-packages"):
+            total.update(file.read_bytes())
     return total.hexdigest()
 
 

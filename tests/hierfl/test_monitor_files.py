@@ -17,7 +17,7 @@ import pytest
 from hierfl.errors import OutputError
 from hierfl.monitor import parts
 from hierfl.monitor.files import EVENTS, METRICS, JsonLines, as_json, read_events, read_metrics
-from hierfl.monitor.records import Evaluated, Leased, Notice, RunEnded, RunStarted, SiteTrained
+from hierfl.monitor.records import Evaluated, FaultInjected, Leased, Notice, RunEnded, RunStarted, SiteTrained
 
 
 def write(run_dir: Path, records) -> None:
@@ -69,11 +69,12 @@ def test_numpy_and_paths_become_plain_json():
     assert json.loads(as_json(value)) == {"a": 0.5, "b": 3, "c": [1.0, None], "d": "x/y", "e": ["z"]}
 
 
-def test_a_torn_last_line_is_left_out_and_cut_off_on_resume(tmp_path):
+@pytest.mark.parametrize("num_sites", [0, 1, 999])
+def test_a_torn_last_line_is_left_out_and_cut_off_on_resume(tmp_path, num_sites):
     write(tmp_path, script.run(script.heart(), until=2))
     whole = len(list(read_events(tmp_path)))
     with (tmp_path / EVENTS).open("a") as file:
-        file.write('{"event":"site_trai')
+        file.write('{"event":"run_star' + "world/site," * num_sites)
     assert len(list(read_events(tmp_path))) == whole
     write(tmp_path, [Notice(0.0, "info", "", "resumed")])
     assert [event["event"] for event in read_events(tmp_path)][-1] == "notice"
@@ -270,10 +271,12 @@ def test_each_round_is_on_disk_when_it_is_committed(tmp_path):
     lines.close()
 
 
-def test_what_becomes_of_a_lease_can_be_read_at_once(tmp_path):
+def test_what_one_waits_for_or_a_process_may_not_outlive_can_be_read_at_once(tmp_path):
     lines = JsonLines(tmp_path)
     lines.on(Leased(1.0, "gpu-0", "one", "recalled", "other wants it"))
     assert [event["change"] for event in read_events(tmp_path)] == ["recalled"]
+    lines.on(FaultInjected(1.0, "kill", "world", "before_checkpoint", 1))
+    assert [event["event"] for event in read_events(tmp_path)][1:] == ["fault_injected"]
     lines.close()
 
 
