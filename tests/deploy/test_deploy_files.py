@@ -82,6 +82,7 @@ JOB = {
         "ttlSecondsAfterFinished": {"type": "integer"},
         "backoffLimit": {"type": "integer"},
         "rayClusterSpec": CLUSTER,
+        "submitterPodTemplate": GROUP["template"],
     },
 }
 SPECS = {"RayCluster": CLUSTER, "RayJob": JOB}
@@ -100,6 +101,19 @@ RAY = [(path.name, document) for path in MANIFESTS for document in documents(pat
 PLAIN = [(path.name, document) for path in MANIFESTS for document in documents(path) if document["kind"] not in SPECS]
 
 
+def pods(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the specs of the pods that come of a document: KubeRay's init containers copy their security contexts."""
+    if document["kind"] == "StatefulSet":
+        return [document["spec"]["template"]["spec"]]
+    if document["kind"] not in SPECS:
+        return []
+    cluster = cluster_in(document)
+    templates = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    if document["kind"] == "RayJob":
+        templates.append(document["spec"]["submitterPodTemplate"])
+    return [template["spec"] for template in templates]
+
+
 def named(value: Any) -> str:
     return str(value["kind"]) if isinstance(value, dict) else str(value)
 
@@ -114,12 +128,32 @@ def test_rays_kinds_are_valid(file: str, document: dict[str, Any]) -> None:
     assert document["apiVersion"] == "ray.io/v1"
     jsonschema.validate(document["spec"], SPECS[document["kind"]])
     cluster = cluster_in(document)
-    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "node"}, "spec": group["template"]["spec"]}
+    for spec in pods(document):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "node"}, "spec": spec}
         kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
-        assert group["template"]["spec"]["containers"][0]["image"] == f"hierfl:{__version__}"
-        resources = group["rayStartParams"].get("resources", '"{}"')
-        assert isinstance(json.loads(json.loads(resources)), dict)  # KubeRay hands it to a shell, quotes and all
+        assert spec["containers"][0]["image"] == f"hierfl:{__version__}"
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        resources = group["rayStartParams"].get("resources", "'{}'")
+        (word,) = shlex.split(resources)  # KubeRay hands it to a shell, quotes and all
+        assert json.loads(word) == json.loads(resources.strip("'\"` ")), "and reads it itself, to add GPUs"
+
+
+@pytest.mark.parametrize(("file", "document"), RAY + PLAIN, ids=named)
+def test_a_namespace_that_is_restricted_admits_every_pod(file: str, document: dict[str, Any]) -> None:
+    # https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+    for spec in pods(document):
+        pod = spec["securityContext"]
+        assert pod["runAsNonRoot"] and pod["runAsUser"] and pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        assert {kind for volume in spec.get("volumes", []) for kind in set(volume) - {"name"}} <= {
+            "configMap",
+            "persistentVolumeClaim",
+        }
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
 
 
 @pytest.mark.parametrize(("file", "document"), RAY, ids=named)
