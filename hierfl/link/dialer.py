@@ -7,6 +7,7 @@ other and stays with the process that leads.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
 import secrets
@@ -137,26 +138,27 @@ class Dialer:
 
         Errors: Abandoned if the hub does not give it any more, or the member leaves.
         """
-        incoming = Incoming(path, shape, digest)
-        while not incoming.is_whole:
-            channel = self._wait_until_up()
-            try:
-                fetch = channel.unary_stream(
-                    f"/{SERVICE}/Fetch", request_serializer=wire.FetchRequest.SerializeToString
-                )
-                asked = wire.FetchRequest(digest=digest, offset=incoming.received)
-                for message in fetch(asked, metadata=self._metadata()):
-                    incoming.take(decode(message))
-                    self._heard_s = time.monotonic()
-            except grpc.RpcError as error:
-                if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
-                    incoming.close()
-                    raise Abandoned("the hub does not ask for this any more") from error
-                self._tell("info", f"a model stopped coming at byte {incoming.received}: {in_words(error)}")
-                self._leaving.wait(self._times.beat_s / 10)
-            except LinkError as error:
-                self._tell("warning", f"a model came damaged: {error}")
-                self._leaving.wait(self._times.beat_s / 10)
+        with contextlib.closing(Incoming(path, shape, digest)) as incoming:
+            while not incoming.is_whole:
+                self._fetch(incoming)
+
+    def _fetch(self, incoming: Incoming) -> None:
+        """Bring what comes of a model over one connection. Errors: as of `fetch`."""
+        channel = self._wait_until_up()
+        try:
+            fetch = channel.unary_stream(f"/{SERVICE}/Fetch", request_serializer=wire.FetchRequest.SerializeToString)
+            asked = wire.FetchRequest(digest=incoming.digest, offset=incoming.received)
+            for message in fetch(asked, metadata=self._metadata()):
+                incoming.take(decode(message))
+                self._heard_s = time.monotonic()
+        except (grpc.RpcError, ValueError) as error:  # the latter of a connection that was cut just before
+            if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+                raise Abandoned("the hub does not ask for this any more") from error
+            self._tell("info", f"a model stopped coming at byte {incoming.received}: {in_words(error)}")
+            self._leaving.wait(self._times.beat_s / 10)
+        except LinkError as error:
+            self._tell("warning", f"a model came damaged: {error}")
+            self._leaving.wait(self._times.beat_s / 10)
 
     def _session(self) -> str | None:
         """Dial once and serve the control stream to its end; give the hub's last words if they are final."""

@@ -212,7 +212,8 @@ class Lane:
 
     def receive(self, chunk: Chunk) -> tuple[bytes, bool]:
         """Take a chunk of an update; give the update's digest, and whether it is whole. Errors: LinkError."""
-        offer = next((offer for offer in self._offers.values() if offer.transfer == chunk.transfer != 0), None)
+        offers = list(self._offers.values())  # others add to them, and take from them, meanwhile
+        offer = next((offer for offer in offers if offer.transfer == chunk.transfer != 0), None)
         if offer is None or offer.incoming is None:
             raise LinkError("a chunk of no transfer that is open")
         offer.incoming.take(chunk)
@@ -238,8 +239,6 @@ class Lane:
             elif call.method == "collect":
                 if not self._collect(call):
                     return
-            elif call.method == "forget":
-                self._end(call, None)
             else:
                 self._ask(call)
                 return

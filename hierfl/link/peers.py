@@ -121,13 +121,13 @@ class Neighbours:
     def _take(self, holder: str, incoming: Incoming) -> None:
         heard_s, attempt, damaged = time.monotonic(), 0, 0
         while not incoming.is_whole:
-            before, said = incoming.received, "it says nothing"
+            before, said, channel = incoming.received, "it says nothing", self._channel(holder)
             try:
-                self._stream(holder, incoming)
-            except grpc.RpcError as error:
+                self._stream(channel, incoming)
+            except (grpc.RpcError, ValueError) as error:  # the latter of a connection that another thread has given up
                 said = in_words(error)
-                self._forget(holder)
-                if error.code() in _FINAL:
+                self._forget(holder, channel)
+                if isinstance(error, grpc.RpcError) and error.code() in _FINAL:
                     why = f"{holder} at {self._addresses[holder]} refuses {self._kit.path}: {said}"
                     raise (PeerUnreached(holder, why) if error.code() in _GONE else LinkError(why)) from error
             except LinkError as error:
@@ -149,11 +149,12 @@ class Neighbours:
                 raise LinkError(f"{self._kit.path} is leaving")
             attempt += 1
 
-    def _stream(self, holder: str, incoming: Incoming) -> None:
-        """Take what comes on one call, which is given up once nothing comes. Errors: grpc.RpcError, LinkError."""
-        hand = self._channel(holder).unary_stream(
-            f"/{SERVICE}/{HAND}", request_serializer=wire.FetchRequest.SerializeToString
-        )
+    def _stream(self, channel: Any, incoming: Incoming) -> None:
+        """Take what comes on one call, which is given up once nothing comes.
+
+        Errors: grpc.RpcError; ValueError of a channel that is closed; LinkError.
+        """
+        hand = channel.unary_stream(f"/{SERVICE}/{HAND}", request_serializer=wire.FetchRequest.SerializeToString)
         asked = wire.FetchRequest(digest=incoming.digest, offset=incoming.received)
         call = hand(asked, metadata=((NODE_KEY, self._kit.path.encode()),))
         with _Patience(self._times.silence_s, call.cancel) as patience:
@@ -177,12 +178,12 @@ class Neighbours:
                 self._channels[holder] = grpc.secure_channel(self._addresses[holder], credentials, options)
             return self._channels[holder]
 
-    def _forget(self, holder: str) -> None:
-        """Open another connection the next time."""
+    def _forget(self, holder: str, channel: Any) -> None:
+        """Open another connection the next time, unless some thread has done so already."""
         with self._lock:
-            channel = self._channels.pop(holder, None)
-        if channel is not None:
-            channel.close()
+            if self._channels.get(holder) is channel:
+                del self._channels[holder]
+        channel.close()
 
 
 class _Patience:

@@ -41,11 +41,12 @@ class Taker:
         path = self._folder / f"{given.digest.hex()}.{secrets.token_hex(4)}.taken"  # two may need the same
         try:
             self._neighbours.take(given.holder, given.shape, given.digest, path, given.limit)
+            return given.of(*read(path, given.shape))
         except HierflError as error:
             raise RuntimeUnavailable(str(error)) from error
-        value = given.of(*read(path, given.shape))
-        path.unlink(missing_ok=True)  # it goes once nobody reads it
-        return value
+        finally:
+            for left in self._folder.glob(f"{path.name}*"):  # it goes once nobody reads it; a part of it is of no use
+                left.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Bring nothing more."""

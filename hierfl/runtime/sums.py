@@ -90,10 +90,6 @@ class Sums:
         spared = spared_bytes(part, mine.grid)
         return Update(hub, round_number, tuple(mine.shares), part.num_bytes, spared, checksum(part)), part
 
-    def clear(self) -> None:
-        """Drop all."""
-        self._open.clear()
-
 
 def spared_bytes(part: Part, grid: Grid) -> int:
     """Say by how many bytes a part is smaller than a sum on the round's grid."""

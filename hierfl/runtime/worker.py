@@ -143,10 +143,6 @@ class SiteWorker:
         """Hand over this worker's sum of a hub's round, or its one site's compressed change; None if there is none."""
         return self._sums.collect(hub, round_number)
 
-    def forget(self) -> None:
-        """Drop all sums: the rounds that they were for are over."""
-        self._sums.clear()
-
     def evaluate(
         self,
         hub: str,

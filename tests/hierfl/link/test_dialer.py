@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from link_members import Pki, hub_on_loopback, job, layout, model, update
+from link_members import Pki, hub_on_loopback, job, layout, model, payload_of, update
 from link_processes import Wire
 
 from hierfl.errors import LinkError
@@ -298,6 +299,52 @@ def test_a_cut_of_six_tenths_of_the_deadline_costs_no_work(pki: Pki, tmp_path: P
             assert member.branch.trained == 1 and member.branch.prepared == 1 and done.empty()
         finally:
             member.close()
+
+
+class Channel:
+    """Gives what it is asked for, or raises it."""
+
+    def __init__(self, *given: Any) -> None:
+        self.given = list(given)
+
+    def unary_stream(self, *_: Any, **__: Any) -> Any:
+        found = self.given.pop(0)
+
+        def call(*_: Any, **__: Any) -> Any:
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        return call
+
+
+def fetching(tmp_path: Path, *given: Any) -> Dialer:
+    kit: Any = type("Kit", (), {"path": "world/us"})()
+    dialer = Dialer(kit, "world", ["localhost:1"], wire_pb.Hello(), 0.02, "none", lambda level, said: None)
+    dialer._channel = Channel(*given)
+    return dialer
+
+
+def test_a_model_goes_on_where_its_connection_was_closed_just_before(tmp_path: Path) -> None:
+    payload = payload_of(layout(9))
+    dialer = fetching(tmp_path, ValueError("Cannot invoke RPC on closed channel!"), payload.chunks(0, 0))
+    dialer.fetch(payload.shape, payload.digest, tmp_path / "model")
+    assert (tmp_path / "model").stat().st_size == payload.shape.num_bytes
+
+
+def test_a_model_that_finds_no_room_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> int:
+        raise OSError("no room")
+
+    payload, opened, closed = payload_of(layout(9)), list[int](), list[int]()
+    make, end = os.open, os.close
+    monkeypatch.setattr(os, "open", lambda *given: opened.append(make(*given)) or opened[-1])
+    monkeypatch.setattr(os, "close", lambda handle: closed.append(handle) or end(handle))
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="no room"):
+        fetching(tmp_path, payload.chunks(0, 0)).fetch(payload.shape, payload.digest, tmp_path / "model")
+    monkeypatch.undo()
+    assert opened and set(opened) <= set(closed)
 
 
 def test_a_member_that_leaves_gives_up_what_it_waits_for(pki: Pki, tmp_path: Path) -> None:

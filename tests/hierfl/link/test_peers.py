@@ -89,6 +89,21 @@ def test_who_is_away_is_tried_again_until_it_is_back(pki: Pki, tmp_path: Path) -
     assert f"ring/a at localhost:{port} (link.peers) is not reached, and is tried again" in heard[0]
 
 
+def test_a_connection_that_another_thread_has_given_up_is_opened_anew(pki: Pki, tmp_path: Path) -> None:
+    """Several vectors come of one holder at a time, and a cut is told to each of them."""
+    objects, heard = Objects(tmp_path / "place"), list[str]()
+    payload = objects.put("sum-0", *update(SMALL))
+    with door(pki, objects) as opened:
+        way = neighbours(pki, opened.port, heard)
+        first = way._channel("ring/a")
+        first.close()
+        assert take(way, payload, tmp_path).exists() and "hannel closed" in heard[0]
+        second = way._channel("ring/a")
+        way._forget("ring/a", first)  # told late: the new one goes on
+        assert way._channel("ring/a") is second is not first
+        way.close()
+
+
 def test_who_is_never_reached_is_named_with_its_address(pki: Pki, tmp_path: Path) -> None:
     heard, port = list[str](), free_port()
     way = neighbours(pki, port, heard, deadline_s=0.2)
