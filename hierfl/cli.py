@@ -270,6 +270,9 @@ def _evaluate(
     cross_site: Annotated[
         bool, typer.Option("--cross-site", help="Measure every hub's and site's model, too: each at every site.")
     ] = False,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --cross-site: the metric that the table shows.")
+    ] = None,
     as_json: Json = False,
     plain: Plain = False,
     debug: Debug = False,
@@ -282,6 +285,8 @@ def _evaluate(
     with told(as_json, debug), aside(as_json) as answer:
         if cross_site and overrides:
             raise ConfigError("--cross-site takes no overrides: its figures are kept with the run")
+        if metric is not None and not cross_site:
+            raise ConfigError("--metric chooses what --cross-site shows: give that, too")
         from hierfl.rundir import saved_config
 
         saved_config(run_dir)  # a wrong folder is told before torch is loaded
@@ -295,8 +300,8 @@ def _evaluate(
             if not as_json:
                 from hierfl.monitor.table import tabulate
 
-                print(matrix.legend())
-                show(lambda width: tabulate(matrix.shown()[1], width), plain)
+                print(matrix.legend(metric))
+                show(lambda width: tabulate(matrix.shown(metric)[1], width), plain)
             return
         from hierfl.run import evaluate
 

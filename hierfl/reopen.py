@@ -202,8 +202,8 @@ def _still_true(saved: Checkpoint, config: RunConfig, before: Mapping[str, Any] 
         raise ConfigError(problems)
     if before is None:
         return saved
-    goal = config.stopping.metric, config.stopping.mode
-    if (_section(before, "stopping").get("metric"), _section(before, "stopping").get("mode")) != goal:
+    goals = [_section(said, "stopping") for said in (before, config.resolved)]
+    if any(goals[0].get(key) != goals[1].get(key) for key in ("metric", "mode")):
         return replace(saved, progress=Progress())  # the best value of another metric says nothing
     asked = [
         (_section(said, "stopping"), _section(said, "federation").get("rounds")) for said in (before, config.resolved)

@@ -19,7 +19,7 @@ from hierfl.errors import DataError, HierflError, OutputError
 from hierfl.journal import Lead
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
-from hierfl.learning.stopping import Progress, advance, agreed
+from hierfl.learning.stopping import Progress, advance, lacking
 from hierfl.learning.task import Standardised
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
@@ -128,6 +128,8 @@ class Rounds:
                 self._enter(number, commit, layout)
                 commit = self._round(number, commit, layout)
                 reason = commit.progress.reason
+                if wrong := lacking(self.config.stopping, self.metrics.get(self._root(), {})):
+                    raise wrong
                 if reason is not None:
                     said = f"stops after round {number + 1}: {reason}"
                     self.voice.emit(Notice(self._now(), "info", self._root(), said))
@@ -242,9 +244,11 @@ class Rounds:
         every = self.config.evaluation.every
         if every and (done % every == 0 or done == self._rounds()):
             self.metrics = self.engine.evaluate(done, model)
-            value = finite(agreed(self.config.stopping, self.metrics[self._root()]))
-            if done % every == 0:  # a measurement only for the end must not count when the run is taken up again
-                commit.progress = advance(self.config.stopping, commit.progress, value)
+            found, stopping = self.metrics[self._root()], self.config.stopping
+            # A measurement only for the end must not count when the run is taken up again.
+            if done % every == 0 and lacking(stopping, found) is None:
+                value = finite(found.get(stopping.metric or ""))
+                commit.progress = advance(stopping, commit.progress, value, self.config.better)
             if self._tunes(done, commit.progress.reason):
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
@@ -294,7 +298,9 @@ class Rounds:
         self.engine.end()
         self.faults.end()
         if self.config.baseline == "local" and self.metrics:
-            matrix = Matrix(commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model))
+            matrix = Matrix(
+                commit.rounds_done, self.engine.cross_site(commit.rounds_done, commit.model), self.config.better
+            )
             write_matrix(self.folder.path, matrix)
             log_matrix(self.folder.path, matrix)
             self.voice.facts["on_all_data"] = on_all_data(matrix, self._root())

@@ -95,7 +95,7 @@ def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Pat
         if config.baseline is None:
             for path, own in models_apart(config, engine, saved, found):
                 found[path] = engine.measure(rounds, engine.driver.put(own))
-        matrix = Matrix(rounds, {path: found[path] for path in config.federation.nodes if path in found})
+        matrix = Matrix(rounds, {path: found[path] for path in config.federation.nodes if path in found}, config.better)
     write_matrix(run_dir, matrix)
     log_matrix(run_dir, matrix)
     return matrix

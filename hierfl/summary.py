@@ -10,7 +10,7 @@ from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
 from hierfl.learning.state import Layout
 from hierfl.monitor.cross_site import Matrix
-from hierfl.monitor.fairness import METRICS, fairness
+from hierfl.monitor.fairness import fairness, titles
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import MembershipChanged, NodeChanged, Notice, Record, Scalars
@@ -59,7 +59,8 @@ def of_fairness(config: RunConfig, metrics: Mapping[str, Scalars]) -> dict[str, 
     they have made of it does, `personal_fairness`, where they have; empty where none was measured.
     """
     sites = {path: metrics[path] for path, site in config.sites.items() if site.counts and path in metrics}
-    told, own = {"fairness": fairness(sites)}, fairness({path: _personal(found) for path, found in sites.items()})
+    told = {"fairness": fairness(sites, config.better)}
+    own = fairness({path: _personal(found) for path, found in sites.items()}, config.better)
     return {**told, "personal_fairness": own} if own else told
 
 
@@ -70,9 +71,9 @@ def _personal(found: Scalars) -> dict[str, Any]:
 
 def on_all_data(matrix: Matrix, root: str) -> dict[str, Any]:
     """Write how each site's own model does on the test samples of all sites, and how these models differ in it."""
-    wanted = ("num_test", *METRICS)
+    wanted = ("num_test", *titles(*(found[root] for found in matrix.models.values())))
     sites = {owner: {name: found[root].get(name) for name in wanted} for owner, found in matrix.models.items()}
-    return {"sites": sites, "fairness": fairness(sites)}
+    return {"sites": sites, "fairness": fairness(sites, matrix.better)}
 
 
 def idle_nodes(

@@ -15,6 +15,7 @@ from hierfl.config.schema import HubSettings, Replication, RunConfig, SiteSettin
 from hierfl.config.tree import Node
 from hierfl.learning.compression import Compression
 from hierfl.learning.compressions.none import Whole
+from hierfl.learning.own_metrics import BUILT_IN
 from hierfl.learning.strategy import Strategy
 from tiers.federation import Federation, Hub, Member, Site
 
@@ -67,6 +68,10 @@ def build(checked: Checked) -> RunConfig:
     start = _Inherited(training, {}, False, None, frozenset(), None, timeout_s, redundancy=redundancy)
     nodes = _inherit(checked.root, start)
     named = checked.written["task"]["kind"]
+    stopping = checked.sections["stopping"]
+    better = dict(checked.better)
+    if stopping.metric is not None and stopping.metric not in BUILT_IN:
+        better.setdefault(stopping.metric, stopping.mode)
     config = RunConfig(
         name=checked.top["name"],
         seed=checked.top["seed"],
@@ -83,6 +88,7 @@ def build(checked: Checked) -> RunConfig:
         resolved=checked.written,
         baseline=checked.top["baseline"],
         lora=checked.top["lora"],
+        better=better,
         links={placed.path: placed.node.own.link for placed in nodes if placed.node.own.link is not None},
     )
     return as_baseline(config, nodes[0].holds.training)

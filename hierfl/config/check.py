@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from types import MethodType
 from typing import Any
@@ -19,9 +19,10 @@ from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
 from hierfl.config.replicas import check_replicas
 from hierfl.config.residency import check_residency
-from hierfl.config.schema import DeviceGroup, Evaluation, Runtime, Stopping
+from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
 from hierfl.config.shared import check_shared
+from hierfl.config.stopping import check_stopping, measured_by
 from hierfl.config.strategies import check_strategies
 from hierfl.config.topologies import check_journal, check_topologies
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
@@ -43,7 +44,10 @@ _MOST_UNKNOWN_SITES = 20
 
 @dataclass(slots=True)
 class Checked:
-    """A checked configuration; sound if no problem was reported. `written` is its canonical form."""
+    """A checked configuration; sound if no problem was reported. `written` is its canonical form.
+
+    `better`: which way metrics of the task's own get better, as it says.
+    """
 
     top: dict[str, Any]
     task: Any
@@ -51,6 +55,7 @@ class Checked:
     training: dict[str, Any]
     sections: dict[str, Any]
     written: dict[str, Any]
+    better: dict[str, str] = field(default_factory=dict)
 
 
 def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Problem]]:
@@ -65,7 +70,10 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     training = check_training(config.get("training"), "training", report)
     sections = {key: section(cls, config.get(key), key, report) for key, cls in SECTIONS.items() if key != "runtime"}
     sections["runtime"], written_runtime = _runtime(config.get("runtime"), report)
-    _across(config, sections["evaluation"], sections["stopping"], report)
+    measured = measured_by(task, report)
+    check_stopping(config.get("stopping"), sections["stopping"], sections["evaluation"], measured, report)
+    if sections["evaluation"].fine_tune is not None and sections["evaluation"].every == 0:
+        report("evaluation.fine_tune", "is never measured: evaluation.every is 0")
     tree = None
     if config.get("federation") is None:
         report("federation", "is missing: give the root hub, {name: ..., members: [...]}")
@@ -101,7 +109,8 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     written["faults"] = escape({"faults": faults})["faults"]
     ordered = {field.name: written[field.name] for field in sorted(fields(TopKeys), key=_order)}
     root = tree[0] if tree else None
-    return Checked(top, task.instance, root, training, {**sections, "faults": found}, ordered), problems
+    own = {name: way for name, way in (measured or {}).items() if name not in BUILT_IN}
+    return Checked(top, task.instance, root, training, {**sections, "faults": found}, ordered, own), problems
 
 
 def _order(field: Any) -> int:
@@ -176,39 +185,6 @@ def _residency(config: Mapping[Any, Any], root: Node, runtime: Runtime, report: 
     declared = given.get("devices") if isinstance(given, Mapping) else None
     if len(declared if isinstance(declared, list) else ()) == len(runtime.devices):
         check_residency(root, runtime, report)
-
-
-def _across(config: Mapping[Any, Any], evaluation: Evaluation, stopping: Stopping, report: Report) -> None:
-    """Check what sections say together, where each is sound by itself."""
-    given = config.get("stopping")
-    if evaluation.fine_tune is not None and evaluation.every == 0:
-        report("evaluation.fine_tune", "is never measured: evaluation.every is 0")
-    if not isinstance(given, Mapping) or any(
-        value is not None and getattr(stopping, str(key), None) is None for key, value in given.items()
-    ):
-        return
-    wants = [key for key in ("target", "patience") if getattr(stopping, key) is not None]
-    if stopping.metric is None:
-        for key in (*wants, *(key for key in ("mode", "min_delta") if getattr(stopping, key))):
-            at = join("stopping", key)
-            report(at, "stops on no metric: give stopping.metric (auc, accuracy, loss ...), or no stopping at all")
-        return
-    usual = BUILT_IN.get(stopping.metric)
-    if usual is None and stopping.mode is None:
-        said = f"is {shown(stopping.metric)}{nearest(stopping.metric, BUILT_IN)}"
-        report("stopping.metric", f"{said}; a metric of the task's own needs stopping.mode beside it (min or max)")
-        return
-    if not wants:
-        report("stopping.metric", "never stops by itself: give stopping.target or stopping.patience")
-    if usual is not None and stopping.mode not in (None, usual):
-        better = "lower" if usual == "min" else "higher"
-        report("stopping.mode", f"is {stopping.mode}, but a {better} {stopping.metric} is better: leave it out")
-    if usual == "max" and stopping.target is not None and not 0 <= stopping.target <= 1:
-        report("stopping.target", f"must be from 0 to 1 for {stopping.metric}, not {shown(stopping.target)}")
-    if stopping.metric == "auc" and evaluation.auc == "none":
-        report("stopping.metric", "is auc, but evaluation.auc is none: measure it (histogram or exact)")
-    if evaluation.every == 0:
-        report("stopping.metric", "is never measured: evaluation.every is 0")
 
 
 class _Doubtful(Exception):

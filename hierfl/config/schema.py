@@ -98,7 +98,8 @@ class Stopping:
     """auc, accuracy, loss, log_loss, brier or ece; of two classes sensitivity, specificity or dice; or a metric of the
     task's own. Null never stops early."""
     mode: str | None = None
-    """min or max: which way a metric of the task's own gets better; of the others hierfl knows it."""
+    """min or max: which way a metric of the task's own gets better, where the task does not say so; hierfl knows it of
+    the others."""
     target: float | None = None
     """Stop once the metric is at least this good (at most, where lower is better)."""
     patience: int | None = None
@@ -328,6 +329,7 @@ class RunConfig:
     `links`: how members are reached that other institutions serve, by path; `hierfl run` simulates them here.
     `baseline`: local or pooled; federation, hubs and sites are then what it makes of those in `resolved`.
     `lora`: what travels in place of the model; None: the model.
+    `better`: which way metrics of the task's own get better, as far as that is known: min or max.
     `folder`: the YAML's, where the user's own modules were looked for beside the current folder; None for a mapping.
     """
 
@@ -349,4 +351,5 @@ class RunConfig:
     lora: Lora | None = None
     redundancy: Redundancy = field(default_factory=Redundancy)
     faults: tuple[Fault, ...] = ()
+    better: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, LinkSettings] = field(default_factory=dict)

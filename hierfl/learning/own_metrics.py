@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from hierfl.learning.fixed import quantised
 
-__all__ = ["BUILT_IN", "MAX_OWN", "OWN_NAMES", "added", "is_own_name", "num_bad", "own_among", "sums"]
+__all__ = [
+    "BUILT_IN",
+    "CLASSES",
+    "MAX_OWN",
+    "OWN_NAMES",
+    "TWO_CLASSES",
+    "added",
+    "is_own_name",
+    "num_bad",
+    "own_among",
+    "sums",
+]
 
 MAX_OWN = 32
 """The most metrics of its own that a task has; they are told at every node and in every round."""
@@ -23,6 +34,12 @@ BUILT_IN = {
     **dict.fromkeys(("loss", "log_loss", "brier", "ece"), "min"),
 }
 """hierfl's own metrics that are one figure, and which way each gets better."""
+
+CLASSES = {name: BUILT_IN[name] for name in ("auc", "accuracy", "log_loss", "brier", "ece")}
+"""Those that a task has which tells samples into classes, beside its loss."""
+
+TWO_CLASSES = {**CLASSES, **{name: BUILT_IN[name] for name in ("sensitivity", "specificity", "dice")}}
+"""Those that it has where there are two."""
 
 _TAKEN = frozenset(
     {

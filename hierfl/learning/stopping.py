@@ -11,7 +11,7 @@ from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import nearest
 from hierfl.learning.own_metrics import BUILT_IN, own_among
 
-__all__ = ["Progress", "advance", "agreed"]
+__all__ = ["Progress", "advance", "lacking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,28 +23,24 @@ class Progress:
     reason: str | None = None
 
 
-def agreed(stopping: Stopping, measured: Mapping[str, Any]) -> object:
-    """Give the metric by which training stops of what the root has measured; None if it stops by none, or undefined.
-
-    Errors: ConfigError where the task does not measure it.
-    """
-    if stopping.metric is None:
+def lacking(stopping: Stopping, measured: Mapping[str, Any]) -> ConfigError | None:
+    """Say what is wrong where training is to stop by a metric that the root has not measured, though it has others."""
+    if stopping.metric is None or stopping.metric in measured or measured.get("loss") is None:
         return None
-    if stopping.metric not in measured and measured.get("loss") is not None:
-        known = [*(name for name in BUILT_IN if name in measured), *own_among(measured)]
-        said = f"is {stopping.metric!r}, which this task does not measure{nearest(stopping.metric, known)}"
-        raise ConfigError([Problem("stopping.metric", said)])
-    return measured.get(stopping.metric)
+    known = [*(name for name in BUILT_IN if name in measured), *own_among(measured)]
+    said = f"is {stopping.metric!r}, which this task does not measure{nearest(stopping.metric, known)}"
+    way = "the round is committed: resume the run with another stopping.metric, or with stopping=null"
+    return ConfigError([Problem("stopping.metric", f"{said}; {way}")])
 
 
-def advance(stopping: Stopping, progress: Progress, value: float | None) -> Progress:
-    """Take one measurement of the root's metric.
+def advance(stopping: Stopping, progress: Progress, value: float | None, ways: Mapping[str, str]) -> Progress:
+    """Take one measurement of the root's metric; `ways`: which way those of the task's own get better.
 
     An undefined value counts as a measurement without an improvement.
     """
     if stopping.metric is None:
         return progress
-    sign = -1.0 if BUILT_IN.get(stopping.metric, stopping.mode) == "min" else 1.0
+    sign = -1.0 if {**ways, **BUILT_IN}[stopping.metric] == "min" else 1.0
     better = value is not None and (progress.best is None or sign * (value - progress.best) > stopping.min_delta)
     progress = Progress(value, 0) if better else Progress(progress.best, progress.num_without + 1)
     if stopping.target is not None and value is not None and sign * (value - stopping.target) >= 0.0:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hierfl.config.schema import SiteSettings
 
-__all__ = ["CountsSamples", "KnowsSites", "Prediction", "SiteData", "Standardised", "Task", "counted"]
+__all__ = ["CountsSamples", "KnowsSites", "NamesMetrics", "Prediction", "SiteData", "Standardised", "Task", "counted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,17 @@ class CountsSamples(Protocol):
 
     def num_samples(self, site: str, *_: Any, **source: Any) -> tuple[int, int]:
         """Count one site's (train, test) samples without loading torch; `hierfl tree` shows them."""
+
+
+@runtime_checkable
+class NamesMetrics(Protocol):
+    """A task that says what it measures: early stopping by what it does not is found before the run starts."""
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name all that is measured beside the loss, and which way it gets better: {"absolute_error": "min"}.
+
+        `own_metrics.CLASSES` and `TWO_CLASSES` are those of classes.
+        """
 
 
 @runtime_checkable

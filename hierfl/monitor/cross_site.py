@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hierfl.errors import OutputError
+from hierfl.errors import ConfigError, OutputError
+from hierfl.kinds import nearest
+from hierfl.learning.own_metrics import BUILT_IN, own_among
 from hierfl.monitor.fairness import METRICS
 from hierfl.monitor.files import as_json
 from hierfl.monitor.words import finite
@@ -16,7 +18,6 @@ from hierfl.monitor.words import finite
 __all__ = ["FILE", "Matrix", "read_matrix", "short", "write_matrix"]
 
 FILE = "cross_site.json"
-_ORDER = ("auc", "accuracy", "loss")
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,16 @@ class Matrix:
     """Metrics by model and by node that it was measured at, after `rounds` rounds.
 
     A model is named by whose it is: the root's is the federation's, a site's is its own. At a hub stand the figures of
-    all samples of the sites below that count.
+    all samples of the sites below that count. `better`: which way metrics of the task's own get better, if known.
     """
 
     rounds: int
     models: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    better: Mapping[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Give it ready for JSON."""
-        return {"rounds": self.rounds, "models": self.models}
+        return {"rounds": self.rounds, "models": self.models, "better": self.better}
 
     @property
     def columns(self) -> list[str]:
@@ -41,20 +43,33 @@ class Matrix:
         hubs = {path.rpartition("/")[0] for path in measured}
         return [path for path in measured if path not in hubs or "/" not in path]
 
-    def shown(self) -> tuple[str, dict[str, dict[str, Any]]]:
-        """Choose the metric that is defined most often, AUC before accuracy before loss; give its table by model."""
-        names = [name for name in _ORDER if self._defined(name)] or ["accuracy"]
-        name = max(names, key=self._defined)
+    def shown(self, metric: str | None = None) -> tuple[str, dict[str, dict[str, Any]]]:
+        """Give one metric's table by model: `metric`, or the one that is defined most often, AUC before accuracy before
+        the task's own before loss.
+
+        Errors: ConfigError for a metric that was not measured.
+        """
+        measured = {name: None for row in self.models.values() for scalars in row.values() for name in scalars}
+        names = [name for name in ("auc", "accuracy", *own_among(measured), "loss") if self._defined(name)]
+        if metric is not None and not self._defined(metric):
+            known = [name for name in measured if self._defined(name)]
+            raise ConfigError(f"--metric {metric}: not measured, or nowhere defined{nearest(metric, known)}")
+        name = metric or max(names or ["accuracy"], key=self._defined)
         columns = self.columns
         table = {
             owner: {path: found.get(path, {}).get(name) for path in columns} for owner, found in self.models.items()
         }
         return name, table
 
-    def legend(self) -> str:
+    def legend(self, metric: str | None = None) -> str:
         """Say what the table shows."""
-        name, _ = self.shown()
-        return f"{METRICS[name]} of each row's model on the test samples of each column; at the root, on all that count"
+        name, _ = self.shown(metric)
+        title = METRICS.get(name, name)
+        return f"{title} of each row's model on the test samples of each column; at the root, on all that count"
+
+    def lower_is_better(self, metric: str) -> bool:
+        """Say whether a metric falls as the model gets better."""
+        return {**self.better, **BUILT_IN}.get(metric) == "min"
 
     def _defined(self, name: str) -> int:
         return sum(finite(scalars.get(name)) is not None for row in self.models.values() for scalars in row.values())
@@ -72,7 +87,7 @@ def read_matrix(run_dir: Path) -> Matrix | None:
     """Read what was found last; None where it was never asked for. Errors: OutputError for a damaged file."""
     try:
         said = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
-        return Matrix(said["rounds"], said["models"])
+        return Matrix(said["rounds"], said["models"], said.get("better", {}))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -11,8 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hierfl.learning.metrics import LOWER_IS_BETTER
-from hierfl.learning.own_metrics import own_among
+from hierfl.learning.own_metrics import BUILT_IN, own_among
 from hierfl.monitor.words import finite, metric
 
 __all__ = ["METRICS", "fairness", "fairness_lines", "held_out_lines", "titles"]
@@ -26,18 +25,22 @@ def titles(*nodes: Mapping[str, Any]) -> dict[str, str]:
     return {**METRICS, **{name: name for name in own_among({name for node in nodes for name in node})}}
 
 
-def fairness(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def fairness(
+    sites: Mapping[str, Mapping[str, Any]], better: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Any]]:
     """Say for each metric that a site has: the worst and the best site with its value, means and deviation.
 
-    `sites`: the metrics of each by path. `mean` and `std` (of the population) count each site once, `weighted_mean`
-    each by its test samples; `num_undefined` sites have no value and count in none of them. Ties: the first by path.
+    `sites`: the metrics of each by path; `better`: which way those of the task's own get better, min or max: the others
+    are left out. `mean` and `std` (of the population) count each site once, `weighted_mean` each by its test samples;
+    `num_undefined` sites have no value and count in none of them. Ties: the first by path.
     """
     found = {}
-    for name in METRICS:
+    ways = {**{name: BUILT_IN[name] for name in METRICS}, **(better or {})}
+    for name, way in ways.items():
         values = {path: number for path in sorted(sites) if (number := finite(sites[path].get(name))) is not None}
         if not values:
             continue
-        sign = -1.0 if name in LOWER_IS_BETTER else 1.0
+        sign = -1.0 if way == "min" else 1.0
         worst, best = (choose(values, key=lambda path: sign * values[path]) for choose in (min, max))
         mean = math.fsum(values.values()) / len(values)
         weights = {path: int(sites[path]["num_test"]) for path in values}

@@ -3,7 +3,7 @@
 | tag | what |
 |---|---|
 | `world/us/cleveland/auc` | a node's metric after each round (accuracy, ece ...); left out where undefined |
-| `fairness/auc/worst`, `best`, `mean`, `deviation` | over the sites that count, each once; of accuracy and loss too |
+| `fairness/auc/worst`, `best`, `mean`, `deviation` | over the sites that count, each once; also of the other metrics |
 | `membership/sites`, `membership/epoch` | from the round on in which members have changed |
 | `world/us/cleveland/train_loss` | the loss of a site's local training |
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
@@ -167,7 +167,7 @@ class TensorBoard:
         self._metrics = record.metrics
         sites = self._config.sites
         counted = {path: found for path, found in record.metrics.items() if path in sites and sites[path].counts}
-        for metric, figures in fairness(counted).items():
+        for metric, figures in fairness(counted, self._config.better).items():
             for figure, tag in _FAIRNESS.items():
                 self._scalar(f"fairness/{metric}/{tag}", figures[figure], record.round_number)
         every = max(1, self._config.evaluation.every)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError, DataError, Problem
 from hierfl.kinds import nearest
+from hierfl.learning.own_metrics import CLASSES, TWO_CLASSES
 from hierfl.learning.task import Prediction, SiteData
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "check",
     "choice",
     "loss",
+    "metrics",
     "multiple",
     "network",
     "predict",
@@ -57,6 +59,11 @@ def predict(model: Module, batch: Any) -> Prediction:
     logits = model(batch[0]).float()
     scores = logits[:, 0].sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)
     return Prediction(scores, batch[1])
+
+
+def metrics(num_classes: int) -> Mapping[str, str]:
+    """Name what predictions into so many classes are measured by, and which way it gets better."""
+    return TWO_CLASSES if num_classes == 2 else CLASSES
 
 
 def site_data(x: NDArray[np.floating], y: NDArray[np.integer], is_test: NDArray[np.bool_]) -> SiteData:

@@ -13,7 +13,7 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
     from torch.nn import Module
@@ -86,6 +86,10 @@ class BreastCancer:
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1, and the labels."""
         return classifier.predict(model, batch)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(2)
 
     def _shard(self, site: str) -> shards.Shard:
         """Return a site's sample indices and which of them are for the test."""

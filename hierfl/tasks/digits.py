@@ -13,7 +13,7 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
     from torch.nn import Module
@@ -82,6 +82,10 @@ class Digits:
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of every digit, and the labels."""
         return classifier.predict(model, batch)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(10)
 
     def _shard(self, site: str) -> shards.Shard:
         """Return a site's sample indices and which of them are for the test."""

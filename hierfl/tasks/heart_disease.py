@@ -18,7 +18,7 @@ from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -100,6 +100,10 @@ class HeartDisease:
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of disease, and the labels."""
         return classifier.predict(model, batch)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(2)
 
     def _columns(self, site: str) -> tuple[dict[str, Matrix], NDArray[np.str_]]:
         """Return a hospital's columns, NaN where missing, and "train", "test" or "None" per patient."""

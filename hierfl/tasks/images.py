@@ -16,6 +16,8 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks._sites import Sites
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
     from torch.nn import Module
 
@@ -96,3 +98,7 @@ class Images(Sites):
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1 or of every class, and the labels."""
         return classifier.predict(model, batch)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(self.num_classes)

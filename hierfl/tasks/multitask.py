@@ -17,6 +17,8 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks._sites import Sites
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -104,6 +106,10 @@ class Multitask(Sites):
         """Return the probability of being active for each known label, and the label."""
         logits, labels = self._known(model, batch)
         return Prediction(logits.float().sigmoid(), labels)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(2)
 
     def _known(self, model: Module, batch: Any) -> tuple[Tensor, Tensor]:
         """Return the logits and labels of what was measured, shape (m,) each."""

@@ -21,6 +21,8 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -99,6 +101,10 @@ class Parquet:
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1 (n,), or of every class (n, C), and the labels."""
         return classifier.predict(model, batch)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(self.num_classes)
 
     def _labels(self, table: _Table) -> NDArray[np.int64]:
         """Return the labels, each one of the classes."""

@@ -17,6 +17,8 @@ from hierfl.errors import DataError, Problem
 from hierfl.tasks import _classifier as classifier
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
     from torch.nn import Module
 
@@ -131,6 +133,10 @@ class Synthetic:
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1, and the labels."""
         return classifier.predict(model, batch)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(2)
 
     def _size_and_time(self, site: str, step_s: float | None) -> tuple[int, float]:
         """Draw a site's training samples and seconds per step, by seed and name."""

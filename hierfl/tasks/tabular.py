@@ -21,6 +21,8 @@ from hierfl.tasks._experts import experts
 from hierfl.tasks._sites import Sites
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -116,6 +118,10 @@ class Tabular(Sites):
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1 or of every class, and the labels."""
         return classifier.predict(model, batch)
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(self.num_classes)
 
     def _mlp(self, inputs: int) -> Module:
         """Build `trunk`, ReLU and `head`."""

@@ -18,6 +18,8 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks._sites import Sites
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -91,6 +93,10 @@ class Volumes(Sites):
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return each voxel's probability of being tumour, and its label."""
         return Prediction(model(batch[0])[:, 0].float().sigmoid().flatten(), batch[1].flatten())
+
+    def metrics(self) -> Mapping[str, str]:
+        """Name what is measured."""
+        return classifier.metrics(2)
 
     def _tumours(self, n: int, share: float, random: np.random.RandomState) -> NDArray[np.bool_]:
         """Draw an ellipsoid for each of n volumes, bool (n, size, size, size), its volume about `share` of all."""

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Deep", "Doses", "Frozen", "Lines", "Wards"]
+__all__ = ["Deep", "Doses", "Frozen", "Lines", "NamedDoses", "Wards"]
 
 
 def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
@@ -72,6 +72,13 @@ class Doses(Wards):
         dose = model(batch[0])[:, 0]
         own = {"absolute_error": (dose - (batch[0][:, 0] - batch[0][:, 1])).abs(), "dose": dose}
         return Prediction(dose.sigmoid(), batch[1], own) if self.both else Prediction(own=own)
+
+
+class NamedDoses(Doses):
+    """Doses that say which way their error gets better, and nothing of the dose."""
+
+    def metrics(self) -> dict[str, str]:
+        return {"absolute_error": "min"}
 
 
 class Frozen(Wards):

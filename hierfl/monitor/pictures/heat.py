@@ -26,14 +26,15 @@ def heat(matrix: Matrix) -> Figure:
         raise ValueError("no model was measured")
     rows, columns = list(table), matrix.columns
     values = np.array([[_number(table[row][column]) for column in columns] for row in rows])
+    falls = matrix.lower_is_better(name)
     tall = min(12.0, 2.6 + 0.34 * len(rows))
     made = figure(12, tall)
     axes = made.add_axes((0.2, 1.0 / tall, 0.7, (tall - 2.1) / tall))
-    drawn = axes.imshow(values, aspect="auto", cmap="viridis_r" if name == "loss" else "viridis")
+    drawn = axes.imshow(values, aspect="auto", cmap="viridis_r" if falls else "viridis")
     few = len(rows) <= _MOST_NUMBERS and len(columns) <= _MOST_NUMBERS
     middle = (np.nanmin(values) + np.nanmax(values)) / 2 if np.isfinite(values).any() else 0.0
     for (row, column), value in np.ndenumerate(values) if few else ():
-        dark = np.isfinite(value) and ((value > middle) == (name == "loss"))
+        dark = np.isfinite(value) and ((value > middle) == falls)
         axes.text(column, row, metric(float(value)), ha="center", va="center", size=SIZE, color="w" if dark else INK)
     names = short(list(dict.fromkeys((*columns, *rows))))
     if len(columns) <= 3 * _MOST_NUMBERS:

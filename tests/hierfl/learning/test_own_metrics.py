@@ -12,20 +12,24 @@ import numpy as np
 import pytest
 import torch
 from small_runs import go, hub, tensors
+from typer.testing import CliRunner
 from ward_tasks import patients
 
+from hierfl.cli import app
 from hierfl.config.schema import Stopping
 from hierfl.errors import ConfigError, LinkError, SiteFailed
 from hierfl.learning.contract import checked_prediction
 from hierfl.learning.metrics import Tally
-from hierfl.learning.stopping import Progress, advance, agreed
+from hierfl.learning.stopping import Progress, advance, lacking
 from hierfl.learning.task import Prediction
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import tally_in, tally_out
+from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.pictures import curves
 from hierfl.monitor.plain import Plain
 from hierfl.monitor.report import write_report
 from hierfl.monitor.words import metric
+from hierfl.run import resume
 
 SITES = ("north", "south", "east")
 TREE = hub("world", hub("up", "north", "south"), "east")
@@ -83,14 +87,48 @@ def test_a_metric_that_the_task_does_not_measure_ends_the_run_with_those_that_it
     with pytest.raises(ConfigError, match=says) as told:
         go(tmp_path, TREE, doses(), stopping={"metric": "absolut_error", "mode": "min", "patience": 1})
     assert [problem.path for problem in told.value.problems] == ["stopping.metric"]
-    assert agreed(Stopping("auc"), {"num_test": 0, "loss": None}) is None, "nothing was measured"
+    assert "the round is committed: resume the run with another stopping.metric" in str(told.value)
+    (folder,) = tmp_path.iterdir()
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["round-000001"]
+    measured = [json.loads(line)["round"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert set(measured) == {1}, "what was measured is told"
+    later = resume(folder, ["stopping.metric=absolute_error"])
+    assert (
+        later["rounds"] == 2 and later["model_digest"] == go(tmp_path / "whole", TREE, doses()).summary["model_digest"]
+    )
+    assert lacking(Stopping("auc"), {"num_test": 0, "loss": None}) is None, "nothing was measured"
+
+
+def test_a_task_that_says_which_way_its_metrics_get_better_has_them_in_fairness_and_across_sites(
+    tmp_path: Path,
+) -> None:
+    named = {"kind": "ward_tasks:NamedDoses"}
+    ran = go(tmp_path, TREE, named, stopping={"metric": "absolute_error", "target": 1e6})
+    assert ran.summary["rounds"] == 1, "below a million: less is better, as the task says"
+    found = ran.summary["fairness"]
+    assert found.keys() == {"loss", "absolute_error"}, "which way a dose gets better, nobody has said"
+    errors = {
+        path: ran.summary["nodes"][path]["absolute_error"]
+        for path in ("world/up/north", "world/up/south", "world/east")
+    }
+    assert found["absolute_error"]["worst_value"] == max(errors.values()) == errors[found["absolute_error"]["worst"]]
+    assert found["absolute_error"]["best_value"] == min(errors.values())
+    assert "<td>absolute_error</td>" in write_report(ran.folder).read_text()
+    shown = CliRunner().invoke(app, ["evaluate", str(ran.folder), "--cross-site", "--metric", "dose"])
+    assert shown.exit_code == 0 and shown.output.startswith("dose of each row's model"), shown.output
+    matrix = read_matrix(ran.folder)
+    assert matrix is not None and matrix.shown()[0] == "absolute_error"
+    assert matrix.lower_is_better("absolute_error") and matrix.lower_is_better("loss")
+    assert not matrix.lower_is_better("accuracy")
+    with pytest.raises(ConfigError, match=r"--metric aucc: not measured, or nowhere defined.*allowed: num_test, loss"):
+        matrix.legend("aucc")
 
 
 def test_a_measure_in_which_more_is_better_counts_upwards_and_one_of_cost_downwards() -> None:
     def reason(mode: str, *values: float) -> str | None:
         progress = Progress()
         for value in values:
-            progress = advance(Stopping("wait_days", mode, patience=2), progress, value)
+            progress = advance(Stopping("wait_days", patience=2), progress, value, {"wait_days": mode})
         return progress.reason
 
     assert reason("min", 3.0, 2.0, 1.0) is None and reason("max", 1.0, 2.0, 3.0) is None
