@@ -88,10 +88,10 @@ def reopened(
         if saved is not None:
             is_done = saved.rounds_done >= config.federation.root.rounds
             if to_train and is_done and folder.has_model:  # else it was killed before it had written its model
-                raise OutputError(
-                    f"{run_dir} has done its {saved.rounds_done} rounds;"
-                    f" to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
-                )
+                more = f"to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
+                if elsewhere:
+                    more = "its members have agreed to no more: another run, without --resume, may have others"
+                raise OutputError(f"{run_dir} has done its {saved.rounds_done} rounds; {more}")
             saved = _still_true(saved, config, before)
         yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left), stamp)
 

@@ -243,11 +243,16 @@ def _serving(
     _need_packages()
     from hierfl.link.kit import Kit
     from hierfl.link.serving import Log, Serving
+    from hierfl.link.sound import check_sound, how_renewed, is_short, said_until
 
     opened = Kit.open(kit)
     if node is not None and node != opened.path:
         raise LinkError(f"{kit} is the kit of {opened.path}, not of {node}")
-    return Serving(config, opened, Log(), listen, listen_peers)
+    serving, now = Serving(config, opened, Log(), listen, listen_peers), datetime.now(UTC)
+    check_sound(opened, now)
+    if is_short(opened, now):
+        serving.log("warning", opened.path, f"{said_until(opened)}; {how_renewed(opened)}")
+    return serving
 
 
 def _approve(serving: Serving, approved: str | None) -> None:

@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import NODE_KEY
 from hierfl.link.service import SUCCEEDED, VERSIONS
 from hierfl.link.session import NONCE_BYTES, Stamps
+from hierfl.link.sound import wrong_with
 from hierfl.link.times import Times
+from hierfl.link.words import in_words
 
-__all__ = ["Dialer", "in_words"]
+__all__ = ["Dialer"]
 
 _REFUSALS = (
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -71,6 +74,7 @@ class Dialer:
         self._tell = tell
         self._chance = random.Random(secrets.randbits(64))
         self._leaving = threading.Event()
+        self._farewell = ""
         self._up = threading.Condition()
         self._channel: Any = None
         self._outgoing: queue.SimpleQueue[wire.MemberSays] | None = None
@@ -99,12 +103,15 @@ class Dialer:
 
     def leave(self, reason: str) -> None:
         """Say farewell and dial no more."""
+        self._farewell = reason
         self._leaving.set()
-        outgoing = self._outgoing
+        with self._up:
+            outgoing, call = self._outgoing, self._call
+            self._up.notify_all()
         if outgoing is not None:
             outgoing.put(wire.MemberSays(bye=wire.Bye(reason=reason)))
-        with self._up:
-            self._up.notify_all()
+        elif call is not None:
+            call.cancel()  # a hub that has said nothing yet is not waited for
 
     def serve(self) -> str:
         """Stay in touch until the hub says that it is over, or the member leaves; give the hub's last words.
@@ -162,7 +169,11 @@ class Dialer:
 
     def _session(self) -> str | None:
         """Dial once and serve the control stream to its end; give the hub's last words if they are final."""
-        key, certificate, authority = self._kit.credentials()
+        try:
+            key, certificate, authority = self._kit.credentials()
+        except LinkError as error:  # it may be in the midst of being renewed
+            self._tell("warning", f"{self._hub} is not dialled: {error}")
+            return None
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
         most = max(MAX_BYTES, MAX_MESSAGE_BYTES)
         options = [
@@ -259,6 +270,8 @@ class Dialer:
         with self._up:
             self._channel, self._outgoing = channel, outgoing
             self._up.notify_all()
+        if self._leaving.is_set():  # it was asked to just now
+            outgoing.put(wire.MemberSays(bye=wire.Bye(reason=self._farewell)))
 
     def _deliver(self, channel: Any, take: wire.Take) -> None:
         """Send an update from where the hub has it; after a cut the hub asks again."""
@@ -291,15 +304,8 @@ class Dialer:
             raise Fenced(f"{self._hub} at {self.address} refuses: {said}; this process ends")
         if error.code() in _REFUSALS and not self.has_joined and not self.run:
             raise LinkError(f"{self._hub} at {self.address} refuses: {said}") from error
+        said = wrong_with(self._kit, datetime.now(UTC)) or said  # a hub that does not believe it just hangs up
         self._tell("warning", f"{self._hub} at {self.address} is not reached: {said}")
 
     def _metadata(self) -> tuple[tuple[str, bytes], ...]:
         return ((NODE_KEY, self._kit.path.encode()),)
-
-
-def in_words(error: Any) -> str:
-    """Put a gRPC error in few words."""
-    if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.CANCELLED:
-        return "nothing is heard of it"
-    details = error.details() if isinstance(error, grpc.RpcError) and hasattr(error, "details") else str(error)
-    return str(details).splitlines()[0][:300] if details else type(error).__name__

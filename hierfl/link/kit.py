@@ -11,7 +11,7 @@ from pathlib import Path
 from hierfl.errors import LinkError
 from hierfl.link.files import write_private, write_public
 
-__all__ = ["Kit", "folder_name"]
+__all__ = ["AUTHORITY", "CERTIFICATE", "KEY", "Kit", "folder_name", "roles_in"]
 
 KEY, CERTIFICATE, AUTHORITY, NODE, DENIED = "key.pem", "cert.pem", "ca.pem", "node.json", "denied.json"
 
@@ -82,3 +82,11 @@ def folder_name(path: str) -> str:
     """Name a node's kit among the others: `world/us` is in world__us."""
     plain = path.replace("/", "__")
     return f"{plain}-{hashlib.sha256(path.encode()).hexdigest()[:8]}" if "__" in path else plain
+
+
+def roles_in(folder: Path) -> tuple[str, ...]:
+    """Give the roles that a kit says its node has; none where there is no kit."""
+    try:
+        return tuple(json.loads((folder / NODE).read_text(encoding="utf-8"))["roles"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()

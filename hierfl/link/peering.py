@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import ConfigError
 from hierfl.link.dialer import Dialer
-from hierfl.link.identity import PEER, exchanging, peers_of
+from hierfl.link.identity import exchanging, peers_of
 from hierfl.link.kit import Kit
 from hierfl.link.objects import Objects
 from hierfl.link.payload import Shape
@@ -19,21 +18,12 @@ from hierfl.link.peers import Neighbours, PeerDoor
 from hierfl.link.place import Workplace
 from hierfl.link.store import Store
 
-__all__ = ["check_kit", "neighbours", "workplace"]
+__all__ = ["neighbours", "workplace"]
 
 Tell = Callable[[str, str, str], None]
 """Takes a level, a node, and what is to be said of it."""
 
 PLACE = "place"
-
-
-def check_kit(config: RunConfig, kit: Kit) -> None:
-    """Errors: ConfigError for a kit from before its node became a peer."""
-    if peers_of(config, kit.path) and PEER not in kit.roles:
-        raise ConfigError(
-            f"the kit of {kit.path} is of no peer, and its hub has no centre: `hierfl provision` makes another one in a"
-            " folder without it"
-        )
 
 
 def neighbours(config: RunConfig, kit: Kit, tell: Tell) -> Neighbours | None:

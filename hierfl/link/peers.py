@@ -20,13 +20,13 @@ from hierfl.errors import LinkError, PeerUnreached
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
 from hierfl.link.codec import parse
-from hierfl.link.dialer import in_words
 from hierfl.link.door import SERVICE, TRANSPORT, Door
 from hierfl.link.identity import PEER, server_name
 from hierfl.link.kit import Kit
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import HAND, NODE_KEY, Peer
 from hierfl.link.times import Times
+from hierfl.link.words import in_words
 
 __all__ = ["Neighbours", "PeerDoor"]
 

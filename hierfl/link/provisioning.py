@@ -12,7 +12,7 @@ from hierfl.kinds import nearest
 from hierfl.link.authority import CERTIFICATE, DENIED, Authority, new_key, private_pem, request
 from hierfl.link.files import write_public
 from hierfl.link.identity import HUB, PEER, parties
-from hierfl.link.kit import KEY, Kit, folder_name
+from hierfl.link.kit import KEY, Kit, folder_name, roles_in
 
 __all__ = ["csr", "provision", "renew", "revoke", "sign"]
 
@@ -48,8 +48,10 @@ def provision(
         way = f"`hierfl revoke {given} --ca {out}`, and take the folder away"
         raise LinkError(f"{given} has a key already, made here with its kit {folders[given]}: {way}")
     authority.know(roles)
-    if all(folder.exists() for folder in folders.values()):
+    grown = [line for path, own in roles.items() for line in _grown(folders[path], path, own, out)]
+    if all(folder.exists() for folder in folders.values()) and not grown:
         yield f"{out / KITS}: has a kit for each node; nothing was made"
+    yield from grown
     for path, own in roles.items():
         folder = folders[path]
         if folder.exists():
@@ -102,9 +104,13 @@ def renew(nodes: Sequence[str], folder: Path, now: datetime, days: float) -> Ite
         path for path in authority.nodes if {one.serial_number for one in authority.issued(path)} - authority.denied()
     ]
     for path in nodes or able:
-        kit = _kit(folder, authority, path)
-        kit.put(certificate=authority.renew(path, now, days), authority=authority.pem)
-        yield f"{kit.folder / 'cert.pem'}: of {path}, for {days:g} days; put it into the kit where the node runs"
+        certificate = authority.renew(path, now, days)
+        before, kit = roles_in(folder / KITS / folder_name(path)), _kit(folder, authority, path)
+        kit.put(certificate=certificate, authority=authority.pem)
+        files = "it" if before in ((), kit.roles) else "it and node.json"
+        if {HUB, PEER} & {*kit.roles}:
+            kit.deny((authority.folder / DENIED).read_bytes())
+        yield f"{kit.folder / 'cert.pem'}: of {path}, for {days:g} days; put {files} into the kit where the node runs"
 
 
 def revoke(node: str, folder: Path, now: datetime, reason: str) -> Iterator[str]:
@@ -126,6 +132,13 @@ def _kit(folder: Path, authority: Authority, path: str) -> Kit:
     if roles is None:
         raise LinkError(f"{path!r} is no node with a link{nearest(path, authority.nodes)}")
     return Kit.write(place, authority.federation, path, roles)
+
+
+def _grown(folder: Path, path: str, roles: Sequence[str], out: Path) -> Iterator[str]:
+    """Say that a kit is from before its node was what it is now."""
+    missing = [role for role in roles if role not in roles_in(folder)]
+    if missing and folder.exists():
+        yield f"{folder}: {path} is {' and '.join(missing)} now, too; `hierfl renew {path} --ca {out}` certifies that"
 
 
 def _known(node: str, roles: Collection[str]) -> None:

@@ -25,15 +25,17 @@ from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.door import try_to_listen
 from hierfl.link.driver import LinkedDriver
+from hierfl.link.fits import check_listen, check_roles, check_state
 from hierfl.link.handover import line_of, taken_over
 from hierfl.link.identity import HUB, MEMBER, exchanging, members_of, server_of
 from hierfl.link.kit import Kit, folder_name
 from hierfl.link.lane import Lane
 from hierfl.link.leaders import Leaders
-from hierfl.link.peering import check_kit, neighbours, workplace
+from hierfl.link.peering import neighbours, workplace
 from hierfl.link.served import as_served, num_sites
 from hierfl.link.service import VERSIONS, Agreed, Service
 from hierfl.link.shelf import Shelf
+from hierfl.link.sound import certificate_of
 from hierfl.link.store import Store
 from hierfl.link.taking import Taker
 from hierfl.link.turns import Turns
@@ -97,7 +99,9 @@ class Serving:
             raise ConfigError(f"the kit is of the federation {kit.federation!r}, the configuration of {config.name!r}")
         if kit.path not in config.federation.nodes:
             raise ConfigError(f"the federation has no node {kit.path!r}{nearest(kit.path, config.federation.nodes)}")
-        check_kit(config, kit)
+        check_roles(config, kit)
+        check_listen("--listen", self.listen)
+        check_listen("--listen-peers", self.listen_peers)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -112,7 +116,10 @@ class Serving:
     def health(self) -> Mapping[str, Any]:
         """Say who is here."""
         up = {path: lane.session is not None for path, lane in self.lanes.items()}
-        return {"node": self.kit.path, "federation": self.config.name, "leads": bool(up), "members": up}
+        said = {"node": self.kit.path, "federation": self.config.name, "leads": bool(up), "members": up}
+        with contextlib.suppress(LinkError):  # in the midst of being renewed
+            said["certificate_until"] = certificate_of(self.kit).not_valid_after_utc.isoformat()
+        return said
 
     def opened(self, run: str, spool: Path, line: str = "") -> Opened:
         """Give what opens this node's runtime, with its members.
@@ -250,6 +257,7 @@ def join(
     """
     check_member(serving)
     seen = as_served(with_data(serving.config, serving.kit.path, data), serving.kit.path)
+    check_state(state, serving.config.name, serving.kit.path)
     with leading(member_journal(state), serving.config.redundancy.lease_s, Fenced) as lead:
         try:
             if lead.failure:

@@ -21,6 +21,7 @@ from hierfl.journal import Store
 from hierfl.link.approval import config_digest
 from hierfl.link.dialer import Dialer
 from hierfl.link.door import Door
+from hierfl.link.fits import check_state
 from hierfl.link.identity import exchanging
 from hierfl.link.kit import Kit
 from hierfl.link.permits import Peer
@@ -126,6 +127,7 @@ def join_in_turn(
             f"{path} hands vectors to the other members of {parent(path)}, which know one address of it (link.peers):"
             " it has no standby; without --standby `hierfl join` serves it, and goes on where it was after a failure"
         )
+    check_state(state, serving.config.name, path)
     import hierfl.runtime.worker  # noqa: F401
 
     def tell(said: str) -> None:

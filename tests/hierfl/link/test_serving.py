@@ -7,19 +7,25 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from link_members import Pki
 from small_runs import config_of, hub, site
 
-from hierfl.errors import ConfigError, LinkError
+from hierfl.config import load
+from hierfl.errors import ConfigError, LinkError, OutputError
 from hierfl.link.approval import approve, is_approved, plan_of
+from hierfl.link.fits import check_state
 from hierfl.link.health import Health
 from hierfl.link.kit import Kit
 from hierfl.link.serving import Log, Serving, join, serve, with_data
+from hierfl.link.standby import join_in_turn
 from hierfl.link.times import Times
+from hierfl.run import run
 
 LINK = {"address": "hub.example.org:8443"}
 
@@ -83,6 +89,7 @@ def test_members_that_dial_several_ports_need_a_word(pki: Pki, tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"several ports \(8443, 9443\): --listen"):
         serving.listens_at()
     assert serving.health()["members"] == {}
+    assert datetime.fromisoformat(serving.health()["certificate_until"]) > datetime.now(UTC)
 
 
 def test_a_single_sites_data_may_come_from_a_path(tmp_path: Path) -> None:
@@ -142,11 +149,9 @@ def test_an_incomplete_kit_says_what_is_missing(pki: Pki) -> None:
 
 
 def test_validate_refuses_at_once_what_serve_would(tmp_path: Path) -> None:
-    import yaml
     from typer.testing import CliRunner
 
     from hierfl.cli import app
-    from hierfl.config import load
 
     us = {
         "name": "us",
@@ -203,3 +208,72 @@ def test_a_standby_finds_the_newest_run_that_is_led_and_keeps_to_it(tmp_path: Pa
     assert newest() == led  # to hear that it has ended
     following = begun("20260106", ours, LEFT)
     assert newest() == following
+
+
+def test_a_kit_from_before_its_node_served_members_is_told_and_renewed(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from hierfl.cli import app
+    from hierfl.link.sound import check_sound
+
+    def write(*, link: bool) -> str:
+        below: dict[str, Any] = {"name": "cleveland", **({"link": LINK} if link else {})}
+        us = {"name": "us", "link": LINK, "members": [below, {"name": "budapest"}]}
+        said = {"name": "heart", "task": {"kind": "heart_disease"}, "federation": {"name": "world", "members": [us]}}
+        (tmp_path / "heart.yaml").write_text(yaml.safe_dump(said))
+        return str(tmp_path / "heart.yaml")
+
+    def call(*words: str) -> str:
+        ended = CliRunner().invoke(app, [*words])
+        assert ended.exit_code == 0, ended.output
+        return ended.output
+
+    file, out = write(link=False), str(tmp_path / "pki")
+    call("provision", file, "--out", out)
+    kit = tmp_path / "pki/kits/world__us"
+    Serving(load(write(link=True)), Kit.open(tmp_path / "pki/kits/world"), Log(io.StringIO()))
+    with pytest.raises(ConfigError, match=r"world/us is hub, member .* before it was hub: .*`hierfl renew world/us"):
+        Serving(load(file), Kit.open(kit), Log(io.StringIO()))
+    assert f"world/us is hub now, too; `hierfl renew world/us --ca {out}`" in call("provision", file, "--out", out)
+    assert "put it and node.json into the kit" in call("renew", "world/us", "--ca", out)
+    assert "put it into the kit" in call("renew", "world/us", "--ca", out)
+    assert (kit / "denied.json").exists()
+    check_sound(Kit.open(kit), datetime.now(UTC))
+    Serving(load(file), Kit.open(kit), Log(io.StringIO()))
+
+
+@pytest.mark.parametrize("address", ["nonsense", "8443", ":8443", "localhost:", "localhost:99999", "localhost:http"])
+def test_where_to_listen_is_read_before_anything_starts(pki: Pki, tmp_path: Path, address: str) -> None:
+    for option, beside in (("--listen", {"listen": address}), ("--listen-peers", {"listen_peers": address})):
+        with pytest.raises(ConfigError, match=f"^{option} must be HOST:PORT .*, not '{address}'"):
+            Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO()), **beside)
+    Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO()), "[::]:8443", "localhost:0")
+
+
+def test_a_state_is_one_nodes(pki: Pki, tmp_path: Path) -> None:
+    """Two nodes that share one would fence each other: each is told whose it is."""
+    tree = hub("world", hub("us", "a", "b", link=LINK), {**site("them"), "link": LINK})
+    settings, stopped = config_of(tmp_path, tree, name="heart"), threading.Event()
+    stopped.set()
+    state = tmp_path / "state"
+    check_state(state, "heart", "world/us")
+    check_state(state, "heart", "world/us")
+    for way in (join, lambda *words: join_in_turn(words[0], list, *words[2:])):
+        them = Serving(settings, pki.kit("world/them"), Log(io.StringIO()))
+        with pytest.raises(
+            LinkError, match=r"keeps what is of world/us of 'heart', not of world/them of 'heart'; --state"
+        ):
+            way(them, [], state, stopped)
+    assert not (state / "journal").exists(), "nobody was fenced"
+    (state / "node.json").write_text("[]")
+    with pytest.raises(LinkError, match="is of another node"):
+        check_state(state, "heart", "world/us")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LinkError, match=r"cannot be read: Not a directory; --state takes another"):
+        check_state(tmp_path / "file", "heart", "world/us")
+
+
+def test_a_served_run_that_has_done_its_rounds_is_not_gone_on_with(pki: Pki, tmp_path: Path) -> None:
+    finished = run(config(tmp_path, link=None))
+    with pytest.raises(OutputError, match="its members have agreed to no more: another run, without --resume"):
+        serve(Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO())), [], Path(finished["run_dir"]))

@@ -1,0 +1,62 @@
+"""What must fit together before a node is served: its kit's roles, where it listens, and whose its `--state` is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError, LinkError
+from hierfl.link.files import write_private
+from hierfl.link.identity import parties
+from hierfl.link.kit import Kit
+
+__all__ = ["check_listen", "check_roles", "check_state"]
+
+WHOSE = "node.json"
+
+
+def check_roles(config: RunConfig, kit: Kit) -> None:
+    """Errors: ConfigError for a kit from before its node served members, or handed vectors to others."""
+    roles = parties(config).get(kit.path, ())
+    missing = [role for role in roles if role not in kit.roles]
+    if missing:
+        raise ConfigError(
+            f"{kit.path} is {', '.join(roles)} in this configuration, and its kit, {kit.folder}, is from before it was"
+            f" {' and '.join(missing)}: `hierfl provision` again, and `hierfl renew {kit.path} --ca DIR`, where the"
+            " authority is, make the cert.pem and node.json that belong there"
+        )
+
+
+def check_listen(option: str, address: str | None) -> None:
+    """Errors: ConfigError for what is no HOST:PORT."""
+    if address is None:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{option} must be HOST:PORT (0.0.0.0:8443 is all interfaces), not {address!r}")
+
+
+def check_state(state: Path, federation: str, node: str) -> None:
+    """See that a folder keeps what is this node's, and say so in it. Errors: LinkError for another node's."""
+    mine, file = {"federation": federation, "node": node}, state / WHOSE
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = None
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise LinkError(
+            f"{file}, which says whose {state} is, cannot be read: {said}; --state takes another"
+        ) from error
+    if found is None:
+        try:
+            write_private(file, (json.dumps(mine) + "\n").encode())
+        except LinkError as error:
+            if not file.exists():  # else another process of this node has just said it
+                raise LinkError(f"{error}; --state takes another folder") from error
+    elif found != mine:
+        whose = f"{found.get('node')} of {found.get('federation')!r}" if isinstance(found, dict) else "another node"
+        raise LinkError(
+            f"{state} keeps what is of {whose}, not of {node} of {federation!r}; --state takes another folder"
+        )

@@ -1,0 +1,123 @@
+"""Whether a kit is sound: its key, its certificate and the authority's belong together, are the node's, and hold now.
+
+What is wrong with it would else be seen by the other side alone, which cuts the connection in the handshake, without a
+word.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from hierfl.errors import LinkError
+from hierfl.link.identity import Identity
+from hierfl.link.kit import AUTHORITY, CERTIFICATE, KEY, Kit
+
+__all__ = ["certificate_of", "check_sound", "how_renewed", "is_short", "said_until", "wrong_with"]
+
+SHORT = 0.25
+"""What is left of a certificate's time is short once it is less than this part of it."""
+
+
+def check_sound(kit: Kit, now: datetime) -> None:
+    """Errors: LinkError naming the file that is wrong, why, and the way out."""
+    said = wrong_with(kit, now)
+    if said:
+        raise LinkError(said)
+
+
+def certificate_of(kit: Kit) -> Any:
+    """Read a kit's certificate. Errors: LinkError."""
+    from cryptography import x509
+
+    _, certificate, _ = kit.credentials()
+    try:
+        return x509.load_pem_x509_certificate(certificate)
+    except ValueError as error:
+        raise LinkError(_unreadable(kit, CERTIFICATE, error)) from error
+
+
+def is_short(kit: Kit, now: datetime) -> bool:
+    """Say whether a kit's certificate runs out before long. Errors: LinkError."""
+    found = certificate_of(kit)
+    whole = found.not_valid_after_utc - found.not_valid_before_utc
+    return bool(found.not_valid_after_utc - now < SHORT * whole)
+
+
+def said_until(kit: Kit) -> str:
+    """Say until when a kit's certificate holds. Errors: LinkError."""
+    return f"{kit.folder / CERTIFICATE} holds until {certificate_of(kit).not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+
+
+def how_renewed(kit: Kit) -> str:
+    """Say how a kit comes by a new certificate."""
+    return f"`hierfl renew {kit.path} --ca DIR`, where the authority is, makes the one that belongs here"
+
+
+def wrong_with(kit: Kit, now: datetime) -> str:
+    """Say what is wrong with a kit; empty if nothing is."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key_pem, _, authority_pem = kit.credentials()
+        found = certificate_of(kit)
+    except LinkError as error:
+        return str(error)
+    place = kit.folder / CERTIFICATE
+    try:
+        key = load_pem_private_key(key_pem, None)
+    except (ValueError, TypeError) as error:
+        return _unreadable(kit, KEY, error)
+    try:
+        authority = x509.load_pem_x509_certificate(authority_pem)
+    except ValueError as error:
+        return _unreadable(kit, AUTHORITY, error)
+    if key.public_key() != found.public_key():
+        return f"{place} is not of the key in {kit.folder / KEY}: `hierfl sign` makes one of that key's own request"
+    try:
+        found.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        said = f"{place} was not signed by the authority in {kit.folder / AUTHORITY}"
+        return f"{said}: both come from one folder of `hierfl provision`"
+    return _misnamed(kit, found) or _out_of_time(kit, found, now)
+
+
+def _misnamed(kit: Kit, found: Any) -> str:
+    """Say how a certificate is another party's than the kit; empty if it is not."""
+    from cryptography import x509
+
+    wanted = {Identity(role, kit.federation, kit.path).uri for role in kit.roles}
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        named = set()
+    else:
+        named = set(names.get_values_for_type(x509.UniformResourceIdentifier))
+    if wanted <= named:
+        return ""
+    said = f"{kit.folder / CERTIFICATE} is of {', '.join(sorted(named)) or 'nobody'}"
+    return f"{said}, the kit of {', '.join(sorted(wanted))}: {how_renewed(kit)}"
+
+
+def _out_of_time(kit: Kit, found: Any, now: datetime) -> str:
+    """Say that a certificate does not hold now; empty if it does."""
+    place, clock = kit.folder / CERTIFICATE, f"{now:%Y-%m-%d %H:%M} UTC"
+    if now >= found.not_valid_after_utc:
+        return (
+            f"{place} ran out on {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and it is {clock}: {how_renewed(kit)}"
+        )
+    if now < found.not_valid_before_utc:
+        said = f"{place} holds from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on, and it is {clock}"
+        return f"{said} by this machine's clock: set the wrong clock right, this one's or the authority's"
+    return ""
+
+
+def _renew(kit: Kit) -> str:
+    return f"`hierfl renew {kit.path} --ca DIR`, where the authority is, makes the one that belongs here"
+
+
+def _unreadable(kit: Kit, name: str, error: Exception) -> str:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"{kit.folder / name} cannot be read: {said}"
