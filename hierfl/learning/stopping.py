@@ -47,6 +47,7 @@ def advance(stopping: Stopping, progress: Progress, value: float | None, ways: M
         return replace(progress, reason=f"{stopping.metric} {value:.4g} has reached its target {stopping.target:g}")
     if stopping.patience is not None and progress.num_without >= stopping.patience:
         best = "undefined" if progress.best is None else f"{progress.best:.4g}"
-        said = f"{stopping.metric} has not improved on {best} in {progress.num_without} measurements"
+        times = f"{progress.num_without} measurement{'s' * (progress.num_without > 1)}"
+        said = f"{stopping.metric} has not improved on {best} in {times}"
         return replace(progress, reason=said)
     return progress

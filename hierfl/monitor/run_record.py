@@ -32,6 +32,9 @@ MOST_BARS = 20_000
 _SKIPPED = frozenset({b"node_changed", b"site_trained", b"stretch_ended", b"leased", b"gpu_sampled", b"consensus"})
 """Events of which nothing but their time is told: there may be millions."""
 
+_PAST = "fault_injected"
+"""Tells of a moment that may lie before what was told sooner."""
+
 _EVENT = re.compile(rb'\{"event":"(\w+)","time_s":([-+.\de]+),')
 _WORKER = re.compile(rb'"worker":"(?:[^"\\]|\\.)*","device":"(?:[^"\\]|\\.)*"')
 
@@ -111,6 +114,8 @@ def _events(record: RunRecord, lines: Iterable[Raw]) -> None:
         match = _EVENT.match(line.text)
         if match is None:
             _event(record, line.value(), clock, newest)
+        elif match[1] == _PAST.encode():
+            continue
         elif match[1] in _SKIPPED:
             clock.offset(float(match[2]), starts=False)
         elif match[1] == b"phase":
@@ -138,13 +143,12 @@ def _phase(tape: Tape, line: Raw, offset: float) -> None:
 def _event(record: RunRecord, event: Mapping[str, Any], clock: _Clock, newest: deque[Callable[[], None]]) -> None:
     """Take what the report needs out of one event."""
     kind, tape = event.get("event"), record.tape
-    offset = clock.offset(event.get("time_s"), starts=kind == "run_started")
+    offset = clock.offset(event.get("time_s") if kind != _PAST else None, starts=kind == "run_started")
     if kind == "run_started":
         record.sessions += 1
         record.started, record.ended = dict(event), {}
-        begun = event.get("workers", ()), event.get("devices", {}), event["first_round"]
-        tape.start(*begun)
-        _later(record, newest, partial(tape.start, *begun))
+        tape.start(event.get("workers", ()), event.get("devices", {}), event["first_round"])
+        _later(record, newest, partial(tape.start, (), {}, event["first_round"]))
     elif kind == "membership_changed":
         record.started["num_samples"] = {**record.started.get("num_samples", {}), **event["num_samples"]}
     elif kind == "phase":

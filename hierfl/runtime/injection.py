@@ -123,7 +123,7 @@ class Injection:
         at_s = line["epoch_s"] - self._started_s
         named = (line["kind"], line["node"], line["step"], line["round"], line["nth"])
         self._emit(FaultInjected(at_s, *named))
-        self._emit(Notice(at_s, "warning", line["node"], f"struck on purpose: {shown(line)}"))
+        self._notice("warning", line["node"], f"struck on purpose: {shown(line)}")
 
     def _notice(self, level: str, node: str, message: str) -> None:
         self._emit(Notice(time.time() - self._started_s, level, node, message))

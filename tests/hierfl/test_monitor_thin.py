@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import monitor_script as script
 import pytest
 
 from hierfl.monitor import pictures
-from hierfl.monitor.files import METRICS, JsonLines, Raw, as_json, read_raw
+from hierfl.monitor.files import EVENTS, METRICS, JsonLines, Raw, as_json, read_raw
+from hierfl.monitor.records import Assigned, FaultInjected, Phase, Record, RunStarted, SiteTrained
 from hierfl.monitor.run_record import read_run
 from hierfl.monitor.thin import thinned
 
@@ -58,6 +63,17 @@ def test_lines_of_rounds_that_are_left_out_are_not_parsed(tmp_path, monkeypatch)
     assert thinned(read_raw(path)).every == 128 and len(parsed) < 3 * 16 * 8
 
 
+def test_of_a_node_that_has_left_the_last_figures_stay(tmp_path) -> None:
+    found = [row for row in rows(9) if row["node"] != "world/a" or row["round"] < 4]
+    assert thinned(read_raw(write(tmp_path, found))).last["world/a"]["accuracy"] == 0.003
+
+
+def test_of_a_tree_of_thousands_some_rounds_are_kept_all_the_same(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("hierfl.monitor.thin.MOST_ROWS", 6)
+    monkeypatch.setattr("hierfl.monitor.thin.LEAST_ROUNDS", 8)
+    assert len({row["round"] for row in thinned(read_raw(write(tmp_path, rows(16)))).rows}) == 9
+
+
 def test_of_a_large_tree_fewer_rounds_are_kept(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("hierfl.monitor.thin.MOST_ROWS", 90)
     monkeypatch.setattr("hierfl.monitor.thin.LEAST_ROUNDS", 2)
@@ -80,6 +96,63 @@ def test_the_timeline_of_a_long_run_is_of_its_last_rounds_and_says_so(tmp_path, 
     assert list(late.tape.commits) == list(whole.tape.commits)[-len(late.tape.commits) :]
     said = [text.get_text() for text in pictures.timeline(late.tape).texts]
     assert any(text == f"Timeline of the last {len(late.tape.commits)} rounds" for text in said), said
+
+
+def told(run_dir: Path, *processes: list[Record]) -> Path:
+    """Write what processes of a run told, one after the other."""
+    for records in processes:
+        with contextlib.closing(JsonLines(run_dir)) as lines:
+            for record in records:
+                lines.on(record)
+    return run_dir
+
+
+def test_times_of_a_run_that_was_taken_up_are_strung_together(tmp_path) -> None:
+    first, again = in_time(script.run(script.heart(), until=5)), in_time(script.run(script.heart(), first=4))
+    first.insert(-9, FaultInjected(1.0, "kill", "world", "before_checkpoint", 1))  # told once it was heard of
+    found = read_run(told(tmp_path, first, again))
+    begun_s = max(record.time_s for record in first)
+    expected = [one.start_s for one in first if isinstance(one, Phase)]
+    expected += [begun_s + one.start_s for one in again if isinstance(one, Phase)]
+    assert [bar.start_s for bar in found.tape.bars] == pytest.approx(expected)
+    assert [number for number, _ in found.tape.commits] == list(range(1, 16)) and found.sessions == 2
+
+
+def test_a_process_whose_first_word_is_late_is_known_by_its_start(tmp_path) -> None:
+    """Its clock is ahead of where the one before was cut off."""
+    starts = [RunStarted(time_s, "heart", "", "local", ("x",), 9, 1, 14, {}) for time_s in (0.1, 2.0)]
+    busy = [Phase(time_s, "x", "train", time_s - 0.1, time_s, ["w/a"], 1) for time_s in (0.9, 2.5)]
+    found = read_run(told(tmp_path, [starts[0], busy[0]], [starts[1], busy[1]]))
+    assert [bar.end_s for bar in found.tape.bars] == pytest.approx([0.9, 0.9 + 2.5])
+
+
+def test_what_is_left_unparsed_changes_nothing_in_what_is_found(tmp_path, monkeypatch) -> None:
+    """Nor does JSON that is written otherwise."""
+    again = [record for one in script.run(script.heart(), first=4) for record in with_devices(one)]
+    fault = FaultInjected(1.0, "kill", "world", "before_checkpoint", 1)
+    told(tmp_path, in_time(script.run(script.heart(), until=5)), [*in_time(again[:-1]), fault, again[-1]])
+    found = read_run(tmp_path)
+    assert found.tape.devices == {"worker-0": "other-card", "worker-1": "worker-1"} and len(found.tape.bars) > 100
+    monkeypatch.setattr("hierfl.monitor.run_record._EVENT", re.compile(rb"(?!)"))
+    assert read_run(tmp_path) == found
+    monkeypatch.undo()
+    events = [json.loads(line) for line in (tmp_path / EVENTS).read_text().splitlines()]
+    (tmp_path / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert read_run(tmp_path) == found
+
+
+def in_time(records: list[Record]) -> list[Record]:
+    """As a run tells them: at the moment, and none before the last."""
+    reached = itertools.accumulate((record.time_s for record in records), max)
+    return [dataclasses.replace(record, time_s=time_s) for record, time_s in zip(records, reached, strict=True)]
+
+
+def with_devices(record: Record) -> Iterator[Record]:
+    """Say after each training where it was, and in round 9 that the worker has another device."""
+    yield record
+    if isinstance(record, SiteTrained) and record.worker == "worker-0":
+        device = "card" if record.round_number < 9 else "other-card"
+        yield Assigned(record.time_s, record.worker, device, "cpu", "world/us", [record.node], 1, "it is free")
 
 
 def test_curves_say_which_rounds_they_are_drawn_of() -> None:

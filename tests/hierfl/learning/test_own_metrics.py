@@ -16,11 +16,9 @@ from typer.testing import CliRunner
 from ward_tasks import patients
 
 from hierfl.cli import app
-from hierfl.config.schema import Stopping
 from hierfl.errors import ConfigError, LinkError, SiteFailed
 from hierfl.learning.contract import checked_prediction
 from hierfl.learning.metrics import Tally
-from hierfl.learning.stopping import Progress, advance, lacking
 from hierfl.learning.task import Prediction
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import tally_in, tally_out
@@ -96,7 +94,6 @@ def test_a_metric_that_the_task_does_not_measure_ends_the_run_with_those_that_it
     assert (
         later["rounds"] == 2 and later["model_digest"] == go(tmp_path / "whole", TREE, doses()).summary["model_digest"]
     )
-    assert lacking(Stopping("auc"), {"num_test": 0, "loss": None}) is None, "nothing was measured"
 
 
 def test_a_task_that_says_which_way_its_metrics_get_better_has_them_in_fairness_and_across_sites(
@@ -122,17 +119,6 @@ def test_a_task_that_says_which_way_its_metrics_get_better_has_them_in_fairness_
     assert not matrix.lower_is_better("accuracy")
     with pytest.raises(ConfigError, match=r"--metric aucc: not measured, or nowhere defined.*allowed: num_test, loss"):
         matrix.legend("aucc")
-
-
-def test_a_measure_in_which_more_is_better_counts_upwards_and_one_of_cost_downwards() -> None:
-    def reason(mode: str, *values: float) -> str | None:
-        progress = Progress()
-        for value in values:
-            progress = advance(Stopping("wait_days", patience=2), progress, value, {"wait_days": mode})
-        return progress.reason
-
-    assert reason("min", 3.0, 2.0, 1.0) is None and reason("max", 1.0, 2.0, 3.0) is None
-    assert reason("max", 3.0, 2.0, 1.0) == reason("min", 3.0, 3.1, 3.2)  # both: not improved on 3 in 2 measurements
 
 
 def test_classes_have_metrics_of_the_tasks_own_beside_theirs(tmp_path: Path) -> None:
