@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 DAYS = 30.0
+
+GRPC_WORDS = "GRPC_VERBOSITY"
+"""How much gRPC says itself, in lines that are no JSON: INFO shows handshakes that have failed."""
 
 Days = Annotated[float, typer.Option(metavar="N", help="For how many days certificates hold.", min=0.001, max=3650)]
 KitFolder = Annotated[Path, typer.Option("--kit", metavar="DIR", help="The node's start-up kit.")]
@@ -236,6 +240,7 @@ def _serving(
     """Read the configuration and the kit; what is said from now on is seen at once. Errors: ConfigError, LinkError."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a service's output goes to a file or a pipe
+    os.environ.setdefault(GRPC_WORDS, "NONE")
     from hierfl.link.memory import use_few_arenas
 
     use_few_arenas()  # first: threads that imported code starts settle how many there may be

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,6 +24,9 @@ __all__ = ["SERVICE", "TRANSPORT", "Door", "try_to_listen"]
 SERVICE = "hierfl.link.v1.Link"
 
 THREADS_PER_MEMBER = 4
+
+Tell = Callable[[str, str, str], None]
+"""Takes a level, a node, and what is to be said of it."""
 
 TRANSPORT = (("grpc.http2.max_frame_size", 1 << 20), ("grpc.http2.lookahead_bytes", 4 << 20))
 """For long streams of chunks: fewer frames, and more of them on the way."""
@@ -49,7 +52,10 @@ def try_to_listen(listen: str) -> None:
 
 
 class Door:
-    """Lets the `members` of a federation call `handlers` until it is closed. Errors: LinkError if it cannot listen."""
+    """Lets the `members` of a federation call `handlers` until it is closed. Errors: LinkError if it cannot listen.
+
+    `tell`: of whom it does not let in.
+    """
 
     def __init__(
         self,
@@ -59,9 +65,12 @@ class Door:
         members: Collection[str],
         handlers: Mapping[str, Any],
         compression: str = "none",
+        tell: Tell = lambda level, node, said: None,
     ) -> None:
         self.denied = DenyList(kit.denied)
-        gatekeeper = Gatekeeper(federation, members, self.denied, Limits())
+        gatekeeper = Gatekeeper(
+            federation, members, self.denied, Limits(), lambda said: tell("warning", kit.path, said)
+        )
         self._threads = ThreadPoolExecutor(8 + THREADS_PER_MEMBER * len(members), thread_name_prefix="link")
         self._server = grpc.server(
             self._threads,

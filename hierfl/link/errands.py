@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from hierfl.runtime.jobs import TrainJob
 from tiers.messages import Share, Update
 
 __all__ = ["Call", "Member", "Offer"]
+
+OUTLIVED_KEPT = 64
 
 
 @dataclass
@@ -69,3 +72,17 @@ class Member:
     number: int = 0
     line: str = ""
     sent_to: Session | None = field(default=None, repr=False)
+    instance: str = ""
+    outlived: deque[str] = field(default_factory=lambda: deque(maxlen=OUTLIVED_KEPT), repr=False)
+    """Processes that others have come after, whichever line they count in: two that dial do not take turns."""
+
+    def succeeded(self, session: Session, path: str) -> str:
+        """Say who has succeeded a process that would join; where nobody has, it is empty, and it is the latest."""
+        if session.line == self.line and session.number < self.number:
+            return f"number {self.number} serves {path} since, and this is number {session.number}"
+        if session.instance in self.outlived:
+            return f"another process, which came after this one, serves {path}"
+        if self.instance not in ("", session.instance):
+            self.outlived.append(self.instance)
+        self.line, self.number, self.instance = session.line, session.number, session.instance
+        return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from hierfl.errors import LinkError
 from hierfl.link.files import write_private
 
-__all__ = ["line_of", "taken_over"]
+__all__ = ["LINE", "line_of", "taken_over"]
 
 LINE = "line"
 

@@ -151,11 +151,7 @@ class Lane:
         any more.
         """
         with self._lock:
-            member = self._member
-            if session.line == member.line and session.number < member.number:
-                return f"number {member.number} serves {self.path} since, and this is number {session.number}"
-            member.line, member.number = session.line, session.number
-            return ""
+            return self._member.succeeded(session, self.path)
 
     def joined(self, session: Session) -> None:
         """A member is there: it is asked what is open."""
@@ -164,7 +160,8 @@ class Lane:
             self._member.has_joined, self._member.heard_s, self._member.sent_to = True, self._now(), None
             self._preparing = None
             if before is not None:
-                before.end("the member has connected anew")
+                is_same = before.instance == session.instance
+                before.end("the member has connected anew" if is_same else "another process serves the member now")
             self._go_on()
 
     def left(self, session: Session) -> None:

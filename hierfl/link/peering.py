@@ -57,7 +57,7 @@ def workplace(
     place = Workplace(config, path, Objects(store.folder / PLACE), store, models, take)
     callers = [node for node in config.federation.nodes if path in peers_of(config, node)]
     at = listen or f"0.0.0.0:{(config.links[path].peers or '').rpartition(':')[2]}"
-    door = PeerDoor(kit, at, callers, place.offered)
+    door = PeerDoor(kit, at, callers, place.offered, tell)
     tell("info", path, f"listens at port {door.port} for {', '.join(callers)}")
     try:
         yield place

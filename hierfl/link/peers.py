@@ -11,6 +11,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from hierfl.link.identity import PEER, server_name
 from hierfl.link.kit import Kit
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import HAND, NODE_KEY, Peer
+from hierfl.link.sound import wrong_with
 from hierfl.link.times import Times
-from hierfl.link.words import in_words
+from hierfl.link.words import SILENCE, in_words
 
 __all__ = ["Neighbours", "PeerDoor"]
 
@@ -53,11 +55,16 @@ class PeerDoor:
     """
 
     def __init__(
-        self, kit: Kit, listen: str, callers: Collection[str], offered: Callable[[bytes], Outgoing | None]
+        self,
+        kit: Kit,
+        listen: str,
+        callers: Collection[str],
+        offered: Callable[[bytes], Outgoing | None],
+        tell: Callable[[str, str, str], None] = lambda level, node, said: None,
     ) -> None:
         self._offered = offered
         handlers = {HAND: grpc.unary_stream_rpc_method_handler(self._hand)}
-        self._door = Door(kit, listen, kit.federation, callers, handlers)
+        self._door = Door(kit, listen, kit.federation, callers, handlers, tell=tell)
         self.port = self._door.port
         self._door.open()
 
@@ -120,12 +127,14 @@ class Neighbours:
 
     def _take(self, holder: str, incoming: Incoming) -> None:
         heard_s, attempt, damaged = time.monotonic(), 0, 0
+        known = ""
         while not incoming.is_whole:
             before, said, channel = incoming.received, "it says nothing", self._channel(holder)
             try:
                 self._stream(channel, incoming)
             except (grpc.RpcError, ValueError) as error:  # the latter of a connection that another thread has given up
-                said = in_words(error)
+                said = wrong_with(self._kit, datetime.now(UTC)) or in_words(error)
+                known = said = known if said == SILENCE and known else said  # an attempt cut short says less
                 self._forget(holder, channel)
                 if isinstance(error, grpc.RpcError) and error.code() in _FINAL:
                     why = f"{holder} at {self._addresses[holder]} refuses {self._kit.path}: {said}"

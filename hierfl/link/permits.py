@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
+from urllib.parse import unquote
 
 import grpc
 
 from hierfl.errors import LinkError
 from hierfl.link.denied import DenyList
 from hierfl.link.identity import HUB, MEMBER, PEER, Identity
-from hierfl.link.limits import Limits
+from hierfl.link.limits import Bucket, Limits
 
-__all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "NODE_KEY", "OTHER", "OWN", "Gatekeeper", "Peer", "peer_of"]
+__all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "NODE_KEY", "OTHER", "OWN", "Gatekeeper", "Peer", "peer_of", "whence"]
 
 CONTROL, FETCH, DELIVER, HAND = CALLS = ("Control", "Fetch", "Deliver", "Hand")
 """The calls of a hub's service, and `Hand` of a peer's."""
@@ -30,6 +31,10 @@ ALLOWED = frozenset(
     {(MEMBER, CONTROL, OWN), (MEMBER, FETCH, OWN), (MEMBER, DELIVER, OWN), (PEER, HAND, OWN)},
 )
 """The cells of role x call x resource that are allowed."""
+
+TOLD_PER_S, TOLD_AT_ONCE = 0.2, 20.0
+"""Of refused calls."""
+MOST_TOLD = 300
 
 NODE_KEY = "hierfl-node-bin"
 """The metadata in which a call says which node it is about."""
@@ -46,6 +51,11 @@ class Peer:
     def is_good(self, denied: DenyList, now: datetime) -> bool:
         """Say whether the certificate still holds."""
         return now < self.until and self.serial not in denied
+
+
+def whence(context: Any) -> str:
+    """Say from which address a call comes."""
+    return unquote(str(context.peer()).partition(":")[2]) or "nowhere"
 
 
 def peer_of(pem: bytes) -> Peer:
@@ -65,7 +75,16 @@ def peer_of(pem: bytes) -> Peer:
 class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
     """Stands before every call: the certificate, the table, and the limits of each identity."""
 
-    def __init__(self, federation: str, members: Collection[str], denied: DenyList, limits: Limits) -> None:
+    def __init__(
+        self,
+        federation: str,
+        members: Collection[str],
+        denied: DenyList,
+        limits: Limits,
+        tell: Callable[[str], None] = lambda said: None,
+    ) -> None:
+        self._tell = tell
+        self._tells = Bucket(TOLD_PER_S, TOLD_AT_ONCE)
         self.federation = federation
         self.members = frozenset(members)
         self.denied = denied
@@ -124,14 +143,22 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
         try:
             peer = peer_of(pem)
         except LinkError as error:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+            self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
         denied = self.judge(peer, call, node)
         if denied is not None:
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, denied)
+            self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, denied, peer)
         full = self.limits.enter(node, call)
         if full is not None:
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, full)
+            self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, full, peer)
         return peer
+
+    def _refuse(self, context: Any, status: grpc.StatusCode, why: str, peer: Peer | None = None) -> NoReturn:
+        """End a call, and say so here, unless that was said too often."""
+        if self._tells.take():
+            who = f", with the certificate {peer.serial:x}" if peer is not None else ""
+            self._tell(f"a call from {whence(context)}{who} was refused: {why[:MOST_TOLD]}")
+        context.abort(status, why)
+        raise AssertionError("abort raises")
 
     def _about(self, identity: Identity, node: str) -> str:
         if node not in self.members:

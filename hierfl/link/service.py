@@ -26,7 +26,7 @@ from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane
 from hierfl.link.leaders import followed
 from hierfl.link.limits import Bucket
-from hierfl.link.permits import Peer
+from hierfl.link.permits import Peer, whence
 from hierfl.link.session import NONCE_BYTES, Session, Stamps
 from hierfl.link.times import Times
 
@@ -119,7 +119,7 @@ class Service:
         self._tell = tell
         self._closing = threading.Event()
         self._final = ""
-        self._door = Door(kit, listen, agreed.federation, lanes, self._handlers(), compression)
+        self._door = Door(kit, listen, agreed.federation, lanes, self._handlers(), compression, tell)
         self.port = self._door.port
         self._door.open()
 
@@ -179,7 +179,8 @@ class Service:
         )
         yield stamps.mark(wire.HubSays(welcome=welcome))
         reader = threading.Thread(target=self._listen, args=(requests, stamps, lane, session), daemon=True)
-        self._tell("info", node, f"has joined; it has approved the plan {hello.approval or '(none)'}")
+        has_approved = f"it has approved the plan {hello.approval or '(none)'}"
+        self._tell("info", node, f"has joined from {whence(context)}; {has_approved}")
         lane.joined(session)
         reader.start()
         if self._closing.is_set():
@@ -193,9 +194,11 @@ class Service:
                 reason = self._over(lane, peer, times)
                 if reason:
                     said = wire.HubSays(bye=wire.Bye(reason=reason))
-                yield stamps.mark(said)
-                if said.WhichOneof("what") == "bye":
+                is_over = said.WhichOneof("what") == "bye"
+                if is_over:  # told before it is said: who hears it hangs up, and nothing more is done here
                     self._tell("info" if not reason else "warning", node, f"is gone: {said.bye.reason}")
+                yield stamps.mark(said)
+                if is_over:
                     return
         finally:
             lane.left(session)

@@ -26,7 +26,7 @@ from hierfl.link.dialer import Dialer
 from hierfl.link.door import try_to_listen
 from hierfl.link.driver import LinkedDriver
 from hierfl.link.fits import check_listen, check_roles, check_state
-from hierfl.link.handover import line_of, taken_over
+from hierfl.link.handover import LINE, line_of, taken_over
 from hierfl.link.identity import HUB, MEMBER, exchanging, members_of, server_of
 from hierfl.link.kit import Kit, folder_name
 from hierfl.link.lane import Lane
@@ -317,6 +317,9 @@ def _join(
         watch.start()
         try:
             last = dialer.serve()
+        except Fenced as error:
+            way = f"where nobody else serves {kit.path}, as after an old copy of {place.parent} was put back"
+            raise Fenced(f"{error}. {way}: delete {place / LINE}, and start it again") from error
         finally:
             dialer.leave("the member is stopping")
             desk.close(DRAIN_S)

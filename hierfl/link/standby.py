@@ -45,7 +45,13 @@ class Waiting:
     """Answers members that this process does not lead, and remembers who called."""
 
     def __init__(
-        self, kit: Kit, listen: str, federation: str, members: Sequence[str], now: Callable[[], float] = time.monotonic
+        self,
+        kit: Kit,
+        listen: str,
+        federation: str,
+        members: Sequence[str],
+        now: Callable[[], float] = time.monotonic,
+        tell: Callable[[str, str, str], None] = lambda level, node, said: None,
     ) -> None:
         self._now = now
         self._lock = threading.Lock()
@@ -55,7 +61,7 @@ class Waiting:
             "Fetch": grpc.unary_stream_rpc_method_handler(self._stream),
             "Deliver": grpc.stream_unary_rpc_method_handler(self._refuse),
         }
-        self._door = Door(kit, listen, federation, members, handlers)
+        self._door = Door(kit, listen, federation, members, handlers, tell=tell)
         self.port = self._door.port
         self._door.open()
 
@@ -172,7 +178,7 @@ def _wait(
     with contextlib.ExitStack() as stack:
         callers = lambda: 0  # noqa: E731
         if serving.members:
-            door = Waiting(serving.kit, serving.listens_at(), config.name, serving.members)
+            door = Waiting(serving.kit, serving.listens_at(), config.name, serving.members, tell=serving.log)
             stack.callback(door.close)
             callers = lambda: door.callers(window_s)  # noqa: E731
             tell(f"answers members at port {door.port}")

@@ -7,7 +7,9 @@ from typing import Any
 
 import grpc
 
-__all__ = ["in_words"]
+__all__ = ["SILENCE", "in_words"]
+
+SILENCE = "nothing is heard of it"
 
 _REASONS = {
     "certificate has expired": "it has run out, or a clock is wrong",
@@ -24,7 +26,7 @@ _LAST = re.compile(r".*last error: \w+: ", re.DOTALL)
 def in_words(error: Any) -> str:
     """Put an error of gRPC, or another, in a line."""
     if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.CANCELLED:
-        return "nothing is heard of it"
+        return SILENCE
     details = error.details() if isinstance(error, grpc.RpcError) and hasattr(error, "details") else str(error)
     if not details:
         return type(error).__name__

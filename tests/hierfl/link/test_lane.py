@@ -254,6 +254,18 @@ def test_a_process_that_was_succeeded_may_not_come_back(tmp_path: Path) -> None:
     assert not comes(0, ""), "it counts no processes"
 
 
+def test_of_processes_that_know_nothing_of_each_other_the_last_to_come_stays(tmp_path: Path) -> None:
+    """Each counts in a line of its own, as with two `--state` folders: they do not take turns."""
+    place, _ = lane(tmp_path)
+
+    def comes(instance: str) -> str:
+        return place.succeeded(FakeMember(instance, 1, f"the line of {instance}").session)
+
+    assert not comes("a") and not comes("a") and not comes("b") and not comes("b")
+    assert comes("a") == "another process, which came after this one, serves world/us"
+    assert not comes("b") and not comes("c") and comes("b") and comes("a") and not comes("c")
+
+
 def several_ready(folder: Path, payload: Outgoing, num: int) -> dict[str, tuple[Lane, FakeMember, list[Any]]]:
     """Members of one hub that all have an update ready, and are collected."""
     turns, found = Turns(now=lambda: 0.0), {}

@@ -159,6 +159,19 @@ def test_of_two_processes_of_a_member_the_hub_hears_the_later(pki: Pki) -> None:
         assert any("was refused: number 2 serves world/us since" in one for one in said)
 
 
+def test_two_processes_of_a_member_that_know_nothing_of_each_other_do_not_take_turns(pki: Pki) -> None:
+    """As from two machines by mistake: the later stays, the first ends and says why."""
+    with hub_on_loopback(pki) as (service, _, _, said), contextlib.ExitStack() as stack:
+        first, heard = stack.enter_context(dialling(pki, [service.port], Leaders(), number=1, line="x"))
+        until(lambda: first.is_up)
+        second, _ = stack.enter_context(dialling(pki, [service.port], Leaders(), instance="b", number=1, line="y"))
+        until(lambda: heard[-1].startswith("fenced: "))
+        assert "another process, which came after this one, serves world/us; this process ends" in heard[-1]
+        assert second.is_up
+        assert any("was refused: another process" in one for one in said)
+        assert sum("has joined from 127.0.0.1:" in one or "has joined from [::1]:" in one for one in said) == 2
+
+
 def test_the_highest_number_of_each_run_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "leaders.json"
     leaders = Leaders(file)

@@ -22,8 +22,9 @@ from hierfl.link.door import SERVICE
 from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name
 from hierfl.link.kit import Kit
 from hierfl.link.limits import AT_ONCE, BURST, Bucket, Limits
-from hierfl.link.permits import ALLOWED, CALLS, ELSEWHERE, NODE_KEY, OTHER, OWN, Gatekeeper, Peer
+from hierfl.link.permits import ALLOWED, CALLS, ELSEWHERE, NODE_KEY, OTHER, OWN, TOLD_AT_ONCE, Gatekeeper, Peer
 from hierfl.link.service import VERSIONS
+from hierfl.link.sound import certificate_of
 
 SOON = datetime.now(UTC) + timedelta(hours=1)
 ABOUT = {OWN: "world/us", OTHER: "world/them", ELSEWHERE: "world/mars"}
@@ -91,6 +92,28 @@ def test_calls_are_limited_at_once_and_per_second() -> None:
     assert limits.enter("world/us", "Control") is None
 
 
+def test_refusals_are_told_a_few_at_a_time(tmp_path: Path) -> None:
+    """Who is refused all the time does not fill the hub's log."""
+    told: list[str] = []
+    keeper = Gatekeeper("heart", ["world/us"], DenyList(tmp_path / "denied.json"), Limits(), told.append)
+
+    class Context:
+        def auth_context(self) -> dict[str, list[bytes]]:
+            return {"x509_pem_cert": [b"nonsense"]}
+
+        def peer(self) -> str:
+            return "ipv4:10.0.0.7:4711"
+
+        def abort(self, status: grpc.StatusCode, why: str) -> None:
+            raise LinkError(why)
+
+    for _ in range(100):
+        with pytest.raises(LinkError, match="names no party"):
+            keeper._enter("Control", "world/us", Context())
+    assert TOLD_AT_ONCE <= len(told) < TOLD_AT_ONCE + 5
+    assert told[0].startswith("a call from 10.0.0.7:4711 was refused: the certificate names no party")
+
+
 def test_a_bucket_fills_again() -> None:
     clock = [0.0]
     bucket = Bucket(2.0, 3.0, lambda: clock[0])
@@ -131,11 +154,14 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 def test_members_are_who_their_certificates_say(pki: Pki, tmp_path: Path) -> None:
     us, stranger = pki.kit("world/us"), Pki(tmp_path).kit("world/us")
-    with hub_on_loopback(pki) as (service, _, _, _):
+    with hub_on_loopback(pki) as (service, _, _, heard):
         welcome = wire.HubSays.FromString(next(dial(us, service.port, "world/us")))
         assert welcome.welcome.run == AGREED.run and len(welcome.welcome.nonce) == 16
         for node in ("world/them", "world/mars", ""):
             assert refused(us, service.port, node).code() == grpc.StatusCode.PERMISSION_DENIED
+            serial = f"{certificate_of(us).serial_number:x}"
+            assert re.search(rf"^world: a call from \S+:\d+, with the certificate {serial} was refused: ", heard[-1])
+            assert f"hierfl://heart/member/world/us may not call Control about '{node}' here" in heard[-1]
         hub = pki.kit("world")  # its certificate is for servers: it does not get through the handshake
         assert refused(hub, service.port, "world").code() == grpc.StatusCode.UNAVAILABLE
         stranger.put(authority=pki.authority.pem)
@@ -189,7 +215,8 @@ def test_a_revoked_member_is_gone_within_seconds_without_a_restart(pki: Pki) -> 
         next(stream)  # the stream has a limit of its own, far away: it ends by the hub's word before that
         pki.authority.revoke("world/them", datetime.now(UTC), "lost")
         (pki.folder / "world" / "denied.json").write_bytes((pki.authority.folder / "denied.json").read_bytes())
-        said = [wire.HubSays.FromString(content) for content in stream]
-        assert said[-1].bye.reason == "its certificate is denied, or has run out"
+        said = next(one for one in map(wire.HubSays.FromString, stream) if one.WhichOneof("what") == "bye")
+        assert said.bye.reason == "its certificate is denied, or has run out"
+        assert heard[-1] == "world/them: is gone: its certificate is denied, or has run out", "who hears it hangs up"
         assert refused(kit, service.port, "world/them").code() == grpc.StatusCode.PERMISSION_DENIED
         assert any("denied" in line for line in heard)
