@@ -2,6 +2,7 @@
 # PYTHON=python3.12 picks another interpreter; PIP_ARGS="..." goes to pip (an index of CPU-only torch wheels, say).
 
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c '$(SUITABLE)' 2>/dev/null && echo $(p))))
@@ -9,11 +10,11 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all test-lowest check bench clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.installed ## Train four real hospitals together on Ray, and show what came out
 	@$(BIN)/hierfl run configs/heart.yaml --report
@@ -24,6 +25,12 @@ test: check ## Format, lint, types, and all tests but the slow ones
 test-all: check ## The same with the slow tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
+test-lowest: ## The tests but the slow ones, with the oldest packages that pyproject.toml admits
+	@$(MAKE) --no-print-directory VENV=$(LOWEST) $(LOWEST)/bin/python
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST) --resolution lowest-direct --quiet $(PIP_ARGS) -e '.[dev]'
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) -m "not slow"
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -33,7 +40,7 @@ bench: $(VENV)/.installed-dev ## Measure, beside a plain loop and a bare Ray act
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove the environment and the caches; runs/ stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

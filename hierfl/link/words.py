@@ -20,6 +20,7 @@ _REASONS = {
 """What is said of a certificate, by OpenSSL's own words (X509_verify_cert_error_string)."""
 
 _NOT_BELIEVED = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([^:]+)")
+_OF_ANOTHER = re.compile(r"Hostname Verification Check failed|is not in peer certificate")  # today's gRPC, that of 2024
 _LAST = re.compile(r".*last error: \w+: ", re.DOTALL)
 
 
@@ -34,4 +35,6 @@ def in_words(error: Any) -> str:
     if refused is not None:
         reason = refused[1].strip()
         return f"its certificate is not believed: {_REASONS.get(reason, reason)}"
+    if _OF_ANOTHER.search(details) is not None:
+        return "its certificate is another node's: is this its address?"
     return str(_LAST.sub("", details).splitlines()[0][:300])

@@ -24,7 +24,8 @@ __all__ = ["EXCLUDES", "ON_CLUSTER", "Client", "connect", "entrypoint", "submit"
 
 EXCLUDES = [
     "runs/",
-    ".venv/",
+    ".venv*/",
+    "venv/",
     ".git/",
     "__pycache__/",
     ".mypy_cache/",

@@ -76,7 +76,7 @@ def test_the_folder_goes_up_and_the_log_comes_back(folder: Path, capsys: pytest.
         " runtime.address=auto --plain"
     )
     assert job["runtime_env"]["working_dir"] == str(folder)
-    assert {"runs/", ".venv/", ".git/"} <= set(job["runtime_env"]["excludes"])
+    assert {"runs/", ".venv*/", "venv/", ".git/"} <= set(job["runtime_env"]["excludes"])
     assert capsys.readouterr().out == "round 1\nround 2\n"
 
 
