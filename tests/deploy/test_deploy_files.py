@@ -282,6 +282,19 @@ def test_what_the_guide_names_is_there() -> None:
     assert files - {"deploy/README.md"} <= named
 
 
+def test_the_guides_kubectl_names_what_the_manifests_make() -> None:
+    guide = (ROOT / "docs" / "deploy.md").read_text()
+    made = {f"{document['kind'].lower()}/{document['metadata']['name']}" for _, document in RAY + PLAIN}
+    for _, document in RAY:  # what KubeRay makes of them
+        name = document["metadata"]["name"]
+        made.add(f"job/{name}" if document["kind"] == "RayJob" else f"service/{name}-head-svc")
+    named = set(re.findall(r"\b((?:rayjob|raycluster|job|service)/[\w-]+)", guide))
+    assert named and named <= made
+    for path in MANIFESTS:
+        for line in re.findall(r"^#   (kubectl .*)$", path.read_text(), re.MULTILINE):
+            assert line in guide, f"{path.name} and the guide say the same"
+
+
 def test_whoever_unpacks_a_source_distribution_finds_what_the_readme_names() -> None:
     sdist = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["sdist"]
     readme = (ROOT / "README.md").read_text()
