@@ -10,7 +10,7 @@ from typing import Any
 
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import nearest
-from hierfl.learning.own_metrics import BUILT_IN, own_among
+from hierfl.learning.own_metrics import BUILT_IN, is_own_name, own_among
 from hierfl.monitor.fairness import METRICS
 from hierfl.monitor.files import as_json
 from hierfl.monitor.words import finite
@@ -52,7 +52,7 @@ class Matrix:
         measured = {name: None for row in self.models.values() for scalars in row.values() for name in scalars}
         names = [name for name in ("auc", "accuracy", *own_among(measured), "loss") if self._defined(name)]
         if metric is not None and not self._defined(metric):
-            known = [name for name in measured if self._defined(name)]
+            known = [name for name in measured if self._defined(name) and (name in BUILT_IN or is_own_name(name))]
             raise ConfigError(f"--metric {metric}: not measured, or nowhere defined{nearest(metric, known)}")
         name = metric or max(names or ["accuracy"], key=self._defined)
         columns = self.columns
