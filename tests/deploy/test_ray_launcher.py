@@ -61,7 +61,9 @@ def test_every_worker_of_the_list_is_waited_for() -> None:
 def test_hierfl_comes_with_the_nodes_and_from_no_index() -> None:
     assert FILE["file_mounts"][f"~/{WHEEL}"] == f"dist/{WHEEL}"
     installs = [shlex.split(line) for line in SETUP if " install " in line]
-    assert [line[-1].removesuffix("[tasks]") for line in installs] == [f"~/{WHEEL}"] * 2
+    assert [line[-1] for line in installs] == [f"~/{WHEEL}[tasks]", f"~/{WHEEL}"]
+    made = SETUP.index("python3 -m venv ~/hierfl-env")
+    assert made < min(at for at, line in enumerate(SETUP) if " install " in line)
     assert {"--force-reinstall", "--no-deps"} <= set(installs[-1]), "a new wheel of the same number counts"
     guide = (ROOT / "docs" / "deploy.md").read_text()
     assert guide.index("pip wheel --no-deps --wheel-dir dist .") < guide.index("ray up deploy/ray-cluster.yaml")
@@ -102,7 +104,10 @@ def test_nodes_start_afresh_on_ports_that_no_worker_takes(role: str) -> None:
         int(port) for port in re.findall(r":(\d+)", start)
     ]
     assert ports and not [port for port in ports if 10002 <= port <= 19999]
-    if role == "head":
+    if role == "worker":
+        assert start.endswith(f"--address=$RAY_HEAD_IP:{ports[0]}") and f"--port={ports[0]} " in STARTS["head"][1]
+    else:
         words = shlex.split(start)
+        assert "--dashboard-host=0.0.0.0" in words, "jobs come from other machines"
         assert "--autoscaling-config=~/ray_bootstrap_config.yaml" in words, "or it brings up no worker"
         assert words[0] == "RAY_enable_autoscaler_v2=0", "which takes the head for one of the workers"

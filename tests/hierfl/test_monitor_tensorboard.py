@@ -9,8 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from hierfl.config.schema import Output
-from hierfl.monitor.records import Evaluated, RoundClosed, RunEnded
+from hierfl.config.schema import Evaluation, Output
+from hierfl.monitor.records import Evaluated, ReplicaReplaced, RoundClosed, RunEnded, SiteTrained
 from hierfl.monitor.tensorboard import FOLDER, TensorBoard, evenly
 
 
@@ -52,8 +52,42 @@ def test_of_a_run_of_weeks_the_many_curves_have_ever_fewer_points_and_the_last(t
     few, all_ = [1, 2, 3, 4, 6, 8, 12, 15], list(range(1, 16))
     many = ("world/us/loss", "world/us/cleveland/train_loss", "workers/worker-1/busy", "bytes/world/us")
     assert [steps[tag] for tag in (*many, "schedule/device/worker-1/idle")] == [few] * 5
-    whole = ("world/loss", "time/train", "workers/busy", "schedule/hub/world/idle", "bytes/up", "fairness/loss/mean")
-    assert [steps[tag] for tag in whole] == [all_] * 6
+    whole = (
+        "bytes/world",
+        "world/loss",
+        "time/train",
+        "workers/busy",
+        "schedule/hub/world/idle",
+        "bytes/up",
+        "fairness/loss/mean",
+    )
+    assert [steps[tag] for tag in whole] == [all_] * 7
+
+
+def test_of_a_run_that_measures_now_and_then_each_measurement_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("hierfl.monitor.tensorboard.ALL", 2)
+    federation = script.heart()
+    config = dataclasses.replace(script.config(federation), evaluation=Evaluation(every=5))
+    seldom = [one for one in script.run(federation) if not isinstance(one, Evaluated) or one.round_number % 5 == 0]
+    log = logged(tmp_path, config, seldom)
+    assert [point.step for point in log.Scalars("world/us/loss")] == [5, 10, 15]
+
+
+def test_what_was_of_a_round_is_not_of_the_next(tmp_path, monkeypatch):
+    """One site trains in the first round only, and a process of its hub is replaced there."""
+    monkeypatch.setattr("hierfl.monitor.tensorboard.ALL", 4)
+    federation, records = script.heart(), []
+    for record in script.run(federation, until=8):
+        if not (isinstance(record, SiteTrained) and record.node.endswith("cleveland") and record.round_number > 1):
+            records.append(record)
+        if isinstance(record, RoundClosed) and record.node == "world/us" and record.round_number == 1:
+            records.append(ReplicaReplaced(record.time_s, "world/us", 2, 3, "died", "its process died", 1))
+    log = logged(tmp_path, script.config(federation), records)
+    for tag in ("world/us/cleveland/train_loss", "replicas/world/us/replaced"):
+        assert [point.step for point in log.Scalars(tag)] == [1]
+    assert b"replica 2 died: its process died" in log.Tensors("replicas/world/us")[0].tensor_proto.string_val[0]
+    assert [point.value for point in log.Scalars("bytes/up")] == [4 * 480] * 8
+    assert [point.step for point in log.Scalars("world/us/loss")] == [1, 2, 3, 4, 6, 8], "none is written twice"
 
 
 def test_bytes_that_compression_spared_are_there_where_it_did(heart, tmp_path):

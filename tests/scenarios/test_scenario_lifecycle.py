@@ -188,6 +188,12 @@ def test_a_run_that_stopped_early_and_was_killed_before_its_model_was_written_wr
         assert summary["nodes"]["world"]["loss"] == whole.summary["nodes"]["world"]["loss"]
 
 
+def test_a_run_that_stopped_early_and_is_to_go_on_does_so_up_to_its_next_measurement(tmp_path: Path) -> None:
+    stopping = {"metric": "loss", "patience": 1, "min_delta": 1000.0}
+    ran = go(tmp_path, {**TREE, "rounds": 9}, stopping=stopping, evaluation={"every": 2})
+    assert (ran.summary["rounds"], resume(ran.folder)["rounds"]) == (4, 6)
+
+
 def test_a_run_is_taken_up_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's folder is given, and recorded, as it was typed: relative to where one stands."""
     home = tmp_path / "home"
