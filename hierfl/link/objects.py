@@ -27,6 +27,7 @@ __all__ = ["Objects"]
 END = ".object"
 TAKEN = "taken"
 COMMITS = "commits"
+RUNS_KEPT = 2
 
 Vectors = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -109,6 +110,17 @@ class Objects:
         except OSError as error:
             raise LinkError(f"{place} cannot be written: {error.strerror or error}") from error
         return place
+
+    def forget(self, run: str) -> None:
+        """Let go of a run's commits: it has ended, and nobody goes on with it."""
+        shutil.rmtree(self.folder / COMMITS / run, ignore_errors=True)
+
+    def forget_all_before(self, run: str) -> None:
+        """Let go of the commits of runs that were not gone on with, but for `RUNS_KEPT` beside this one."""
+        with contextlib.suppress(OSError):  # they only take room
+            others = [path for path in (self.folder / COMMITS).iterdir() if path.name != run]
+            for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[:-RUNS_KEPT]:
+                self.forget(path.name)
 
     def _files(self, digest: bytes) -> Iterator[Path]:
         yield from self.folder.glob(f"{digest.hex()}.*{END}")

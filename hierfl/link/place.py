@@ -63,7 +63,14 @@ class Workplace:
             raise LinkError(f"{run!r} is no name of a run")
         if self._run not in ("", run):
             self._objects.clear()
+        if run != self._run:
+            self._objects.forget_all_before(run)
         self._run = run
+
+    def finished(self) -> None:
+        """The run has finished: what would be needed to go on with it is let go of; the models stay."""
+        if self._run:
+            self._objects.forget(self._run)
 
     def offered(self, digest: bytes) -> Outgoing | None:
         """Give what lies here, to hand out; None if it does not."""

@@ -306,11 +306,12 @@ def _join(
     driver = serving.opened(plan.digest[:16], place / SPOOL, line)(seen, place, lead)
     with contextlib.ExitStack() as stack:
         stack.enter_context(closing(driver))
-        at = workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers)
+        own = workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers)
+        at = stack.enter_context(own)
         desk = Desk(
             lambda: Branch(seen, kit.path, driver, place / "states", emit_to(monitors)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
-            *(fence, stack.enter_context(at)),
+            *(fence, at),
         )
         dialer.asked, dialer.offered = desk.asked, desk.offered
         watch = threading.Thread(target=_leave_at, args=(stopping, dialer), daemon=True)
@@ -318,7 +319,7 @@ def _join(
         try:
             last = dialer.serve()
         except Fenced as error:
-            way = f"where nobody else serves {kit.path}, as after an old copy of {place.parent} was put back"
+            way = f"Where nobody else serves {kit.path}, as after an old copy of {place.parent} was put back"
             raise Fenced(f"{error}. {way}: delete {place / LINE}, and start it again") from error
         finally:
             dialer.leave("the member is stopping")
@@ -329,6 +330,8 @@ def _join(
         finish = getattr(driver, "finish", None)
         if last and finish is not None:
             finish()
+        if last and at is not None:
+            at.finished()
         return last
 
 

@@ -32,6 +32,7 @@ def test_institutions_exchange_without_a_centre(tmp_path: Path) -> None:
         written = {(tmp_path / "runs" / f"heart-world__{name}" / "model.safetensors").read_bytes() for name in HUBS}
         assert written == {next((tmp_path / "simulated").glob("*/model.safetensors")).read_bytes()}
         assert {path.stat().st_size for path in links.run_dir.rglob("*.safetensors")} <= {8, 16}, "no vector at the hub"
+        assert not list((tmp_path / "runs").glob("heart-world__*/*/place/commits/*")), "nobody goes on with it"
         said = json.loads(next(links.run_dir.glob("checkpoints/*/checkpoint.json")).read_text())
         assert sorted(said["elsewhere"]["holders"]) == sorted(f"world/{name}" for name in HUBS)
 

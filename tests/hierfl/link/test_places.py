@@ -5,6 +5,7 @@ The messages are those of whole runs, one for each topology; they are sent as th
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from hierfl.link.asked import admitted
 from hierfl.link.calls import PlaceCall
 from hierfl.link.lane import Lane
 from hierfl.link.objects import Objects
-from hierfl.link.payload import Shape
+from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.place import Workplace
 from hierfl.link.store import Store
 
@@ -213,3 +214,33 @@ def test_a_place_works_for_its_own_hub_and_its_own_run(tapes: dict[str, Tape], t
     with pytest.raises(PeerUnreached, match=f"{path} does not have"):
         at.carry_out(tape.layout, ask)
     assert not taken and place.MODEL == "model.safetensors"
+
+
+def test_commits_of_runs_that_nobody_goes_on_with_are_let_go_of(tapes: dict[str, Tape], tmp_path: Path) -> None:
+    """Of a run that has finished at once, of others once two newer ones were left; never of the one that goes on."""
+    objects, tape = Objects(tmp_path / "place"), tapes["allreduce"]
+    vector = (np.arange(5, dtype=np.int32), np.zeros(0, np.int64))
+
+    def at_work(run: str) -> Workplace:
+        at = Workplace(tape.config, "world/north", objects, Store(tmp_path), tmp_path, lambda *_: None)
+        at.begin(run)
+        return at
+
+    def kept() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "place" / "commits").iterdir())
+
+    for number, run in enumerate(("d", "c", "b")):  # left in another order than their names'
+        at_work(run)
+        os.utime(objects.commit(run, 1, [vector], keep=2).parent, (number, number))
+    assert kept() == ["b", "c", "d"]
+    at_work("d")
+    assert kept() == ["b", "c", "d"], "the oldest is taken up again"
+    last = at_work("a")
+    assert kept() == ["b", "c"]
+    objects.commit("a", 1, [vector], keep=2)
+    last.begin("a")
+    assert kept() == ["a", "b", "c"] and last.offered(Outgoing(*vector).digest) is not None
+    last.finished()
+    assert kept() == ["b", "c"]
+    Workplace(tape.config, "world/north", objects, Store(tmp_path), tmp_path, lambda *_: None).finished()
+    assert kept() == ["b", "c"], "no run was begun"
