@@ -8,6 +8,8 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c '$(SUITABLE)' 2>/dev/null && echo $(p))))
 # A file's tests stay together: they may share what is dear to start.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+# What Ray of those days leaves to Python's collector, and says of days to come.
+OLD_WARNINGS := -W ignore::pytest.PytestUnraisableExceptionWarning -W ignore:Tip:FutureWarning
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo test test-all test-lowest check bench clean
@@ -29,7 +31,7 @@ test-lowest: ## The tests but the slow ones, with the oldest packages that pypro
 	@$(MAKE) --no-print-directory VENV=$(LOWEST) $(LOWEST)/bin/python
 	$(LOWEST)/bin/python -m pip --disable-pip-version-check --quiet install uv
 	$(LOWEST)/bin/uv pip install --python $(LOWEST) --resolution lowest-direct --quiet $(PIP_ARGS) -e '.[dev]'
-	$(LOWEST)/bin/python -m pytest $(PARALLEL) -m "not slow"
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) -m "not slow" $(OLD_WARNINGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
