@@ -255,6 +255,19 @@ def test_a_bound_above_the_time_is_shown_for_what_it_is() -> None:
     assert idle.last().efficiency == pytest.approx(1.5)
 
 
+def test_the_round_of_a_hub_that_is_late_is_bounded_by_all_of_its_work() -> None:
+    """Jobs of 3 and 2 s, one of them before the root went on without the hub: LB = 3, in 5 s."""
+    idle = IdleTime(tree(), {"x": X, "y": Y}, {})
+    trained(idle, "x", "world/us/a", 0, 3)
+    trained(idle, "y", "world/c", 0, 2)
+    idle.on(RoundClosed(3.0, "world", 1, "deadline", ["c"], {"us": "late"}, 3.0, 0, late=("us",)))
+    trained(idle, "x", "world/us/b", 3, 5)
+    idle.on(closed("world/us", 1, ["a", "b"], 0, 5))
+    trained(idle, "y", "world/c", 5, 6, 2)
+    idle.on(closed("world", 2, ["c"], 5, 6))
+    assert idle.hubs()["world/us"].efficiency == pytest.approx(3 / 5)
+
+
 def kept(idle: IdleTime) -> int:
     """Count all that is remembered of rounds and work."""
     own = idle._trained.values()

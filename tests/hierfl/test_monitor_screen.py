@@ -13,7 +13,7 @@ from hierfl.monitor.plain import Plain
 from hierfl.monitor.records import Consensus, Evaluated, NodeChanged, Notice, RoundCommitted, RunStarted, SiteTrained
 from hierfl.monitor.screen import screen
 from hierfl.monitor.terminal import REFRESH_PER_SECOND, Terminal
-from hierfl.monitor.words import metric, plural
+from hierfl.monitor.words import few, metric, plural
 
 
 class Tty(io.StringIO):
@@ -45,6 +45,12 @@ def final(terminal: Terminal, out: io.StringIO) -> str:
 
 def test_one_of_a_kind_is_named_in_the_singular() -> None:
     assert [plural(num, "hub") for num in (0, 1, 2, 10_000)] == ["0 hubs", "1 hub", "2 hubs", "10,000 hubs"]
+    assert [few("abcdefg"[:num]) for num in (1, 5, 6, 7)] == [
+        "a",
+        "a, b, c, d, e",
+        "a, b, c, d, e and 1 more",
+        "a, b, c, d, e and 2 more",
+    ]
 
 
 def test_the_screen_shows_state_metrics_progress_and_idle_figure():

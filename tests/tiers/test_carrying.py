@@ -21,8 +21,10 @@ def arrived(member: str, number: int) -> Told:
     return Told("w/i", Arrived(Update("w/i", number, (Share(member, 1),))))
 
 
-def test_a_hub_goes_on_for_a_round_that_closed_without_it_and_those_below_follow() -> None:
-    assert going_on({"w/i": told(), "w/i/j": BELOW}, {"w/i": 3, "w/i/j": 7}, ASKED) == {"w/i": False, "w/i/j": True}
+@pytest.mark.parametrize("number", [6, 7])
+def test_a_hub_goes_on_for_a_round_that_closed_without_it_and_those_below_follow(number: int) -> None:
+    found = going_on({"w/i": told(), "w/i/j": BELOW}, {"w/i": 3, "w/i/j": number}, ASKED)
+    assert found == {"w/i": False, "w/i/j": True}
 
 
 def test_a_hub_below_may_be_at_work_for_an_earlier_round() -> None:

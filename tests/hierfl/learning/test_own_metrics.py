@@ -117,7 +117,9 @@ def test_a_task_that_says_which_way_its_metrics_get_better_has_them_in_fairness_
     assert matrix is not None and matrix.shown()[0] == "absolute_error"
     assert matrix.lower_is_better("absolute_error") and matrix.lower_is_better("loss")
     assert not matrix.lower_is_better("accuracy")
-    with pytest.raises(ConfigError, match=r"--metric aucc: not measured, or nowhere defined.*allowed: loss, absolute_error, dose\)"):
+    with pytest.raises(
+        ConfigError, match=r"--metric aucc: not measured, or nowhere defined.*allowed: loss, absolute_error, dose\)"
+    ):
         matrix.legend("aucc")
 
 
