@@ -1,13 +1,15 @@
 """Interpolations, by OmegaConf and its resolvers: `${training.lr}`, `${oc.env:DATA_DIR,data}`.
 
 OmegaConf is imported, and mirrors the configuration, only where a string holds one: a large tree without one pays
-nothing.
+nothing. Resolvers of the user's own are those that the module of the own task registers.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from hierfl.config.places import join
@@ -59,6 +61,7 @@ def _resolve(config: dict[str, Any], waiting: list[_Found]) -> list[Problem]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    _register_own(config)
     problems = []
     readable = []
     for found in waiting:
@@ -82,11 +85,22 @@ def _resolve(config: dict[str, Any], waiting: list[_Found]) -> list[Problem]:
     return problems
 
 
+def _register_own(config: dict[str, Any]) -> None:
+    """Import the module of the user's own task, which may register resolvers; what is wrong with it is told later."""
+    task = config.get("task")
+    kind = task.get("kind") if isinstance(task, dict) else task
+    module, colon, _ = kind.partition(":") if isinstance(kind, str) else ("", "", "")
+    if colon and "${" not in module:
+        with suppress(Exception, SystemExit):
+            import_module(module)
+
+
 def _reason(said: str, config: dict[str, Any]) -> str:
     """Say in our words why OmegaConf cannot resolve an interpolation, with the nearest word that it could have been."""
     line = said.splitlines()[0]
     if found := re.search(r"Unsupported interpolation type (\S+)", line):
-        return f"there is no resolver {found[1]!r}{nearest(found[1], _RESOLVERS)}"
+        own = "; one of your own is registered in the module of your own task"
+        return f"there is no resolver {found[1]!r}{nearest(found[1], _RESOLVERS)}{own}"
     if found := re.search(r"Environment variable '(.+)' not found", line):
         return f"the environment has no {found[1]}; a default goes behind a comma, ${{oc.env:{found[1]},default}}"
     if found := re.search(r"Interpolation key '(.+)' not found", line):

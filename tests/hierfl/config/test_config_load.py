@@ -258,6 +258,26 @@ def test_interpolation_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(config.sites) == ["w/x-0", "w/x-1", "w/x-2"]
 
 
+def test_a_resolver_of_ones_own_stands_in_the_module_of_the_task(tmp_path: Path) -> None:
+    (tmp_path / "resolved_wards.py").write_text(
+        "from omegaconf import OmegaConf\nfrom ward_tasks import Wards\n"
+        "OmegaConf.clear_resolver('wards')\n"
+        "register = getattr(OmegaConf, 'register_resolver', None) or OmegaConf.register_new_resolver\n"
+        "register('wards', lambda n: [{'name': f'ward-{i}', 'weight': i + 1} for i in range(int(n))])\n"
+    )
+    path = tmp_path / "run.yaml"
+    text = 'task: {kind: "resolved_wards:Wards"}\nfederation: {name: world, members: "${wards:3}"}\n'
+    path.write_text(text)
+    assert {name: site.weight for name, site in load(path, ["federation.members.ward-1.weight=9"]).sites.items()} == {
+        "world/ward-0": 1.0,
+        "world/ward-1": 9.0,
+        "world/ward-2": 3.0,
+    }
+    path.write_text(text.replace("wards:3", "bards:3"))
+    with pytest.raises(ConfigError, match=r"there is no resolver 'bards'.* registered in the module of your own task"):
+        load(path)
+
+
 def test_a_dictconfig_is_a_mapping() -> None:
     from omegaconf import OmegaConf
 
