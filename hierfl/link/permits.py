@@ -36,6 +36,8 @@ TOLD_PER_S, TOLD_AT_ONCE = 0.2, 20.0
 """Of refused calls."""
 MOST_TOLD = 300
 
+DENIED = "the certificate is denied, or has run out"
+
 NODE_KEY = "hierfl-node-bin"
 """The metadata in which a call says which node it is about."""
 
@@ -93,7 +95,7 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
     def judge(self, peer: Peer, call: str, node: str) -> str | None:
         """Say why a call is denied; None if it is allowed."""
         if not peer.is_good(self.denied, datetime.now(UTC)):
-            return "the certificate is denied, or has run out"
+            return DENIED
         for identity in peer.identities:
             if identity.federation == self.federation and (identity.role, call, self._about(identity, node)) in ALLOWED:
                 return None
@@ -121,7 +123,10 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
         def guarded(request: Any, context: Any) -> Iterator[Any]:
             peer = self._enter(call, node, context)
             try:
-                yield from serve(request, context, peer, node)
+                for said in serve(request, context, peer, node):
+                    if call != CONTROL:  # which says farewell before it ends
+                        self._still(peer, context)
+                    yield said
             finally:
                 self.limits.leave(node, call)
 
@@ -130,8 +135,14 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
     def _single(self, serve: Callable[..., Any], call: str, node: str) -> Callable[..., Any]:
         def guarded(request: Any, context: Any) -> Any:
             peer = self._enter(call, node, context)
+
+            def heard() -> Iterator[Any]:
+                for said in request:
+                    self._still(peer, context)
+                    yield said
+
             try:
-                return serve(request, context, peer, node)
+                return serve(heard(), context, peer, node)
             finally:
                 self.limits.leave(node, call)
 
@@ -151,6 +162,11 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
         if full is not None:
             self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, full, peer)
         return peer
+
+    def _still(self, peer: Peer, context: Any) -> None:
+        """End a call whose caller's certificate has ceased to hold meanwhile: a large model takes its time."""
+        if not peer.is_good(self.denied, datetime.now(UTC)):
+            self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, DENIED, peer)
 
     def _refuse(self, context: Any, status: grpc.StatusCode, why: str, peer: Peer | None = None) -> NoReturn:
         """End a call, and say so here, unless that was said too often."""

@@ -319,8 +319,8 @@ def _join(
         try:
             last = dialer.serve()
         except Fenced as error:
-            way = f"Where nobody else serves {kit.path}, as after an old copy of {place.parent} was put back"
-            raise Fenced(f"{error}. {way}: delete {place / LINE}, and start it again") from error
+            way = f"Where nobody else serves {kit.path}, start it again; if an old copy of {place.parent} was put back"
+            raise Fenced(f"{error}. {way}, delete {place / LINE} first") from error
         finally:
             dialer.leave("the member is stopping")
             desk.close(DRAIN_S)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -112,6 +113,43 @@ def test_refusals_are_told_a_few_at_a_time(tmp_path: Path) -> None:
             keeper._enter("Control", "world/us", Context())
     assert TOLD_AT_ONCE <= len(told) < TOLD_AT_ONCE + 5
     assert told[0].startswith("a call from 10.0.0.7:4711 was refused: the certificate names no party")
+
+
+@pytest.mark.parametrize("call", ["Fetch", "Deliver", "Hand"])
+def test_a_certificate_that_is_revoked_ends_what_is_on_its_way(pki: Pki, tmp_path: Path, call: str) -> None:
+    """A transfer of hours ends with the next chunk, not with the last one."""
+    kit, clock, list_of = pki.kit("ring/a"), [0.0], tmp_path / "denied.json"
+    keeper = Gatekeeper("heart", ["ring/a"], DenyList(list_of, lambda: clock[0]), Limits())
+
+    class Context:
+        def auth_context(self) -> dict[str, list[bytes]]:
+            return {"x509_pem_cert": [kit.credentials()[1]]}
+
+        def peer(self) -> str:
+            return "ipv4:10.0.0.7:4711"
+
+        def abort(self, status: grpc.StatusCode, why: str) -> None:
+            raise LinkError(f"{status.name}: {why}")
+
+    def chunks(*_: Any) -> Iterator[int]:
+        for number in range(3):
+            if number == 2:
+                list_of.write_text(json.dumps({"denied": [{"serial": f"{certificate_of(kit).serial_number:x}"}]}))
+            clock[0] += 1.0
+            yield number
+
+    passed: list[int] = []
+    if call == "Deliver":
+        handler = grpc.stream_unary_rpc_method_handler(lambda asked, *_: passed.extend(asked))
+        said = lambda serve: serve.stream_unary(chunks(), Context())  # noqa: E731
+    else:
+        handler = grpc.unary_stream_rpc_method_handler(chunks)
+        said = lambda serve: passed.extend(serve.unary_stream(b"", Context()))  # noqa: E731
+    details = SimpleNamespace(method=f"/{SERVICE}/{call}", invocation_metadata=((NODE_KEY, b"ring/a"),))
+    with pytest.raises(LinkError, match="PERMISSION_DENIED: the certificate is denied, or has run out"):
+        said(keeper.intercept_service(lambda _: handler, details))
+    assert passed == [0, 1]
+    assert not keeper.limits._open["ring/a", call]
 
 
 def test_a_bucket_fills_again() -> None:
