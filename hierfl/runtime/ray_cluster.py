@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -247,7 +248,20 @@ def _join(address: str, limit_s: float) -> None:
         )
         raise unreachable(address, late if heard else f"no answer within {limit_s:g} s", *heard) from None
     except Exception as error:
-        raise unreachable(address, _reason(error)) from error
+        raise _of_other_versions(address, str(error)) or unreachable(address, _reason(error)) from error
+
+
+def _of_other_versions(address: str, said: str) -> RuntimeUnavailable | None:
+    """Name the versions where Ray says that the cluster's are others; None where it says anything else."""
+    versions = re.findall(r"Ray: (\S+)\s+Python: (\S+)", said)
+    if not said.startswith("Version mismatch") or len(versions) != 2:
+        return None
+    theirs, ours = (f"Ray {ray_version} and Python {python}" for ray_version, python in versions)
+    return RuntimeUnavailable(
+        f"the cluster at runtime.address {address!r} has {theirs}, this process {ours}: both must be the same; install"
+        f" ray=={versions[0][0]} with Python {versions[0][1]} here, or send the run there: hierfl submit CONFIG"
+        " --address http://HOST:8265"
+    )
 
 
 def _init(address: str, **more: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import sys
 import threading
@@ -45,12 +46,8 @@ REFUSED = "AuthenticationError"
 """What Ray raises where a cluster asks for its token; older Rays have none, so by its name."""
 TRIES = 60
 """How often a job is offered to a cluster that has only just begun, and has no agent yet that takes jobs."""
-NO_HIERFL = "No module named hierfl"
-"""What the cluster's Python says where it has no hierfl."""
-WAY_TO_HIERFL = (
-    "error: `python` on the cluster's head has no hierfl: install it there, start Ray from the environment that has it"
-    " (`. .venv/bin/activate`, then `ray start`), or send it along: --working-dir at the root of a checkout"
-)
+LACKING = re.compile(r"No module named '?(hierfl|typer|omegaconf|rich|numpy|torch|pyarrow|safetensors)\b")
+"""What the cluster's Python says where it has no hierfl, or where hierfl was sent along and finds not what it needs."""
 ATTEMPTS = 5
 """Times that a broken log stream is taken up again before giving up."""
 
@@ -199,14 +196,24 @@ async def _follow(client: Client, job: str, pause_s: float) -> int:
                     shown, failures = passed, 0
             info = client.get_job_info(job)
             if info.status in ("SUCCEEDED", "FAILED", "STOPPED"):
-                if info.status == "FAILED" and NO_HIERFL in last:
-                    print(WAY_TO_HIERFL, file=sys.stderr)
+                if info.status == "FAILED" and (lacking := LACKING.search(last)) is not None:
+                    print(_way_to(lacking[1]), file=sys.stderr)
                 return _exit_code(info)
         except Exception as error:  # of Ray, aiohttp and requests alike
             failures += 1
             if failures >= ATTEMPTS:
                 raise ConnectionLost(str(error)) from error
         await asyncio.sleep(pause_s)
+
+
+def _way_to(package: str) -> str:
+    """Say how the cluster's Python comes to hierfl, or to one of its packages."""
+    said = f"error: `python` on the cluster's head has no {package}"
+    if package != "hierfl":
+        said += ", which hierfl needs (it came along, its packages do not)"
+    said += ": install hierfl there, or start Ray from the environment that has it"
+    said += " (`. .venv/bin/activate`, then `ray start`)"
+    return said if package != "hierfl" else f"{said}, or send it along: --working-dir at the root of a checkout"
 
 
 def _exit_code(info: Any) -> int:

@@ -151,6 +151,22 @@ def test_a_ray_that_answers_and_takes_no_driver_is_left(monkeypatch: pytest.Monk
     over.set()
 
 
+def test_a_ray_of_another_version_is_told_with_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Ray words it, on five lines."""
+    said = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.52.0\n    Python: 3.11.7\n"
+        "This process on node 192.0.2.2 was started with:\n    Ray: 2.60.0\n    Python: 3.12.1\n"
+    )
+
+    def init(**_: object) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("ray.init", init)
+    both = r"has Ray 2\.52\.0 and Python 3\.11\.7, this process Ray 2\.60\.0 and Python 3\.12\.1: both must be the same"
+    with answering(ray_address.QUESTION) as address, pytest.raises(RuntimeUnavailable, match=both):
+        connect(Runtime(kind="ray", address=address))
+
+
 def test_work_within_a_limit_gives_what_it_gives_and_raises_what_it_raises() -> None:
     assert within(60, lambda: 3) == 3
     with pytest.raises(KeyError):

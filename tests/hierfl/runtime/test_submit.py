@@ -100,9 +100,17 @@ def test_a_cluster_without_hierfl_is_told_with_the_ways_out(folder: Path, capsys
     streams: list[list[str | BaseException]] = [["/usr/bin/python: No module na", "med hierfl\n"]]
     assert send(Cluster(streams=streams, ends=[Info("FAILED", 1)]), folder) == 1
     said = capsys.readouterr().err
-    assert "no hierfl: install it there" in said and "--working-dir at the root of a checkout" in said
+    assert "no hierfl: install hierfl there" in said and "--working-dir at the root of a checkout" in said
     assert send(Cluster(ends=[Info("FAILED", 1)]), folder) == 1
     assert "no hierfl" not in capsys.readouterr().err
+
+
+def test_a_cluster_without_what_hierfl_needs_is_told_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """hierfl came along in the folder; its packages, and a task's own, are the cluster's to have."""
+    for name, is_ours in (("typer", True), ("my_helpers", False)):
+        streams: list[list[str | BaseException]] = [[f"ModuleNotFoundError: No module named '{name}'\n"]]
+        assert send(Cluster(streams=streams, ends=[Info("FAILED", 1)]), folder) == 1
+        assert (f"no {name}, which hierfl needs" in capsys.readouterr().err) == is_ours
 
 
 def test_a_broken_log_stream_is_taken_up_where_it_broke(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
