@@ -85,9 +85,11 @@ def test_workers_of_one_device_have_lanes_that_do_not_overlap() -> None:
 
 def test_a_long_run_keeps_its_newest_bars() -> None:
     short = Tape(3)
+    short.committed(1, 0.0)
     for second in range(9):
         short.phase("x", "train", second, second + 1)
     assert [bar.start_s for bar in short.bars] == [6, 7, 8]
+    assert list(short.commits) == [(1, 0.0)], "in a round that has more of them than that, it is known which"
 
 
 def test_a_run_of_weeks_keeps_no_more_rounds_than_bars() -> None:

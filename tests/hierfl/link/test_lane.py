@@ -81,10 +81,12 @@ def test_a_new_process_is_prepared_before_it_is_asked(tmp_path: Path) -> None:
     ask = first.last.ask
     second = FakeMember("b")
     place.joined(second.session)
-    assert first.ended == ["the member has connected anew"]
+    assert first.ended == ["another process serves the member now"]
     assert second.last.ask.WhichOneof("what") == "prepare"
     place.answered(wire.Answer(id=second.last.ask.id, prepared=wire.Prepared()))
     assert second.last.ask == ask and len(done) == 2
+    place.joined(FakeMember("b").session)
+    assert second.ended == ["the member has connected anew"]
 
 
 def test_a_new_process_with_another_model_is_sent_away(tmp_path: Path) -> None:
@@ -104,6 +106,9 @@ def test_an_update_goes_on_from_where_the_hub_has_it(tmp_path: Path) -> None:
     payload = payload_of(LAYOUT)
     place.answered(trained(first.last.ask, payload))
     place.receive(decode(next(payload.chunks(first.last.take.transfer, 0))))
+    place.left(first.session)
+    with pytest.raises(LinkError, match="no transfer that is open"):
+        place.receive(decode(next(payload.chunks(first.last.take.transfer, 1 << 20))))
     place.joined((second := FakeMember()).session)
     take = second.last.take
     assert take.offset == 1 << 20 and take.transfer != first.last.take.transfer
@@ -170,6 +175,7 @@ def test_a_member_is_given_up_after_its_deadline_and_may_come_back(tmp_path: Pat
     place, done = lane(tmp_path, now=lambda: clock[0], deadline_s=60.0)
     prepared(place, member := FakeMember())
     place.call(2, "train", (job(), model(LAYOUT)))
+    place.call(9, "collect", ("world", 0))
     place.left(member.session)
     clock[0] = 59.0
     place.look()
@@ -177,12 +183,30 @@ def test_a_member_is_given_up_after_its_deadline_and_may_come_back(tmp_path: Pat
     clock[0] = 61.0
     place.look()
     assert done[-1].crashed == "not heard of for 60 s (link.deadline_s)" and done[-1].away
+    assert [one.ticket for one in done] == [0, 1, 2], "what was asked behind it is asked anew by whoever did"
     place.reset()
     place.call(3, "prepare", (LAYOUT, None))
     place.look()
     place.joined((second := FakeMember("b")).session)
     place.answered(wire.Answer(id=second.last.ask.id, prepared=wire.Prepared()))
     assert done[-1].ticket == 3 and done[-1].value is None
+
+
+def test_a_member_whose_update_is_coming_is_heard_of_and_what_has_come_goes_with_the_call(tmp_path: Path) -> None:
+    clock = [0.0]
+    place, done = lane(tmp_path, now=lambda: clock[0], deadline_s=60.0)
+    prepared(place, member := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.call(3, "collect", ("world", 0))
+    payload = payload_of(LAYOUT)
+    place.answered(trained(member.last.ask, payload))
+    clock[0] = 50.0
+    place.receive(decode(next(payload.chunks(member.last.take.transfer, 0))))
+    clock[0] = 100.0
+    place.look()
+    assert len(done) == 3 and len(list(tmp_path.iterdir())) == 1
+    place.reset()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_model_that_was_sent_for_can_be_fetched(tmp_path: Path) -> None:
