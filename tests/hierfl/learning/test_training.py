@@ -1,0 +1,69 @@
+"""A site's own training: which samples each step sees, and what becomes of their gradient."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from hierfl.config.schema import Training
+from hierfl.learning.flat import FlatModel
+from hierfl.learning.training import train
+
+
+class Squares:
+    """A task that is its loss, and remembers which samples it was given."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def loss(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        self.batches.append(batch[2].tolist())
+        return (module(batch[0]).squeeze(1) - batch[1]).square().mean()
+
+
+def site(n: int = 12) -> TensorDataset:
+    drawn = torch.Generator().manual_seed(3)
+    return TensorDataset(torch.randn(n, 3, generator=drawn), torch.randn(n, generator=drawn), torch.arange(n))
+
+
+def model() -> FlatModel:
+    torch.manual_seed(1)
+    return FlatModel(nn.Linear(3, 1))
+
+
+def test_an_epoch_sees_every_sample_once_in_an_order_of_its_own() -> None:
+    task = Squares()
+    settings = Training(batch_size=5, local_epochs=2)
+    assert train(model(), task, site(), settings, 7).num_steps == 6  # type: ignore[arg-type]
+    assert [len(batch) for batch in task.batches] == [5, 5, 2, 5, 5, 2]
+    first, second = (list(chain(*task.batches[i : i + 3])) for i in (0, 3))
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first != second != list(range(12))
+
+
+def test_steps_go_on_over_the_samples_and_all_of_them_are_one_batch_where_no_size_is_given() -> None:
+    task = Squares()
+    train(model(), task, site(), Training(batch_size=5, local_steps=5), 7)  # type: ignore[arg-type]
+    assert [len(batch) for batch in task.batches] == [5, 5, 2, 5, 5]
+    task = Squares()
+    train(model(), task, site(), Training(batch_size=None, local_epochs=3), 7)  # type: ignore[arg-type]
+    assert [len(batch) for batch in task.batches] == [12, 12, 12]
+
+
+@pytest.mark.parametrize("clip_norm", [0.05, None])
+def test_gradients_are_clipped_to_their_norm(clip_norm: float | None) -> None:
+    bound, plain = model(), model()
+    optimizer = torch.optim.SGD(plain.module.parameters(), lr=0.5)
+    for _ in range(4):
+        optimizer.zero_grad()
+        Squares().loss(plain.module, site().tensors).backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(plain.module.parameters(), clip_norm or float("inf"))
+        assert norm > 0.05, "there is something to clip"
+        optimizer.step()
+    settings = Training(optimizer="sgd", lr=0.5, batch_size=None, local_steps=4, clip_norm=clip_norm)
+    train(bound, Squares(), site(), settings, 0)  # type: ignore[arg-type]
+    assert bound.read().floats.tobytes() == plain.read().floats.tobytes()
