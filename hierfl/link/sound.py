@@ -114,10 +114,6 @@ def _out_of_time(kit: Kit, found: Any, now: datetime) -> str:
     return ""
 
 
-def _renew(kit: Kit) -> str:
-    return f"`hierfl renew {kit.path} --ca DIR`, where the authority is, makes the one that belongs here"
-
-
 def _unreadable(kit: Kit, name: str, error: Exception) -> str:
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     return f"{kit.folder / name} cannot be read: {said}"
