@@ -20,7 +20,7 @@ _WAYS = ("min", "max")
 
 def measured_by(task: Made, report: Report) -> Mapping[str, str] | None:
     """Give what the task measures by name, and which way each gets better; None where it does not say, or is wrong."""
-    if not task.sound or not isinstance(task.instance, NamesMetrics):
+    if not task.sound or not isinstance(task.instance, NamesMetrics) or not callable(task.instance.metrics):
         return None
     try:
         given: Any = task.instance.metrics()

@@ -66,3 +66,8 @@ def test_a_task_that_names_no_metrics_is_told_so(
     with pytest.raises(ConfigError) as told:
         from_mapping(config({"kind": "ward_tasks:NamedDoses"}, metric="loss"))
     assert words in str(told.value)
+
+
+def test_a_field_of_that_name_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ward_tasks.NamedDoses, "metrics", ["dose"])
+    assert from_mapping(config({"kind": "ward_tasks:NamedDoses"}, metric="dose", mode="max")).better == {"dose": "max"}
