@@ -98,6 +98,40 @@ def test_a_new_process_with_another_model_is_sent_away(tmp_path: Path) -> None:
     assert second.ended == ["another model is built there now than before: it is larger"]
 
 
+def test_a_model_other_than_the_hubs_is_told_to_whoever_prepares(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    place.joined((member := FakeMember()).session)
+    place.call(1, "prepare", (LAYOUT, None))
+    place.answered(wire.Answer(id=member.last.ask.id, prepared=wire.Prepared(difference="it is larger")))
+    assert [(one.ticket, one.value) for one in done] == [(1, "it is larger")] and not member.ended
+
+
+def test_a_member_that_was_cut_while_it_was_prepared_is_asked_to_anew(tmp_path: Path) -> None:
+    place, done = lane(tmp_path)
+    place.joined((first := FakeMember()).session)
+    place.call(1, "prepare", (LAYOUT, None))
+    place.left(first.session)
+    place.joined((again := FakeMember()).session)
+    assert [said.ask.WhichOneof("what") for said in again.said] == ["prepare"]
+    place.answered(wire.Answer(id=again.last.ask.id, prepared=wire.Prepared()))
+    assert [(one.ticket, one.value) for one in done] == [(1, None)]
+
+
+def test_a_member_has_its_deadline_from_when_it_is_asked(tmp_path: Path) -> None:
+    """It may have been away since long before."""
+    clock = [0.0]
+    place, done = lane(tmp_path, now=lambda: clock[0], deadline_s=60.0)
+    prepared(place, member := FakeMember())
+    place.left(member.session)
+    clock[0] = 7200.0
+    place.call(2, "train", (job(), model(LAYOUT)))
+    place.look()
+    assert len(done) == 2
+    clock[0] = 7261.0
+    place.look()
+    assert done[-1].away and done[-1].ticket == 2
+
+
 def test_an_update_goes_on_from_where_the_hub_has_it(tmp_path: Path) -> None:
     place, done = lane(tmp_path)
     prepared(place, first := FakeMember())
