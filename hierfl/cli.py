@@ -127,7 +127,7 @@ def _run(
         answer.update(summary)
 
 
-@app.command("resume")
+@app.command("resume", cls=Discreet)
 def _resume(
     run_dir: RunDir,
     overrides: Overrides = None,
@@ -147,7 +147,7 @@ def _resume(
     resume(run_dir, overrides or [], code_dir, standby, report, as_json, plain, debug)
 
 
-@app.command("amend")
+@app.command("amend", cls=Discreet)
 def _amend(
     run_dir: RunDir,
     overrides: Overrides = None,
@@ -168,7 +168,7 @@ def _amend(
         print(f"left for {run_dir}, which has done {rounds_done} rounds: {' '.join(words)}")
 
 
-@app.command("validate")
+@app.command("validate", cls=Discreet)
 def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None:
     """Check CONFIG and list every mistake; starts nothing."""
     with told(as_json, debug), aside(as_json) as answer:
@@ -191,7 +191,7 @@ def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None
             print(f"{path}: {said_of}")
 
 
-@app.command("tree")
+@app.command("tree", cls=Discreet)
 def _tree(
     words: Words,
     show_plan: Annotated[bool, typer.Option("--plan", help="Draw a round's steps at every hub, too.")] = False,
@@ -220,7 +220,7 @@ def _tree(
             show(drawing, plain)
 
 
-@app.command("plan")
+@app.command("plan", cls=Discreet)
 def _plan(
     words: PlanWords = None,
     estimates: Annotated[Path | None, typer.Option(metavar="FILE", help="Durations of earlier runs.")] = None,
@@ -262,7 +262,7 @@ def _plan(
             show(drawing, plain)
 
 
-@app.command("evaluate")
+@app.command("evaluate", cls=Discreet)
 def _evaluate(
     run_dir: RunDir,
     overrides: Overrides = None,

@@ -68,7 +68,10 @@ Report = Annotated[bool, typer.Option("--report", help="Also write the report at
 
 
 class Discreet(TyperCommand):
-    """A command whose hidden options are proposed to nobody who has mistyped another one."""
+    """A command whose hidden options are proposed to nobody who has mistyped another one.
+
+    Who writes a key of the configuration as an option hears how it is written.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the words of the command line."""
@@ -78,6 +81,9 @@ class Discreet(TyperCommand):
             if found := getattr(error, "possibilities", None):
                 hidden = {name for each in self.params if getattr(each, "hidden", False) for name in each.opts}
                 error.possibilities = [name for name in found if name not in hidden]  # type: ignore[attr-defined]
+            takes_keys = any("KEY=VALUE" in (getattr(each, "metavar", None) or "") for each in self.params)
+            if takes_keys and hasattr(error, "option_name"):
+                error.message += "; a key of the configuration has no dashes, KEY=VALUE: training.lr=0.1"  # type: ignore[attr-defined]
             raise
 
 

@@ -52,6 +52,10 @@ def test_a_mistyped_option_is_told_of_those_that_are_shown_alone() -> None:
         assert answer.exit_code == 2 and f"No such option: {said}" in answer.stderr
         assert "--join" not in answer.stderr and "--note" not in answer.stderr
     assert "--json" in call("run", "--joni", "trial.yaml").stderr
+    for command in ("run", "resume"):
+        said = call(command, "trial.yaml", "--lr", "0.1").stderr
+        assert "No such option: --lr; a key of the configuration has no dashes, KEY=VALUE: training.lr=0.1" in said
+    assert "KEY=VALUE" not in call("report", "--lr").stderr.partition("Error")[2]
 
 
 def test_run_ends_with_where_everything_is(run: FakeRun) -> None:
