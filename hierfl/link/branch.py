@@ -22,6 +22,7 @@ from hierfl.learning.compression import as_sum
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
+from hierfl.link.codec import folder_name_in
 from hierfl.monitor.records import Record
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.engine import Engine
@@ -100,6 +101,7 @@ class Branch:
         said = self.describe()
         if said.error is not None:
             raise DataError(said.error)
+        folder_name_in(run, "a run's name")
         self._crew.prepare(self.layout, scale)
         self._run, self._round = run, -1
         self._restore(ANY_ROUND)

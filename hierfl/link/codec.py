@@ -27,6 +27,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_WEIGHT",
     "bounded",
+    "folder_name_in",
     "integer_in",
     "integer_out",
     "moments_in",
@@ -66,6 +67,13 @@ def text(value: str, what: str) -> str:
     """Errors: LinkError for a text that is too long."""
     if len(value) > MAX_TEXT:
         raise LinkError(f"{what} of {len(value)} characters; at most {MAX_TEXT}")
+    return value
+
+
+def folder_name_in(value: str, what: str) -> str:
+    """Errors: LinkError for what does not name a folder within another one: paths, hidden names, control characters."""
+    if not value or value.startswith(".") or "/" in value or not value.isprintable() or len(value.encode()) > 255:
+        raise LinkError(f"{what} {text(value, what)!r} is no name of a folder")
     return value
 
 

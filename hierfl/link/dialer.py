@@ -23,7 +23,7 @@ import grpc
 from hierfl.errors import Fenced, LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
-from hierfl.link.codec import MAX_BYTES, parse, text
+from hierfl.link.codec import MAX_BYTES, folder_name_in, parse, text
 from hierfl.link.desk import Abandoned
 from hierfl.link.door import SERVICE, TRANSPORT
 from hierfl.link.identity import server_name
@@ -261,7 +261,7 @@ class Dialer:
             raise LinkError(f"the hub speaks version {welcome.version} of the protocol")
         stamps.nonce = welcome.nonce
         stamps.skip()
-        run = text(welcome.run, "a run's name")
+        run = folder_name_in(welcome.run, "a run's name")  # what is kept of it lies under that
         line = text(welcome.line, "the line of a run's processes")
         self._leaders.follow(followed(run, line), welcome.leader, self.address)
         self.run, self.has_joined = run, True

@@ -7,7 +7,6 @@ and the hub is told its digest.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,13 +17,14 @@ from numpy.typing import NDArray
 
 from hierfl import checkpoint
 from hierfl.config.schema import RunConfig
-from hierfl.errors import LinkError, PeerUnreached
+from hierfl.errors import PeerUnreached
 from hierfl.learning.compression import Packed, as_sum
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.asked import Asked, admitted
 from hierfl.link.calls import COMMIT, WRITE
+from hierfl.link.codec import folder_name_in
 from hierfl.link.objects import Objects
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.remote import Given, Remote, RemoteState, Vector, thing_out
@@ -59,8 +59,7 @@ class Workplace:
 
     def begin(self, run: str) -> None:
         """Begin a run, or take one up again: nothing is wanted of another one. Errors: LinkError."""
-        if not re.fullmatch(r"\w[\w.-]*", run):
-            raise LinkError(f"{run!r} is no name of a run")
+        folder_name_in(run, "a run's name")
         if self._run not in ("", run):
             self._objects.clear()
         if run != self._run:

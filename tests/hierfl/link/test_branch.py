@@ -72,6 +72,14 @@ def test_an_order_of_another_hub_is_refused(tmp_path: Path) -> None:
                 process.branch.train(Asked(hub_name, 0, 1, opened_by, 0, 100), start)
 
 
+@pytest.mark.parametrize("run", ["../../elsewhere", "/etc", "a/b", "..", "", ".x", "a\x00b"])
+def test_a_run_is_kept_in_the_members_own_folder_whatever_its_hub_calls_it(tmp_path: Path, run: str) -> None:
+    process = Process(tmp_path / "state", "world/c", strategy="scaffold")
+    with process, pytest.raises(LinkError, match="is no name of a folder"):
+        process.branch.prepare(run, None)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_measurement_that_no_message_can_hold_is_told(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     scores, labels = chance.random(500_000), chance.integers(0, 2, 500_000)

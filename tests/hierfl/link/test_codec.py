@@ -120,8 +120,9 @@ def test_no_pickle_is_reachable_from_the_link() -> None:
     todo = [f"hierfl.link.{file.stem}" for file in (ROOT / "hierfl" / "link").glob("*.py")]
     while todo:
         name = todo.pop()
-        path = ROOT / Path(*name.split(".")).with_suffix(".py")
-        if name in seen or not path.exists():
+        place = ROOT / Path(*name.split("."))
+        path = next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()), None)
+        if name in seen or path is None:
             continue
         seen.add(name)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

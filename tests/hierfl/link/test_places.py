@@ -202,9 +202,10 @@ def test_a_place_works_for_its_own_hub_and_its_own_run(tapes: dict[str, Tape], t
         *(tape.config, path, Objects(tmp_path / "place"), Store(tmp_path), tmp_path),
         lambda holder, shape, digest, to, limit: taken.append(holder),
     )
-    for run in ("../up", "", ".hidden", "a/b"):
-        with pytest.raises(LinkError, match="no name of a run"):
+    for run in ("../up", "", ".hidden", "a/b", "a\nb", "x" * 300):
+        with pytest.raises(LinkError, match="no name of a folder"):
             at.begin(run)
+    at.begin("breast MRI-20260101-120000 (2)")
     at.begin("run-1")
     kept = Objects(tmp_path / "place").put("1-0", np.zeros(5, np.int32), np.zeros(0, np.int64))
     at.begin("run-1")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from link_members import Pki, hub_on_loopback
+from link_members import AGREED, Pki, hub_on_loopback
 
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
@@ -100,6 +101,12 @@ def test_a_kit_that_is_not_sound_ends_the_commands_at_once(pki: Pki, kit: Kit, t
         assert ended.exit_code == 1 and wrong in ended.stderr and "Traceback" not in ended.stderr
         assert "this plan is not approved" not in ended.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_hub_that_names_a_path_for_a_run_is_not_joined(pki: Pki, kit: Kit) -> None:
+    with hub_on_loopback(pki, agreed=replace(AGREED, run="../../elsewhere")) as (service, _, _, _):
+        said = heard_by(kit, service.port)
+        assert said == "the hub broke the rules: a run's name '../../elsewhere' is no name of a folder"
 
 
 def heard_by(kit: Kit, port: int, spoil: str = "") -> str:
