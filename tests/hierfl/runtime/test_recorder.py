@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.underway import Before, Unreadable, carried
 from tiers import Federation, Hub, Site
-from tiers.journal import MAGIC, Barrier, Head, Told, frame
+from tiers.journal import MAGIC, Barrier, Entry, Head, Told, frame
 from tiers.messages import Begin, Lost, Opening
 from tiers.standing import Errand, Standing
 
@@ -62,3 +63,44 @@ def test_a_checkpoint_takes_along_what_was_marked_at_its_own_rounds_end(tmp_path
     recorder.carry(2, tmp_path / "two")
     assert not (tmp_path / "one").exists()
     assert carried(tmp_path / "two").head.rounds_done == 2
+
+
+class Segments:
+    """A writer in memory: the records of each segment, behind its head."""
+
+    epoch = 1
+    failure = None
+
+    def __init__(self) -> None:
+        self.records: list[list[Any]] = []
+
+    def begin(self, head: Head, before: Barrier | None = None) -> None:
+        self.records.append([head])
+
+    def append(self, line: Callable[[], Any], num_bytes: int = 0) -> None:
+        self.records[-1].append(line()[0])
+
+    def flush(self) -> None:
+        """All is there at once."""
+
+    def written(self) -> tuple[Entry, ...]:
+        return tuple(Entry(record, memoryview(b"")) for record in self.records[-1])
+
+
+def test_a_segment_begins_with_what_was_told_since_its_checkpoint_was_marked(tmp_path: Path) -> None:
+    """And none begins for a checkpoint of other rounds than were marked last."""
+    segments, lost = Segments(), [Lost(number, {"a": "ill"}) for number in range(5)]
+    recorder = Recorder(CONFIG, SimpleNamespace(get=None), Keeper(), SimpleNamespace(failure=None), 1)  # type: ignore[arg-type]
+    recorder.resume(segments, {}, None)  # type: ignore[arg-type]
+    recorder.begin()
+    for number in (2, 3):
+        recorder.tell("w", "lose", (lost[number - 2],))
+        recorder.mark(number, {}, {})
+        recorder.tell("w", "lose", (lost[number - 1],))
+        recorder.tell("w", "lose", (lost[number],))
+        recorder.rotate(number - 1, tmp_path)
+        assert len(segments.records) == number - 1
+        recorder.rotate(number, tmp_path)
+    told = [[record.event for record in records[1:]] for records in segments.records]
+    assert told[1:] == [[*lost[1:3], lost[1], *lost[2:4]], lost[2:4]] and told[0] == lost[:3]
+    assert [head.rounds_done for head, *_ in segments.records] == [1, 2, 3]
