@@ -177,6 +177,17 @@ def test_a_spoilt_file_of_whole_chunks_comes_again(tmp_path: Path) -> None:
     assert incoming.is_whole
 
 
+def test_a_model_whose_file_was_cut_short_comes_again(tmp_path: Path) -> None:
+    """A machine died: the name was on its disk, and not all of the bytes."""
+    outgoing = payload_of(layout(900_000))
+    (tmp_path / "model").write_bytes(b"".join(bytes(decode(chunk).data) for chunk in outgoing.chunks(7, 0))[:-1])
+    incoming = Incoming(tmp_path / "model", outgoing.shape, outgoing.digest)
+    assert not incoming.is_whole and 0 < incoming.received < outgoing.shape.num_bytes
+    for chunk in outgoing.chunks(7, incoming.received):
+        incoming.take(decode(chunk))
+    assert incoming.is_whole
+
+
 def test_only_numbers_of_known_types_travel() -> None:
     with pytest.raises(LinkError, match="allowed: float32"):
         Shape(1, 1, "object")

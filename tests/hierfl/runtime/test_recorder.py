@@ -8,8 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
+from hierfl.errors import HierflError
 from hierfl.learning.local import Objective
+from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.runtime.bits import settings_digest
 from hierfl.runtime.hubs import Kept
@@ -19,7 +22,7 @@ from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.underway import Before, Unreadable, carried
 from tiers import Federation, Hub, Site
 from tiers.journal import MAGIC, Barrier, Entry, Head, Told, frame
-from tiers.messages import Begin, Lost, Opening
+from tiers.messages import Begin, Lost, Opening, Share, Update
 from tiers.standing import Errand, Standing
 
 TREE = Federation(Hub("w", (Site("a"), Hub("i", (Site("b"),)))))
@@ -104,3 +107,44 @@ def test_a_segment_begins_with_what_was_told_since_its_checkpoint_was_marked(tmp
     told = [[record.event for record in records[1:]] for records in segments.records]
     assert told[1:] == [[*lost[1:3], lost[1], *lost[2:4]], lost[2:4]] and told[0] == lost[:3]
     assert [head.rounds_done for head, *_ in segments.records] == [1, 2, 3]
+
+
+def recorder_of(get: Callable[[Any], Any], failure: str = "") -> Recorder:
+    made = Recorder(CONFIG, SimpleNamespace(get=get), Keeper(), SimpleNamespace(failure=failure), 1)  # type: ignore[arg-type]
+    made.resume(Segments(), {}, None)  # type: ignore[arg-type]
+    made.begin()
+    return made
+
+
+def test_a_segment_that_has_grown_large_asks_for_a_checkpoint_and_the_next_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hierfl.runtime.recorder.FULL_BYTES", 20)
+    recorder = recorder_of(lambda handle: handle)
+    for number in range(2):
+        assert not recorder.is_full
+        part = PartialSum(np.zeros(3, np.int32), np.zeros(0, np.int64), 1)
+        recorder.tell("w", "arrive", (Update("w", number, (Share("a", 1),), 10), part))
+    assert recorder.is_full
+    recorder.mark(2, {}, {})
+    recorder.rotate(2, tmp_path)
+    assert not recorder.is_full
+
+
+def test_what_a_checkpoint_cannot_keep_is_said_once(tmp_path: Path) -> None:
+    def gone(handle: Any) -> Any:
+        raise HierflError("it is no longer there")
+
+    recorder, opening = recorder_of(gone), Opening("w", 1, 32, 8.0, 9, "float32")
+    order = Order("w", 1, (("i", 1),), opening, Objective())
+    recorder.tell("w/i", "begin", (Begin(0), order, MODEL, None))
+    recorder.mark(2, {"w": Kept(Memory(Standing(2, {"i": Errand(1, 1)}), {1: opening}))}, {"w/i": MODEL})
+    recorder.carry(2, tmp_path / "it")
+    [said] = recorder.complaints()
+    assert "what is under way at w/i cannot be kept with the checkpoint: it is no longer there" in said
+    assert recorder.complaints() == [] and not (tmp_path / "it").exists()
+
+
+def test_a_run_that_nobody_could_claim_says_that_its_journal_cannot_be_written() -> None:
+    [said] = recorder_of(lambda handle: handle, "no room").complaints()
+    assert said.startswith("the journal cannot be written: no room; ")
