@@ -1,8 +1,8 @@
 """A torch module whose state lives in two flat vectors: loading a model is one copy, reading it back is none.
 
 Floating-point tensors of the layout's dtype become views of one flat tensor; others (float16, bfloat16, integers) are
-copied in and out. Buffers that the state does not hold are put back to their first value before every load, so that
-no site leaves a trace for the next.
+copied in and out. Buffers that the state does not hold are put back to their first value by every load, and whether a
+parameter trains, so that no site leaves a trace for the next.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class FlatModel:
         self._stepper = optimizers.Stepper()
         self._bind(_state(module))
         self._check_bound()
+        self._trains = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
         kept = module.state_dict(keep_vars=True)
         self._transient = [
             (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers() if name not in kept
@@ -76,6 +77,9 @@ class FlatModel:
                 self._tensors[spec.name].copy_(torch.from_numpy(values))
             for buffer, first in self._transient:
                 buffer.copy_(first)
+        for parameter, trains in self._trains:
+            if parameter.requires_grad != trains:
+                parameter.requires_grad_(trains)
 
     def start(self) -> ModelState:
         """Copy the model that was loaded last, as the module holds it: after a cast to float16 it may be rounded."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from small_runs import Ran, go, hub, site, tensors
+from torch import Tensor, nn
+from ward_tasks import Wards, patients
 
 from hierfl import checkpoint
 from hierfl.monitor.records import Evaluated, RoundCommitted, SiteTrained
@@ -101,6 +103,37 @@ def test_a_run_repeats_itself_and_another_seed_does_not(flat: Ran, tmp_path: Pat
     assert (again.folder / "model.safetensors").read_bytes() == (flat.folder / "model.safetensors").read_bytes()
     assert (again.folder / "metrics.jsonl").read_bytes() == (flat.folder / "metrics.jsonl").read_bytes()
     assert go(tmp_path / "other", FLAT, DEEP, seed=1).digest != flat.digest
+
+
+def test_samples_come_in_an_order_of_the_seed_the_round_and_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[float]] = {}
+    loss = Wards.loss
+
+    def listen(task: Wards, model: nn.Module, batch: Any) -> Tensor:
+        if model.training:
+            seen.setdefault(next(name for name in all_of if float(batch[0][0, 0]) in all_of[name]), []).extend(
+                batch[0][:, 0].tolist()
+            )
+        return loss(task, model, batch)
+
+    def orders(folder: str, seed: int) -> dict[tuple[str, int], tuple[int, ...]]:
+        """By site and round, in which order its twelve samples came."""
+        seen.clear()
+        go(tmp_path / folder, hub("world", *all_of), seed=seed, training={"batch_size": 4, "local_epochs": 1})
+        return {
+            (name, number): tuple(all_of[name].index(value) for value in values[12 * number : 12 * number + 12])
+            for name, values in seen.items()
+            for number in range(2)
+        }
+
+    all_of = {name: patients(name, 18)[0][:12, 0].tolist() for name in ("north", "south", "east")}
+    monkeypatch.setattr(Wards, "loss", listen)
+    first, again, other = orders("first", 0), orders("again", 0), orders("other", 1)
+    assert first == again
+    assert all(sorted(order) == list(range(12)) for order in first.values())
+    assert len({*first.values(), *other.values()}) == 12, "of three sites in two rounds on two seeds"
 
 
 def test_fedprox_with_mu_zero_is_fedavg(flat: Ran, tmp_path: Path) -> None:

@@ -156,6 +156,18 @@ def test_every_layer_trains_again_after_a_measurement_and_after_a_task_that_stop
     assert trained(bound, start, settings, 0) == alone
 
 
+def test_what_a_task_froze_at_one_site_trains_at_the_next() -> None:
+    def freeze(module: nn.Module) -> None:
+        next(module.parameters()).requires_grad_(False)
+
+    settings = Training(lr=0.05, batch_size=5, local_steps=4)
+    bound = model()
+    start = start_of(bound)
+    alone = trained(model(), start, settings, 1)
+    assert trained(bound, start, settings, 0, Squares(freeze)) != trained(model(), start, settings, 0)
+    assert trained(bound, start, settings, 1) == alone
+
+
 def test_a_tensor_that_was_put_in_anothers_place_is_seen() -> None:
     bound = model()
     start = start_of(bound)
