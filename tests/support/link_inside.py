@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from ward_tasks import patients
 
 from hierfl.errors import PeerUnreached
 from hierfl.link._wire import link_pb2 as wire
@@ -33,7 +35,7 @@ from hierfl.reopen import reopened
 from hierfl.run import go_on, run
 from hierfl.runtime.local import LocalDriver
 
-__all__ = ["Inside", "let_several_run", "several_runs"]
+__all__ = ["Inside", "let_several_run", "records_in", "several_runs"]
 
 
 @pytest.fixture
@@ -56,6 +58,18 @@ def let_several_run(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = chance.SharedChance()
     monkeypatch.setattr(local, "ONE_RUN", Free())
     monkeypatch.setattr(chance, "Chance", lambda: shared)
+
+
+def records_in(crossed: bytes, wards: Mapping[str, int]) -> list[str]:
+    """Find records of wards, with so many patients each, as numbers of either width and as text; name the wards."""
+    found = []
+    for name, count in wards.items():
+        cells = patients(name, count)[0].numpy().ravel()
+        forms = [*(cells.astype(dtype) for dtype in (np.float32, np.float64))]
+        there = any(cell.tobytes() in crossed for form in forms for cell in form)
+        if there or any(f"{cell:.5f}".encode() in crossed for cell in cells):
+            found.append(name)
+    return found
 
 
 class Beside:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from link_inside import Inside, several_runs  # noqa: F401
+from link_inside import Inside, records_in, several_runs  # noqa: F401
 from link_members import Pki
 from small_runs import Listener, config_of, hub, site
 
@@ -109,6 +109,8 @@ def test_who_convenes_is_handed_no_vector_and_members_take_slices(tmp_path: Path
     whole = model.num_floats * 4 + model.num_ints * 8
     assert inside.down and {len(decode(chunk).data) for chunk in inside.down} == {whole}, "the first model went down"
     assert len(inside.across) == 6, "everybody takes from everybody"
+    handed = b"".join(chunk for chunks in inside.across.values() for chunk in chunks)
+    assert not records_in(b"".join(inside.up) + handed, {"a": 18, "b": 26, "c": 15, "d": 20})
     assert max(len(decode(chunk).data) for chunks in inside.across.values() for chunk in chunks) <= whole // 3 + 8
 
 
