@@ -106,3 +106,16 @@ def test_who_takes_a_run_up_says_so_at_once(tmp_path: Path, epoch: int) -> None:
     writer.flush()
     assert store.writers() == ({(1, 2)} if epoch == 2 else set())
     writer.close()
+
+
+def test_nobody_waits_for_what_was_written_or_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So much may wait at most; a new segment drops it, since the checkpoint has it."""
+    monkeypatch.setattr("hierfl.journal.writer.MOST_BYTES", 10)
+    with writing(LocalStore(tmp_path)) as writer:
+        writer.delay_s = 60.0
+        for number in range(3):
+            writer.begin(head(number))
+            assert writer._bytes == 0
+            writer.append(partial(line, "dropped"), 20)
+        writer.flush()
+        assert writer._bytes == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,34 @@ def test_a_damaged_chunk_a_wrong_one_and_one_over_the_clip_are_as_if_they_had_no
     assert incoming.received == 0
     incoming.take(decode(first))
     assert incoming.received == CHUNK_BYTES
+
+
+@pytest.mark.parametrize("value", [2**20, -(2**20)])
+def test_a_number_at_the_limit_is_taken_and_one_beyond_it_is_not(value: int, tmp_path: Path) -> None:
+    for limit in (2**20, 2**20 - 1):
+        outgoing = Outgoing(np.array([0, value, 0], np.int32), np.zeros(0, np.int64))
+        incoming = Incoming(tmp_path / f"{limit}", outgoing.shape, outgoing.digest, limit)
+        with contextlib.nullcontext() if limit == 2**20 else pytest.raises(LinkError, match=f"element 1 .*is {value};"):
+            incoming.take(decode(next(outgoing.chunks(1, 0))))
+        assert incoming.is_whole == (limit == 2**20)
+        incoming.close()
+
+
+def test_what_is_closed_takes_no_more_into_whatever_file_has_its_handle_now(tmp_path: Path) -> None:
+    outgoing = payload_of(layout(1000))
+    incoming = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    incoming.close()
+    with (tmp_path / "other").open("wb"), pytest.raises(LinkError, match="come next"):
+        incoming.take(decode(next(outgoing.chunks(1, 0))))
+    assert (tmp_path / "other").stat().st_size == 0
+
+
+def test_a_disk_that_takes_part_of_a_chunk_is_given_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outgoing, write = payload_of(layout(1000)), os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, data[:1500], at))
+    incoming = Incoming(tmp_path / "update", outgoing.shape, outgoing.digest)
+    incoming.take(decode(next(outgoing.chunks(1, 0))))
+    assert Outgoing(*read(tmp_path / "update", outgoing.shape)).digest == outgoing.digest
 
 
 def test_chunks_of_another_payload_or_place_are_damaged(tmp_path: Path) -> None:
