@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,3 +120,12 @@ def test_nobody_waits_for_what_was_written_or_dropped(tmp_path: Path, monkeypatc
             writer.append(partial(line, "dropped"), 20)
         writer.flush()
         assert writer._bytes == 0
+
+
+def test_what_is_added_is_on_disk_when_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, flushed, flush = LocalStore(tmp_path).open(1, 1), list[bytes](), os.fsync
+    [file] = tmp_path.glob("after-*/*.journal")
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(file.read_bytes()) or flush(handle))
+    stream.append([b"one", memoryview(b"two")])
+    stream.close()
+    assert flushed == [b"onetwo"]
