@@ -53,6 +53,15 @@ def lease_of(store: Store, epoch: int) -> Lease:
 # --- numbers and leases
 
 
+def test_whether_a_run_may_be_gone_on_with_is_asked_before_it_is_claimed_and_once_it_is(store: Store) -> None:
+    """Somebody may have gone on with it in between."""
+    lead, asked = Lead(store, lease_s=60.0), list[int]()
+    lead.holds = lambda: asked.append(store.epoch())
+    lead.claim()
+    lead.close()
+    assert asked == [0, 1]
+
+
 def test_a_leader_beats_until_it_ends_and_says_how_that_was(store: Store) -> None:
     with leading(store, 0.06, GoesOn) as lead:
         lead.tells = lambda: {"address": "a:1", "members": 2}

@@ -14,11 +14,8 @@ from hierfl.errors import LinkError
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
-from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch
-from hierfl.link.codec import payload_out
 from hierfl.link.served import as_served
-from hierfl.link.store import ANSWERS_KEPT, Store
 from hierfl.runtime.local import LocalDriver
 
 LINK = {"address": "hub.example.org:8443"}
@@ -88,20 +85,3 @@ def test_a_measurement_that_no_message_can_hold_is_told(tmp_path: Path) -> None:
     assert "evaluation.auc: histogram takes few" in member.last.evaluated.error
     assert not member.last.evaluated.HasField("tally")
     member.close()
-
-
-def test_a_store_keeps_the_newest_updates_and_what_belongs_to_them(tmp_path: Path) -> None:
-    store, digests = Store(tmp_path), []
-    for number in range(ANSWERS_KEPT + 2):
-        payload = store.put(np.full(10, number, np.int32), np.zeros(2, np.int64))
-        update = payload_out(payload.shape, payload.digest)
-        store.keep(wire.Answer(id=number + 1, trained=wire.Trained(weight=3, update=update)))
-        digests.append(payload.digest)
-    again = Store(tmp_path)
-    assert again.answer(1) is None and again.outgoing(digests[0]) is None
-    last = again.answer(ANSWERS_KEPT + 2)
-    assert last is not None and last.trained.weight == 3
-    found = again.outgoing(digests[-1])
-    assert found is not None and found.digest == digests[-1]
-    again.update(digests[-1]).write_bytes(b"spoilt")
-    assert Store(tmp_path).outgoing(digests[-1]) is None and Store(tmp_path).answer(ANSWERS_KEPT + 2) is None
