@@ -90,6 +90,8 @@ def test_a_metric_that_the_task_does_not_measure_ends_the_run_with_those_that_it
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["round-000001"]
     measured = [json.loads(line)["round"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert set(measured) == {1}, "what was measured is told"
+    kept = json.loads((folder / "checkpoints" / "round-000001" / "checkpoint.json").read_text())["progress"]
+    assert kept == {"best": None, "num_without": 0, "reason": None}, "it is no measurement without an improvement"
     later = resume(folder, ["stopping.metric=absolute_error"])
     assert (
         later["rounds"] == 2 and later["model_digest"] == go(tmp_path / "whole", TREE, doses()).summary["model_digest"]
