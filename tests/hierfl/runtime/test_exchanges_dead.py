@@ -173,6 +173,21 @@ def test_it_is_asked_three_times_where_the_others_are_not_enough(hub: dict[str, 
     assert [dict(members) for members in federation.left] == [
         {"c": "the process of its place died 3 times while it did its part"}
     ]
+    assert federation.asked["c"] == 3
+
+
+def test_it_is_asked_once_where_the_others_are_just_enough() -> None:
+    federation = Federation(TOPOLOGIES["allreduce"], lambda member, _: member == "c", away="c", quorum=0.75)
+    federation.run()
+    assert [dict(members) for members in federation.left] == [{"c": "not heard of"}] and federation.asked["c"] == 1
+
+
+def test_a_late_update_takes_no_newer_ones_place() -> None:
+    exchanges, parts = Federation(TOPOLOGIES["peer"], lambda *_: False).exchanges, dict[str, Any]()
+    exchanges._hubs["world"].parts = parts
+    for number, part in ((3, "new"), (2, "late"), (3, "again"), (4, "newer")):
+        exchanges.keep("world", Update("world", number, (Share("a", 3),), 10), part)
+        assert parts["a"][0] == ("new" if part == "late" else part)
 
 
 @pytest.mark.parametrize("kind", ["allreduce", "peer"])
