@@ -46,6 +46,10 @@ _REFUSALS = (
 )
 
 
+_PUT_OFF = (grpc.StatusCode.ABORTED, grpc.StatusCode.INVALID_ARGUMENT)
+"""What a hub says of an update that it does not take now: it is not asked again and again without a pause."""
+
+
 class Dialer:
     """Keeps a member in touch with its hub. `asked` takes what the hub asks, `offered` gives an update by digest.
 
@@ -75,6 +79,7 @@ class Dialer:
         self._chance = random.Random(secrets.randbits(64))
         self._leaving = threading.Event()
         self._farewell = ""
+        self._is_put_off = False
         self._up = threading.Condition()
         self._channel: Any = None
         self._outgoing: queue.SimpleQueue[wire.MemberSays] | None = None
@@ -132,7 +137,7 @@ class Dialer:
                 self._tell("warning", f"{error}; it is not followed")
             except LinkError as error:
                 self._tell("warning", f"the hub broke the rules: {error}")
-            attempt = 0 if self.has_joined else attempt + 1
+            attempt = 0 if self.has_joined and not self._is_put_off else attempt + 1
             turn, tried = divmod(attempt, len(self._addresses))
             if not self.has_joined:  # else it may be back at once where it was
                 self._at = (self._at + 1) % len(self._addresses)
@@ -282,7 +287,9 @@ class Dialer:
         try:
             deliver = channel.stream_unary(f"/{SERVICE}/Deliver")
             deliver(payload.chunks(take.transfer, take.offset), metadata=self._metadata())
+            self._is_put_off = False
         except (grpc.RpcError, LinkError, ValueError) as error:
+            self._is_put_off = isinstance(error, grpc.RpcError) and error.code() in _PUT_OFF
             self._tell("info", f"an update stopped going: {in_words(error)}")
             call = self._call
             if call is not None and self.is_up:

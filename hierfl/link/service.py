@@ -254,6 +254,7 @@ class Service:
             self._tell("warning", node, f"a chunk was refused: {error}")
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except OSError as error:
+            self._tell("error", node, f"its update cannot be written here, and is asked for again: {error.strerror}")
             context.abort(grpc.StatusCode.ABORTED, f"the hub cannot take it now: {error.strerror}")
         if not is_whole:
             context.abort(grpc.StatusCode.ABORTED, "the stream ended before the update")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import threading
@@ -26,6 +27,7 @@ from hierfl.link.lane import Lane
 from hierfl.link.payload import Shape
 from hierfl.link.service import VERSIONS
 from hierfl.link.store import Store
+from hierfl.link.times import Times
 from hierfl.runtime.driver import Done
 
 LAYOUT = layout(6_000_000)
@@ -157,6 +159,45 @@ def test_a_process_that_was_killed_sends_its_update_and_trains_nothing(pki: Pki,
             assert again.branch.trained == 0
         finally:
             again.close()
+
+
+def test_a_hub_whose_disk_is_full_says_so_and_is_dialled_ever_more_slowly(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be written there comes once it can; until then nobody dials several times a second."""
+    turns, left = list[int](), [4]
+    receive = Lane.receive
+
+    def full(lane: Lane, chunk: Any) -> tuple[bytes, bool]:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return receive(lane, chunk)
+
+    def back_off_s(times: Times, attempt: int, chance: Any) -> float:
+        turns.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr(Lane, "receive", full)
+    monkeypatch.setattr(Times, "back_off_s", back_off_s)
+    with hub_on_loopback(pki) as (service, lanes, done, heard):
+        member = Member(pki, service.port, tmp_path)
+        try:
+            lane = lanes["world/us"]
+            for ticket, method, arguments in (
+                (0, "prepare", (None, None)),
+                (1, "prepare", (LAYOUT, None)),
+                (2, "train", (job(), model(LAYOUT))),
+                (3, "collect", ("world", 0)),
+            ):
+                lane.call(ticket, method, arguments)
+            found = [done.get(timeout=300) for _ in range(4)]
+            assert np.array_equal(part_of(found[-1]).floats, UPDATE[0]) and member.branch.trained == 1
+            assert turns == [1, 2, 3, 4]
+            said = "world/us: its update cannot be written here, and is asked for again: No space left on device"
+            assert heard.count(said) == 4
+        finally:
+            member.close()
 
 
 def test_a_hub_that_asks_again_is_answered_from_what_is_kept(pki: Pki, tmp_path: Path) -> None:
