@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,6 +73,7 @@ class Segments:
 
     epoch = 1
     failure = None
+    payload: Sequence[memoryview] = ()
 
     def __init__(self) -> None:
         self.records: list[list[Any]] = []
@@ -81,7 +82,8 @@ class Segments:
         self.records.append([head])
 
     def append(self, line: Callable[[], Any], num_bytes: int = 0) -> None:
-        self.records[-1].append(line()[0])
+        record, self.payload = line()
+        self.records[-1].append(record)
 
     def flush(self) -> None:
         """All is there at once."""
@@ -109,9 +111,9 @@ def test_a_segment_begins_with_what_was_told_since_its_checkpoint_was_marked(tmp
     assert [head.rounds_done for head, *_ in segments.records] == [1, 2, 3]
 
 
-def recorder_of(get: Callable[[Any], Any], failure: str = "") -> Recorder:
+def recorder_of(get: Callable[[Any], Any], failure: str = "", segments: Segments | None = None) -> Recorder:
     made = Recorder(CONFIG, SimpleNamespace(get=get), Keeper(), SimpleNamespace(failure=failure), 1)  # type: ignore[arg-type]
-    made.resume(Segments(), {}, None)  # type: ignore[arg-type]
+    made.resume(segments or Segments(), {}, None)  # type: ignore[arg-type]
     made.begin()
     return made
 
@@ -148,3 +150,18 @@ def test_what_a_checkpoint_cannot_keep_is_said_once(tmp_path: Path) -> None:
 def test_a_run_that_nobody_could_claim_says_that_its_journal_cannot_be_written() -> None:
     [said] = recorder_of(lambda handle: handle, "no room").complaints()
     assert said.startswith("the journal cannot be written: no room; ")
+
+
+def test_an_inner_hubs_update_is_written_whole_in_a_segment_that_has_not_its_beginning(tmp_path: Path) -> None:
+    """Else what it was made of is told again, and it is made anew."""
+    segments, sizes = Segments(), []
+    recorder = recorder_of(lambda handle: handle, segments=segments)
+    order = Order("w", 1, (("i", 1),), Opening("w", 1, 32, 8.0, 9, "float32"), Objective())
+    recorder.tell("w/i", "begin", (Begin(0), order, MODEL, None))
+    for number in (2, 3):
+        part = PartialSum(np.zeros(3, np.int32), np.zeros(0, np.int64), 1)
+        recorder.tell("w", "arrive", (Update("w", 1, (Share("i", 1),), 12), part))
+        sizes.append(sum(view.nbytes for view in segments.payload))
+        recorder.mark(number, {}, {})
+        recorder.rotate(number, tmp_path)
+    assert sizes[0] == 0 < 12 <= sizes[1]
