@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import queue
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +79,27 @@ def test_a_process_that_was_succeeded_begins_nothing_and_says_nothing(
     assert branch.described == described and not said
 
 
+def test_what_failed_is_tried_again_where_it_is_asked_again_and_what_was_done_is_not(tmp_path: Path) -> None:
+    said, branch, tell = queue.SimpleQueue[wire.Answer](), FakeBranch(num_failures=1), lambda *words: None
+    desk = Desk(lambda: branch, Store(tmp_path), said.put, tell, tell, lambda: None)  # type: ignore[arg-type,return-value]
+    answers = []
+    for _ in range(3):
+        desk.asked("run", wire.Ask(id=1, describe=wire.Describe()))
+        answers.append(said.get(timeout=60.0).described)
+    desk.close(60.0)
+    assert ["no file" in answer.error for answer in answers] == [True, False, False]
+    assert [answer.num_train for answer in answers[1:]] == [4, 4] and branch.described == 2
+
+
+@dataclass
 class FakeBranch:
-    described = 0
+    described: int = 0
+    num_failures: int = 0
+    path: str = "world/us"
 
     def describe(self) -> Inventory:
         self.described += 1
-        return Inventory("world/us", 4, 2)
+        return Inventory(self.path, 4, 2, error="no file" if self.described <= self.num_failures else None)
 
 
 class Turns:
