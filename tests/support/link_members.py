@@ -18,6 +18,7 @@ from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.authority import Authority, new_key, private_pem
 from hierfl.link.chunks import Chunk, check_of, decode, hash_of
+from hierfl.link.codec import payload_out
 from hierfl.link.identity import HUB, MEMBER, PEER
 from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane
@@ -131,3 +132,17 @@ def forged(digest: bytes, other: Outgoing, transfer: int) -> list[Chunk]:
     """Chunks of one payload as if they were of another's digest."""
     chunks = (decode(chunk) for chunk in other.chunks(transfer, 0))
     return [replace(one, check=check_of(digest, one.offset, hash_of(one.data))) for one in chunks]
+
+
+def prepared(place: Lane, member: FakeMember) -> None:
+    """Bring a member to where it can be asked to train."""
+    place.call(0, "prepare", (None, None))
+    place.joined(member.session)
+    place.call(1, "prepare", (layout(), None))
+    place.answered(wire.Answer(id=member.last.ask.id, prepared=wire.Prepared()))
+
+
+def trained(ask: wire.Ask, payload: Outgoing, weight: int = 10) -> wire.Answer:
+    """Answer that an update is ready."""
+    said = wire.Trained(weight=weight, duration_s=1.0, update=payload_out(payload.shape, payload.digest))
+    return wire.Answer(id=ask.id, trained=said)
