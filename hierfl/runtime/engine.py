@@ -108,7 +108,7 @@ class Engine:
         Where a hub goes on without failing sites (`on_failure: continue`), such a site counts as empty, by name.
         """
         self._survey.describe()
-        self._run_until(lambda: not self._survey.busy)
+        self._run_until(self._survey.is_described)
         self._survey.complain()
         return self.inventories
 

@@ -11,6 +11,7 @@ from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
+from hierfl.monitor.words import few, plural
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Handle
 from hierfl.runtime.jobs import Inventory
@@ -23,6 +24,9 @@ __all__ = ["Survey", "own_sites", "samples_of"]
 
 
 _HELD_OUT = "evaluate beside"
+
+TOLD_AFTER_S = 10.0
+"""What is waited for no longer needs no word; then it is said whom one waits for, ever less often."""
 
 
 class Survey:
@@ -46,6 +50,7 @@ class Survey:
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
         self._warned: set[str] = set()
+        self._began_s = self._told_s = 0.0
 
     @property
     def busy(self) -> bool:
@@ -54,9 +59,22 @@ class Survey:
 
     def describe(self) -> None:
         """Ask every site what it has that has not told."""
+        self._began_s, self._told_s = self._scribe.now(), self._scribe.now() + TOLD_AFTER_S
         for path in self._tree.hubs:
             sizes = {site: 1 for site in own_sites(self._tree, path) if site not in self.inventories}
             self._work.ask(Group(f"describe:{path}", "describe", path, 0, sizes))
+
+    def is_described(self) -> bool:
+        """Whether every site has told what it has; where that takes long, say who has not."""
+        now_s = self._scribe.now()
+        if self.busy and now_s >= self._told_s:
+            missing = [path for path in self._tree.sites if path not in self.inventories]
+            have = (
+                f"{len(self._tree.sites) - len(missing):,} of {plural(len(self._tree.sites), 'site')} have told theirs"
+            )
+            self._scribe.notice("info", self._tree.root.name, f"waits for the data of {few(missing)}; {have}")
+            self._told_s = now_s + max(TOLD_AFTER_S, now_s - self._began_s)
+        return not self.busy
 
     def complain(self) -> None:
         """Name the sites that could not be loaded. Errors: DataError, unless their hub goes on without them."""

@@ -11,6 +11,7 @@ from small_runs import Ran, go, hub, site
 
 from hierfl.errors import DataError, SiteFailed
 from hierfl.monitor.records import Notice
+from hierfl.runtime import survey
 
 
 def odd_run(folder: Path, south: Any, norm: bool = False, num_workers: int = 1, **odds: str) -> Ran:
@@ -31,6 +32,17 @@ def test_a_site_whose_predictions_are_no_numbers_is_named_once_and_left_out_abov
         assert nodes[path]["num_test"] == num_test and nodes[path]["num_left_out"] == 6
     assert nodes["world/up"]["accuracy"] == nodes["world/up/north"]["accuracy"]
     assert "num_left_out" not in nodes["world/east"]
+
+
+def test_who_is_long_in_loading_is_named_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(after_s: float) -> list[tuple[str, str, str]]:
+        monkeypatch.setattr(survey, "TOLD_AFTER_S", after_s)
+        ran = go(tmp_path / str(after_s), hub("world", "north", "south"))
+        return [(notice.level, notice.node, notice.message) for notice in ran.monitor.of(Notice)]
+
+    first = "waits for the data of world/north, world/south; 0 of 2 sites have told theirs"
+    assert told(0.0)[0] == ("info", "world", first)
+    assert told(3600.0) == []
 
 
 def test_counts_of_right_and_wrong_add_up_the_tree(tmp_path: Path) -> None:
