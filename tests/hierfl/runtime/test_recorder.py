@@ -165,3 +165,15 @@ def test_an_inner_hubs_update_is_written_whole_in_a_segment_that_has_not_its_beg
         recorder.mark(number, {}, {})
         recorder.rotate(number, tmp_path)
     assert sizes[0] == 0 < 12 <= sizes[1]
+
+
+def test_what_a_hub_was_told_before_it_was_stopped_is_not_taken_along(tmp_path: Path) -> None:
+    recorder, opening = recorder_of(lambda handle: handle), Opening("w", 1, 32, 8.0, 9, "float32")
+    for number in range(2):
+        order = Order("w", 1, (("i", 1),), opening, Objective())
+        recorder.tell("w/i", "begin", (Begin(number), order, MODEL, None))
+        if not number:
+            recorder.stop("w/i", ["w/i"], failed=False)
+    recorder.mark(2, {"w": Kept(Memory(Standing(2, {"i": Errand(1, 1)}), {1: opening}))}, {"w/i": MODEL})
+    recorder.carry(2, tmp_path / "it")
+    assert [entry.record.event for entry in carried(tmp_path / "it").told] == [Begin(1)]  # type: ignore[union-attr]
