@@ -28,10 +28,12 @@ def check_roles(config: RunConfig, kit: Kit) -> None:
         )
 
 
-def check_listen(option: str, address: str | None) -> None:
-    """Errors: ConfigError for what is no HOST:PORT."""
+def check_listen(option: str, address: str | None, nobody: str = "") -> None:
+    """Errors: ConfigError for what is no HOST:PORT, and for any where `nobody` would dial, for that reason."""
     if address is None:
         return
+    if nobody:
+        raise ConfigError(f"{option} {address}: {nobody}; leave it out")
     host, _, port = address.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"{option} must be HOST:PORT (0.0.0.0:8443 is all interfaces), not {address!r}")

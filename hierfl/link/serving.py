@@ -100,8 +100,10 @@ class Serving:
         if kit.path not in config.federation.nodes:
             raise ConfigError(f"the federation has no node {kit.path!r}{nearest(kit.path, config.federation.nodes)}")
         check_roles(config, kit)
-        check_listen("--listen", self.listen)
-        check_listen("--listen-peers", self.listen_peers)
+        alone = "" if self.members else f"{kit.path} dials out, and has no member with a link that would dial in"
+        check_listen("--listen", self.listen, alone)
+        unasked = "" if exchanging(config, kit.path) else f"{kit.path} hands no vectors to others, and none dials in"
+        check_listen("--listen-peers", self.listen_peers, unasked)
 
     @property
     def members(self) -> tuple[str, ...]:

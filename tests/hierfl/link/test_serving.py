@@ -244,10 +244,23 @@ def test_a_kit_from_before_its_node_served_members_is_told_and_renewed(tmp_path:
 
 @pytest.mark.parametrize("address", ["nonsense", "8443", ":8443", "localhost:", "localhost:99999", "localhost:http"])
 def test_where_to_listen_is_read_before_anything_starts(pki: Pki, tmp_path: Path, address: str) -> None:
-    for option, beside in (("--listen", {"listen": address}), ("--listen-peers", {"listen_peers": address})):
-        with pytest.raises(ConfigError, match=f"^{option} must be HOST:PORT .*, not '{address}'"):
-            Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO()), **beside)
-    Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO()), "[::]:8443", "localhost:0")
+    with pytest.raises(ConfigError, match=f"^--listen must be HOST:PORT .*, not '{address}'"):
+        Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO()), address)
+    Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO()), "[::]:8443")
+
+
+def test_an_address_where_nobody_dials_is_refused(pki: Pki, tmp_path: Path) -> None:
+    """Whoever gives one should not believe that a port is open, or that one is needed."""
+    with pytest.raises(ConfigError, match=r"--listen localhost:1: world/us dials out, .*; leave it out"):
+        Serving(config(tmp_path), pki.kit("world/us"), Log(io.StringIO()), "localhost:1")
+    with pytest.raises(ConfigError, match=r"--listen-peers localhost:1: world/us hands no vectors .*; leave it out"):
+        Serving(config(tmp_path), pki.kit("world/us"), Log(io.StringIO()), None, "localhost:1")
+    members = [{**site(name), "link": {**LINK, "peers": f"{name}.example.org:1"}} for name in ("a", "b")]
+    ring = config_of(tmp_path, hub("ring", *members, topology="allreduce"), name="heart")
+    for wrong, right in (("nonsense", "localhost:0"), ("localhost:99999", "[::]:8444")):
+        with pytest.raises(ConfigError, match="--listen-peers must be HOST:PORT"):
+            Serving(ring, pki.kit("ring/a"), Log(io.StringIO()), None, wrong)
+        Serving(ring, pki.kit("ring/a"), Log(io.StringIO()), None, right)
 
 
 def test_a_state_is_one_nodes(pki: Pki, tmp_path: Path) -> None:
