@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from hierfl.errors import LinkError
+from hierfl.link.denied import DenyList
 from hierfl.link.identity import Identity
 from hierfl.link.kit import AUTHORITY, CERTIFICATE, KEY, Kit
 
@@ -24,6 +25,7 @@ def check_sound(kit: Kit, now: datetime) -> None:
     said = wrong_with(kit, now)
     if said:
         raise LinkError(said)
+    DenyList(kit.denied)
 
 
 def certificate_of(kit: Kit) -> Any:

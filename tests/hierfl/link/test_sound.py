@@ -55,6 +55,7 @@ def test_a_sound_kit_is_sound_while_its_certificate_holds(kit: Kit) -> None:
         ("key.pem", "", r"key.pem cannot be read"),
         ("cert.pem", "", r"cert.pem cannot be read"),
         ("ca.pem", "", r"ca.pem cannot be read"),
+        ("denied.json", "", r"denied.json is no list of denied certificates"),
     ],
 )
 def test_files_that_do_not_belong_together_are_told(
