@@ -18,10 +18,8 @@ from hierfl.link.dialer import Dialer
 from hierfl.link.identity import HUB, MEMBER
 from hierfl.link.kit import Kit
 from hierfl.link.service import VERSIONS
-from hierfl.link.sound import check_sound, is_short, said_until, wrong_with
+from hierfl.link.sound import certificate_of, check_sound, is_short, said_until, wrong_with
 from hierfl.link.words import in_words
-
-NOW = datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +36,14 @@ def kit(pki: Pki, tmp_path: Path) -> Kit:
 
 
 def test_a_sound_kit_is_sound_while_its_certificate_holds(kit: Kit) -> None:
-    check_sound(kit, NOW)
-    assert not is_short(kit, NOW) and is_short(kit, NOW + timedelta(hours=20))
-    assert f"{NOW + timedelta(days=1):%Y-%m-%d}" in said_until(kit)
+    now = datetime.now(UTC)
+    check_sound(kit, now)
+    assert not is_short(kit, now) and is_short(kit, now + timedelta(hours=20))
+    assert f"{certificate_of(kit).not_valid_after_utc:%Y-%m-%d %H:%M}" in said_until(kit)
     with pytest.raises(LinkError, match=r"ran out on .* UTC, and it is .* UTC: `hierfl renew world/us --ca DIR`"):
-        check_sound(kit, NOW + timedelta(days=2))
+        check_sound(kit, now + timedelta(days=2))
     with pytest.raises(LinkError, match=r"holds from .* on, and it is .* by this machine's clock: set the wrong clock"):
-        check_sound(kit, NOW - timedelta(days=2))
+        check_sound(kit, now - timedelta(days=2))
 
 
 @pytest.mark.parametrize(
@@ -65,12 +64,12 @@ def test_files_that_do_not_belong_together_are_told(
     content = (other.folder / file).read_bytes() if whose else b"nonsense"
     (kit.folder / file).write_bytes(content)
     with pytest.raises(LinkError, match=said):
-        check_sound(kit, NOW)
+        check_sound(kit, datetime.now(UTC))
 
 
 def test_a_certificate_of_another_party_or_of_fewer_roles_is_told(pki: Pki, kit: Kit) -> None:
     for path, roles in (("world/them", [MEMBER]), ("world/us", [HUB, MEMBER])):
-        said = wrong_with(Kit.write(kit.folder, "heart", path, roles), NOW)
+        said = wrong_with(Kit.write(kit.folder, "heart", path, roles), datetime.now(UTC))
         assert "cert.pem is of hierfl://heart/member/world/us, the kit of " in said
         assert f"`hierfl renew {path} --ca DIR`" in said
 
@@ -78,7 +77,7 @@ def test_a_certificate_of_another_party_or_of_fewer_roles_is_told(pki: Pki, kit:
 def test_a_certificate_of_more_roles_than_the_kit_says_is_sound(pki: Pki, kit: Kit) -> None:
     """As where a node became a hub, and its renewed certificate was put into its old kit."""
     peer = pki.kit("ring/a").folder
-    assert wrong_with(Kit.write(peer, "heart", "ring/a", [MEMBER]), NOW) == ""
+    assert wrong_with(Kit.write(peer, "heart", "ring/a", [MEMBER]), datetime.now(UTC)) == ""
 
 
 def test_a_kit_that_is_not_sound_ends_the_commands_at_once(pki: Pki, kit: Kit, tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_a_member_that_is_not_let_in_is_told_why(pki: Pki, kit: Kit, tmp_path: P
         )
         key = load_pem_private_key((kit.folder / "key.pem").read_bytes(), None).public_key()
         assert isinstance(key, EllipticCurvePublicKey)
-        kit.put(certificate=pki.authority.issue("world/us", key, NOW - timedelta(days=3), 1))
+        kit.put(certificate=pki.authority.issue("world/us", key, datetime.now(UTC) - timedelta(days=3), 1))
         assert "world at localhost" in (said := heard_by(kit, service.port)) and "cert.pem ran out on" in said
         assert "is not dialled" in (said := heard_by(kit, service.port, "cert.pem")) and "cert.pem" in said
 
