@@ -130,6 +130,9 @@ def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str
     """Say where a run's model is and the commands to look at it; its folder and digest the screen has said."""
     run_dir = Path(summary["run_dir"])
     lines = {"weights": str(run_dir / "model.safetensors")}
+    best = summary.get("best")
+    if best is not None and best["round"] != summary["rounds"]:
+        lines["best"] = f"{run_dir / best['file']}, {best['metric']} {best['value']:.4g} after round {best['round']}"
     if (run_dir / "tensorboard").is_dir():
         lines["curves"] = f"{command('tensorboard')} --logdir {shlex.quote(str(run_dir / 'tensorboard'))}"
     lines["report"] = str(report) if report else f"{command('hierfl')} report {shlex.quote(str(run_dir))}"

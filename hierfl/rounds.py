@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint, commits
+from hierfl.best import best_of, keep
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import DataError, HierflError, OutputError
@@ -146,7 +147,7 @@ class Rounds:
                     self.crew.estimates.save()
                 else:
                     self._save(commit, layout)
-            self._tell_facts()
+            self._tell_facts(commit.progress)
             raise
         return self._finish(commit, layout, "finished" if reason is None else "stopped early")
 
@@ -248,7 +249,9 @@ class Rounds:
             # A measurement only for the end must not count when the run is taken up again.
             if done % every == 0 and lacking(stopping, found) is None:
                 value = finite(found.get(stopping.metric or ""))
-                commit.progress = advance(stopping, commit.progress, value, self.config.better)
+                commit.progress = advance(stopping, commit.progress, value, self.config.better, done)
+                if commit.progress.best_round == done:
+                    keep(self.folder, self.config, self.engine, layout, model)
             if self._tunes(done, commit.progress.reason):
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
@@ -312,14 +315,15 @@ class Rounds:
         self.engine.write_model(self.folder.model, *whole)
         self.journal.end()
         self.crew.estimates.save()
-        self._tell_facts()
+        self._tell_facts(commit.progress)
         summary = self.voice.summary(status)
         self.folder.write_summary(summary)
         self.voice.emit(RunEnded(self._now(), status, summary))
         return summary
 
-    def _tell_facts(self) -> None:
+    def _tell_facts(self, progress: Progress) -> None:
         """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
+        self.voice.facts.update(best_of(self.config, progress))
         self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
         if self.metrics:
             self.voice.facts.update(of_fairness(self.config, self.metrics))

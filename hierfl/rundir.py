@@ -107,6 +107,11 @@ class RunDir:
         return self.path / "model.safetensors"
 
     @property
+    def best(self) -> Path:
+        """Give the path of the best model by the metric of early stopping."""
+        return self.path / "best.safetensors"
+
+    @property
     def has_model(self) -> bool:
         """Say whether the final model was written, here or where its members have it."""
         return self.model.exists() or self.model.with_suffix(".json").exists()

@@ -16,11 +16,15 @@ __all__ = ["Progress", "advance", "lacking"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The best value so far, how many measurements in a row were no better, and why training ends here, if it does."""
+    """The best value so far, how many measurements in a row were no better, and why training ends here, if it does.
+
+    `best_round`: the round, counted from 1, after which the best was measured; 0 before there is one.
+    """
 
     best: float | None = None
     num_without: int = 0
     reason: str | None = None
+    best_round: int = 0
 
 
 def lacking(stopping: Stopping, measured: Mapping[str, Any]) -> ConfigError | None:
@@ -33,7 +37,9 @@ def lacking(stopping: Stopping, measured: Mapping[str, Any]) -> ConfigError | No
     return ConfigError([Problem("stopping.metric", f"{said}; {way}")])
 
 
-def advance(stopping: Stopping, progress: Progress, value: float | None, ways: Mapping[str, str]) -> Progress:
+def advance(
+    stopping: Stopping, progress: Progress, value: float | None, ways: Mapping[str, str], rounds_done: int
+) -> Progress:
     """Take one measurement of the root's metric; `ways`: which way those of the task's own get better.
 
     An undefined value counts as a measurement without an improvement.
@@ -42,7 +48,10 @@ def advance(stopping: Stopping, progress: Progress, value: float | None, ways: M
         return progress
     sign = -1.0 if {**ways, **BUILT_IN}[stopping.metric] == "min" else 1.0
     better = value is not None and (progress.best is None or sign * (value - progress.best) > stopping.min_delta)
-    progress = Progress(value, 0) if better else Progress(progress.best, progress.num_without + 1)
+    if better:
+        progress = Progress(value, 0, best_round=rounds_done)
+    else:
+        progress = replace(progress, num_without=progress.num_without + 1, reason=None)
     if stopping.target is not None and value is not None and sign * (value - stopping.target) >= 0.0:
         return replace(progress, reason=f"{stopping.metric} {value:.4g} has reached its target {stopping.target:g}")
     if stopping.patience is not None and progress.num_without >= stopping.patience:

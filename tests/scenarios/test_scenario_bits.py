@@ -207,7 +207,9 @@ def test_an_interrupted_run_keeps_its_last_commit_and_goes_on(
 
 
 def test_early_stopping_remembers_across_a_resume(tmp_path: Path) -> None:
-    """A patience of 3 with an improvement that cannot be: both stop after the fourth measurement."""
+    """A patience of 3 with an improvement that cannot be: both stop after the fourth measurement, and the best is the
+    first: the model of a run of one round.
+    """
     stopping = {"metric": "loss", "patience": 3, "min_delta": 5.0}
     whole = go(tmp_path / "whole", {**FLAT, "rounds": 9}, DEEP, stopping=stopping)
     assert (whole.summary["status"], whole.summary["rounds"]) == ("stopped early", 4)
@@ -215,3 +217,10 @@ def test_early_stopping_remembers_across_a_resume(tmp_path: Path) -> None:
     summary = resume(begun.folder, ["federation.rounds=9"])
     assert (summary["status"], summary["rounds"]) == ("stopped early", 4)
     assert summary["model_digest"] == whole.digest
+    assert summary["best"] == whole.summary["best"]
+    assert (summary["best"]["metric"], summary["best"]["round"]) == ("loss", 1)
+    first = go(tmp_path / "first", {**FLAT, "rounds": 1}, DEEP)
+    for folder in (whole.folder, begun.folder):
+        best = (folder / "best.safetensors").read_bytes()
+        assert best == (first.folder / "model.safetensors").read_bytes() != (folder / "model.safetensors").read_bytes()
+    assert summary["best"]["value"] == first.summary["nodes"]["world"]["loss"]

@@ -199,3 +199,8 @@ def test_what_serves_a_hub_without_a_centre_is_handed_headers_alone(kind: str, h
     deep(tmp_path, kind, rounds=2, strategy="scaffold")
     arguments = [one for actor, _, given in handed if actor == "world" for one in given]
     assert len(arguments) > 10 and not any(hasattr(one, "floats") or isinstance(one, np.ndarray) for one in arguments)
+
+
+def test_the_best_model_is_not_kept_where_no_model_comes_to_the_root(tmp_path: Path) -> None:
+    run = deep(tmp_path, "allreduce", stopping={"metric": "loss", "patience": 9})
+    assert "best" not in run.summary and not list(run.folder.glob("best*"))

@@ -31,7 +31,7 @@ def root(*members: Any, rounds: int = ROUNDS, **settings: Any) -> dict[str, Any]
 
 
 def adapted(folder: Path, *members: Any, lora: Any = LORA, task: Any = "ward_tasks:Wards", **settings: Any) -> Ran:
-    top = {key: settings.pop(key) for key in ("runtime", "evaluation") if key in settings}
+    top = {key: settings.pop(key) for key in ("runtime", "evaluation", "stopping") if key in settings}
     training = settings.pop("training", FULL)
     return go(folder, root(*members, **settings), task, training=training, lora=lora, **top)
 
@@ -151,6 +151,12 @@ def test_the_model_is_written_on_request_and_measured_as_it_was(tmp_path: Path) 
     plain = go(tmp_path / "plain", root(), training=FULL)
     export(plain.folder, tmp_path / "plain.safetensors")
     assert (tmp_path / "plain.safetensors").read_bytes() == (plain.folder / "model.safetensors").read_bytes()
+
+
+def test_the_best_model_is_written_whole(tmp_path: Path) -> None:
+    run = deep(tmp_path / "run", stopping={"metric": "loss", "patience": 9, "min_delta": 5.0})
+    first = deep(tmp_path / "first", rounds=1)
+    assert (run.folder / "best.safetensors").read_bytes() == (first.folder / "model.safetensors").read_bytes()
 
 
 def test_a_worker_with_another_base_is_refused(tmp_path: Path) -> None:

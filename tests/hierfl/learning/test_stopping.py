@@ -32,9 +32,11 @@ def test_it_ends_at_the_last_of_these_measurements_and_not_before(
     stopping: Stopping, values: list[float | None], reason: str | None
 ) -> None:
     progress, said = Progress(), []
-    for value in values:
-        progress = advance(stopping, progress, value, {"days": "min", "visits": "max"})
+    for number, value in enumerate(values, 1):
+        progress = advance(stopping, progress, value, {"days": "min", "visits": "max"}, number)
         said.append(progress.reason)
+    kept = values[progress.best_round - 1] if progress.best_round else None
+    assert progress.best == kept
     assert said == [*[None] * (len(values) - 1), reason]
 
 
