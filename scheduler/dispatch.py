@@ -362,17 +362,13 @@ class Dispatcher:
         share = -(-len(lane.entries) // (num_now if is_dealt else places))
         limit_s = lane.waiting_s / (num_now if is_dealt else self.depth * places)
         limit_s = min(CHUNK_MAX_S, max(CHUNK_MIN_S, limit_s))
-        # Of what is dealt out each gets every num_now-th, so large and small ones, and as near its share as may be.
-        skipped, counted = (num_now - 1, 0.5) if is_dealt else (0, 1.0)
+        counted = 0.5 if is_dealt else 1.0  # what is dealt out comes as near an even share as it may, above it too
         jobs = [self._waiting.take(lane, place)]
         seconds = self._predict(jobs[0], slot.device)
         total_s = None if seconds is None else seconds + self._choice.loading_s(jobs[0], slot)
-        while total_s is not None and len(jobs) < share and not jobs[-1].is_alone:
-            place += skipped
-            if len(lane.entries) <= place or lane.entries[place][2].is_alone:
-                break
+        while len(lane.entries) > place and total_s is not None and len(jobs) < share and not jobs[-1].is_alone:
             following = self._predict(lane.entries[place][2], slot.device)
-            if following is None or total_s + counted * following > limit_s:
+            if following is None or total_s + counted * following > limit_s or lane.entries[place][2].is_alone:
                 break
             jobs.append(self._waiting.take(lane, place))
             total_s += following
