@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from hierfl.cli import app
 from hierfl.errors import ConfigError, LinkError, SiteFailed
 from hierfl.learning.contract import checked_prediction
 from hierfl.learning.metrics import Tally
+from hierfl.learning.stopping import Progress
 from hierfl.learning.task import Prediction
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import tally_in, tally_out
@@ -91,7 +93,7 @@ def test_a_metric_that_the_task_does_not_measure_ends_the_run_with_those_that_it
     measured = [json.loads(line)["round"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert set(measured) == {1}, "what was measured is told"
     kept = json.loads((folder / "checkpoints" / "round-000001" / "checkpoint.json").read_text())["progress"]
-    assert kept == {"best": None, "num_without": 0, "reason": None}, "it is no measurement without an improvement"
+    assert kept == asdict(Progress()), "it is no measurement without an improvement"
     later = resume(folder, ["stopping.metric=absolute_error"])
     assert (
         later["rounds"] == 2 and later["model_digest"] == go(tmp_path / "whole", TREE, doses()).summary["model_digest"]
