@@ -78,7 +78,7 @@ def checkpoints(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("sent", "runtime"),
     [
-        pytest.param(signal.SIGINT, ON_RAY, id="ctrl-c on ray"),
+        pytest.param(signal.SIGINT, ON_RAY, id="ctrl-c on ray", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, ON_RAY, id="sigterm on ray", marks=pytest.mark.slow),
         pytest.param(signal.SIGKILL, ON_RAY, id="sigkill on ray", marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, LOCAL, id="ctrl-c", marks=pytest.mark.slow),

@@ -157,6 +157,7 @@ def nothing_left() -> None:
     wait_for(lambda: ray.available_resources().get("CPU") == 2.0)
 
 
+@pytest.mark.slow
 def test_two_runs_take_turns_and_each_has_the_bits_that_it_has_alone(runs: Runs, alone: str) -> None:
     """The first holds both devices until the second wants them, too."""
     runs.hold("one")
