@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint, commits
-from hierfl.best import best_of, keep
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import DataError, HierflError, OutputError
@@ -50,6 +49,7 @@ from hierfl.summary import (
     changed,
     idle_nodes,
     idle_time,
+    of_best,
     of_epochs,
     of_fairness,
     of_nodes,
@@ -250,8 +250,9 @@ class Rounds:
             if done % every == 0 and lacking(stopping, found) is None:
                 value = finite(found.get(stopping.metric or ""))
                 commit.progress = advance(stopping, commit.progress, value, self.config.better, done)
-                if commit.progress.best_round == done:
-                    keep(self.folder, self.config, self.engine, layout, model)
+                if commit.progress.best_round == done and self.config.federation.root.topology.has_centre:
+                    self.journal.check()
+                    self.engine.write_model(self.folder.best, *self._whole(layout, model))
             if self._tunes(done, commit.progress.reason):
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
@@ -307,9 +308,8 @@ class Rounds:
             write_matrix(self.folder.path, matrix)
             log_matrix(self.folder.path, matrix)
             self.voice.facts["on_all_data"] = on_all_data(matrix, self._root())
-        whole: tuple[Layout, Handle] = layout, commit.model
+        whole = self._whole(layout, commit.model)
         if self.config.lora is not None:
-            whole = self.engine.merged(commit.model)
             self.voice.facts["lora"] = {"base_digest": layout.base, "num_parameters": whole[0].num_floats}
         self.journal.check()
         self.engine.write_model(self.folder.model, *whole)
@@ -321,9 +321,13 @@ class Rounds:
         self.voice.emit(RunEnded(self._now(), status, summary))
         return summary
 
+    def _whole(self, layout: Layout, model: Handle) -> tuple[Layout, Handle]:
+        """Give a model as the task has it, its adapters merged."""
+        return (layout, model) if self.config.lora is None else self.engine.merged(model)
+
     def _tell_facts(self, progress: Progress) -> None:
         """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
-        self.voice.facts.update(best_of(self.config, progress))
+        self.voice.facts.update(of_best(self.config, progress))
         self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
         if self.metrics:
             self.voice.facts.update(of_fairness(self.config, self.metrics))

@@ -18,11 +18,12 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 
-__all__ = ["SPOOL", "Origin", "RunDir", "saved_config"]
+__all__ = ["BEST", "SPOOL", "Origin", "RunDir", "saved_config"]
 
 PACKAGES = ("hierfl", "torch", "numpy", "ray", "pyarrow", "omegaconf")
 
 CONFIG, ORIGIN, SUMMARY = "config.yaml", "origin.json", "summary.json"
+BEST = "best.safetensors"
 FAULTY = "-faults"
 """What the folder's name says of a run in which faults are injected."""
 SPOOL = "link"
@@ -109,7 +110,7 @@ class RunDir:
     @property
     def best(self) -> Path:
         """Give the path of the best model by the metric of early stopping."""
-        return self.path / "best.safetensors"
+        return self.path / BEST
 
     @property
     def has_model(self) -> bool:

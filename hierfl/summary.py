@@ -9,12 +9,14 @@ from hierfl.config.baseline import BASELINES
 from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
 from hierfl.learning.state import Layout
+from hierfl.learning.stopping import Progress
 from hierfl.monitor.cross_site import Matrix
 from hierfl.monitor.fairness import fairness, titles
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import MembershipChanged, NodeChanged, Notice, Record, Scalars
 from hierfl.monitor.words import few, plural
+from hierfl.rundir import BEST
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import Inventory
@@ -28,6 +30,7 @@ __all__ = [
     "changed",
     "idle_nodes",
     "idle_time",
+    "of_best",
     "of_epochs",
     "of_fairness",
     "of_nodes",
@@ -52,6 +55,14 @@ def of_nodes(
         path: {**metrics.get(path, {}), "num_samples": num_samples[path], **roles.get(path, {})}
         for path in config.federation.nodes
     }
+
+
+def of_best(config: RunConfig, progress: Progress) -> dict[str, Any]:
+    """Write which model is the best by the metric of early stopping; empty where none is kept."""
+    if not progress.best_round or not config.federation.root.topology.has_centre:
+        return {}
+    said = {"metric": config.stopping.metric, "value": progress.best, "round": progress.best_round}
+    return {"best": {**said, "file": BEST}}
 
 
 def of_fairness(config: RunConfig, metrics: Mapping[str, Scalars]) -> dict[str, Any]:
