@@ -5,11 +5,12 @@ what lies there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from hierfl.config.schema import RunConfig
 from hierfl.link.dialer import Dialer
+from hierfl.link.door import Tell
 from hierfl.link.identity import exchanging, peers_of
 from hierfl.link.kit import Kit
 from hierfl.link.objects import Objects
@@ -19,9 +20,6 @@ from hierfl.link.place import Workplace
 from hierfl.link.store import Store
 
 __all__ = ["neighbours", "workplace"]
-
-Tell = Callable[[str, str, str], None]
-"""Takes a level, a node, and what is to be said of it."""
 
 PLACE = "place"
 

@@ -21,7 +21,7 @@ from hierfl.errors import LinkError, PeerUnreached
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import MAX_MESSAGE_BYTES, decode
 from hierfl.link.codec import parse
-from hierfl.link.door import SERVICE, TRANSPORT, Door
+from hierfl.link.door import SERVICE, TRANSPORT, Door, Tell
 from hierfl.link.identity import PEER, server_name
 from hierfl.link.kit import Kit
 from hierfl.link.payload import Incoming, Outgoing, Shape
@@ -60,7 +60,7 @@ class PeerDoor:
         listen: str,
         callers: Collection[str],
         offered: Callable[[bytes], Outgoing | None],
-        tell: Callable[[str, str, str], None] = lambda level, node, said: None,
+        tell: Tell = lambda level, node, said: None,
     ) -> None:
         self._offered = offered
         handlers = {HAND: grpc.unary_stream_rpc_method_handler(self._hand)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +21,7 @@ from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import decode
 from hierfl.link.codec import parse, text
-from hierfl.link.door import Door
+from hierfl.link.door import Door, Tell
 from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane
 from hierfl.link.leaders import followed
@@ -40,8 +40,6 @@ SUCCEEDED = grpc.StatusCode.ABORTED
 """What a member's process is answered that another one has succeeded."""
 
 MESSAGES_PER_S, MESSAGES_AT_ONCE = 100.0, 400.0
-Tell = Callable[[str, str, str], None]
-"""Takes a level, a node, and what is to be said of it."""
 
 
 @dataclass(frozen=True, slots=True)

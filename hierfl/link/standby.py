@@ -20,7 +20,7 @@ from hierfl.errors import ConfigError, HierflError, OutputError, Overtaken
 from hierfl.journal import Store
 from hierfl.link.approval import config_digest
 from hierfl.link.dialer import Dialer
-from hierfl.link.door import Door
+from hierfl.link.door import Door, Tell
 from hierfl.link.fits import check_state
 from hierfl.link.identity import exchanging
 from hierfl.link.kit import Kit
@@ -51,7 +51,7 @@ class Waiting:
         federation: str,
         members: Sequence[str],
         now: Callable[[], float] = time.monotonic,
-        tell: Callable[[str, str, str], None] = lambda level, node, said: None,
+        tell: Tell = lambda level, node, said: None,
     ) -> None:
         self._now = now
         self._lock = threading.Lock()

@@ -208,12 +208,13 @@ async def _follow(client: Client, job: str, pause_s: float) -> int:
 
 def _way_to(package: str) -> str:
     """Say how the cluster's Python comes to hierfl, or to one of its packages."""
-    said = f"error: `python` on the cluster's head has no {package}"
-    if package != "hierfl":
-        said += ", which hierfl needs (it came along, its packages do not)"
-    said += ": install hierfl there, or start Ray from the environment that has it"
-    said += " (`. .venv/bin/activate`, then `ray start`)"
-    return said if package != "hierfl" else f"{said}, or send it along: --working-dir at the root of a checkout"
+    why, more = ", which hierfl needs (it came along, its packages do not)", ""
+    if package == "hierfl":
+        why, more = "", ", or send it along: --working-dir at the root of a checkout"
+    return (
+        f"error: `python` on the cluster's head has no {package}{why}: install hierfl there, or start Ray from the"
+        f" environment that has it (`. .venv/bin/activate`, then `ray start`){more}"
+    )
 
 
 def _exit_code(info: Any) -> int:
