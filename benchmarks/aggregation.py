@@ -1,4 +1,4 @@
-"""Aggregation: a hub adds 8 partial sums of 100 MB, on one thread; and a site encodes its 100 MB into a running sum."""
+"""Aggregation: a hub adds 8 partial sums of 100 MB, on one thread and on all that it takes; a site encodes 100 MB."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def works(size: Size) -> Iterator[Work]:
             "read only": "read them once (bandwidth)",
             "float32": "float32 weighted sum, NumPy",
             "exact": "hierfl",
+            "threads": "hierfl, all threads that a hub takes",
             "fresh": "hierfl, in fresh memory (a run's first round)",
         },
         {"limit_s": LIMIT_S, "first_s": READ_S},
@@ -50,6 +51,6 @@ def _work(size: Size, work: str, name: str, kernels: dict[str, str], limits: dic
 
     first = next(iter(kernels))
     return Work(
-        *(name, "s, one thread"),
+        *(name, "s"),
         [Case(title, runner(kernel), **(limits if kernel == "exact" else {})) for kernel, title in kernels.items()],
     )

@@ -1,4 +1,6 @@
-"""The two loops over a large vector that a round is made of, on one thread: a hub's sum and a site's encoding.
+"""The two loops over a large vector that a round is made of, a hub's sum and a site's encoding: on one thread each.
+
+The sum is taken once more by as many threads as a hub has for it.
 
 Everything is timed in this one process, in turns; the answer holds each kernel's seconds by name.
 """
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders.setting import answer
+from hierfl.learning import blocks
 from hierfl.learning.ring import Accumulator, Grid, PartialSum
 from hierfl.learning.state import Layout, ModelState
 
@@ -49,7 +52,8 @@ def _sums(size: int, parts: int) -> dict[str, Callable[[], Any]]:
 
     earlier = np.zeros(size, np.int32)
 
-    def exact(memory: Any = None) -> PartialSum:
+    def exact(memory: Any = None, num_threads: int = 1) -> PartialSum:
+        blocks.THREADS = num_threads
         total = Accumulator(grid, layout, memory)
         for part in sums:
             total.add_sum(part)
@@ -61,7 +65,14 @@ def _sums(size: int, parts: int) -> dict[str, Callable[[], Any]]:
             total += np.float32(1 / parts) * model
         return total
 
-    return {"read only": read, "exact": lambda: exact(earlier), "fresh": exact, "float32": weighted}
+    many = blocks.THREADS
+    return {
+        "read only": read,
+        "exact": lambda: exact(earlier),
+        "threads": lambda: exact(earlier, many),
+        "fresh": exact,
+        "float32": weighted,
+    }
 
 
 def _encoding(size: int) -> dict[str, Callable[[], Any]]:

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
-from hierfl.learning.ring import BLOCK, Grid, PartialSum, decode
+from hierfl.learning.blocks import blocks
+from hierfl.learning.ring import Grid, PartialSum, decode
 from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["average", "mix"]
@@ -73,8 +74,7 @@ def _add_scaled(into: NDArray[np.int64], values: NDArray[Any], ratio: Fraction) 
         np.add(into, values, out=into)
         return
     factor = np.float64(ratio.numerator / ratio.denominator)
-    for first in range(0, into.size, BLOCK):
-        cut = slice(first, first + BLOCK)
+    for cut in blocks(into.size):
         into[cut] += np.rint(values[cut] * factor).astype(np.int64)
 
 
@@ -82,14 +82,14 @@ def _add_apart(
     into: NDArray[np.int64], other: NDArray[Any], base: NDArray[Any], factor: np.float64, clip: float, layout: Layout
 ) -> None:
     """Add round(factor * (other - base)). Errors: UpdateRefused."""
-    for first in range(0, into.size, BLOCK):
-        cut = slice(first, first + BLOCK)
+    for cut in blocks(into.size):
         apart = np.subtract(other[cut], base[cut])
         if not (apart.max() <= clip and apart.min() >= -clip):
             index = int(np.flatnonzero(~(np.abs(apart) <= clip))[0])
+            name = layout.locate(cut.start + index, is_float=True)
             raise UpdateRefused(
-                f"{layout.locate(first + index, is_float=True)} of two members is {apart[index]:g} apart, over the clip"
-                f" of {clip:g}; mix more (gossip_steps, a denser graph), lower training.lr, or raise arithmetic.clip"
+                f"{name} of two members is {apart[index]:g} apart, over the clip of {clip:g};"
+                " mix more (gossip_steps, a denser graph), lower training.lr, or raise arithmetic.clip"
             )
         into[cut] += np.rint(np.multiply(apart, factor, dtype=np.float64)).astype(np.int64)
 

@@ -19,21 +19,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
+from hierfl.learning import blocks as by
 from hierfl.learning.state import Layout, ModelState
 
-__all__ = ["BLOCK", "Accumulator", "Grid", "PartialSum", "check_part", "decode", "sum_all"]
-
-BLOCK = 65536
-"""Elements per block at most: the working set of one block stays in a core's cache."""
+__all__ = ["Accumulator", "Grid", "PartialSum", "check_part", "decode", "sum_all"]
 
 MAX_FAN_IN = 8
 """Partial sums that are added in one pass over the accumulator."""
@@ -217,28 +215,19 @@ class Accumulator:
             return
         vectors = [part.floats for part in parts] if self._fresh else [self._floats, *(part.floats for part in parts)]
         self._fresh = False
-        cached = _SCRATCH.vector("running", min(BLOCK, self._floats.size), self.grid.integer)
-        for cut in _blocks(self._floats.size):
-            block = self._floats[cut]
-            running: NDArray[Any] = vectors[0][cut]
-            for vector in vectors[1:-1]:
-                running = np.add(running, vector[cut], out=cached[: block.size])
-            if len(vectors) == 1:
-                np.copyto(block, running)
-            else:
-                np.add(running, vectors[-1][cut], out=block)
+        by.each_block(partial(_add_up, self._floats, vectors), self._floats.size)
         for part in parts:
             np.add(self._ints, part.ints, out=self._ints)
 
     def _quantise(self, local: NDArray[Any], start: NDArray[Any], weight: int) -> None:
         """Add round(scale * (local - start)) in blocks; on a refusal take back what was added: integers allow it."""
         factor, multiple = self.grid.scale(weight)
-        size = min(BLOCK, local.size)
+        size = min(by.BLOCK, local.size)
         change = _SCRATCH.vector("change", size, self.grid.dtype)
         product = _SCRATCH.vector("product", size, np.float64)
         is_narrow = self.grid.bits == 32  # then the change is as wide as its units, which come when it is used up
         whole = change.view(self.grid.integer) if is_narrow else _SCRATCH.vector("whole", size, self.grid.integer)
-        clip, cuts = self.grid.clip, _blocks(local.size)
+        clip, cuts = self.grid.clip, by.blocks(local.size)
 
         def run(stop: int, add: Callable[..., Any]) -> int | None:
             """Quantise the blocks before `stop`; give the block that must be refused, if there is one."""
@@ -286,7 +275,7 @@ class Accumulator:
 
     def _refuse(self, local: NDArray[Any], start: NDArray[Any], first: int) -> None:
         """Name the first element of a block that has no place on the grid."""
-        change = local[first : first + BLOCK] - start[first : first + BLOCK]
+        change = local[first : first + by.BLOCK] - start[first : first + by.BLOCK]
         index = first + int(np.flatnonzero(~(np.abs(change) <= self.grid.clip))[0])
         name = self.layout.locate(index, is_float=True)
         value, moved = local[index], change[index - first]
@@ -311,6 +300,20 @@ class Accumulator:
             raise UpdateRefused(f"{name} changed from {start.ints[index]} to {local.ints[index]}: out of range")
 
 
+def _add_up(into: NDArray[Any], vectors: Sequence[NDArray[Any]], cuts: Iterable[slice]) -> None:
+    """Write the sum of vectors over another, which may be the first of them, in some blocks."""
+    cached = _SCRATCH.vector("running", min(by.BLOCK, into.size), into.dtype)
+    for cut in cuts:
+        block = into[cut]
+        running: NDArray[Any] = vectors[0][cut]
+        for vector in vectors[1:-1]:
+            running = np.add(running, vector[cut], out=cached[: block.size])
+        if len(vectors) == 1:
+            np.copyto(block, running)
+        else:
+            np.add(running, vectors[-1][cut], out=block)
+
+
 def check_part(part: PartialSum, grid: Grid, layout: Layout, weight: int) -> None:
     """Errors: UpdateRefused if a partial sum cannot belong to a round in which `weight` is in already."""
     _check_shape(part.floats, part.ints, layout)
@@ -332,14 +335,22 @@ def decode(
     sums = total.floats
     # No element of the mean is wider than one of the sum, so what is written over was read.
     mean = sums.view(grid.dtype)[: sums.size] if consume else np.empty(sums.shape, grid.dtype) if out is None else out
-    unit = grid.unit(total.weight)
-    product = _SCRATCH.vector("product", min(BLOCK, mean.size), np.float64)
-    for block in _blocks(mean.size):
-        scaled = product[: mean[block].size]
-        scaled[:] = sums[block]
-        np.multiply(scaled, unit, out=scaled)
-        mean[block] = scaled
+    scale = partial(_scale, mean, sums, grid.unit(total.weight))
+    if consume and mean.itemsize < sums.itemsize:  # a block of the mean lies over an earlier one of the sum
+        scale(by.blocks(mean.size))
+    else:
+        by.each_block(scale, mean.size)
     return mean, _divide_half_even(total.ints, total.weight)
+
+
+def _scale(mean: NDArray[Any], sums: NDArray[Any], unit: np.float64, cuts: Iterable[slice]) -> None:
+    """Write sums times the value of their unit, rounded once to the mean's dtype, in some blocks."""
+    product = _SCRATCH.vector("product", min(by.BLOCK, mean.size), np.float64)
+    for cut in cuts:
+        scaled = product[: mean[cut].size]
+        scaled[:] = sums[cut]
+        np.multiply(scaled, unit, out=scaled)
+        mean[cut] = scaled
 
 
 def sum_all(parts: Sequence[PartialSum], grid: Grid, layout: Layout) -> PartialSum:
@@ -357,12 +368,6 @@ def _check_shape(floats: NDArray[Any], ints: NDArray[Any], layout: Layout) -> No
             f"an update of {floats.shape} and {ints.shape} elements;"
             f" the model has {(layout.num_floats,)} and {(layout.num_ints,)}"
         )
-
-
-def _blocks(size: int) -> list[slice]:
-    """Cut a vector into blocks of the same size, but for the last: no short one is left over that costs as much."""
-    step = -(-size // -(-size // BLOCK)) if size else 1
-    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def _divide_half_even(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:

@@ -11,9 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import LinkError
+from hierfl.learning.blocks import threads
 from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, digest_of, encode, hash_of
 
 __all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
 
 THREADED_CHUNKS = 8
-HASHING_THREADS = min(4, os.cpu_count() or 1)
 
 DTYPES = ("float32", "float64", "int32", "int64")
 """What a payload's first numbers may be; the others are int64."""
@@ -82,7 +80,7 @@ class Outgoing:
         starts = range(0, self.shape.num_bytes, CHUNK_BYTES)
         if len(starts) < THREADED_CHUNKS:
             return [self._hash(start) for start in starts]
-        return list(_hashers().map(self._hash, starts))
+        return list(threads().map(self._hash, starts))
 
     def _hash(self, start: int) -> bytes:
         """Give the hash of the chunk that begins at a byte."""
@@ -220,12 +218,6 @@ def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if shape.num_ints:
         ints = np.memmap(path, np.int64, "r", shape.float_bytes, (shape.num_ints,))
     return floats, ints
-
-
-@cache
-def _hashers() -> ThreadPoolExecutor:
-    """Give the threads in which all payloads of the process are hashed."""
-    return ThreadPoolExecutor(HASHING_THREADS, thread_name_prefix="hash")
 
 
 def _views(floats: NDArray[Any], ints: NDArray[np.int64]) -> list[memoryview]:

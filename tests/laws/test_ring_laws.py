@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ring_rounds import DTYPES, Member, Round, add_up, equal, exact_mean, frozen, layout_of, oracle, rounds, trees
 
-from hierfl.learning import ring
+from hierfl.learning import blocks, ring
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode, sum_all
 from hierfl.learning.state import Layout, ModelState
 
@@ -98,7 +98,7 @@ def test_the_size_of_a_block_changes_no_bit(
     round_ = data.draw(rounds(width=width, dtype=dtype))
     whole = add_up(round_, round_.members)
     with monkeypatch.context() as patch:
-        patch.setattr(ring, "BLOCK", data.draw(st.integers(1, 6)))
+        patch.setattr(blocks, "BLOCK", data.draw(st.integers(1, 6)))
         assert equal(sum_all([add_up(round_, [m]) for m in round_.members], round_.grid, round_.layout), whole)
         cut = decode(whole, round_.grid)
     mean = decode(whole, round_.grid)

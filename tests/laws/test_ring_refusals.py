@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ring_rounds import DTYPES, Member, add_up, equal, rounds
 
 from hierfl.errors import UpdateRefused
-from hierfl.learning import ring
+from hierfl.learning import blocks
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
 from hierfl.learning.state import Layout, ModelState
 
@@ -33,7 +33,7 @@ def test_a_value_off_the_grid_is_refused_by_name_and_leaves_no_trace(
     values = {"over": 1.001 * clip, "under": -1.001 * clip}
     floats = first.local.floats.copy()
     floats[index] = round_.start.floats[index] + values[bad] if bad in values else float(bad)
-    monkeypatch.setattr(ring, "BLOCK", 2)
+    monkeypatch.setattr(blocks, "BLOCK", 2)
     total = Accumulator(round_.grid, round_.layout)
     for member in round_.members[:-1]:
         total.add_update(member.local, round_.start, member.weight)
