@@ -90,7 +90,7 @@ def typical_length(partition: str, seed: int, folder: Path) -> float:
     """Give the median length of the honest sites' changes in the first round, each trained by itself."""
     from hierfl import checkpoint
     from hierfl.config import from_mapping
-    from hierfl.run import run
+    from hierfl.lifecycle import run
 
     config = from_mapping({**configuration("mean", "none", partition, seed, 1, folder), "baseline": "local"})
     newest = checkpoint.latest(Path(run(config)["run_dir"]))
@@ -105,7 +105,7 @@ def accuracy(
 ) -> float | None:
     """Run it; give the accuracy at its end, None if honest updates went over the clip and ended the run."""
     from hierfl.config import from_mapping
-    from hierfl.run import run
+    from hierfl.lifecycle import run
 
     config = from_mapping(configuration(rule, attack, partition, seed, rounds, folder, bound))
     try:

@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.common import in_words, machine, table
 from benchmarks.contenders.engine import Clock
 from hierfl.config import from_mapping
+from hierfl.lifecycle import run
 from hierfl.monitor.records import Notice, Record
-from hierfl.run import run
 
 __all__ = ["Row", "main", "rows"]
 

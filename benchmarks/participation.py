@@ -151,7 +151,7 @@ class Row:
 def curve(work: Work, contender: str, seed: int, folder: Path, rounds: int, until_s: float | None) -> Curve:
     """Run one contender."""
     from hierfl.config import from_mapping
-    from hierfl.run import run
+    from hierfl.lifecycle import run
 
     slow = work.sites[seed % len(work.sites)]
     policy = dict(CONTENDERS[contender])

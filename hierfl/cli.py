@@ -119,8 +119,8 @@ def _run(
         config = loaded(words)  # mistakes are told before torch is loaded
         if join is not None:  # the Ray of `hierfl run A B`; the run's folder knows nothing of it, to be resumed alone
             config = replace(config, runtime=replace(config.runtime, address=join))
+        from hierfl.lifecycle import run
         from hierfl.monitor.screen import screen
-        from hierfl.run import run
 
         summary = run(config, [screen(config, force_plain=plain), watch])
         finish(summary, report)
@@ -293,7 +293,7 @@ def _evaluate(
         from hierfl.monitor.plain import Plain as Lines
 
         if cross_site:
-            from hierfl.run import cross_site as measure
+            from hierfl.lifecycle import cross_site as measure
 
             matrix = measure(run_dir, [Lines(sys.stderr)], code_dir=code_dir)
             answer.update(matrix.record())
@@ -303,7 +303,7 @@ def _evaluate(
                 print(matrix.legend(metric))
                 show(lambda width: tabulate(matrix.shown(metric)[1], width), plain)
             return
-        from hierfl.run import evaluate
+        from hierfl.lifecycle import evaluate
 
         metrics = evaluate(run_dir, [Lines(sys.stderr)], code_dir=code_dir, overrides=overrides or ())
         answer.update(metrics)
@@ -326,8 +326,8 @@ def _export(
         from hierfl.rundir import saved_config
 
         saved_config(run_dir)  # a wrong folder is told before torch is loaded
+        from hierfl.lifecycle import export
         from hierfl.monitor.plain import Plain as Lines
-        from hierfl.run import export
 
         rounds, digest = export(run_dir, file.absolute(), [Lines(sys.stderr)], code_dir=code_dir)
         answer.update(model=str(file), rounds=rounds, model_digest=digest)

@@ -48,8 +48,8 @@ def resume(
             try:
                 with reopened(run_dir, overrides, code_dir, to_train=True) as left:  # refused before torch is loaded
                     watch.run_dir = left.folder.path
+                    from hierfl.lifecycle import go_on
                     from hierfl.monitor.screen import screen
-                    from hierfl.run import go_on
 
                     left = replace(left, needs_number=standby, at_once=standby)
                     summary = go_on(left, [screen(left.config, force_plain=plain), watch])
@@ -134,8 +134,8 @@ def run_seeds(words: Sequence[str], seeds: str, report: bool, as_json: bool, pla
 
 def _one_by_one(watch: Watch, report: bool, plain: bool) -> Callable[[RunConfig], Mapping[str, Any]]:
     """Give what runs one configuration to its end, as `hierfl run` does."""
+    from hierfl.lifecycle import run
     from hierfl.monitor.screen import screen
-    from hierfl.run import run
 
     def one(config: RunConfig) -> Mapping[str, Any]:
         summary = run(config, [screen(config, force_plain=plain), watch])

@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.contenders.setting import LR, Setting, answer, setting
 from hierfl.config import RunConfig, from_mapping
+from hierfl.lifecycle import run
 from hierfl.monitor.records import Record, RoundCommitted, RunStarted
-from hierfl.run import run
 
 __all__ = ["Clock", "mapping", "stepped", "tell"]
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from hierfl.config import from_mapping
 from hierfl.kinds import names
+from hierfl.lifecycle import run
 from hierfl.plan import replay
-from hierfl.run import run
 
 NUM_CPUS, NUM_DEVICES = 8, 4
 STEPS = 4

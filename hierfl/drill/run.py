@@ -113,7 +113,7 @@ class _Runs:
 
     def whole(self, rounds: int) -> str:
         """Give the digest of the run without faults. Errors: HierflError."""
-        from hierfl.run import run
+        from hierfl.lifecycle import run
 
         if rounds not in self._whole:
             self.say(f"{rounds} rounds without faults")
@@ -122,7 +122,7 @@ class _Runs:
 
     def struck(self, name: str, rounds: int, faults: Sequence[Mapping[str, Any]]) -> tuple[str, str, Path]:
         """Run with faults; give the digest, or why it failed, and its folder."""
-        from hierfl.run import run
+        from hierfl.lifecycle import run
 
         config, error, digest = self.config(name, rounds, faults), "", ""
         try:

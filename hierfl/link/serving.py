@@ -201,8 +201,8 @@ def serve(
     """
     check_root(serving)
     config, root = serving.config, serving.config.federation.root.name
+    from hierfl.lifecycle import go_on, run
     from hierfl.reopen import reopened
-    from hierfl.run import go_on, run
 
     drivers: list[Driver] = []
 

@@ -12,7 +12,7 @@ import pytest
 from ray_runs import SUPPORT
 
 from hierfl.config import from_mapping
-from hierfl.run import run
+from hierfl.lifecycle import run
 
 torch = pytest.importorskip("torch")
 pytestmark = [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hierfl.config import from_mapping
-from hierfl.run import evaluate, resume, run
+from hierfl.lifecycle import evaluate, resume, run
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

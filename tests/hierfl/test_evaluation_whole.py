@@ -9,12 +9,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from hierfl.errors import ConfigError
 from hierfl.leave_out import leave_out, table, without
+from hierfl.lifecycle import cross_site, run
 from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.fairness import held_out_lines
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice
 from hierfl.monitor.report import write_report
-from hierfl.run import cross_site, run
 
 
 def test_calibration_of_every_node_adds_up_and_is_drawn(tmp_path):

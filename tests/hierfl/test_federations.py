@@ -10,8 +10,8 @@ import pytest
 from small_runs import Listener
 
 from hierfl.config.load import load
+from hierfl.lifecycle import run
 from hierfl.monitor.records import Evaluated
-from hierfl.run import run
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))

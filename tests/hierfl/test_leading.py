@@ -16,8 +16,8 @@ from hierfl.checkpoint import Checkpoint
 from hierfl.errors import ConfigError, DataError, Fenced, Overtaken, RuntimeUnavailable
 from hierfl.journal import Lead, LocalStore, Store, Writer, leading, open_store
 from hierfl.learning.state import Layout, ModelState
+from hierfl.lifecycle import go_on, resume
 from hierfl.reopen import reopened
-from hierfl.run import go_on, resume
 from hierfl.standby import Standby, see, watched
 from tiers.journal import Barrier, GaveUp, Head, join
 from tiers.lease import FAILED, FINISHED, LEAD, LEADS, LEFT, Lease, Seen

@@ -15,6 +15,7 @@ from hierfl.cli import app
 from hierfl.config import from_mapping
 from hierfl.config.write import write
 from hierfl.errors import ConfigError, OutputError
+from hierfl.lifecycle import run
 from hierfl.monitor.files import JsonLines
 from hierfl.monitor.records import RunStarted
 from hierfl.plan import knowledge, plan, replay
@@ -22,7 +23,6 @@ from hierfl.planning.case import case_of
 from hierfl.planning.log import read_log
 from hierfl.planning.replayed import case_of_log
 from hierfl.planning.simulation import simulate
-from hierfl.run import run
 from scheduler.forecast import Learned
 
 ROUNDS, KAPPA = 3, 2

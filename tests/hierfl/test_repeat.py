@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from hierfl.cli import app
 from hierfl.config.load import load
 from hierfl.errors import ConfigError
+from hierfl.lifecycle import run
 from hierfl.repeat import repeat, seeds_of, tables, with_seeds
-from hierfl.run import run
 
 ROOT = Path(__file__).parents[2]
 FLAMBY = sorted((ROOT / "configs" / "flamby_heart").glob("*.yaml"))

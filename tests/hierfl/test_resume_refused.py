@@ -18,11 +18,11 @@ from ward_tasks import Wards
 
 from hierfl.errors import DataError, HierflError, LinkError, OutputError, Overtaken, RuntimeUnavailable
 from hierfl.journal import Lead, LocalStore
+from hierfl.lifecycle import go_on, resume, run
 from hierfl.link.driver import LinkedDriver
 from hierfl.link.serving import Log, Serving, serve
 from hierfl.monitor.records import RoundCommitted
 from hierfl.reopen import reopened
-from hierfl.run import go_on, resume, run
 from hierfl.rundir import RunDir
 from hierfl.runtime.driver import Seat
 from hierfl.runtime.local import LocalDriver

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from hierfl.cli import app
 from hierfl.journal import LocalStore
+from hierfl.lifecycle import run
 from hierfl.monitor.records import RoundCommitted
-from hierfl.run import run
 from tiers.lease import FAILED, Lease
 
 TREE = hub("world", "a", "b", rounds=3)

@@ -9,8 +9,8 @@ import pytest
 from small_runs import Listener, config_of, go, hub, site
 
 from hierfl.errors import ConfigError, RoundFailed, SiteFailed
+from hierfl.lifecycle import run
 from hierfl.monitor.records import RoundCommitted, SiteTrained
-from hierfl.run import run
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.worker import SiteWorker
 

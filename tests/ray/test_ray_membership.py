@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray_runs import run, tree, write_config
 
-from hierfl import run as runs
+from hierfl import lifecycle as runs
 from hierfl.amend import amend
 from hierfl.config import load
 from hierfl.monitor.records import MembershipChanged, Record, RoundCommitted, RunStarted

@@ -10,8 +10,8 @@ from ray_runs import Watcher, run, write_config
 
 from hierfl import checkpoint
 from hierfl.journal import LocalStore, Writer
+from hierfl.lifecycle import resume
 from hierfl.monitor.records import Record, RoundClosed, SiteTrained
-from hierfl.run import resume
 from tiers.journal import Told, join
 from tiers.messages import Arrived
 

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from hierfl.amend import amend
 from hierfl.cli import app
 from hierfl.errors import ConfigError, OutputError
+from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import MembershipChanged, Notice, Record, RoundCommitted, RunStarted
-from hierfl.run import resume, run
 from hierfl.rundir import SPOOL, RunDir
 
 ROOT = hub("world", {"count": 2, "name": "s{i}"}, rounds=6)

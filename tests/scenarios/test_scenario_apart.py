@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from small_runs import go, hub, site
 
 from hierfl import checkpoint
-from hierfl import run as runs
+from hierfl import lifecycle as runs
 from hierfl.config.schema import RunConfig
 from hierfl.runtime.apart import models_apart
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ward_tasks import Wards, patients
 
 from hierfl import checkpoint
+from hierfl.lifecycle import resume
 from hierfl.monitor.records import Evaluated, RoundCommitted, SiteTrained
-from hierfl.run import resume
 
 DEEP = "ward_tasks:Deep"
 SITES: list[Any] = [site("north", n=14), site("south", n=4), site("east", n=8), site("west", n=22), site("bay", n=7)]

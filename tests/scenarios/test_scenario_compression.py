@@ -17,9 +17,9 @@ from hierfl import checkpoint
 from hierfl.errors import ConfigError
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.seeds import derive
+from hierfl.lifecycle import resume
 from hierfl.monitor.records import RoundClosed
 from hierfl.monitor.report import write_report
-from hierfl.run import resume
 from hierfl.tree import sent_small
 
 ROUNDS = 4

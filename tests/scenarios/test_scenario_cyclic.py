@@ -13,8 +13,8 @@ from least_squares import EAST, NORTH, SIZES, SOUTH, START, WEST, Weights, close
 from small_runs import Ran, go, hub, site
 
 from hierfl.errors import HierflError
+from hierfl.lifecycle import resume
 from hierfl.monitor.records import Assigned, RoundClosed, SiteTrained
-from hierfl.run import resume
 from tiers import Partners
 from tiers.topologies.cyclic import Cyclic
 

@@ -10,8 +10,8 @@ import pytest
 
 from hierfl.config import from_mapping
 from hierfl.errors import ConfigError
+from hierfl.lifecycle import run
 from hierfl.monitor.records import Assigned, Record
-from hierfl.run import run
 
 
 class Ears:

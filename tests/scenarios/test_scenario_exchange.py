@@ -12,10 +12,10 @@ from small_runs import Copied, Listener, Ran, config_of, events, go, hub, site
 
 from hierfl.errors import HierflError
 from hierfl.learning.ring import PartialSum
+from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import Exchanged, Notice, Record, RoundClosed, SiteTrained
 from hierfl.monitor.report import write_report
 from hierfl.monitor.run_record import read_run
-from hierfl.run import resume, run
 from hierfl.runtime.local import LocalDriver
 from hierfl.runtime.places import PLACE
 from hierfl.tree import not_kept

@@ -206,7 +206,7 @@ def test_workers_that_build_unlike_models_are_told_apart(tmp_path: Path) -> None
 def test_monitors_are_closed_and_told_of_the_end(fault: str, tmp_path: Path) -> None:
     from small_runs import Listener, config_of
 
-    from hierfl.run import run
+    from hierfl.lifecycle import run
 
     monitor = Listener()
     with pytest.raises(SiteFailed):

@@ -17,9 +17,9 @@ from small_runs import Listener, Ran, config_of, events, go, hub
 
 from hierfl.fault import HUB_STEPS, RUN_STEPS, SITE_STEPS
 from hierfl.faults.lie import WHAT as LIES
+from hierfl.lifecycle import resume
 from hierfl.monitor.records import FaultInjected, Notice, ReplicaReplaced, SiteTrained
 from hierfl.monitor.report import write_report
-from hierfl.run import resume
 
 SUPPORT = Path(__file__).parents[1] / "support"
 TREE = hub("world", hub("up", "north", "south", rounds=2), hub("low", "a", "b"), "east", rounds=3, strategy="fedadam")

@@ -14,10 +14,10 @@ from small_runs import Ran, config_of, go, hub, site
 from hierfl import checkpoint
 from hierfl.errors import ConfigError, SiteFailed
 from hierfl.learning.fine_tune import FINE_TUNED
+from hierfl.lifecycle import cross_site, evaluate, resume
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Evaluated
 from hierfl.monitor.report import write_report
-from hierfl.run import cross_site, evaluate, resume
 
 ROUNDS = 3
 SITES = [site(name, n=n) for name, n in WARDS.items()]

@@ -12,8 +12,8 @@ from small_runs import Listener, config_of, go, hub, site
 
 from hierfl.errors import RoundFailed, SiteFailed
 from hierfl.journal import Writer
+from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import NodeChanged, Record, RoundClosed, SiteTrained
-from hierfl.run import resume, run
 
 HOSPITALS = [f"hospital-{number}" for number in range(8)]
 

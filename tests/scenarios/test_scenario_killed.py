@@ -20,8 +20,8 @@ from ward_tasks import Wards
 from hierfl import checkpoint
 from hierfl.errors import OutputError, RoundFailed
 from hierfl.journal import LocalStore, Writer, open_store
+from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
-from hierfl.run import resume, run
 from hierfl.runtime.local import LocalDriver
 from hierfl.runtime.underway import carried
 from tiers.journal import Told, join
@@ -339,7 +339,7 @@ from pathlib import Path
 from small_runs import Listener
 from hierfl.config import load
 from hierfl.journal.writer import Writer
-from hierfl.run import resume, run
+from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import RoundClosed, RoundCommitted, SiteTrained
 
 class Killer(Listener):

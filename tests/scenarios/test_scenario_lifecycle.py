@@ -13,9 +13,9 @@ from small_runs import Listener, events, go, hub, tensors
 
 from hierfl import checkpoint
 from hierfl.errors import ConfigError, DataError, HierflError, OutputError
+from hierfl.lifecycle import evaluate, resume
 from hierfl.monitor.records import Notice, RoundCommitted, RunEnded, SiteTrained
 from hierfl.rounds import STOPPING
-from hierfl.run import evaluate, resume
 
 TREE = hub("world", hub("up", "north", "south"), "east")
 DEEP = "ward_tasks:Deep"
@@ -119,7 +119,7 @@ def test_our_own_mistake_leaves_a_summary_too(tmp_path: Path) -> None:
     monitor = Listener(until=(SiteTrained, 1), stop=ZeroDivisionError("ours"))
     from small_runs import config_of
 
-    from hierfl.run import run
+    from hierfl.lifecycle import run
 
     with pytest.raises(ZeroDivisionError):
         run(config_of(tmp_path, TREE), [monitor])

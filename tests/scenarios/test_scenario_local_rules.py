@@ -18,8 +18,8 @@ from ward_tasks import Deep
 from hierfl import checkpoint
 from hierfl.errors import ConfigError
 from hierfl.learning.seeds import derive
+from hierfl.lifecycle import evaluate, resume
 from hierfl.monitor.records import Evaluated
-from hierfl.run import evaluate, resume
 
 SITES = [site(name, n=n) for name, n in WARDS.items()]
 ROUNDS = 3

@@ -16,8 +16,8 @@ from hierfl import checkpoint
 from hierfl.errors import ConfigError, HierflError
 from hierfl.learning.fine_tune import FINE_TUNED
 from hierfl.learning.seeds import derive
+from hierfl.lifecycle import evaluate, export, resume
 from hierfl.monitor.records import Notice
-from hierfl.run import evaluate, export, resume
 from hierfl.tree import sent_small
 
 ROUNDS, RANK, ALPHA = 3, 2, 4.0

@@ -17,10 +17,10 @@ from hierfl import checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import names
+from hierfl.lifecycle import evaluate, resume
 from hierfl.link.served import as_served
 from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
 from hierfl.monitor.run_record import read_run
-from hierfl.run import evaluate, resume
 from hierfl.tree import draw, survey
 
 ROOT = hub("world", "a", {"name": "b", "leaves_at": 5}, hub("c", "x", {"name": "y", "joins_at": 4}, joins_at=3))

@@ -14,7 +14,7 @@ from small_runs import hub, tensors
 
 from hierfl.config import from_mapping
 from hierfl.config.load import load
-from hierfl.run import run
+from hierfl.lifecycle import run
 from hierfl.tasks.heart_disease import SITES, HeartDisease
 
 CONFIG = load(Path(__file__).parents[2] / "configs" / "heart_optimum.yaml")

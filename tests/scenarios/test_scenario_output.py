@@ -22,8 +22,8 @@ from hierfl import checkpoint
 from hierfl.config import load
 from hierfl.errors import ConfigError, OutputError, RuntimeUnavailable
 from hierfl.journal.store import LocalStore
+from hierfl.lifecycle import evaluate, resume, run
 from hierfl.monitor.records import Evaluated, Notice, RoundCommitted, SiteTrained
-from hierfl.run import evaluate, resume, run
 from hierfl.rundir import RunDir
 from hierfl.runtime.opening import store_of
 
@@ -272,7 +272,7 @@ import resource, sys
 from pathlib import Path
 from small_runs import config_of, hub
 from hierfl.errors import OutputError
-from hierfl.run import run
+from hierfl.lifecycle import run
 resource.setrlimit(resource.RLIMIT_FSIZE, (16384, resource.RLIM_INFINITY))
 config = config_of(Path(sys.argv[1]), hub("world", "north", "south"), {"kind": "ward_tasks:Deep", "hidden": 600})
 try:

@@ -17,9 +17,9 @@ import pytest
 from small_runs import Listener, Ran, config_of, events, go, hub, site
 
 from hierfl import checkpoint
+from hierfl.lifecycle import resume, run
 from hierfl.members import read
 from hierfl.monitor.records import Exchanged, NodeChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
-from hierfl.run import resume, run
 from hierfl.runtime import chance
 
 FAST_S, SLOW_S = 0.025, 0.5

@@ -13,11 +13,11 @@ from least_squares import EAST, NORTH, RING, SIZES, SOUTH, START, WEST, Models, 
 from small_runs import Ran, go, hub, site
 
 from hierfl.errors import HierflError
+from hierfl.lifecycle import resume
 from hierfl.members import read
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Consensus, RoundClosed
 from hierfl.monitor.report import write_report
-from hierfl.run import resume
 
 GOES_ON = {"on_failure": "continue", "quorum": 0.3}
 SITES = (NORTH, SOUTH, EAST, WEST)

@@ -10,7 +10,7 @@ import pytest
 from small_runs import Ran, config_of, events, go, hub, site, tensors
 
 from hierfl.errors import ConfigError, RoundFailed
-from hierfl.run import resume
+from hierfl.lifecycle import resume
 from hierfl.tree import promises
 
 GOOD: list[Any] = [site(f"ward-{i}", n=8 + i) for i in range(5)]

@@ -114,7 +114,7 @@ def test_who_differs_in_crash_mode_is_named_though_nobody_can_say_who_is_right(t
 
 def test_the_journal_has_who_was_replaced_and_a_resumed_run_does_not_mind(tmp_path: Path) -> None:
     from hierfl.journal import open_store
-    from hierfl.run import resume
+    from hierfl.lifecycle import resume
     from tiers.journal import Replaced, join
 
     honest = go(tmp_path / "runs", tree(tmp_path), redundancy=VOTE)

@@ -15,8 +15,8 @@ from small_runs import Ran, config_of, go, hub, site, tensors
 from hierfl.config import from_mapping
 from hierfl.errors import ConfigError, DataError, SiteFailed
 from hierfl.learning.seeds import derive
+from hierfl.lifecycle import resume
 from hierfl.monitor.records import Notice, SiteTrained
-from hierfl.run import resume
 from hierfl.tree import handed_out, survey
 
 ROUNDS, PUBLIC = 3, 20
@@ -107,7 +107,7 @@ def test_what_standardises_are_the_sites_own_samples(tmp_path: Path) -> None:
     members = [{"name": "cleveland"}, {"name": "budapest"}]
     shared = {"key": "long_beach", "basis": BASIS}
     from hierfl.checkpoint import latest, load
-    from hierfl.run import run
+    from hierfl.lifecycle import run
 
     scales, samples = [], []
     for given in ({}, {"shared": shared}):

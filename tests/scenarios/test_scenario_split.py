@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 from hierfl.config import from_mapping
 from hierfl.learning.parts import part_of
 from hierfl.learning.task import SiteData
-from hierfl.run import run
+from hierfl.lifecycle import run
 
 
 def configured(folder: Path, large: dict[str, Any], **runtime: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pytest
 from small_runs import Listener, config_of, hub
 from ward_tasks import Wards
 
+from hierfl.lifecycle import run
 from hierfl.monitor.records import Record, RoundClosed
-from hierfl.run import run
 from hierfl.runtime import chance
 
 DEADLINE = {"kind": "deadline", "after_s": 1.0, "quorum": 0.6, "weight": 0.6, "staleness": 100}

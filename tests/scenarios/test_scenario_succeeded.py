@@ -15,8 +15,8 @@ from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
 from hierfl.errors import Fenced, Overtaken
 from hierfl.journal import LocalStore
+from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import Evaluated, Record, RoundClosed, RoundCommitted, RunEnded, RunStarted, SiteTrained
-from hierfl.run import resume, run
 from tiers.lease import FINISHED, Lease
 
 TREE = hub("world", hub("up", "north", "south", rounds=2), "east", rounds=3, strategy="fedadam")

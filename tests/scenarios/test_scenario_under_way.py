@@ -12,8 +12,8 @@ import pytest
 from small_runs import Copied, Listener, config_of, go, hub, site
 
 from hierfl.errors import HierflError
+from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import Notice, Record, RoundClosed, RoundCommitted, SiteTrained
-from hierfl.run import resume, run
 from hierfl.runtime.chance import SharedChance
 
 AT_ONCE: dict[str, Any] = {"step_s": 0.0}

@@ -73,10 +73,10 @@ def small(*extra: Site) -> Any:
 
 
 class FakeRun(ModuleType):
-    """Stands for `hierfl.run`: tells its monitors of two committed rounds, then ends as it is asked to."""
+    """Stands for `hierfl.lifecycle`: tells its monitors of two committed rounds, then ends as it is asked to."""
 
     def __init__(self, run_dir: Path) -> None:
-        super().__init__("hierfl.run")
+        super().__init__("hierfl.lifecycle")
         self.run_dir = run_dir
         self.end: BaseException | None = None
         self.early: BaseException | None = None
@@ -123,8 +123,8 @@ def install(patch: pytest.MonkeyPatch, run: FakeRun, config: Any) -> None:
     import hierfl.config
     import hierfl.reopen
 
-    patch.setitem(sys.modules, "hierfl.run", run)
-    patch.setattr(hierfl, "run", run, raising=False)
+    patch.setitem(sys.modules, "hierfl.lifecycle", run)
+    patch.setattr(hierfl, "lifecycle", run, raising=False)
     patch.setattr(hierfl.config, "load", lambda path, overrides=(): config)
     patch.setattr(hierfl.reopen, "reopened", _left(config))
     patch.setattr(hierfl.checkpoint, "latest", lambda run_dir: run_dir / "checkpoint-2" if run.committed else None)

@@ -14,6 +14,7 @@ import pytest
 from ward_tasks import patients
 
 from hierfl.errors import PeerUnreached
+from hierfl.lifecycle import go_on, run
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Branch
 from hierfl.link.chunks import decode
@@ -32,7 +33,6 @@ from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
 from hierfl.link.taking import Taker
 from hierfl.reopen import reopened
-from hierfl.run import go_on, run
 from hierfl.runtime.local import LocalDriver
 
 __all__ = ["Inside", "let_several_run", "records_in", "several_runs"]

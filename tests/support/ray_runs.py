@@ -79,7 +79,7 @@ class Watcher:
 
 def run(config: Path, *overrides: str, watcher: Watcher | None = None) -> dict[str, Any]:
     """Run in this process."""
-    from hierfl import run as runs
+    from hierfl import lifecycle as runs
     from hierfl.config import load
 
     return dict(runs.run(load(config, overrides), [watcher or Watcher()]))
@@ -115,7 +115,7 @@ class Drivers:
     """Lets a test reach the processes of the run that is under way."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        from hierfl import run as runs
+        from hierfl import lifecycle as runs
         from hierfl.runtime.opening import open_driver
 
         self.last: Any = None

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.config import from_mapping
+from hierfl.lifecycle import run
 from hierfl.monitor.records import Record
-from hierfl.run import run
 
 __all__ = ["Copied", "Listener", "Ran", "config_of", "events", "go", "hub", "site", "tensors"]
 

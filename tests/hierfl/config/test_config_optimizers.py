@@ -12,7 +12,7 @@ from hierfl.config.optimizer import OPTION_NAMES
 from hierfl.config.schema import Training
 from hierfl.errors import ConfigError
 from hierfl.learning.optimizers import HELD_BACK, IMPOSSIBLE, OPTIONS, is_known, takes, try_out
-from hierfl.run import run
+from hierfl.lifecycle import run
 
 INSTALLED = {
     name.lower(): cls

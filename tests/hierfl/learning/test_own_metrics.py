@@ -22,6 +22,7 @@ from hierfl.learning.contract import checked_prediction
 from hierfl.learning.metrics import Tally
 from hierfl.learning.stopping import Progress
 from hierfl.learning.task import Prediction
+from hierfl.lifecycle import resume
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import tally_in, tally_out
 from hierfl.monitor.cross_site import read_matrix
@@ -29,7 +30,6 @@ from hierfl.monitor.pictures import curves
 from hierfl.monitor.plain import Plain
 from hierfl.monitor.report import write_report
 from hierfl.monitor.words import metric
-from hierfl.run import resume
 
 SITES = ("north", "south", "east")
 TREE = hub("world", hub("up", "north", "south"), "east")

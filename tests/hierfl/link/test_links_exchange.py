@@ -14,13 +14,13 @@ from link_members import Pki
 from small_runs import Listener, config_of, hub, site
 
 from hierfl.errors import ConfigError, OutputError, RoundFailed
+from hierfl.lifecycle import evaluate, run
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import plan_of
 from hierfl.link.chunks import decode
 from hierfl.link.identity import parties, peers_of
 from hierfl.link.serving import Log, Serving
 from hierfl.monitor.records import Consensus, Exchanged, RoundCommitted
-from hierfl.run import evaluate, run
 
 pytestmark = pytest.mark.usefixtures("several_runs")
 

@@ -12,8 +12,8 @@ from small_runs import config_of, hub, site
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, RoundFailed, SiteFailed
+from hierfl.lifecycle import run
 from hierfl.link.served import as_served
-from hierfl.run import run
 
 LINK = {"address": "hub.example.org:8443"}
 

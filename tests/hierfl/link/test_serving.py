@@ -18,6 +18,7 @@ from small_runs import config_of, hub, site
 
 from hierfl.config import load
 from hierfl.errors import ConfigError, LinkError, OutputError
+from hierfl.lifecycle import run
 from hierfl.link.approval import approve, is_approved, plan_of
 from hierfl.link.fits import check_state
 from hierfl.link.health import Health
@@ -25,7 +26,6 @@ from hierfl.link.kit import Kit
 from hierfl.link.serving import Log, Serving, join, serve, with_data
 from hierfl.link.standby import join_in_turn
 from hierfl.link.times import Times
-from hierfl.run import run
 
 LINK = {"address": "hub.example.org:8443"}
 
