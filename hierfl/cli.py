@@ -172,11 +172,13 @@ def _amend(
 def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None:
     """Check CONFIG and list every mistake; starts nothing."""
     with told(as_json, debug), aside(as_json) as answer:
+        from hierfl.learning.schedules import try_out
         from hierfl.link.served import check_links
 
         config = loaded(words)
         if config.links:
             check_links(config)
+        try_out(config)
         federation = config.federation
         counts = {"hubs": len(federation.hubs), "sites": len(federation.sites), "tiers": federation.num_tiers}
         answer.update(valid=True, name=config.name, task=config.task_kind, **counts)

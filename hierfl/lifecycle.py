@@ -20,7 +20,7 @@ from hierfl.config.membership import epoch_of, epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import Fenced, HierflError, OutputError, Overtaken
 from hierfl.journal import Lead, leading
-from hierfl.learning.optimizers import try_out
+from hierfl.learning import optimizers, schedules
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import (
@@ -225,8 +225,9 @@ def _try_folder(run_dir: Path) -> None:
 
 
 def _try_out(config: RunConfig) -> None:
-    """Find what is wrong with the optimizers before anything is written. Errors: ConfigError."""
-    try_out({path: settings.training for path, settings in config.sites.items()})
+    """Find what is wrong with optimizers and schedules before anything is written. Errors: ConfigError."""
+    optimizers.try_out({path: settings.training for path, settings in config.sites.items()})
+    schedules.try_out(config)
 
 
 def _spent_s(left: Reopened) -> float:

@@ -15,9 +15,11 @@ from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
 from hierfl.config.learning import FineTune, Lora, SharedData
 from hierfl.config.rules import RULES
+from hierfl.config.schedule import OPTION_VALUES
 from hierfl.config.schema import DeviceGroup, LinkSettings, Training
 from hierfl.config.values import keys_of, plain
 from hierfl.fault import HUB_STEPS, MEMBER_STEPS, RUN_STEPS, SITE_STEPS, Where
+from hierfl.learning.schedules import MANDATORY, OPTIONS
 
 __all__ = ["document", "field_docs"]
 
@@ -34,6 +36,7 @@ def document() -> str:
         "site": _table(SiteKeys),
         "template": _table(TemplateKeys),
         "training": _table(Training),
+        "schedules": _schedules(),
         "devices": _table(DeviceGroup),
         "fine_tune": _table(FineTune),
         "lora": _table(Lora),
@@ -89,6 +92,16 @@ def _steps() -> str:
     of = {"a hub": HUB_STEPS, "a site": SITE_STEPS, f"a hub or a site {member}": MEMBER_STEPS, "the run": RUN_STEPS}
     for what, steps in of.items():
         rows += [f"| {what} | `{step}` | {when} |" for step, when in steps.items()]
+    return "\n".join(rows)
+
+
+def _schedules() -> str:
+    """Write the kinds of schedules with their options, mandatory ones in bold."""
+    rows = ["| kind | options |", "| --- | --- |"]
+    for kind, options in OPTIONS.items():
+        names = (f"**`{name}`**" if (kind, name) in MANDATORY else f"`{name}`" for name in options)
+        said = (f"{name}: {OPTION_VALUES[option].text}" for name, option in zip(names, options, strict=True))
+        rows.append(f"| `{kind}` | {'; '.join(said)} |")
     return "\n".join(rows)
 
 

@@ -17,13 +17,13 @@ from hierfl.learning.optimizers import HELD_BACK, OPTIONS, is_known, takes
 if TYPE_CHECKING:
     from hierfl.config.tree import Node
 
-__all__ = ["OPTION_NAMES", "check_option_names", "option_values"]
+__all__ = ["OPTION_NAMES", "Value", "check_option_names", "number", "option_values", "values_of"]
 
 Pair = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Value:
+class Value:
     """What an option's value is: its type, "must be ...", and what it must keep to."""
 
     type: Any
@@ -31,29 +31,30 @@ class _Value:
     test: Callable[[Any], bool]
 
 
-def _number(text: str, test: Callable[[float], bool]) -> _Value:
-    return _Value(float, f"a number{text}", lambda value: math.isfinite(value) and test(value))
+def number(text: str, test: Callable[[float], bool]) -> Value:
+    """Give a value that is a finite number; `text` goes on "a number"."""
+    return Value(float, f"a number{text}", lambda value: math.isfinite(value) and test(value))
 
 
-_FLAG = _Value(bool, "true or false", lambda value: True)
-_FROM_0 = _number(" from 0", lambda value: value >= 0)
-_BELOW_1 = _number(" from 0, below 1", lambda value: 0 <= value < 1)
+_FLAG = Value(bool, "true or false", lambda value: True)
+_FROM_0 = number(" from 0", lambda value: value >= 0)
+_BELOW_1 = number(" from 0, below 1", lambda value: 0 <= value < 1)
 
 _VALUES = {
     "alpha": _FROM_0,
     "amsgrad": _FLAG,
-    "betas": _Value(Pair, "two numbers from 0, below 1", lambda pair: all(0 <= beta < 1 for beta in pair)),
-    "beta2_decay": _number(", 0 or less", lambda value: value <= 0),
+    "betas": Value(Pair, "two numbers from 0, below 1", lambda pair: all(0 <= beta < 1 for beta in pair)),
+    "beta2_decay": number(", 0 or less", lambda value: value <= 0),
     "centered": _FLAG,
-    "d": _number(" from 1", lambda value: value >= 1),
-    "dampening": _number("", math.isfinite),
+    "d": number(" from 1", lambda value: value >= 1),
+    "dampening": number("", math.isfinite),
     "decoupled_weight_decay": _FLAG,
-    "eps": _Value(
+    "eps": Value(
         float | tuple[float | None, float],
         "a number from 0 (adafactor: two)",
         lambda value: all(eps is None or eps >= 0 for eps in (value if isinstance(value, tuple) else (value,))),
     ),
-    "etas": _Value(Pair, "two numbers, one from 0 to 1 and one above 1", lambda pair: 0 < pair[0] < 1 < pair[1]),
+    "etas": Value(Pair, "two numbers, one from 0 to 1 and one above 1", lambda pair: 0 < pair[0] < 1 < pair[1]),
     "initial_accumulator_value": _FROM_0,
     "lambd": _FROM_0,
     "lr_decay": _FROM_0,
@@ -61,8 +62,8 @@ _VALUES = {
     "momentum": _BELOW_1,
     "momentum_decay": _FROM_0,
     "nesterov": _FLAG,
-    "rho": _number(" from 0 to 1", lambda value: 0 <= value <= 1),
-    "step_sizes": _Value(Pair, "two numbers above 0, the smaller first", lambda pair: 0 < pair[0] <= pair[1]),
+    "rho": number(" from 0 to 1", lambda value: 0 <= value <= 1),
+    "step_sizes": Value(Pair, "two numbers above 0, the smaller first", lambda pair: 0 < pair[0] <= pair[1]),
     "t0": _FROM_0,
     "weight_decay": _FROM_0,
 }
@@ -74,11 +75,20 @@ OPTION_NAMES = frozenset(_VALUES)
 
 def option_values(given: Mapping[Any, Any], place: str, report: Report) -> dict[str, Any]:
     """Convert and check the values of `optimizer_options`; wrong ones are reported and left out."""
+    return values_of(_VALUES, HELD_BACK, given, place, report)
+
+
+def values_of(
+    values: Mapping[str, Value], held_back: Mapping[str, str], given: Mapping[Any, Any], place: str, report: Report
+) -> dict[str, Any]:
+    """Convert and check options by what their values are; those that are not known stay as they are, and wrong ones and
+    those that are `held_back` for a reason are reported and left out.
+    """
     good = {}
     for name, value in given.items():
-        known, at = _VALUES.get(name), join(place, str(name))
-        if name in HELD_BACK:
-            report(at, f"is no option here: it {HELD_BACK[name]}")
+        known, at = values.get(name), join(place, str(name))
+        if name in held_back:
+            report(at, f"is no option here: it {held_back[name]}")
             continue
         if known is None:
             good[name] = value

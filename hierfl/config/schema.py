@@ -53,6 +53,9 @@ class Training:
     """Learning rate, above 0."""
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the optimizer, {momentum: 0.9, weight_decay: 1e-4}; not those on how torch computes."""
+    lr_schedule: dict[str, Any] | None = None
+    """How `lr` changes over the rounds of the run, {kind: StepLR, step_size: 10, gamma: 0.5} (see Learning-rate
+    schedules); null: it stays."""
     batch_size: int | None = 32
     """Samples per step; null trains on all of the site's samples at once."""
     local_steps: int | None = None

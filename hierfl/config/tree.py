@@ -18,6 +18,7 @@ from hierfl.config.optimizer import OPTION_NAMES, option_values
 from hierfl.config.places import join
 from hierfl.config.replicas import replication_of
 from hierfl.config.rules import MOST_NODES, broken
+from hierfl.config.schedule import check_schedule
 from hierfl.config.schema import LinkSettings, Training
 from hierfl.config.section import Report, canonical_kind, fields_of, kind
 from hierfl.config.values import Wrong, convert, plain, shown
@@ -271,7 +272,11 @@ def check_training(given: Any, place: str, report: Report) -> dict[str, Any]:
     if isinstance(given, Mapping) and "learning_rate" in given:
         beside.append("learning_rate")
         report(join(place, "learning_rate"), "unknown key (did you mean 'lr'?)")
-    good = fields_of(Training, given, place, report, skip=tuple(beside))
+    good = fields_of(Training, given, place, report, skip=(*beside, "lr_schedule"))
+    if isinstance(given, Mapping) and "lr_schedule" in given:
+        schedule = given["lr_schedule"]
+        at = join(place, "lr_schedule")
+        good["lr_schedule"] = None if schedule is None else check_schedule(schedule, at, report)
     if "optimizer_options" in good:
         good["optimizer_options"] = option_values(good["optimizer_options"], join(place, "optimizer_options"), report)
     if good.get("local_steps") is not None and good.get("local_epochs") is not None:

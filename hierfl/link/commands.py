@@ -241,10 +241,12 @@ def _serving(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a service's output goes to a file or a pipe
     os.environ.setdefault(GRPC_WORDS, "NONE")
+    from hierfl.learning.schedules import try_out
     from hierfl.link.memory import use_few_arenas
 
     use_few_arenas()  # first: threads that imported code starts settle how many there may be
     config = loaded(words)
+    try_out(config)  # all of it: what one process sees has few of the sites
     _need_packages()
     from hierfl.link.kit import Kit
     from hierfl.link.serving import Log, Serving

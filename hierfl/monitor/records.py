@@ -165,6 +165,7 @@ class SiteTrained:
     """A site has finished its local training of one round.
 
     `duration_s` from `start_s` on (None: it ended at `time_s`), of which the first `load_s` went by loading its data.
+    `lr`: the learning rate of the round, where a schedule gave it.
     """
 
     time_s: float
@@ -177,6 +178,7 @@ class SiteTrained:
     loss: float | None
     load_s: float = 0.0
     start_s: float | None = None
+    lr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

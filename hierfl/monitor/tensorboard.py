@@ -6,6 +6,7 @@
 | `fairness/auc/worst`, `best`, `mean`, `deviation` | over the sites that count, each once; also of the other metrics |
 | `membership/sites`, `membership/epoch` | from the round on in which members have changed |
 | `world/us/cleveland/train_loss` | the loss of a site's local training |
+| `world/us/cleveland/lr` | with which learning rate it trained, where a schedule changes that |
 | `time/round`, `time/wait`, `time/load`, `time/train` ... | seconds of a round; by phase, added up over the workers |
 | `bytes/up`, `bytes/world/us` | bytes that members handed up in a round, in all and by hub |
 | `bytes/spared` | how many more they would be without compression, where there is any |
@@ -89,7 +90,7 @@ class TensorBoard:
         self._writer: EventFile | None = None
         self._account = Account((), 0.0)
         self._gpus = GpuTime()
-        self._train_loss: dict[str, float] = {}
+        self._trainings: dict[str, float] = {}
         self._bytes_up: dict[str, int] = {}
         self._bytes_spared = 0
         self._replaced: dict[str, list[str]] = {}
@@ -156,10 +157,10 @@ class TensorBoard:
         self._writer.custom_scalars(_layout(self._config, self._nodes, record.workers))
 
     def _trained(self, record: SiteTrained) -> None:
-        """Keep a site's latest training loss until the round is committed: an inner hub may run several rounds."""
-        loss = finite(record.loss)
-        if loss is not None and record.node in self._nodes:
-            self._train_loss[record.node] = loss
+        """Keep a site's latest figures until the round is committed: an inner hub may run several rounds."""
+        for name, value in (("train_loss", finite(record.loss)), ("lr", record.lr)):
+            if value is not None and record.node in self._nodes:
+                self._trainings[f"{record.node}/{name}"] = value
 
     def _evaluated(self, record: Evaluated) -> None:
         root = self._config.federation.root.name
@@ -176,7 +177,7 @@ class TensorBoard:
                 self._one_of(f"{node}/{name}", value, record.round_number, is_root=node == root, every=every)
 
     def _committed(self, record: RoundCommitted) -> None:
-        """Write what was added up over the round: training losses, times, bytes, the workers' shares."""
+        """Write what was added up over the round: what sites trained with and to, times, bytes, the workers' shares."""
         step, root = record.round_number, self._config.federation.root.name
         share = self._account.close(record.time_s)
         self._scalar("time/round", record.duration_s, step)
@@ -199,8 +200,8 @@ class TensorBoard:
         for device, gpu in self._gpus.take().items():
             self._one_of(f"gpus/{device}/utilisation", gpu.utilisation, step)
             self._one_of(f"gpus/{device}/memory_gb", gpu.peak_bytes / 1e9, step)
-        for node, loss in self._train_loss.items():
-            self._one_of(f"{node}/train_loss", loss, step)
+        for tag, value in self._trainings.items():
+            self._one_of(tag, value, step)
         for hub, num_bytes in self._bytes_up.items():
             self._one_of(f"bytes/{hub}", num_bytes, step, is_root=hub == root)
         self._scalar("bytes/up", sum(self._bytes_up.values()), step)
@@ -212,7 +213,7 @@ class TensorBoard:
         if self._bytes_spared:
             self._scalar("bytes/spared", self._bytes_spared, step)
         self._bytes_spared = 0
-        self._train_loss.clear()
+        self._trainings.clear()
         self._bytes_up.clear()
         if record.time_s >= self._draw_at_s:
             self._draw_at_s = _LONGER * record.time_s

@@ -388,7 +388,7 @@ class Engine:
                     records.SiteTrained(
                         *(self._scribe.now(), report.site, result.group.round_number + 1, result.worker),
                         *(report.duration_s, report.num_samples, report.num_steps, report.loss),
-                        *(report.load_s, self._scribe.since(report.started_s)),
+                        *(report.load_s, self._scribe.since(report.started_s), report.lr),
                     )
                 )
             if report.load_s >= SHOWN_S:

@@ -39,7 +39,8 @@ __all__ = [
 class WorkerSpec:
     """What a worker needs for a whole run; `sites` by path, the sites' side of strategies (`rules`) by hub.
 
-    `points`: what it says its steps to, where faults are to happen there.
+    `points`: what it says its steps to, where faults are to happen there. `rounds`: how many rounds a hub has per round
+    of the root, where it is more than one.
     """
 
     task: Task
@@ -51,6 +52,7 @@ class WorkerSpec:
     rules: Mapping[str, LocalRule] = field(default_factory=dict)
     lora: Lora | None = None
     points: Points = NO_POINTS
+    rounds: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class GpuUse:
 class SiteReport:
     """One site's training: what it took and gave, or why it gave nothing.
 
-    `started_s`: when it began, in seconds since the epoch.
+    `started_s`: when it began, in seconds since the epoch. `lr`: the learning rate, where a schedule gave it.
     `peak_bytes`: the device's memory that was in use at most, 0 where it cannot be told; `out_of_memory`: the error is
     that there was too little of it. `load_s`: the seconds, of `duration_s`, that went into loading the site's data, 0
     where the worker held them; `is_kept`: it holds them now. `gpu`: at the last report of a call, where it can be had.
@@ -166,6 +168,7 @@ class SiteReport:
     is_kept: bool = False
     started_s: float = 0.0
     gpu: GpuUse | None = None
+    lr: float | None = None
 
     @property
     def work_s(self) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hierfl.config.schema import RunConfig
 from hierfl.learning.state import Layout
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
-from tiers.federation import parent
+from tiers.federation import parent, rounds_per_round
 
 __all__ = ["ONE", "hub_layouts", "hub_spec", "member_weights", "passes_up", "worker_spec"]
 
@@ -66,11 +66,12 @@ def member_weights(config: RunConfig, path: str, num_samples: Mapping[str, int])
 
 def worker_spec(config: RunConfig) -> WorkerSpec:
     """Give what every worker needs."""
-    runtime = config.runtime
+    runtime, tree = config.runtime, config.federation
     return WorkerSpec(
         *(config.task, config.seed, config.sites, config.evaluation, runtime.device, runtime.threads_per_worker),
         rules={path: hub.strategy.objective() for path, hub in config.hubs.items()},
         lora=config.lora,
+        rounds={path: rounds for path in tree.hubs if (rounds := rounds_per_round(tree, path)) > 1},
     )
 
 

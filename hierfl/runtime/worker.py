@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import Dataset
 
+from hierfl.config.schema import Training
 from hierfl.errors import ConfigError, RuntimeUnavailable
-from hierfl.learning import standardise, training
+from hierfl.learning import schedules, standardise, training
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.contract import checked_model
 from hierfl.learning.fine_tune import FINE_TUNED, fine_tuned
@@ -288,6 +289,7 @@ class SiteWorker:
                 ),
             )
         num_samples, result = outcome
+        settings = self._training(job, site)
         peak_bytes = self._peak_bytes()
         if peak_bytes > KEPT * self._device_bytes():
             self._release()
@@ -297,6 +299,7 @@ class SiteWorker:
             load_s=self._loader.load_s,
             is_kept=site in self._loader,
             started_s=started_s,
+            lr=settings.lr if settings.lr_schedule is not None else None,
         )
 
     def _follow(self, job: TrainJob, site: str, data: Dataset[Any], start: ModelState, own: State) -> Followed:
@@ -315,9 +318,14 @@ class SiteWorker:
                 raise
 
         def once() -> Followed:
-            return follow(job.objective, self._bound(), start, own, self.spec.task, data, settings.training, run_pass)
+            held = self._training(job, site)
+            return follow(job.objective, self._bound(), start, own, self.spec.task, data, held, run_pass)
 
         return self._undisturbed(once)
+
+    def _training(self, job: TrainJob, site: str) -> Training:
+        """Give a site's training, with the learning rate of the root's round in which the job is."""
+        return schedules.in_round(self.spec.sites[site].training, job.round_number // self.spec.rounds.get(job.hub, 1))
 
     def _undisturbed(self, work: Callable[[], T]) -> T:
         """Do something from its beginning until it was not interrupted on the way, with a model as it was built."""

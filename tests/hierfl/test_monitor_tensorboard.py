@@ -42,6 +42,7 @@ def test_metrics_stand_under_the_node_with_the_round_as_step(heart):
     assert [point.step for point in points] == list(range(1, 16))
     assert [point.value for point in points] == pytest.approx(expected)
     assert len(heart.Scalars("world/us/cleveland/train_loss")) == 15
+    assert "world/us/cleveland/lr" not in heart.Tags()["scalars"], "no schedule gave one"
 
 
 def test_of_a_run_of_weeks_the_many_curves_have_ever_fewer_points_and_the_last(tmp_path, monkeypatch):
@@ -79,12 +80,13 @@ def test_what_was_of_a_round_is_not_of_the_next(tmp_path, monkeypatch):
     federation, records = script.heart(), []
     for record in script.run(federation, until=8):
         if not (isinstance(record, SiteTrained) and record.node.endswith("cleveland") and record.round_number > 1):
-            records.append(record)
+            records.append(dataclasses.replace(record, lr=0.5) if isinstance(record, SiteTrained) else record)
         if isinstance(record, RoundClosed) and record.node == "world/us" and record.round_number == 1:
             records.append(ReplicaReplaced(record.time_s, "world/us", 2, 3, "died", "its process died", 1))
     log = logged(tmp_path, script.config(federation), records)
-    for tag in ("world/us/cleveland/train_loss", "replicas/world/us/replaced"):
+    for tag in ("world/us/cleveland/train_loss", "world/us/cleveland/lr", "replicas/world/us/replaced"):
         assert [point.step for point in log.Scalars(tag)] == [1]
+    assert [point.value for point in log.Scalars("world/switzerland/zurich_basel/lr")] == [0.5] * 6
     assert b"replica 2 died: its process died" in log.Tensors("replicas/world/us")[0].tensor_proto.string_val[0]
     assert [point.value for point in log.Scalars("bytes/up")] == [4 * 480] * 8
     assert [point.step for point in log.Scalars("world/us/loss")] == [1, 2, 3, 4, 6, 8], "none is written twice"

@@ -20,7 +20,8 @@ RAY = ("runtime.kind=ray", "runtime.num_workers=2")
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    return write_config(tmp_path)
+    schedule = {"kind": "ExponentialLR", "gamma": 0.5}
+    return write_config(tmp_path, training={"lr": 0.2, "lr_schedule": schedule, "batch_size": 8, "local_steps": 3})
 
 
 @pytest.fixture

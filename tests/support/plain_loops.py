@@ -42,12 +42,17 @@ class Loop:
         return [parameter.grad for parameter in net.parameters()]
 
     def local(
-        self, model: Params, ward: str, add: Callable[[Params], Params] | None = None, steps: int = STEPS
+        self,
+        model: Params,
+        ward: str,
+        add: Callable[[Params], Params] | None = None,
+        steps: int = STEPS,
+        lr: float = LR,
     ) -> Params:
         w = [value.clone() for value in model]
         for _ in range(steps):
             more = add(w) if add else [torch.zeros_like(value) for value in w]
-            w = [a - LR * (g + m) for a, g, m in zip(w, self.gradient(w, ward), more, strict=True)]
+            w = [a - lr * (g + m) for a, g, m in zip(w, self.gradient(w, ward), more, strict=True)]
         return w
 
     def mean(self, by_ward: dict[str, Params]) -> Params:

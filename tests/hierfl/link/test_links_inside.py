@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "ditto": {"strategy": "ditto"},
     "median": {"strategy": "median"},
     "cyclic": {"topology": "cyclic"},
+    "schedule": {"training": {"lr_schedule": {"kind": "ExponentialLR", "gamma": 0.5}}},
     "sample": {"participation": {"kind": "sample", "fraction": 0.6}},
 }
 
@@ -57,7 +58,7 @@ def test_linked_hubs_below_linked_hubs(tmp_path: Path) -> None:
     deep = hub(
         "world", hub("north", hub("city", "a", {**site("b"), "link": LINK}, link=LINK), "c", link=LINK), rounds=2
     )
-    deep["members"][0]["rounds"] = 2
+    deep["members"][0] |= {"rounds": 2, "training": {"lr_schedule": {"kind": "StepLR", "step_size": 1}}}
     config = config_of(tmp_path / "runs", deep, {"kind": "ward_tasks:Wards", "standardise": "federated"})
     assert Inside(config, tmp_path / "linked").go()["model_digest"] == run(config)["model_digest"]
 

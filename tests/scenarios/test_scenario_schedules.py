@@ -1,0 +1,84 @@
+"""Learning-rate schedules in whole runs: a plain loop's models, the root's rounds, the same bits however it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from plain_loops import FULL, LR, STEPS, WARDS, Loop, Params, minus, same
+from small_runs import Ran, config_of, go, hub, site, tensors
+
+from hierfl.errors import ConfigError
+from hierfl.lifecycle import resume, run
+from hierfl.monitor.records import SiteTrained
+
+ROUNDS = 3
+NORTH, SOUTH, EAST = (site(name, n=n) for name, n in WARDS.items())
+HALVED = {**FULL, "lr_schedule": {"kind": "ExponentialLR", "gamma": 0.5}}
+RATES = [LR, LR / 2, LR / 4]
+
+
+def tree(rounds: int = ROUNDS) -> dict[str, Any]:
+    return {**hub("world", hub("up", NORTH, SOUTH, rounds=2), EAST), "rounds": rounds}
+
+
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A hub of two rounds within each of the world's, on one worker."""
+    return go(tmp_path_factory.mktemp("halved"), tree(), training=HALVED)
+
+
+def test_every_round_trains_with_its_own_rate_in_all_rounds_within_it(halved: Ran) -> None:
+    loop = Loop()
+    x, n = loop.start(), WARDS
+    for lr in RATES:
+        up = x
+        for _ in range(2):
+            y = {k: loop.local(up, k, lr=lr) for k in ("north", "south")}
+            both = n["north"] + n["south"]
+            up = [(n["north"] * a + n["south"] * b) / both for a, b in zip(y["north"], y["south"], strict=True)]
+        east = loop.local(x, "east", lr=lr)
+        x = [(both * a + n["east"] * b) / (both + n["east"]) for a, b in zip(up, east, strict=True)]
+    same(tensors(halved.folder), x)
+
+
+def test_the_records_say_with_which_rate_a_site_has_trained(halved: Ran) -> None:
+    told = {(record.node, record.round_number): record.lr for record in halved.monitor.of(SiteTrained)}
+    assert [told["world/east", number] for number in (1, 2, 3)] == RATES
+    assert [told["world/up/north", number] for number in (1, 2, 3, 4, 5, 6)] == [lr for lr in RATES for _ in range(2)]
+
+
+def test_workers_and_a_break_change_no_bit(halved: Ran, tmp_path: Path) -> None:
+    begun = go(tmp_path, tree(1), training=HALVED)
+    assert begun.digest != halved.digest
+    assert (
+        resume(begun.folder, [f"federation.rounds={ROUNDS}", "runtime.num_workers=3"])["model_digest"] == halved.digest
+    )
+
+
+def test_scaffold_divides_by_the_rate_that_it_trained_with(tmp_path: Path) -> None:
+    """Karimireddy et al. 2020, Algorithm 1, with another step size in each round."""
+    loop = Loop()
+    x, c = loop.start(), [torch.zeros_like(v) for v in loop.start()]
+    own: dict[str, Params] = {k: [torch.zeros_like(v) for v in x] for k in WARDS}
+    for lr in RATES:
+        y = {k: loop.local(x, k, lambda w, k=k, c=c, own=own: minus(c, own[k]), lr=lr) for k in WARDS}  # type: ignore[misc]
+        new = {
+            k: [a - b + (v - u) / (STEPS * lr) for a, b, v, u in zip(own[k], c, x, y[k], strict=True)] for k in WARDS
+        }
+        c = [a + b for a, b in zip(c, loop.mean({k: minus(new[k], own[k]) for k in WARDS}), strict=True)]
+        x, own = loop.mean(y), new
+    root = {**hub("world", NORTH, SOUTH, EAST, strategy="scaffold"), "rounds": ROUNDS}
+    same(tensors(go(tmp_path, root, training=HALVED).folder), x)
+
+
+def test_a_schedule_that_ends_before_the_run_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    ends = {**FULL, "lr_schedule": {"kind": "PolynomialLR", "total_iters": 2}}
+    with pytest.raises(ConfigError, match="PolynomialLR gives a learning rate of 0 in round 3 of 3"):
+        run(config_of(tmp_path, tree(), training=ends))
+    assert not list(tmp_path.iterdir())
+    ran = go(tmp_path, tree(2), training=ends)
+    with pytest.raises(ConfigError, match="in round 3 of 3"):
+        resume(ran.folder, ["federation.rounds=3"])
