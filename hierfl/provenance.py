@@ -2,37 +2,176 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib
 import inspect
+import sys
 import sysconfig
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
 from hierfl import __version__
+from hierfl.config.schema import RunConfig
 
-__all__ = ["task_code", "task_digest"]
+__all__ = ["LOCAL", "Code", "code_of", "task_code"]
+
+LOCAL = ("runtime", "output", "redundancy")
+"""Sections that are each institution's own: they say where work is done, not what."""
+
+OURS = ("hierfl", "tiers", "scheduler")
+"""Packages that the version of hierfl stands for."""
 
 PYTHON = Path(sysconfig.get_path("stdlib"))
 """Where Python's own files lie, and below them maybe what is installed."""
 
 
-def task_digest(task: Any) -> str:
-    """Give the SHA-256 of the source files that the task's class and its bases are in, and of hierfl's version.
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The source files, by their modules' names, that decide what a site does: see `code_of`."""
 
-    Python's own files do not count: each of its versions has others.
+    files: Mapping[str, Path]
+
+    @property
+    def digest(self) -> str:
+        """Give the SHA-256 of hierfl's version and of each file, with its module's name, in the names' order."""
+        total = hashlib.sha256(__version__.encode())
+        for name, file in sorted(self.files.items()):
+            content = file.read_bytes()
+            total.update(f"\n{name} {len(content)}\n".encode() + content)
+        return total.hexdigest()
+
+
+def code_of(config: RunConfig) -> Code:
+    """Find the code of the task, and of strategies, topologies and other kinds of the user's own.
+
+    It is the files of the task's class and its bases, the modules of other `package.module:Class` kinds outside of
+    `LOCAL` sections, and all modules of one's own that these import, wherever in a file the import stands. One's own
+    lie outside of site-packages and Python's folder; of an installed package, its own modules count. hierfl counts by
+    its version; other installed packages, and what is imported by a name made at run time, do not count.
+
+    Errors: OSError, TypeError for a class without a source file, as one made in a session.
     """
-    total = hashlib.sha256(__version__.encode())
-    classes = [cls for cls in type(task).__mro__ if cls.__module__ != "builtins"]
-    files = dict.fromkeys(map(inspect.getsourcefile, classes))  # in order: several may have one name
-    for file in sorted((Path(name) for name in files if name), key=lambda file: file.name):
-        if not file.is_relative_to(PYTHON) or file.is_relative_to(PYTHON / "site-packages"):
-            total.update(file.read_bytes())
-    return total.hexdigest()
+    found: dict[str, Path] = {}
+    for cls in type(config.task).__mro__:
+        name = inspect.getsourcefile(cls) if cls.__module__ != "builtins" else None
+        if name and not _is_pythons(file := Path(name)):
+            found[cls.__module__] = file
+    shared = {key: value for key, value in config.resolved.items() if key not in LOCAL}
+    for kind in _kinds(shared):
+        module = importlib.import_module(kind.partition(":")[0])
+        if module.__file__:
+            found[module.__name__] = Path(module.__file__)
+    return Code(_with_imports(found))
 
 
-def task_code(task: Any) -> str:
-    """Give `task_digest`; empty where there are no source files, as of a class made in a session."""
+def task_code(config: RunConfig) -> str:
+    """Give the digest of `code_of`; empty where there are no source files, as of a class made in a session."""
     try:
-        return task_digest(task)
+        return code_of(config).digest
     except (OSError, TypeError):
         return ""
+
+
+def _kinds(section: Any) -> Iterator[str]:
+    """Find the kinds of the user's own in a part of the configuration."""
+    if isinstance(section, Mapping):
+        kind = section.get("kind")
+        if isinstance(kind, str) and ":" in kind:
+            yield kind
+        for value in section.values():
+            yield from _kinds(value)
+    elif isinstance(section, (list, tuple)):
+        for value in section:
+            yield from _kinds(value)
+
+
+def _with_imports(first: Mapping[str, Path]) -> dict[str, Path]:
+    """Add the modules of one's own that these import, and those import."""
+    found: dict[str, Path] = {}
+    waiting = [(name, file, name.partition(".")[0]) for name, file in first.items()]
+    while waiting:
+        name, file, top = waiting.pop()
+        if name in found:
+            continue
+        found[name] = file
+        if top in OURS:
+            continue
+        for other in _imported(name, file):
+            source = _source(other)
+            if source is not None and _is_own(other, source, top):
+                waiting.append((other, source, top))
+    return found
+
+
+def _imported(name: str, file: Path) -> Iterator[str]:
+    """Name all modules that a file may import: the packages on the way to each, and what may be modules of them."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError:  # of another version of Python, maybe: whoever imports it will see
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _way(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            if base:
+                yield from _way(base)
+                yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+
+
+def _way(name: str) -> Iterator[str]:
+    """Name a module, after the packages that it is in."""
+    parts = name.split(".")
+    yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+
+
+def _source(name: str) -> Path | None:
+    """Find a module's source file without importing anything; None if it is no module, or has none."""
+    if name in sys.modules:
+        origin = getattr(sys.modules[name], "__file__", None)
+    else:
+        spec = _spec(name)
+        origin = spec.origin if spec is not None else None
+    return Path(origin) if origin and origin.endswith(".py") else None
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Find a module as an import would, without importing the packages that it is in."""
+    above, _, _ = name.rpartition(".")
+    path = None
+    if above:
+        loaded = sys.modules.get(above)
+        places = getattr(loaded, "__path__", None) if loaded is not None else None
+        if loaded is None:
+            spec = _spec(above)
+            places = spec.submodule_search_locations if spec is not None else None
+        if places is None:
+            return None
+        path = list(places)
+    for finder in sys.meta_path:
+        found: ModuleSpec | None = finder.find_spec(name, path) if hasattr(finder, "find_spec") else None
+        if found is not None:
+            return found
+    return None
+
+
+def _is_own(name: str, file: Path, top: str) -> bool:
+    """Whether a module is the user's own, as seen from a package of that name."""
+    if name.partition(".")[0] in OURS or _is_pythons(file):
+        return False
+    return not _is_installed(file) or name.partition(".")[0] == top
+
+
+def _is_installed(file: Path) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(file.parts)
+
+
+def _is_pythons(file: Path) -> bool:
+    return file.is_relative_to(PYTHON) and not _is_installed(file)

@@ -95,7 +95,7 @@ class Rounds:
         self.voice = voice
         self.faults = Injection(config, left.folder.path, voice.emit, voice.facts, voice.started_s)
         self.driver = driver = self.faults.over(driver)
-        voice.facts |= {"runtime": driver.kind, "task_code": task_code(config.task)}
+        voice.facts |= {"runtime": driver.kind, "task_code": task_code(config)}
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)

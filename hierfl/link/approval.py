@@ -18,7 +18,7 @@ from hierfl.learning.task import Standardised
 from hierfl.link.files import write_public
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites
-from hierfl.provenance import task_digest
+from hierfl.provenance import LOCAL, code_of
 from tiers.federation import parent
 
 __all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of"]
@@ -31,9 +31,6 @@ _TO_WHOM = {
     "Swarm": "whichever member of its hub leads the round all of it, and from there the model",
 }
 
-LOCAL = ("runtime", "output", "redundancy")
-"""Sections that are each institution's own: they say where work is done, not what."""
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -44,6 +41,7 @@ class Plan:
     config: str
     task: str
     task_kind: str
+    modules: tuple[str, ...]
     rounds: int
     leaves: tuple[str, ...]
 
@@ -61,6 +59,7 @@ class Plan:
             f"configuration  {self.config}",
             f"task           {self.task_kind}",
             f"its code       {self.task}",
+            f"of             {', '.join(self.modules)}",
             *(f"{'leaves here' if n == 0 else '':<15}{said}" for n, said in enumerate(self.leaves)),
             f"plan           {self.digest}",
         ]
@@ -68,8 +67,9 @@ class Plan:
 
 def plan_of(config: RunConfig, path: str) -> Plan:
     """Give the plan of a member."""
+    code = code_of(config)
     return Plan(
-        *(config.name, path, config_digest(config), task_digest(config.task), config.task_kind),
+        *(config.name, path, config_digest(config), code.digest, config.task_kind, tuple(sorted(code.files))),
         *(config.federation.root.rounds, tuple(_leaves(config, path))),
     )
 

@@ -40,7 +40,7 @@ from hierfl.link.store import Store
 from hierfl.link.taking import Taker
 from hierfl.link.turns import Turns
 from hierfl.monitor.records import Monitor, Record
-from hierfl.provenance import task_digest
+from hierfl.provenance import code_of
 from hierfl.rundir import SPOOL
 from hierfl.runtime.driver import Done, Driver
 from hierfl.runtime.opening import JOURNAL, Opened, closing, open_driver
@@ -143,7 +143,7 @@ class Serving:
             }
             config = self.config
             agreed = Agreed(
-                *(config.name, config_digest(config), task_digest(config.task), run, config.federation.epoch),
+                *(config.name, config_digest(config), code_of(config).digest, run, config.federation.epoch),
                 *(lead.epoch, line),
             )
             compression = "gzip" if all(config.links[path].compression == "gzip" for path in lanes) else "none"

@@ -69,7 +69,7 @@ class RunStarted:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of what the run's process runs on, Python and hierfl among it."""
     task_code: str = ""
-    """The SHA-256 of the task's source files and of hierfl's version; empty where there are none."""
+    """The SHA-256 of the source files that the task is of and of hierfl's version; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
