@@ -1,4 +1,4 @@
-"""Memory of a process with many threads: the C library's own account of its arenas."""
+"""Memory of a process with many threads, by the C library's own account of its arenas, and of a hub with transfers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import ctypes
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[3]
 
 THREADS = 8
 SCRIPT = f"""
@@ -48,3 +51,15 @@ def arenas(how: str) -> int:
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the C library is not glibc")
 def test_threads_share_two_arenas() -> None:
     assert arenas("few") == 2 < arenas("as it is")
+
+
+@pytest.mark.slow
+def test_a_hub_holds_the_model_and_its_sum_and_what_transfers_take_is_little_for_any_number_of_members() -> None:
+    """Models of 200 MB; transfers take some tens of MiB, which does not grow with the model."""
+    command = [sys.executable, "-m", "benchmarks", "links", "--megabytes", "200", "--rounds", "2", "--members"]
+    found = []
+    for members in ("1", "4"):
+        done = subprocess.run([*command, members], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        found.append(float(done.stdout.partition("memory of the hub: ")[2].split()[0]))
+    assert all(1.0 <= models < 1.4 for models in found), found
