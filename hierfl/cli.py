@@ -21,7 +21,6 @@ import typer
 from hierfl import drilling, submitting
 from hierfl.console import Watch, aside, at_work, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
-from hierfl.fault import rehearsed
 from hierfl.link import commands as link_commands
 from hierfl.options import (
     CodeDir,
@@ -172,24 +171,12 @@ def _amend(
 def _validate(words: Words, as_json: Json = False, debug: Debug = False) -> None:
     """Check CONFIG and list every mistake; starts nothing."""
     with told(as_json, debug), aside(as_json) as answer:
-        from hierfl.learning.schedules import try_out
-        from hierfl.link.served import check_links
+        from hierfl.validation import COUNTS, NOTES, told_of
 
-        config = loaded(words)
-        if config.links:
-            check_links(config)
-        try_out(config)
-        federation = config.federation
-        counts = {"hubs": len(federation.hubs), "sites": len(federation.sites), "tiers": federation.num_tiers}
-        answer.update(valid=True, name=config.name, task=config.task_kind, **counts)
-        said = ", ".join(f"{count} {what if count > 1 else what[:-1]}" for what, count in counts.items())
-        print(f"{split(words)[0]} is valid: {config.name}, {said}")
-        from hierfl.tree import handed_out, not_kept, promises, sent_small, served_by
-
-        told_of = {"promises": promises(config), "compression": sent_small(config), "shared": handed_out(config)}
-        told_of |= {"redundancy": served_by(config), "journal": not_kept(config), "faults": rehearsed(config.faults)}
-        answer.update(told_of)
-        for path, said_of in (pair for found in told_of.values() for pair in found.items()):
+        answer.update(told_of(loaded(words)))
+        counts = (f"{answer[what]} {what if answer[what] > 1 else what[:-1]}" for what in COUNTS)
+        print(f"{split(words)[0]} is valid: {answer['name']}, {', '.join(counts)}")
+        for path, said_of in (pair for what in NOTES for pair in answer[what].items()):
             print(f"{path}: {said_of}")
 
 

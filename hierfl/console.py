@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hierfl.errors import ConfigError, Fenced, HierflError
+from hierfl.monitor.whereabouts import Whereabouts
 from hierfl.stops import heard
 
 if TYPE_CHECKING:
@@ -31,51 +32,37 @@ _SOON_S = 2.0
 
 
 @dataclass
-class Watch:
+class Watch(Whereabouts):
     """A monitor that remembers where a run writes, to tell how to go on after a stop; in the file `note` too.
 
     `words`: of a run that is taken up again and has not begun yet, what was typed beside its folder. `way_on`: the
     command, less hierfl and the run's folder, that goes on with a run.
     """
 
-    run_dir: Path | None = None
     note: Path | None = None
     words: Sequence[str] | None = None
     way_on: Sequence[str] = ("resume",)
 
     def on(self, record: Record) -> None:
         """Take one record."""
-        from hierfl.monitor.records import RunEnded, RunStarted
+        from hierfl.monitor.records import RunStarted
 
-        if isinstance(record, RunEnded) and self.run_dir is None and "run_dir" in record.summary:
-            self.run_dir = Path(record.summary["run_dir"])  # it has ended before it began
+        super().on(record)
         if isinstance(record, RunStarted):
-            self.run_dir, self.words = Path(record.run_dir), None
-            if self.note is not None:
+            self.words = None
+            if self.note is not None and self.run_dir is not None:
                 self.note.write_text(str(self.run_dir.resolve()), encoding="utf-8")
-
-    def close(self) -> None:
-        """Hold nothing, close nothing."""
 
     def advice(self) -> str:
         """Say how to go on; empty where the run has not begun."""
-        if self.run_dir is None:
-            return ""
-        from hierfl.checkpoint import latest
-
-        way = self.record().get("resume")
-        if way is None:
-            return f"no round was committed yet; what happened is in {self.run_dir}"
-        return f"the last commit is {latest(self.run_dir)}; go on with: {way}"
+        return self.story(self.record().get("resume", ""))
 
     def record(self) -> dict[str, str]:
         """Say for machines where the run is and, if it has a commit, which command goes on with it."""
         if self.run_dir is None:
             return {}
-        from hierfl.checkpoint import latest
-
         words = shlex.join([*self.way_on, str(self.run_dir), *(self.words or ())])
-        way = {"resume": f"{command('hierfl')} {words}"} if latest(self.run_dir) is not None else {}
+        way = {"resume": f"{command('hierfl')} {words}"} if self.committed() is not None else {}
         return {"run_dir": str(self.run_dir), **way}
 
 

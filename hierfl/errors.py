@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = [
     "ConfigError",
@@ -39,9 +40,13 @@ __all__ = [
 
 
 class HierflError(Exception):
-    """A failure that a user can understand and mend; `exit_code` is the command line's."""
+    """A failure that a user can understand and mend; `exit_code` is the command line's.
+
+    `run_dir`: for callers in Python, the folder of the run that it has ended, if that had begun.
+    """
 
     exit_code = 1
+    run_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,11 @@ def _load_own(seam: str, kind: str) -> type:
             f"{seam} {kind!r}: importing {module_name} failed: {type(error).__name__}: {error}"
         ) from error
     found = getattr(module, class_name, None)
+    if found is None and module_name == "__main__":
+        raise ConfigError(
+            f"{seam} {kind!r}: was a class of a script or a notebook, and {class_name} is not defined in this program;"
+            f" define it here, too (and hierfl.resume in Python), or put it in a module: my_{seam}:{class_name}"
+        )
     if not inspect.isclass(found):
         fit = [name for name, value in vars(module).items() if inspect.isclass(value) and not lacking(seam, value)]
         way = nearest(class_name, fit) or f"; nor any other that is a {seam} (with {', '.join(METHODS[seam])})"

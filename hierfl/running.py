@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +17,8 @@ from hierfl.options import configs_of, refuse_strays, split
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
+    from hierfl.monitor.records import Monitor
+    from hierfl.reopen import Reopened
 
 __all__ = ["resume", "run_seeds", "run_several", "run_without"]
 
@@ -36,29 +37,27 @@ def resume(
     watch = Watch(words=[*overrides, *(["--code-dir", str(code_dir)] if code_dir is not None else [])])
     with told(as_json, debug, watch), aside(as_json) as answer:
         from hierfl.errors import Overtaken
-        from hierfl.reopen import reopened
+        from hierfl.takeup import take_up
 
-        is_second = False
-        while True:
+        def monitors(left: Reopened) -> Sequence[Monitor]:
+            watch.run_dir = left.folder.path
+            from hierfl.monitor.screen import screen
+
+            return [screen(left.config, force_plain=plain), watch]
+
+        summary: Mapping[str, Any] | None = None
+        while summary is None:
             if standby and not _is_to_lead(run_dir, overrides):
                 from hierfl.rundir import RunDir
 
                 answer.update(RunDir(run_dir).summary())
                 return
             try:
-                with reopened(run_dir, overrides, code_dir, to_train=True) as left:  # refused before torch is loaded
-                    watch.run_dir = left.folder.path
-                    from hierfl.lifecycle import go_on
-                    from hierfl.monitor.screen import screen
-
-                    left = replace(left, needs_number=standby, at_once=standby)
-                    summary = go_on(left, [screen(left.config, force_plain=plain), watch])
-                break
+                summary = take_up(run_dir, overrides, code_dir, monitors, stands_by=standby, tell=_tell)
             except Overtaken as error:
-                if is_second:
+                if not standby:
                     raise
-                is_second = not standby
-                print(error, file=sys.stderr)
+                _tell(str(error))
         finish(summary, report)
         answer.update(summary)
 
@@ -74,17 +73,19 @@ def _is_to_lead(run_dir: Path, overrides: Sequence[str]) -> bool:
     if overrides:
         raise ConfigError("--standby takes a run up as it is: leave the overrides out, or `hierfl amend` it")
 
-    def tell(said: str) -> None:
-        print(said, file=sys.stderr, flush=True)
-
     with reopened(run_dir) as left:
         folder, lease_s = left.folder.path, left.config.redundancy.lease_s
         store = watched(store_of(left.config, folder))
-        _, verdict = Standby(lambda: folder, lambda _: store, lease_s, tell).wait()
+        _, verdict = Standby(lambda: folder, lambda _: store, lease_s, _tell).wait()
     if verdict.failed:
         raise OutputError(f"{run_dir} has ended: {verdict.reason}")
-    tell(f"{'takes up ' if verdict.what == LEAD else ''}{run_dir}: {verdict.reason}")
+    _tell(f"{'takes up ' if verdict.what == LEAD else ''}{run_dir}: {verdict.reason}")
     return verdict.what == LEAD
+
+
+def _tell(said: str) -> None:
+    """Say what happens meanwhile."""
+    print(said, file=sys.stderr, flush=True)
 
 
 def run_without(

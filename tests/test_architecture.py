@@ -238,6 +238,7 @@ def test_files_can_be_seen_whole() -> None:
     [
         ("import tiers, scheduler", HEAVY),
         ("import hierfl.errors, hierfl.kinds, hierfl.config.schema", HEAVY),
+        ("import hierfl; hierfl.run, hierfl.validate, hierfl.Result", HEAVY),
         ("import hierfl.cli", HEAVY),
         ("from hierfl.cli import app; app(['--help'], standalone_mode=False)", HEAVY),
         ("from hierfl.cli import app; app(['run', '--help'], standalone_mode=False)", HEAVY),

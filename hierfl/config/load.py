@@ -49,6 +49,8 @@ def check(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None 
 def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
     """Check and build a configuration from a mapping: plain values, or an OmegaConf DictConfig; it is not changed.
 
+    A class stands for its name, `package.module:Class`.
+
     Errors: ConfigError with every mistake and its place.
     """
     _make_importable(None)
@@ -142,7 +144,7 @@ def _make_importable(folder: Path | None) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Copy a mapping of any kind into plain dicts and lists, without recursion."""
+    """Copy a mapping of any kind into plain dicts and lists, classes by their names, without recursion."""
     if type(value).__module__.partition(".")[0] == "omegaconf":
         from omegaconf import OmegaConf
 
@@ -158,4 +160,6 @@ def _plain(value: Any) -> Any:
         elif isinstance(inner, list | tuple):
             holder[key] = list(inner)
             stack.extend((holder[key], index) for index in range(len(inner)))
+        elif isinstance(inner, type):
+            holder[key] = f"{inner.__module__}:{inner.__qualname__}"
     return top[0]

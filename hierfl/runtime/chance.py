@@ -25,7 +25,7 @@ import torch
 from hierfl.errors import HierflError
 from hierfl.runtime.baton import LOOK_S, PATIENCE_S, Baton, Hold, Interrupted
 
-__all__ = ["Chance", "SharedChance"]
+__all__ = ["Chance", "SharedChance", "surroundings"]
 
 FIRST_S = 60.0
 """Seconds for which others wait for the first site; if it has not drawn by then, it is taken for one that does not."""
@@ -192,6 +192,32 @@ class SharedChance(Chance):
             if self._baton.has(hold):
                 hold.undo()
             self._baton.give_back(hold)
+
+
+def surroundings() -> Callable[[], None]:
+    """Give what puts back what a run changes in a process that is not its own alone: the generators, torch's number of
+    threads, and what it was told of kernels.
+    """
+    states, cudnn, threads = _states(), torch.backends.cudnn, torch.get_num_threads()
+    on_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    said = _kernels()
+    kernels = cudnn.benchmark, cudnn.deterministic
+
+    def put_back() -> None:
+        _restore(states)
+        if on_gpus:
+            torch.cuda.set_rng_state_all(on_gpus)
+        if _kernels() != said:  # to say it loads torch's compiler
+            torch.use_deterministic_algorithms(said[0], warn_only=said[1])
+        cudnn.benchmark, cudnn.deterministic = kernels
+        torch.set_num_threads(threads)
+
+    return put_back
+
+
+def _kernels() -> tuple[bool, bool]:
+    """Say whether torch is to use deterministic kernels, and only to warn where it has none."""
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def _seed(seed: int) -> None:

@@ -54,6 +54,7 @@ class LocalDriver:
         self._calls: dict[int, Future[None]] = {}
         self._next_ticket = 0
         self._holds = False
+        self._put_back: Callable[[], None] = lambda: None
         self._make: Callable[[], SiteWorker] | None = None
         self._lost: dict[str, str] = {}
 
@@ -70,9 +71,10 @@ class LocalDriver:
                 "another local run is under way in this process; start each in a process of its own"
             )
         self._holds = True
-        from hierfl.runtime.chance import Chance, SharedChance
+        from hierfl.runtime.chance import Chance, SharedChance, surroundings
         from hierfl.runtime.worker import SiteWorker
 
+        self._put_back = surroundings()
         chance = SharedChance() if self.num_workers > 1 else Chance()
         found = self._seats()
         self._make = partial(SiteWorker, spec, chance)
@@ -185,6 +187,7 @@ class LocalDriver:
         self._hubs.clear()
         if self._holds:
             self._holds = False
+            self._put_back()
             ONE_RUN.release()
 
     def _run(self, ticket: int, actor: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -54,6 +54,9 @@ not there, and of each process's log 32 MiB are kept in place of gigabytes.
 START_S = 180.0
 """Seconds that a Ray may take to be up, as long as its raylet lives; it would give up after half a minute itself."""
 
+OURS = re.compile("RAY_.*|PYTHONBREAKPOINT")
+"""Variables that hierfl and Ray set for a Ray; a caller's own, later one is not to have them."""
+
 SETTLE_S = 3.0
 """Seconds for which what another run held may still count as taken."""
 
@@ -65,12 +68,17 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
     """
     if ray.is_initialized():
         return False
+    _FOUND.update(_variables())
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # a lost call's other results repeat its error
     os.environ.setdefault("RAY_free_objects_period_milliseconds", "0")  # else vectors outlive their round by a second
     address = runtime.address
     if address is not None:
-        _join(address, limit_s)
+        try:
+            _join(address, limit_s)
+        except BaseException:
+            _put_back()
+            raise
         return True
     for name, value in BOUNDS.items():
         os.environ.setdefault(name, value)
@@ -79,6 +87,7 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
             _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
     except BaseException as error:
         ray_processes.end()
+        _put_back()
         if heard().heard is not None:  # Ray makes errors of its own of a stop
             raise Stopped from error
         if not isinstance(error, Exception):
@@ -91,6 +100,7 @@ def disconnect() -> None:
     """Leave the Ray that `connect` has joined, or end the one that it has started, with all of its processes."""
     ray_processes.end()
     ray.shutdown()
+    _put_back()
 
 
 @contextmanager
@@ -179,6 +189,22 @@ def more_slots(runtime: Runtime) -> int:
     available: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     need = _positive(needs(runtime, None))
     return min(_slots(available, need), sum(_slots(node, need) for node in _nodes())) if need else 0
+
+
+_FOUND: dict[str, str] = {}
+
+
+def _variables() -> dict[str, str]:
+    """Give the environment's variables of Ray."""
+    return {name: value for name, value in os.environ.items() if OURS.fullmatch(name)}
+
+
+def _put_back() -> None:
+    """Leave the environment as it was before the Ray of a run."""
+    for name in _variables():
+        del os.environ[name]
+    os.environ.update(_FOUND)
+    _FOUND.clear()
 
 
 def _nodes() -> list[Mapping[str, float]]:

@@ -1,0 +1,150 @@
+"""A run as a caller in Python has it: its folder, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierfl.errors import OutputError
+
+if TYPE_CHECKING:
+    import pyarrow
+    import torch
+
+    from hierfl.monitor.records import Scalars
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has left in its folder, `run_dir`. `code_dir`: where the folder that it was started in was moved to.
+
+    Everything is read when it is first asked for; of a run that has gone on since, `hierfl.open_run` tells anew.
+    """
+
+    run_dir: Path
+    code_dir: Path | None = None
+
+    def __repr__(self) -> str:
+        said = self.summary
+        rounds = f"{said.get('rounds', 0)} of {said.get('rounds_planned', '?')} rounds"
+        return f"<hierfl run {str(self.run_dir)!r}: {said.get('status', 'no summary yet')}, {rounds}, {self.digest}>"
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """The content of summary.json; empty where the run was killed before it could write it."""
+        from hierfl.rundir import RunDir
+
+        return RunDir(self.run_dir).summary()
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The configuration as it was understood, overrides and defaults included."""
+        from hierfl.config.read import parse, read
+        from hierfl.rundir import RunDir
+
+        file = RunDir(self.run_dir).config
+        found: Mapping[str, Any] = parse(read(file), str(file))
+        return found
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the newest model: equal bits, equal digest. None before the first commit."""
+        if "model_digest" in self.summary:
+            return self.summary["model_digest"]  # type: ignore[no-any-return]
+        from hierfl.checkpoint import known
+
+        newest = known(self.run_dir)
+        return newest.model_digest if newest is not None else None
+
+    def metrics(self, **columns: Any) -> pyarrow.Table:
+        """Give all measurements as a table: a row for each round and node, a column for each metric.
+
+        `columns`: values that stand in every row, before all else; what tells this run from others once their tables
+        are put together. Errors: OutputError.
+        """
+        import pyarrow
+
+        from hierfl.monitor.files import read_metrics
+
+        rows = list(read_metrics(self.run_dir))
+        names = dict.fromkeys(("round", "node", *(name for row in rows for name in row)))
+        if taken := sorted(names.keys() & columns.keys()):
+            raise ValueError(f"{', '.join(taken)}: the run's own metrics have a column of this name")
+        return pyarrow.table(
+            {
+                **{name: pyarrow.array([value] * len(rows)) for name, value in columns.items()},
+                **{name: pyarrow.array([row.get(name) for row in rows]) for name in names},
+            }
+        )
+
+    def state_dict(self, *, best: bool = False) -> dict[str, torch.Tensor]:
+        """Give the final model, for `load_state_dict` of the task's own module; tensors on the CPU.
+
+        `best`: the best one by the metric of early stopping. Errors: OutputError where there is none.
+        """
+        from safetensors.torch import load_file
+
+        tensors: dict[str, torch.Tensor] = load_file(self._weights(best))
+        return tensors
+
+    def model(self, *, best: bool = False) -> torch.nn.Module:
+        """Build the task's module with the final, or the best, model in it, ready to predict; on the CPU.
+
+        Errors: as of `state_dict`; ConfigError where the task is not there any more.
+        """
+        weights = self._weights(best)
+        from hierfl.reopen import reopened
+
+        with reopened(self.run_dir, (), self.code_dir) as left:
+            module: torch.nn.Module = left.config.task.model()
+        from safetensors.torch import load_file
+
+        module.load_state_dict(load_file(weights))
+        return module.eval()
+
+    def evaluate(self, overrides: Sequence[str] = ()) -> Mapping[str, Scalars]:
+        """Measure the newest model at every site, as `hierfl evaluate`; return the metrics by path, hubs rolled up.
+
+        `overrides` hold for this measurement alone: other data at a site. Errors: HierflError.
+        """
+        from hierfl.lifecycle import evaluate
+        from hierfl.monitor.caller import Caller
+
+        return evaluate(self.run_dir, [Caller()], code_dir=self.code_dir, overrides=tuple(overrides))
+
+    def cross_site(self) -> Mapping[str, Any]:
+        """Measure every hub's and site's model at every site, as `hierfl evaluate --cross-site`.
+
+        Errors: HierflError.
+        """
+        from hierfl.lifecycle import cross_site
+        from hierfl.monitor.caller import Caller
+
+        return cross_site(self.run_dir, [Caller()], code_dir=self.code_dir).record()
+
+    def report(self) -> Path:
+        """Write report.html, as `hierfl report`; return its path. Errors: OutputError."""
+        from hierfl.monitor.report import write_report
+
+        return write_report(self.run_dir)
+
+    def _weights(self, best: bool) -> Path:
+        """Find the file of a model. Errors: OutputError."""
+        from hierfl.rundir import RunDir
+
+        folder = RunDir(self.run_dir)
+        file = folder.best if best else folder.model
+        if file.exists():
+            return file
+        if best:
+            way = "a run keeps it under `stopping: {metric: ..., patience: ...}`"
+        elif folder.has_model:
+            way = "its members have it, as model.safetensors in their --state folders"
+        else:
+            way = f"a run writes it at its end: hierfl.resume({str(self.run_dir)!r})"
+        raise OutputError(f"{self.run_dir} has no {file.name}; {way}")

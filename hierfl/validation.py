@@ -1,0 +1,43 @@
+"""A configuration that is sound, and what is to be known of it before it runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hierfl.fault import rehearsed
+
+if TYPE_CHECKING:
+    from hierfl.config.schema import RunConfig
+
+__all__ = ["COUNTS", "NOTES", "told_of"]
+
+COUNTS = ("hubs", "sites", "tiers")
+NOTES = ("promises", "compression", "shared", "redundancy", "journal", "faults")
+"""What is told of nodes, each a sentence by path."""
+
+
+def told_of(config: RunConfig) -> dict[str, Any]:
+    """Say what a configuration is, and of its nodes what the rules hold off, what is sent small, and the like.
+
+    Errors: ConfigError for what cannot be served over links, where it has such, and for schedules that torch refuses.
+    """
+    from hierfl.learning.schedules import try_out
+    from hierfl.link.served import check_links
+    from hierfl.tree import handed_out, not_kept, promises, sent_small, served_by
+
+    if config.links:
+        check_links(config)
+    try_out(config)
+    federation = config.federation
+    return {
+        "valid": True,
+        "name": config.name,
+        "task": config.task_kind,
+        **dict(zip(COUNTS, (len(federation.hubs), len(federation.sites), federation.num_tiers), strict=True)),
+        "promises": promises(config),
+        "compression": sent_small(config),
+        "shared": handed_out(config),
+        "redundancy": served_by(config),
+        "journal": not_kept(config),
+        "faults": rehearsed(config.faults),
+    }

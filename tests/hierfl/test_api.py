@@ -1,0 +1,195 @@
+"""Runs from Python: the bits of the command line, and a caller whose process is left as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import ward_tasks
+from omegaconf import OmegaConf
+from small_runs import hub, site
+from torch import nn
+from typer.testing import CliRunner
+
+import hierfl
+from hierfl.cli import app
+from hierfl.config import write
+from hierfl.errors import OutputError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def wards(**top: Any) -> dict[str, Any]:
+    return {
+        "name": "trial",
+        "task": {"kind": "ward_tasks:Wards"},
+        "training": {"lr": 0.1, "batch_size": 4},
+        "federation": hub("world", hub("us", "a", "b"), site("c"), rounds=3),
+        "runtime": {"kind": "local", "num_workers": 1},
+        "output": {"tensorboard": False},
+        **top,
+    }
+
+
+def stop_after(rounds: int, error: BaseException) -> Callable[[int, Mapping[str, Any]], None]:
+    def stop(rounds_done: int, metrics: Mapping[str, Any]) -> None:
+        assert metrics["world"]["num_test"] > 0
+        if rounds_done == rounds:
+            raise error
+
+    return stop
+
+
+def test_a_dict_a_dictconfig_a_file_and_the_command_line_give_the_same_bits(tmp_path: Path) -> None:
+    (tmp_path / "wards.yaml").write_text(write(wards()))
+    ran = CliRunner().invoke(app, ["run", "wards.yaml", "seed=5"])
+    assert ran.exit_code == 0, ran.output
+    [folder] = (tmp_path / "runs").iterdir()
+    wanted = hierfl.open_run(folder)
+    with_class = wards(task={"kind": ward_tasks.Wards})
+    given = [wards(), OmegaConf.create(wards()), with_class, "wards.yaml", tmp_path / "wards.yaml"]
+    assert {hierfl.run(config, ["seed=5"]).digest for config in given} == {wanted.digest}
+    assert with_class["task"] == {"kind": ward_tasks.Wards}  # the caller's own is left alone
+
+
+def test_a_result_is_the_run_s_folder_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = hierfl.run(wards())
+    monkeypatch.chdir("/")  # the folder does not depend on where the caller is now
+    assert result.run_dir.parent == tmp_path / "runs"
+    assert result.summary["status"] == "finished"
+    assert result.config["training"]["lr"] == 0.1
+    assert "3 of 3 rounds" in repr(result)
+    table = result.metrics(lr=0.1, seed=0)
+    assert table.column_names[:4] == ["lr", "seed", "round", "node"]
+    assert table.num_rows == 3 * 5
+    assert table["lr"].unique().to_pylist() == [0.1]
+    last = table.filter((table["node"].to_numpy() == "world") & (table["round"].to_numpy() == 3)).to_pylist()
+    assert last[0]["loss"] == result.summary["nodes"]["world"]["loss"]
+    module = result.model()
+    assert not module.training
+    assert {name: tensor.tolist() for name, tensor in module.state_dict().items()} == {
+        name: tensor.tolist() for name, tensor in result.state_dict().items()
+    }
+    assert result.evaluate()["world"]["loss"] == last[0]["loss"]
+    with pytest.raises(ValueError, match="loss: the run's own metrics"):
+        result.metrics(loss=1)
+    with pytest.raises(OutputError, match=r"has no best\.safetensors; a run keeps it under `stopping"):
+        result.state_dict(best=True)
+
+
+def test_metrics_that_come_late_or_are_not_measured_have_empty_places() -> None:
+    late = hierfl.run(wards(evaluation={"every": 2})).metrics()
+    assert sorted(late["round"].unique().to_pylist()) == [2, 3]
+    none = hierfl.run(wards(evaluation={"every": 0})).metrics(lr=1.0)
+    assert (none.num_rows, none.column_names) == (0, ["lr", "round", "node"])
+
+
+def test_mistakes_are_told_all_at_once_and_nothing_starts(tmp_path: Path) -> None:
+    assert hierfl.validate(wards())["sites"] == 3
+    for call in (hierfl.validate, hierfl.run):
+        with pytest.raises(hierfl.ConfigError) as caught:
+            call(wards(trainig={}), ["federation.rounds=many"])
+        assert [problem.path for problem in caught.value.problems] == ["trainig", "federation.rounds"]
+    with pytest.raises(hierfl.ConfigError, match="not list"):
+        hierfl.run([wards()])  # type: ignore[arg-type]
+    with pytest.raises(hierfl.ConfigError, match="overrides are a list of words"):
+        hierfl.run(wards(), "seed=1")
+    with pytest.raises(OutputError, match="not the folder of a run"):
+        hierfl.open_run(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("pruned")])
+def test_a_stop_keeps_the_last_commit_and_says_how_to_go_on(error: BaseException) -> None:
+    whole = hierfl.run(wards())
+    with pytest.raises(type(error)) as caught:
+        hierfl.run(wards(), progress=stop_after(2, error))
+    [note] = caught.value.__notes__
+    folder = note.partition("go on with: hierfl.resume('")[2].removesuffix("')")
+    left = hierfl.open_run(folder)
+    assert left.summary["status"] == ("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+    with pytest.raises(OutputError, match=r"a run writes it at its end: hierfl\.resume"):
+        left.state_dict()
+    assert hierfl.resume(left).digest == whole.digest != left.digest
+    with pytest.raises(OutputError, match="has done its 3 rounds") as refused:
+        hierfl.resume(folder)
+    assert refused.value.run_dir == Path(folder)
+    assert not hasattr(refused.value, "__notes__")  # what was refused is not advised
+
+
+def test_the_caller_s_process_stays_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        drawn = []
+        for run in (lambda: None, lambda: hierfl.run(wards())):
+            random.seed(7), np.random.seed(7), torch.manual_seed(7)  # type: ignore[no-untyped-call]
+            run()
+            drawn.append((random.random(), float(np.random.rand()), float(torch.rand(1))))
+        assert drawn[0] == drawn[1]
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_shown_is_asked_for_and_warnings_go_to_the_log(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = wards(federation=hub("world", "a", site("b", role="evaluation"), rounds=1))
+    with caplog.at_level(logging.INFO, "hierfl"):
+        hierfl.run(config)
+    assert "world/b: is measured beside the others" in caplog.text
+    assert capfd.readouterr() == ("", "")
+    caplog.clear()
+    hierfl.run(config, progress=True)
+    assert "round 1/1" in capfd.readouterr().out
+    assert caplog.text == ""
+
+
+def test_an_event_loop_and_another_thread_run_it_too() -> None:
+    async def inside() -> str | None:
+        return hierfl.run(wards()).digest
+
+    async def beside() -> str | None:
+        return (await asyncio.to_thread(hierfl.run, wards())).digest
+
+    assert asyncio.run(inside()) == asyncio.run(beside())
+
+
+@dataclass(frozen=True)
+class OfTheScript(ward_tasks.Wards):
+    """Stands in the script itself."""
+
+    def model(self) -> nn.Module:
+        return super().model()
+
+
+def test_a_task_of_the_script_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = type("Own", (OfTheScript,), {"__module__": "__main__"})
+    own = dataclass(frozen=True)(own)
+    monkeypatch.setattr(sys.modules["__main__"], "Own", own, raising=False)
+    result = hierfl.run(wards(task={"kind": own}))
+    assert result.config["task"]["kind"] == "__main__:Own"
+    assert result.digest == hierfl.run(wards()).digest
+    monkeypatch.delattr(sys.modules["__main__"], "Own")
+    ran = CliRunner().invoke(app, ["resume", str(result.run_dir), "federation.rounds=4"])
+    assert ran.exit_code == 2
+    assert "was a class of a script or a notebook" in ran.output
+    assert "my_task:Own" in ran.output
