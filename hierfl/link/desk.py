@@ -81,6 +81,7 @@ class Desk:
         self._asked_again: set[int] = set()
         self._answers: OrderedDict[int, wire.Answer] = OrderedDict()
         self._last: Outgoing | None = None
+        self._brought: Path | None = None
         self.failed: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="desk", daemon=True)
         self._thread.start()
@@ -266,8 +267,9 @@ class Desk:
             path = self._place.bring(text(holder, "a holder"), shape, digest, path)
         elif holder:
             raise LinkError(f"a model at {text(holder, 'a holder')}, which {branch.path} takes nothing from")
-        else:
+        elif path != self._brought or not path.exists():  # one that this process has brought is not hashed once more
             self._fetch(shape, digest, path)
+            self._brought = path
         return ModelState(*read(path, shape))
 
 

@@ -113,14 +113,10 @@ class Incoming:
         self._hashes: list[bytes] = []
         self._is_closed = False
         self.received = 0
-        # What an earlier process took was the whole of this digest, but perhaps within another limit.
-        self.is_whole = limit is None and path.exists() and path.stat().st_size == shape.num_bytes
-        if self.is_whole:
-            self.received = shape.num_bytes
-            return
+        self.is_whole = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = path.with_name(path.name + ".partial")
-        if path.exists():
+        if path.exists():  # whole by its name: but its machine may have died since, and this limit may be another
             os.replace(path, self._partial)
         self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
         self._take_up()
@@ -173,9 +169,9 @@ class Incoming:
                 os.close(self._file)
 
     def _take_up(self) -> None:
-        """Count what an earlier process has received, whole chunks only, unless it may not be used now."""
-        size = os.fstat(self._file).st_size
-        there = min(size, self.shape.num_bytes) // CHUNK_BYTES * CHUNK_BYTES
+        """Count what an earlier process has received, all or whole chunks only, unless it may not be used now."""
+        size, whole = os.fstat(self._file).st_size, self.shape.num_bytes
+        there = whole if size == whole else min(size, whole) // CHUNK_BYTES * CHUNK_BYTES
         if there < size:  # a file that was ever cut to nothing, even if it was empty, ext4 writes to the disk on close
             os.ftruncate(self._file, there)
         try:
@@ -183,7 +179,7 @@ class Incoming:
                 data = memoryview(os.pread(self._file, CHUNK_BYTES, self.received))
                 self._admit(data, self.received)
                 self._hashes.append(hash_of(data))
-                self.received += CHUNK_BYTES
+                self.received += data.nbytes
         except LinkError:
             self._drop()
 
