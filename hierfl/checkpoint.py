@@ -8,7 +8,8 @@
                              under_way/              what hubs were told whose rounds are under way, if any are
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
-A checkpoint is written under another name, flushed to disk and renamed; the newest that can be read counts. It says
+A checkpoint is written under another name, flushed to disk and renamed; the newest that has the digests that it names
+counts (of `under_way`, each record has a checksum of its own, and the run goes on without it). It says
 which process wrote it, by the number that this one has claimed: one that was taken for dead and comes back puts nothing
 in the place of a later one's, and what it added after it had lost the run does not count.
 """
@@ -16,6 +17,7 @@ in the place of a later one's, and what it added after it had lost the run does 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -34,6 +36,7 @@ from hierfl.errors import OutputError
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState, TensorSpec
 from hierfl.learning.stopping import Progress
+from hierfl.members import check as check_member
 from hierfl.runtime.jobs import Memory
 from tiers.messages import Opening, Share, Update
 from tiers.standing import Losses, Standing
@@ -51,6 +54,7 @@ __all__ = [
     "save_model",
 ]
 
+MODEL = "model.safetensors"
 HELD = "held.safetensors"
 SITES = "sites.safetensors"
 MEMBERS = "members"
@@ -177,16 +181,30 @@ def known(run_dir: Path) -> Known | None:
 
 
 def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint, checking the model's digest. Errors: OutputError."""
+    """Read a checkpoint, holding all that is in it against its digests. Errors: OutputError."""
     try:
-        found, digest = _read(folder)
+        said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+        for name, digest in said.get("files", {}).items():
+            with (folder / name).open("rb") as file:
+                _same(folder / name, hashlib.file_digest(file, "sha256").hexdigest(), digest)
+        found = _read(folder, said)
+        if not found.elsewhere:
+            _same(folder / MODEL, found.model.digest(found.layout), said["model_digest"])
+        for file in found.members.values():
+            check_member(file)
+    except OutputError as error:
+        raise OutputError(f"checkpoint {folder} is corrupt: {error}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"checkpoint {folder} cannot be read: {error}") from error
     except Exception as error:
         raise OutputError(f"checkpoint {folder} is corrupt: {error}") from error
-    if not found.elsewhere and found.model.digest(found.layout) != digest:
-        raise OutputError(f"checkpoint {folder} is corrupt: the model's digest is not the one that was written with it")
     return found
+
+
+def _same(file: Path, found: str, expected: str) -> None:
+    """Errors: OutputError for a file of another digest than its checkpoint names."""
+    if found != expected:
+        raise OutputError(f"what {file} holds has the digest {found}, and was written with {expected}")
 
 
 def save_model(path: Path, layout: Layout, model: ModelState) -> None:
@@ -206,26 +224,24 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
         raise OutputError(f"the model cannot be written to {path}: {reason}") from error
 
 
-def _read(folder: Path) -> tuple[Checkpoint, str]:
-    """Read a checkpoint, and the digest that was written with it."""
+def _read(folder: Path, said: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint. `said`: by its checkpoint.json."""
     from safetensors.numpy import load_file
 
-    said = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
     elsewhere = said.get("elsewhere", {})
     flat = load_file(folder / "strategies.safetensors")
     layout = _layout(said["layout"])
-    model = NO_MODEL if elsewhere else _assemble(layout, load_file(folder / "model.safetensors"))
+    model = NO_MODEL if elsewhere else _assemble(layout, load_file(folder / MODEL))
     held, kept = (load_file(folder / name) if (folder / name).exists() else {} for name in (HELD, SITES))
-    members = {unquote(file.stem): file.resolve() for file in sorted((folder / MEMBERS).glob("*.safetensors"))}
+    own = {unquote(file.stem): file.resolve() for file in sorted((folder / MEMBERS).glob("*.safetensors"))}
     hubs = {hub: _memory(hub, remembered, held) for hub, remembered in said.get("hubs", {}).items()}
     scale = said["scale"] and (_floats(said["scale"]["mean"]), _floats(said["scale"]["std"]))
-    found = Checkpoint(
+    return Checkpoint(
         *(said["rounds_done"], said["epoch"], said["seed"], layout, model, _by_node(flat), scale),
-        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), members, said.get("writer", 0)),
+        *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), own, said.get("writer", 0)),
         elsewhere=elsewhere,
         under_way=folder / UNDER_WAY if (folder / UNDER_WAY).exists() else None,
     )
-    return found, said["model_digest"]
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
@@ -258,12 +274,13 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         for part, vector in (("floats", payload.floats), ("ints", payload.ints))
     }
     contents = {
-        **({} if elsewhere else {"model.safetensors": save(tensors)}),
+        **({} if elsewhere else {MODEL: save(tensors)}),
         "strategies.safetensors": save(_flat(checkpoint.states)),
         **({SITES: save(_flat(checkpoint.sites))} if checkpoint.sites else {}),
         **({HELD: save(held)} if held else {}),
-        "checkpoint.json": json.dumps(said, indent=1).encode(),
     }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items() if name != MODEL}
+    contents["checkpoint.json"] = json.dumps({**said, "files": digests}, indent=1).encode()
     for name, content in contents.items():
         durable.write(folder / name, [content])  # who may read it is as for all of the run: not so by `save_file`
 

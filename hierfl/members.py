@@ -1,7 +1,10 @@
-"""Models that the members of a root without a centre keep of their own, on disk: each writes and reads its own file."""
+"""Models that the members of a root without a centre keep of their own, on disk: each writes and reads its own file,
+which has its digest with it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +15,9 @@ from hierfl.commits import FOLDER
 from hierfl.errors import OutputError
 from hierfl.learning.state import ModelState
 
-__all__ = ["folder_of", "read", "write"]
+__all__ = ["check", "folder_of", "read", "write"]
+
+_DIGEST = "sha256"
 
 
 def folder_of(run_dir: Path, rounds_done: int) -> Path:
@@ -34,7 +39,7 @@ def write(folder: Path, path: str, model: ModelState) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         own = {"floats": np.ascontiguousarray(model.floats), "ints": np.ascontiguousarray(model.ints)}
-        durable.write(partial, [save(own)])
+        durable.write(partial, [save(own, {_DIGEST: _digest(model)})])
         partial.rename(partial.with_name(f"{quote(path, safe='')}.safetensors"))
     except OSError as error:
         raise OutputError(f"the model of {path} cannot be written to {folder}: {error.strerror or error}") from error
@@ -50,3 +55,24 @@ def read(file: Path) -> ModelState:
         return ModelState(found["floats"], found["ints"])
     except (OSError, SafetensorError, KeyError) as error:
         raise OutputError(f"{file} cannot be read: {error}") from error
+
+
+def check(file: Path) -> None:
+    """Hold a member's model against the digest that it was written with. Errors: OutputError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as opened:
+            expected = (opened.metadata() or {}).get(_DIGEST)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{file} cannot be read: {error}") from error
+    found = _digest(read(file))
+    if expected not in (None, found):
+        raise OutputError(f"what {file} holds has the digest {found}, and was written with {expected}")
+
+
+def _digest(model: ModelState) -> str:
+    """Give the SHA-256 of a model's numbers, floats first, in hex."""
+    found = hashlib.sha256(np.ascontiguousarray(model.floats).data)
+    found.update(np.ascontiguousarray(model.ints).data)
+    return found.hexdigest()

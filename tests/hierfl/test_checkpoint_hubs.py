@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from hierfl.checkpoint import Checkpoint, latest, load, save
 from hierfl.commits import set_aside
+from hierfl.errors import OutputError
 from hierfl.learning.local import Objective
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
@@ -47,6 +49,23 @@ def test_what_hubs_remember_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert part.weight == 40 and part.floats.dtype == np.int32
     assert part.floats.tobytes() == PART.floats.tobytes() and part.ints.tobytes() == PART.ints.tobytes()
     assert saved(tmp_path).hubs["world:a"] == (Memory(Standing(3, {}, {"us": Losses(1, 3)})), ())
+
+
+@pytest.mark.parametrize("name", ["model", "strategies", "sites", "held", "members/us"])
+def test_a_bit_that_has_changed_in_any_file_is_told_with_both_digests(name: str, tmp_path: Path) -> None:
+    """A machine lost its power: the length was on its disk, and not all of the bytes."""
+    members, vectors = folder_of(tmp_path, 4), {"v": np.ones(3, np.float32)}
+    write_member(members, "us", MODEL)
+    content = Checkpoint(4, 0, 1, LAYOUT, MODEL, {PATH: vectors}, sites={f"{PATH}/bay": vectors})
+    content = replace(content, hubs={PATH: (Memory(STANDING, OPENINGS), (PART,))})
+    folder = save(tmp_path, content, keep=2, members=members)
+    assert load(folder).rounds_done == 4
+    file = folder / f"{name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\x07")
+    digest = "[0-9a-f]{64}"
+    said = f"checkpoint {folder} is corrupt: what {file} holds has the digest {digest}, and was written with {digest}"
+    with pytest.raises(OutputError, match=said):
+        load(folder)
 
 
 def test_a_checkpoint_without_late_updates_has_no_file_of_them(tmp_path: Path) -> None:

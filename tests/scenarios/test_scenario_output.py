@@ -203,7 +203,7 @@ def cut(name: str) -> Any:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (spoil_model, "is corrupt: the model's digest is not the one that was written with it"),
+        (spoil_model, "is corrupt: what .*/model.safetensors holds has the digest"),
         (cut("model.safetensors"), "is corrupt|cannot be read"),
         (cut("strategies.safetensors"), "is corrupt|cannot be read"),
         (cut("checkpoint.json"), "is corrupt|cannot be read"),
