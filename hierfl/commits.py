@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hierfl.errors import Fenced, OutputError
 
-__all__ = ["FOLDER", "complete", "in_order", "put_in_place", "set_aside", "stamp", "void"]
+__all__ = ["FOLDER", "complete", "in_order", "put_in_place", "rounds_done", "set_aside", "stamp", "void"]
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"round-\d+")
@@ -30,10 +30,11 @@ def complete(run_dir: Path) -> list[Path]:
 
 def in_order(folders: Iterable[Path]) -> list[Path]:
     """Put folders of rounds in order, by number, since a million has a digit more; others are left out."""
-    return sorted((path for path in folders if _NAME.fullmatch(path.name)), key=_rounds_done)
+    return sorted((path for path in folders if _NAME.fullmatch(path.name)), key=rounds_done)
 
 
-def _rounds_done(folder: Path) -> int:
+def rounds_done(folder: Path) -> int:
+    """Give the rounds that a checkpoint has, by its folder's name."""
     return int(folder.name.removeprefix("round-"))
 
 
@@ -56,12 +57,13 @@ def put_in_place(partial: Path, final: Path, writer: int) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def set_aside(run_dir: Path, rounds_done: int, writer: int = 0) -> None:
-    """Rename what is left of later rounds, which could not be read, so that it counts no more, and drop what earlier
-    processes had not finished; what a process after this one, the `writer`, has written stays. Errors: OutputError.
+def set_aside(run_dir: Path, newest: int, writer: int = 0) -> None:
+    """Rename what is left of rounds after the `newest`, which could not be read, so that it counts no more, and drop
+    what earlier processes had not finished; what a process after this one, the `writer`, has written stays. Errors:
+    OutputError.
     """
     for folder in complete(run_dir):
-        if _rounds_done(folder) > rounds_done and not _is_later(folder, writer):
+        if rounds_done(folder) > newest and not _is_later(folder, writer):
             _rename(folder, "spoilt")
     for partial in (run_dir / FOLDER).glob(".round-*.*.partial"):
         if int(partial.name.split(".")[2]) < writer:
@@ -76,8 +78,8 @@ def void(run_dir: Path, writers: Collection[tuple[int, int]]) -> list[str]:
     """
     found = []
     for folder in complete(run_dir):
-        writer, rounds_done = _writer(folder), _rounds_done(folder)
-        if writer and any(later > writer and segment < rounds_done for segment, later in writers):
+        writer, number = _writer(folder), rounds_done(folder)
+        if writer and any(later > writer and segment < number for segment, later in writers):
             _rename(folder, "fenced")
             found.append(folder.name)
     return found

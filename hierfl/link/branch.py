@@ -15,15 +15,16 @@ import numpy as np
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
-from hierfl.commits import complete
+from hierfl.commits import complete, rounds_done
 from hierfl.config.schema import RunConfig
-from hierfl.errors import DataError, HierflError, LinkError
+from hierfl.errors import DataError, HierflError, LinkError, OutputError
 from hierfl.learning.compression import as_sum
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
+from hierfl.link import kept
 from hierfl.link.codec import folder_name_in
-from hierfl.monitor.records import Record
+from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.hub import grid_of
@@ -63,6 +64,7 @@ class Branch:
         self.path = path
         self._driver = driver
         self._folder = folder
+        self._emit = emit
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         crew = crew_of(config, driver, seats, emit)
         self._crew = crew
@@ -103,6 +105,7 @@ class Branch:
             raise DataError(said.error)
         folder_name_in(run, "a run's name")
         self._crew.prepare(self.layout, scale)
+        kept.forget_all_before(self._folder, run)
         self._run, self._round = run, -1
         self._restore(ANY_ROUND)
 
@@ -143,17 +146,31 @@ class Branch:
     def _restore(self, before: int) -> None:
         """Make the hubs, with what was kept after the newest round that came before this one."""
         remembered, self._round = Remembered(), -1
-        for folder in reversed(complete(self._folder / self._run)):
-            saved = checkpoint.load(folder)
-            if saved.rounds_done <= before:
-                tree = self.config.federation
-                remembered = Remembered.of(replace(saved, rounds_done=ANY_ROUND), tree, self._driver)
-                self._round = saved.rounds_done - 1
-                break
+        saved = self._newest(before)
+        if saved is not None:
+            tree = self.config.federation
+            remembered = Remembered.of(replace(saved, rounds_done=ANY_ROUND), tree, self._driver)
+            self._round = saved.rounds_done - 1
         steps = {
             site: settings.training.num_steps(self._num_samples[site]) for site, settings in self.config.sites.items()
         }
         self._engine.set_up(self.layout, self._num_samples, steps, remembered, top=self.path)
+
+    def _newest(self, before: int) -> Checkpoint | None:
+        """Read what was kept after the newest round that came before this one, and is whole; say what is not."""
+        spoilt, found = [], None
+        for folder in reversed(complete(self._folder / self._run)):
+            if rounds_done(folder) > before:
+                continue
+            try:
+                found = checkpoint.load(folder)
+                break
+            except OutputError as error:
+                spoilt.append(str(error))
+        used = f"that of round {found.rounds_done} is used" if found is not None else "what is kept begins anew"
+        for reason in spoilt:
+            self._emit(Notice(0.0, "warning", self.path, f"{reason}; {used} in its place"))
+        return found
 
     def _save(self, round_number: int) -> None:
         """Keep what hubs and sites remember; nothing is written where they remember nothing."""

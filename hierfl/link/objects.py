@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl import durable
 from hierfl.commits import in_order
 from hierfl.errors import LinkError
+from hierfl.link import kept
 from hierfl.link.payload import Outgoing, Shape, read
 
 __all__ = ["Objects"]
@@ -27,7 +29,6 @@ __all__ = ["Objects"]
 END = ".object"
 TAKEN = "taken"
 COMMITS = "commits"
-RUNS_KEPT = 2
 
 Vectors = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -98,13 +99,18 @@ class Objects:
             self._payloads.clear()
 
     def commit(self, run: str, rounds_done: int, vectors: Iterable[Vectors], keep: int) -> Path:
-        """Keep vectors for a commit of a run, and its newest `keep` commits; give the folder. Errors: LinkError."""
+        """Keep vectors for a commit of a run, on disk, and its newest `keep` commits; give the folder.
+
+        Errors: LinkError.
+        """
         runs = self.folder / COMMITS / run
         place = runs / f"round-{rounds_done:06d}"
         try:
             place.mkdir(parents=True, exist_ok=True)
             for floats, ints in vectors:
-                _write(place / f"{Outgoing(floats, ints).digest.hex()}{END}", floats, ints)
+                _write(place / f"{Outgoing(floats, ints).digest.hex()}{END}", floats, ints, lasting=True)
+            for folder in (place, runs, runs.parent):
+                durable.flush(folder)
             for old in in_order(runs.iterdir())[:-keep]:
                 shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
@@ -113,24 +119,24 @@ class Objects:
 
     def forget(self, run: str) -> None:
         """Let go of a run's commits: it has ended, and nobody goes on with it."""
-        shutil.rmtree(self.folder / COMMITS / run, ignore_errors=True)
+        kept.forget(self.folder / COMMITS, run)
 
     def forget_all_before(self, run: str) -> None:
-        """Let go of the commits of runs that were not gone on with, but for `RUNS_KEPT` beside this one."""
-        with contextlib.suppress(OSError):  # they only take room
-            others = [path for path in (self.folder / COMMITS).iterdir() if path.name != run]
-            for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[:-RUNS_KEPT]:
-                self.forget(path.name)
+        """Let go of the commits of older runs that were not gone on with."""
+        kept.forget_all_before(self.folder / COMMITS, run)
 
     def _files(self, digest: bytes) -> Iterator[Path]:
         yield from self.folder.glob(f"{digest.hex()}.*{END}")
         yield from (self.folder / COMMITS).glob(f"*/*/{digest.hex()}{END}")
 
 
-def _write(path: Path, floats: NDArray[Any], ints: NDArray[np.int64]) -> None:
-    """Write a vector, whole or not at all."""
+def _write(path: Path, floats: NDArray[Any], ints: NDArray[np.int64], *, lasting: bool = False) -> None:
+    """Write a vector, whole or not at all; `lasting`: wait until it is on disk."""
     partial = path.with_name(f".{path.name}.partial")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         for part in (floats, ints):
             file.write(np.ascontiguousarray(part).data if part.size else b"")
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(partial, path)

@@ -17,6 +17,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, Fenced, HierflError, LinkError
 from hierfl.journal import Lead, LocalStore, leading
 from hierfl.kinds import nearest
+from hierfl.link import kept
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import Plan, config_digest, plan_of
 from hierfl.link.branch import Branch
@@ -59,7 +60,7 @@ __all__ = [
     "with_data",
 ]
 
-LEADERS = "leaders.json"
+LEADERS, STATES = "leaders.json", "states"
 DRAIN_S = 5.0
 
 
@@ -311,7 +312,7 @@ def _join(
         own = workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers)
         at = stack.enter_context(own)
         desk = Desk(
-            lambda: Branch(seen, kit.path, driver, place / "states", emit_to(monitors)),
+            lambda: Branch(seen, kit.path, driver, place / STATES, emit_to(monitors)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
             *(fence, at),
         )
@@ -332,6 +333,8 @@ def _join(
         finish = getattr(driver, "finish", None)
         if last and finish is not None:
             finish()
+        if last:
+            kept.forget(place / STATES, dialer.run)
         if last and at is not None:
             at.finished()
         return last

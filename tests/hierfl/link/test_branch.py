@@ -16,6 +16,7 @@ from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.link.branch import Asked, Branch
 from hierfl.link.served import as_served
+from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.local import LocalDriver
 
 LINK = {"address": "hub.example.org:8443"}
@@ -24,16 +25,22 @@ LINK = {"address": "hub.example.org:8443"}
 class Process:
     """One process of a member, with its runtime."""
 
-    def __init__(self, folder: Path, path: str, **root: Any) -> None:
+    def __init__(self, folder: Path, path: str, run: str = "run-1", **root: Any) -> None:
+        self.run = run
+        self.told: list[Notice] = []
         tree = hub("world", hub("north", "a", site("b", n=20), link=LINK), {**site("c"), "link": LINK}, **root)
         config = as_served(config_of(folder, tree), path)
         self.driver = LocalDriver(config.runtime)
-        self.branch = Branch(config, path, self.driver, folder / "states", lambda record: None)
+        self.branch = Branch(config, path, self.driver, folder / "states", self._hear)
         self.channels = config.hubs["world"].strategy.objective().channels(self.branch.layout.num_floats)
 
     def __enter__(self) -> Process:
-        self.branch.prepare("run-1", None)
+        self.branch.prepare(self.run, None)
         return self
+
+    def _hear(self, record: Record) -> None:
+        if isinstance(record, Notice) and record.level == "warning":
+            self.told.append(record)
 
     def __exit__(self, *_: object) -> None:
         self.driver.close()
@@ -59,6 +66,33 @@ def test_a_member_that_was_killed_goes_on_with_the_same_bits(tmp_path: Path, pat
             assert np.array_equal(process.train(number).floats, whole[number])
         for number in (2, 3):  # the hub has gone back to its checkpoint
             assert np.array_equal(process.train(number).floats, whole[number])
+
+
+def test_a_state_that_a_power_loss_has_spoilt_is_told_and_the_one_before_it_is_used(tmp_path: Path) -> None:
+    def spoil(*rounds: int) -> None:
+        for number in rounds:
+            file = tmp_path / f"states/run-1/checkpoints/round-{number:06d}/sites.safetensors"
+            file.write_bytes(file.read_bytes()[:-1] + b"\x07")
+
+    with Process(tmp_path, "world/c", strategy="scaffold") as process:
+        second = [process.train(number).floats.copy() for number in range(3)][1]
+    spoil(2, 3)
+    with Process(tmp_path, "world/c", strategy="scaffold") as process:
+        assert [one.message.rpartition("; ")[2] for one in process.told] == ["that of round 1 is used in its place"] * 2
+        assert "round-000003 is corrupt" in process.told[0].message
+        assert np.array_equal(process.train(1).floats, second)
+    spoil(1, 2, 3)
+    with Process(tmp_path, "world/c", strategy="scaffold") as process:
+        assert {one.message.rpartition("; ")[2] for one in process.told} == {"what is kept begins anew in its place"}
+        assert np.array_equal(process.train(1).floats, process.train(1).floats)
+
+
+def test_what_is_kept_of_runs_that_were_left_goes_once_two_newer_ones_were_left(tmp_path: Path) -> None:
+    for number in range(1, 5):
+        with Process(tmp_path, "world/c", f"run-{number}", strategy="scaffold") as process:
+            process.train(0)
+            (tmp_path / f"states/run-{number}").touch()
+    assert sorted(path.name for path in (tmp_path / "states").iterdir()) == ["run-2", "run-3", "run-4"]
 
 
 def test_an_order_of_another_hub_is_refused(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def test_strategies_topologies_and_participation_work_over_links(tmp_path: Path,
         for name in ("world", "us", "hungary", "cleveland"):
             assert links.wait(name) == 0, links.said(name)
         assert links.digest == links.simulated()
+        assert not list((tmp_path / "runs").glob("heart-world__*/*/states/*")), "nobody goes on with it"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -171,3 +172,12 @@ def test_objects_stay_until_they_are_dropped_and_commits_stay_longer(tmp_path: P
     spoilt = objects.put("3c-0", *update(SMALL, 3))
     next(tmp_path.glob("*.3c-0.object")).write_bytes(b"x" * 4000)
     assert Objects(tmp_path).find(spoilt.digest) is None
+
+
+def test_a_commit_is_on_disk_before_the_hub_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.add(os.fstat(handle).st_ino))
+    place = Objects(tmp_path).commit("run-1", 3, [update(SMALL, 1), update(SMALL, 2)], keep=1)
+    there = [place.parents[1], place.parent, place, *place.iterdir()]
+    assert len(there) == 5
+    assert [path for path in there if path.stat().st_ino not in flushed] == []
