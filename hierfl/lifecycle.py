@@ -20,7 +20,6 @@ from hierfl.config.membership import epoch_of, epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import Fenced, HierflError, OutputError, Overtaken
 from hierfl.journal import Lead, leading
-from hierfl.learning import optimizers, schedules
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import (
@@ -28,7 +27,7 @@ from hierfl.monitor.records import (
     Notice,
     Scalars,
 )
-from hierfl.reopen import Reopened, reopened
+from hierfl.reopen import Reopened, reopened, try_out
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
 from hierfl.runtime.apart import models_apart
@@ -48,7 +47,7 @@ def run(config: RunConfig, monitors: Sequence[Monitor] = (), opened: Opened = op
     `opened`: opens the runtime. Errors: HierflError; KeyboardInterrupt after a clean stop, the last commit kept.
     """
     with closed_on_error(monitors):
-        _try_out(config)
+        try_out(config)
         folder = RunDir.create(config)
     return _carry_out(Reopened(folder, config, None), monitors, opened)
 
@@ -69,8 +68,6 @@ def go_on(left: Reopened, monitors: Sequence[Monitor] = (), opened: Opened = ope
 
     Its folder stays as it is until a round begins, but for the number of this process in the journal.
     """
-    with closed_on_error(monitors):
-        _try_out(left.config)
     return _carry_out(left, monitors, opened)
 
 
@@ -222,12 +219,6 @@ def _try_folder(run_dir: Path) -> None:
     except OSError as error:
         why = error.strerror or str(error)
         raise OutputError(f"{run_dir} cannot be written: {why}; whoever leads the run goes on with it") from error
-
-
-def _try_out(config: RunConfig) -> None:
-    """Find what is wrong with optimizers and schedules before anything is written. Errors: ConfigError."""
-    optimizers.try_out({path: settings.training for path, settings in config.sites.items()})
-    schedules.try_out(config)
 
 
 def _spent_s(left: Reopened) -> float:

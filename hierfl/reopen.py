@@ -18,10 +18,11 @@ from hierfl.config.generate import spread
 from hierfl.config.membership import Stay, epoch_of, epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, OutputError, Problem
+from hierfl.learning import optimizers, schedules
 from hierfl.learning.stopping import Progress
 from hierfl.rundir import Origin, RunDir
 
-__all__ = ["Reopened", "config_of", "lasting", "reopened"]
+__all__ = ["Reopened", "config_of", "lasting", "reopened", "try_out"]
 
 OF_THE_TASK = ("kind", "seed", "standardise")
 """Keys of a task that decide what its model is, and which records it is measured on."""
@@ -93,7 +94,18 @@ def reopened(
                     more = "its members have agreed to no more: another run, without --resume, may have others"
                 raise OutputError(f"{run_dir} has done its {saved.rounds_done} rounds; {more}")
             saved = _still_true(saved, config, before)
+        if to_train:
+            try_out(config, saved.rounds_done if saved is not None else 0)
         yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left), stamp)
+
+
+def try_out(config: RunConfig, rounds_done: int = 0) -> None:
+    """Find what torch will not do of a configuration, in the rounds to come, before anything starts.
+
+    Errors: ConfigError.
+    """
+    optimizers.try_out({path: settings.training for path, settings in config.sites.items()})
+    schedules.try_out(config, rounds_done)
 
 
 def config_of(folder: RunDir) -> RunConfig:

@@ -123,35 +123,36 @@ def in_round(training: Training, round_number: int) -> Training:
     return replace(training, lr=_rates(training.lr, _written(training.lr_schedule)).at(round_number))
 
 
-def try_out(config: RunConfig) -> None:
-    """Find a round of the run in which a schedule gives no learning rate to train with.
+def try_out(config: RunConfig, rounds_done: int = 0) -> None:
+    """Find a round of the run, of those to come, in which a schedule gives no learning rate to train with.
 
-    Without schedules torch is not loaded. Errors: ConfigError with every schedule that does, each with its first site.
+    Each schedule is tried from one `lr`, which it would have to take to extremes to matter. Without schedules torch is
+    not loaded. Errors: ConfigError with every schedule that gives none, each with its first site.
     """
-    different: dict[tuple[float, str], tuple[str, Training]] = {}
+    different: dict[str, tuple[str, Training]] = {}
     for path, site in config.sites.items():
         if site.training.lr_schedule is not None:
-            key = site.training.lr, _written(site.training.lr_schedule)
-            different.setdefault(key, (path, site.training))
-    said = ((path, _fault(training, config.federation.root.rounds)) for path, training in different.values())
+            different.setdefault(_written(site.training.lr_schedule), (path, site.training))
+    coming = range(rounds_done, config.federation.root.rounds)
+    said = ((path, _fault(training, coming)) for path, training in different.values())
     problems = [Problem("", f"{path}: training.lr_schedule: {fault}") for path, fault in said if fault]
     if problems:
         raise ConfigError(problems)
 
 
-def _fault(training: Training, rounds: int) -> str:
-    """Say what is wrong with a schedule within so many rounds; empty if nothing is."""
+def _fault(training: Training, rounds: range) -> str:
+    """Say what is wrong with a schedule in these rounds, counted from 0; empty if nothing is."""
     assert training.lr_schedule is not None
     kind, written = training.lr_schedule["kind"], _written(training.lr_schedule)
-    for number in range(rounds):
+    for number in rounds:
         try:
             lr = _rates(training.lr, written).at(number)
         except ConfigError as error:
-            return f"{error} (round {number + 1} of {rounds})" if number else str(error)
+            return f"{error} (round {number + 1} of {rounds.stop})" if number else str(error)
         if not 0 < lr < math.inf:
             return (
-                f"{kind} gives a learning rate of {lr:g} in round {number + 1} of {rounds}; let it stay above 0, by an"
-                " eta_min or end_factor or over more rounds"
+                f"{kind} gives a learning rate of {lr:g} in round {number + 1} of {rounds.stop}; let it stay above 0,"
+                " by an eta_min or end_factor or over more rounds"
             )
     return ""
 

@@ -63,6 +63,7 @@ __all__ = ["FOLDER", "TensorBoard", "evenly"]
 
 FOLDER = "tensorboard"
 _FAIRNESS = {"worst_value": "worst", "best_value": "best", "mean": "mean", "std": "deviation"}
+_TRAINING = ("lr", "lr_schedule", "optimizer", "batch_size", "local_steps", "local_epochs")
 _CHARTS = ("auc", "accuracy", "loss", "ece")
 _TREE_AFTER_S = 30.0
 _LONGER = 1.5
@@ -291,11 +292,12 @@ def _settings(config: RunConfig) -> dict[str, Any]:
     """Name what one would compare runs by; a setting that differs between sites reads "mixed"."""
 
     def common(name: str) -> Any:
-        found = Counter(getattr(site.training, name) for site in config.sites.values())
+        values = (getattr(site.training, name) for site in config.sites.values())
+        found = Counter(value["kind"] if isinstance(value, Mapping) else value for value in values)
         return next(iter(found)) if len(found) == 1 else "mixed"
 
     root = config.federation.root
-    settings = {name: common(name) for name in ("lr", "optimizer", "batch_size", "local_steps", "local_epochs")}
+    settings = {name: common(name) for name in _TRAINING}
     settings["strategy"] = _kind(config.hubs[root.name].strategy)
     settings |= {"rounds": root.rounds, "seed": config.seed, "task": config.task_kind}
     settings |= {"sites": len(config.federation.sites), "tiers": config.federation.num_tiers}

@@ -9,9 +9,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from hierfl.config.schema import Evaluation, Output
+from hierfl.config.schema import Evaluation, Output, Training
 from hierfl.monitor.records import Evaluated, ReplicaReplaced, RoundClosed, RunEnded, SiteTrained
-from hierfl.monitor.tensorboard import FOLDER, TensorBoard, evenly
+from hierfl.monitor.tensorboard import FOLDER, TensorBoard, _settings, evenly
 
 
 def logged(run_dir, config, records) -> EventAccumulator:
@@ -171,6 +171,14 @@ def test_hparams_name_the_settings_and_the_roots_metrics(heart):
     content = heart.PluginTagToContent("hparams")["_hparams_/experiment"]
     for word in (b"lr", b"optimizer", b"batch_size", b"strategy", b"rounds", b"world/auc"):
         assert word in content
+    assert b"lr_schedule" not in content
+
+
+def test_hparams_name_a_schedule_by_its_kind():
+    config = script.config(script.heart())
+    training = Training(lr_schedule={"kind": "ExponentialLR", "gamma": 0.5})
+    sites = {path: dataclasses.replace(site, training=training) for path, site in config.sites.items()}
+    assert _settings(dataclasses.replace(config, sites=sites))["lr_schedule"] == "ExponentialLR"
 
 
 def test_only_so_many_sites_have_curves_but_every_hub(tmp_path):

@@ -158,6 +158,10 @@ def test_what_is_left_behind_what_is_taken_in_stays(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["federation.members.+={name: new}"], "let it join: joins_at: 7 or later"),
+        (
+            ["federation.rounds=9", "training.lr_schedule={kind: PolynomialLR, total_iters: 6}"],
+            "s0: training.lr_schedule: PolynomialLR gives a learning rate of 0 in round 7 of 9",
+        ),
         (["seed=3"], "is 3, of the run 0"),
         (["federation.members.s9.leaves_at=9"], "there is no 's9' here"),
         ([], "amend needs what is to change"),

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import least_squares
+import numpy as np
 import pytest
 import torch
+from least_squares import SHIFTS, SIZES, local, mean
 from plain_loops import FULL, LR, STEPS, WARDS, Loop, Params, minus, same
 from small_runs import Ran, config_of, go, hub, site, tensors
+from ward_tasks import lines
 
 from hierfl.errors import ConfigError
 from hierfl.lifecycle import resume, run
@@ -82,3 +86,28 @@ def test_a_schedule_that_ends_before_the_run_is_refused_before_there_is_a_folder
     ran = go(tmp_path, tree(2), training=ends)
     with pytest.raises(ConfigError, match="in round 3 of 3"):
         resume(ran.folder, ["federation.rounds=3"])
+
+
+def test_sites_that_disagree_come_closer_to_what_is_best_for_all_as_the_rate_falls(tmp_path: Path) -> None:
+    """Li et al. 2020, "On the Convergence of FedAvg on Non-IID Data", Theorem 4: with several local steps and a rate that
+    stays, the average ends apart from the optimum.
+    """
+    rounds, steps, gamma = 30, 5, 0.9
+
+    def averaged(factor: float) -> Any:
+        w = least_squares.START
+        for number in range(rounds):
+            lr = least_squares.LR * factor**number
+            w = mean({name: local(w, name, steps, lr) for name in SIZES}, SIZES)
+        return w
+
+    parts = [lines(name, SIZES[name], SHIFTS[name]) for name in SIZES]
+    x, y = (np.concatenate([part[i] for part in parts]).astype(np.float64) for i in range(2))
+    best = np.linalg.lstsq(x, y, rcond=None)[0]
+    schedule = {"kind": "ExponentialLR", "gamma": gamma}
+    training = {"lr": least_squares.LR, "lr_schedule": schedule, "batch_size": None, "local_steps": steps}
+    members = [site(name, n=SIZES[name], shift=SHIFTS[name]) for name in SIZES]
+    ran = go(tmp_path, hub("world", *members, rounds=rounds), "ward_tasks:Lines", training=training)
+    found = tensors(ran.folder)["weight"][0]
+    assert least_squares.close(found, averaged(gamma))
+    assert np.abs(found - best).max() < np.abs(averaged(1.0) - best).max() / 4

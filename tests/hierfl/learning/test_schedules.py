@@ -189,7 +189,11 @@ def test_the_runs_rounds_are_interpolated() -> None:
     ("rounds", "schedule", "words"),
     [
         (6, {"kind": "PolynomialLR", "total_iters": 4}, "PolynomialLR gives a learning rate of 0 in round 5 of 6"),
-        (5, {"kind": "CosineAnnealingLR", "T_max": 4}, "in round 5 of 5; let it stay above 0, by an eta_min"),
+        (
+            5,
+            {"kind": "CosineAnnealingLR", "T_max": 4},
+            "in round 5 of 5; let it stay above 0, by an eta_min or end_factor",
+        ),
         (900, {"kind": "ExponentialLR", "gamma": 10.0}, "gives a learning rate of inf in round"),
         (
             6,
