@@ -89,8 +89,8 @@ def test_a_schedule_that_ends_before_the_run_is_refused_before_there_is_a_folder
 
 
 def test_sites_that_disagree_come_closer_to_what_is_best_for_all_as_the_rate_falls(tmp_path: Path) -> None:
-    """Li et al. 2020, "On the Convergence of FedAvg on Non-IID Data", Theorem 4: with several local steps and a rate that
-    stays, the average ends apart from the optimum.
+    """Li et al. 2020, "On the Convergence of FedAvg on Non-IID Data", Theorem 4: with several local steps and a
+    rate that stays, the average ends apart from the optimum.
     """
     rounds, steps, gamma = 30, 5, 0.9
 

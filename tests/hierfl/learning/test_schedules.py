@@ -192,7 +192,7 @@ def test_the_runs_rounds_are_interpolated() -> None:
         (
             5,
             {"kind": "CosineAnnealingLR", "T_max": 4},
-            "in round 5 of 5; let it stay above 0, by an eta_min or end_factor",
+            "in round 5 of 5; let it stay above 0, by an eta_min or",
         ),
         (900, {"kind": "ExponentialLR", "gamma": 10.0}, "gives a learning rate of inf in round"),
         (
