@@ -36,19 +36,25 @@ _ENCODINGS = {"none": 0b001, "gzip": 0b101}
 
 
 def try_to_listen(listen: str) -> None:
-    """Errors: LinkError where somebody listens at an address already, at one of its interfaces."""
+    """Errors: LinkError where nobody can listen at an address, or somebody does already, at one of its interfaces."""
     host, _, port = listen.rpartition(":")
-    with contextlib.suppress(OSError):  # what else is wrong with it is said when it is listened
+    failed, has_one = None, False
+    try:
         for family, kind, protocol, _, place in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM):
             with socket.socket(family, kind, protocol) as one:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     one.bind(place)
                     one.listen()
+                    has_one = True
                 except OSError as error:
                     if error.errno == errno.EADDRINUSE:
-                        said = f"cannot listen at {listen}: {error.strerror}; --listen takes another address"
-                        raise LinkError(said) from error
+                        raise
+                    failed = error
+        if failed is not None and not has_one:
+            raise failed
+    except OSError as error:
+        raise LinkError(f"cannot listen at {listen}: {error.strerror}; --listen takes another address") from error
 
 
 class Door:

@@ -228,6 +228,7 @@ def serve(
 
     listening = [*monitors, Finish()]
     if resumed is None:
+        try_to_listen(serving.listens_at())  # before there is a folder
         return run(as_served(config, root), listening, opened)
     with reopened(resumed, to_train=True, elsewhere=True) as left:
         if config_digest(left.config) != config_digest(config):

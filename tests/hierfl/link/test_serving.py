@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -79,6 +80,23 @@ def test_kit_configuration_and_command_must_fit_together(pki: Pki, tmp_path: Pat
         join(Serving(config(tmp_path), world, log), [], tmp_path, threading.Event())
     with pytest.raises(ConfigError, match="`hierfl run` runs such a federation"):
         serve(Serving(config(tmp_path, link=None), world, log), [])
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("listen", "why"),
+    [
+        ("127.0.0.1:{taken}", "Address already in use"),
+        ("0.0.0.0:{taken}", "Address already in use"),
+        ("192.0.2.7:0", "Cannot assign requested address"),  # an address of nobody's (RFC 5737)
+    ],
+)
+def test_where_nobody_can_listen_no_folder_is_made(listen: str, why: str, pki: Pki, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = listen.format(taken=taken.getsockname()[1])
+        serving = Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO()), at)
+        with pytest.raises(LinkError, match=f"cannot listen at {at}: .*{why}.*; --listen takes another address"):
+            serve(serving, [])
     assert not (tmp_path / "runs").exists()
 
 
