@@ -11,7 +11,7 @@ import pytest
 from link_inside import several_runs  # noqa: F401
 from small_runs import Listener, config_of, go, hub
 
-from hierfl import checkpoint
+from hierfl import checkpoint, rounds
 from hierfl.checkpoint import Checkpoint
 from hierfl.errors import Fenced, Overtaken
 from hierfl.journal import LocalStore
@@ -146,3 +146,29 @@ def test_what_one_adds_that_was_succeeded_is_not_taken_up(tmp_path: Path, monkey
     assert resume(folder)["model_digest"] == whole.digest
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert names == ["fenced-round-000002", "round-000002", "round-000003"]
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_one_that_was_succeeded_puts_no_older_model_in_the_place_of_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs in round 1, whose model is the best yet; its successor finds a better one in round 3."""
+    runs, real, hung = tmp_path / "runs", rounds.advance, []
+    succeeded = Succeeded(runs)
+
+    def hanging(*arguments: Any) -> Any:
+        if not hung:
+            hung.append(True)
+            succeeded()
+        return real(*arguments)
+
+    monkeypatch.setattr(rounds, "advance", hanging)
+    tree = hub("world", "north", "south", rounds=3)
+    with pytest.raises(Fenced):
+        run(
+            config_of(
+                runs, tree, stopping={"metric": "loss", "patience": 9}, output={"dir": str(runs), "tensorboard": False}
+            )
+        )
+    assert json.loads(succeeded.left["summary.json"])["best"]["round"] == 3
+    assert contents(succeeded.folder)["best.safetensors"] == succeeded.left["best.safetensors"]
