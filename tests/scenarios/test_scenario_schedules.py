@@ -9,11 +9,14 @@ import least_squares
 import numpy as np
 import pytest
 import torch
+import yaml
 from least_squares import SHIFTS, SIZES, local, mean
 from plain_loops import FULL, LR, STEPS, WARDS, Loop, Params, minus, same
 from small_runs import Ran, config_of, go, hub, site, tensors
+from typer.testing import CliRunner
 from ward_tasks import lines
 
+from hierfl.cli import app
 from hierfl.errors import ConfigError
 from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import SiteTrained
@@ -86,6 +89,18 @@ def test_a_schedule_that_ends_before_the_run_is_refused_before_there_is_a_folder
     ran = go(tmp_path, tree(2), training=ends)
     with pytest.raises(ConfigError, match="in round 3 of 3"):
         resume(ran.folder, ["federation.rounds=3"])
+
+
+@pytest.mark.parametrize("words", [("validate",), ("serve", "--kit", "none"), ("join", "--kit", "none")])
+def test_so_it_is_by_each_command_that_reads_a_yaml_of_sites_elsewhere(words: tuple[str, ...], tmp_path: Path) -> None:
+    linked = hub("world", {**NORTH, "link": {"address": "localhost:1"}}, SOUTH, rounds=3)
+    ends = {"lr_schedule": {"kind": "PolynomialLR", "total_iters": 2}}
+    linked["members"][0]["training"] = ends
+    file = tmp_path / "trial.yaml"
+    file.write_text(yaml.safe_dump({"task": {"kind": "ward_tasks:Wards"}, "federation": linked}))
+    ended = CliRunner().invoke(app, [words[0], str(file), *words[1:]])
+    assert ended.exit_code == 2
+    assert "world/north: training.lr_schedule: PolynomialLR gives a learning rate of 0 in round 3 of 3" in ended.stderr
 
 
 def test_sites_that_disagree_come_closer_to_what_is_best_for_all_as_the_rate_falls(tmp_path: Path) -> None:
