@@ -63,8 +63,8 @@ def code_of(config: RunConfig) -> Code:
     shared = {key: value for key, value in config.resolved.items() if key not in LOCAL}
     for kind in _kinds(shared):
         module = importlib.import_module(kind.partition(":")[0])
-        if module.__file__:
-            found[module.__name__] = Path(module.__file__)
+        if place := getattr(module, "__file__", None):  # a session has none
+            found[module.__name__] = Path(place)
     return Code(_with_imports(found))
 
 

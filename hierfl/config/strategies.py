@@ -46,6 +46,8 @@ def check_strategies(root: Node, report: Report) -> None:
         if strategy is not None and above is not None:
             said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
             report(join(node.place, "strategy"), said)
+        if strategy is not None and (said := _unsaid(type(strategy))):
+            report(join(node.place, "strategy"), said)
         if isinstance(strategy, Reducer):
             short = strategy.shortage(sum(id(member) in trained for member in node.members))
             if short:
@@ -53,6 +55,19 @@ def check_strategies(root: Node, report: Report) -> None:
         if above is None and strategy is not None and strategy.objective().channels(1):
             above = node
         stack.extend((member, above) for member in reversed(node.members))
+
+
+def _unsaid(cls: type) -> str:
+    """Say of a strategy with a step of its own that it takes `linear` over: nobody would take the step at an inner hub
+    that hands up its raw sum. Empty where it says it itself.
+    """
+    says, steps = (next((one for one in cls.__mro__ if name in vars(one)), cls) for name in ("linear", "step"))
+    if says is steps or issubclass(says, steps) or not getattr(cls, "linear", False):
+        return ""
+    return (
+        f"{steps.__name__} has a step of its own, and linear from {says.__name__}, which says that the step is model +"
+        f" mean change; write into {steps.__name__} linear: ClassVar[bool] = False, or True if it is"
+    )
 
 
 def _grows(node: Node) -> bool:
