@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,7 +105,7 @@ def test_the_order_in_which_a_process_finds_them_makes_no_difference(tmp_path: P
         "from hierfl.tasks.synthetic import Synthetic\nclass Lines(Synthetic):\n    pass\n"
     )
     asked = (
-        "import sys; sys.path.insert(0, '.'); from types import SimpleNamespace; from lines import Lines;"
+        "import sys; sys.path.insert(0, '.'); from types import ModuleType, SimpleNamespace; from lines import Lines;"
         "from hierfl.provenance import code_of; found = code_of(SimpleNamespace(task=Lines(), resolved={}));"
         "print(sorted(found.files), found.digest)"
     )
@@ -121,3 +121,10 @@ def test_the_order_in_which_a_process_finds_them_makes_no_difference(tmp_path: P
 def test_a_class_that_no_file_has_is_of_no_known_code() -> None:
     typed: Any = SimpleNamespace(task=type("Typed", (), {"__module__": "nowhere"})(), resolved={})
     assert task_code(typed) == ""
+
+
+def test_a_strategy_of_a_session_is_of_no_known_code(
+    config: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cells", ModuleType("cells"))
+    assert task_code(config(strategy="cells:Rule")) == ""
