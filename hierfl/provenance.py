@@ -63,8 +63,9 @@ def code_of(config: RunConfig) -> Code:
     shared = {key: value for key, value in config.resolved.items() if key not in LOCAL}
     for kind in _kinds(shared):
         module = importlib.import_module(kind.partition(":")[0])
-        if place := getattr(module, "__file__", None):  # a session has none
-            found[module.__name__] = Path(place)
+        if (origin := getattr(module, "__file__", None)) is None:
+            raise TypeError(f"{kind} has no source file")  # as in a session
+        found[module.__name__] = Path(origin)
     return Code(_with_imports(found))
 
 
