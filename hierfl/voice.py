@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl import checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, OutputError
-from hierfl.monitor.records import Monitor, Record, RunEnded
+from hierfl.monitor.records import LogOpened, Monitor, Record, RunEnded
 from hierfl.monitor.replaced import Replaced
 from hierfl.monitor.traffic import Traffic
 from hierfl.rundir import RunDir
@@ -54,6 +54,7 @@ class Voice:
 
         held, self._held = self._held or [], None  # a stop in the next second leaves a summary, too
         self._lines = JsonLines(self.folder.path)
+        self._lines.on(LogOpened(0.0, self.started_s))
         self._files.append(self._lines)
         if self._config.output.tensorboard:
             from hierfl.monitor.tensorboard import TensorBoard

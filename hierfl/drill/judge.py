@@ -71,18 +71,11 @@ def recoveries(told: Iterable[Event], hub: str = "") -> Iterator[float | None]:
 
 def absolute(events: Iterable[Event]) -> Iterator[Event]:
     """Give events with times in seconds since the epoch: each process of a run counts from its own start."""
-    waiting: list[Event] = []
-    epoch_s: float | None = None
+    epoch_s = 0.0
     for event in events:
-        if event["event"] == "run_started":
+        if event["event"] in ("log_opened", "run_started"):
             epoch_s = event["epoch_s"]
-            for early in waiting:
-                yield _shifted(early, epoch_s)
-            waiting.clear()
-        if epoch_s is None:
-            waiting.append(event)
-        else:
-            yield _shifted(event, epoch_s)
+        yield _shifted(event, epoch_s)
 
 
 def _shifted(event: Event, by_s: float) -> Event:

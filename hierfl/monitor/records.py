@@ -18,6 +18,7 @@ __all__ = [
     "GpuSample",
     "GpuSampled",
     "Leased",
+    "LogOpened",
     "MembershipChanged",
     "Monitor",
     "NodeChanged",
@@ -40,6 +41,15 @@ Scalars: TypeAlias = Mapping[str, float | list[list[float]] | None]
 
 All are numbers but `confusion`, the table of more than two classes (rows: true, columns: predicted), and `reliability`,
 [samples, how many came true, mean probability] of each bin of predicted probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogOpened:
+    """A process of the run begins to write `events.jsonl`: times of what follows, up to the next one, are its own."""
+
+    time_s: float
+    epoch_s: float
+    """As of `RunStarted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +367,7 @@ Record: TypeAlias = (
     | FaultInjected
     | GpuSampled
     | Leased
+    | LogOpened
     | MembershipChanged
     | NodeChanged
     | Notice

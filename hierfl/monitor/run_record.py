@@ -29,11 +29,10 @@ _MAX_NOTICES = 200
 MOST_BARS = 20_000
 """Working times, the newest ones, that the timeline is drawn from: of more rounds it shows but colours."""
 
-_SKIPPED = frozenset({b"node_changed", b"site_trained", b"stretch_ended", b"leased", b"gpu_sampled", b"consensus"})
+_SKIPPED = frozenset(
+    {b"node_changed", b"site_trained", b"stretch_ended", b"leased", b"gpu_sampled", b"consensus", b"fault_injected"}
+)
 """Events of which nothing but their time is told: there may be millions."""
-
-_PAST = "fault_injected"
-"""Tells of a moment that may lie before what was told sooner."""
 
 _EVENT = re.compile(rb'\{"event":"(\w+)","time_s":([-+.\de]+),')
 _WORKER = re.compile(rb'"worker":"(?:[^"\\]|\\.)*","device":"(?:[^"\\]|\\.)*"')
@@ -114,14 +113,12 @@ def _events(record: RunRecord, lines: Iterable[Raw]) -> None:
         match = _EVENT.match(line.text)
         if match is None:
             _event(record, line.value(), clock, newest)
-        elif match[1] == _PAST.encode():
-            continue
         elif match[1] in _SKIPPED:
-            clock.offset(float(match[2]), starts=False)
+            clock.offset(float(match[2]))
         elif match[1] == b"phase":
-            _later(record, newest, partial(_phase, record.tape, line, clock.offset(float(match[2]), starts=False)))
+            _later(record, newest, partial(_phase, record.tape, line, clock.offset(float(match[2]))))
         elif match[1] == b"assigned" and (said := _WORKER.match(line.text, match.end())) and said[0] in seen:
-            clock.offset(float(match[2]), starts=False)
+            clock.offset(float(match[2]))
         else:
             seen |= {said[0]} if match[1] == b"assigned" and said else set()
             _event(record, line.value(), clock, newest)
@@ -143,7 +140,9 @@ def _phase(tape: Tape, line: Raw, offset: float) -> None:
 def _event(record: RunRecord, event: Mapping[str, Any], clock: _Clock, newest: deque[Callable[[], None]]) -> None:
     """Take what the report needs out of one event."""
     kind, tape = event.get("event"), record.tape
-    offset = clock.offset(event.get("time_s") if kind != _PAST else None, starts=kind == "run_started")
+    if kind in ("log_opened", "run_started"):
+        clock.begin(kind)
+    offset = clock.offset(event.get("time_s", 0.0))
     if kind == "run_started":
         record.sessions += 1
         record.started, record.ended = dict(event), {}
@@ -177,20 +176,23 @@ def _event(record: RunRecord, event: Mapping[str, Any], clock: _Clock, newest: d
 class _Clock:
     """Tells where the processes of a resumed run stand on one time axis: each event's offset in seconds.
 
-    A new process shows by a time before the last one's, or, where its first events were late, by its `run_started`.
+    A process begins where it has opened the log, or, in one of an earlier version, with its `run_started`. That a time
+    lies before the last one's says nothing: the machine's clock may have been set back.
     """
 
     def __init__(self) -> None:
-        self._offset = self._reached = self._last = 0.0
-        self._named = False
+        self._offset = self._reached = 0.0
+        self._has_opened = False
 
-    def offset(self, time_s: float | None, *, starts: bool) -> float:
-        now = self._last if time_s is None else time_s
-        if now < self._last or (starts and self._named):
-            self._offset, self._named = self._reached, False
-        self._named |= starts
-        self._last = now
-        self._reached = max(self._reached, now + self._offset)
+    def begin(self, kind: str) -> None:
+        """A process has said that it begins."""
+        if kind == "log_opened" or not self._has_opened:
+            self._offset = self._reached
+        self._has_opened = kind == "log_opened"
+
+    def offset(self, time_s: float) -> float:
+        """Take an event's time."""
+        self._reached = max(self._reached, time_s + self._offset)
         return self._offset
 
 

@@ -15,7 +15,16 @@ import pytest
 
 from hierfl.monitor import pictures
 from hierfl.monitor.files import EVENTS, METRICS, JsonLines, Raw, as_json, read_raw
-from hierfl.monitor.records import Assigned, FaultInjected, Phase, Record, RunStarted, SiteTrained
+from hierfl.monitor.records import (
+    Assigned,
+    FaultInjected,
+    LogOpened,
+    Phase,
+    Record,
+    RoundCommitted,
+    RunStarted,
+    SiteTrained,
+)
 from hierfl.monitor.run_record import read_run
 from hierfl.monitor.thin import thinned
 
@@ -102,9 +111,22 @@ def told(run_dir: Path, *processes: list[Record]) -> Path:
     """Write what processes of a run told, one after the other."""
     for records in processes:
         with contextlib.closing(JsonLines(run_dir)) as lines:
-            for record in records:
+            for record in (LogOpened(0.0, 0.0), *records):
                 lines.on(record)
     return run_dir
+
+
+def test_a_clock_that_is_set_back_makes_no_other_process(tmp_path) -> None:
+    """What was told after that stands where the clock says; what another process adds comes after all."""
+    first, again = in_time(script.run(script.heart(), until=5)), in_time(script.run(script.heart(), first=6))
+    half = len(first) // 2
+    back = [dataclasses.replace(record, time_s=record.time_s - 0.5) for record in first[half:]]
+    found = read_run(told(tmp_path, [*first[:half], *back], again))
+    reached_s = max(record.time_s for record in [*first[:half], *back])
+    told_s = [one.time_s for one in (*first[:half], *back) if isinstance(one, RoundCommitted)]
+    told_s += [reached_s + one.time_s for one in again if isinstance(one, RoundCommitted)]
+    assert [time_s for _, time_s in found.tape.commits] == pytest.approx(told_s)
+    assert found.sessions == 2
 
 
 def test_times_of_a_run_that_was_taken_up_are_strung_together(tmp_path) -> None:

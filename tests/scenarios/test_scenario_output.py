@@ -74,8 +74,8 @@ def test_the_events_tell_the_run_in_order(tmp_path: Path) -> None:
     ran = go(tmp_path, TREE)
     told = events(ran.folder)
     names = [event["event"] for event in told]
-    assert names[-1] == "run_ended"
-    before = told[: names.index("run_started")]
+    assert (names[0], names[-1]) == ("log_opened", "run_ended")
+    before = told[1 : names.index("run_started")]
     assert {(event["event"], event.get("phase", event.get("kind"))) for event in before} == {
         ("assigned", "describe"),
         ("phase", "load"),
