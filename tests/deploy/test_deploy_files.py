@@ -101,17 +101,52 @@ RAY = [(path.name, document) for path in MANIFESTS for document in documents(pat
 PLAIN = [(path.name, document) for path in MANIFESTS for document in documents(path) if document["kind"] not in SPECS]
 
 
-def pods(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Give the specs of the pods that come of a document: KubeRay's init containers copy their security contexts."""
+def templates(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Give the pods that come of a document, as templates, by what they do."""
     if document["kind"] == "StatefulSet":
-        return [document["spec"]["template"]["spec"]]
+        return {"redis": document["spec"]["template"]}
     if document["kind"] not in SPECS:
-        return []
+        return {}
     cluster = cluster_in(document)
-    templates = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    [worker] = cluster["workerGroupSpecs"]
+    found = {"head": cluster["headGroupSpec"]["template"], "worker": worker["template"]}
     if document["kind"] == "RayJob":
-        templates.append(document["spec"]["submitterPodTemplate"])
-    return [template["spec"] for template in templates]
+        found["submitter"] = document["spec"]["submitterPodTemplate"]
+    return found
+
+
+def pods(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the specs of these pods: KubeRay's init containers copy their security contexts."""
+    return [template["spec"] for template in templates(document).values()]
+
+
+def labels(document: dict[str, Any], role: str) -> dict[str, str]:
+    """Give the labels of a pod: its template's, and what KubeRay adds to nodes of a cluster, if its name is known."""
+    own = dict(templates(document)[role].get("metadata", {}).get("labels", {}))
+    if document["kind"] == "RayCluster":
+        own |= {"ray.io/cluster": document["metadata"]["name"], "ray.io/node-type": role}
+    return own
+
+
+def selects(selector: dict[str, Any], found: dict[str, str]) -> bool:
+    """Whether a selector of Kubernetes is of a pod with these labels."""
+    assert all(one["operator"] == "In" for one in selector.get("matchExpressions", []))
+    return all(found.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
+        found.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])
+    )
+
+
+def is_let_in(file: str, to: dict[str, str], caller: dict[str, str], port: int) -> bool:
+    """Whether the file's policies let a pod of the same namespace call another one, which some policy must select."""
+    policies = [document["spec"] for name, document in PLAIN if (name, document["kind"]) == (file, "NetworkPolicy")]
+    of_it = [policy for policy in policies if selects(policy["podSelector"], to) and "Ingress" in policy["policyTypes"]]
+    assert of_it, f"no policy in {file} is of {to}"
+    return any(
+        any(selects(source["podSelector"], caller) for source in rule["from"])
+        and port in [one["port"] for one in rule.get("ports", [{"port": port}])]
+        for policy in of_it
+        for rule in policy.get("ingress", [])
+    )
 
 
 def named(value: Any) -> str:
@@ -156,13 +191,37 @@ def test_a_namespace_that_is_restricted_admits_every_pod(file: str, document: di
             }
 
 
+def test_who_may_call_whom() -> None:
+    """In Ray's cluster all may, but for Redis, which is the head's; from beside it the dashboard at most."""
+    role = {
+        (document["kind"], role): labels(document, role) for _, document in RAY + PLAIN for role in templates(document)
+    }
+    stranger = {"app": "web"}
+    operator = {"app.kubernetes.io/component": "kuberay-operator"}
+    for kind, file in (("RayCluster", "raycluster.yaml"), ("RayJob", "rayjob.yaml")):
+        head, worker = role[kind, "head"], role[kind, "worker"]
+        for to, caller in ((head, worker), (worker, head), (worker, worker)):
+            assert is_let_in(file, to, caller, 6379) and is_let_in(file, to, caller, 10002)
+        assert not is_let_in(file, head, stranger, 6379) and not is_let_in(file, worker, stranger, 10002)
+    submitter = role["RayJob", "submitter"]
+    head = role["RayJob", "head"]
+    for caller in (submitter, operator):
+        assert is_let_in("rayjob.yaml", head, caller, 8265) and not is_let_in("rayjob.yaml", head, caller, 6379)
+    assert not is_let_in("rayjob.yaml", head, stranger, 8265) and not is_let_in("rayjob.yaml", submitter, head, 8265)
+    redis, tidies = role["StatefulSet", "redis"], {"ray.io/cluster": "hierfl", "ray.io/node-type": "redis-cleanup"}
+    assert is_let_in("raycluster.yaml", redis, role["RayCluster", "head"], 6379)
+    assert is_let_in("raycluster.yaml", redis, tidies, 6379)
+    for caller in (role["RayCluster", "worker"], head, submitter, stranger):
+        assert not is_let_in("raycluster.yaml", redis, caller, 6379)
+
+
 @pytest.mark.parametrize(("file", "document"), RAY, ids=named)
 def test_clusters_ask_for_their_token(file: str, document: dict[str, Any]) -> None:
     assert cluster_in(document)["authOptions"] == {"mode": "token"}
 
 
 def test_a_schema_that_would_pass_anything_would_not_do() -> None:
-    spec = documents(DEPLOY / "kuberay" / "raycluster.yaml")[3]["spec"]
+    spec = next(document for _, document in RAY if document["kind"] == "RayCluster")["spec"]
     with pytest.raises(jsonschema.ValidationError, match="headGroupSpecs"):
         jsonschema.validate(spec | {"headGroupSpecs": {}}, CLUSTER)
 
