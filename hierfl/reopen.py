@@ -108,9 +108,11 @@ def try_out(config: RunConfig, rounds_done: int = 0) -> None:
     schedules.try_out(config, rounds_done)
 
 
-def config_of(folder: RunDir) -> RunConfig:
-    """Read a run's configuration, with the own modules of where it comes from. Errors: ConfigError, OutputError."""
-    return _config(folder, (), folder.origin(), None)
+def config_of(folder: RunDir, code_dir: Path | None = None) -> RunConfig:
+    """Read a run's configuration, with the own modules of where it comes from, which lies in `code_dir` now if it was
+    moved. Errors: ConfigError, OutputError.
+    """
+    return _config(folder, (), _origin(folder, code_dir), None)
 
 
 def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int = 0) -> list[Problem]:

@@ -97,14 +97,12 @@ class Result:
 
         Errors: as of `state_dict`; ConfigError where the task is not there any more.
         """
-        weights = self._weights(best)
-        from hierfl.reopen import reopened
+        weights = self.state_dict(best=best)
+        from hierfl.reopen import config_of
+        from hierfl.rundir import RunDir
 
-        with reopened(self.run_dir, (), self.code_dir) as left:
-            module: torch.nn.Module = left.config.task.model()
-        from safetensors.torch import load_file
-
-        module.load_state_dict(load_file(weights))
+        module: torch.nn.Module = config_of(RunDir(self.run_dir), self.code_dir).task.model()
+        module.load_state_dict(weights)
         return module.eval()
 
     def evaluate(self, overrides: Sequence[str] = ()) -> Mapping[str, Scalars]:
