@@ -106,7 +106,7 @@ def lane(
 
 @contextlib.contextmanager
 def hub_on_loopback(
-    pki: Pki, deadline_s: float = 20.0, agreed: Agreed = AGREED, compression: str = "none", listen: str = "localhost:0"
+    pki: Pki, deadline_s: float = 20.0, agreed: Agreed = AGREED, compression: str = "none", listen: str = "127.0.0.1:0"
 ) -> Iterator[tuple[Service, dict[str, Lane], queue.SimpleQueue[Done], list[str]]]:
     """Serve world/us and world/them on a free port."""
     done: queue.SimpleQueue[Done] = queue.SimpleQueue()

@@ -43,7 +43,7 @@ def test_a_thousand_members_at_one_hub(tmp_path: Path) -> None:
         path: Lane(path, AGREED.run, 600.0, 1, tmp_path / "spool", shelf, done.put, lambda value: value, turns=turns)
         for path in paths
     }
-    service = Service(pki.kit("world"), "localhost:0", AGREED, lanes, lambda *said: None)
+    service = Service(pki.kit("world"), "127.0.0.1:0", AGREED, lanes, lambda *said: None)
     crowd = subprocess.Popen(
         [sys.executable, str(SUPPORT / "link_crowd.py"), str(tmp_path), str(service.port), str(NUM)],
         env={**os.environ, "PYTHONPATH": str(SUPPORT), "GRPC_VERBOSITY": "NONE"},

@@ -66,7 +66,7 @@ def dialling(pki: Pki, ports: Sequence[int], leaders: Leaders, **said: Any) -> I
 
 @contextlib.contextmanager
 def standing_by(pki: Pki) -> Iterator[Waiting]:
-    waiting = Waiting(pki.kit("world", name="second"), "localhost:0", "heart", MEMBERS)
+    waiting = Waiting(pki.kit("world", name="second"), "127.0.0.1:0", "heart", MEMBERS)
     try:
         yield waiting
     finally:

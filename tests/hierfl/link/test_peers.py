@@ -32,7 +32,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @contextlib.contextmanager
 def door(pki: Pki, objects: Objects, node: str = "ring/a", port: int = 0) -> Iterator[PeerDoor]:
-    opened = PeerDoor(pki.kit(node), f"localhost:{port}", ["ring/b"], objects.find)
+    opened = PeerDoor(pki.kit(node), f"127.0.0.1:{port}", ["ring/b"], objects.find)
     try:
         yield opened
     finally:
@@ -140,7 +140,7 @@ def test_a_peer_with_a_wrong_certificate_is_not_believed(pki: Pki, tmp_path: Pat
     for (node, authority), why in zip((("ring/c", pki), ("ring/a", Pki(tmp_path / "stranger"))), said, strict=True):
         kit = authority.kit(node, name="imposter")
         kit.put(authority=pki.authority.pem)
-        opened = PeerDoor(kit, "localhost:0", ["ring/b"], objects.find)
+        opened = PeerDoor(kit, "127.0.0.1:0", ["ring/b"], objects.find)
         with pytest.raises(LinkError, match=rf"ring/b has not reached ring/a at .*{why}"):
             take(neighbours(pki, opened.port, heard, deadline_s=1.0), payload, tmp_path)
         opened.close()
