@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -131,7 +132,16 @@ def _int(value: Any) -> int:
             return int(value)
         except ValueError:
             pass
-    raise Wrong(f"must be a whole number, not {shown(value)}")
+    raise Wrong(f"must be a whole number, not {shown(value)}{_in_digits(value)}")
+
+
+def _in_digits(value: Any) -> str:
+    """Say how a whole number is written that YAML reads as one with a point: 1e3, 5.0."""
+    try:
+        number = float(value) if isinstance(value, float | str) else math.nan
+    except ValueError:
+        return ""
+    return f": write {int(number)}" if number.is_integer() and abs(number) < 2**53 else ""
 
 
 def _float(value: Any) -> float:
