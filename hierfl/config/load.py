@@ -49,7 +49,7 @@ def check(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None 
 def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
     """Check and build a configuration from a mapping: plain values, or an OmegaConf DictConfig; it is not changed.
 
-    A class stands for its name, `package.module:Class`.
+    A class stands for its name, `package.module:Class`. The task's own module is looked for where it comes from.
 
     Errors: ConfigError with every mistake and its place.
     """
@@ -57,7 +57,8 @@ def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
     checked, problems = _checked(_plain(mapping), overrides, "run")
     if problems or checked is None:
         raise ConfigError(problems)
-    return build(checked)
+    config = build(checked)
+    return replace(config, folder=_home(type(config.task)))
 
 
 def _checked_file(path: Path, overrides: Sequence[str], base: Path | None) -> tuple[Checked | None, list[Problem]]:
@@ -141,6 +142,21 @@ def _make_importable(folder: Path | None) -> None:
     for place in (folder, Path.cwd()):
         if place is not None and place.is_dir() and str(place.resolve()) not in sys.path:
             sys.path.insert(0, str(place.resolve()))
+
+
+def _home(cls: type) -> Path | None:
+    """Find the folder from which a class of one's own was imported, where that is not the current one: a script's, say.
+
+    Workers look there, too, and a run that is taken up again. None for what is installed.
+    """
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    if file is None or cls.__module__ == "__main__":
+        return None
+    place = Path(file).resolve()
+    parts = cls.__module__.split(".")
+    home = place.parents[len(parts) if place.name == "__init__.py" else len(parts) - 1]
+    is_installed = "site-packages" in home.parts or parts[0] in ("hierfl", "tiers", "scheduler")
+    return None if is_installed or home == Path.cwd() else home
 
 
 def _plain(value: Any) -> Any:

@@ -173,6 +173,20 @@ def test_an_event_loop_and_another_thread_run_it_too() -> None:
     assert asyncio.run(inside()) == asyncio.run(beside())
 
 
+def test_a_script_s_own_module_is_found_again_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "script_task.py").write_text("from ward_tasks import Wards as Mine\n\n\nclass Own(Mine):\n    pass\n")
+    monkeypatch.syspath_prepend(str(folder))
+    try:
+        result = hierfl.run(wards(task={"kind": "script_task:Own"}))
+    finally:
+        sys.modules.pop("script_task", None)
+    sys.path.remove(str(folder))
+    assert hierfl.resume(result, ["federation.rounds=4"]).summary["rounds"] == 4
+    sys.modules.pop("script_task", None)
+
+
 @dataclass(frozen=True)
 class OfTheScript(ward_tasks.Wards):
     """Stands in the script itself."""
