@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
 
 from hierfl.learning.state import Layout
 from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.calls import COMMIT, PlaceCall
 from hierfl.link.codec import payload_out
-from hierfl.link.payload import Shape
+from hierfl.link.errands import PLACE, Call
+from hierfl.link.payload import Outgoing, Shape
+from hierfl.link.remote import Remote
 from hierfl.runtime.jobs import TrainJob
 
-__all__ = ["describe", "evaluate", "prepare", "train", "with_id"]
+__all__ = ["describe", "evaluate", "of_call", "prepare", "train", "with_id"]
 
 
 def with_id(ask: wire.Ask, run: str, path: str) -> wire.Ask:
@@ -19,6 +23,35 @@ def with_id(ask: wire.Ask, run: str, path: str) -> wire.Ask:
     said = f"{run}\n{path}\n".encode() + ask.SerializeToString(deterministic=True)
     ask.id = int.from_bytes(sha256(said).digest()[:8], "little") or 1
     return ask
+
+
+def of_call(call: Call, payload: Callable[[Any], Outgoing], alive: Iterable[str]) -> wire.Ask:
+    """Ask for what a call wants, its preparation aside; a model that lies here is offered by the call.
+
+    `payload`: gives a model's. `alive`: names of what lies at the member's place and is still referred to.
+    """
+    if call.method == "describe":
+        return describe()
+    if call.method == PLACE:
+        of_place: PlaceCall = call.arguments[0]
+        ask, call.offers = wire.Ask(place=of_place.message), of_place.offers.kept
+        if of_place.method == COMMIT:
+            ask.place.commit.alive.extend(sorted(alive))
+        return ask
+    if call.method in ("evaluate", "fine_tune"):
+        tunes_in = call.arguments[3] if call.method == "fine_tune" else None
+        return evaluate(*_lies(call, call.arguments[2], payload), tunes_in)
+    job, model = call.arguments[:2]
+    return train(job, *_lies(call, model, payload))
+
+
+def _lies(call: Call, model: Any, payload: Callable[[Any], Outgoing]) -> tuple[Shape, bytes, str]:
+    """Say of a model what it is and who has it; what lies here is offered."""
+    if isinstance(model, Remote):
+        return model.shape, model.digest, model.holder
+    own = payload(model)
+    call.offers[own.digest] = own
+    return own.shape, own.digest, ""
 
 
 def prepare(layout: Layout, scale: Any) -> wire.Ask:

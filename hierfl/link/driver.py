@@ -14,7 +14,8 @@ from typing import Any
 from hierfl.errors import RuntimeUnavailable
 from hierfl.link.calls import FIRST_VECTORS, PlaceCall
 from hierfl.link.commits import COMMITTED, Commits
-from hierfl.link.lane import PLACE, Lane
+from hierfl.link.errands import PLACE
+from hierfl.link.lane import Lane
 from hierfl.link.remote import is_remote
 from hierfl.link.served import HERE, link_device
 from hierfl.link.service import Service

@@ -16,7 +16,10 @@ from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import TrainJob
 from tiers.messages import Share, Update
 
-__all__ = ["Call", "Member", "Offer"]
+__all__ = ["PLACE", "Call", "Member", "Offer"]
+
+PLACE = "at its place"
+"""The method of calls to a member's place; their argument is a `PlaceCall`."""
 
 OUTLIVED_KEPT = 64
 

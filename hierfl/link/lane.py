@@ -26,10 +26,10 @@ from hierfl.learning.state import Layout
 from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_described, admit_evaluated, admit_trained
-from hierfl.link.calls import COMMIT, PlaceCall
+from hierfl.link.calls import PlaceCall
 from hierfl.link.chunks import Chunk
 from hierfl.link.codec import seconds, text
-from hierfl.link.errands import Call, Member, Offer
+from hierfl.link.errands import PLACE, Call, Member, Offer
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.remote import Remote, RemoteState
 from hierfl.link.session import Session
@@ -39,10 +39,7 @@ from hierfl.runtime.driver import Done
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
 
-__all__ = ["PLACE", "Lane"]
-
-PLACE = "at its place"
-"""The method of calls to a member's place; their argument is a `PlaceCall`."""
+__all__ = ["Lane"]
 
 MOST_DROPPED = 1000
 """Names in one message."""
@@ -273,31 +270,10 @@ class Lane:
 
     def _written(self, call: Call) -> wire.Ask:
         """Write what is asked."""
-        if call.method == "describe":
-            ask = asks.describe()
-        elif call.method == PLACE:
-            of_place: PlaceCall = call.arguments[0]
-            ask, call.offers = wire.Ask(place=of_place.message), of_place.offers.kept
-            if of_place.method == COMMIT:
-                ask.place.commit.alive.extend(sorted(self._alive.copy()))
-        elif call.method in ("evaluate", "fine_tune"):
-            tunes_in = call.arguments[3] if call.method == "fine_tune" else None
-            ask = asks.evaluate(*self._lies(call, call.arguments[2]), tunes_in)
-        else:
-            job, model = call.arguments[:2]
-            ask = asks.train(job, *self._lies(call, model))
-        ask = asks.with_id(ask, self.run, self.path)
+        ask = asks.with_id(asks.of_call(call, self._shelf.payload, self._alive.copy()), self.run, self.path)
         if call.method == PLACE:
             ask.drop.extend(self._dropped.popleft() for _ in range(min(len(self._dropped), MOST_DROPPED)))
         return ask
-
-    def _lies(self, call: Call, model: Any) -> tuple[Shape, bytes, str]:
-        """Say of a model what it is and who has it; what lies here is offered."""
-        if isinstance(model, Remote):
-            return model.shape, model.digest, model.holder
-        payload = self._shelf.payload(model)
-        call.offers[payload.digest] = payload
-        return payload.shape, payload.digest, ""
 
     def _described(self, call: Call, message: wire.Described) -> None:
         self._end(call, (admit_described(message, self.path),))
