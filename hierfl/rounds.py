@@ -14,7 +14,7 @@ from typing import Any
 
 from hierfl import checkpoint, commits
 from hierfl.checkpoint import Checkpoint
-from hierfl.config.membership import epoch_of, epochs
+from hierfl.config.membership import epoch_of, epochs, still_known
 from hierfl.errors import DataError, HierflError, OutputError
 from hierfl.journal import Lead
 from hierfl.learning.standardise import Moments
@@ -222,8 +222,10 @@ class Rounds:
         epoch = epoch_of(self.epochs, number + 1)
         if epoch is self.epoch:
             return
+        if (epoch.left or epoch.renewed) and not commit.saved:
+            self._save(commit, layout)  # who leaves for good is not asked for these rounds again
         self.engine.end("the members change", stops=True)
-        self.epoch, known = epoch, self.engine.inventories
+        known, self.epoch = still_known(self.engine.inventories, self.config, self.epoch, epoch), epoch
         self.engine = Engine(
             epoch.config, self.driver, self.crew, self.voice.emit, self.voice.started_s, known, self.journal
         )

@@ -126,7 +126,8 @@ def changed(epoch: Epoch, num_samples: Mapping[str, int], time_s: float) -> Iter
     yield MembershipChanged(time_s, epoch.number, epoch.first, epoch.joined, epoch.left, there)
     for path in epoch.left:
         yield NodeChanged(time_s, path, "skipped", epoch.first)
-    moves = [f"{few(paths)} {verb}" for paths, verb in ((epoch.joined, "joined"), (epoch.left, "left")) if paths]
+    verbs = ((epoch.joined, "joined"), (epoch.left, "left"), (epoch.renewed, "with other members below"))
+    moves = [f"{few(paths)} {verb}" for paths, verb in verbs if paths]
     said = f"from round {epoch.first} on, epoch {epoch.number} of the tree: {', '.join(moves)}"
     yield Notice(time_s, "info", tree.root.name, f"{said}; {plural(len(tree.sites), 'site')}")
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from hierfl.config.places import join
-from hierfl.config.schema import RunConfig
+from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
 from hierfl.learning.strategy import Reducer
 
-__all__ = ["Epoch", "Stay", "check_membership", "epoch_of", "epochs"]
+__all__ = ["Epoch", "Stay", "check_membership", "epoch_of", "epochs", "still_known"]
 
+
+T = TypeVar("T")
 
 _STAY = ("joins_at", "leaves_at")
 
@@ -43,7 +45,8 @@ class Stay:
 class Epoch:
     """One membership: `config` is the run's with the tree of its members, from round `first` of the root on.
 
-    `joined`, `left`: sites by path, against the epoch before.
+    `joined`, `left`: sites by path, against the epoch before; `renewed`: leaves that have other members below, which
+    are served elsewhere.
     """
 
     number: int
@@ -51,6 +54,7 @@ class Epoch:
     config: RunConfig
     joined: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    renewed: tuple[str, ...] = ()
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -59,24 +63,38 @@ class Epoch:
 
 
 def epochs(config: RunConfig) -> list[Epoch]:
-    """List the epochs of a run that has this configuration, up to its last round."""
+    """List the epochs of a run that has this configuration, up to its last round.
+
+    A part of a federation has those of the whole, by the same numbers, but for epochs in which nobody of it is there.
+    """
     tree, last = config.federation, config.federation.root.rounds
     stays = [(site.joins_at, site.leaves_at) for site in config.sites.values()]
-    changes = sorted({1, *(at for stay in stays for at in stay if at is not None and at <= last)})
+    changes = sorted({1, *config.changes, *(at for stay in stays for at in stay if at is not None and at <= last)})
     found: list[Epoch] = []
+    number, before = tree.epoch - 1, dict[str, SiteSettings]()
     for first in changes:
         there = {path: site for path, site in config.sites.items() if site.is_there(first)}
-        before = found[-1].config.sites if found else there
-        if found and there.keys() == before.keys():
+        if first > 1 and there.keys() == before.keys() and first not in config.changes:
             continue
-        number = tree.epoch + len(found)
-        federation = tree if len(there) == len(config.sites) and not found else tree.only(there, number)
+        number += 1
+        before, former = there, there if first == 1 else before
+        if not there:
+            continue
+        federation = tree if len(there) == len(config.sites) and number == tree.epoch else tree.only(there, number)
         hubs = {path: hub for path, hub in config.hubs.items() if path in federation.hubs}
-        joined = tuple(path for path in there if path not in before)
-        left = tuple(path for path in before if path not in there)
+        joined = tuple(path for path in there if path not in former)
+        left = tuple(path for path in former if path not in there)
+        renewed = tuple(path for path in there if path in former and path in config.changes.get(first, ()))
         own = config if federation is tree else replace(config, federation=federation, hubs=hubs, sites=there)
-        found.append(Epoch(number, first, own, joined, left))
+        found.append(Epoch(number, first, own, joined, left, renewed))
     return found
+
+
+def still_known(known: Mapping[str, T], config: RunConfig, one: Epoch, other: Epoch) -> dict[str, T]:
+    """Give what is known of sites, by path, without those whose members below are others in another epoch."""
+    low, high = sorted((one.first, other.first))
+    renewed = {path for first, paths in config.changes.items() if low < first <= high for path in paths}
+    return {path: value for path, value in known.items() if path not in renewed}
 
 
 def epoch_of(found: list[Epoch], round_number: int) -> Epoch:

@@ -356,3 +356,6 @@ class RunConfig:
     faults: tuple[Fault, ...] = ()
     better: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, LinkSettings] = field(default_factory=dict)
+    changes: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    """Of a part of a federation: with which rounds of the root members change, wherever in the whole, and whose members
+    below change then, of the leaves that stand for what is served elsewhere."""

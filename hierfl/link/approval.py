@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hierfl.config.membership import epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import LinkError
 from hierfl.learning.task import Standardised
 from hierfl.link.files import write_public
 from hierfl.link.identity import exchanging
-from hierfl.link.served import num_sites
+from hierfl.link.served import num_sites, stay_of
 from hierfl.provenance import LOCAL, code_of
 from tiers.federation import parent
 
@@ -95,10 +96,11 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     """List what a member sends up, in words."""
     number = num_sites(config, path)
     whose = "this site's" if path in config.federation.sites else f"of its {number} sites together"
-    what = f"per round the change of the model, {whose}, as integers of {config.arithmetic.width} bits"
+    what = f"per round{_while(config, path)} the change of the model, {whose}, as integers of"
+    what = f"{what} {config.arithmetic.width} bits"
     found = [what] if not exchanging(config, path) else list(_to_others(config, path, what))
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
-    found.append("once the numbers of training and test samples")
+    found.append(f"once{_again(config, path)} the numbers of training and test samples")
     if isinstance(config.task, Standardised) and config.task.standardise == "federated":
         found.append("once the count, sums and sums of squares of each feature")
     if config.evaluation.every:
@@ -114,6 +116,25 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
         if config.evaluation.fine_tune is not None:
             found.append("the same of the models that sites fine-tune for themselves, which stay there")
     return found
+
+
+def _while(config: RunConfig, path: str) -> str:
+    """Say in which rounds a member takes part; nothing where it always does."""
+    stay = stay_of(config, path)
+    if stay.end is not None:
+        return f", from round {stay.first} until round {stay.end} begins,"
+    return f", from round {stay.first} on," if stay.first > 1 else ""
+
+
+def _again(config: RunConfig, path: str) -> str:
+    """Say with which rounds members at and below a node change while it is there; nothing where none do."""
+    sites = [{site for site in epoch.sites if f"{site}/".startswith(f"{path}/")} for epoch in epochs(config)]
+    moved = [
+        str(epoch.first)
+        for epoch, before, there in zip(epochs(config)[1:], sites, sites[1:], strict=False)
+        if before and there and before != there
+    ]
+    return f", and anew with round {', '.join(moved)}, in which sites change," if moved else ""
 
 
 def _to_others(config: RunConfig, path: str, what: str) -> Iterator[str]:

@@ -18,8 +18,9 @@ from hierfl.runtime.jobs import TrainJob
 __all__ = ["describe", "evaluate", "of_call", "prepare", "train", "with_id"]
 
 
-def with_id(ask: wire.Ask, run: str, path: str) -> wire.Ask:
-    """Put the id on a question of a run to a member."""
+def with_id(ask: wire.Ask, run: str, path: str, epoch: int) -> wire.Ask:
+    """Put the epoch of the tree, and the id, on a question of a run to a member."""
+    ask.epoch = epoch
     said = f"{run}\n{path}\n".encode() + ask.SerializeToString(deterministic=True)
     ask.id = int.from_bytes(sha256(said).digest()[:8], "little") or 1
     return ask

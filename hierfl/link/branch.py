@@ -16,6 +16,7 @@ import numpy as np
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
 from hierfl.commits import complete, rounds_done
+from hierfl.config.membership import epochs, still_known
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError, HierflError, LinkError, OutputError
 from hierfl.learning.compression import as_sum
@@ -68,7 +69,14 @@ class Branch:
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         crew = crew_of(config, driver, seats, emit)
         self._crew = crew
-        self._engine = Engine(config, driver, crew, emit, time.time())
+        self._epochs = {epoch.number: epoch for epoch in epochs(config)}
+        self._epoch = next(iter(self._epochs.values()))
+        self._open: Callable[..., Engine] = lambda *known: Engine(
+            self._epoch.config, driver, crew, emit, time.time(), *known
+        )
+        self._engine = self._open()
+        self._kept: Remembered | None = None
+        self._has_hubs = False
         self._layout: Layout | None = None
         self._inventory: Inventory | None = None
         self._run = ""
@@ -82,17 +90,30 @@ class Branch:
             self._layout, _ = self._engine.initial()
         return self._layout
 
+    def enter(self, number: int) -> None:
+        """Go on with the tree of an epoch. Errors: LinkError for one in which this node is no member."""
+        if number == self._epoch.number:
+            return
+        if number not in self._epochs:
+            raise LinkError(f"epoch {number} of the tree, in which {self.path} is no member")
+        if self._has_hubs:
+            self._engine.end("the members change", stops=True)
+        before, self._epoch = self._epoch, self._epochs[number]
+        known = still_known(self._engine.inventories, self.config, before, self._epoch)
+        self._engine, self._inventory, self._has_hubs = self._open(known), None, False
+
     def describe(self) -> Inventory:
-        """Count what is at and below this node."""
+        """Count what is at and below this node now."""
         if self._inventory is None:
             try:
                 found = self._engine.describe()
             except DataError as error:
                 return Inventory(self.path, 0, 0, None, str(error))
-            self._num_samples = samples_of(self.config, found)
+            self._num_samples = samples_of(self._epoch.config, found)
             moments = self._engine.moments()
             num_test = sum(item.num_test for item in found.values())
-            has_moments = any(item.moments is not None for item in found.values())
+            is_first = self._epoch.number == self.config.federation.epoch  # then features are standardised for the run
+            has_moments = is_first and any(item.moments is not None for item in found.values())
             self._inventory = Inventory(
                 self.path, self._num_samples[self.path], num_test, moments if has_moments else None
             )
@@ -100,9 +121,7 @@ class Branch:
 
     def prepare(self, run: str, scale: tuple[np.ndarray, np.ndarray] | None) -> None:
         """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded."""
-        said = self.describe()
-        if said.error is not None:
-            raise DataError(said.error)
+        self._count()
         folder_name_in(run, "a run's name")
         self._crew.prepare(self.layout, scale)
         kept.forget_all_before(self._folder, run)
@@ -113,8 +132,7 @@ class Branch:
         """Do a round for the hub above; give the update's weight, and the update. Errors: HierflError."""
         if not self._run:
             raise LinkError("a round was asked for before the run was begun")
-        if asked.round_number <= self._round:
-            self._restore(asked.round_number)
+        self._make_hubs(asked.round_number)
         order = self._order(asked)
         update, handle = self._engine.branch(self.path, order, self._driver.put(model))
         self._round = asked.round_number
@@ -124,6 +142,8 @@ class Branch:
 
     def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:
         """Measure a model at every site here; `tunes`: after each has made it its own. Errors: HierflError."""
+        if self._run:
+            self._make_hubs(self._round + 1)
         found = self._engine.tally(round_number, self._driver.put(model), tunes=tunes)
         if tunes and self._round >= 0:
             self._save(self._round)
@@ -143,18 +163,38 @@ class Branch:
         objective = self.config.hubs[asked.hub].strategy.objective()
         return Order(asked.hub, asked.round_number, ((self.path.rpartition("/")[2], asked.weight),), opening, objective)
 
+    def _count(self) -> None:
+        """Have all sites' samples counted. Errors: DataError if data cannot be loaded."""
+        said = self.describe()
+        if said.error is not None:
+            raise DataError(said.error)
+
+    def _make_hubs(self, before: int) -> None:
+        """Have the hubs of this epoch's tree, as they are before a round. Errors: DataError."""
+        if before <= self._round:
+            self._count()
+            self._restore(before)
+        elif not self._has_hubs:
+            self._count()
+            before_that = self._kept or Remembered()
+            self._set_up(before_that.within(self._epoch.config.federation, ANY_ROUND))
+
     def _restore(self, before: int) -> None:
         """Make the hubs, with what was kept after the newest round that came before this one."""
         remembered, self._round = Remembered(), -1
         saved = self._newest(before)
         if saved is not None:
-            tree = self.config.federation
+            tree = self._epoch.config.federation
             remembered = Remembered.of(replace(saved, rounds_done=ANY_ROUND), tree, self._driver)
             self._round = saved.rounds_done - 1
-        steps = {
-            site: settings.training.num_steps(self._num_samples[site]) for site, settings in self.config.sites.items()
-        }
-        self._engine.set_up(self.layout, self._num_samples, steps, remembered, top=self.path)
+        self._set_up(remembered)
+
+    def _set_up(self, remembered: Remembered) -> None:
+        """Make the hubs, with what they keep."""
+        there, sites = self._num_samples, self._epoch.config.sites
+        steps = {site: settings.training.num_steps(there[site]) for site, settings in sites.items()}
+        self._engine.set_up(self.layout, there, steps, remembered, top=self.path)
+        self._kept, self._has_hubs = remembered, True
 
     def _newest(self, before: int) -> Checkpoint | None:
         """Read what was kept after the newest round that came before this one, and is whole; say what is not."""
@@ -174,12 +214,12 @@ class Branch:
 
     def _save(self, round_number: int) -> None:
         """Keep what hubs and sites remember; nothing is written where they remember nothing."""
-        remembered = self._engine.remember(round_number + 1)
+        remembered = self._kept = self._engine.remember(round_number + 1)
         if not (remembered.states or remembered.hubs or remembered.sites):
             return
         nothing = ModelState(np.zeros(0, np.float32), np.zeros(0, np.int64))
         content = Checkpoint(
-            *(round_number + 1, self.config.federation.epoch, self.config.seed, Layout(()), nothing),
+            *(round_number + 1, self._epoch.number, self.config.seed, Layout(()), nothing),
             **remembered.fetched(self._driver),
         )
         checkpoint.save(self._folder / self._run, content, STATES_KEPT)

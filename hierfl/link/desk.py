@@ -149,6 +149,7 @@ class Desk:
     def _answer(self, run: str, ask: wire.Ask) -> wire.Answer:
         """Do one thing. Errors: those of the member's own machine, which end it."""
         assert self._branch is not None
+        self._branch.enter(ask.epoch)
         started = time.perf_counter()
         match ask.WhichOneof("what"):
             case "prepare":

@@ -76,7 +76,8 @@ class LinkedDriver:
         self._commits = Commits(self._new_ticket, self._at_place, self._done.put, tell)
         self._trains = True
         self._builder = ""
-        self._ended = False
+        self._farewell = ""
+        self._epoch = 0
 
     @property
     def link(self) -> Link | None:
@@ -97,6 +98,13 @@ class LinkedDriver:
     def grow(self) -> tuple[Seat, ...]:
         """Start workers on devices that have come since."""
         return self._seated(self._base.grow()) if self._trains else ()
+
+    def enter(self, epoch: int) -> None:
+        """Ask the members of this epoch's tree; those that have left for good are told so."""
+        self._epoch = epoch
+        self._base.enter(epoch)
+        for lane in self._lanes.values():
+            lane.enter(epoch)
 
     def start_hub(self, spec: HubSpec, post: Post) -> None:
         """Make a replica of a hub's aggregator, in the runtime."""
@@ -189,17 +197,17 @@ class LinkedDriver:
         """Fetch a vector from the runtime, or from the member that holds it."""
         return self._taker.value(handle) if is_remote(handle) else self._base.get(handle)
 
-    def finish(self) -> None:
+    def finish(self, said: str = "the federation has finished") -> None:
         """The run has come to its end: members are told so when the driver closes."""
-        self._ended = True
+        self._farewell = said
 
     def close(self) -> None:
         """Say farewell to the members and end the runtime."""
         try:
             self._deferred.close()
             if self._service is not None:
-                said = "the federation has finished" if self._ended else "the hub is closing; it may come back"
-                self._service.close(said, final=self._ended)
+                said = self._farewell or "the hub is closing; it may come back"
+                self._service.close(said, final=bool(self._farewell))
         finally:
             self._base.close()
 
@@ -207,6 +215,8 @@ class LinkedDriver:
         """Let members come, unless they may. Errors: LinkError; those of `open_links`."""
         if self._service is None:
             self._service, self._lanes = self._open_links(self._done.put, self._base)
+            for lane in self._lanes.values():
+                lane.enter(self._epoch)
 
     def _at_place(self, ticket: int, path: str, method: str, arguments: tuple[Any, ...]) -> None:
         """Ask a member's place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,13 @@ from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import TrainJob
 from tiers.messages import Share, Update
 
-__all__ = ["PLACE", "Call", "Member", "Offer"]
+__all__ = ["EVER", "PARTED", "PLACE", "Call", "Member", "Offer"]
+
+EVER = range(sys.maxsize)
+"""All epochs of a tree."""
+
+PARTED = "its part is done: the federation goes on without it"
+"""What a member is told that has left for good."""
 
 PLACE = "at its place"
 """The method of calls to a member's place; their argument is a `PlaceCall`."""
@@ -31,6 +38,7 @@ class Call:
     ticket: int
     method: str
     arguments: tuple[Any, ...]
+    epoch: int = 0
     begun_s: float = 0.0
     ask: wire.Ask | None = None
     offers: dict[bytes, Outgoing] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from hierfl.link.answers import admit_described, admit_evaluated, admit_trained
 from hierfl.link.calls import PlaceCall
 from hierfl.link.chunks import Chunk
 from hierfl.link.codec import seconds, text
-from hierfl.link.errands import PLACE, Call, Member, Offer
+from hierfl.link.errands import EVER, PARTED, PLACE, Call, Member, Offer
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.remote import Remote, RemoteState
 from hierfl.link.session import Session
@@ -56,7 +56,7 @@ _ANSWERS = {
 
 class Lane:
     """See the file's head. `run`: the run's name, which is a part of every id; `num_sites`: at and below the member;
-    `stays`: its updates stay with it; `turns`: of the hub's members.
+    `stays`: its updates stay with it; `turns`: of the hub's members; `epochs`: of the tree, in which it is a member.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Lane:
         now: Callable[[], float] = time.monotonic,
         stays: bool = False,
         turns: Turns | None = None,
+        epochs: range = EVER,
     ) -> None:
         self.path = path
         self.run = run
@@ -84,6 +85,9 @@ class Lane:
         self._now = now
         self._stays = stays
         self._turns = turns or Turns()
+        self._epochs = epochs
+        self._epoch = 0
+        self.parting = ""
         self._dropped: deque[str] = deque()
         self._alive: set[str] = set()
         self._lock = threading.RLock()
@@ -101,8 +105,21 @@ class Lane:
         with self._lock:
             if not self._calls:
                 self._member.heard_s = self._now()
-            self._calls.append(Call(ticket, method, arguments))
+            self._calls.append(Call(ticket, method, arguments, self._epoch))
             self._go_on()
+
+    def enter(self, epoch: int) -> None:
+        """The tree has another epoch: who is no member any more is asked nothing, and told so now or once it comes."""
+        with self._lock:
+            self._epoch, self.parting = epoch, PARTED if epoch >= self._epochs.stop else ""
+            if not self.parting:
+                return
+            for call in self._calls:  # nobody waits for them
+                self._done(Done(call.ticket, self.path))
+            self._calls.clear()
+            if self._member.session is not None:
+                self._member.session.end(self.parting)
+        self._turns.leave(self.path)
 
     def drop(self, name: str) -> None:
         """Nobody refers any more to what lies at the member's place by this name; the next call there says so."""
@@ -142,6 +159,11 @@ class Lane:
     def session(self) -> Session | None:
         """Give the session that is open."""
         return self._member.session
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the tree has the member as it is now."""
+        return self._epoch in self._epochs
 
     def succeeded(self, session: Session) -> str:
         """Say who has succeeded a process that would join; where nobody has, it is empty, and earlier ones may not join
@@ -226,9 +248,10 @@ class Lane:
         """Carry out calls until one has to wait."""
         while self._calls:
             call = self._calls[0]
-            if call.method == "prepare" and call.arguments[0] is None:
+            if call.method == "prepare" and (call.arguments[0] is None or not self.is_member):
                 if self._member.session is None:
                     return
+                self._layout, self._scale = call.arguments
                 self._end(call, None)
             elif call.method == "collect":
                 if not self._collect(call):
@@ -246,9 +269,11 @@ class Lane:
                 member.prepared_by, call.ask = "", wire.Ask()
         if member.session is None:
             return
-        if self._layout is not None and member.prepared_by != member.session.instance:
+        is_new = member.prepared_by != member.session.instance and call.method != "describe"
+        if self._layout is not None and is_new:
             if self._preparing is None:
-                self._preparing = asks.with_id(asks.prepare(self._layout, self._scale), self.run, self.path)
+                ask = asks.prepare(self._layout, self._scale)
+                self._preparing = asks.with_id(ask, self.run, self.path, call.epoch)
                 member.session.say(wire.HubSays(ask=self._preparing))
             return
         if call.ask is None:
@@ -270,7 +295,7 @@ class Lane:
 
     def _written(self, call: Call) -> wire.Ask:
         """Write what is asked."""
-        ask = asks.with_id(asks.of_call(call, self._shelf.payload, self._alive.copy()), self.run, self.path)
+        ask = asks.with_id(asks.of_call(call, self._shelf.payload, self._alive.copy()), self.run, self.path, call.epoch)
         if call.method == PLACE:
             ask.drop.extend(self._dropped.popleft() for _ in range(min(len(self._dropped), MOST_DROPPED)))
         return ask

@@ -6,10 +6,11 @@ may process, the link. So rounds, participation, strategies and the dispatcher w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
-from hierfl.config.membership import epochs
+from hierfl.config.membership import Stay, epochs
 from hierfl.config.places import join
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, Problem
@@ -17,7 +18,7 @@ from hierfl.link.identity import exchanging, members_of
 from scheduler import Device
 from tiers.federation import Federation, Hub, Member, Site, parent
 
-__all__ = ["HERE", "LINK", "as_served", "check_links", "label_of", "link_device", "num_sites"]
+__all__ = ["HERE", "LINK", "as_served", "check_links", "label_of", "link_device", "membership", "num_sites", "stay_of"]
 
 HERE = "hierfl:here"
 """The label of what may not leave this process's own devices."""
@@ -44,6 +45,19 @@ def num_sites(config: RunConfig, path: str) -> int:
     return sum(1 for site in config.federation.sites if site == path or site.startswith(f"{path}/"))
 
 
+def membership(config: RunConfig, path: str) -> range:
+    """Give the epochs of the tree in which a node is there, by their numbers."""
+    there = [epoch.number for epoch in epochs(config) if path in epoch.config.federation.nodes]
+    return range(there[0], there[-1] + 1) if there else range(0)
+
+
+def stay_of(config: RunConfig, path: str) -> Stay:
+    """Give the rounds of the root in which a node is a member: a hub as long as a site at or below it is."""
+    below = [site for place, site in config.sites.items() if f"{place}/".startswith(f"{path}/")]
+    ends = [site.leaves_at for site in below if site.leaves_at is not None]
+    return Stay(min(site.joins_at for site in below), max(ends) if len(ends) == len(below) else None)
+
+
 def as_served(config: RunConfig, path: str) -> RunConfig:
     """Cut the federation down to what the process of a node sees. Errors: ConfigError for what links cannot do."""
     members = members_of(config, path)
@@ -59,7 +73,18 @@ def as_served(config: RunConfig, path: str) -> RunConfig:
         if not set(tree.sites) - set(members):  # somebody has to build the model
             runtime = replace(runtime, devices=[], num_workers=1, gpus_per_worker=runtime.gpus_per_worker or 0)
     hubs = {hub: config.hubs[hub] for hub in tree.hubs}
-    return replace(config, federation=tree, hubs=hubs, sites=sites, runtime=runtime)
+    changes = _changes(config, [member for member in members if member in config.hubs])
+    return replace(config, federation=tree, hubs=hubs, sites=sites, runtime=runtime, changes=changes)
+
+
+def _changes(config: RunConfig, hubs: list[str]) -> Mapping[int, frozenset[str]]:
+    """Give the rounds with which members change, and which of these hubs, served elsewhere, have others below then."""
+    found = {}
+    for before, epoch in pairwise(epochs(config)):
+        moved = {*epoch.joined, *epoch.left}
+        there = (before.config.federation.hubs.keys() & epoch.config.federation.hubs.keys()).intersection(hubs)
+        found[epoch.first] = frozenset(hub for hub in there if any(site.startswith(f"{hub}/") for site in moved))
+    return found
 
 
 def _above(node: Hub, way: list[str], config: RunConfig, members: frozenset[str]) -> Hub:
@@ -110,7 +135,10 @@ def _settings(config: RunConfig, path: str, members: tuple[str, ...]) -> SiteSet
     if path in config.sites:
         return replace(config.sites[path], labels=labels)
     below = next(site for site in config.sites if site.startswith(f"{path}/"))
-    return SiteSettings(config.sites[below].training, path, weight=config.hubs[path].weight, labels=labels)
+    stay, weight = stay_of(config, path), config.hubs[path].weight
+    return SiteSettings(
+        *(config.sites[below].training, path), weight=weight, labels=labels, joins_at=stay.first, leaves_at=stay.end
+    )
 
 
 def check_links(config: RunConfig) -> None:
@@ -131,13 +159,15 @@ _BASELINES = {
 def _problems(config: RunConfig) -> Iterator[Problem]:
     if config.baseline is not None:
         yield Problem("baseline", f"is {config.baseline}, which does not go over links: {_BASELINES[config.baseline]}")
-    if len(epochs(config)) > 1:
+    alone = next((path for path in config.links if exchanging(config, path)), None)
+    if alone is not None and len(epochs(config)) > 1:
         path = next(path for path, site in config.sites.items() if site.joins_at > 1 or site.leaves_at is not None)
         said = (
-            "joins_at and leaves_at do not go with links, over which a run has one tree from start to end; `hierfl run`"
+            f"members stay from start to end where models lie with them alone, as those of {parent(alone)} do, which"
+            " have links and no centre; leave it out, or give that hub a topology with a centre; `hierfl run` simulates"
         )
         key = "joins_at" if config.sites[path].joins_at > 1 else "leaves_at"
-        yield Problem(_place(path, key), f"{said} simulates them here")
+        yield Problem(_place(path, key), f"{said} it here")
     yield from _of_peers(config)
     for path, site in config.sites.items():
         above = next((link for link in config.links if path.startswith(f"{link}/")), None)

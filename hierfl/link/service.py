@@ -158,7 +158,7 @@ class Service:
         says: queue.SimpleQueue[wire.HubSays] = queue.SimpleQueue()
 
         def end(reason: str) -> None:
-            says.put(wire.HubSays(bye=wire.Bye(reason=reason, final=bool(self._final))))
+            says.put(wire.HubSays(bye=wire.Bye(reason=reason, final=bool(self._final or lane.parting))))
 
         session = Session(hello.instance, says.put, end, hello.number, hello.line)
         succeeded = lane.succeeded(session)
@@ -181,8 +181,8 @@ class Service:
         self._tell("info", node, f"has joined from {whence(context)}; {has_approved}")
         lane.joined(session)
         reader.start()
-        if self._closing.is_set():
-            end("the hub is closing")
+        if self._closing.is_set() or lane.parting:
+            end(lane.parting or "the hub is closing")
         try:
             while True:
                 try:

@@ -33,7 +33,7 @@ from hierfl.link.kit import Kit, folder_name
 from hierfl.link.lane import Lane
 from hierfl.link.leaders import Leaders
 from hierfl.link.peering import neighbours, workplace
-from hierfl.link.served import as_served, num_sites
+from hierfl.link.served import as_served, membership, num_sites, stay_of
 from hierfl.link.service import VERSIONS, Agreed, Service
 from hierfl.link.shelf import Shelf
 from hierfl.link.sound import certificate_of
@@ -118,8 +118,8 @@ class Serving:
 
     def health(self) -> Mapping[str, Any]:
         """Say who is here."""
-        up = {path: lane.session is not None for path, lane in self.lanes.items()}
-        said = {"node": self.kit.path, "federation": self.config.name, "leads": bool(up), "members": up}
+        up = {path: lane.session is not None for path, lane in self.lanes.items() if lane.is_member}
+        said = {"node": self.kit.path, "federation": self.config.name, "leads": bool(self.lanes), "members": up}
         with contextlib.suppress(LinkError):  # in the midst of being renewed
             said["certificate_until"] = certificate_of(self.kit).not_valid_after_utc.isoformat()
         return said
@@ -139,6 +139,7 @@ class Serving:
                     *(place, shelf, done, base.put),
                     stays=exchanging(self.config, path),
                     turns=turns,
+                    epochs=membership(self.config, path),
                 )
                 for path in self.members
             }
@@ -306,6 +307,8 @@ def _join(
         *(link.deadline_s, link.compression, tell, Leaders(place / LEADERS)),
     )
     reached(dialer)
+    if (stay := stay_of(config, kit.path)).first > 1:
+        tell("info", f"takes part from round {stay.first} on, and waits for it")
     lead.lost = lambda: dialer.leave("another process serves this member")
     driver = serving.opened(plan.digest[:16], place / SPOOL, line)(seen, place, lead)
     with contextlib.ExitStack() as stack:
@@ -333,7 +336,7 @@ def _join(
             raise desk.failed
         finish = getattr(driver, "finish", None)
         if last and finish is not None:
-            finish()
+            finish(last)
         if last:
             kept.forget(place / STATES, dialer.run)
         if last and at is not None:

@@ -99,6 +99,9 @@ class Driver(Protocol):
     def grow(self) -> tuple[Seat, ...]:
         """Start workers on devices that have come since, and return them."""
 
+    def enter(self, epoch: int) -> None:
+        """Call members of this epoch's tree from now on; who has left and comes no more may be let go."""
+
     def start_hub(self, spec: HubSpec, post: Post) -> None:
         """Make a replica of a hub's aggregator (`replica_of`), or a fresh one in its place."""
 

@@ -70,6 +70,7 @@ class Engine:
         self.driver = driver
         self.crew = crew
         self._tree = config.federation
+        driver.enter(self._tree.epoch)
         self._alone = config.baseline == "local"
         self._auc = config.evaluation.auc
         self._fine_tune = config.evaluation.fine_tune

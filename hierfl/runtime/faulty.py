@@ -59,6 +59,10 @@ class FaultyDriver:
         """Start workers on devices that have come."""
         return self._base.grow()
 
+    def enter(self, epoch: int) -> None:
+        """Go on with another tree."""
+        self._base.enter(epoch)
+
     def start_hub(self, spec: HubSpec, post: Post) -> None:
         """Make a replica of a hub's aggregator that says what it reaches."""
         self._base.start_hub(replace(spec, points=self._points(post.replica + 1)), post)

@@ -93,6 +93,9 @@ class LocalDriver:
         """Nothing comes to a process."""
         return ()
 
+    def enter(self, epoch: int) -> None:
+        """Threads do the work of any tree."""
+
     def _start_worker(self, name: str) -> None:
         """Start a worker's thread, or a fresh one in its place."""
         assert self._make is not None

@@ -154,6 +154,9 @@ class RayDriver:
             self._start_process(seat.worker)
         return found
 
+    def enter(self, epoch: int) -> None:
+        """Actors do the work of any tree."""
+
     def start_hub(self, spec: HubSpec, post: Post) -> None:
         """Make a replica of a hub's aggregator, in a process of its own as long as there are few hubs."""
         self._actors[self._slot(replica_of(spec.path, post.replica))].start_hub.remote(spec, post)

@@ -214,7 +214,7 @@ class Relay:
                 self._closings.ended(path, kept.memory.standing, why)
         for path in self._tree.hubs:
             self._work.withdraw(path)
-            if stops and self.hubs.running(path):
+            if stops and path in self.hubs.under_way():
                 self._stop(path)
 
     def _begin(self, path: str, number: int, rounds: int, order: Order | None, model: Handle) -> None:

@@ -18,7 +18,6 @@ from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import names
 from hierfl.lifecycle import evaluate, resume
-from hierfl.link.served import as_served
 from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
 from hierfl.monitor.run_record import read_run
 from hierfl.tree import draw, survey
@@ -234,12 +233,10 @@ def test_a_pool_has_no_members_that_change(tmp_path: Path) -> None:
     assert config_of(tmp_path, {**ROOT, "rounds": 6}, baseline="pooled", overrides=undone).baseline == "pooled"
 
 
-def test_a_simulation_takes_no_notice_of_links_and_they_refuse_members_that_change(tmp_path: Path) -> None:
+def test_a_simulation_takes_no_notice_of_links(tmp_path: Path) -> None:
     root = hub("world", "a", {"name": "l", "joins_at": 2, "link": {"address": "l.example:7000"}})
     plain = hub("world", "a", {"name": "l", "joins_at": 2})
     assert go(tmp_path / "linked", root).digest == go(tmp_path / "plain", plain).digest
-    with pytest.raises(ConfigError, match=r"members\.l\.joins_at: joins_at and leaves_at do not go with links"):
-        as_served(config_of(tmp_path, root), "world")
 
 
 def test_the_baseline_local_follows_the_members(tmp_path: Path) -> None:

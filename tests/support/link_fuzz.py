@@ -223,6 +223,10 @@ class Member:
             config: Any = type("Config", (), {"hubs": {}})()
             path, layout = "world/us", SMALL
 
+            def enter(self, number: int) -> None:
+                if number:
+                    raise LinkError(f"epoch {number}, in which this is no member")
+
             def prepare(self, run: str, scale: Any) -> None:
                 pass
 

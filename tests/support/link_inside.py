@@ -27,7 +27,7 @@ from hierfl.link.lane import Lane
 from hierfl.link.objects import Objects
 from hierfl.link.payload import Incoming, Shape
 from hierfl.link.place import Workplace
-from hierfl.link.served import as_served, num_sites
+from hierfl.link.served import as_served, membership, num_sites
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.link.store import Store
@@ -105,6 +105,7 @@ class Inside:
         self.across: dict[tuple[str, str], list[bytes]] = {}
         self.places: dict[str, Workplace] = {}
         self.away: set[str] = set()
+        self.parted: dict[str, str] = {}
         self._ends: list[Callable[[], None]] = []
 
     def go(self, *monitors: Any, resumed: Path | None = None) -> Mapping[str, Any]:
@@ -140,6 +141,7 @@ class Inside:
             path: Lane(
                 *(path, "run-1", 60.0, num_sites(self.config, path), self.folder, shelf, done, base.put),
                 stays=exchanging(self.config, path),
+                epochs=membership(self.config, path),
             )
             for path in members
         }
@@ -196,6 +198,9 @@ class Inside:
             driver.close()
             assert desk.failed is None, desk.failed
 
+        def over(reason: str) -> None:
+            self.parted[path] = reason
+
         self._ends.append(end)
         threading.Thread(target=listen, daemon=True).start()
-        lane.joined(Session(path, lambda message: says.put(message.SerializeToString()), lambda reason: None))
+        lane.joined(Session(path, lambda message: says.put(message.SerializeToString()), over))

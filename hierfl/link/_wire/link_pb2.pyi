@@ -434,7 +434,7 @@ class Placed(_message.Message):
     def __init__(self, error: _Optional[str] = ..., refused: _Optional[bool] = ..., duration_s: _Optional[float] = ..., numbers: _Optional[_Iterable[float]] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., model_digest: _Optional[str] = ..., unreached: _Optional[str] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("id", "prepare", "describe", "train", "evaluate", "place", "drop")
+    __slots__ = ("id", "prepare", "describe", "train", "evaluate", "place", "drop", "epoch")
     ID_FIELD_NUMBER: _ClassVar[int]
     PREPARE_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
@@ -442,6 +442,7 @@ class Ask(_message.Message):
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     id: int
     prepare: Prepare
     describe: Describe
@@ -449,7 +450,8 @@ class Ask(_message.Message):
     evaluate: Evaluate
     place: Place
     drop: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[int] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., drop: _Optional[_Iterable[str]] = ...) -> None: ...
+    epoch: int
+    def __init__(self, id: _Optional[int] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., drop: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("id", "prepared", "described", "trained", "evaluated", "placed")

@@ -46,6 +46,9 @@ class FakeBranch:
         self.prepared = 0
         self.starts: list[float] = []
 
+    def enter(self, number: int) -> None:
+        assert number == 0
+
     def prepare(self, run: str, scale: Any) -> None:
         self.prepared += 1
 

@@ -97,6 +97,9 @@ class FakeBranch:
     num_failures: int = 0
     path: str = "world/us"
 
+    def enter(self, number: int) -> None:
+        assert number == 0
+
     def describe(self) -> Inventory:
         self.described += 1
         return Inventory(self.path, 4, 2, error="no file" if self.described <= self.num_failures else None)
