@@ -52,7 +52,7 @@ class Calls:
     def gaps_s(self, devices: Mapping[str, Device]) -> dict[tuple[str, int], float]:
         """Say by a call's first site, and its hub's round, what the call took beside its sites' work, and what went by
         before it began: since the site was asked, or its worker had last ended something, or its device where several
-        share that: one may have waited for others.
+        share that: one may have waited for others. In the order in which the calls began.
         """
         ends: dict[str, list[float]] = {}
         for span in self.spans:
@@ -60,7 +60,7 @@ class Calls:
         for own in ends.values():
             own.sort()
         found = {}
-        for call, key in self._first.items():
+        for call, key in sorted(self._first.items(), key=lambda one: self.spans[one[0]].start_s):
             span, own = self.spans[call], ends[self._place(self.spans[call].actor, devices)]
             before = bisect_right(own, span.start_s)
             since_s = max(own[before - 1] if before else 0.0, self._asked_s.get(key, span.start_s))

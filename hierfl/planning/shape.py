@@ -36,7 +36,7 @@ class Pauses:
     `opening_s`: from a hub's opening of a round to its asking for work; `closing_s`: from the end of its last member to
     its barrier; `call_s`: from the end of a call on a device to the next. Of a run that was: `opened_s` and `closed_s`
     by hub and round, as it was then, `between_s` by the root's rounds, from the barrier to the next opening, and
-    `gaps_s` by site and round, before the work of a call that began with it.
+    `gaps_s` by site and round, before the work of a call that began with it, in the order of the calls.
     """
 
     opening_s: Mapping[str, float] = field(default_factory=dict)

@@ -165,6 +165,9 @@ class _Tree:
         self._groups: dict[str, set[int]] = {path: set() for path in self._tree.hubs}
         self._said: list[records.NodeChanged] = []
         self._next = case.first
+        self._gaps_s: dict[tuple[str, int], dict[str, float]] = {}
+        for (site, number), gap_s in self._case.pauses.gaps_s.items():
+            self._gaps_s.setdefault((parent(site) or "", number), {})[site] = gap_s
 
     def begin(self) -> None:
         """Begin the root's next round."""
@@ -180,8 +183,11 @@ class _Tree:
         self._orders.ended(len(jobs))
 
     def gap_s(self, job: Job) -> float | None:
-        """Say what went by before a call's work when it was measured, by its first site."""
-        return self._case.pauses.gaps_s.get((job.name, _number(job.group) - 1))
+        """Say what went by before a call's work when it was measured, by its first site; where sites were put together
+        otherwise, what went by before the next call of the round that is not yet given: each counts once.
+        """
+        left = self._gaps_s.get((parent(job.name) or "", _number(job.group) - 1))
+        return left.pop(job.name if job.name in left else next(iter(left))) if left else None
 
     def say_asked(self) -> None:
         """Say who was asked since the last decision, as a run does: devices first."""

@@ -276,6 +276,14 @@ def test_a_call_begins_after_the_gap_that_was_measured_of_it() -> None:
     assert simulate(held_up, Fifo()).rounds_s() == pytest.approx([2.5, 2.0])
 
 
+@pytest.mark.parametrize("first", ["r/a", "r/b", "r/c"])
+def test_a_gap_counts_once_though_its_call_begins_with_another_site(first: str) -> None:
+    """Three sites of a ms, put together in calls as they are short; one was held up for half a second in round 1."""
+    case = case_of(Hub("r", (Site("a"), Site("b"), Site("c"))), seconds(r__a=1e-3, r__b=1e-3, r__c=1e-3), pool(1), 2)
+    held_up = replace(case, pauses=Pauses(gaps_s={(first, 0): 0.5}))
+    assert simulate(held_up, ChainFirst()).rounds_s() == pytest.approx([0.503, 0.003])
+
+
 def test_what_learns_shares_a_device_only_once_it_is_known_what_one_does_alone() -> None:
     """Two sites of a second on one device of two places, which does both at once as fast as each alone."""
     case = case_of(Hub("r", (Site("a"), Site("b"))), seconds(r__a=1, r__b=1), (Device("d", places=2),), rounds=8)
