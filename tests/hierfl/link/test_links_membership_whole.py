@@ -77,3 +77,27 @@ def test_sites_below_a_linked_hub_join_and_leave_and_the_hub_is_killed_between(t
         for name in ("world", "us", "switzerland", "long_beach"):
             assert links.wait(name) == 0, links.said(name)
         assert links.digest == links.simulated()
+
+
+def test_a_second_root_takes_over_while_the_first_waits_for_who_joins(tmp_path: Path) -> None:
+    first, second = free_port(), free_port()
+    link = {"address": f"localhost:{first}", "standbys": [f"localhost:{second}"], "deadline_s": 30.0}
+    us = {"name": "us", "link": link, "members": [{"name": "cleveland"}, {"name": "long_beach", "joins_at": 3}]}
+    hungary = {"name": "hungary", "link": link, "leaves_at": 3, "members": [{"name": "budapest"}]}
+    late = {"name": "switzerland", "link": link, "joins_at": 3, "members": [{"name": "zurich_basel"}]}
+    federation = {"rounds": 4, "members": [us, hungary, late], "strategy": "scaffold"}
+    output = {"dir": str(tmp_path / "runs"), "tensorboard": False}
+    with Links(tmp_path, federation, output=output, redundancy={"lease_s": 4.0}) as links:
+        links.serve("--listen", f"localhost:{first}")
+        links.join("us", "hungary")
+        links.until("world", " 1/4 ")
+        links.start("second", "serve", "--kit", "pki/kits/world", "--standby", "--listen", f"localhost:{second}")
+        links.until("second", "leads")
+        links.until("world", " 2/4 ")
+        assert links.wait("hungary") == 0, links.said("hungary")
+        links.kill("world")
+        links.join("switzerland", "hungary")  # the latter by mistake: it has left
+        for name in ("second", "us", "switzerland", "hungary"):
+            assert links.wait(name) == 0, links.said(name)
+        assert links.said("hungary").count(PARTED) >= 2
+        assert links.digest == links.simulated()
