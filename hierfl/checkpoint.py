@@ -219,6 +219,7 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
         has_bfloat16 = any(spec.dtype == "bfloat16" for spec in layout.tensors)
         durable.write(partial, [_with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"})])
         os.replace(partial, path)
+        durable.flush(path.parent)
     except (OSError, SafetensorError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else error
         raise OutputError(f"the model cannot be written to {path}: {reason}") from error

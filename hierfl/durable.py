@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["flush", "write"]
+__all__ = ["flush", "put", "write"]
 
 
 def write(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
@@ -24,3 +24,11 @@ def flush(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def put(path: Path, text: str) -> None:
+    """Write a text in the place of a file's, whole or not at all, and flush it. Errors: OSError."""
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial, [text.encode()])
+    os.replace(partial, path)
+    flush(path.parent)

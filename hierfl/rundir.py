@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from hierfl import durable
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 
@@ -75,6 +76,7 @@ class RunDir:
                 )
                 try:
                     path.mkdir(parents=True)
+                    durable.flush(base)
                     break
                 except FileExistsError:
                     if not path.is_dir():
@@ -225,10 +227,8 @@ class RunDir:
         self._write(CONFIG, write(config.resolved))
 
     def _write(self, name: str, text: str) -> None:
-        """Write a file, whole or not at all."""
-        partial = self.path / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self.path / name)
+        """Write a file, whole or not at all, also where the machine dies."""
+        durable.put(self.path / name, text)
 
     def _read(self, name: str) -> dict[str, Any]:
         """Read a JSON object; empty where there is no file."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hierfl import checkpoint
+from hierfl import checkpoint, durable
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError, LinkError, OutputError
@@ -150,7 +150,7 @@ def restored(config: RunConfig, saved: Checkpoint | None) -> Checkpoint | None:
 def _note(model: Path, said: dict[str, Any]) -> None:
     """Say in the place of a run's model who has it. Errors: OutputError."""
     try:
-        model.with_suffix(".json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        durable.put(model.with_suffix(".json"), json.dumps(said, indent=1) + "\n")
     except OSError as error:
         raise OutputError(f"{model.with_suffix('.json')} cannot be written: {error.strerror or error}") from error
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import config_of
 
-from hierfl.checkpoint import Checkpoint, latest, load, save
+from hierfl.checkpoint import Checkpoint, latest, load, save, save_model
 from hierfl.commits import set_aside
 from hierfl.errors import OutputError
 from hierfl.learning.local import Objective
@@ -17,6 +18,7 @@ from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
 from hierfl.members import folder_of
 from hierfl.members import write as write_member
+from hierfl.rundir import RunDir
 from hierfl.runtime.jobs import Memory, Order
 from hierfl.runtime.lines import Line
 from hierfl.runtime.remembered import still_true
@@ -90,6 +92,20 @@ def test_all_that_is_in_a_checkpoint_is_on_disk_with_the_folders_that_list_it(
     there = [folder.parent, folder, *folder.rglob("*")]
     assert {folder / "members" / "us.safetensors", folder / "under_way" / "head"} < set(there)
     assert [path for path in there if path.stat().st_ino not in flushed] == []
+
+
+def test_a_runs_configuration_is_on_disk_before_its_first_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it nobody goes on with a run whose machine has died."""
+    flushed: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.add(os.fstat(handle).st_ino))
+    folder = RunDir.create(config_of(tmp_path / "runs", {"name": "world", "members": [{"name": "a"}, {"name": "b"}]}))
+    there = [folder.path.parent, folder.path, *folder.path.iterdir()]
+    assert folder.config in there
+    assert [path for path in there if path.stat().st_ino not in flushed] == []
+    save_model(folder.model, LAYOUT, MODEL)
+    assert folder.model.stat().st_ino in flushed
 
 
 @pytest.mark.parametrize(
