@@ -24,7 +24,7 @@ __all__ = ["Config", "open_run", "resume", "run", "validate"]
 
 Config: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
 """A configuration: the path of a YAML; or what such a file holds, as a dict or an OmegaConf DictConfig. There a `kind`
-may also be the class itself.
+may also be the class itself, and a section that names a kind an instance of it.
 """
 
 

@@ -16,7 +16,7 @@ from dataclasses import is_dataclass
 
 from hierfl.errors import ConfigError
 
-__all__ = ["FOLDERS", "METHODS", "close", "lacking", "load", "names", "nearest"]
+__all__ = ["FOLDERS", "METHODS", "close", "lacking", "load", "name_of", "names", "nearest"]
 
 FOLDERS = {
     "attack": "hierfl.learning.attacks",
@@ -75,6 +75,12 @@ def load(seam: str, kind: str) -> type:
     return found[0]
 
 
+def name_of(cls: type) -> str:
+    """Give the kind that a class is: the name of hierfl's own, else `package.module:Class`."""
+    folder, _, name = cls.__module__.rpartition(".")
+    return name if folder in FOLDERS.values() and name[:1] != "_" else f"{cls.__module__}:{cls.__qualname__}"
+
+
 def lacking(seam: str, cls: type) -> list[str]:
     """List the methods of a seam's protocol that a class does not have."""
     return [method for method in METHODS[seam] if not callable(getattr(cls, method, None))]
@@ -99,6 +105,11 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 def _load_own(seam: str, kind: str) -> type:
     """Import the user's own class, with every way to get it wrong told apart."""
     module_name, _, class_name = kind.partition(":")
+    if "<locals>" in class_name:
+        raise ConfigError(
+            f"{seam} {kind!r}: a class that is made within a function cannot be found again; define it at the top of a"
+            " module, a script or a notebook's cell"
+        )
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", kind) or module_name.endswith(".py"):
         raise ConfigError(
             f"{seam} {kind!r} is not of the form 'package.module:Class': the module's dotted name without .py, a colon,"

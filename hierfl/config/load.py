@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hierfl.config.read import LineFinder, parse, read
 from hierfl.config.schema import RunConfig
 from hierfl.config.values import shown
 from hierfl.errors import ConfigError, Problem
+from hierfl.kinds import name_of
 
 __all__ = ["check", "from_mapping", "load"]
 
@@ -49,7 +50,8 @@ def check(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None 
 def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
     """Check and build a configuration from a mapping: plain values, or an OmegaConf DictConfig; it is not changed.
 
-    A class stands for its name, `package.module:Class`. The task's own module is looked for where it comes from.
+    A class stands for its name, a dataclass's instance for that and its fields. The task's own module is looked for
+    where it comes from.
 
     Errors: ConfigError with every mistake and its place.
     """
@@ -160,7 +162,7 @@ def _home(cls: type) -> Path | None:
 
 
 def _plain(value: Any) -> Any:
-    """Copy a mapping of any kind into plain dicts and lists, classes by their names, without recursion."""
+    """Copy a mapping of any kind into plain dicts and lists, classes and instances as kinds, without recursion."""
     if type(value).__module__.partition(".")[0] == "omegaconf":
         from omegaconf import OmegaConf
 
@@ -177,5 +179,9 @@ def _plain(value: Any) -> Any:
             holder[key] = list(inner)
             stack.extend((holder[key], index) for index in range(len(inner)))
         elif isinstance(inner, type):
-            holder[key] = f"{inner.__module__}:{inner.__qualname__}"
+            holder[key] = name_of(inner)
+        elif is_dataclass(inner):
+            own = {field.name: getattr(inner, field.name) for field in fields(inner) if field.init}
+            holder[key] = {"kind": name_of(type(inner)), **own}
+            stack.extend((holder[key], name) for name in own)
     return top[0]

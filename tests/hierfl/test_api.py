@@ -23,8 +23,11 @@ from typer.testing import CliRunner
 
 import hierfl
 from hierfl.cli import app
-from hierfl.config import write
+from hierfl.config import from_mapping, write
 from hierfl.errors import OutputError
+from hierfl.learning.strategies.fedavgm import FedAvgM
+
+WARDS = "ward_tasks:Wards"
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +67,23 @@ def test_a_dict_a_dictconfig_a_file_and_the_command_line_give_the_same_bits(tmp_
     given = [wards(), OmegaConf.create(wards()), with_class, "wards.yaml", tmp_path / "wards.yaml"]
     assert {hierfl.run(config, ["seed=5"]).digest for config in given} == {wanted.digest}
     assert with_class["task"] == {"kind": ward_tasks.Wards}  # the caller's own is left alone
+
+
+def test_classes_and_instances_stand_for_what_a_yaml_would_say() -> None:
+    said = {"kind": "fedavgm", "momentum": 0.5}
+    given = [said, {"kind": FedAvgM, "momentum": 0.5}, FedAvgM(momentum=0.5)]
+    read = [from_mapping(wards(task=task)).resolved for task in (ward_tasks.Wards, ward_tasks.Wards(), {"kind": WARDS})]
+    assert read[0] == read[1] == read[2]
+    trees = [from_mapping(wards(federation=hub("world", "a", "b", strategy=one))).resolved for one in given]
+    assert trees[0] == trees[1] == trees[2]
+    assert trees[0]["federation"]["strategy"]["kind"] == "fedavgm"
+
+    @dataclass(frozen=True)
+    class Inner(ward_tasks.Wards):
+        pass
+
+    with pytest.raises(hierfl.ConfigError, match="made within a function cannot be found again"):
+        hierfl.run(wards(task=Inner()))
 
 
 def test_a_result_is_the_run_s_folder_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
