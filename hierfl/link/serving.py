@@ -26,6 +26,7 @@ from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.door import try_to_listen
 from hierfl.link.driver import LinkedDriver
+from hierfl.link.errands import PARTED
 from hierfl.link.fits import check_listen, check_roles, check_state
 from hierfl.link.handover import LINE, line_of, taken_over
 from hierfl.link.identity import HUB, MEMBER, exchanging, members_of, server_of
@@ -337,10 +338,10 @@ def _join(
         finish = getattr(driver, "finish", None)
         if last and finish is not None:
             finish(last)
-        if last:
+        if last and last != PARTED:  # then a hub that goes back to its checkpoint may ask for its last rounds once more
             kept.forget(place / STATES, dialer.run)
-        if last and at is not None:
-            at.finished()
+            if at is not None:
+                at.finished()
         return last
 
 

@@ -147,6 +147,9 @@ def test_members_may_come_once_the_first_of_them_is_called(at_once: bool) -> Non
             return 1
 
     class Lane:
+        def enter(self, epoch: int) -> None:
+            """Every epoch is this one's."""
+
         def call(self, ticket: int, method: str, arguments: Any) -> None:
             heard.append(f"lane {method}")
 
