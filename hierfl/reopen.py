@@ -124,8 +124,11 @@ def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int 
     for section, keys in {"arithmetic": ("width", "clip"), "task": OF_THE_TASK, "output": ("dir",)}.items():
         old, new = _section(before, section), _section(now, section)
         pairs |= {f"{section}.{key}": (old.get(key), new.get(key)) for key in keys}
-    problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
     old_nodes, new_nodes = _nodes(_section(before, "federation")), _nodes(_section(now, "federation"))
+    is_private = any(node[_PAID]["privacy"] for nodes in (old_nodes, new_nodes) for node in nodes.values())
+    if is_private:
+        pairs |= _paid_for(_section(before, "training"), _section(now, "training"), "training")
+    problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
     coming = rounds_done + 1
     gone = old_nodes.keys() - new_nodes.keys()
     if gone:
@@ -136,8 +139,12 @@ def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int 
         said = f"the run has no node {min(early)!r}, let it join: joins_at: {coming} or later"
         problems.append(Problem("federation", f"is of another shape: {said}"))
     for path in [path for path in new_nodes if path in old_nodes]:
+        kept = {} if not is_private else _paid_for(old_nodes[path][_PAID], new_nodes[path][_PAID], path)
+        problems += [_differs(place, old, new) for place, (old, new) in kept.items() if old != new]
         for key, new in new_nodes[path].items():
             old = old_nodes[path][key]
+            if key == _PAID:
+                continue
             if new == old or (key in _STAY and min(new, old) >= coming):
                 continue
             if key in _STAY:
@@ -149,6 +156,18 @@ def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int 
 
 
 _STAY = ("joins_at", "leaves_at")
+
+_PAID = "what privacy is paid by"
+"""Of a node: what decides how much a round costs its records, which has to be the same in all that are counted."""
+
+
+def _paid_for(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> dict[str, tuple[Any, Any]]:
+    """Pair what decides how much a round costs records, by its place."""
+    keys = sorted({"batch_size", "local_steps", "local_epochs", *old, *new} & _COSTS)
+    return {f"{place}.{key}": (old.get(key), new.get(key)) for key in keys}
+
+
+_COSTS = {"batch_size", "local_steps", "local_epochs", "privacy", "rounds", "strategy"}
 
 
 def _round(number: float) -> str:
@@ -245,6 +264,8 @@ def _nodes(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         path, node, above = stack.pop()
         members, stay = node.get("members"), above.within(node)
         strategy = node.get("strategy")
+        paid = {**_section(node, "training"), "privacy": node.get("privacy"), "strategy": strategy}
+        paid["rounds"] = node.get("rounds") if "/" in path else None  # of the root there may be more
         kind = strategy.get("kind") if isinstance(strategy, Mapping) else strategy
         found[path] = {
             "being a hub": members is not None,
@@ -253,6 +274,7 @@ def _nodes(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "topology.kind": _section(node, "topology").get("kind"),
             "joins_at": stay.first,
             "leaves_at": math.inf if stay.end is None else stay.end,
+            _PAID: paid,
         }
         written_out = spread(members, str(node.get("name"))) if members is not None else ()
         stack.extend((f"{path}/{member['name']}", member, stay) for member in written_out)

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint, commits
+from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, planned, with_spent
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs, still_known
-from hierfl.errors import DataError, HierflError, OutputError
+from hierfl.errors import HierflError, OutputError
 from hierfl.journal import Lead
-from hierfl.learning.standardise import Moments
+from hierfl.learning.standardise import wanted_scale
 from hierfl.learning.state import Layout
 from hierfl.learning.stopping import Progress, advance, lacking
-from hierfl.learning.task import Standardised
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.gpus import GpuTime
@@ -109,6 +109,7 @@ class Rounds:
         self.engine = Engine(self.epoch.config, driver, self.crew, voice.emit, voice.started_s, recorder=self.journal)
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
+        self.costs: dict[str, Cost] = {}
         self.scale: Any = None
         self.committed = False
 
@@ -147,7 +148,7 @@ class Rounds:
                     self.crew.estimates.save()
                 else:
                     self._save(commit, layout)
-            self._tell_facts(commit.progress)
+            self._tell_facts(commit.progress, commit.rounds_done)
             raise
         return self._finish(commit, layout, "finished" if reason is None else "stopped early")
 
@@ -161,7 +162,8 @@ class Rounds:
         self._check_model(layout)
         saved = self.saved
         self.engine.describe()
-        self.scale = saved.scale if saved is not None else self._standardisation(self.engine.moments())
+        moments = self.engine.moments()
+        self.scale = saved.scale if saved is not None else wanted_scale(self.config.task, moments, self._root())
         if self.scale is not None:  # who uses the model elsewhere needs it
             self.voice.facts["standardised"] = {
                 name: values.tolist() for name, values in zip(("mean", "std"), self.scale, strict=True)
@@ -195,6 +197,9 @@ class Rounds:
         config = self.epoch.config
         there = samples_of(config, self.engine.inventories)
         self.num_samples = {**dict.fromkeys(self.config.federation.nodes, 0), **there}
+        check_budget(config, there)
+        self.costs = {**self.costs, **costs(config, there)}
+        keep_counts(self.folder.path, self.costs)
         steps = {path: site.training.num_steps(there[path]) for path, site in config.sites.items()}
         self.engine.set_up(layout, there, steps, remembered)
         self.voice.facts.update(of_epochs(self.epochs, self.epoch))
@@ -257,6 +262,7 @@ class Rounds:
                     self.engine.write_model(self.folder.best, *self._whole(layout, model))
             if self._tunes(done, commit.progress.reason):
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
+            self.metrics = with_spent(self.metrics, self.costs, done)
             self.voice.emit(Evaluated(self._now(), done, self.metrics))
         commit.remembered = self.engine.remember(done)
         self.journal.check()
@@ -299,7 +305,9 @@ class Rounds:
     def _finish(self, commit: _Commit, layout: Layout, status: str) -> Mapping[str, Any]:
         """Write the model and the summary; a run that was killed just before measures its model first."""
         if not self.committed and self.config.evaluation.every:
-            self.metrics = self.engine.evaluate(commit.rounds_done, commit.model)
+            self.metrics = with_spent(
+                self.engine.evaluate(commit.rounds_done, commit.model), self.costs, commit.rounds_done
+            )
             self.voice.emit(Evaluated(self._now(), commit.rounds_done, self.metrics))
         self.engine.end()
         self.faults.end()
@@ -317,7 +325,7 @@ class Rounds:
         self.engine.write_model(self.folder.model, *whole)
         self.journal.end()
         self.crew.estimates.save()
-        self._tell_facts(commit.progress)
+        self._tell_facts(commit.progress, commit.rounds_done)
         summary = self.voice.summary(status)
         self.folder.write_summary(summary)
         self.voice.emit(RunEnded(self._now(), status, summary))
@@ -327,9 +335,9 @@ class Rounds:
         """Give a model as the task has it, its adapters merged."""
         return (layout, model) if self.config.lora is None else self.engine.merged(model)
 
-    def _tell_facts(self, progress: Progress) -> None:
+    def _tell_facts(self, progress: Progress, rounds_done: int) -> None:
         """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
-        self.voice.facts.update(of_best(self.config, progress))
+        self.voice.facts.update({**of_best(self.config, progress), **paid(self.costs, rounds_done)})
         self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
         if self.metrics:
             self.voice.facts.update(of_fairness(self.config, self.metrics))
@@ -343,16 +351,6 @@ class Rounds:
             raise OutputError(
                 f"the checkpoint of {self.folder.path} is of another model than the task builds now: {difference}"
             )
-
-    def _standardisation(self, moments: Moments) -> Any:
-        """Give the federation's mean and deviation where the task asks for them. Errors: DataError."""
-        task = self.config.task
-        if not isinstance(task, Standardised) or task.standardise != "federated":
-            return None
-        try:
-            return moments.mean_and_std()
-        except DataError as error:
-            raise DataError(f"{self._root()}: {error}") from error
 
     def _tell_started(self, layout: Layout, rounds_done: int) -> None:
         """Say what the run has, who has nothing to train on, and what a person should know of a run taken up again."""
@@ -376,7 +374,8 @@ class Rounds:
             self.voice.emit(Notice(self._now(), level, "", said))
         for path, level, what in simulated(self.config):
             self.voice.emit(Notice(self._now(), level, path, what))
-        for path, what in (*handed_out(self.config).items(), *not_kept(self.config).items()):
+        privacy = planned(self.config, self.num_samples)
+        for path, what in (*handed_out(self.config).items(), *not_kept(self.config).items(), *privacy.items()):
             self.voice.emit(Notice(self._now(), "info", path, what))
         for path, level, why in idle_nodes(self.config, self.epoch, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))

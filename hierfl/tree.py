@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hierfl.budget import check_budget, costs, planned
 from hierfl.errors import HierflError
 from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategy import Reducer
@@ -30,6 +31,7 @@ __all__ = [
     "draw",
     "handed_out",
     "not_kept",
+    "paid",
     "promises",
     "sent_small",
     "served_by",
@@ -68,6 +70,8 @@ class Node:
     """The first round in which a site is a member, if that is not the first one."""
     leaves_at: int | None = None
     """The first round in which a site is a member no more."""
+    epsilon: float | None = None
+    """What the whole run costs a site's records, where a privacy mechanism hides them."""
     note: str | None = None
     """Why a site's samples are unknown."""
 
@@ -97,7 +101,17 @@ def survey(config: RunConfig) -> dict[str, Node]:
             strategy=describe(config.hubs[path].strategy),
             redundancy=_replicas(config.hubs[path].redundancy),
         )
+    for path, cost in costs(config, {path: node.num_train for path, node in nodes.items()}).items():
+        nodes[path] = replace(nodes[path], epsilon=cost.epsilon)
     return {path: nodes[path] for path in federation.nodes}
+
+
+def paid(config: RunConfig) -> dict[str, str]:
+    """Say what privacy costs, by path, as far as the records can be counted here. Errors: ConfigError for too much."""
+    private = [path for path, site in config.sites.items() if site.privacy is not None]
+    counts = {path: _site(config, path).num_train for path in private}
+    check_budget(config, counts)
+    return planned(config, counts)
 
 
 def draw(nodes: Mapping[str, Node]) -> Text:
@@ -329,6 +343,8 @@ def _line(row: Row, nodes: Mapping[str, Node]) -> Text:
         words = [f"joins at round {node.joins_at}"] if node.joins_at else []
         words += [f"leaves at round {node.leaves_at}"] if node.leaves_at else []
         line.append(f"  {', '.join(words)}", style="not dim")
+    if node.epsilon is not None:
+        line.append(f"  epsilon {node.epsilon:.3g}", style="not dim")
     if node.attack:
         line.append(f"  attacks: {node.attack}", style="red not dim")
     if node.note:

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 __all__ = ["COUNTS", "NOTES", "told_of"]
 
 COUNTS = ("hubs", "sites", "tiers")
-NOTES = ("promises", "compression", "shared", "redundancy", "journal", "faults")
+NOTES = ("promises", "compression", "shared", "privacy", "redundancy", "journal", "faults")
 """What is told of nodes, each a sentence by path."""
 
 
 def told_of(config: RunConfig) -> dict[str, Any]:
     """Say what a configuration is, and of its nodes what the rules hold off, what is sent small, and the like.
 
-    Errors: ConfigError for what cannot be served over links, where it has such, and for schedules that torch refuses.
+    Errors: ConfigError for what cannot be served over links, where it has such, for schedules that torch refuses, and
+    for privacy that costs more than its budget.
     """
     from hierfl.learning.schedules import try_out
     from hierfl.link.served import check_links
-    from hierfl.tree import handed_out, not_kept, promises, sent_small, served_by
+    from hierfl.tree import handed_out, not_kept, paid, promises, sent_small, served_by
 
     if config.links:
         check_links(config)
@@ -37,6 +38,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
         "promises": promises(config),
         "compression": sent_small(config),
         "shared": handed_out(config),
+        "privacy": paid(config),
         "redundancy": served_by(config),
         "journal": not_kept(config),
         "faults": rehearsed(config.faults),

@@ -25,6 +25,7 @@ BELOW = {"scheduler": {"scheduler"}, "tiers": {"tiers", "scheduler"}, "hierfl": 
 ALLOWED = {
     "blake3": ["hierfl/link/chunks.py"],
     "cryptography": ["hierfl/link/*.py", "hierfl/runtime/witness.py"],
+    "dp_accounting": ["hierfl/accountant.py"],
     "ray": ["hierfl/runtime/ray*.py"],
     "grpc": ["hierfl/link/*.py", "hierfl/runtime/ray_address.py"],
     "tensorboard": ["hierfl/monitor/event_file.py"],
@@ -48,6 +49,8 @@ NEVER = {
         "hierfl/learning/ring.py",
         "hierfl/learning/compression.py",
         "hierfl/learning/compressions/*.py",
+        "hierfl/learning/noise.py",
+        "hierfl/learning/privacy.py",
         "hierfl/learning/strategies/*.py",
         "hierfl/learning/strategy.py",
         "hierfl/learning/task.py",
@@ -55,10 +58,14 @@ NEVER = {
 }
 """Places within the allowed ones that do without all the same: NumPy is enough for sums."""
 
-HEAVY = ("cryptography", "grpc", "matplotlib", "omegaconf", "pyarrow", "ray", "rich", "sklearn", "tensorboard", "torch")
+HEAVY = (
+    *("cryptography", "dp_accounting", "grpc", "matplotlib", "omegaconf", "pyarrow", "ray", "rich", "sklearn"),
+    *("tensorboard", "torch"),
+)
 
 AT_TOP = {
     "cryptography": ["hierfl/link/authority.py"],
+    "dp_accounting": [],
     "grpc": ["hierfl/link/*.py"],
     "matplotlib": ["hierfl/monitor/pictures/*.py"],
     "omegaconf": ["hierfl/config/*.py"],
@@ -73,6 +80,7 @@ AT_TOP = {
         "hierfl/learning/lora.py",
         "hierfl/learning/parts.py",
         "hierfl/learning/passes.py",
+        "hierfl/learning/per_record.py",
         "hierfl/learning/training.py",
         "hierfl/runtime/chance.py",
         "hierfl/runtime/guarded.py",

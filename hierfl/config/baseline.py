@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hierfl.config.places import join
 from hierfl.config.schema import HubSettings, RunConfig, SiteSettings, Training
@@ -17,6 +18,8 @@ BASELINES = {
     "pooled": "baseline pooled, for simulation only: the data of all sites are put together on this machine",
 }
 """Each with what is said of it when a run starts."""
+
+_PLAIN: dict[str, Any] = {"compression": None, "handed": (), "privacy": None}
 
 POOLED = "pooled"
 """The site that has all data, right under the root."""
@@ -43,7 +46,7 @@ def check_baseline(baseline: str | None, root: Node, report: Report) -> None:
 def as_baseline(config: RunConfig, training: Training) -> RunConfig:
     """Turn a federation into its baseline; `training`: what holds at the root.
 
-    Nothing is compressed, no public data are shared, and no site fine-tunes.
+    Nothing is compressed or hidden by noise, no public data are shared, and no site fine-tunes.
 
     local: every hub's strategy gives way to one under which sites keep all tensors. pooled: one site under the root has
     the training data of all sites that train, and these are measured only, so that the hubs' figures are of the same
@@ -57,7 +60,7 @@ def as_baseline(config: RunConfig, training: Training) -> RunConfig:
         return replace(
             config,
             hubs={path: HubSettings(Alone(), hub.weight) for path, hub in config.hubs.items()},
-            sites={path: replace(site, compression=None, handed=()) for path, site in config.sites.items()},
+            sites={path: replace(site, **_PLAIN) for path, site in config.sites.items()},
         )
     if config.baseline == "pooled":
         return _pooled(config, training)
@@ -77,7 +80,7 @@ def _pooled(config: RunConfig, training: Training) -> RunConfig:
         pools=tuple(site for site in config.sites.values() if site.trains),
     )
     sites = {
-        path: replace(site, role="measured" if site.trains else site.role, compression=None, handed=())
+        path: replace(site, role="measured" if site.trains else site.role, **_PLAIN)
         for path, site in config.sites.items()
     }
     return replace(

@@ -16,6 +16,7 @@ from hierfl.config.tree import Node
 from hierfl.learning.compression import Compression
 from hierfl.learning.compressions.none import Whole
 from hierfl.learning.own_metrics import BUILT_IN
+from hierfl.learning.privacy import Mechanism
 from hierfl.learning.strategy import Strategy
 from tiers.federation import Federation, Hub, Member, Site
 
@@ -37,6 +38,7 @@ class _Inherited:
     stay: Stay = field(default_factory=Stay)
     handed: tuple[Handed, ...] = ()
     redundancy: Replication = field(default_factory=Replication)
+    privacy: Mechanism | None = None
 
 
 PART = "part-{}"
@@ -140,6 +142,7 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
             stay=above.stay,
             handed=_handed(path, settings.get("shared"), source, above.handed),
             redundancy=replicated(above.redundancy, node.own.redundancy),
+            privacy=node.own.privacy if node.own.privacy is not None else above.privacy,
         )
         if settings.get("joins_at") is not None or settings.get("leaves_at") is not None or above.stay != Stay():
             holds = replace(holds, stay=above.stay.within(settings))
@@ -224,6 +227,7 @@ def _site_settings(placed: _Placed) -> Iterator[tuple[str, SiteSettings]]:
         compression=_sent_small(holds),
         handed=holds.handed if role == "training" else (),
         attack=node.own.attack,
+        privacy=holds.privacy if role == "training" else None,
     )
     if not number:
         yield placed.path, settings

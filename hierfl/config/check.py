@@ -17,6 +17,7 @@ from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
 from hierfl.config.membership import check_membership
 from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
+from hierfl.config.privacy import check_privacy
 from hierfl.config.replicas import check_replicas
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Runtime
@@ -93,6 +94,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_baseline(top["baseline"], tree[0], report)
         check_attacks(top["baseline"], tree[0], report)
         check_membership(top["baseline"], tree[0], report)
+        check_privacy(training, sections["evaluation"], tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     found, faults = check_faults(config.get("faults"), root, sections, top["baseline"], report)

@@ -24,7 +24,7 @@ from hierfl.learning.schedules import MANDATORY, OPTIONS
 __all__ = ["document", "field_docs"]
 
 _TEXT = Path(__file__).with_name("configuration.txt")
-_SEAMS = ("task", "strategy", "topology", "participation", "compression", "policy", "attack", "fault")
+_SEAMS = ("task", "strategy", "topology", "participation", "compression", "privacy", "policy", "attack", "fault")
 _BAR = "\\|"
 
 

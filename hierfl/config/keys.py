@@ -81,6 +81,8 @@ class SiteKeys:
     """training; evaluation: is measured, not trained on; statistics: only helps to standardise. See evaluation.md."""
     compression: Kind = None
     """How its update becomes small before it is sent: a kind (see Compression). Where none is given: its hub's."""
+    privacy: Kind = None
+    """How its records are hidden in what it sends: a kind (see Privacy). Where none is given: its hub's."""
     training: Section = None
     """Those keys of Training that differ here; see Inheritance."""
     data: Section = None
@@ -119,6 +121,8 @@ class HubKeys:
     compression: Kind = None
     """How updates become small: those of the sites below, and its own where it steps by itself; a hub that hands up the
     exact sum of its members' sends it whole. A kind (see Compression). Inherited; `none` where none is given."""
+    privacy: Kind = None
+    """How the records of the sites below are hidden in what these send: a kind (see Privacy). Inherited; null: not."""
     training: Section = None
     """Those keys of Training that differ in this subtree; see Inheritance."""
     data: Section = None
@@ -166,7 +170,7 @@ SECTIONS: dict[str, type] = {
 }
 """The plain sections of the top."""
 
-KIND_KEYS = ("task", "topology", "strategy", "participation", "compression", "policy")
+KIND_KEYS = ("task", "topology", "strategy", "participation", "compression", "privacy", "policy")
 """The keys whose value is a kind; `strategy: fedavgm` is short for `strategy: {kind: fedavgm}`."""
 
 TOP_KEYS = tuple(field.name for field in fields(TopKeys))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hierfl.fault import Fault
     from hierfl.learning.attack import Attack
     from hierfl.learning.compression import Compression
+    from hierfl.learning.privacy import Mechanism
     from hierfl.learning.strategy import Strategy
     from hierfl.learning.task import Task
     from scheduler.policy import Policy
@@ -287,6 +288,8 @@ class SiteSettings:
     """Public data that hubs above hand to it for its training."""
     attack: Attack | None = None
     """What it does in place of its part, where it rehearses an attack."""
+    privacy: Mechanism | None = None
+    """How its records are hidden in what it sends; None: not."""
 
     def is_there(self, round_number: int) -> bool:
         """Whether it is a member of the federation in a round of the root, counted from 1."""
@@ -333,6 +336,7 @@ class RunConfig:
     `baseline`: local or pooled; federation, hubs and sites are then what it makes of those in `resolved`.
     `lora`: what travels in place of the model; None: the model.
     `better`: which way metrics of the task's own get better, as far as that is known: min or max.
+    `is_served`: it is what one process of a federation over links sees, and no simulation.
     `folder`: the YAML's, where the user's own modules were looked for beside the current folder; None for a mapping.
     """
 
@@ -359,3 +363,4 @@ class RunConfig:
     changes: Mapping[int, frozenset[str]] = field(default_factory=dict)
     """Of a part of a federation: with which rounds of the root members change, wherever in the whole, and whose members
     below change then, of the leaves that stand for what is served elsewhere."""
+    is_served: bool = False

@@ -28,7 +28,7 @@ __all__ = ["Node", "Own", "check_training", "check_tree", "named_optimizer"]
 
 _NESTED = (
     *("members", "topology", "strategy", "participation", "compression", "training", "data", "link", "attack"),
-    "redundancy",
+    *("redundancy", "privacy"),
 )
 """Keys with a check of their own."""
 
@@ -56,6 +56,7 @@ class Own:
     link: LinkSettings | None = None
     compression: Any = None
     attack: Any = None
+    privacy: Any = None
     redundancy: dict[str, Any] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
@@ -126,6 +127,7 @@ class _Checker:
         else:
             own.attack = self._kind("attack", mapping.get("attack"), place, own)
         own.compression = self._kind("compression", mapping.get("compression"), place, own)
+        own.privacy = self._kind("privacy", mapping.get("privacy"), place, own)
         own.written.update({key: plain(own.settings[key]) for key in cls.__annotations__ if key in own.settings})
         if own.training:
             own.written["training"] = plain(own.training)

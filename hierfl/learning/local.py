@@ -150,6 +150,9 @@ class LocalRule(Protocol):
     def misfit(self, parts: Parts) -> str:
         """Say why the rule does not fit a model; empty if it does."""
 
+    def num_steps(self, steps: int) -> int:
+        """Count the steps on the site's records of all passes together, where one as configured has `steps`."""
+
 
 @dataclass(frozen=True)
 class PlainRule:
@@ -177,6 +180,10 @@ class PlainRule:
     def misfit(self, parts: Parts) -> str:
         """Fit any model."""
         return ""
+
+    def num_steps(self, steps: int) -> int:
+        """Train once."""
+        return steps
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from hierfl.config.schema import Training
+from hierfl.errors import SiteFailed
 from hierfl.learning import training as local
 from hierfl.learning.flat import FlatModel
-from hierfl.learning.local import LocalRule, State, Trained, Vector, joined
+from hierfl.learning.local import LocalRule, Pass, State, Trained, Vector, joined
 from hierfl.learning.state import ModelState
 from hierfl.learning.task import Task
 
@@ -41,9 +42,10 @@ def follow(
     dataset: Dataset[Any],
     training: Training,
     run: Run,
+    private: Callable[[str, ModelState], local.Private] | None = None,
 ) -> Followed:
     """Train by the rule from what the hub sent: the model, and its channels behind it. `sent` may share memory with
-    `bound`.
+    `bound`. `private`: gives the mechanism of a pass by its name and the model that it starts from.
 
     Errors: whatever training raises.
     """
@@ -54,13 +56,16 @@ def follow(
         base = bound.start()
     ends: list[Vector] = []
     passes = rule.passes(base.floats, channels, kept, bound.parts)
+    if private is not None:
+        _check_counted(rule, passes, training.num_steps(len(dataset)))  # type: ignore[arg-type]
     for one in passes:
         if one.start is not None:
             bound.load(ModelState(one.start, start.ints))
+        under = private(one.name, bound.read()) if private is not None else None
         with bound.frozen(one.frozen):
             result = run(
                 one.name,
-                lambda seed, one=one: local.train(  # type: ignore[misc]
+                lambda seed, one=one, under=under: local.train(  # type: ignore[misc]
                     bound,
                     task,
                     dataset,
@@ -68,6 +73,7 @@ def follow(
                     seed,
                     pull=bound.pulling(one.pull),
                     num_steps=one.num_steps,
+                    private=under,
                 ),
             )
         state = bound.read()
@@ -81,6 +87,13 @@ def follow(
         ModelState(joined([base.floats, *zeros]), base.ints),
         finished.kept,
     )
+
+
+def _check_counted(rule: LocalRule, passes: Sequence[Pass], steps: int) -> None:
+    """Errors: SiteFailed for a rule that would take more steps on the records than it says, and than are paid for."""
+    taken = sum(steps if one.num_steps is None else one.num_steps for one in passes)
+    if taken > rule.num_steps(steps):
+        raise SiteFailed(f"{type(rule).__name__} takes {taken} steps, and says num_steps {rule.num_steps(steps)}")
 
 
 def split(start: ModelState, channels: Mapping[str, int], num_floats: int) -> tuple[ModelState, dict[str, Vector]]:

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import DataError
-from hierfl.learning.task import SiteData
+from hierfl.learning.task import SiteData, Standardised, Task
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-__all__ = ["STANDARDISE", "Moments", "apply", "by_itself", "feature_matrix"]
+__all__ = ["STANDARDISE", "Moments", "apply", "by_itself", "feature_matrix", "wanted_scale"]
 
 STANDARDISE = ("none", "site", "federated")
 """What a task's `standardise` may be; see `hierfl.learning.task.Standardised`."""
@@ -85,6 +85,16 @@ class Moments:
             (self.count * squared - total * total) / (self.count**2 << -2 * _SMALLEST) for total, squared in pairs
         ]
         return np.array(means), np.array([math.sqrt(variance) or 1.0 for variance in variances])
+
+
+def wanted_scale(task: Task, moments: Moments, where: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Give mean and deviation where a task asks for the federation's. Errors: DataError, naming `where`."""
+    if not isinstance(task, Standardised) or task.standardise != "federated":
+        return None
+    try:
+        return moments.mean_and_std()
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def feature_matrix(data: SiteData) -> NDArray[Any]:

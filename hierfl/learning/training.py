@@ -24,10 +24,12 @@ from hierfl.errors import DataError, UpdateRefused
 from hierfl.learning.contract import checked_loss, checked_prediction
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.metrics import Tally
+from hierfl.learning.noise import Stream
 from hierfl.learning.optimizers import make
+from hierfl.learning.privacy import Mechanism
 from hierfl.learning.task import Task
 
-__all__ = ["LocalResult", "measure", "train", "warm_up"]
+__all__ = ["LocalResult", "Private", "cut", "measure", "train", "warm_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,14 @@ class LocalResult:
 
     num_steps: int
     loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """A privacy mechanism for one training, and the random numbers that are this training's alone."""
+
+    mechanism: Mechanism
+    random: Stream
 
 
 def train(
@@ -47,8 +57,11 @@ def train(
     *,
     pull: Callable[[], None] | None = None,
     num_steps: int | None = None,
+    private: Private | None = None,
 ) -> LocalResult:
     """Train the model in place. `pull` adds to each step's gradient; `num_steps` stands in for the training's own.
+
+    Under `private` a step follows the mechanism's gradient, and the loss, which no noise covers, is not told.
 
     Errors: UpdateRefused if the loss is not finite; SiteFailed if it is no loss; ConfigError for an optimizer's wrong
     option; whatever the task raises.
@@ -58,6 +71,13 @@ def train(
         return LocalResult(0, None)
     model.train_mode()
     with model.optimizer(training) as optimizer:
+        if private is not None:
+            gradients = private.mechanism.gradients(model, task, dataset, training, num_steps, private.random)
+            for _ in gradients:
+                if pull is not None:
+                    pull()
+                optimizer.step()
+            return LocalResult(num_steps, None)
         mean = _steps(
             model,
             task,
@@ -184,7 +204,7 @@ def _batches(
         for chosen in torch.split(order, size):
             if done == num_steps:
                 return
-            yield _cut(dataset, chosen, device), len(chosen)
+            yield cut(dataset, chosen, device), len(chosen)
             done += 1
 
 
@@ -206,8 +226,8 @@ def _all(dataset: Dataset[Any], device: torch.device) -> Any:
     return _take(dataset, range(len(dataset)), device)  # type: ignore[arg-type]
 
 
-def _cut(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:
-    """Collate the chosen samples; tensors are cut at once."""
+def cut(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:
+    """Collate the chosen samples on the device; tensors are cut at once."""
     if isinstance(dataset, TensorDataset):
         return tuple(tensor[chosen].to(device) for tensor in dataset.tensors)
     return _take(dataset, chosen.tolist(), device)

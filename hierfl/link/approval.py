@@ -20,6 +20,7 @@ from hierfl.link.files import write_public
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
 from hierfl.provenance import LOCAL, code_of
+from hierfl.tree import describe
 from tiers.federation import parent
 
 __all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of"]
@@ -101,6 +102,7 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     found = [what] if not exchanging(config, path) else list(_to_others(config, path, what))
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
     found.append(f"once{_again(config, path)} the numbers of training and test samples")
+    found += list(_hidden(config, path))
     if isinstance(config.task, Standardised) and config.task.standardise == "federated":
         found.append("once the count, sums and sums of squares of each feature")
     if config.evaluation.every:
@@ -135,6 +137,23 @@ def _again(config: RunConfig, path: str) -> str:
         if before and there and before != there
     ]
     return f", and anew with round {', '.join(moved)}, in which sites change," if moved else ""
+
+
+def _hidden(config: RunConfig, path: str) -> Iterator[str]:
+    """Say how the records are hidden in what a member sends, where a federation hides any."""
+    if all(site.privacy is None for site in config.sites.values()):
+        return
+    below = [site for site in config.federation.sites if site == path or site.startswith(f"{path}/")]
+    for site in below:
+        mechanism = config.sites[site].privacy
+        if mechanism is None:
+            yield f"{site}: no noise hides its records in any of this"
+            continue
+        most = "in a run no more epsilon than its rounds cost"
+        if mechanism.epsilon is not None:
+            most = f"epsilon at most {mechanism.epsilon:g}, in all runs from one --state together"
+        yield f"{site}: noise hides single records in the change, {describe(mechanism)}: {most}"
+    yield "no noise is in anything else of this"
 
 
 def _to_others(config: RunConfig, path: str, what: str) -> Iterator[str]:

@@ -7,13 +7,14 @@ goes on where it was, and a hub that went back to its last checkpoint finds the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from hierfl import checkpoint
+from hierfl.budget import Cost, costs
 from hierfl.checkpoint import Checkpoint
 from hierfl.commits import complete, rounds_done
 from hierfl.config.membership import epochs, still_known
@@ -25,6 +26,7 @@ from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link import kept
 from hierfl.link.codec import folder_name_in
+from hierfl.link.ledger import Ledger
 from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.engine import Engine
@@ -56,16 +58,25 @@ class Asked:
 
 
 class Branch:
-    """Runs one member's part. `config`: as its process sees it (`as_served`); `folder`: where its states are kept."""
+    """Runs one member's part. `config`: as its process sees it (`as_served`); `folder`: where its states are kept;
+    `ledger`: what its sites pay for their records' privacy.
+    """
 
     def __init__(
-        self, config: RunConfig, path: str, driver: Driver, folder: Path, emit: Callable[[Record], None]
+        self,
+        config: RunConfig,
+        path: str,
+        driver: Driver,
+        folder: Path,
+        emit: Callable[[Record], None],
+        ledger: Ledger,
     ) -> None:
         self.config = config
         self.path = path
         self._driver = driver
         self._folder = folder
         self._emit = emit
+        self._ledger = ledger
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         crew = crew_of(config, driver, seats, emit)
         self._crew = crew
@@ -123,6 +134,7 @@ class Branch:
         """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded."""
         self._count()
         folder_name_in(run, "a run's name")
+        self._ledger.check_run(costs(self._epoch.config, self._num_samples), run)
         self._crew.prepare(self.layout, scale)
         kept.forget_all_before(self._folder, run)
         self._run, self._round = run, -1
@@ -133,11 +145,13 @@ class Branch:
         if not self._run:
             raise LinkError("a round was asked for before the run was begun")
         self._make_hubs(asked.round_number)
+        price = self._price()
         order = self._order(asked)
         update, handle = self._engine.branch(self.path, order, self._driver.put(model))
         self._round = asked.round_number
         self._save(asked.round_number)
         part = as_sum(self._driver.get(handle), grid_of(order.opening))
+        self._ledger.pay(price, self._run, asked.round_number)  # before anybody hears of it
         return sum(share.weight for share in update.shares), part
 
     def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:
@@ -162,6 +176,12 @@ class Branch:
         )
         objective = self.config.hubs[asked.hub].strategy.objective()
         return Order(asked.hub, asked.round_number, ((self.path.rpartition("/")[2], asked.weight),), opening, objective)
+
+    def _price(self) -> Mapping[str, Cost]:
+        """Say what a round costs sites with a privacy mechanism. Errors: ConfigError for one that they cannot pay."""
+        price = costs(self._epoch.config, self._num_samples, self.path)
+        self._ledger.check(price, costs(self._epoch.config, self._num_samples), self._run)
+        return price
 
     def _count(self) -> None:
         """Have all sites' samples counted. Errors: DataError if data cannot be loaded."""

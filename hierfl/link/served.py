@@ -14,7 +14,7 @@ from hierfl.config.membership import Stay, epochs
 from hierfl.config.places import join
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, Problem
-from hierfl.link.identity import exchanging, members_of
+from hierfl.link.identity import exchanging, hub_of, members_of
 from scheduler import Device
 from tiers.federation import Federation, Hub, Member, Site, parent
 
@@ -74,7 +74,7 @@ def as_served(config: RunConfig, path: str) -> RunConfig:
             runtime = replace(runtime, devices=[], num_workers=1, gpus_per_worker=runtime.gpus_per_worker or 0)
     hubs = {hub: config.hubs[hub] for hub in tree.hubs}
     changes = _changes(config, [member for member in members if member in config.hubs])
-    return replace(config, federation=tree, hubs=hubs, sites=sites, runtime=runtime, changes=changes)
+    return replace(config, federation=tree, hubs=hubs, sites=sites, runtime=runtime, changes=changes, is_served=True)
 
 
 def _changes(config: RunConfig, hubs: list[str]) -> Mapping[int, frozenset[str]]:
@@ -169,6 +169,7 @@ def _problems(config: RunConfig) -> Iterator[Problem]:
         key = "joins_at" if config.sites[path].joins_at > 1 else "leaves_at"
         yield Problem(_place(path, key), f"{said} it here")
     yield from _of_peers(config)
+    yield from _of_private(config)
     for path, site in config.sites.items():
         above = next((link for link in config.links if path.startswith(f"{link}/")), None)
         if site.is_held_out and above is not None:
@@ -200,6 +201,16 @@ def _of_peers(config: RunConfig) -> Iterator[Problem]:
             f"adapters are written into their base where the model lies, and {root.name} is handed none; leave it out"
         )
         yield Problem("lora", said)
+
+
+def _of_private(config: RunConfig) -> Iterator[Problem]:
+    """Private sites whose models reach others before they are paid for: those beside members over links."""
+    for path, site in config.sites.items():
+        above = parent(path)
+        assert above is not None
+        if site.privacy is not None and path not in config.links and members_of(config, hub_of(config, above)):
+            said = "what privacy costs is kept by who serves the site alone; give it a link, beside those members"
+            yield Problem(_place(path, "privacy"), f"{said} of {hub_of(config, above)} that have one")
 
 
 def _all_linked(config: RunConfig, hub: str) -> bool:

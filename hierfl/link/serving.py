@@ -33,6 +33,8 @@ from hierfl.link.identity import HUB, MEMBER, exchanging, members_of, server_of
 from hierfl.link.kit import Kit, folder_name
 from hierfl.link.lane import Lane
 from hierfl.link.leaders import Leaders
+from hierfl.link.ledger import FILE as PAID
+from hierfl.link.ledger import Ledger
 from hierfl.link.peering import neighbours, workplace
 from hierfl.link.served import as_served, membership, num_sites, stay_of
 from hierfl.link.service import VERSIONS, Agreed, Service
@@ -317,7 +319,7 @@ def _join(
         own = workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers)
         at = stack.enter_context(own)
         desk = Desk(
-            lambda: Branch(seen, kit.path, driver, place / STATES, emit_to(monitors)),
+            lambda: Branch(*(seen, kit.path, driver, place / STATES, emit_to(monitors)), ledger=Ledger(place / PAID)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
             *(fence, at),
         )

@@ -40,7 +40,7 @@ class WorkerSpec:
     """What a worker needs for a whole run; `sites` by path, the sites' side of strategies (`rules`) by hub.
 
     `points`: what it says its steps to, where faults are to happen there. `rounds`: how many rounds a hub has per round
-    of the root, where it is more than one.
+    of the root, where it is more than one. `secret`: noise is not drawn by the seed.
     """
 
     task: Task
@@ -53,6 +53,7 @@ class WorkerSpec:
     lora: Lora | None = None
     points: Points = NO_POINTS
     rounds: Mapping[str, int] = field(default_factory=dict)
+    secret: bool = False
 
 
 @dataclass(frozen=True)

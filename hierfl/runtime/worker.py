@@ -36,6 +36,7 @@ from hierfl.runtime.guarded import guarded, measured
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, GpuUse, Inventory, SiteReport, TrainJob, WorkerSpec
 from hierfl.runtime.loading import Loader, Scale
+from hierfl.runtime.secrecy import check_mechanisms, private_passes
 from hierfl.runtime.sums import Part, Sums
 from tiers.messages import Share, Update
 
@@ -104,7 +105,8 @@ class SiteWorker:
         return other or None
 
     def _check_rules(self) -> None:
-        """Hold the strategies' local rules against the model. Errors: ConfigError."""
+        """Hold the strategies' local rules and privacy mechanisms against the model. Errors: ConfigError."""
+        check_mechanisms(self.spec, self._bound().module)
         for hub, rule in self.spec.rules.items():
             said = rule.misfit(self._bound().parts)
             if said:
@@ -318,8 +320,8 @@ class SiteWorker:
                 raise
 
         def once() -> Followed:
-            held = self._training(job, site)
-            return follow(job.objective, self._bound(), start, own, self.spec.task, data, held, run_pass)
+            what = self._bound(), start, own, self.spec.task, data, self._training(job, site), run_pass
+            return follow(job.objective, *what, private_passes(self.spec, site, job.round_number))
 
         return self._undisturbed(once)
 

@@ -293,6 +293,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "promises": {},
         "compression": {},
         "shared": {},
+        "privacy": {},
         "redundancy": {},
         "journal": {},
         "faults": {},

@@ -42,6 +42,12 @@ def commands(name: str) -> list[list[str]]:
     return [overrides for _, *overrides in words]
 
 
+@pytest.fixture(autouse=True)
+def _has_what_it_needs(request: pytest.FixtureRequest) -> None:
+    if "name" in request.fixturenames and request.getfixturevalue("name") == "private":
+        pytest.importorskip("dp_accounting")
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_the_header_says_is_valid(name: str) -> None:
     for overrides in commands(name):

@@ -24,6 +24,7 @@ from hierfl.link.desk import Desk
 from hierfl.link.driver import LinkedDriver
 from hierfl.link.identity import exchanging, members_of, peers_of
 from hierfl.link.lane import Lane
+from hierfl.link.ledger import Ledger
 from hierfl.link.objects import Objects
 from hierfl.link.payload import Incoming, Shape
 from hierfl.link.place import Workplace
@@ -176,7 +177,7 @@ class Inside:
         if exchanging(self.config, path):
             self.places[path] = Workplace(self.config, path, Objects(place / "place"), store, place, take)
         desk = Desk(
-            lambda: Branch(seen, path, driver, place / "states", lambda record: None),
+            lambda: Branch(seen, path, driver, place / "states", lambda record: None, Ledger(place / "privacy.jsonl")),
             *(store, say, fetch, lambda level, said: None, lambda: None, lambda: None, self.places.get(path)),
         )
         says: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

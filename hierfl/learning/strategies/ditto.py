@@ -50,6 +50,10 @@ class _Personal(PlainRule):
         personal = self.personal(model, kept, parts)
         return (Pass(personal, Pull(self.lam, anchor=model), "personal"), Pass(model))
 
+    def num_steps(self, steps: int) -> int:
+        """Train two models."""
+        return 2 * steps
+
     def finish(self, model: Vector, trained: Trained, sent: State, kept: State, parts: Parts) -> Finished:
         """Keep the one, send the other."""
         return Finished(trained.ends[-1], kept={"model": trained.ends[0]})

@@ -43,3 +43,7 @@ class _HeadFirst(Partial):
         own = self.own(parts)
         head = Pass(self.personal(model, kept, parts), name="head", frozen=~own, num_steps=self.head_steps)
         return (head, Pass(None, frozen=own))
+
+    def num_steps(self, steps: int) -> int:
+        """Add the head's."""
+        return self.head_steps + steps

@@ -15,6 +15,7 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.link.branch import Asked, Branch
+from hierfl.link.ledger import Ledger
 from hierfl.link.served import as_served
 from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.local import LocalDriver
@@ -31,7 +32,7 @@ class Process:
         tree = hub("world", hub("north", "a", site("b", n=20), link=LINK), {**site("c"), "link": LINK}, **root)
         config = as_served(config_of(folder, tree), path)
         self.driver = LocalDriver(config.runtime)
-        self.branch = Branch(config, path, self.driver, folder / "states", self._hear)
+        self.branch = Branch(config, path, self.driver, folder / "states", self._hear, Ledger(folder / "privacy.jsonl"))
         self.channels = config.hubs["world"].strategy.objective().channels(self.branch.layout.num_floats)
 
     def __enter__(self) -> Process:

@@ -20,6 +20,7 @@ from hierfl.link.approval import plan_of
 from hierfl.link.branch import Branch
 from hierfl.link.errands import PARTED
 from hierfl.link.lane import Lane
+from hierfl.link.ledger import Ledger
 from hierfl.link.served import as_served, membership, stay_of
 from hierfl.link.shelf import Shelf
 from hierfl.monitor.records import MembershipChanged, Notice
@@ -184,7 +185,9 @@ def test_a_member_that_has_left_is_asked_nothing_and_told_so_now_or_once_it_come
 def test_a_member_counts_for_the_epoch_that_it_is_asked_in(tmp_path: Path) -> None:
     config = as_served(config_of(tmp_path, tree()), "world/late")
     driver = LocalDriver(config.runtime)
-    branch = Branch(config, "world/late", driver, tmp_path / "states", lambda record: None)
+    branch = Branch(
+        config, "world/late", driver, tmp_path / "states", lambda record: None, Ledger(tmp_path / "privacy.jsonl")
+    )
     try:
         counts = []
         for epoch in (2, 3, 2):

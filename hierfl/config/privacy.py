@@ -1,0 +1,63 @@
+"""Finds settings that would break what `privacy:` promises, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from hierfl.config.places import join
+from hierfl.config.schema import Evaluation, Training
+from hierfl.config.section import Report
+from hierfl.learning.strategy import Strategy
+
+if TYPE_CHECKING:
+    from hierfl.config.tree import Node
+
+__all__ = ["check_privacy"]
+
+LIBRARY = "dp_accounting"
+
+
+def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, root: Node, report: Report) -> None:
+    """Report what a mechanism cannot be had with. `training`: the top's own keys."""
+    stack: list[tuple[Node, Mapping[str, Any], Any, str, Strategy | None, str]] = []
+    stack.append((root, training, None, "", None, ""))
+    first, told = "", set()
+    while stack:
+        node, above, mechanism, place, strategy, odd = stack.pop()
+        holds = {**above, **node.own.training}
+        if node.own.privacy is not None:
+            mechanism, place = node.own.privacy, join(node.place, "privacy")
+        if node.members is not None:
+            own = node.own.strategy or (strategy.inherited() if strategy is not None else None)
+            odd = odd or _own_topology(node)
+            stack.extend((member, holds, mechanism, place, own, odd) for member in reversed(node.members))
+        elif mechanism is not None and node.own.settings.get("role", "training") == "training":
+            first = first or place
+            for said in (mechanism.conflict(Training(**holds)), _uncounted(strategy), odd):
+                if said and (place, said) not in told:
+                    told.add((place, said))
+                    report(place, said)
+    if first and find_spec(LIBRARY) is None:
+        report(first, f"needs the package {LIBRARY}, which counts what it costs: pip install 'hierfl[privacy]'")
+    if first and evaluation.auc == "exact":
+        report("evaluation.auc", "exact sends every score up, and no noise covers them: histogram or none with privacy")
+    if first and evaluation.fine_tune is not None:
+        report("evaluation.fine_tune", "trains on records without noise, and its figures go up: not with privacy")
+
+
+def _own_topology(hub: Node) -> str:
+    """Say that nobody knows how often a topology lets a site train; empty if it is once a round, as in hierfl's own."""
+    kind = type(hub.own.topology)
+    if hub.own.topology is None or kind.__module__.startswith("tiers.topologies."):
+        return ""
+    return f"cannot count how often sites train in a round under {kind.__name__} at {hub.name!r}: take one of hierfl's"
+
+
+def _uncounted(strategy: Strategy | None) -> str:
+    """Say that nobody knows how often sites train under a strategy; empty if it is known."""
+    if strategy is None or callable(getattr(strategy.objective(), "num_steps", None)):
+        return ""
+    kind = type(strategy).__name__
+    return f"cannot count the steps of {kind}: let its objective() say num_steps, as hierfl.learning.local.LocalRule"

@@ -1,0 +1,158 @@
+"""Gradients of single records, clipped and added up exactly, for mechanisms that bound what each of them can do.
+
+A record's gradient is that of the task's loss on a batch of it alone, so that no other record is in it, whatever the
+model does within a batch. By `torch.func` many are taken at once; one after another where a model does not allow it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import Module
+from torch.utils._pytree import tree_map
+from torch.utils.data import Dataset
+
+from hierfl.errors import HierflError, SiteFailed
+from hierfl.learning.contract import checked_loss
+from hierfl.learning.flat import FlatModel
+from hierfl.learning.noise import Stream
+from hierfl.learning.task import Task
+from hierfl.learning.training import cut
+
+__all__ = ["UNITS", "PerRecord"]
+
+UNITS = 2.0**30
+"""Units of the grid in the clipping bound: sums of 2^22 records, in double precision, are exact."""
+
+MOST_RECORDS = 2**22
+
+SLACK = 1e-6
+"""By so much a gradient is clipped below the bound: more than double precision can err in its norm, below 10^9 weights.
+"""
+
+
+class PerRecord:
+    """One site's records under one model. `bound`: C; `at_once`: gradients that are held at once, None: no torch.func.
+
+    Vectors are (P,), of the parameters that train, one after another; sums are integers, in units of C / 2^30, as
+    float64, which is exact.
+    """
+
+    def __init__(
+        self, model: FlatModel, task: Task, data: Dataset[Any], bound: float, at_once: int | None = None
+    ) -> None:
+        self._data = data
+        self._size = len(data)  # type: ignore[arg-type]
+        if self._size > MOST_RECORDS:
+            raise SiteFailed(f"{self._size} records are more than the {MOST_RECORDS} whose gradients add exactly")
+        self._model = model
+        self._task = task
+        self._bound = bound
+        self._at_once = at_once
+        self._parameters = {name: one for name, one in model.module.named_parameters() if one.requires_grad}
+        self._buffers = {name: (one, one.detach().clone()) for name, one in model.module.named_buffers()}
+
+    def drawn(self, rate: float, random: Stream) -> Tensor:
+        """Draw each record with probability `rate`, by itself; all of them at 1. Give their places, rising."""
+        if rate >= 1.0:
+            return torch.arange(self._size)
+        return torch.from_numpy(np.flatnonzero(random.uniforms(self._size) < rate))
+
+    def clipped_sum(self, chosen: Tensor) -> NDArray[np.float64]:
+        """Add the clipped gradients of records; of none it is 0.
+
+        One that is not finite counts as 0: what it does to the sum has to stay bounded, too.
+        """
+        total: Tensor | None = None
+        for part in torch.split(chosen, self._at_once or 1) if len(chosen) else ():
+            rows = self._rows(part)
+            added = self._on_grid(rows).sum(dim=0)
+            total = added if total is None else total.add_(added)
+        if total is None:
+            return np.zeros(sum(one.numel() for one in self._parameters.values()))
+        summed: NDArray[np.float64] = total.cpu().numpy()
+        return summed
+
+    def rounded(self, noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Round noise, in units of C, to the grid: as if it had been added to the sum before."""
+        units: NDArray[np.float64] = np.floor(noise * UNITS + 0.5)
+        return units
+
+    def give(self, total: NDArray[np.float64], number: int) -> None:
+        """Put a sum over a number of records into the parameters' gradients."""
+        mean, first = torch.from_numpy(total * (self._bound / UNITS / number)), 0
+        for parameter in self._parameters.values():
+            part = mean[first : first + parameter.numel()]
+            parameter.grad = part.view(parameter.shape).to(parameter)
+            first += parameter.numel()
+
+    def check_untouched(self) -> None:
+        """Errors: SiteFailed, naming a buffer that a training has changed: it may tell of the records."""
+        now = dict(self._model.module.named_buffers())
+        for name in self._buffers.keys() | now.keys():
+            held = self._buffers.get(name)
+            # One that was put in another's place may be of a `vmap` that is over: nothing is to be read of it.
+            if held is None or now.get(name) is not held[0] or not torch.equal(*held):
+                raise SiteFailed(
+                    f"the model has changed its buffer {name!r} in training, which no noise covers; with `privacy`"
+                    " nothing but parameters may follow the records"
+                )
+
+    def _on_grid(self, rows: Tensor) -> Tensor:
+        """Clip gradients, shape (n, P), to the bound and cut them towards 0 to the grid."""
+        rows = rows.to(torch.float64)
+        norms = rows.square().sum(dim=1).sqrt()
+        factors = UNITS * (1.0 - SLACK) / torch.clamp(norms, min=self._bound)
+        factors = torch.where(torch.isfinite(norms), factors, 0.0)
+        return torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0).mul_(factors[:, None]).trunc_()
+
+    def _rows(self, chosen: Tensor) -> Tensor:
+        """Take the gradients of records, shape (n, P)."""
+        batch = cut(self._data, chosen, self._model.device)
+        found = self._one(batch) if self._at_once is None else self._many(batch)
+        return torch.cat([one.reshape(len(chosen), -1) for one in found], dim=1)
+
+    def _one(self, batch: Any) -> list[Tensor]:
+        """Take the gradient of a batch of one record; 0 for parameters that are not in its loss."""
+        loss = checked_loss(self._task, self._model.module, batch, 1)
+        parameters = list(self._parameters.values())
+        found = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return [torch.zeros_like(one) if made is None else made for one, made in zip(parameters, found, strict=True)]
+
+    def _many(self, batch: Any) -> list[Tensor]:
+        """Take the gradients of a batch's records at once; each is a batch of its own to the task."""
+        whole = _Loss(self._task, self._model.module)
+
+        def loss(parameters: dict[str, Tensor], record: Any) -> Any:
+            alone = tree_map(lambda one: one.unsqueeze(0), record)
+            return functional_call(whole, {f"module.{name}": one for name, one in parameters.items()}, (alone,))
+
+        held = {name: one.detach() for name, one in self._parameters.items()}
+        try:
+            found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(held, batch)
+        except (HierflError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise SiteFailed(
+                "the model's gradients cannot be taken for many records at once; privacy: {kind: dp_sgd, method: loop}"
+                f" takes one after another:\n{type(error).__name__}: {error}"
+            ) from error
+        return list(found.values())
+
+
+class _Loss(Module):
+    """A task's loss as a module, which `functional_call` can give other parameters."""
+
+    def __init__(self, task: Task, module: Module) -> None:
+        super().__init__()
+        self.module = module
+        self._task = task
+
+    def forward(self, batch: Any) -> Tensor:
+        """Take the loss."""
+        return checked_loss(self._task, self.module, batch, 1)

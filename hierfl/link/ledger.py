@@ -1,0 +1,114 @@
+"""What a member's sites have paid for their records' privacy: kept where the records are, and asked before each round.
+
+A line is written once a round's update is ready and before anybody hears of it: an update that never left costs
+nothing, one that is sent again is in the books already, and one that is trained anew has noise of its own and is paid
+for anew. Runs that are served from one state folder add up, for they are of the same records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from hierfl.accountant import epsilon
+from hierfl.budget import Cost
+from hierfl.errors import ConfigError, LinkError
+from hierfl.learning.privacy import Release
+
+__all__ = ["FILE", "Ledger"]
+
+FILE = "privacy.jsonl"
+
+
+class Ledger:
+    """One member's; `file` may not be there yet. Errors: LinkError if it cannot be read."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._spent: dict[str, dict[str, list[Release]]] = {}
+        try:
+            text = file.read_text(encoding="utf-8")
+            whole, _, _ = text.rpartition("\n")  # what comes after was not written to its end, and never told
+            for line in whole.splitlines():
+                said = json.loads(line)
+                self._take(said["run"], {site: Release(*paid) for site, paid in said["sites"].items()})
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LinkError(
+                f"{file}, which says what was paid for privacy, cannot be read: {error}; put it back from a copy, for"
+                " without it nobody knows what may still be told of the records"
+            ) from error
+        if len(whole) + 1 < len(text):
+            self._write(whole + "\n" if whole else "")
+
+    def epsilon(self, cost: Cost) -> float:
+        """Give what a site has paid so far, in all runs."""
+        return epsilon(self._releases(cost.site), cost.delta)
+
+    def check_run(self, costs: Mapping[str, Cost], run: str) -> None:
+        """Errors: ConfigError for a run that would cost more than a site's budget, with what was paid before."""
+        for cost in costs.values():
+            budget = cost.mechanism.epsilon
+            if budget is None:
+                continue
+            before = self._releases(cost.site, None, run)
+            whole = [Release(cost.release.rate, cost.release.noise_multiplier, cost.release.count * cost.rounds)]
+            found = epsilon([*before, *whole], cost.delta)
+            if found > budget:
+                already = f", {epsilon(before, cost.delta):.3g} of it by runs before" if before else ""
+                raise ConfigError(f"{cost.site}: privacy.epsilon is {budget:g}, and it would pay {found:.3g}{already}")
+
+    def check(self, costs: Mapping[str, Cost], planned: Mapping[str, Cost], run: str) -> None:
+        """Errors: ConfigError for a round that a site's budget does not allow any more, or that was not planned.
+
+        `planned`: what sites pay for a round of the root, in a run that holds those without a budget to its plan.
+        """
+        for cost in costs.values():
+            budget = cost.mechanism.epsilon
+            paid = self._releases(cost.site, None if budget is not None else run)
+            found, most = (
+                epsilon([*paid, cost.release], cost.delta),
+                planned[cost.site].epsilon if budget is None else budget,
+            )
+            if found > most:
+                what = f"privacy.epsilon is {most:g}" if budget is not None else f"the run was to cost {most:.3g}"
+                way = "rounds trained anew cost anew: a higher privacy.epsilon, agreed on, leaves room for them"
+                raise ConfigError(f"{cost.site}: {what}, and another round makes it {found:.3g}; {way}")
+
+    def pay(self, costs: Mapping[str, Cost], run: str, round_number: int) -> None:
+        """Write down what a round costs, so that it lasts. Errors: LinkError."""
+        if not costs:
+            return
+        paid = {site: cost.release for site, cost in costs.items()}
+        values = {site: (one.rate, one.noise_multiplier, one.count) for site, one in paid.items()}
+        self._append(json.dumps({"run": run, "round": round_number + 1, "sites": values}) + "\n")
+        self._take(run, paid)
+
+    def _releases(self, site: str, run: str | None = None, but: str | None = None) -> list[Release]:
+        return [
+            release
+            for name, sites in self._spent.items()
+            if (run is None or name == run) and name != but
+            for release in sites.get(site, ())
+        ]
+
+    def _take(self, run: str, paid: Mapping[str, Release]) -> None:
+        for site, release in paid.items():
+            self._spent.setdefault(run, {}).setdefault(site, []).append(release)
+
+    def _append(self, line: str) -> None:
+        try:
+            with os.fdopen(os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise LinkError(f"{self._file} cannot be written: {error.strerror or error}") from error
+
+    def _write(self, text: str) -> None:
+        from hierfl.link.files import write_private
+
+        write_private(self._file, text.encode())

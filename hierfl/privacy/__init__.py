@@ -1,0 +1,1 @@
+"""Mechanisms of differential privacy. One file each, each with its paper."""

@@ -1,0 +1,128 @@
+"""DP-SGD: each record's gradient is clipped, and noise is added to their sum (Abadi et al. 2016, "Deep Learning with
+Differential Privacy", Algorithm 1).
+
+Of n records each is in a step's batch with probability q = batch_size / n, by itself (Poisson sampling); then with the
+bound C and the noise multiplier z
+
+    g = (sum over the batch of g_i * min(1, C / |g_i|) + N(0, z^2 C^2 I)) / batch_size
+
+is what the optimizer follows, also where the batch happens to be empty. One step is the Poisson-subsampled Gaussian
+mechanism of sensitivity C; a run composes rounds * local steps of them (hierfl.accountant).
+
+Sums are exact here, too: a clipped gradient is cut towards 0 to a grid of C / 2^30, so that it is no longer than C and
+the integers add without rounding, whatever their order. Noise is rounded to the same grid. What comes out is what the
+mechanism on real numbers gives, rounded (post-processing): rounding errors of a sum, which carry the records'
+(Casacuberta et al. 2022, "Widespread Underestimation of Sensitivity in Differentially Private Libraries"), and the
+holes between floating-point numbers (Mironov 2012, "On Significance of the Least Significant Bits for Differential
+Privacy") are not in it. The noise itself is normal as far as double precision goes (hierfl.learning.noise).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hierfl.errors import ConfigError
+from hierfl.kinds import nearest
+from hierfl.learning.privacy import Release
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+    from torch.utils.data import Dataset
+
+    from hierfl.config.schema import Training
+    from hierfl.learning.flat import FlatModel
+    from hierfl.learning.noise import Stream
+    from hierfl.learning.task import Task
+
+__all__ = ["DpSgd"]
+
+METHODS = ("vmap", "loop")
+
+MOST_NOISE = 10_000
+"""More would leave the integers that double precision has."""
+
+
+@dataclass(frozen=True)
+class DpSgd:
+    """Differential privacy of every single record in what a site sends, and in all that is made of it."""
+
+    noise_multiplier: float
+    """z: the noise's standard deviation over max_grad_norm, above 0, at most 10,000. More noise, less epsilon."""
+    max_grad_norm: float
+    """C: the longest that one record's gradient may be, above 0; a longer one is scaled down to it."""
+    delta: float = 1e-5
+    """delta, between 0 and 1: well below one over the number of a site's records."""
+    epsilon: float | None = None
+    """The budget: a run that would cost any record of this site more is refused; null: any cost, which is told."""
+    method: str = "vmap"
+    """How gradients are taken: vmap, of many records at once; loop, one after another, for models that torch.func
+    cannot take."""
+    at_once: int = 32
+    """vmap: how many records' gradients are held at once; memory is so many times the model's. Another number may give
+    other bits."""
+
+    def __post_init__(self) -> None:
+        for name in ("noise_multiplier", "max_grad_norm"):
+            _above_zero(name, getattr(self, name))
+        if self.noise_multiplier > MOST_NOISE:
+            raise ConfigError(f"noise_multiplier is {self.noise_multiplier}; at most {MOST_NOISE:,}")
+        if not 0 < self.delta < 1:
+            raise ConfigError(f"delta is {self.delta}; between 0 and 1, well below one over the number of records")
+        if self.epsilon is not None:
+            _above_zero("epsilon", self.epsilon)
+        if self.method not in METHODS:
+            raise ConfigError(f"method is {self.method!r}{nearest(self.method, METHODS)}")
+        if self.at_once < 1:
+            raise ConfigError(f"at_once is {self.at_once}; at least 1")
+
+    def release(self, training: Training, num_samples: int, num_steps: int) -> Release:
+        """Count the steps, each on a part batch_size / n of the records; on all where there are no more."""
+        rate = min(1.0, (training.batch_size or num_samples) / num_samples)
+        return Release(rate, self.noise_multiplier, num_steps)
+
+    def conflict(self, training: Training) -> str:
+        """Refuse another clipping, and mixed precision, whose scaling of losses knows nothing of single records."""
+        if training.clip_norm is not None:
+            return "clips each record's gradient (max_grad_norm), and training.clip_norm their mean: leave that out"
+        if training.precision != "float32":
+            return f"takes gradients in float32: leave out training.precision {training.precision}"
+        return ""
+
+    def misfit(self, module: Module) -> str:
+        """Refuse layers whose statistics are the records', by name."""
+        from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+
+        for name, layer in module.named_modules():
+            if isinstance(layer, _BatchNorm) or (isinstance(layer, _NormBase) and layer.track_running_stats):
+                return (
+                    f"the layer {name!r}, a {type(layer).__name__}, mixes records and keeps statistics of them, which"
+                    " no noise covers; take GroupNorm or LayerNorm in its place"
+                )
+        return ""
+
+    def gradients(
+        self, model: FlatModel, task: Task, data: Dataset[Any], training: Training, num_steps: int, random: Stream
+    ) -> Iterator[None]:
+        """Draw a batch, clip, add up, add noise; see the top of the file."""
+        from hierfl.learning.per_record import PerRecord
+
+        num_samples = len(data)  # type: ignore[arg-type]
+        rate = self.release(training, num_samples, 1).rate
+        records = PerRecord(model, task, data, self.max_grad_norm, self.at_once if self.method == "vmap" else None)
+        expected = training.batch_size if rate < 1.0 else num_samples
+        assert expected is not None
+        for _ in range(num_steps):
+            total = records.clipped_sum(records.drawn(rate, random))
+            noise = random.normals(total.size)
+            records.give(total + records.rounded(noise * self.noise_multiplier), expected)
+            yield
+        records.check_untouched()
+
+
+def _above_zero(name: str, value: float) -> None:
+    """Refuse a field that is no finite number above 0, by name. Errors: ConfigError."""
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{name} is {value}; a number above 0")

@@ -1,0 +1,162 @@
+"""What a member's sites pay for privacy over links is kept where the records are, and nothing leaves unpaid."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dp_accounting")
+
+from link_inside import Inside, several_runs  # noqa: F401
+from small_runs import config_of, hub, site
+
+from hierfl.accountant import epsilon
+from hierfl.budget import Cost, costs
+from hierfl.errors import ConfigError, LinkError
+from hierfl.learning.privacy import Release
+from hierfl.learning.ring import PartialSum
+from hierfl.learning.state import ModelState
+from hierfl.lifecycle import run
+from hierfl.link.approval import plan_of
+from hierfl.link.branch import Asked, Branch
+from hierfl.link.ledger import FILE, Ledger
+from hierfl.link.served import as_served, check_links
+from hierfl.runtime.local import LocalDriver
+
+LINK = {"address": "hub.example.org:8443"}
+NOISE: dict[str, Any] = {"kind": "dp_sgd", "noise_multiplier": 2.0, "max_grad_norm": 1.0, "delta": 0.001}
+
+
+def federation(folder: Path, rounds: int = 3, **noise: Any) -> Any:
+    north = hub("north", site("a", n=12), site("b", n=20), link=LINK, rounds=2, privacy={**NOISE, **noise})
+    tree = hub("world", north, {**site("c"), "link": LINK}, rounds=rounds)
+    return config_of(folder, tree, "ward_tasks:Doses", training={"batch_size": 4, "local_steps": 3})
+
+
+class Member:
+    """One process of the member world/north."""
+
+    def __init__(self, folder: Path, **noise: Any) -> None:
+        config = as_served(federation(folder, **noise), "world/north")
+        self.driver = LocalDriver(config.runtime)
+        self.branch = Branch(
+            *(config, "world/north", self.driver, folder / "states", lambda record: None),
+            ledger=Ledger(folder / FILE),
+        )
+
+    def __enter__(self) -> Member:
+        self.branch.prepare("run-1", None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.driver.close()
+
+    def train(self, number: int) -> PartialSum:
+        start = ModelState(np.full(5, number / 8, np.float32), np.zeros(0, np.int64))
+        return self.branch.train(Asked("world", number, 32, "world", number, 44), start)[1]
+
+
+def paid(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
+
+
+def test_each_update_is_paid_for_before_it_leaves_and_what_is_trained_anew_has_noise_of_its_own(tmp_path: Path) -> None:
+    with Member(tmp_path, epsilon=1000.0) as member:
+        first = member.train(0).floats.copy()
+        again = member.train(0).floats.copy()
+    assert not np.array_equal(first, again), "the same round of the same model, and other noise"
+    with Member(tmp_path, epsilon=1000.0) as member:
+        assert not np.isin(member.train(0).floats, np.concatenate([first, again])).any()
+    lines = paid(tmp_path)
+    assert [(line["run"], line["round"]) for line in lines] == [("run-1", 1)] * 3
+    assert lines[0]["sites"] == {"world/north/a": [4 / 12, 2.0, 6], "world/north/b": [4 / 20, 2.0, 6]}
+
+
+def test_no_more_than_the_plan_is_given_whoever_asks(tmp_path: Path) -> None:
+    with Member(tmp_path) as member:
+        for number in range(3):
+            member.train(number)
+        with pytest.raises(ConfigError, match=r"world/north/a: the run was to cost .* another round makes it"):
+            member.train(3)
+    with Member(tmp_path) as member, pytest.raises(ConfigError, match="the run was to cost"):
+        member.train(0)
+    assert len(paid(tmp_path)) == 3
+
+
+def test_a_budget_holds_over_all_runs_from_one_folder(tmp_path: Path) -> None:
+    whole = epsilon([Release(4 / 12, 2.0, 18)], 0.001)
+    with Member(tmp_path, epsilon=1.2 * whole) as member:
+        for number in range(3):
+            member.train(number)
+        with pytest.raises(ConfigError, match=r"privacy.epsilon is .*, and it would pay .* of it by runs before"):
+            member.branch.prepare("run-2", None)
+        for number in range(3, 9):
+            with contextlib.suppress(ConfigError):
+                member.train(number)
+    lines = paid(tmp_path)
+    spent = [Release(*line["sites"]["world/north/a"]) for line in lines]
+    assert 3 < len(lines) < 9 and epsilon(spent, 0.001) <= 1.2 * whole < epsilon([*spent, spent[0]], 0.001)
+
+
+def test_a_line_that_was_cut_off_does_not_count_and_a_spoilt_book_is_not_read_over(tmp_path: Path) -> None:
+    [a, _] = costs(federation(tmp_path), {"world/north/a": 12, "world/north/b": 20}, "world/north").values()
+    book = Ledger(tmp_path / FILE)
+    book.pay({"world/north/a": a}, "run-1", 0)
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(whole + whole[:-9])
+    for _ in range(2):
+        assert Ledger(tmp_path / FILE).epsilon(a) == epsilon([a.release], a.delta) > 0
+    assert (tmp_path / FILE).read_bytes() == whole
+    (tmp_path / FILE).write_bytes(b"nonsense\n")
+    with pytest.raises(LinkError, match="put it back from a copy"):
+        Ledger(tmp_path / FILE)
+
+
+def test_what_a_hub_asks_costs_its_own_rounds_and_the_run_those_above_too(tmp_path: Path) -> None:
+    counts = {"world/north/a": 12, "world/north/b": 20}
+    one, whole = (costs(federation(tmp_path), counts, top)["world/north/a"] for top in ("world/north", ""))
+    assert isinstance(one, Cost) and one.release == whole.release == Release(4 / 12, 2.0, 6)
+    assert whole.epsilon == epsilon([Release(4 / 12, 2.0, 18)], 0.001)
+
+
+def test_the_plan_says_whose_records_are_hidden_and_how_well(tmp_path: Path) -> None:
+    [north, other] = (plan_of(federation(tmp_path, epsilon=5.0), path) for path in ("world/north", "world/c"))
+    said = "\n".join(north.lines())
+    assert "world/north/a: noise hides single records in the change, dp_sgd (noise_multiplier=2.0" in said
+    assert "epsilon at most 5, in all runs" in said and "no noise is in anything else of this" in said
+    assert "world/c: no noise hides its records in any of this" in "\n".join(other.lines())
+    assert "in a run no more epsilon than its rounds cost" in "\n".join(
+        plan_of(federation(tmp_path), "world/north").lines()
+    )
+    plain = plan_of(federation(tmp_path, noise_multiplier=3.0), "world/north")
+    assert plain.digest != plan_of(federation(tmp_path), "world/north").digest
+
+
+def test_private_sites_beside_members_over_links_are_refused(tmp_path: Path) -> None:
+    tree = hub("world", {**site("a", n=12), "privacy": NOISE}, {**site("c"), "link": LINK})
+    with pytest.raises(ConfigError, match=r"members\.a\.privacy.* give it a link"):
+        check_links(config_of(tmp_path, tree, "ward_tasks:Doses"))
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_a_whole_federation_over_links_pays_where_its_records_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north = hub("north", site("a", n=12), site("b", n=20), link=LINK, rounds=2)
+    tree = hub("world", north, {**site("c", n=16), "link": LINK}, rounds=2, privacy=NOISE)
+    config = config_of(tmp_path / "runs", tree, "ward_tasks:Doses", training={"batch_size": 4, "local_steps": 3})
+    linked = Inside(config, tmp_path / "linked").go()
+    simulated = run(config)
+    assert linked["model_digest"] != simulated["model_digest"], "nobody knows whose noise it is"
+    for path, count in (("world/north", 6), ("world/c", 3)):
+        lines = paid(tmp_path / "linked" / path.replace("/", "__"))
+        assert [line["round"] for line in lines] == [1, 2]
+        assert {each[2] for line in lines for each in line["sites"].values()} == {count}
+    assert linked["privacy"]["sites"]["world/c"] == simulated["privacy"]["sites"]["world/c"]
+    monkeypatch.setattr("hierfl.runtime.secrecy.os.urandom", lambda size: f"seed {config.seed}".encode())
+    assert Inside(config, tmp_path / "known").go()["model_digest"] == simulated["model_digest"]
