@@ -132,7 +132,7 @@ def test_what_one_adds_that_was_succeeded_is_not_taken_up(tmp_path: Path, monkey
         if saved.rounds_done == 2 and not hung:
             hung.append(run_dir)
             with pytest.raises(KeyboardInterrupt):
-                resume(run_dir, (), [Listener(until=(SiteTrained, 2))])
+                resume(run_dir, (), [Listener(until=(Evaluated, 2))])  # trained or found in the journal
         return real(run_dir, saved, *arguments, **named)
 
     monkeypatch.setattr(checkpoint, "save", hanging)
