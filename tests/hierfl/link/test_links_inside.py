@@ -150,6 +150,17 @@ def test_a_federation_goes_on_without_a_member_that_fails(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_federation_goes_on_without_a_member_whose_data_cannot_be_loaded(tmp_path: Path, alone: bool) -> None:
+    bad = site("b", fault="no file")
+    member = {**bad, "link": LINK} if alone else hub("north", bad, "c", link=LINK)
+    config = config_of(tmp_path / "runs", hub("world", "a", member, "d", on_failure="continue", quorum=0.5, rounds=2))
+    linked, simulated = Inside(config, tmp_path / "linked").go(), run(config)
+    assert linked["model_digest"] == simulated["model_digest"]
+    assert linked["nodes"]["world"] == simulated["nodes"]["world"]
+
+
+@pytest.mark.usefixtures("several_runs")
 def test_a_linked_hub_below_its_quorum_ends_the_run_of_a_hub_that_needs_it(tmp_path: Path) -> None:
     north = hub("north", site("b", fault="raise"), on_failure="continue", link=LINK)
     inside = Inside(config_of(tmp_path / "runs", hub("world", "a", north)), tmp_path / "linked")
