@@ -15,6 +15,7 @@ from hierfl.errors import HierflError
 from hierfl.learning.strategies._below import Below
 from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples, counted
+from hierfl.link.cohort import cohort
 from hierfl.monitor.outline import Row, members_by_hub, outline
 from hierfl.monitor.words import count, few, plural
 from scheduler.participations.all import All
@@ -30,6 +31,7 @@ __all__ = [
     "describe",
     "draw",
     "handed_out",
+    "hidden_in_sums",
     "not_kept",
     "paid",
     "promises",
@@ -230,6 +232,20 @@ def not_kept(config: RunConfig) -> dict[str, str]:
         f"a run that is killed goes on from its newest checkpoint (one after {often}), and what came since is done"
     )
     return {config.federation.root.name: f"{said}: {goes_on} again, to the same bits"}
+
+
+def hidden_in_sums(config: RunConfig) -> dict[str, str]:
+    """Say whose updates a hub sees in their sum alone, by the hub's path, and that a simulation does not mask."""
+    found = {}
+    for path in config.federation.hubs:
+        names = [one.rpartition("/")[2] for one in cohort(config, path)]
+        if names:
+            told = few(names)
+            found[path] = (
+                f"secure_aggregation: over links the updates of {told} come masked, and only their sum is learned;"
+                " `hierfl run` adds up plainly, to the same bits"
+            )
+    return found
 
 
 def handed_out(config: RunConfig) -> dict[str, str]:

@@ -190,8 +190,11 @@ def _hub(placed: _Placed, backwards: list[Member]) -> Hub:
 
 def _hub_settings(placed: _Placed) -> HubSettings:
     assert placed.holds.strategy is not None
-    weight = placed.node.own.settings.get("weight", 1.0)
-    return HubSettings(placed.holds.strategy, weight, _sent_small(placed.holds), placed.holds.redundancy)
+    settings = placed.node.own.settings
+    return HubSettings(
+        *(placed.holds.strategy, settings.get("weight", 1.0), _sent_small(placed.holds), placed.holds.redundancy),
+        secure_aggregation=settings.get("secure_aggregation", "none"),
+    )
 
 
 def _handed(

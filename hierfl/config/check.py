@@ -22,6 +22,7 @@ from hierfl.config.replicas import check_replicas
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
+from hierfl.config.secure import check_secure
 from hierfl.config.shared import check_shared
 from hierfl.config.stopping import check_stopping, measured_by
 from hierfl.config.strategies import check_strategies
@@ -91,6 +92,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_topologies(tree[0], top["seed"], report)
         check_journal(sections["redundancy"].journal, tree[0], report)
         check_replicas(sections["redundancy"], tree[0], sections["runtime"], report)
+        check_secure(tree[0], report)
         check_baseline(top["baseline"], tree[0], report)
         check_attacks(top["baseline"], tree[0], report)
         check_membership(top["baseline"], tree[0], report)

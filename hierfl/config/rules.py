@@ -133,6 +133,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "rounds": _at_least(1),
         "on_failure": _one_of("stop", "continue"),
         "quorum": Rule("a fraction above 0, at most 1", lambda value: 0 < value <= 1),
+        "secure_aggregation": _one_of("none", "masks"),
         "weight": _WEIGHT,
         "site_timeout_s": _above(0),
         "joins_at": _at_least(1),

@@ -326,6 +326,8 @@ class HubSettings:
     """How its own change becomes small, where it hands up no exact sums of its members; None: it travels whole."""
     redundancy: Replication = field(default_factory=Replication)
     """By how many replicas its aggregator is served."""
+    secure_aggregation: str = "none"
+    """Whether members with links mask their updates, so that it learns their sum alone: none or masks."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import Grid
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import bounded, moments_in, payload_in, seconds, tally_in, text
+from hierfl.link.masks import SECRET_BYTES
 from hierfl.link.payload import Shape
+from hierfl.link.signed import MOST_BYTES
 from hierfl.runtime.jobs import Inventory
 
-__all__ = ["Trained", "admit_described", "admit_evaluated", "admit_trained", "limit_of"]
+__all__ = ["Trained", "admit_described", "admit_evaluated", "admit_keyed", "admit_masked", "admit_trained", "limit_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ def admit_described(message: wire.Described, path: str) -> Inventory:
     return Inventory(path, *((0, 0) if error else counts), None if error else moments, error or None)
 
 
-def admit_trained(message: wire.Trained, asked_weight: int, shape: Shape) -> Trained:
-    """Take word of an update. `asked_weight`: the most that it may weigh; `shape`: what it must be.
+def admit_trained(message: wire.Trained, asked_weight: int, shape: Shape, *, is_masked: bool = False) -> Trained:
+    """Take word of an update. `asked_weight`: the most that it may weigh; `shape`: what it must be; `is_masked`:
+    nothing is said of it yet but its weight.
 
     Errors: LinkError.
     """
@@ -55,7 +58,25 @@ def admit_trained(message: wire.Trained, asked_weight: int, shape: Shape) -> Tra
             raise LinkError("an update and an error at once")
         return Trained(0, None, *figures, error)
     weight = bounded(message.weight, "the weight of an update", 1, asked_weight)
-    return Trained(weight, payload_in(message.update, shape, "an update"), *figures, "")
+    if is_masked and message.HasField("update"):
+        raise LinkError("word of an update as it is, where members mask theirs (secure_aggregation)")
+    return Trained(weight, b"" if is_masked else payload_in(message.update, shape, "an update"), *figures, "")
+
+
+def admit_keyed(message: wire.Keyed, path: str, weight: int) -> wire.MemberKey | str:
+    """Take a member's key for a masked sum, or why it gives none. Errors: LinkError for a key of another."""
+    error, key = text(message.error, "an error"), message.key
+    if error:
+        return error
+    sizes = len(key.certificate), len(key.signature)
+    if (key.node, key.weight, len(key.public)) != (path, weight, SECRET_BYTES) or max(sizes) > MOST_BYTES:
+        raise LinkError(f"a key that is not of {path[:80]}, of another weight than its update, or of another size")
+    return key
+
+
+def admit_masked(message: wire.Masked, shape: Shape) -> bytes | str:
+    """Take the digest of a masked update, or why there is none. Errors: LinkError for one of another shape."""
+    return text(message.error, "an error") or payload_in(message.update, shape, "a masked update")
 
 
 def admit_evaluated(message: wire.Evaluated) -> tuple[Tally, float, str]:

@@ -16,6 +16,7 @@ from hierfl.config.membership import epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import LinkError
 from hierfl.learning.task import Standardised
+from hierfl.link.cohort import cohort
 from hierfl.link.files import write_public
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
@@ -99,6 +100,10 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     whose = "this site's" if path in config.federation.sites else f"of its {number} sites together"
     what = f"per round{_while(config, path)} the change of the model, {whose}, as integers of"
     what = f"{what} {config.arithmetic.width} bits"
+    hidden = cohort(config, parent(path) or "")
+    if path in hidden:
+        names = ", ".join(one.rpartition("/")[2] for one in hidden)
+        what += f", masked: {parent(path)} learns the sum over {names}, and nothing of any one of them"
     found = [what] if not exchanging(config, path) else list(_to_others(config, path, what))
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
     found.append(f"once{_again(config, path)} the numbers of training and test samples")

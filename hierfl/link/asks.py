@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any
@@ -15,7 +16,20 @@ from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.remote import Remote
 from hierfl.runtime.jobs import TrainJob
 
-__all__ = ["describe", "evaluate", "of_call", "prepare", "train", "with_id"]
+__all__ = ["ANSWERS", "describe", "evaluate", "of_call", "prepare", "train", "with_id", "written"]
+
+ANSWERS = {
+    "describe": "described",
+    "train": "trained",
+    "evaluate": "evaluated",
+    "place": "placed",
+    "key": "keyed",
+    "mask": "masked",
+}
+"""What answers each thing that is asked."""
+
+MOST_DROPPED = 1000
+"""Names in one message."""
 
 
 def with_id(ask: wire.Ask, run: str, path: str, epoch: int) -> wire.Ask:
@@ -23,6 +37,19 @@ def with_id(ask: wire.Ask, run: str, path: str, epoch: int) -> wire.Ask:
     ask.epoch = epoch
     said = f"{run}\n{path}\n".encode() + ask.SerializeToString(deterministic=True)
     ask.id = int.from_bytes(sha256(said).digest()[:8], "little") or 1
+    return ask
+
+
+def written(
+    call: Call, run: str, path: str, payload: Callable[[Any], Outgoing], alive: Iterable[str], dropped: deque[str]
+) -> wire.Ask:
+    """Write what a member is asked by a call; as `of_call`.
+
+    `dropped`: names of what lies at its place and nobody refers to any more; they are said once, and taken out.
+    """
+    ask = with_id(of_call(call, payload, alive), run, path, call.epoch)
+    if call.method == PLACE:
+        ask.drop.extend(dropped.popleft() for _ in range(min(len(dropped), MOST_DROPPED)))
     return ask
 
 

@@ -28,6 +28,7 @@ from hierfl.link.codec import (
     tally_out,
     text,
 )
+from hierfl.link.masker import Masker
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.place import Workplace
 from hierfl.link.store import Store
@@ -52,7 +53,7 @@ class Desk:
 
     `ended`: is called when the desk has failed, with the error in `failed`. `fence`: asked before anything is begun and
     before the hub hears what has come of it; raises Fenced where another process serves the member. `place`: the
-    member's, where its hub has no centre.
+    member's, where its hub has no centre. `masker`: where it masks its updates; the hub hears nothing of them then.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Desk:
         ended: Callable[[], None],
         fence: Callable[[], None] = lambda: None,
         place: Workplace | None = None,
+        masker: Masker | None = None,
     ) -> None:
         self._store = store
         self._say = say
@@ -73,6 +75,7 @@ class Desk:
         self._ended = ended
         self._fence = fence
         self._place = place
+        self._masker = masker
         self._open_branch = open_branch
         self._branch: Branch | None = None
         self._asks: queue.SimpleQueue[tuple[str, wire.Ask] | None] = queue.SimpleQueue()
@@ -95,6 +98,7 @@ class Desk:
             answer = self._answers.get(ask.id)
             if answer is None and ask.WhichOneof("what") == "train":
                 answer = self._store.answer(ask.id)
+                answer = answer if answer is None else self._told(answer)
             if answer is None:
                 self._waiting.add(ask.id)
                 self._asks.put((run, ask))
@@ -103,6 +107,8 @@ class Desk:
 
     def offered(self, digest: bytes) -> Outgoing | None:
         """Give an update that is ready; None if it is not here."""
+        if self._masker is not None:
+            return self._masker.offered(digest)
         last = self._last
         return last if last is not None and last.digest == digest else self._store.outgoing(digest)
 
@@ -173,6 +179,8 @@ class Desk:
                 placed = self._at_place(self._branch, ask)
                 placed.duration_s = time.perf_counter() - started
                 return wire.Answer(placed=placed)
+            case "key" | "mask":
+                return self._mask(run, ask)
             case other:
                 raise LinkError(f"{other} is nothing that a hub asks")
 
@@ -237,6 +245,8 @@ class Desk:
         answer = wire.Answer(id=ask.id, trained=wire.Trained(loss=math.nan))
         trained = answer.trained
         try:
+            if self._masker is not None:
+                self._masker.check_weight(asked.weight, branch.describe().num_train)
             weight, part = branch.train(asked, self._model(branch, said.model, asked, said.holder))
         except Abandoned:
             raise
@@ -253,7 +263,34 @@ class Desk:
         size = f"{payload.shape.num_bytes / 1e6:.3g} MB"
         self._tell("info", f"round {asked.round_number + 1}: an update of weight {weight} is ready, {size}")
         self._last = payload
-        return answer
+        return self._told(answer)
+
+    def _told(self, answer: wire.Answer) -> wire.Answer:
+        """Give what the hub is told of an update: where it is masked nothing that tells one from another."""
+        if self._masker is None:
+            return answer
+        said = wire.Answer()
+        said.CopyFrom(answer)
+        said.trained.ClearField("update")
+        return said
+
+    def _mask(self, run: str, ask: wire.Ask) -> wire.Answer:
+        """Take part in a masked sum, and say in a line why where that is refused."""
+        is_key, error = ask.WhichOneof("what") == "key", "no member of a hub with secure_aggregation"
+        try:
+            if self._masker is None:
+                raise LinkError(error)
+            if not is_key:
+                return wire.Answer(masked=self._masker.mask(ask.mask))
+            keyed = self._masker.key(run, ask)
+            if keyed.is_lost:  # it will be asked to train once more
+                with self._lock:
+                    self._answers.pop(self._masker.train_id(run, ask), None)
+            return wire.Answer(keyed=keyed)
+        except LinkError as refused:
+            self._tell("error", str(refused))
+            error = str(refused)
+        return wire.Answer(keyed=wire.Keyed(error=error)) if is_key else wire.Answer(masked=wire.Masked(error=error))
 
     def _model(self, branch: Branch, said: wire.Payload, asked: Asked | None, holder: str) -> ModelState:
         """Bring a model here, from its holder or from the hub. Errors: LinkError for one of another shape."""
@@ -276,5 +313,7 @@ class Desk:
 
 def _is_error(answer: wire.Answer) -> bool:
     return any(
-        getattr(answer, kind).error for kind in ("described", "trained", "evaluated", "placed") if answer.HasField(kind)
+        getattr(answer, kind).error
+        for kind in ("described", "trained", "evaluated", "placed", "keyed", "masked")
+        if answer.HasField(kind)
     )

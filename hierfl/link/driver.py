@@ -28,7 +28,7 @@ from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from hierfl.runtime.places import PLACE as AT
 from tiers.federation import parent
 
-__all__ = ["LinkedDriver"]
+__all__ = ["WOKEN", "LinkedDriver"]
 
 LOOK_S = 0.5
 _MODELS: Mapping[str, Collection[int]] = {"train": (1,), "train_keeping": (1,), "evaluate": (2,), "fine_tune": (2,)}

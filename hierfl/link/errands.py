@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hierfl.learning.state import Layout
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import limit_of
 from hierfl.link.kit import folder_name
@@ -46,14 +47,35 @@ class Call:
 
 @dataclass
 class Offer:
-    """An update that a member has ready: for which job, with which weight, and what its payload is."""
+    """An update that a member has ready: for which job, with which weight, and what its payload is.
+
+    `digest`: empty as long as a masked one is not announced; `asked`: what the member was asked to train. Of masked
+    ones, `attempt`: at which sum; `instance`: of the process that knows the key, until its update is whole.
+    """
 
     job: TrainJob
     weight: int
     shape: Shape
+    layout: Layout
     digest: bytes
+    asked: wire.Ask
+    is_masked: bool = False
     transfer: int = 0
     incoming: Incoming | None = None
+    attempt: bytes = b""
+    instance: str = ""
+
+    def begin(self, attempt: bytes) -> None:
+        """Take part in an attempt at a masked sum: what has come for another one is of no use."""
+        if attempt != self.attempt:
+            self.drop()
+            self.attempt, self.digest, self.instance, self.transfer = attempt, b"", "", 0
+
+    def drop(self) -> None:
+        """Let go of what has come."""
+        if self.incoming is not None:
+            self.incoming.discard()
+            self.incoming = None
 
     def limit(self, num_sites: int) -> int:
         """Give the largest magnitude of its numbers; so many sites are at and below the member."""
@@ -62,8 +84,9 @@ class Offer:
     def comes(self, spool: Path, path: str, num_sites: int) -> Incoming:
         """Give what takes it; two members may send the same bits."""
         if self.incoming is None:
-            own = spool / f"{folder_name(path)}-{self.digest.hex()}.update"
-            self.incoming = Incoming(own, self.shape, self.digest, self.limit(num_sites))
+            kind, limit = ("masked", None) if self.is_masked else ("update", self.limit(num_sites))
+            own = spool / f"{folder_name(path)}-{self.digest.hex()}.{kind}"
+            self.incoming = Incoming(own, self.shape, self.digest, limit)
         return self.incoming
 
     def header(self, path: str, num_bytes: int) -> Update:

@@ -20,43 +20,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hierfl.errors import HierflError, LinkError, PeerUnreached, RuntimeUnavailable, UpdateRefused
+from hierfl.errors import HierflError, LinkError
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout
-from hierfl.link import asks
+from hierfl.link import asks, reports
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.answers import admit_described, admit_evaluated, admit_trained
-from hierfl.link.calls import PlaceCall
+from hierfl.link.answers import admit_described
 from hierfl.link.chunks import Chunk
-from hierfl.link.codec import seconds, text
+from hierfl.link.codec import text
 from hierfl.link.errands import EVER, PARTED, PLACE, Call, Member, Offer
-from hierfl.link.payload import Outgoing, Shape, read
-from hierfl.link.remote import Remote, RemoteState
+from hierfl.link.masked import MaskedSums, Over
+from hierfl.link.masked_collect import MaskedCollect
+from hierfl.link.payload import Outgoing, read
+from hierfl.link.remote import Remote
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.link.turns import Turns
 from hierfl.runtime.driver import Done
-from hierfl.runtime.hub import grid_of
-from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
+from hierfl.runtime.jobs import TrainJob
 
 __all__ = ["Lane"]
-
-MOST_DROPPED = 1000
-"""Names in one message."""
-
-_ANSWERS = {
-    "describe": "described",
-    "train": "trained",
-    "train_keeping": "trained",
-    "evaluate": "evaluated",
-    "fine_tune": "evaluated",
-    PLACE: "placed",
-}
 
 
 class Lane:
     """See the file's head. `run`: the run's name, which is a part of every id; `num_sites`: at and below the member;
-    `stays`: its updates stay with it; `turns`: of the hub's members; `epochs`: of the tree, in which it is a member.
+    `stays`: its updates stay with it; `turns`: of the hub's members; `epochs`: of the tree, in which it is a member;
+    `masked`: where it masks its updates.
     """
 
     def __init__(
@@ -73,6 +62,7 @@ class Lane:
         stays: bool = False,
         turns: Turns | None = None,
         epochs: range = EVER,
+        masked: MaskedSums | None = None,
     ) -> None:
         self.path = path
         self.run = run
@@ -97,12 +87,18 @@ class Lane:
         self._layout: Layout | None = None
         self._scale: Any = None
         self._preparing: wire.Ask | None = None
+        own = path, run, self._member, self._offers, self._ask, self._end, self._lose
+        self._masked = None if masked is None else MaskedCollect(masked, *own)
 
     # --- the supervisor's side
 
     def call(self, ticket: int, method: str, arguments: tuple[Any, ...]) -> None:
         """Take a call."""
         with self._lock:
+            said = "" if self._masked is None else self._masked.called(method, arguments, self._calls)
+            if said:
+                self._done(Done(ticket, self.path, error=LinkError(said)))
+                return
             if not self._calls:
                 self._member.heard_s = self._now()
             self._calls.append(Call(ticket, method, arguments, self._epoch))
@@ -131,9 +127,10 @@ class Lane:
         with self._lock:
             self._calls = deque(call for call in self._calls if call.method == PLACE)
             for offer in self._offers.values():
-                if offer.incoming is not None:
-                    offer.incoming.discard()
+                offer.drop()
             self._offers.clear()
+            if self._masked is not None:
+                self._masked.left()
             self._member.sent_to = None
             self._member.heard_s = self._now()
         self._turns.leave(self.path)
@@ -146,12 +143,17 @@ class Lane:
                 self._go_on()
             waits = self._calls and self._member.has_joined and self._calls[0].method != "prepare"
             if waits and self._now() - self._member.heard_s > self.deadline_s:
-                reason = f"not heard of for {self.deadline_s:g} s (link.deadline_s)"
-                worker = [call for call in self._calls if call.method != PLACE][:1]  # whoever asked asks for all anew
-                lost = [call for call in self._calls if call.method == PLACE or call in worker]
-                self._calls.clear()
-                for call in lost:
-                    self._done(Done(call.ticket, self.path, crashed=reason, away=True))
+                self._lose(f"not heard of for {self.deadline_s:g} s (link.deadline_s)", away=True)
+
+    def _lose(self, reason: str, *, away: bool = False) -> None:
+        """End what a member was asked: it will not answer that."""
+        worker = [call for call in self._calls if call.method != PLACE][:1]  # whoever asked asks for all anew
+        lost = [call for call in self._calls if call.method == PLACE or call in worker]
+        self._calls.clear()
+        if self._masked is not None:
+            self._masked.left()
+        for call in lost:
+            self._done(Done(call.ticket, self.path, crashed=reason, away=away))
 
     # --- the member's side
 
@@ -212,10 +214,14 @@ class Lane:
             call = self._calls[0] if self._calls else None
             if call is None or call.ask is None or answer.id != call.ask.id:
                 return  # to something that was given up, or answered before
-            wanted = _ANSWERS[call.method]
+            wanted = asks.ANSWERS.get(call.ask.WhichOneof("what") or "", "")
             if kind != wanted:
                 raise LinkError(f"{kind} in answer to {call.method}")
-            getattr(self, f"_{wanted}")(call, getattr(answer, wanted))
+            if wanted in ("keyed", "masked"):
+                assert self._masked is not None
+                self._masked.answered(call, answer)
+            else:
+                getattr(self, f"_{wanted}")(call, getattr(answer, wanted))
             self._go_on()
 
     def payload(self, digest: bytes) -> Outgoing:
@@ -230,17 +236,18 @@ class Lane:
         """Take a chunk of an update; give the update's digest, and whether it is whole. Errors: LinkError."""
         offers = list(self._offers.values())  # others add to them, and take from them, meanwhile
         offer = next((offer for offer in offers if offer.transfer == chunk.transfer != 0), None)
-        if offer is None or offer.incoming is None:
+        incoming = None if offer is None else offer.incoming
+        if offer is None or incoming is None:
             raise LinkError("a chunk of no transfer that is open")
-        offer.incoming.take(chunk)
+        incoming.take(chunk)
         self.heard()
         self._turns.moved(self.path, chunk.data.nbytes)
-        if offer.incoming.is_whole:
+        if incoming.is_whole:
             self._turns.leave(self.path)
             with self._lock:
                 offer.transfer = 0
                 self._go_on()
-        return offer.digest, offer.incoming.is_whole
+        return incoming.digest, incoming.is_whole
 
     # --- what comes next
 
@@ -277,7 +284,8 @@ class Lane:
                 member.session.say(wire.HubSays(ask=self._preparing))
             return
         if call.ask is None:
-            call.ask, call.begun_s = self._written(call), time.time()
+            named = self._alive.copy(), self._dropped
+            call.ask, call.begun_s = asks.written(call, self.run, self.path, self._shelf.payload, *named), time.time()
         if member.sent_to is not member.session:
             member.sent_to = member.session
             member.session.say(wire.HubSays(ask=call.ask))
@@ -293,51 +301,29 @@ class Lane:
             self._member.session.end(f"another model is built there now than before: {difference}")
         self._go_on()
 
-    def _written(self, call: Call) -> wire.Ask:
-        """Write what is asked."""
-        ask = asks.with_id(asks.of_call(call, self._shelf.payload, self._alive.copy()), self.run, self.path, call.epoch)
-        if call.method == PLACE:
-            ask.drop.extend(self._dropped.popleft() for _ in range(min(len(self._dropped), MOST_DROPPED)))
-        return ask
-
     def _described(self, call: Call, message: wire.Described) -> None:
         self._end(call, (admit_described(message, self.path),))
 
     def _evaluated(self, call: Call, message: wire.Evaluated) -> None:
-        tally, duration_s, error = admit_evaluated(message)
-        errors = {self.path: error} if error else {}
-        sites = {} if error else {self.path: tally.scalars()}
-        beside = (self._put({self.path: {}}),) if call.method == "fine_tune" else ()
-        self._end(call, Evaluated(call.arguments[0], tally, sites, {self.path: duration_s}, errors), beside)
+        self._end(call, *reports.evaluated(call, message, self.path, self._put))
 
     def _placed(self, call: Call, message: wire.Placed) -> None:
         """Work at the member's place is done, or could not be."""
-        of_place: PlaceCall = call.arguments[0]
-        seconds(message.duration_s, "duration_s")
-        try:
-            value, beside = of_place.admit(self.path, message)
-        except (PeerUnreached, RuntimeUnavailable, UpdateRefused) as error:
-            self._end(call, None, error=error)
-            return
-        for one in beside:
-            for held in one.parts if isinstance(one, RemoteState) else [one] if one is not None else []:
-                self._alive.add(held.name)
-                weakref.finalize(held, self.drop, held.name)
-        self._end(call, value, beside)
+        value, beside, error = reports.placed(call, message, self.path)
+        for held in reports.things(beside):
+            self._alive.add(held.name)
+            weakref.finalize(held, self.drop, held.name)
+        self._end(call, value, beside, error)
 
     def _trained(self, call: Call, message: wire.Trained) -> None:
+        """A member has an update ready, or none."""
         assert self._layout is not None
+        report, offer = reports.trained(call, message, self.path, self._layout, is_masked=self._masked is not None)
         job: TrainJob = call.arguments[0]
-        layout = self._layout.with_channels(job.objective.channels(self._layout.num_floats))
-        shape = Shape(layout.num_floats, layout.num_ints, str(grid_of(job.opening).integer))
-        trained = admit_trained(message, job.sites[0][1], shape)
-        report = SiteReport(
-            *(self.path, trained.duration_s, trained.num_samples, trained.num_steps, trained.loss),
-            error=trained.error or None,
-            started_s=call.begun_s,
-        )
-        if trained.digest is not None:
-            self._offers[job.hub, job.round_number] = Offer(job, trained.weight, shape, trained.digest)
+        if offer is not None:
+            self._offers[job.hub, job.round_number] = offer
+        elif self._masked is not None:
+            self._masked.failed(job)
         beside = (self._put({self.path: {}}),) if call.method == "train_keeping" else ()
         self._end(call, (report,), beside)
 
@@ -355,7 +341,19 @@ class Lane:
             self._end(call, offer.header(self.path, held.num_bytes), (held,))
             return True
         call.begun_s = call.begun_s or time.time()
+        step = True if self._masked is None else self._masked.go_on(call, offer)
+        if isinstance(step, Over):
+            offer.drop()
+            del self._offers[key]
+            self._turns.leave(self.path)
+            self._end(call, step.header, (None if step.part is None else self._put(step.part),), step.error)
+            return True
+        if not step:
+            return False
         incoming = offer.comes(self._spool, self.path, self._num_sites)
+        if incoming.is_whole and self._masked is not None:
+            self._masked.came(offer)
+            return self._collect(call)
         if incoming.is_whole:
             del self._offers[key]
             self._hand_up(call, offer)

@@ -25,7 +25,7 @@ from hierfl.link.commits import restored
 from hierfl.link.desk import Desk
 from hierfl.link.dialer import Dialer
 from hierfl.link.door import try_to_listen
-from hierfl.link.driver import LinkedDriver
+from hierfl.link.driver import WOKEN, LinkedDriver
 from hierfl.link.errands import PARTED
 from hierfl.link.fits import check_listen, check_roles, check_state
 from hierfl.link.handover import LINE, line_of, taken_over
@@ -35,6 +35,8 @@ from hierfl.link.lane import Lane
 from hierfl.link.leaders import Leaders
 from hierfl.link.ledger import FILE as PAID
 from hierfl.link.ledger import Ledger
+from hierfl.link.masked import MaskedSums
+from hierfl.link.masker import Masker
 from hierfl.link.peering import neighbours, workplace
 from hierfl.link.served import as_served, membership, num_sites, stay_of
 from hierfl.link.service import VERSIONS, Agreed, Service
@@ -136,6 +138,7 @@ class Serving:
         def open_links(done: Callable[[Done], None], base: Driver, lead: Lead) -> tuple[Service, Mapping[str, Lane]]:
             lead.claim()
             place, shelf, turns = taken_over(spool, lead.epoch), Shelf(), Turns()
+            sums = MaskedSums(self.config, lambda: done(WOKEN), place)
             lanes = {
                 path: Lane(
                     *(path, run, self.config.links[path].deadline_s, num_sites(self.config, path)),
@@ -143,6 +146,7 @@ class Serving:
                     stays=exchanging(self.config, path),
                     turns=turns,
                     epochs=membership(self.config, path),
+                    masked=sums.of(path),
                 )
                 for path in self.members
             }
@@ -321,7 +325,7 @@ def _join(
         desk = Desk(
             lambda: Branch(*(seen, kit.path, driver, place / STATES, emit_to(monitors)), ledger=Ledger(place / PAID)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
-            *(fence, at),
+            *(fence, at, Masker.of(config, kit, store)),
         )
         dialer.asked, dialer.offered = desk.asked, desk.offered
         watch = threading.Thread(target=_leave_at, args=(stopping, dialer), daemon=True)

@@ -33,7 +33,9 @@ def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tu
     order = group.order
     assert order is not None
     weights = tuple((site, group.weights[site]) for site in sites)
-    job = TrainJob(group.hub, group.round_number, weights, order.opening, order.objective)
+    job = TrainJob(
+        group.hub, group.round_number, weights, order.opening, order.objective, group.name, tuple(group.weights)
+    )
     if not group.keeps:
         return "train", (job, group.model)
     places, handles = keeper.of(sites)

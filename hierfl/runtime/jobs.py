@@ -129,13 +129,19 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class TrainJob:
-    """A worker trains these sites (path and weight) for a hub's round."""
+    """A worker trains these sites (path and weight) for a hub's round.
+
+    `order`: what the hub's order for this round is called, another one each time; `cohort`: the paths of all that it
+    asks.
+    """
 
     hub: str
     round_number: int
     sites: tuple[tuple[str, int], ...]
     opening: Opening
     objective: LocalRule
+    order: str = ""
+    cohort: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from hierfl.learning.state import Layout
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from tiers.federation import parent, rounds_per_round
 
-__all__ = ["ONE", "hub_layouts", "hub_spec", "member_weights", "passes_up", "worker_spec"]
+__all__ = ["ONE", "hub_layouts", "hub_spec", "member_weights", "passes_up", "weight_of", "worker_spec"]
 
 ONE = 2**20
 """A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
@@ -59,9 +59,8 @@ def passes_up(config: RunConfig, path: str) -> bool:
 
 def member_weights(config: RunConfig, path: str, num_samples: Mapping[str, int]) -> dict[str, int]:
     """Give the public integer weights of a hub's members by name. `num_samples`: as for `hub_spec`."""
-    hub, weights = config.federation.hubs[path], config.hubs[path].strategy.weights
-    one = ONE if hub.participation.may_close_early else 1
-    return {member.name: _weight(config, f"{path}/{member.name}", weights, num_samples, one) for member in hub.members}
+    members = config.federation.members(path)
+    return {member.rpartition("/")[2]: weight_of(config, member, num_samples[member]) for member in members}
 
 
 def worker_spec(config: RunConfig) -> WorkerSpec:
@@ -76,11 +75,13 @@ def worker_spec(config: RunConfig) -> WorkerSpec:
     )
 
 
-def _weight(config: RunConfig, path: str, weights: str, num_samples: Mapping[str, int], one: int) -> int:
-    """Give a member's public integer weight at its hub, `one` among equals; 0 where there is nothing to train on."""
-    if num_samples[path] == 0 or weights == "samples":
-        return num_samples[path]
+def weight_of(config: RunConfig, path: str, num_samples: int) -> int:
+    """Give a member's public integer weight at its hub; 0 where there is nothing to train on."""
+    above = parent(path) or ""
+    weights = config.hubs[above].strategy.weights
+    if num_samples == 0 or weights == "samples":
+        return num_samples
     if weights == "uniform":
-        return one
+        return ONE if config.federation.hubs[above].participation.may_close_early else 1
     settings = config.sites.get(path) or config.hubs[path]
     return max(1, round(settings.weight * ONE))

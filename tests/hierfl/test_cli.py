@@ -294,6 +294,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "compression": {},
         "shared": {},
         "privacy": {},
+        "secure_aggregation": {},
         "redundancy": {},
         "journal": {},
         "faults": {},

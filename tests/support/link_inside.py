@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from link_members import Pki
 from ward_tasks import patients
 
 from hierfl.errors import PeerUnreached
@@ -19,12 +20,15 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Branch
 from hierfl.link.chunks import decode
 from hierfl.link.codec import parse
+from hierfl.link.cohort import masks
 from hierfl.link.commits import restored
 from hierfl.link.desk import Desk
-from hierfl.link.driver import LinkedDriver
-from hierfl.link.identity import exchanging, members_of, peers_of
+from hierfl.link.driver import WOKEN, LinkedDriver
+from hierfl.link.identity import MEMBER, exchanging, members_of, peers_of
 from hierfl.link.lane import Lane
 from hierfl.link.ledger import Ledger
+from hierfl.link.masked import MaskedSums
+from hierfl.link.masker import Masker
 from hierfl.link.objects import Objects
 from hierfl.link.payload import Incoming, Shape
 from hierfl.link.place import Workplace
@@ -108,6 +112,9 @@ class Inside:
         self.places: dict[str, Workplace] = {}
         self.away: set[str] = set()
         self.parted: dict[str, str] = {}
+        self.pki: Pki | None = None
+        if any(masks(config, path) for path in config.links):
+            self.pki = Pki(folder / "pki", config.name, dict.fromkeys(config.links, (MEMBER,)))
         self._ends: list[Callable[[], None]] = []
 
     def go(self, *monitors: Any, resumed: Path | None = None) -> Mapping[str, Any]:
@@ -138,12 +145,13 @@ class Inside:
         )
 
     def _open(self, members: tuple[str, ...], done: Any, base: Any) -> Any:
-        shelf = Shelf()
+        shelf, sums = Shelf(), MaskedSums(self.config, lambda: done(WOKEN))
         lanes = {
             path: Lane(
                 *(path, "run-1", 60.0, num_sites(self.config, path), self.folder, shelf, done, base.put),
                 stays=exchanging(self.config, path),
                 epochs=membership(self.config, path),
+                masked=sums if masks(self.config, path) else None,
             )
             for path in members
         }
@@ -179,6 +187,9 @@ class Inside:
         desk = Desk(
             lambda: Branch(seen, path, driver, place / "states", lambda record: None, Ledger(place / "privacy.jsonl")),
             *(store, say, fetch, lambda level, said: None, lambda: None, lambda: None, self.places.get(path)),
+            Masker(self.config, self.pki.kit(path), store)
+            if self.pki is not None and masks(self.config, path)
+            else None,
         )
         says: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 

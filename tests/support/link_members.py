@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,11 +37,19 @@ AGREED = Agreed("heart", "config", "task", "run-1")
 
 
 class Pki:
-    """An authority and kits for world (hub), world/us and world/them (members), ring/a, ring/b and ring/c (peers)."""
+    """An authority and kits for world (hub), world/us and world/them (members), ring/a, ring/b and ring/c (peers), or
+    for `nodes` with their roles.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, federation: str = "heart", nodes: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         self.folder = folder
-        self.authority = Authority.create(folder / "ca", "heart", datetime.now(UTC))
+        self.federation = federation
+        self.authority = Authority.create(folder / "ca", federation, datetime.now(UTC))
+        if nodes is not None:
+            self.authority.know(nodes)
+            return
         self.authority.know({"world": (HUB,), "world/us": (MEMBER,), "world/them": (MEMBER,)})
         self.authority.know(dict.fromkeys(("ring/a", "ring/b", "ring/c"), (MEMBER, PEER)))
 
@@ -49,7 +57,7 @@ class Pki:
         """Make a kit; called again it has another certificate."""
         key = new_key()
         place = self.folder / (name or path.replace("/", "__"))
-        kit = Kit.write(place, "heart", path, self.authority.nodes[path], key=private_pem(key))
+        kit = Kit.write(place, self.federation, path, self.authority.nodes[path], key=private_pem(key))
         kit.put(
             certificate=self.authority.issue(path, key.public_key(), datetime.now(UTC), days),
             authority=self.authority.pem,

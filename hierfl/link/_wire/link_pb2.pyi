@@ -433,14 +433,68 @@ class Placed(_message.Message):
     unreached: str
     def __init__(self, error: _Optional[str] = ..., refused: _Optional[bool] = ..., duration_s: _Optional[float] = ..., numbers: _Optional[_Iterable[float]] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., model_digest: _Optional[str] = ..., unreached: _Optional[str] = ...) -> None: ...
 
+class AskKey(_message.Message):
+    __slots__ = ("train", "attempt")
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    train: Train
+    attempt: bytes
+    def __init__(self, train: _Optional[_Union[Train, _Mapping]] = ..., attempt: _Optional[bytes] = ...) -> None: ...
+
+class MemberKey(_message.Message):
+    __slots__ = ("node", "weight", "public", "certificate", "signature")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    weight: int
+    public: bytes
+    certificate: bytes
+    signature: bytes
+    def __init__(self, node: _Optional[str] = ..., weight: _Optional[int] = ..., public: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class Keyed(_message.Message):
+    __slots__ = ("key", "error", "is_lost")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    IS_LOST_FIELD_NUMBER: _ClassVar[int]
+    key: MemberKey
+    error: str
+    is_lost: bool
+    def __init__(self, key: _Optional[_Union[MemberKey, _Mapping]] = ..., error: _Optional[str] = ..., is_lost: _Optional[bool] = ...) -> None: ...
+
+class AskMasked(_message.Message):
+    __slots__ = ("train", "attempt", "keys")
+    TRAIN_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    train: Train
+    attempt: bytes
+    keys: _containers.RepeatedCompositeFieldContainer[MemberKey]
+    def __init__(self, train: _Optional[_Union[Train, _Mapping]] = ..., attempt: _Optional[bytes] = ..., keys: _Optional[_Iterable[_Union[MemberKey, _Mapping]]] = ...) -> None: ...
+
+class Masked(_message.Message):
+    __slots__ = ("update", "error", "is_lost")
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    IS_LOST_FIELD_NUMBER: _ClassVar[int]
+    update: Payload
+    error: str
+    is_lost: bool
+    def __init__(self, update: _Optional[_Union[Payload, _Mapping]] = ..., error: _Optional[str] = ..., is_lost: _Optional[bool] = ...) -> None: ...
+
 class Ask(_message.Message):
-    __slots__ = ("id", "prepare", "describe", "train", "evaluate", "place", "drop", "epoch")
+    __slots__ = ("id", "prepare", "describe", "train", "evaluate", "place", "key", "mask", "drop", "epoch")
     ID_FIELD_NUMBER: _ClassVar[int]
     PREPARE_FIELD_NUMBER: _ClassVar[int]
     DESCRIBE_FIELD_NUMBER: _ClassVar[int]
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     EVALUATE_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
     DROP_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     id: int
@@ -449,25 +503,31 @@ class Ask(_message.Message):
     train: Train
     evaluate: Evaluate
     place: Place
+    key: AskKey
+    mask: AskMasked
     drop: _containers.RepeatedScalarFieldContainer[str]
     epoch: int
-    def __init__(self, id: _Optional[int] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., drop: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[int] = ..., prepare: _Optional[_Union[Prepare, _Mapping]] = ..., describe: _Optional[_Union[Describe, _Mapping]] = ..., train: _Optional[_Union[Train, _Mapping]] = ..., evaluate: _Optional[_Union[Evaluate, _Mapping]] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., key: _Optional[_Union[AskKey, _Mapping]] = ..., mask: _Optional[_Union[AskMasked, _Mapping]] = ..., drop: _Optional[_Iterable[str]] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("id", "prepared", "described", "trained", "evaluated", "placed")
+    __slots__ = ("id", "prepared", "described", "trained", "evaluated", "placed", "keyed", "masked")
     ID_FIELD_NUMBER: _ClassVar[int]
     PREPARED_FIELD_NUMBER: _ClassVar[int]
     DESCRIBED_FIELD_NUMBER: _ClassVar[int]
     TRAINED_FIELD_NUMBER: _ClassVar[int]
     EVALUATED_FIELD_NUMBER: _ClassVar[int]
     PLACED_FIELD_NUMBER: _ClassVar[int]
+    KEYED_FIELD_NUMBER: _ClassVar[int]
+    MASKED_FIELD_NUMBER: _ClassVar[int]
     id: int
     prepared: Prepared
     described: Described
     trained: Trained
     evaluated: Evaluated
     placed: Placed
-    def __init__(self, id: _Optional[int] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., trained: _Optional[_Union[Trained, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., placed: _Optional[_Union[Placed, _Mapping]] = ...) -> None: ...
+    keyed: Keyed
+    masked: Masked
+    def __init__(self, id: _Optional[int] = ..., prepared: _Optional[_Union[Prepared, _Mapping]] = ..., described: _Optional[_Union[Described, _Mapping]] = ..., trained: _Optional[_Union[Trained, _Mapping]] = ..., evaluated: _Optional[_Union[Evaluated, _Mapping]] = ..., placed: _Optional[_Union[Placed, _Mapping]] = ..., keyed: _Optional[_Union[Keyed, _Mapping]] = ..., masked: _Optional[_Union[Masked, _Mapping]] = ...) -> None: ...
 
 class Take(_message.Message):
     __slots__ = ("transfer", "offset", "digest")

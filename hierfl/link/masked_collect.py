@@ -1,0 +1,110 @@
+"""How a lane collects a masked update: it asks its member for what comes next of the sum, until the sum is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hierfl.errors import LinkError
+from hierfl.learning.ring import PartialSum
+from hierfl.link import asks
+from hierfl.link._wire import link_pb2 as wire
+from hierfl.link.answers import admit_keyed, admit_masked
+from hierfl.link.errands import Call, Member, Offer
+from hierfl.link.masked import TAKE, WAIT, MaskedSums, Over
+from hierfl.link.payload import read
+from hierfl.runtime.jobs import TrainJob
+
+__all__ = ["MaskedCollect"]
+
+
+class MaskedCollect:
+    """One lane's, under the lane's lock. `member`, `offers`, `ask`, `end`, `lose`: the lane's own; `ask` sends what a
+    call asks, once on each session.
+    """
+
+    def __init__(
+        self,
+        sums: MaskedSums,
+        path: str,
+        run: str,
+        member: Member,
+        offers: dict[tuple[str, int], Offer],
+        ask: Callable[[Call], None],
+        end: Callable[..., None],
+        lose: Callable[[str], None],
+    ) -> None:
+        self._sums = sums
+        self._path = path
+        self._run = run
+        self._member = member
+        self._offers = offers
+        self._ask = ask
+        self._end = end
+        self._lose = lose
+
+    def called(self, method: str, arguments: tuple[Any, ...], calls: Iterable[Call]) -> str:
+        """Hear of a call before it joins others; say why it cannot be: what is trained could not be masked."""
+        if method == "collect" and any((one.method, one.arguments) == (method, arguments) for one in calls):
+            offer = self._offers.get((arguments[0], arguments[1]))
+            if offer is not None:  # what is asked for once more is not wanted as it was
+                self._sums.void(offer.job)
+        return self._sums.misfit(arguments[0]) if method.startswith("train") else ""
+
+    def failed(self, job: TrainJob) -> None:
+        """The member has no update."""
+        self._sums.void(job)
+
+    def left(self) -> None:
+        """The member is away, and will be asked to train once more."""
+        self._sums.left(self._path)
+
+    def go_on(self, call: Call, offer: Offer) -> Over | bool:
+        """Ask for what comes next; say whether the masked update itself is to come now, or how the sum is over."""
+        session = self._member.session
+        if session is not None and offer.instance not in ("", session.instance):
+            self._sums.restart(offer.job)  # a process that has begun since knows no key
+        step = self._sums.next(offer.job, self._path, offer.weight, offer.asked.train)
+        if isinstance(step, Over):
+            return step
+        offer.begin(step.attempt)
+        wanted = None if step.ask is None else asks.with_id(step.ask, self._run, self._path, offer.asked.epoch)
+        if step.what != WAIT and wanted != call.ask:
+            call.ask, self._member.sent_to = wanted, None
+        if wanted is not None:
+            self._ask(call)
+        return step.what == TAKE
+
+    def came(self, offer: Offer) -> None:
+        """A masked update is whole."""
+        assert offer.incoming is not None
+        part = PartialSum(*read(offer.incoming.path, offer.shape), offer.weight)
+        offer.instance = ""
+        self._sums.came(offer.job, self._path, offer.attempt, part, offer.layout)
+
+    def answered(self, call: Call, answer: wire.Answer) -> None:
+        """Take a key, or word of a masked update; who takes no part ends the run. Errors: LinkError for what may not
+        be.
+        """
+        offer = self._offers[call.arguments[0], call.arguments[1]]
+        is_key = answer.WhichOneof("what") == "keyed"
+        assert call.ask is not None
+        if offer.attempt != (call.ask.key if is_key else call.ask.mask).attempt:
+            return  # to an attempt that was dropped meanwhile
+        if is_key and answer.keyed.is_lost:
+            self._lose("its update is not there any more")  # it has to train again
+            return
+        if answer.masked.is_lost:
+            self._sums.restart(offer.job)
+            return
+        found = (
+            admit_keyed(answer.keyed, self._path, offer.weight) if is_key else admit_masked(answer.masked, offer.shape)
+        )
+        if isinstance(found, str):
+            self._end(call, None, error=LinkError(f"{self._path} takes no part in the masked sum: {found}"))
+        elif isinstance(found, bytes):
+            offer.digest = found
+            self._sums.told(offer.job, self._path, offer.attempt)
+        elif self._member.session is not None:
+            offer.instance = self._member.session.instance
+            self._sums.keyed(offer.job, self._path, offer.attempt, found)
