@@ -103,7 +103,8 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     hidden = cohort(config, parent(path) or "")
     if path in hidden:
         names = ", ".join(one.rpartition("/")[2] for one in hidden)
-        what += f", masked: {parent(path)} learns the sum over {names}, and nothing of any one of them"
+        what += f", masked: {parent(path)} learns the sum over {names}, and no single one"
+        what += " unless it has the authority's key"
     found = [what] if not exchanging(config, path) else list(_to_others(config, path, what))
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
     found.append(f"once{_again(config, path)} the numbers of training and test samples")
