@@ -6,6 +6,7 @@ model does within a batch. By `torch.func` many are taken at once; one after ano
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from hierfl.learning.noise import Stream
 from hierfl.learning.task import Task
 from hierfl.learning.training import cut
 
-__all__ = ["UNITS", "PerRecord"]
+__all__ = ["UNITS", "PerRecord", "warm_up"]
 
 UNITS = 2.0**30
 """Units of the grid in the clipping bound: sums of 2^22 records, in double precision, are exact."""
@@ -143,6 +144,12 @@ class PerRecord:
                 f" takes one after another:\n{type(error).__name__}: {error}"
             ) from error
         return list(found.values())
+
+
+@cache
+def warm_up() -> None:
+    """Take gradients at once of nothing, once in a process: what torch imports at the first is seconds."""
+    vmap(grad(lambda weight, x: weight * x), in_dims=(None, 0), randomness="different")(torch.zeros(()), torch.zeros(1))
 
 
 class _Loss(Module):

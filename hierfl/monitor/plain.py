@@ -78,6 +78,16 @@ class Plain:
         self._stream.flush()
 
 
+def _privacy(found: Mapping[str, Any]) -> list[str]:
+    """Say what a run has cost the site that paid the most."""
+    sites = found.get("sites", {})
+    if not sites:
+        return []
+    most = max(sites, key=lambda path: float(sites[path]["epsilon"]))
+    said = f"epsilon {sites[most]['epsilon']:.3g} at delta {sites[most]['delta']:g}"
+    return [f"privacy  {said} ({most})" + (", the most of any site" if len(sites) > 1 else "")]
+
+
 def _or_undefined(value: object) -> str:
     """Write a metric in letters that every log can hold."""
     return metric(value).replace(UNDEFINED, "undefined")
@@ -97,6 +107,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     lines += held_out_lines(summary.get("nodes", {}))
     lines += [f"peers    {said}" for said in [consensus(apart_in(summary.get("nodes", {})))] if said]
     lines += traffic_lines(summary.get("traffic", {}))
+    lines += _privacy(summary.get("privacy", {}))
     if percent(summary.get("idle_fraction")) != UNDEFINED:
         lines.append(f"devices  busy {percent(summary.get('busy_fraction'))}, {_figures(summary)}")
         lines += _idlest(summary.get("schedule", {}))

@@ -381,6 +381,7 @@ class Engine:
 
     def _trained(self, result: results.Trained) -> None:
         """Record trained sites, and what was read of the worker's GPU."""
+        self._survey.check_counted(result.reports)
         for report in result.reports:
             if report.gpu is not None:
                 self._scribe.gpu(self.crew.devices[result.worker].name, result.worker, report.gpu)

@@ -28,8 +28,13 @@ KEY_BYTES = 32
 
 
 def check_mechanisms(spec: WorkerSpec, module: Module) -> None:
-    """Hold the sites' privacy mechanisms against the model. Errors: ConfigError."""
-    for mechanism in {site.privacy for site in spec.sites.values() if site.privacy is not None}:
+    """Hold the sites' privacy mechanisms against the model, and warm up. Errors: ConfigError."""
+    mechanisms = {site.privacy for site in spec.sites.values() if site.privacy is not None}
+    if mechanisms:
+        from hierfl.learning.per_record import warm_up
+
+        warm_up()
+    for mechanism in mechanisms:
         said = mechanism.misfit(module)
         if said:
             raise ConfigError(f"privacy: {said}")

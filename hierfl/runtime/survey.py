@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
@@ -14,7 +14,7 @@ from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Handle
-from hierfl.runtime.jobs import Inventory
+from hierfl.runtime.jobs import Inventory, SiteReport
 from hierfl.runtime.openwork import OpenWork
 from hierfl.runtime.results import Described, Group, Measured, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
@@ -160,6 +160,18 @@ class Survey:
             if above is not None:
                 tallies.setdefault(above, []).append(totals[path])
         return totals
+
+    def check_counted(self, reports: Iterable[SiteReport]) -> None:
+        """Errors: DataError for a site that has trained on another number of records than its privacy is counted on."""
+        for report in reports:
+            known = self.inventories.get(report.site)
+            if report.error is not None or known is None or self._sites[report.site].privacy is None:
+                continue
+            if report.num_samples != known.num_train:
+                raise DataError(
+                    f"{report.site} has trained on {report.num_samples:,} records, and what it pays for privacy is"
+                    f" counted on {known.num_train:,}; a run keeps its records to its end"
+                )
 
     def described(self, result: Described) -> None:
         """Keep what sites have."""
