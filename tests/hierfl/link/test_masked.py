@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from link_invented import varied
 from masked_members import MEMBERS, SMALL, Cohort
 
 from hierfl.errors import LinkError
@@ -192,3 +194,34 @@ def test_an_update_as_it_is_and_keys_of_others_are_refused(tmp_path: Path) -> No
         lane.answered(wire.Answer(id=member.fake.last.ask.id, masked=wire.Masked(update=wire.Payload(num_floats=3))))
     play.play()
     assert is_sum(play)
+
+
+@pytest.mark.parametrize("at", ["key", "mask"])
+def test_whatever_a_member_answers_is_taken_or_refused_by_name(tmp_path: Path, at: str) -> None:
+    play, chance = Cohort(tmp_path), random.Random(0)
+    play.order()
+    play.play(at)
+    lane, member = play.lanes[MEMBERS[0]], play.members[MEMBERS[0]]
+    ask, refused = member.fake.last.ask, 0
+    sound = wire.Answer(id=ask.id)
+    if at == "key":
+        sound.keyed.CopyFrom(member.masker.key("run-1", ask))
+        sound.keyed.ClearField("is_lost")
+    else:
+        sound.masked.CopyFrom(member.masker.mask(ask.mask))
+    for _ in range(200):
+        answer = varied(sound, chance)
+        answer.id = ask.id
+        said = answer.keyed if at == "key" else answer.masked
+        said.error, said.is_lost = "", False  # what ends the run, or begins anew
+        if at == "mask":
+            answer.masked.update.digest = sound.masked.update.digest  # any other of that size may be
+        if answer == sound:
+            continue
+        try:
+            lane.answered(answer)
+        except LinkError:
+            refused += 1
+    assert refused > (50 if at == "key" else 5)
+    lane.answered(sound)
+    play.play()
