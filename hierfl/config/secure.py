@@ -14,10 +14,13 @@ from hierfl.config.tree import Node
 from hierfl.learning.strategy import Reducer
 from tiers.topologies.star import Star
 
-__all__ = ["FEWEST", "check_secure"]
+__all__ = ["FEWEST", "MOST", "check_secure"]
 
 FEWEST = 3
 """Members of a masked sum: of two, each one knows the other's update by the sum and its own."""
+
+MOST = 300
+"""Members of a masked sum: each has a key with each other, and makes as many masks of the model's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ def _misfits(node: Node, holds: _Above) -> Iterator[str]:
         yield (
             f"masks hides each of {FEWEST} members or more in their sum, and {node.name!r} has {len(trained)} that"
             " train: of two each one would know the other's update; add members, or leave it out"
+        )
+    if len(trained) > MOST:
+        yield (
+            f"masks go from each member to each other, and {node.name!r} has {len(trained):,} that train, more than"
+            f" {MOST}; put hubs between, each with masks of its own, or leave it out"
         )
     alone = [member.name for member in node.members if member.own.link is None]
     if alone:

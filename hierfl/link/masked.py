@@ -32,19 +32,20 @@ from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import TrainJob
 from tiers.messages import Share, Update
 
-__all__ = ["TAKE", "WAIT", "MaskedSums", "Over", "Step"]
+__all__ = ["KEY", "MASK", "TAKE", "WAIT", "MaskedSums", "Over", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What comes next of a member: something to ask, or neither; `attempt`: in which that is."""
+    """What comes next of a member; `attempt`: in which that is; `keys`: with which it masks, where that is asked."""
 
     what: str
     attempt: bytes = b""
-    ask: wire.Ask | None = None
+    keys: tuple[wire.MemberKey, ...] = ()
 
 
-WAIT, TAKE = "wait", "take"
+WAIT, KEY, MASK, TAKE = "wait", "key", "mask", "take"
+"""KEY and MASK are asked, by these words in an `Ask`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,8 @@ class MaskedSums:
             " evaluation"
         )
 
-    def next(self, job: TrainJob, path: str, weight: int, asked: wire.Train) -> Step | Over:
-        """Say what comes next of a member that has trained, as it was `asked` to, with an update of this weight."""
+    def next(self, job: TrainJob, path: str, weight: int) -> Step | Over:
+        """Say what comes next of a member that has trained, with an update of this weight."""
         with self._lock:
             found = self._sum(job)
             if found.over is not None:
@@ -124,11 +125,9 @@ class MaskedSums:
                 self._wake()
             attempt, done = found.attempt, len(found.keys) == len(found.members)
             if path not in found.keys:
-                return Step("key", attempt, wire.Ask(key=wire.AskKey(train=asked, attempt=attempt)))
+                return Step(KEY, attempt)
             if done and path not in found.told:
-                keys = [found.keys[one] for one in found.members]
-                ask = wire.Ask(mask=wire.AskMasked(train=asked, attempt=attempt, keys=keys))
-                return Step("mask", attempt, ask)
+                return Step(MASK, attempt, tuple(found.keys[one] for one in found.members))
             return Step(TAKE if done and path not in found.came else WAIT, attempt)
 
     def keyed(self, job: TrainJob, path: str, attempt: bytes, key: wire.MemberKey) -> None:
@@ -137,7 +136,8 @@ class MaskedSums:
             found = self._sum(job)
             if attempt == found.attempt:
                 found.keys[path] = key
-                self._wake()
+                if len(found.keys) == len(found.members):
+                    self._wake()
 
     def told(self, job: TrainJob, path: str, attempt: bytes) -> None:
         """A member's masked update of an attempt is ready."""

@@ -11,7 +11,7 @@ from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_keyed, admit_masked
 from hierfl.link.errands import Call, Member, Offer
-from hierfl.link.masked import TAKE, WAIT, MaskedSums, Over
+from hierfl.link.masked import KEY, TAKE, WAIT, MaskedSums, Over, Step
 from hierfl.link.payload import read
 from hierfl.runtime.jobs import TrainJob
 
@@ -64,16 +64,29 @@ class MaskedCollect:
         session = self._member.session
         if session is not None and offer.instance not in ("", session.instance):
             self._sums.restart(offer.job)  # a process that has begun since knows no key
-        step = self._sums.next(offer.job, self._path, offer.weight, offer.asked.train)
+        step = self._sums.next(offer.job, self._path, offer.weight)
         if isinstance(step, Over):
             return step
         offer.begin(step.attempt)
-        wanted = None if step.ask is None else asks.with_id(step.ask, self._run, self._path, offer.asked.epoch)
-        if step.what != WAIT and wanted != call.ask:
-            call.ask, self._member.sent_to = wanted, None
-        if wanted is not None:
-            self._ask(call)
-        return step.what == TAKE
+        if step.what == WAIT:
+            return False
+        if step.what == TAKE:
+            if call.ask is not None:
+                call.ask, self._member.sent_to = None, None
+            return True
+        if call.ask is None or (call.ask.WhichOneof("what"), _attempt(call.ask)) != (step.what, step.attempt):
+            call.ask, self._member.sent_to = self._written(step, offer.asked), None
+        self._ask(call)
+        return False
+
+    def _written(self, step: Step, asked: wire.Ask) -> wire.Ask:
+        """Write what is asked next of a member that was `asked` to train."""
+        ask = wire.Ask()
+        if step.what == KEY:
+            ask.key.CopyFrom(wire.AskKey(train=asked.train, attempt=step.attempt))
+        else:
+            ask.mask.CopyFrom(wire.AskMasked(train=asked.train, attempt=step.attempt, keys=step.keys))
+        return asks.with_id(ask, self._run, self._path, asked.epoch)
 
     def came(self, offer: Offer) -> None:
         """A masked update is whole."""
@@ -89,7 +102,7 @@ class MaskedCollect:
         offer = self._offers[call.arguments[0], call.arguments[1]]
         is_key = answer.WhichOneof("what") == "keyed"
         assert call.ask is not None
-        if offer.attempt != (call.ask.key if is_key else call.ask.mask).attempt:
+        if offer.attempt != _attempt(call.ask):
             return  # to an attempt that was dropped meanwhile
         if is_key and answer.keyed.is_lost:
             self._lose("its update is not there any more")  # it has to train again
@@ -108,3 +121,8 @@ class MaskedCollect:
         elif self._member.session is not None:
             offer.instance = self._member.session.instance
             self._sums.keyed(offer.job, self._path, offer.attempt, found)
+
+
+def _attempt(ask: wire.Ask) -> bytes:
+    """Give the attempt of what is asked."""
+    return ask.key.attempt or ask.mask.attempt

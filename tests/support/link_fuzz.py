@@ -287,6 +287,8 @@ def questions() -> dict[str, wire.HubSays]:
         "describe": wire.Ask(id=2, describe=wire.Describe()),
         "train": wire.Ask(id=3, train=wire.Train(**order, model=said)),
         "evaluate": wire.Ask(id=4, evaluate=wire.Evaluate(model=said)),
+        "key": wire.Ask(id=5, key=wire.AskKey(train=wire.Train(**order, model=said), attempt=bytes(16))),
+        "mask": wire.Ask(id=6, mask=wire.AskMasked(train=wire.Train(**order, model=said), keys=[wire.MemberKey()])),
     }
     return {name: wire.HubSays(nonce=b"n" * 16, sequence=1, ask=ask) for name, ask in asks.items()}
 

@@ -57,6 +57,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         mapping([*linked("cleveland", "budapest"), *linked("long_beach", leaves_at=2)], rounds=3),
         "long_beach joins or leaves in the midst of it",
     ),
+    "many": (
+        mapping({"count": 301, "name": "site-{i:03d}", "link": LINK}),  # type: ignore[arg-type]
+        "'world' has 301 that train, more than 300; put hubs between",
+    ),
     "word": (mapping(secure_aggregation="mask"), "did you mean 'masks'?"),
 }
 
