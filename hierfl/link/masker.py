@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import LinkError
-from hierfl.link import asks
+from hierfl.link import asks, kept
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import config_digest
 from hierfl.link.codec import MAX_WEIGHT, bounded, payload_out
@@ -40,10 +40,10 @@ from hierfl.link.store import Store
 from hierfl.runtime.specs import weight_of
 from tiers.federation import parent
 
-__all__ = ["Masker"]
+__all__ = ["MASKED", "Masker"]
 
-MASKED = "masked-{}.json"
-"""By a run's name: the digest of the update that was masked in each of its rounds."""
+MASKED, ROUNDS = "masked", "rounds.json"
+"""In a member's folder, by a run's name: the digest of the update that was masked in each of its rounds."""
 
 ROUNDS_NOTED = 1000
 
@@ -150,7 +150,7 @@ class Masker:
     def _note(self, attempt: _Attempt) -> None:
         """Note which update is masked for a round, before it is. Errors: LinkError where it is another than before."""
         run, number, digest = attempt.terms.run, str(attempt.terms.round_number), attempt.update.hex()
-        path = self._store.folder / MASKED.format(run)
+        path = self._store.folder / MASKED / run / ROUNDS
         try:
             said = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
             known = {str(key): str(value) for key, value in said.items()}
@@ -165,6 +165,7 @@ class Masker:
         if number not in known:
             newest = sorted({**known, number: digest}.items(), key=lambda one: int(one[0]))[-ROUNDS_NOTED:]
             write_private(path, json.dumps(dict(newest)).encode())
+            kept.forget_all_before(self._store.folder / MASKED, run)
 
     def _keys(self, attempt: _Attempt, asked: wire.AskMasked) -> dict[str, bytes]:
         """Agree on a key with each other member. Errors: LinkError for a list that is not of the whole cohort, and for

@@ -36,7 +36,7 @@ from hierfl.link.leaders import Leaders
 from hierfl.link.ledger import FILE as PAID
 from hierfl.link.ledger import Ledger
 from hierfl.link.masked import MaskedSums
-from hierfl.link.masker import Masker
+from hierfl.link.masker import MASKED, Masker
 from hierfl.link.peering import neighbours, workplace
 from hierfl.link.served import as_served, membership, num_sites, stay_of
 from hierfl.link.service import VERSIONS, Agreed, Service
@@ -345,7 +345,8 @@ def _join(
         if last and finish is not None:
             finish(last)
         if last and last != PARTED:  # then a hub that goes back to its checkpoint may ask for its last rounds once more
-            kept.forget(place / STATES, dialer.run)
+            for what in (STATES, MASKED):
+                kept.forget(place / what, dialer.run)
             if at is not None:
                 at.finished()
         return last

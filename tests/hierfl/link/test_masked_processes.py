@@ -34,4 +34,6 @@ def test_masked_updates_end_with_the_bits_of_the_simulation_whoever_is_killed(tm
             for name in ("world", *NAMES):
                 assert links.wait(name) == 0, links.said(name)
             assert links.digest == links.simulated()
+            noted = list((tmp_path / "runs").glob("heart-world__*/*/masked/*"))
+            assert not noted, "what was masked in which round is of no use once the run has ended"
             assert "masked: world learns the sum over us, hungary, switzerland" in links.said("us")

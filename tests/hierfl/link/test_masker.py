@@ -166,7 +166,7 @@ def test_of_a_round_one_update_is_masked_whoever_asks_again(play: Cohort) -> Non
     """A hub with two sums that differ in one member's update alone would have their difference."""
     member = play.members[MEMBERS[0]]
     play.play()
-    [noted] = member.store.folder.glob("masked-*.json")
+    [noted] = member.store.folder.glob("masked/run-1/rounds.json")
     assert set(json.loads(noted.read_text())) == {"0"}
     play.order(order="again")
     play.play()
@@ -177,7 +177,7 @@ def test_of_a_round_one_update_is_masked_whoever_asks_again(play: Cohort) -> Non
     member.store.keep(wire.Answer(id=train.id, trained=trained))
     play.order(order="third")
     with pytest.raises(
-        LinkError, match=r"round 1 of run run-1 .* another update .* delete .*masked-run-1.json to let it"
+        LinkError, match=r"round 1 of run run-1 .* another update .* delete .*masked/run-1/rounds.json to let it"
     ):
         play.play()
 
