@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hierfl import __version__
-from hierfl.config.schema import RunConfig
 
-__all__ = ["LOCAL", "Code", "code_of", "task_code"]
+if TYPE_CHECKING:
+    from hierfl.config.schema import RunConfig
+
+__all__ = ["LOCAL", "Code", "code_of", "is_own", "own_kinds", "task_code"]
 
 LOCAL = ("runtime", "output", "redundancy")
 """Sections that are each institution's own: they say where work is done, not what."""
@@ -61,7 +63,7 @@ def code_of(config: RunConfig) -> Code:
         if name and not _is_pythons(file := Path(name)):
             found[cls.__module__] = file
     shared = {key: value for key, value in config.resolved.items() if key not in LOCAL}
-    for kind in _kinds(shared):
+    for kind in own_kinds(shared):
         module = importlib.import_module(kind.partition(":")[0])
         if (origin := getattr(module, "__file__", None)) is None:
             raise TypeError(f"{kind} has no source file")  # as in a session
@@ -77,17 +79,17 @@ def task_code(config: RunConfig) -> str:
         return ""
 
 
-def _kinds(section: Any) -> Iterator[str]:
+def own_kinds(section: Any) -> Iterator[str]:
     """Find the kinds of the user's own in a part of the configuration."""
     if isinstance(section, Mapping):
         kind = section.get("kind")
         if isinstance(kind, str) and ":" in kind:
             yield kind
         for value in section.values():
-            yield from _kinds(value)
+            yield from own_kinds(value)
     elif isinstance(section, (list, tuple)):
         for value in section:
-            yield from _kinds(value)
+            yield from own_kinds(value)
 
 
 def _with_imports(first: Mapping[str, Path]) -> dict[str, Path]:
@@ -103,7 +105,7 @@ def _with_imports(first: Mapping[str, Path]) -> dict[str, Path]:
             continue
         for other in _imported(name, file):
             source = _source(other)
-            if source is not None and _is_own(other, source, top):
+            if source is not None and is_own(other, source, top):
                 waiting.append((other, source, top))
     return found
 
@@ -163,8 +165,8 @@ def _spec(name: str) -> ModuleSpec | None:
     return None
 
 
-def _is_own(name: str, file: Path, top: str) -> bool:
-    """Whether a module is the user's own, as seen from a package of that name."""
+def is_own(name: str, file: Path, top: str = "") -> bool:
+    """Whether a module is the user's own; `top`: as seen from an installed package of that name, whose modules are."""
     if name.partition(".")[0] in OURS or _is_pythons(file):
         return False
     return not _is_installed(file) or name.partition(".")[0] == top

@@ -54,12 +54,10 @@ class Result:
     @property
     def digest(self) -> str | None:
         """The digest of the newest model: equal bits, equal digest. None before the first commit."""
-        if "model_digest" in self.summary:
-            return self.summary["model_digest"]  # type: ignore[no-any-return]
         from hierfl.checkpoint import known
 
-        newest = known(self.run_dir)
-        return newest.model_digest if newest is not None else None
+        newest = known(self.run_dir)  # first: a summary is of a process that may have been followed by another
+        return newest.model_digest if newest is not None else self.summary.get("model_digest")
 
     def metrics(self, **columns: Any) -> pyarrow.Table:
         """Give all measurements as a table: a row for each round and node, a column for each metric.

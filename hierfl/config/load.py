@@ -22,6 +22,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.config.values import shown
 from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import name_of
+from hierfl.provenance import is_own, own_kinds
 
 __all__ = ["check", "from_mapping", "load"]
 
@@ -50,8 +51,8 @@ def check(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None 
 def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
     """Check and build a configuration from a mapping: plain values, or an OmegaConf DictConfig; it is not changed.
 
-    A class stands for its name, a dataclass's instance for that and its fields. The task's own module is looked for
-    where it comes from.
+    A class stands for its name, a dataclass's instance for that and its fields. Modules of one's own are looked for
+    where they come from.
 
     Errors: ConfigError with every mistake and its place.
     """
@@ -60,7 +61,7 @@ def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
     if problems or checked is None:
         raise ConfigError(problems)
     config = build(checked)
-    return replace(config, folder=_home(type(config.task)))
+    return replace(config, folder=_home(config.resolved))
 
 
 def _checked_file(path: Path, overrides: Sequence[str], base: Path | None) -> tuple[Checked | None, list[Problem]]:
@@ -146,19 +147,20 @@ def _make_importable(folder: Path | None) -> None:
             sys.path.insert(0, str(place.resolve()))
 
 
-def _home(cls: type) -> Path | None:
-    """Find the folder from which a class of one's own was imported, where that is not the current one: a script's, say.
+def _home(resolved: Mapping[str, Any]) -> Path | None:
+    """Find the folder that classes of one's own were imported from, where that is not the current one: a script's, say.
 
     Workers look there, too, and a run that is taken up again. None for what is installed.
     """
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    if file is None or cls.__module__ == "__main__":
-        return None
-    place = Path(file).resolve()
-    parts = cls.__module__.split(".")
-    home = place.parents[len(parts) if place.name == "__init__.py" else len(parts) - 1]
-    is_installed = "site-packages" in home.parts or parts[0] in ("hierfl", "tiers", "scheduler")
-    return None if is_installed or home == Path.cwd() else home
+    for kind in own_kinds(resolved):
+        name = kind.partition(":")[0]
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is None or name == "__main__" or not is_own(name, place := Path(file).resolve()):
+            continue
+        home = place.parents[name.count(".") + (place.name == "__init__.py")]
+        if home != Path.cwd():
+            return home
+    return None
 
 
 def _plain(value: Any) -> Any:

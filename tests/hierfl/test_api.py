@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -111,6 +112,17 @@ def test_a_result_is_the_run_s_folder_read(tmp_path: Path, monkeypatch: pytest.M
         result.state_dict(best=True)
 
 
+def test_the_digest_is_of_the_newest_model_where_a_later_process_left_no_summary(tmp_path: Path) -> None:
+    result = hierfl.run(wards(), ["federation.rounds=1"])
+    first, summary = result.digest, result.run_dir / "summary.json"
+    left = summary.read_text()
+    hierfl.resume(result, ["federation.rounds=2"])
+    summary.write_text(left)
+    assert hierfl.open_run(result.run_dir).digest != first
+    shutil.rmtree(result.run_dir / "checkpoints")
+    assert hierfl.open_run(result.run_dir).digest == first
+
+
 def test_metrics_that_come_late_or_are_not_measured_have_empty_places() -> None:
     late = hierfl.run(wards(evaluation={"every": 2})).metrics()
     assert sorted(late["round"].unique().to_pylist()) == [2, 3]
@@ -193,18 +205,28 @@ def test_an_event_loop_and_another_thread_run_it_too() -> None:
     assert asyncio.run(inside()) == asyncio.run(beside())
 
 
-def test_a_script_s_own_module_is_found_again_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+OWN_TASK = "from ward_tasks import Wards as Mine\n\n\nclass Own(Mine):\n    pass\n"
+OWN_STRATEGY = OWN_TASK.replace("ward_tasks import Wards", "hierfl.learning.strategies.fedavg import FedAvg")
+
+
+@pytest.mark.parametrize("seam", ["task", "strategy"])
+def test_a_script_s_own_module_is_found_again_from_elsewhere(
+    seam: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "scripts"
     folder.mkdir()
-    (folder / "script_task.py").write_text("from ward_tasks import Wards as Mine\n\n\nclass Own(Mine):\n    pass\n")
+    (folder / f"script_{seam}.py").write_text({"task": OWN_TASK, "strategy": OWN_STRATEGY}[seam])
     monkeypatch.syspath_prepend(str(folder))
+    own = {"kind": f"script_{seam}:Own"}
+    root = {"name": "world", "rounds": 3, "members": [{"name": "a"}, {"name": "b"}]}
+    more: dict[str, Any] = {"task": "synthetic", "federation": {**root, "strategy": own}}
     try:
-        result = hierfl.run(wards(task={"kind": "script_task:Own"}))
+        result = hierfl.run(wards(**(more if seam == "strategy" else {"task": own})))
     finally:
-        sys.modules.pop("script_task", None)
+        sys.modules.pop(f"script_{seam}", None)
     sys.path.remove(str(folder))
     assert hierfl.resume(result, ["federation.rounds=4"]).summary["rounds"] == 4
-    sys.modules.pop("script_task", None)
+    sys.modules.pop(f"script_{seam}", None)
 
 
 @dataclass(frozen=True)
