@@ -24,5 +24,10 @@ def forget_all_before(folder: Path, run: str) -> None:
     """Let go of runs that were not gone on with, but for `RUNS_KEPT` beside this one."""
     with contextlib.suppress(OSError):  # they only take room
         others = [path for path in folder.iterdir() if path.name != run]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns)[:-RUNS_KEPT]:
+        for path in sorted(others, key=_written_ns)[:-RUNS_KEPT]:
             forget(folder, path.name)
+
+
+def _written_ns(run: Path) -> int:
+    """Say when something was last kept of a run: by its folder, and by its commits' in it, where they have one."""
+    return max(path.stat().st_mtime_ns for path in (run, *run.glob("*")))
