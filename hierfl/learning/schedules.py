@@ -150,10 +150,10 @@ def _fault(training: Training, rounds: range) -> str:
         except ConfigError as error:
             return f"{error} (round {number + 1} of {rounds.stop})" if number else str(error)
         if not 0 < lr < math.inf:
-            return (
-                f"{kind} gives a learning rate of {lr:g} in round {number + 1} of {rounds.stop}; let it stay above 0,"
-                " by an eta_min or end_factor or over more rounds"
-            )
+            way = "above 0, by an eta_min or end_factor or over more rounds"
+            if not lr < 1:
+                way = "finite, by a smaller gamma or max_lr"
+            return f"{kind} gives a learning rate of {lr:g} in round {number + 1} of {rounds.stop}; let it stay {way}"
     return ""
 
 

@@ -194,7 +194,11 @@ def test_the_runs_rounds_are_interpolated() -> None:
             {"kind": "CosineAnnealingLR", "T_max": 4},
             "in round 5 of 5; let it stay above 0, by an eta_min or",
         ),
-        (900, {"kind": "ExponentialLR", "gamma": 10.0}, "gives a learning rate of inf in round"),
+        (
+            900,
+            {"kind": "ExponentialLR", "gamma": 10.0},
+            "gives a learning rate of inf in round 312 of 900; let it stay finite",
+        ),
         (
             6,
             {"kind": "OneCycleLR", "total_steps": 5},
