@@ -147,11 +147,13 @@ class Branch:
         self._make_hubs(asked.round_number)
         price = self._price()
         order = self._order(asked)
-        update, handle = self._engine.branch(self.path, order, self._driver.put(model))
+        try:
+            update, handle = self._engine.branch(self.path, order, self._driver.put(model))
+        finally:  # before anybody hears of it, or what it left is kept; that it failed tells of the records, too
+            self._ledger.pay(price, self._run, asked.round_number)
         self._round = asked.round_number
         self._save(asked.round_number)
         part = as_sum(self._driver.get(handle), grid_of(order.opening))
-        self._ledger.pay(price, self._run, asked.round_number)  # before anybody hears of it
         return sum(share.weight for share in update.shares), part
 
     def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:

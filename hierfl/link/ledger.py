@@ -1,8 +1,9 @@
 """What a member's sites have paid for their records' privacy: kept where the records are, and asked before each round.
 
-A line is written once a round's update is ready and before anybody hears of it: an update that never left costs
-nothing, one that is sent again is in the books already, and one that is trained anew has noise of its own and is paid
-for anew. Runs that are served from one state folder add up, for they are of the same records.
+A line is written as a round's training ends, and before anybody hears of it. Whether an update came of it does not
+matter: that one is refused, and why, follows from what was released. An update that is sent again is in the books
+already, and one that is trained anew has noise of its own and is paid for anew. Runs that are served from one state
+folder add up, for they are of the same records.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from small_runs import config_of, hub, site
 
 from hierfl.accountant import epsilon
 from hierfl.budget import Cost, costs
-from hierfl.errors import ConfigError, LinkError
+from hierfl.errors import ConfigError, HierflError, LinkError
 from hierfl.learning.privacy import Release
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
@@ -160,3 +160,28 @@ def test_a_whole_federation_over_links_pays_where_its_records_are(
     assert linked["privacy"]["sites"]["world/c"] == simulated["privacy"]["sites"]["world/c"]
     monkeypatch.setattr("hierfl.runtime.secrecy.os.urandom", lambda size: f"seed {config.seed}".encode())
     assert Inside(config, tmp_path / "known").go()["model_digest"] == simulated["model_digest"]
+
+
+def test_a_training_that_fails_is_paid_for_too(tmp_path: Path) -> None:
+    """What is said of a refused update quotes the mechanism's output: no hub is to have that for nothing."""
+    tree = hub("world", {**site("c", n=12), "link": LINK}, on_failure="continue", privacy={**NOISE, "epsilon": 50.0})
+    settings = {"batch_size": 4, "local_steps": 1, "lr": 1.0}
+    config = config_of(tmp_path, tree, "ward_tasks:Doses", training=settings, arithmetic={"clip": 2.0**-9})
+    driver = LocalDriver(config.runtime)
+    member = Branch(
+        *(as_served(config, "world/c"), "world/c", driver, tmp_path / "states", lambda record: None),
+        ledger=Ledger(tmp_path / FILE),
+    )
+    with contextlib.closing(driver):
+        member.prepare("run-1", None)
+        start = ModelState(np.zeros(5, np.float32), np.zeros(0, np.int64))
+        for _ in range(2):
+            with pytest.raises(HierflError, match=r"weight.* changed by"):
+                member.train(Asked("world", 0, 32, "world", 0, 44), start)
+    assert [line["sites"] for line in paid(tmp_path)] == [{"world/c": [4 / 12, 2.0, 1]}] * 2
+
+
+def test_nothing_is_kept_of_a_training_that_is_not_paid_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Member(tmp_path) as member:
+        monkeypatch.setattr(member.branch, "_save", lambda number: paid(tmp_path))
+        member.train(0)
