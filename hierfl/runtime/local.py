@@ -181,17 +181,19 @@ class LocalDriver:
 
     def close(self) -> None:
         """Drop the waiting calls and leave off the running ones; what hangs is left, and ends with the process."""
-        for thread in self._threads.values():
-            thread.end()
-        until_s = time.monotonic() + PARTING_S
-        for thread in self._threads.values():
-            thread.join(max(0.0, until_s - time.monotonic()))
-        self._workers.clear()
-        self._hubs.clear()
-        if self._holds:
-            self._holds = False
-            self._put_back()
-            ONE_RUN.release()
+        try:
+            for thread in self._threads.values():
+                thread.end()
+            until_s = time.monotonic() + PARTING_S
+            for thread in self._threads.values():
+                thread.join(max(0.0, until_s - time.monotonic()))
+        finally:  # also where a second Ctrl-C ends the wait
+            self._workers.clear()
+            self._hubs.clear()
+            if self._holds:
+                self._holds = False
+                self._put_back()
+                ONE_RUN.release()
 
     def _run(self, ticket: int, actor: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         """Run one call and tell what came of it."""

@@ -27,6 +27,7 @@ from hierfl.cli import app
 from hierfl.config import from_mapping, write
 from hierfl.errors import OutputError
 from hierfl.learning.strategies.fedavgm import FedAvgM
+from hierfl.runtime.threads import WorkerThread
 
 WARDS = "ward_tasks:Wards"
 
@@ -179,6 +180,19 @@ def test_the_caller_s_process_stays_as_it_was(capfd: pytest.CaptureFixture[str])
         torch.set_num_threads(threads)
     assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_second_stop_while_the_first_is_obeyed_leaves_the_process_to_the_next_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stopped_again(thread: WorkerThread, timeout_s: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WorkerThread, "join", stopped_again)
+        with pytest.raises(KeyboardInterrupt):
+            hierfl.run(wards(), progress=stop_after(1, KeyboardInterrupt()))
+    assert hierfl.run(wards(), ["federation.rounds=1"]).summary["status"] == "finished"
 
 
 def test_what_is_shown_is_asked_for_and_warnings_go_to_the_log(
