@@ -155,10 +155,14 @@ def _home(resolved: Mapping[str, Any]) -> Path | None:
     for kind in own_kinds(resolved):
         name = kind.partition(":")[0]
         file = getattr(sys.modules.get(name), "__file__", None)
-        if file is None or name == "__main__" or not is_own(name, place := Path(file).resolve()):
+        if file is None or name == "__main__" or not is_own(name, place := Path(file).absolute()):
             continue
-        home = place.parents[name.count(".") + (place.name == "__init__.py")]
-        if home != Path.cwd():
+        module = place.parent if place.name == "__init__.py" else place.with_suffix("")
+        num_parts = name.count(".") + 1
+        if ".".join(module.parts[-num_parts:]) != name:  # it was loaded by hand, under a name that no import finds
+            continue
+        home = module.parents[num_parts - 1]
+        if home.resolve() != Path.cwd():
             return home
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import random
 import shutil
@@ -241,6 +242,21 @@ def test_a_script_s_own_module_is_found_again_from_elsewhere(
     sys.path.remove(str(folder))
     assert hierfl.resume(result, ["federation.rounds=4"]).summary["rounds"] == 4
     sys.modules.pop(f"script_{seam}", None)
+
+
+def test_a_module_that_is_a_link_is_found_by_the_link_and_one_of_a_made_up_name_is_not_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("scripts", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "elsewhere" / "version_2.py").write_text(OWN_TASK)
+    (tmp_path / "scripts" / "linked_task.py").symlink_to(tmp_path / "elsewhere" / "version_2.py")
+    monkeypatch.syspath_prepend(str(tmp_path / "scripts"))
+    module = importlib.import_module("linked_task")
+    monkeypatch.delitem(sys.modules, "linked_task")
+    for name, home in (("linked_task", tmp_path / "scripts"), (".".join("abcdefghijklmnop"), None)):
+        monkeypatch.setitem(sys.modules, name, module)
+        assert from_mapping(wards(task={"kind": f"{name}:Own"})).folder == home
 
 
 @dataclass(frozen=True)
