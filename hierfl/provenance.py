@@ -115,7 +115,7 @@ def _imported(name: str, file: Path) -> Iterator[str]:
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     try:
         tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # of another version of Python, maybe: whoever imports it will see
+    except (SyntaxError, ValueError):  # of another version of Python, maybe: whoever imports it will see
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
