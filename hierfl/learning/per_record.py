@@ -6,6 +6,7 @@ model does within a batch. By `torch.func` many are taken at once; one after ano
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -36,6 +37,11 @@ SLACK = 1e-6
 """By so much a gradient is clipped below the bound: more than double precision can err in its norm, below 10^9 weights.
 """
 
+_CHANGED = (
+    "the model itself has changed its {!r} in training, which no noise covers; with `privacy` nothing may follow the"
+    " records but parameters, by their gradients"
+)
+
 
 class PerRecord:
     """One site's records under one model. `bound`: C; `at_once`: gradients that are held at once, None: no torch.func.
@@ -56,7 +62,9 @@ class PerRecord:
         self._bound = bound
         self._at_once = at_once
         self._parameters = {name: one for name, one in model.module.named_parameters() if one.requires_grad}
-        self._buffers = {name: (one, one.detach().clone()) for name, one in model.module.named_buffers()}
+        self._still = {
+            name: (one, one.detach().clone()) for name, one in _held(model.module) if name not in self._parameters
+        }
 
     def drawn(self, rate: float, random: Stream) -> Tensor:
         """Draw each record with probability `rate`, by itself; all of them at 1. Give their places, rising."""
@@ -70,10 +78,14 @@ class PerRecord:
         One that is not finite counts as 0: what it does to the sum has to stay bounded, too.
         """
         total: Tensor | None = None
+        before = {name: one.detach().clone() for name, one in self._parameters.items()} if len(chosen) else {}
         for part in torch.split(chosen, self._at_once or 1) if len(chosen) else ():
             rows = self._rows(part)
             added = self._on_grid(rows).sum(dim=0)
             total = added if total is None else total.add_(added)
+        for name, held in before.items():
+            if not _same_bits(self._parameters[name], held):
+                raise SiteFailed(_CHANGED.format(name))
         if total is None:
             return np.zeros(sum(one.numel() for one in self._parameters.values()))
         summed: NDArray[np.float64] = total.cpu().numpy()
@@ -93,16 +105,16 @@ class PerRecord:
             first += parameter.numel()
 
     def check_untouched(self) -> None:
-        """Errors: SiteFailed, naming a buffer that a training has changed: it may tell of the records."""
-        now = dict(self._model.module.named_buffers())
-        for name in self._buffers.keys() | now.keys():
-            held = self._buffers.get(name)
+        """Errors: SiteFailed, naming a tensor that the model has changed by itself: it may tell of the records."""
+        now = dict(_held(self._model.module))
+        for name in self._still.keys() | (now.keys() - self._parameters.keys()):
+            held = self._still.get(name)
             # One that was put in another's place may be of a `vmap` that is over: nothing is to be read of it.
-            if held is None or now.get(name) is not held[0] or not torch.equal(*held):
-                raise SiteFailed(
-                    f"the model has changed its buffer {name!r} in training, which no noise covers; with `privacy`"
-                    " nothing but parameters may follow the records"
-                )
+            if held is None or now.get(name) is not held[0] or not _same_bits(*held):
+                raise SiteFailed(_CHANGED.format(name))
+        for name, parameter in self._parameters.items():
+            if now.get(name) is not parameter:
+                raise SiteFailed(_CHANGED.format(name))
 
     def _on_grid(self, rows: Tensor) -> Tensor:
         """Clip gradients, shape (n, P), to the bound and cut them towards 0 to the grid."""
@@ -144,6 +156,18 @@ class PerRecord:
                 f" takes one after another:\n{type(error).__name__}: {error}"
             ) from error
         return list(found.values())
+
+
+def _held(module: Module) -> Iterator[tuple[str, Tensor]]:
+    """Name all tensors that a module keeps."""
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Compare tensors of one shape, NaN with NaN, too."""
+    both = (part.detach().contiguous().reshape(-1).view(torch.uint8) for part in (one, other))
+    return torch.equal(*both)
 
 
 @cache

@@ -93,6 +93,7 @@ class DpSgd:
 
     def misfit(self, module: Module) -> str:
         """Refuse layers whose statistics are the records', by name."""
+        from torch.nn import Embedding, EmbeddingBag
         from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
         for name, layer in module.named_modules():
@@ -100,6 +101,11 @@ class DpSgd:
                 return (
                     f"the layer {name!r}, a {type(layer).__name__}, mixes records and keeps statistics of them, which"
                     " no noise covers; take GroupNorm or LayerNorm in its place"
+                )
+            if getattr(layer, "max_norm", None) is not None and isinstance(layer, Embedding | EmbeddingBag):
+                return (
+                    f"the layer {name!r}, {type(layer).__name__}(max_norm), shortens the rows of what records hold as"
+                    " it looks them up, which no noise covers; leave max_norm out"
                 )
         return ""
 

@@ -196,12 +196,56 @@ def test_layers_that_keep_something_of_the_records_are_refused_by_name() -> None
     assert "'1', a BatchNorm1d" in one.misfit(network(nn.BatchNorm1d(8)).module)
     assert "InstanceNorm2d" in one.misfit(nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True)))
     assert not one.misfit(network(nn.GroupNorm(2, 8)).module) and not one.misfit(nn.InstanceNorm2d(3))
-    for method, said in (("loop", r"buffer '1\.seen'"), ("vmap", "method: loop")):
+    for method, said in (("loop", r"its '1\.seen'"), ("vmap", "method: loop")):
         with pytest.raises(SiteFailed, match=said):
             stepped(network(Counting()), TensorDataset(*records()), mechanism("dp_sgd", method=method))
     whole = TensorDataset(*records())
-    with pytest.raises(SiteFailed, match=r"buffer '1\.seen'"):
+    with pytest.raises(SiteFailed, match=r"its '1\.seen'"):
         stepped(network(Counting()), whole, mechanism("dp_sgd"), batch_size=None, local_steps=1)
+
+
+class Writing(nn.Module):
+    """Writes what it has seen into a parameter, that trains or that does not."""
+
+    def __init__(self, trains: bool, replaces: bool) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(8), requires_grad=trains)
+        self.replaces = replaces
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen = 0.5 * self.mean + x.detach().mean(dim=0)
+            if self.replaces:
+                self.mean = nn.Parameter(seen, requires_grad=self.mean.requires_grad)
+            else:
+                self.mean.data.copy_(seen)  # what autograd does not notice
+        return x + 0.0 * self.mean
+
+
+@pytest.mark.parametrize(
+    ("method", "trains", "replaces"),
+    [
+        *(("loop", trains, replaces) for trains in (True, False) for replaces in (True, False)),
+        *(
+            ("vmap", True, False),
+            ("vmap", False, False),
+            ("vmap", False, True),
+        ),  # one put in its place is gone after it
+    ],
+)
+def test_a_model_that_writes_into_its_parameters_by_itself_is_refused(
+    method: str, trains: bool, replaces: bool
+) -> None:
+    one = mechanism("dp_sgd", method=method)
+    with pytest.raises(SiteFailed, match=r"its '1\.mean'|method: loop"):
+        stepped(network(Writing(trains, replaces)), TensorDataset(*records()), one)
+
+
+def test_embeddings_that_shorten_themselves_are_refused_by_name() -> None:
+    one = mechanism("dp_sgd")
+    assert "'0', Embedding(max_norm)" in one.misfit(nn.Sequential(nn.Embedding(4, 3, max_norm=1.0)))
+    assert "EmbeddingBag(max_norm)" in one.misfit(nn.Sequential(nn.EmbeddingBag(4, 3, max_norm=1.0)))
+    assert not one.misfit(nn.Sequential(nn.Embedding(4, 3)))
 
 
 @pytest.mark.parametrize(
