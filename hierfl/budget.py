@@ -141,8 +141,11 @@ def _limits(config: RunConfig) -> Iterator[str]:
     if isinstance(config.task, Standardised) and config.task.standardise != "none":
         uncovered.insert(0, f"the features' mean and deviation (standardise: {config.task.standardise})")
     yield f"not covered: {', '.join(uncovered)}"
-    if not config.is_served and not config.links:
-        yield "this is a simulation: its noise follows from the seed, and hides nothing from who knows that"
+    if config.is_served:
+        yield "of a member that is a hub, its own process counts what is paid below it"
+    else:
+        what = "`hierfl run` simulates it" if config.links else "this is a simulation"
+        yield f"{what}: its noise follows from the seed, and hides nothing from who knows that"
 
 
 def spent(found: Mapping[str, Cost], rounds_done: int) -> dict[str, float]:

@@ -167,7 +167,7 @@ def _paid_for(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> dic
     return {f"{place}.{key}": (old.get(key), new.get(key)) for key in keys}
 
 
-_COSTS = {"batch_size", "local_steps", "local_epochs", "privacy", "rounds", "strategy"}
+_COSTS = {"batch_size", "local_steps", "local_epochs", "privacy", "role", "rounds", "strategy"}
 
 
 def _round(number: float) -> str:
@@ -265,6 +265,7 @@ def _nodes(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         members, stay = node.get("members"), above.within(node)
         strategy = node.get("strategy")
         paid = {**_section(node, "training"), "privacy": node.get("privacy"), "strategy": strategy}
+        paid["role"] = node.get("role")
         paid["rounds"] = node.get("rounds") if "/" in path else None  # of the root there may be more
         kind = strategy.get("kind") if isinstance(strategy, Mapping) else strategy
         found[path] = {

@@ -8,6 +8,7 @@ folder add up, for they are of the same records.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from hierfl.accountant import epsilon
 from hierfl.budget import Cost
+from hierfl.durable import flush
 from hierfl.errors import ConfigError, LinkError
 from hierfl.learning.privacy import Release
 
@@ -101,12 +103,19 @@ class Ledger:
             self._spent.setdefault(run, {}).setdefault(site, []).append(release)
 
     def _append(self, line: str) -> None:
+        before = None
         try:
             with os.fdopen(os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
+                before = os.fstat(file.fileno()).st_size
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
+            if not before:
+                flush(self._file.parent)  # that lists a file which is new
         except OSError as error:
+            if before is not None:  # part of a line would spoil the next one
+                with contextlib.suppress(OSError):
+                    os.truncate(self._file, before)
             raise LinkError(f"{self._file} cannot be written: {error.strerror or error}") from error
 
     def _write(self, text: str) -> None:

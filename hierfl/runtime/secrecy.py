@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING
 
 from hierfl.errors import ConfigError
@@ -53,8 +54,11 @@ def private_passes(spec: WorkerSpec, site: str, round_number: int) -> Callable[[
     # By what a site is, and not where in the tree: a tree and a flat federation have the same bits.
     who = repr((site.rpartition("/")[2], data, settings.training, mechanism)).encode()
 
+    number = count()
+
     def of_pass(name: str, start: ModelState) -> Private:
         model = hashlib.sha256(start.floats.tobytes() + start.ints.tobytes()).digest()
-        return Private(mechanism, Stream(key, who, str(round_number).encode(), name.encode(), model))
+        which = f"{next(number)} {name}".encode()  # a rule may take two passes of one name
+        return Private(mechanism, Stream(key, who, str(round_number).encode(), which, model))
 
     return of_pass

@@ -267,6 +267,23 @@ def test_fields_that_mean_nothing_are_refused_by_name(field: str, value: Any) ->
         mechanism("dp_sgd", **{field: value})
 
 
+@pytest.mark.parametrize("deviations", [5.0, 6.0, 7.0, 9.0])
+def test_far_out_normal_numbers_lie_closer_together_than_the_sums_grid(deviations: float) -> None:
+    whole, found = int(2**64 * np.exp(-(deviations**2) / 2.0)), []
+
+    class Words(Stream):
+        low = 0
+
+        def _words(self, number: int) -> Any:
+            return np.repeat(np.array([whole, self.low, 0], np.uint64), number // 3)
+
+    for low in (0, 2 ** min(63, 18 + whole.bit_length())):  # some of the least of 53 bits
+        stream = Words(b"key")
+        stream.low = low
+        found.append(stream.normals(2)[0])
+    assert found[0] == pytest.approx(deviations, rel=0.01) and 0 < found[0] - found[1] < 2.0**-30
+
+
 def test_numbers_come_from_the_key_and_the_purpose_and_are_normal() -> None:
     size = 2 * BLOCK + 3
     drawn = Stream(b"key", b"a").normals(size)

@@ -65,7 +65,8 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one_and_counts_what_was_paid_
     spent = {name: said["privacy"]["sites"]["world/b"]["epsilon"] for name, said in found.items()}
     assert spent["rest"] == spent["whole"] == epsilon([Release(4 / 20, 2.0, 12)], 1e-5)
     assert spent["half"] == epsilon([Release(4 / 20, 2.0, 6)], 1e-5) < spent["whole"]
-    for change in ("federation.privacy.noise_multiplier=4", "training.batch_size=2", "training.local_steps=1"):
+    changes = "federation.privacy.noise_multiplier=4", "training.batch_size=2", "training.local_steps=1"
+    for change in (*changes, "federation.members.b.role=evaluation"):
         with pytest.raises(ConfigError, match="a run keeps it to its end"):
             resume(whole.folder, ["federation.rounds=5", change], [])
     counts = json.loads((whole.folder / "privacy.json").read_text())

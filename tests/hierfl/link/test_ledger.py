@@ -65,6 +65,16 @@ def paid(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / FILE).read_text().splitlines()]
 
 
+def test_a_line_that_could_not_be_written_whole_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, file = Ledger(tmp_path / FILE), tmp_path / FILE
+    ledger._append('{"run": "a", "round": 1, "sites": {}}\n')
+    whole = file.read_bytes()
+    monkeypatch.setattr("hierfl.link.ledger.os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(LinkError, match="cannot be written: full"):
+        ledger._append('{"run": "a", "round": 2, "sites": {}}\n')
+    assert file.read_bytes() == whole
+
+
 def test_each_update_is_paid_for_before_it_leaves_and_what_is_trained_anew_has_noise_of_its_own(tmp_path: Path) -> None:
     with Member(tmp_path, epsilon=1000.0) as member:
         first = member.train(0).floats.copy()
