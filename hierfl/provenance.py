@@ -80,16 +80,17 @@ def task_code(config: RunConfig) -> str:
 
 
 def own_kinds(section: Any) -> Iterator[str]:
-    """Find the kinds of the user's own in a part of the configuration."""
-    if isinstance(section, Mapping):
-        kind = section.get("kind")
-        if isinstance(kind, str) and ":" in kind:
-            yield kind
-        for value in section.values():
-            yield from own_kinds(value)
-    elif isinstance(section, (list, tuple)):
-        for value in section:
-            yield from own_kinds(value)
+    """Find the kinds of the user's own in a part of the configuration, however deep, in their order there."""
+    stack = [section]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Mapping):
+            kind = part.get("kind")
+            if isinstance(kind, str) and ":" in kind:
+                yield kind
+            stack.extend(reversed(list(part.values())))
+        elif isinstance(part, (list, tuple)):
+            stack.extend(reversed(part))
 
 
 def _with_imports(first: Mapping[str, Path]) -> dict[str, Path]:
