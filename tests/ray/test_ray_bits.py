@@ -52,7 +52,8 @@ def test_the_bits_do_not_depend_on_how_the_work_is_shared(
     assert run(config, *overrides)["model_digest"] == digest
 
 
-@pytest.mark.parametrize("strategy", ["scaffold", pytest.param("ditto", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["scaffold", "ditto"])
 def test_what_sites_keep_goes_from_worker_to_worker(config: Path, strategy: str) -> None:
     """Three rounds of more sites than workers: some site trains on another worker than before."""
     kept = f"federation.strategy={strategy}"

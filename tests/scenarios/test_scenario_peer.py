@@ -120,6 +120,7 @@ def test_the_bits_do_not_depend_on_the_workers(tmp_path: Path) -> None:
     assert one.digest == three.digest != deep(tmp_path / "ring", peer(gossip_steps=2)).digest
 
 
+@pytest.mark.slow
 def test_more_gossip_brings_the_members_together(tmp_path: Path) -> None:
     names = [f"s{i}" for i in range(9)]
     found = []
