@@ -255,7 +255,7 @@ class Lane:
         """Carry out calls until one has to wait."""
         while self._calls:
             call = self._calls[0]
-            if call.method == "prepare" and (call.arguments[0] is None or not self.is_member):
+            if call.method == "prepare" and (call.arguments[0] is None or call.epoch not in self._epochs):
                 if self._member.session is None:
                     return
                 self._layout, self._scale = call.arguments

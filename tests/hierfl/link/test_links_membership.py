@@ -169,6 +169,21 @@ def test_a_member_that_is_to_come_may_dial_at_once_and_is_asked_in_its_epoch(tmp
     assert hub_side.asked()[2:] == [("train", 1)]
 
 
+def test_a_member_that_dials_in_its_epoch_only_is_asked_nothing_of_those_before(tmp_path: Path) -> None:
+    hub_side = Asked(tmp_path)
+    hub_side.lane.enter(0)
+    hub_side.lane.call(0, "prepare", (None, None))
+    hub_side.lane.call(1, "prepare", (layout(), None))
+    hub_side.lane.enter(1)
+    hub_side.lane.call(2, "describe", (("world/us",),))
+    hub_side.lane.joined(hub_side.member.session)
+    assert hub_side.asked() == [("describe", 1)]
+    described = wire.Described(num_train=3, num_test=1)
+    hub_side.lane.answered(wire.Answer(id=hub_side.member.last.ask.id, described=described))
+    hub_side.lane.call(3, "train", (job_of(), model(layout())))
+    assert hub_side.asked()[1:] == [("prepare", 1)]
+
+
 def test_a_member_that_has_left_is_asked_nothing_and_told_so_now_or_once_it_comes(tmp_path: Path) -> None:
     hub_side = Asked(tmp_path)
     hub_side.lane.enter(2)

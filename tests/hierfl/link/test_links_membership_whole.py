@@ -49,9 +49,11 @@ def test_one_hospital_joins_and_another_leaves_and_whoever_is_killed_comes_back(
         links.until("world", " 3/5 ")
         links.kill("world")
         links.serve("--resume", str(links.run_dir))
+        links.until("world", "listens at port", 2)
         take_part(links, "long_beach", nodes["long_beach"])  # by mistake
-        links.join("hungary")
-        for name in ("world", "cleveland", "hungary", "zurich_basel", "long_beach"):
+        assert links.wait("long_beach") == 0, links.said("long_beach")
+        links.join("hungary")  # which the run has waited for
+        for name in ("world", "cleveland", "hungary", "zurich_basel"):
             assert links.wait(name) == 0, links.said(name)
         assert links.said("long_beach").count("round 1: an update") == 1
         assert "round 1: an update" not in links.said("zurich_basel")
