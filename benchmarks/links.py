@@ -283,6 +283,9 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
         def __init__(self) -> None:
             self.path, self.layout = path, layout
 
+        def enter(self, epoch: int) -> None:
+            pass
+
         def prepare(self, run: str, scale: Any) -> None:
             pass
 
