@@ -62,7 +62,7 @@ def test_what_sites_keep_goes_from_worker_to_worker(config: Path, strategy: str)
 
 @pytest.mark.slow
 def test_adapters_and_models_that_sites_made_their_own_are_those_of_threads(config: Path) -> None:
-    made = ("lora={rank: 1, whole: [bias]}", "evaluation.fine_tune={steps: 2, at: every}")
+    made = ("training.lr=0.02", "lora={rank: 1, whole: [bias]}", "evaluation.fine_tune={steps: 2, at: every}")
     on_ray, in_threads = run(config, *RAY, *made), run(config, "runtime.kind=local", *made)
     assert on_ray["model_digest"] == in_threads["model_digest"] and on_ray["lora"] == in_threads["lora"]
     assert on_ray["personal_fairness"] == in_threads["personal_fairness"]
