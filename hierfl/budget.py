@@ -14,12 +14,12 @@ from pathlib import Path
 
 from hierfl.accountant import epsilon, least_noise, most_often
 from hierfl.config.schema import RunConfig
-from hierfl.durable import write
+from hierfl.durable import put
 from hierfl.errors import ConfigError, OutputError, Problem
 from hierfl.learning.privacy import Mechanism, Release
 from hierfl.learning.task import Standardised
 from hierfl.monitor.records import Scalars
-from tiers.federation import parent
+from tiers.federation import is_within, parent, rounds_per_round
 
 __all__ = [
     "EPSILON",
@@ -87,12 +87,14 @@ def costs(config: RunConfig, num_samples: Mapping[str, int | None], top: str = "
     last = tree.root.rounds
     for path, site in config.sites.items():
         number = num_samples.get(path)
-        if site.privacy is None or not number or (top and path != top and not path.startswith(f"{top}/")):
+        if site.privacy is None or not number or (top and not is_within(path, top)):
             continue
         hub = parent(path)
         assert hub is not None
         rule = config.hubs[hub].strategy.objective()
-        steps = rule.num_steps(site.training.num_steps(number)) * _trainings(config, path, top)
+        # hierfl's own topologies let every member train once in a round; others are refused (config.privacy)
+        times = rounds_per_round(tree, hub) // rounds_per_round(tree, parent(top) or "")
+        steps = rule.num_steps(site.training.num_steps(number)) * times
         release = site.privacy.release(site.training, number, steps)
         end = last + 1 if site.leaves_at is None else min(site.leaves_at, last + 1)
         found[path] = Cost(path, site.privacy, release, site.joins_at, max(0, end - site.joins_at), number)
@@ -207,7 +209,7 @@ def keep_counts(folder: Path, found: Mapping[str, Cost]) -> None:
         )
     if counts.keys() - before.keys():
         try:
-            write(file, [(json.dumps({**before, **counts}, indent=1) + "\n").encode()])
+            put(file, json.dumps({**before, **counts}, indent=1) + "\n")
         except OSError as error:
             raise OutputError(f"{file} cannot be written: {error.strerror or error}") from error
 
@@ -222,15 +224,3 @@ def _way_out(cost: Cost, budget: float) -> str:
     return (
         f"the run costs {cost.epsilon:.3g} ({cost.rounds} rounds of {cost.release.count} steps); {', or '.join(ways)}"
     )
-
-
-def _trainings(config: RunConfig, path: str, top: str) -> int:
-    """Count how often a site trains in a round of the root, or in what the hub above `top` asks of that.
-
-    hierfl's own topologies let every member train once in a round, and others are refused (config.privacy).
-    """
-    times, node = 1, path
-    while node != top and (hub := parent(node)) is not None:
-        times *= config.federation.hubs[hub].rounds if parent(hub) is not None else 1
-        node = hub
-    return times

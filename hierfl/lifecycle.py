@@ -22,11 +22,7 @@ from hierfl.errors import Fenced, HierflError, OutputError, Overtaken
 from hierfl.journal import Lead, leading
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
-from hierfl.monitor.records import (
-    Monitor,
-    Notice,
-    Scalars,
-)
+from hierfl.monitor.records import Monitor, Notice, Scalars
 from hierfl.reopen import Reopened, reopened, try_out
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir

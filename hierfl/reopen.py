@@ -163,7 +163,7 @@ _PAID = "what privacy is paid by"
 
 def _paid_for(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> dict[str, tuple[Any, Any]]:
     """Pair what decides how much a round costs records, by its place."""
-    keys = sorted({"batch_size", "local_steps", "local_epochs", *old, *new} & _COSTS)
+    keys = sorted({*old, *new} & _COSTS)
     return {f"{place}.{key}": (old.get(key), new.get(key)) for key in keys}
 
 
@@ -264,8 +264,7 @@ def _nodes(root: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         path, node, above = stack.pop()
         members, stay = node.get("members"), above.within(node)
         strategy = node.get("strategy")
-        paid = {**_section(node, "training"), "privacy": node.get("privacy"), "strategy": strategy}
-        paid["role"] = node.get("role")
+        paid = {**_section(node, "training"), **{key: node.get(key) for key in ("privacy", "role", "strategy")}}
         paid["rounds"] = node.get("rounds") if "/" in path else None  # of the root there may be more
         kind = strategy.get("kind") if isinstance(strategy, Mapping) else strategy
         found[path] = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scheduler.participation import Participation
     from tiers.topology import Topology
 
-__all__ = ["Federation", "Hub", "Member", "Site", "parent", "rounds_per_round"]
+__all__ = ["Federation", "Hub", "Member", "Site", "is_within", "parent", "rounds_per_round"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,11 @@ class Federation:
 def parent(path: str) -> str | None:
     """Name the hub that a path belongs to; None at the root."""
     return path.rpartition("/")[0] or None
+
+
+def is_within(path: str, top: str) -> bool:
+    """Say whether a node is the one at `top`, or below it."""
+    return f"{path}/".startswith(f"{top}/")
 
 
 def rounds_per_round(tree: Federation, hub: str) -> int:

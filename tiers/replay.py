@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
+from tiers.federation import is_within
 from tiers.journal import Barrier, Closed, Entry, GaveUp, Head, Record, Replaced, Stopped, Told, answers
 from tiers.messages import Arrived, Begin, Close, Event, Lost, TimeUp
 
@@ -158,7 +159,7 @@ class Replay(Generic[T]):
         Give the entries that say so, or None if the journal does not, and what the hub is told now.
         """
         tape = self._tapes.get(hub)
-        for one in [one for one in self._losses if f"{one}/".startswith(f"{hub}/")]:
+        for one in [one for one in self._losses if is_within(one, hub)]:
             del self._losses[one]
         place, known = math.inf, None
         while tape is not None and tape.entries and known is None:

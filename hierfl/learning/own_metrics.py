@@ -44,17 +44,8 @@ TWO_CLASSES = {**CLASSES, **{name: BUILT_IN[name] for name in ("sensitivity", "s
 _TAKEN = frozenset(
     {
         *BUILT_IN,
-        *(
-            "num_test",
-            "num_samples",
-            "num_left_out",
-            "num_not_finite",
-            "round",
-            "node",
-            "consensus_distance",
-            "epsilon",
-        ),
-        *("reliability", "confusion", "role"),
+        *("num_test", "num_samples", "num_left_out", "num_not_finite", "round", "node", "consensus_distance"),
+        *("reliability", "confusion", "role", "epsilon"),
         *("true_positives", "false_positives", "true_negatives", "false_negatives", "train_loss"),
     }
 )

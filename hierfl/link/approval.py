@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
 from hierfl.provenance import LOCAL, code_of
 from hierfl.tree import describe
-from tiers.federation import parent
+from tiers.federation import is_within, parent
 
 __all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of"]
 
@@ -136,12 +137,8 @@ def _while(config: RunConfig, path: str) -> str:
 
 def _again(config: RunConfig, path: str) -> str:
     """Say with which rounds members at and below a node change while it is there; nothing where none do."""
-    sites = [{site for site in epoch.sites if f"{site}/".startswith(f"{path}/")} for epoch in epochs(config)]
-    moved = [
-        str(epoch.first)
-        for epoch, before, there in zip(epochs(config)[1:], sites, sites[1:], strict=False)
-        if before and there and before != there
-    ]
+    there = [(epoch, {site for site in epoch.sites if is_within(site, path)}) for epoch in epochs(config)]
+    moved = [str(epoch.first) for (_, before), (epoch, now) in pairwise(there) if before and now and before != now]
     return f", and anew with round {', '.join(moved)}, in which sites change," if moved else ""
 
 
@@ -149,7 +146,7 @@ def _hidden(config: RunConfig, path: str) -> Iterator[str]:
     """Say how the records are hidden in what a member sends, where a federation hides any."""
     if all(site.privacy is None for site in config.sites.values()):
         return
-    below = [site for site in config.federation.sites if site == path or site.startswith(f"{path}/")]
+    below = [site for site in config.federation.sites if is_within(site, path)]
     for site in below:
         mechanism = config.sites[site].privacy
         if mechanism is None:

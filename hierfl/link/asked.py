@@ -27,7 +27,7 @@ from hierfl.link.served import num_sites
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.places import Rule, Terms
 from hierfl.runtime.specs import hub_layouts, passes_up
-from tiers.federation import parent
+from tiers.federation import is_within, parent
 from tiers.messages import Opening
 
 __all__ = ["Asked", "admitted"]
@@ -97,7 +97,7 @@ class _Call:
     def opening(self) -> Opening:
         """The round's opening, by the hub or by one above it. Errors: LinkError if none is named, or another's."""
         said = self.said
-        if said.opened_by not in self.config.federation.hubs or not f"{said.hub}/".startswith(f"{said.opened_by}/"):
+        if said.opened_by not in self.config.federation.hubs or not is_within(said.hub, said.opened_by):
             raise LinkError(f"a round of {text(said.opened_by, 'a hub')!r}, which is not above {said.hub}")
         number = bounded(said.opened_round, "a round")
         total = bounded(said.total_weight, "the weight of a round", 1, MAX_WEIGHT)

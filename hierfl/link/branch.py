@@ -36,7 +36,7 @@ from hierfl.runtime.opening import crew_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
-from tiers.federation import parent
+from tiers.federation import is_within, parent
 from tiers.messages import Opening
 
 __all__ = ["Asked", "Branch", "what_is_said"]
@@ -169,7 +169,7 @@ class Branch:
         """Make of what was asked the order that the hub would give here. Errors: LinkError for another's."""
         above = parent(self.path)
         hubs = self.config.federation.hubs
-        if asked.hub != above or not f"{self.path}/".startswith(f"{asked.opened_by}/") or asked.opened_by not in hubs:
+        if asked.hub != above or not is_within(self.path, asked.opened_by) or asked.opened_by not in hubs:
             raise LinkError(f"an order of {asked.hub}, opened by {asked.opened_by}; {self.path} works for {above}")
         arithmetic = self.config.arithmetic
         opening = Opening(

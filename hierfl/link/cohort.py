@@ -6,7 +6,7 @@ A masked sum is of all of them and of nobody else, so no hub can ask for the sum
 from __future__ import annotations
 
 from hierfl.config.schema import RunConfig
-from tiers.federation import parent
+from tiers.federation import is_within, parent
 
 __all__ = ["cohort", "masks"]
 
@@ -19,11 +19,7 @@ def cohort(config: RunConfig, hub: str) -> tuple[str, ...]:
     if hub not in config.hubs or config.hubs[hub].secure_aggregation == "none":
         return ()
     trained = [site for site, settings in config.sites.items() if settings.trains]
-    return tuple(
-        path
-        for path in config.federation.members(hub)
-        if any(site == path or site.startswith(f"{path}/") for site in trained)
-    )
+    return tuple(path for path in config.federation.members(hub) if any(is_within(site, path) for site in trained))
 
 
 def masks(config: RunConfig, path: str) -> bool:

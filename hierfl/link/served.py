@@ -16,7 +16,7 @@ from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, Problem
 from hierfl.link.identity import exchanging, hub_of, members_of
 from scheduler import Device
-from tiers.federation import Federation, Hub, Member, Site, parent
+from tiers.federation import Federation, Hub, Member, Site, is_within, parent
 
 __all__ = ["HERE", "LINK", "as_served", "check_links", "label_of", "link_device", "membership", "num_sites", "stay_of"]
 
@@ -42,7 +42,7 @@ def link_device(path: str) -> Device:
 
 def num_sites(config: RunConfig, path: str) -> int:
     """Count the sites at and below a node."""
-    return sum(1 for site in config.federation.sites if site == path or site.startswith(f"{path}/"))
+    return sum(1 for site in config.federation.sites if is_within(site, path))
 
 
 def membership(config: RunConfig, path: str) -> range:
@@ -53,7 +53,7 @@ def membership(config: RunConfig, path: str) -> range:
 
 def stay_of(config: RunConfig, path: str) -> Stay:
     """Give the rounds of the root in which a node is a member: a hub as long as a site at or below it is."""
-    below = [site for place, site in config.sites.items() if f"{place}/".startswith(f"{path}/")]
+    below = [site for place, site in config.sites.items() if is_within(place, path)]
     ends = [site.leaves_at for site in below if site.leaves_at is not None]
     return Stay(min(site.joins_at for site in below), max(ends) if len(ends) == len(below) else None)
 

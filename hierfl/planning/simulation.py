@@ -25,7 +25,7 @@ from scheduler.policy import Policy
 from scheduler.simcrew import SimCrew
 from scheduler.views import Job, JobKey
 from scheduler.workload import Workload
-from tiers.federation import parent
+from tiers.federation import is_within, parent
 from tiers.messages import (
     Arrived,
     Begin,
@@ -334,7 +334,7 @@ class _Tree:
             self._machines[hub] = self._machine(hub)
 
     def _below(self, path: str) -> Iterator[str]:
-        return (hub for hub in self._tree.hubs if hub == path or hub.startswith(f"{path}/"))
+        return (hub for hub in self._tree.hubs if is_within(hub, path))
 
     def _lose(self, path: str, round_number: int, names: dict[str, str]) -> None:
         """Tell a hub that members will send nothing for the round in which they were asked."""

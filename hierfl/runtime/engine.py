@@ -36,6 +36,7 @@ from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.scribe import Scribe
 from hierfl.runtime.survey import Survey
 from scheduler.placement import crowded
+from tiers.federation import is_within
 from tiers.messages import Update
 
 __all__ = ["Engine"]
@@ -133,7 +134,7 @@ class Engine:
         self._relay.states = dict(remembered.states)
         self.crew.keeper.restore(remembered.sites)
         for path in self._tree.hubs:
-            if not top or path == top or path.startswith(f"{top}/"):
+            if not top or is_within(path, top):
                 self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
         self._relay.exchanges.restore(self._tree.root.name, remembered.members)
         self._run_until(lambda: self._relay.exchanges.on_disk)

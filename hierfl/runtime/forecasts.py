@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from tiers.federation import Federation, Hub
+from tiers.federation import Federation, Hub, is_within
 
 __all__ = ["forecasts"]
 
@@ -20,7 +20,7 @@ def forecasts(
     its slowest member, or as all its members in turn where its topology is sequential. `seconds`: a site's own, by
     path; None if nothing is known of it.
     """
-    below = [path for path in federation.hubs if path == hub or path.startswith(f"{hub}/")]
+    below = [path for path in federation.hubs if is_within(path, hub)]
     sites = [member for path in below for member in federation.members(path) if member in federation.sites]
     known = {site: found for site in sites if (found := seconds(site)) is not None}
     ends: dict[str, float] = {}
