@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Ledger:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._spent: dict[str, dict[str, list[Release]]] = {}
+        self._spent: dict[tuple[str, str], Counter[tuple[float, float]]] = {}  # by run and site: steps of each kind
         try:
             text = file.read_text(encoding="utf-8")
             whole, _, _ = text.rpartition("\n")  # what comes after was not written to its end, and never told
@@ -92,15 +93,16 @@ class Ledger:
 
     def _releases(self, site: str, run: str | None = None, but: str | None = None) -> list[Release]:
         return [
-            release
-            for name, sites in self._spent.items()
-            if (run is None or name == run) and name != but
-            for release in sites.get(site, ())
+            Release(rate, noise_multiplier, count)
+            for (name, whose), paid in self._spent.items()
+            if whose == site and (run is None or name == run) and name != but
+            for (rate, noise_multiplier), count in paid.items()
         ]
 
     def _take(self, run: str, paid: Mapping[str, Release]) -> None:
         for site, release in paid.items():
-            self._spent.setdefault(run, {}).setdefault(site, []).append(release)
+            paid_before = self._spent.setdefault((run, site), Counter())
+            paid_before[release.rate, release.noise_multiplier] += release.count
 
     def _append(self, line: str) -> None:
         before = None
