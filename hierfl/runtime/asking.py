@@ -33,9 +33,8 @@ def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tu
     order = group.order
     assert order is not None
     weights = tuple((site, group.weights[site]) for site in sites)
-    job = TrainJob(
-        group.hub, group.round_number, weights, order.opening, order.objective, group.name, tuple(group.weights)
-    )
+    cohort = tuple(group.weights) if group.is_masked else ()  # with every call: a thousand names would weigh
+    job = TrainJob(group.hub, group.round_number, weights, order.opening, order.objective, group.name, cohort)
     if not group.keeps:
         return "train", (job, group.model)
     places, handles = keeper.of(sites)

@@ -132,7 +132,7 @@ class TrainJob:
     """A worker trains these sites (path and weight) for a hub's round.
 
     `order`: what the hub's order for this round is called, another one each time; `cohort`: the paths of all that it
-    asks.
+    asks, where they mask their updates.
     """
 
     hub: str

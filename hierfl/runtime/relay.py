@@ -280,6 +280,7 @@ class Relay:
             *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
             one_by_one=alone or bool(packs),
             keeps=order.objective.keeps or any(one.error_feedback for one in packs),
+            is_masked=self._config.hubs[path].secure_aggregation != "none",
             chain_s=chain_s,
         )
         self._work.ask(group)
