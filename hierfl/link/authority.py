@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hierfl.errors import LinkError
 from hierfl.link.files import write_private, write_public
-from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name
+from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name, uris_in
 
 __all__ = ["CERTIFICATE", "DENIED", "Authority", "new_key", "private_pem", "request"]
 
@@ -86,8 +86,7 @@ class Authority:
         """Sign a node's request; return the node and its certificate. Errors: LinkError if it may not have one."""
         try:
             asked = x509.load_pem_x509_csr(request_pem)
-            names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            identities = [Identity.parse(uri) for uri in names.get_values_for_type(x509.UniformResourceIdentifier)]
+            identities = [Identity.parse(uri) for uri in uris_in(asked)]
             valid = asked.is_signature_valid
         except (ValueError, InvalidSignature, x509.ExtensionNotFound) as error:
             raise LinkError(f"this is no request of `hierfl csr`: {error}") from error
@@ -153,9 +152,7 @@ class Authority:
         found = []
         for file in sorted((self.folder / ISSUED).glob("*.pem")):
             certificate = x509.load_pem_x509_certificate(file.read_bytes())
-            names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-            if any(Identity.parse(uri).path == path for uri in uris):
+            if any(Identity.parse(uri).path == path for uri in uris_in(certificate)):
                 found.append(certificate)
         return found
 

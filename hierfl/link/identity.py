@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, unquote
 
 from hierfl.config.schema import RunConfig
@@ -27,6 +28,7 @@ __all__ = [
     "peers_of",
     "server_name",
     "server_of",
+    "uris_in",
 ]
 
 HUB = "hub"
@@ -68,6 +70,17 @@ class Identity:
         if scheme != SCHEME or not found.federation or not found.path or found.uri != uri:
             raise ValueError(f"{uri!r} names no party; a party reads like {cls(MEMBER, 'heart', 'world/us').uri}")
         return found
+
+
+def uris_in(signed: Any) -> list[str]:
+    """Read the URIs that a certificate, or a request for one, has as alternative names. Errors: x509.ExtensionNotFound
+    where it has none; ValueError.
+    """
+    from cryptography.x509 import SubjectAlternativeName, UniformResourceIdentifier
+
+    names = signed.extensions.get_extension_for_class(SubjectAlternativeName).value
+    found: list[str] = names.get_values_for_type(UniformResourceIdentifier)
+    return found
 
 
 def server_name(federation: str, path: str, role: str = HUB) -> str:

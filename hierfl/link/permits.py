@@ -16,7 +16,7 @@ import grpc
 
 from hierfl.errors import LinkError
 from hierfl.link.denied import DenyList
-from hierfl.link.identity import HUB, MEMBER, PEER, Identity
+from hierfl.link.identity import HUB, MEMBER, PEER, Identity, uris_in
 from hierfl.link.limits import Bucket, Limits
 
 __all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "NODE_KEY", "OTHER", "OWN", "Gatekeeper", "Peer", "peer_of", "whence"]
@@ -66,9 +66,7 @@ def peer_of(pem: bytes) -> Peer:
 
     try:
         found = x509.load_pem_x509_certificate(pem)
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-        identities = tuple(Identity.parse(uri) for uri in uris)
+        identities = tuple(Identity.parse(uri) for uri in uris_in(found))
     except (ValueError, x509.ExtensionNotFound) as error:
         raise LinkError(f"the certificate names no party: {error}") from error
     return Peer(identities, found.serial_number, found.not_valid_after_utc)

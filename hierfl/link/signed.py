@@ -8,7 +8,7 @@ from datetime import datetime
 
 from hierfl.errors import LinkError
 from hierfl.link.denied import DenyList
-from hierfl.link.identity import Identity
+from hierfl.link.identity import Identity, uris_in
 from hierfl.link.kit import Kit
 
 __all__ = ["MOST_BYTES", "check_signed", "signed"]
@@ -50,8 +50,7 @@ def check_signed(
         authority = x509.load_pem_x509_certificate(kit.credentials()[2])
         found = x509.load_der_x509_certificate(certificate)
         found.verify_directly_issued_by(authority)
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        uris = uris_in(found)
     except (
         *(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm),
         *(x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion),

@@ -11,7 +11,7 @@ from typing import Any
 
 from hierfl.errors import LinkError
 from hierfl.link.denied import DenyList
-from hierfl.link.identity import Identity
+from hierfl.link.identity import Identity, uris_in
 from hierfl.link.kit import AUTHORITY, CERTIFICATE, KEY, Kit
 
 __all__ = ["certificate_of", "check_sound", "how_renewed", "is_short", "said_until", "wrong_with"]
@@ -92,11 +92,9 @@ def _misnamed(kit: Kit, found: Any) -> str:
 
     wanted = {Identity(role, kit.federation, kit.path).uri for role in kit.roles}
     try:
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = set(uris_in(found))
     except x509.ExtensionNotFound:
         named = set()
-    else:
-        named = set(names.get_values_for_type(x509.UniformResourceIdentifier))
     if wanted <= named:
         return ""
     said = f"{kit.folder / CERTIFICATE} is of {', '.join(sorted(named)) or 'nobody'}"
