@@ -22,14 +22,7 @@ def test_each_institution_has_a_ray_of_its_own(tmp_path: Path, ray_temp: Path) -
         training = {"lr": 0.01, "batch_size": 4, "local_steps": 50}
         with Links(tmp_path, {"rounds": 8, "members": tree}, runtime=RUNTIME, training=training) as links:
             links.env = environment(ray_temp)
-            links.serve("--listen", f"localhost:{port}")
-            links.join("us", "hungary", "switzerland")
-            links.until("world", " 1/8 ")
-            links.kill("us")
-            links.join("us")
-            links.until("world", " 3/8 ")
-            wire.cut()
-            links.until("hungary", "is not reached")
+            links.troubled(wire, port, ["us", "hungary", "switzerland"], 8, loses="hungary")
             assert links.hierfl("renew", "--ca", "pki").returncode == 0
             wire.mend()
             for name in ("world", "us", "hungary", "switzerland"):

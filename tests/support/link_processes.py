@@ -100,6 +100,19 @@ class Links:
 
         return plan_of(load(self.config), f"world/{name}").digest
 
+    def troubled(self, wire: Wire, port: int, names: Sequence[str], rounds: int, loses: str) -> None:
+        """Serve at a port behind a wire with these members; kill "us" in the midst of a round and start it again, then
+        cut the wire, until the member that `loses` the hub says so.
+        """
+        self.serve("--listen", f"localhost:{port}")
+        self.join(*names)
+        self.until("world", f" 1/{rounds} ")
+        self.kill("us")
+        self.join("us")
+        self.until("world", f" 3/{rounds} ")
+        wire.cut()
+        self.until(loses, "is not reached")
+
     def kill(self, name: str) -> None:
         self.processes[name].send_signal(signal.SIGKILL)
         self.processes[name].wait()

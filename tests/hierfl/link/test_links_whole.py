@@ -41,14 +41,7 @@ def test_four_processes_with_cuts_and_kills_give_the_bits_of_the_simulation(tmp_
         tree = members(["us", "hungary", "switzerland"], wire.port, deadline_s=60)
         training = {"lr": 0.01, "batch_size": 4, "local_steps": 100}
         with Links(tmp_path, {"rounds": 12, "members": tree}, training=training) as links:
-            links.serve("--listen", f"localhost:{port}")
-            links.join("us", "hungary", "switzerland")
-            links.until("world", " 1/12 ")
-            links.kill("us")
-            links.join("us")
-            links.until("world", " 3/12 ")
-            wire.cut()
-            links.until("us", "is not reached")
+            links.troubled(wire, port, ["us", "hungary", "switzerland"], 12, loses="us")
             wire.mend()
             assert links.hierfl("renew", "--ca", "pki").returncode == 0
             links.until("world", " 5/12 ")

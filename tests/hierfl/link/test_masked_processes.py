@@ -19,14 +19,7 @@ def test_masked_updates_end_with_the_bits_of_the_simulation_whoever_is_killed(tm
         training = {"lr": 0.01, "batch_size": 4, "local_steps": 60}
         world = {"rounds": 10, "secure_aggregation": "masks", "members": tree}
         with Links(tmp_path, world, training=training) as links:
-            links.serve("--listen", f"localhost:{port}")
-            links.join(*NAMES)
-            links.until("world", " 1/10 ")
-            links.kill("us")
-            links.join("us")
-            links.until("world", " 3/10 ")
-            wire.cut()
-            links.until("us", "is not reached")
+            links.troubled(wire, port, NAMES, 10, loses="us")
             wire.mend()
             links.until("world", " 5/10 ")
             links.kill("world")
