@@ -122,7 +122,8 @@ class HubKeys:
     """How updates become small: those of the sites below, and its own where it steps by itself; a hub that hands up the
     exact sum of its members' sends it whole. A kind (see Compression). Inherited; `none` where none is given."""
     privacy: Kind = None
-    """How the records of the sites below are hidden in what these send: a kind (see Privacy). Inherited; null: not."""
+    """How the records of the sites below are hidden in what these send: a kind (see Privacy). Inherited: where none is
+    given, that of the hub above holds, and nobody below can leave it out."""
     training: Section = None
     """Those keys of Training that differ in this subtree; see Inheritance."""
     data: Section = None
