@@ -70,13 +70,14 @@ def _measure(folder: Path, megabytes: int, num_members: int, rounds: int) -> Non
     from hierfl.link.memory import use_few_arenas
     from hierfl.link.service import Agreed, Service
     from hierfl.link.shelf import Shelf
+    from hierfl.link.spool import Spool
     from hierfl.link.turns import Turns
 
     use_few_arenas()
     layout, paths = _layout(megabytes), [f"world/m{number}" for number in range(num_members)]
     kits = _kits(folder, paths)
     done: queue.SimpleQueue[Done] = queue.SimpleQueue()
-    shelf, turns, spool = Shelf(), Turns(), folder / "spool"
+    shelf, turns, spool = Shelf(), Turns(), Spool(folder / "spool")
     lanes = {
         path: Lane(path, "run", DEADLINE_S, 1, spool, shelf, done.put, lambda value: value, turns=turns)
         for path in paths

@@ -31,6 +31,7 @@ from hierfl.link.codec import (
 from hierfl.link.masker import Masker
 from hierfl.link.payload import Outgoing, Shape, read
 from hierfl.link.place import Workplace
+from hierfl.link.spool import Spool
 from hierfl.link.store import Store
 
 __all__ = ["Abandoned", "Desk"]
@@ -40,8 +41,8 @@ class Abandoned(LinkError):
     """The hub does not ask for this any more."""
 
 
-Fetch = Callable[[Shape, bytes, Path], None]
-"""Brings a model to a place, whatever happens to the connection meanwhile."""
+Fetch = Callable[[Shape, bytes, Path, Spool], None]
+"""Brings a model to a place in a spool, whatever happens to the connection meanwhile."""
 
 ANSWERS_HELD = 4
 MAX_TALLY_BYTES = MAX_BYTES - 4096
@@ -306,9 +307,9 @@ class Desk:
         elif holder:
             raise LinkError(f"a model at {text(holder, 'a holder')}, which {branch.path} takes nothing from")
         elif path != self._brought or not path.exists():  # one that this process has brought is not hashed once more
-            self._fetch(shape, digest, path)
+            self._fetch(shape, digest, path, self._store.models)
             self._brought = path
-        return ModelState(*read(path, shape))
+        return ModelState(*read(path, shape, self._store.models))
 
 
 def _is_error(answer: wire.Answer) -> bool:

@@ -34,6 +34,7 @@ from hierfl.link.permits import NODE_KEY
 from hierfl.link.service import SUCCEEDED, VERSIONS
 from hierfl.link.session import NONCE_BYTES, Stamps
 from hierfl.link.sound import wrong_with
+from hierfl.link.spool import Spool
 from hierfl.link.times import Times
 from hierfl.link.words import in_words
 
@@ -145,12 +146,12 @@ class Dialer:
                 self._leaving.wait(self._times.back_off_s(turn, self._chance))
         return ""
 
-    def fetch(self, shape: Shape, digest: bytes, path: Path) -> None:
-        """Bring a model to a place, over as many connections as it takes.
+    def fetch(self, shape: Shape, digest: bytes, path: Path, spool: Spool | None = None) -> None:
+        """Bring a model to a place, over as many connections as it takes. `spool`: the place's, if it is of one.
 
         Errors: Abandoned if the hub does not give it any more, or the member leaves.
         """
-        with contextlib.closing(Incoming(path, shape, digest)) as incoming:
+        with contextlib.closing(Incoming(path, shape, digest, spool=spool)) as incoming:
             while not incoming.is_whole:
                 self._fetch(incoming)
 

@@ -208,6 +208,8 @@ class LinkedDriver:
             if self._service is not None:
                 said = self._farewell or "the hub is closing; it may come back"
                 self._service.close(said, final=bool(self._farewell))
+            for lane in self._lanes.values():
+                lane.spool.close()
         finally:
             self._base.close()
 

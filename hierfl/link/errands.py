@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hierfl.learning.state import Layout
@@ -14,6 +13,7 @@ from hierfl.link.answers import limit_of
 from hierfl.link.kit import folder_name
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.session import Session
+from hierfl.link.spool import Spool
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import TrainJob
 from tiers.messages import Share, Update
@@ -81,12 +81,12 @@ class Offer:
         """Give the largest magnitude of its numbers; so many sites are at and below the member."""
         return limit_of(grid_of(self.job.opening), self.weight, num_sites)
 
-    def comes(self, spool: Path, path: str, num_sites: int) -> Incoming:
+    def comes(self, spool: Spool, path: str, num_sites: int) -> Incoming:
         """Give what takes it; two members may send the same bits."""
         if self.incoming is None:
             kind, limit = ("masked", None) if self.is_masked else ("update", self.limit(num_sites))
-            own = spool / f"{folder_name(path)}-{self.digest.hex()}.{kind}"
-            self.incoming = Incoming(own, self.shape, self.digest, limit)
+            own = spool.folder / f"{folder_name(path)}-{self.digest.hex()}.{kind}"
+            self.incoming = Incoming(own, self.shape, self.digest, limit, spool)
         return self.incoming
 
     def header(self, path: str, num_bytes: int) -> Update:

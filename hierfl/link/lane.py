@@ -17,7 +17,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from hierfl.errors import HierflError, LinkError
@@ -31,10 +30,11 @@ from hierfl.link.codec import text
 from hierfl.link.errands import EVER, PARTED, PLACE, Call, Member, Offer
 from hierfl.link.masked import MaskedSums, Over
 from hierfl.link.masked_collect import MaskedCollect
-from hierfl.link.payload import Outgoing, read
+from hierfl.link.payload import Outgoing
 from hierfl.link.remote import Remote
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
+from hierfl.link.spool import Spool
 from hierfl.link.turns import Turns
 from hierfl.runtime.driver import Done
 from hierfl.runtime.jobs import TrainJob
@@ -54,7 +54,7 @@ class Lane:
         run: str,
         deadline_s: float,
         num_sites: int,
-        spool: Path,
+        spool: Spool,
         shelf: Shelf,
         done: Callable[[Done], None],
         put: Callable[[Any], Any],
@@ -68,7 +68,7 @@ class Lane:
         self.run = run
         self.deadline_s = deadline_s
         self._num_sites = num_sites
-        self._spool = spool
+        self.spool = spool
         self._shelf = shelf
         self._done = done
         self._put = put
@@ -350,7 +350,7 @@ class Lane:
             return True
         if not step:
             return False
-        incoming = offer.comes(self._spool, self.path, self._num_sites)
+        incoming = offer.comes(self.spool, self.path, self._num_sites)
         if incoming.is_whole and self._masked is not None:
             self._masked.came(offer)
             return self._collect(call)
@@ -379,8 +379,7 @@ class Lane:
     def _hand_up(self, call: Call, offer: Offer) -> None:
         """Give an update that is whole to the supervisor; its file goes once nobody reads it."""
         assert offer.incoming is not None
-        floats, ints = read(offer.incoming.path, offer.shape)
-        part = PartialSum(floats, ints, offer.weight)
+        part = PartialSum(*offer.incoming.vectors(), offer.weight)
         offer.incoming.discard()
         self._end(call, offer.header(self.path, part.num_bytes), (self._put(part),))
         if self._member.session is not None:

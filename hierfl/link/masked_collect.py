@@ -12,7 +12,6 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_keyed, admit_masked
 from hierfl.link.errands import Call, Member, Offer
 from hierfl.link.masked import KEY, TAKE, WAIT, MaskedSums, Over, Step
-from hierfl.link.payload import read
 from hierfl.runtime.jobs import TrainJob
 
 __all__ = ["MaskedCollect"]
@@ -91,7 +90,7 @@ class MaskedCollect:
     def came(self, offer: Offer) -> None:
         """A masked update is whole."""
         assert offer.incoming is not None
-        part = PartialSum(*read(offer.incoming.path, offer.shape), offer.weight)
+        part = PartialSum(*offer.incoming.vectors(), offer.weight)
         offer.instance = ""
         self._sums.came(offer.job, self._path, offer.attempt, part, offer.layout)
 

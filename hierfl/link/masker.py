@@ -109,7 +109,7 @@ class Masker:
         if self._store.outgoing(attempt.update) is None:
             return wire.Masked(is_lost=True)
         self._note(attempt)
-        floats, ints = read(self._store.update(attempt.update), attempt.shape)
+        floats, ints = read(self._store.update(attempt.update), attempt.shape, self._store.updates)
         self._ready = Outgoing(*masked(floats, ints, self.path, self._members, keys))
         return wire.Masked(update=payload_out(self._ready.shape, self._ready.digest))
 

@@ -8,10 +8,12 @@ true of its bytes, whoever sent it.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ from numpy.typing import NDArray
 from hierfl.errors import LinkError
 from hierfl.learning.blocks import threads
 from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, digest_of, encode, hash_of
+from hierfl.link.spool import Spool
 
 __all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
 
 THREADED_CHUNKS = 8
+
+_RECEIVED = struct.Struct("<Q")
 
 DTYPES = ("float32", "float64", "int32", "int64")
 """What a payload's first numbers may be; the others are int64."""
@@ -101,14 +106,20 @@ class Outgoing:
 class Incoming:
     """A payload that comes in chunks, in a file that survives the process: what is there need not be sent again.
 
-    `limit`: the largest magnitude that a number of the first kind may have, where these are integers.
+    `limit`: the largest magnitude that a number of the first kind may have, where these are integers; `spool`: of files
+    that serve again.
+
+    As long as it comes, a number behind its last byte says how many bytes are there: after them may lie others.
     """
 
-    def __init__(self, path: Path, shape: Shape, digest: bytes, limit: int | None = None) -> None:
+    def __init__(
+        self, path: Path, shape: Shape, digest: bytes, limit: int | None = None, spool: Spool | None = None
+    ) -> None:
         self.path = path
         self.shape = shape
         self.digest = digest
         self.limit = limit
+        self._spool = spool
         self._lock = threading.Lock()
         self._hashes: list[bytes] = []
         self._is_closed = False
@@ -118,7 +129,10 @@ class Incoming:
         self._partial = path.with_name(path.name + ".partial")
         if path.exists():  # whole by its name: but its machine may have died since, and this limit may be another
             os.replace(path, self._partial)
+        is_spare = spool is not None and spool.begin(self._partial)
         self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
+        if is_spare:
+            self._note(0)
         self._take_up()
         try:
             self._finish_if_whole()
@@ -146,6 +160,7 @@ class Incoming:
         written = 0
         while written < size:
             written += os.pwrite(self._file, chunk.data[written:], self.received + written)
+        self._note(self.received + size)
         self.received += size
         self._hashes.append(hashed)
         try:
@@ -158,8 +173,15 @@ class Incoming:
     def discard(self) -> None:
         """Forget it, and what has come of it."""
         self.close()
-        self.path.with_name(self.path.name + ".partial").unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        for path in (self._partial, self.path):
+            if self._spool is not None:
+                self._spool.free(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def vectors(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give the numbers of what is whole: see `read`."""
+        return read(self.path, self.shape, self._spool)
 
     def close(self) -> None:
         """Keep what has come for another process, and take no more."""
@@ -170,10 +192,11 @@ class Incoming:
 
     def _take_up(self) -> None:
         """Count what an earlier process has received, all or whole chunks only, unless it may not be used now."""
-        size, whole = os.fstat(self._file).st_size, self.shape.num_bytes
-        there = whole if size == whole else min(size, whole) // CHUNK_BYTES * CHUNK_BYTES
-        if there < size:  # a file that was ever cut to nothing, even if it was empty, ext4 writes to the disk on close
-            os.ftruncate(self._file, there)
+        whole = self.shape.num_bytes
+        noted = os.pread(self._file, _RECEIVED.size, whole)
+        said = _RECEIVED.unpack(noted) if len(noted) == _RECEIVED.size else ()
+        there = min(os.fstat(self._file).st_size, whole, *said)
+        there = there if there == whole else there // CHUNK_BYTES * CHUNK_BYTES
         try:
             while self.received < there:
                 data = memoryview(os.pread(self._file, CHUNK_BYTES, self.received))
@@ -195,25 +218,38 @@ class Incoming:
         if digest_of(self._hashes) != self.digest:
             self._drop()
             raise LinkError("the payload is not the one that was announced; all of it is dropped")
-        os.replace(self._partial, self.path)
+        os.ftruncate(self._file, self.shape.num_bytes)
+        if self._spool is not None:
+            self._spool.rename(self._partial, self.path)
+        else:
+            os.replace(self._partial, self.path)
         os.close(self._file)
         self.is_whole = True
 
     def _drop(self) -> None:
         """Begin anew: nothing of what has come is of use."""
-        os.ftruncate(self._file, 0)
+        self._note(0)
         self.received, self._hashes = 0, []
 
+    def _note(self, received: int) -> None:
+        """Write down how many bytes are there."""
+        os.pwrite(self._file, _RECEIVED.pack(received), self.shape.num_bytes)
 
-def read(path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Give the numbers of a payload's file, which stays where it is: they are read-only and take no memory."""
-    floats: NDArray[Any] = np.empty(0, shape.dtype)
-    ints: NDArray[np.int64] = np.empty(0, np.int64)
-    if shape.num_floats:
-        floats = np.memmap(path, shape.dtype, "r", 0, (shape.num_floats,))
-    if shape.num_ints:
-        ints = np.memmap(path, np.int64, "r", shape.float_bytes, (shape.num_ints,))
-    return floats, ints
+
+def read(path: Path, shape: Shape, spool: Spool | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Give the numbers of a payload's file, which stays where it is: they are read-only and take no memory.
+
+    `spool`: the file's, where it may serve again. Errors: OSError, ValueError.
+    """
+    if not shape.num_bytes:
+        return np.empty(0, shape.dtype), np.empty(0, np.int64)
+    if spool is not None:
+        mapped = spool.map(path, shape.num_bytes)
+    else:
+        with path.open("rb") as file:
+            mapped = mmap(file.fileno(), shape.num_bytes, access=ACCESS_READ)
+    floats: NDArray[Any] = np.frombuffer(mapped, shape.dtype, shape.num_floats)
+    return floats, np.frombuffer(mapped, np.int64, shape.num_ints, shape.float_bytes)
 
 
 def _views(floats: NDArray[Any], ints: NDArray[np.int64]) -> list[memoryview]:

@@ -104,7 +104,7 @@ class Workplace:
         with ThreadPoolExecutor(TAKEN_AT_ONCE, thread_name_prefix="take") as threads:
             files = self._files(asked, threads)
         try:
-            values = [_value(one, files) for one in asked.things]
+            values = [self._value(one, files) for one in asked.things]
             if asked.method == COMMIT:
                 return wire.Placed(model_digest=self._commit(asked, values))
             if asked.method == WRITE:
@@ -127,6 +127,14 @@ class Workplace:
             for digest, (held, limit) in wanted.items()
         }
         return {digest: one.result() for digest, one in coming.items()}
+
+    def _value(self, given: Given, files: Mapping[bytes, Path]) -> Any:
+        """Read what a call is handed, without a copy; an update that was trained here lies in the store."""
+        if given is None:
+            return None
+        if isinstance(given, RemoteState):
+            return {name: self._value(one.held, files).floats.reshape(one.axes) for name, one in given.vectors.items()}
+        return given.of(*read(files[given.digest], given.shape, self._store.updates))
 
     def _commit(self, asked: Asked, values: Sequence[Any]) -> str:
         """Keep what a checkpoint needs, and the model for people, too. Errors: LinkError, OutputError."""
@@ -171,13 +179,3 @@ class Workplace:
 def _plain(asked: Asked, made: Sequence[Any]) -> Sequence[Any]:
     """Put a compressed change on its round's grid: over links it goes as the sum that it stands for."""
     return [as_sum(one, grid_of(asked.first[1])) if isinstance(one, Packed) else one for one in made]
-
-
-def _value(given: Given, files: Mapping[bytes, Path]) -> Any:
-    """Read what a call is handed, without a copy."""
-    if given is None:
-        return None
-    if isinstance(given, RemoteState):
-        parts = {key: (one.axes, one.held) for key, one in given.vectors.items()}
-        return {key: read(files[held.digest], held.shape)[0].reshape(axes) for key, (axes, held) in parts.items()}
-    return given.of(*read(files[given.digest], given.shape))

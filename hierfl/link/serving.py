@@ -42,6 +42,7 @@ from hierfl.link.served import as_served, membership, num_sites, stay_of
 from hierfl.link.service import VERSIONS, Agreed, Service
 from hierfl.link.shelf import Shelf
 from hierfl.link.sound import certificate_of
+from hierfl.link.spool import Spool
 from hierfl.link.store import Store
 from hierfl.link.taking import Taker
 from hierfl.link.turns import Turns
@@ -137,12 +138,12 @@ class Serving:
 
         def open_links(done: Callable[[Done], None], base: Driver, lead: Lead) -> tuple[Service, Mapping[str, Lane]]:
             lead.claim()
-            place, shelf, turns = taken_over(spool, lead.epoch), Shelf(), Turns()
-            sums = MaskedSums(self.config, lambda: done(WOKEN), place)
+            own, shelf, turns = Spool(taken_over(spool, lead.epoch)), Shelf(), Turns()
+            sums = MaskedSums(self.config, lambda: done(WOKEN), own.folder)
             lanes = {
                 path: Lane(
                     *(path, run, self.config.links[path].deadline_s, num_sites(self.config, path)),
-                    *(place, shelf, done, base.put),
+                    *(own, shelf, done, base.put),
                     stays=exchanging(self.config, path),
                     turns=turns,
                     epochs=membership(self.config, path),
@@ -319,9 +320,9 @@ def _join(
     lead.lost = lambda: dialer.leave("another process serves this member")
     driver = serving.opened(plan.digest[:16], place / SPOOL, line)(seen, place, lead)
     with contextlib.ExitStack() as stack:
+        stack.callback(store.close)
         stack.enter_context(closing(driver))
-        own = workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers)
-        at = stack.enter_context(own)
+        at = stack.enter_context(workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers))
         desk = Desk(
             lambda: Branch(*(seen, kit.path, driver, place / STATES, emit_to(monitors)), ledger=Ledger(place / PAID)),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),

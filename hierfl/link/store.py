@@ -21,6 +21,7 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import parse
 from hierfl.link.files import write_private
 from hierfl.link.payload import Outgoing, Shape, read
+from hierfl.link.spool import Spool
 
 __all__ = ["Store"]
 
@@ -37,11 +38,11 @@ class Store:
     def __init__(self, folder: Path, writer: int = 0) -> None:
         self.folder = folder
         self._writer = writer
-        for name in ("answers", "updates", "models"):
-            try:
-                (folder / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-            except OSError as error:
-                raise LinkError(f"{folder / name} cannot be made: {error.strerror}") from error
+        try:
+            (folder / "answers").mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.updates, self.models = Spool(folder / "updates"), Spool(folder / "models")
+        except OSError as error:
+            raise LinkError(f"{error.filename} cannot be made: {error.strerror}") from error
 
     def answer(self, ask_id: int) -> wire.Answer | None:
         """Give the answer to what was asked before, if its update is still here, whole."""
@@ -61,13 +62,13 @@ class Store:
         with contextlib.suppress(LinkError, OSError):
             kept = [parse(wire.Answer, file.read_bytes()) for file in files[-ANSWERS_KEPT:]]
             names = {f"{one.trained.update.digest.hex()}.update" for one in kept}
-            for file in (self.folder / "updates").iterdir():
+            for file in self.updates.files():
                 if file.name not in names:
-                    file.unlink(missing_ok=True)
+                    self.updates.free(file)
 
     def update(self, digest: bytes) -> Path:
         """Give the place of an update."""
-        return self.folder / "updates" / f"{digest.hex()}.update"
+        return self.updates.folder / f"{digest.hex()}.update"
 
     def outgoing(self, digest: bytes) -> Outgoing | None:
         """Give an update by its digest; None if it is not here, or spoilt."""
@@ -76,7 +77,7 @@ class Store:
                 said = parse(wire.Answer, file.read_bytes()).trained.update
                 if said.digest == digest:
                     shape = Shape(said.num_floats, said.num_ints, said.dtype)
-                    found = Outgoing(*read(self.update(digest), shape))
+                    found = Outgoing(*read(self.update(digest), shape, self.updates))
                     return found if found.digest == digest else None
         return None
 
@@ -85,31 +86,38 @@ class Store:
 
         Errors: LinkError.
         """
-        partial = self.folder / "updates" / f"new.{self._writer}.partial"
+        partial = self.updates.folder / f"new.{self._writer}.partial"
+        self.updates.begin(partial)
         with ThreadPoolExecutor(1, thread_name_prefix="store") as aside:
             written = aside.submit(_write, partial, floats, ints)
             payload = Outgoing(floats, ints)
         try:
             written.result()
-            os.replace(partial, self.update(payload.digest))
+            self.updates.rename(partial, self.update(payload.digest))
         except OSError as error:
             raise LinkError(f"{partial} cannot be written: {error.strerror or error}") from error
         return payload
 
     def model(self, digest: bytes) -> Path:
         """Give the place of a model, and let go of older ones."""
-        path = self.folder / "models" / f"{digest.hex()}.model"
-        others = [file for file in (self.folder / "models").iterdir() if not file.name.startswith(digest.hex())]
-        for old in sorted(others, key=lambda file: file.stat().st_mtime_ns)[: -(MODELS_KEPT - 1)]:
-            old.unlink(missing_ok=True)
+        path = self.models.folder / f"{digest.hex()}.model"
+        others = [file for file in self.models.files() if not file.name.startswith(digest.hex())]
+        for old in others[: -(MODELS_KEPT - 1)]:
+            self.models.free(old)
         return path
+
+    def close(self) -> None:
+        """Keep what the next process needs, and no more."""
+        self.updates.close()
+        self.models.close()
 
     def _answer_file(self, ask_id: int) -> Path:
         return self.folder / "answers" / f"{ask_id:016x}.answer"
 
 
 def _write(path: Path, *parts: NDArray[Any]) -> None:
-    """Write vectors one after the other."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    """Write vectors one after the other, over what lies there."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).data if part.size else b"")
+        file.truncate()

@@ -25,6 +25,7 @@ from hierfl.link.desk import Desk
 from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.service import VERSIONS, first_words, take
 from hierfl.link.session import Stamps
+from hierfl.link.spool import Spool
 from hierfl.link.store import Store
 
 __all__ = [
@@ -271,7 +272,7 @@ class Member:
         tell = lambda level, said: None  # noqa: E731
         return Desk(lambda: self._branch, Store(self._folder), self._heard.put, self._fetch, tell, ended)
 
-    def _fetch(self, shape: Shape, digest: bytes, path: Path) -> None:
+    def _fetch(self, shape: Shape, digest: bytes, path: Path, spool: Spool) -> None:
         with path.open("wb") as file:
             file.write(self._start.floats.tobytes() + self._start.ints.tobytes())
 

@@ -35,6 +35,7 @@ from hierfl.link.place import Workplace
 from hierfl.link.served import as_served, membership, num_sites
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
+from hierfl.link.spool import Spool
 from hierfl.link.store import Store
 from hierfl.link.taking import Taker
 from hierfl.reopen import reopened
@@ -145,10 +146,10 @@ class Inside:
         )
 
     def _open(self, members: tuple[str, ...], done: Any, base: Any) -> Any:
-        shelf, sums = Shelf(), MaskedSums(self.config, lambda: done(WOKEN))
+        spool, shelf, sums = Spool(self.folder / "spool"), Shelf(), MaskedSums(self.config, lambda: done(WOKEN))
         lanes = {
             path: Lane(
-                *(path, "run-1", 60.0, num_sites(self.config, path), self.folder, shelf, done, base.put),
+                *(path, "run-1", 60.0, num_sites(self.config, path), spool, shelf, done, base.put),
                 stays=exchanging(self.config, path),
                 epochs=membership(self.config, path),
                 masked=sums if masks(self.config, path) else None,
@@ -168,8 +169,8 @@ class Inside:
             self.up.append(wire.MemberSays(answer=answer).SerializeToString())
             lane.answered(parse(wire.MemberSays, self.up[-1]).answer)
 
-        def fetch(shape: Shape, digest: bytes, to: Path) -> None:
-            incoming = Incoming(to, shape, digest)
+        def fetch(shape: Shape, digest: bytes, to: Path, spool: Spool | None = None) -> None:
+            incoming = Incoming(to, shape, digest, spool=spool)
             if not incoming.is_whole:
                 for chunk in lane.payload(digest).chunks(0, incoming.received):
                     self.down.append(chunk)

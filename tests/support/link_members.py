@@ -26,6 +26,7 @@ from hierfl.link.payload import Outgoing
 from hierfl.link.service import Agreed, Service
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
+from hierfl.link.spool import Spool
 from hierfl.link.turns import Turns
 from hierfl.runtime.driver import Done
 from hierfl.runtime.jobs import TrainJob
@@ -109,7 +110,7 @@ def lane(
     """A member's lane, and the list of what became of its calls."""
     done: list[Done] = []
     beside: dict[str, Any] = {"turns": turns} if now is None else {"turns": turns, "now": now}
-    return Lane(path, "run-1", deadline_s, 2, folder, Shelf(), done.append, lambda value: value, **beside), done
+    return Lane(path, "run-1", deadline_s, 2, Spool(folder), Shelf(), done.append, lambda value: value, **beside), done
 
 
 @contextlib.contextmanager
@@ -119,7 +120,7 @@ def hub_on_loopback(
     """Serve world/us and world/them on a free port."""
     done: queue.SimpleQueue[Done] = queue.SimpleQueue()
     shelf, turns, heard = Shelf(), Turns(), []
-    spool = pki.folder / f"spool-{secrets.token_hex(4)}"
+    spool = Spool(pki.folder / f"spool-{secrets.token_hex(4)}")
     lanes = {
         path: Lane(path, agreed.run, deadline_s, 2, spool, shelf, done.put, lambda value: value, turns=turns)
         for path in ("world/us", "world/them")

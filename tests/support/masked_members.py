@@ -23,6 +23,7 @@ from hierfl.link.lane import Lane
 from hierfl.link.masked import MaskedSums
 from hierfl.link.masker import Masker
 from hierfl.link.shelf import Shelf
+from hierfl.link.spool import Spool
 from hierfl.link.store import Store
 from hierfl.runtime.driver import Done
 from hierfl.runtime.jobs import TrainJob
@@ -76,10 +77,10 @@ class Cohort:
         self.clock = 0.0
         self.sums = MaskedSums(self.config, self._woken)
         chance = np.random.default_rng(seed)
-        shelf, found = Shelf(), kits(folder, self.config)
+        spool, shelf, found = Spool(folder / "spool"), Shelf(), kits(folder, self.config)
         self.lanes, self.members = {}, {}
         for path in MEMBERS:
-            place = (path, "run-1", 60.0, 1, folder / "spool", shelf, self.done.append, lambda value: value)
+            place = (path, "run-1", 60.0, 1, spool, shelf, self.done.append, lambda value: value)
             self.lanes[path] = Lane(*place, now=lambda: self.clock, masked=self.sums)
             floats = chance.integers(-(2**20), 2**20, SMALL.num_floats).astype(np.int32)
             self.members[path] = self._member(path, found[path], (floats, np.array([7], np.int64)))

@@ -21,6 +21,7 @@ from hierfl.link.identity import MEMBER
 from hierfl.link.lane import Lane
 from hierfl.link.service import Service
 from hierfl.link.shelf import Shelf
+from hierfl.link.spool import Spool
 from hierfl.link.turns import Turns
 from hierfl.runtime.driver import Done
 from hierfl.runtime.hub import grid_of
@@ -38,9 +39,9 @@ def test_a_thousand_members_at_one_hub(tmp_path: Path) -> None:
     for number, path in enumerate(paths):
         (tmp_path / f"{number}.pem").write_bytes(pki.authority.issue(path, key.public_key(), datetime.now(UTC), 1))
     done: queue.SimpleQueue[Done] = queue.SimpleQueue()
-    shelf, turns, start = Shelf(), Turns(), model(SMALL)
+    spool, shelf, turns, start = Spool(tmp_path / "spool"), Shelf(), Turns(), model(SMALL)
     lanes = {
-        path: Lane(path, AGREED.run, 600.0, 1, tmp_path / "spool", shelf, done.put, lambda value: value, turns=turns)
+        path: Lane(path, AGREED.run, 600.0, 1, spool, shelf, done.put, lambda value: value, turns=turns)
         for path in paths
     }
     service = Service(pki.kit("world"), "127.0.0.1:0", AGREED, lanes, lambda *said: None)

@@ -23,6 +23,7 @@ from hierfl.link.lane import Lane
 from hierfl.link.ledger import Ledger
 from hierfl.link.served import as_served, membership, stay_of
 from hierfl.link.shelf import Shelf
+from hierfl.link.spool import Spool
 from hierfl.monitor.records import MembershipChanged, Notice
 from hierfl.runtime.driver import Done
 from hierfl.runtime.local import LocalDriver
@@ -142,7 +143,7 @@ class Asked:
     def __init__(self, folder: Path) -> None:
         self.done: list[Done] = []
         self.lane = Lane(
-            *("world/us", "run-1", 60.0, 1, folder, Shelf(), self.done.append, lambda value: value),
+            *("world/us", "run-1", 60.0, 1, Spool(folder), Shelf(), self.done.append, lambda value: value),
             epochs=range(1, 3),
         )
         self.member = FakeMember()
