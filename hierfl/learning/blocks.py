@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 __all__ = ["BLOCK", "THREADS", "blocks", "each_block", "threads"]
@@ -21,24 +21,37 @@ THREADS = min(4, os.cpu_count() or 1)
 LONG = 16
 """Blocks from which on threads gain more than it costs to wake them."""
 
+WIDE = 4
+"""Blocks that are done as one where little is kept of each: memory gives more the longer it is read at one place."""
 
-def blocks(size: int) -> list[slice]:
-    """Cut a vector into blocks of the same size, but for the last: no short one is left over that costs as much."""
-    step = -(-size // -(-size // BLOCK)) if size else 1
+
+def blocks(size: int, wide: int = 1, shares: int = 1) -> list[slice]:
+    """Cut a vector into blocks of the same size, but for the last: no short one is left over that costs as much.
+
+    `wide`: so many times as long ones; `shares`: so that they can be shared out in so many equal parts.
+    """
+    if not size:
+        return []
+    num = -(-size // (wide * BLOCK))
+    step = -(-size // (-(-num // shares) * shares))
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def each_block(work: Callable[[list[slice]], None], size: int) -> None:
     """Have `work` done on all blocks of a vector of `size` elements: a long one's are shared out among threads.
 
-    `work` takes blocks one after another and must not touch what is outside them; an error of one ends the whole.
+    `work` takes blocks, `WIDE` ones, one after another and must not touch what is outside them. Errors: the first of
+    any, once no thread touches the vector any more.
     """
-    cuts = blocks(size)
-    if THREADS < 2 or len(cuts) < LONG:
-        work(cuts)
+    if THREADS < 2 or size <= BLOCK * (LONG - 1):
+        work(blocks(size, WIDE))
         return
+    cuts = blocks(size, WIDE, THREADS)
     share = -(-len(cuts) // THREADS)
-    list(threads().map(work, (cuts[first : first + share] for first in range(0, len(cuts), share))))
+    parts = [threads().submit(work, cuts[first : first + share]) for first in range(0, len(cuts), share)]
+    wait(parts)
+    for part in parts:
+        part.result()
 
 
 @cache

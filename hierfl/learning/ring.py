@@ -302,7 +302,7 @@ class Accumulator:
 
 def _add_up(into: NDArray[Any], vectors: Sequence[NDArray[Any]], cuts: Iterable[slice]) -> None:
     """Write the sum of vectors over another, which may be the first of them, in some blocks."""
-    cached = _SCRATCH.vector("running", min(by.BLOCK, into.size), into.dtype)
+    cached = _SCRATCH.vector("running", min(by.WIDE * by.BLOCK, into.size), into.dtype)
     for cut in cuts:
         block = into[cut]
         running: NDArray[Any] = vectors[0][cut]
@@ -337,7 +337,7 @@ def decode(
     mean = sums.view(grid.dtype)[: sums.size] if consume else np.empty(sums.shape, grid.dtype) if out is None else out
     scale = partial(_scale, mean, sums, grid.unit(total.weight))
     if consume and mean.itemsize < sums.itemsize:  # a block of the mean lies over an earlier one of the sum
-        scale(by.blocks(mean.size))
+        scale(by.blocks(mean.size, by.WIDE))
     else:
         by.each_block(scale, mean.size)
     return mean, _divide_half_even(total.ints, total.weight)
@@ -345,7 +345,7 @@ def decode(
 
 def _scale(mean: NDArray[Any], sums: NDArray[Any], unit: np.float64, cuts: Iterable[slice]) -> None:
     """Write sums times the value of their unit, rounded once to the mean's dtype, in some blocks."""
-    product = _SCRATCH.vector("product", min(by.BLOCK, mean.size), np.float64)
+    product = _SCRATCH.vector("product", min(by.WIDE * by.BLOCK, mean.size), np.float64)
     for cut in cuts:
         scaled = product[: mean[cut].size]
         scaled[:] = sums[cut]

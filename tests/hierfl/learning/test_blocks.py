@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -43,15 +44,22 @@ def test_a_long_vector_has_several_threads_and_a_short_one_the_caller_s(monkeypa
     assert found == [threading.current_thread()]
 
 
-def test_an_error_in_a_thread_is_the_caller_s(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failing", [0, SIZE])
+def test_an_error_in_a_thread_is_the_caller_s_once_all_are_done(failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "THREADS", 2)
+    has_failed, done = threading.Event(), []
 
     def fail(cuts: list[slice]) -> None:
-        if cuts[-1].stop == SIZE:
-            raise MemoryError("the last block")
+        if failing in (cuts[0].start, cuts[-1].stop):
+            has_failed.set()
+            raise MemoryError("one of the blocks")
+        assert has_failed.wait(30)
+        time.sleep(0.05)
+        done.append(cuts)
 
-    with pytest.raises(MemoryError, match="the last block"):
+    with pytest.raises(MemoryError, match="one of the blocks"):
         each_block(fail, SIZE)
+    assert len(done) == 1
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 11])
