@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ from numpy.typing import NDArray
 from hierfl import durable
 from hierfl.commits import FOLDER, complete, put_in_place
 from hierfl.errors import OutputError
+from hierfl.learning.blocks import threads
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState, TensorSpec
 from hierfl.learning.stopping import Progress
 from hierfl.members import check as check_member
 from hierfl.runtime.jobs import Memory
+from hierfl.tensor_file import BFLOAT16, content
 from tiers.messages import Opening, Share, Update
 from tiers.standing import Losses, Standing
 
@@ -209,20 +211,18 @@ def _same(file: Path, found: str, expected: str) -> None:
 
 def save_model(path: Path, layout: Layout, model: ModelState) -> None:
     """Write a model in its own dtypes, every name that it had, for `safetensors` or torch. Errors: OutputError."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save
-
-    tensors: dict[str, Any] = {spec.name: _narrowed(spec, values) for spec, values in model.tensors(layout)}
-    tensors |= {alias: tensors[name].copy() for alias, name in layout.aliases}
+    tensors = {spec.name: _narrowed(spec, values) for spec, values in model.tensors(layout)}
+    types = {spec.name: BFLOAT16 for spec in layout.tensors if spec.dtype == "bfloat16"}
+    for alias, name in layout.aliases:
+        tensors[alias] = tensors[name]
+        types |= {alias: BFLOAT16} if name in types else {}
     partial = path.with_name(f".{path.name}.partial")
     try:
-        has_bfloat16 = any(spec.dtype == "bfloat16" for spec in layout.tensors)
-        durable.write(partial, [_with_bfloat16(layout, tensors) if has_bfloat16 else save(tensors, {"format": "pt"})])
+        durable.write(partial, content(tensors, {"format": "pt"}, types))
         os.replace(partial, path)
         durable.flush(path.parent)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror or error if isinstance(error, OSError) else error
-        raise OutputError(f"the model cannot be written to {path}: {reason}") from error
+    except OSError as error:
+        raise OutputError(f"the model cannot be written to {path}: {error.strerror or error}") from error
 
 
 def _read(folder: Path, said: Mapping[str, Any]) -> Checkpoint:
@@ -246,20 +246,33 @@ def _read(folder: Path, said: Mapping[str, Any]) -> Checkpoint:
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write and flush the files."""
-    from safetensors.numpy import save
-
+    """Write and flush the files; what they hold is hashed meanwhile."""
     layout, model = checkpoint.layout, checkpoint.model
     elsewhere = dict(checkpoint.elsewhere)
-    here = model.tensors(layout) if not elsewhere else ()
-    tensors = {spec.name: np.asarray(values, order="C") for spec, values in here}
+    tensors = {} if elsewhere else {spec.name: values for spec, values in model.tensors(layout)}
+    held = {
+        f"{hub}:{number}:{part}": vector
+        for hub, (_, payloads) in checkpoint.hubs.items()
+        for number, payload in enumerate(payloads)
+        for part, vector in (("floats", payload.floats), ("ints", payload.ints))
+    }
+    contents = {
+        **({} if elsewhere else {MODEL: content(tensors)}),
+        "strategies.safetensors": content(_flat(checkpoint.states)),
+        **({SITES: content(_flat(checkpoint.sites))} if checkpoint.sites else {}),
+        **({HELD: content(held)} if held else {}),
+    }
+    of_model = threads().submit(model.digest, layout)
+    of_files = {name: threads().submit(_sha256, pieces) for name, pieces in contents.items() if name != MODEL}
+    for name, pieces in contents.items():
+        durable.write(folder / name, pieces)
     scale = checkpoint.scale
     said = {
         "format": FORMAT,
         "rounds_done": checkpoint.rounds_done,
         "epoch": checkpoint.epoch,
         "seed": checkpoint.seed,
-        "model_digest": elsewhere["model_digest"] if elsewhere else model.digest(layout),
+        "model_digest": elsewhere["model_digest"] if elsewhere else of_model.result(),
         **({"elsewhere": elsewhere} if elsewhere else {}),
         "layout": asdict(layout),
         "scale": scale and {"mean": [x.hex() for x in scale[0].tolist()], "std": [x.hex() for x in scale[1].tolist()]},
@@ -267,32 +280,22 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "wall_s": checkpoint.wall_s,
         "writer": checkpoint.writer,
         "hubs": {hub: _written(memory) for hub, (memory, _) in checkpoint.hubs.items()},
+        "files": {name: digest.result() for name, digest in of_files.items()},
     }
-    held = {
-        f"{hub}:{number}:{part}": np.ascontiguousarray(vector)
-        for hub, (_, payloads) in checkpoint.hubs.items()
-        for number, payload in enumerate(payloads)
-        for part, vector in (("floats", payload.floats), ("ints", payload.ints))
-    }
-    contents = {
-        **({} if elsewhere else {MODEL: save(tensors)}),
-        "strategies.safetensors": save(_flat(checkpoint.states)),
-        **({SITES: save(_flat(checkpoint.sites))} if checkpoint.sites else {}),
-        **({HELD: save(held)} if held else {}),
-    }
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items() if name != MODEL}
-    contents["checkpoint.json"] = json.dumps({**said, "files": digests}, indent=1).encode()
-    for name, content in contents.items():
-        durable.write(folder / name, [content])  # who may read it is as for all of the run: not so by `save_file`
+    durable.write(folder / "checkpoint.json", [json.dumps(said, indent=1).encode()])
+
+
+def _sha256(pieces: Iterable[bytes | memoryview]) -> str:
+    """Give the digest of a file of these pieces."""
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(piece)
+    return found.hexdigest()
 
 
 def _flat(states: Mapping[str, Arrays]) -> dict[str, NDArray[Any]]:
     """Name vectors by node and name."""
-    return {
-        f"{node}:{name}": np.ascontiguousarray(vector)
-        for node, state in states.items()
-        for name, vector in state.items()
-    }
+    return {f"{node}:{name}": vector for node, state in states.items() for name, vector in state.items()}
 
 
 def _by_node(flat: Arrays) -> dict[str, dict[str, NDArray[Any]]]:
@@ -348,25 +351,13 @@ def _assemble(layout: Layout, tensors: Arrays) -> ModelState:
 
 
 def _narrowed(spec: TensorSpec, values: NDArray[Any]) -> NDArray[Any]:
-    """Give a tensor in its own dtype; NumPy has no bfloat16, which stays float32 here."""
-    dtype = np.float32 if spec.dtype == "bfloat16" else np.dtype(spec.dtype)
-    return np.asarray(values, dtype=dtype, order="C")
-
-
-def _with_bfloat16(layout: Layout, tensors: Mapping[str, NDArray[Any]]) -> bytes:
-    """Give the file of a model with bfloat16 tensors; torch can round to them."""
+    """Give a tensor in its own dtype; one of bfloat16, which NumPy does not have and torch rounds to, as its bits."""
+    if spec.dtype != "bfloat16":
+        return np.asarray(values, dtype=np.dtype(spec.dtype), order="C")
     import torch
-    from safetensors.torch import save
 
-    narrow = {spec.name for spec in layout.tensors if spec.dtype == "bfloat16"}
-    narrow |= {alias for alias, name in layout.aliases if name in narrow}
-    return save(
-        {
-            name: torch.tensor(values, dtype=torch.bfloat16) if name in narrow else torch.tensor(values)
-            for name, values in tensors.items()
-        },
-        {"format": "pt"},
-    )
+    bits: NDArray[Any] = torch.tensor(values, dtype=torch.bfloat16).view(torch.int16).numpy()
+    return bits
 
 
 def _floats(words: list[str]) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from hierfl import durable
 from hierfl.commits import FOLDER
 from hierfl.errors import OutputError
 from hierfl.learning.state import ModelState
+from hierfl.tensor_file import content
 
 __all__ = ["check", "folder_of", "read", "write"]
 
@@ -27,8 +28,6 @@ def folder_of(run_dir: Path, rounds_done: int) -> Path:
 
 def write(folder: Path, path: str, model: ModelState) -> None:
     """Write a member's model. Errors: OutputError, also where the run's folder is not to be seen from here."""
-    from safetensors.numpy import save
-
     run_dir = folder.parents[1]
     if not run_dir.is_dir():
         raise OutputError(
@@ -39,7 +38,7 @@ def write(folder: Path, path: str, model: ModelState) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         own = {"floats": np.ascontiguousarray(model.floats), "ints": np.ascontiguousarray(model.ints)}
-        durable.write(partial, [save(own, {_DIGEST: _digest(model)})])
+        durable.write(partial, content(own, {_DIGEST: _digest(model)}))
         partial.rename(partial.with_name(f"{quote(path, safe='')}.safetensors"))
     except OSError as error:
         raise OutputError(f"the model of {path} cannot be written to {folder}: {error.strerror or error}") from error
