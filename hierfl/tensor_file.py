@@ -14,18 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl.errors import OutputError
+
 __all__ = ["BFLOAT16", "content"]
 
 BFLOAT16 = "BF16"
 """The type of tensors that NumPy has no type for: given as int16, bit for bit."""
 
 _TYPES = {
+    "uint64": "U64",
     "int64": "I64",
     "float64": "F64",
+    "complex64": "C64",
     "float32": "F32",
+    "uint32": "U32",
     "int32": "I32",
     BFLOAT16: BFLOAT16,
     "float16": "F16",
+    "uint16": "U16",
     "int16": "I16",
     "int8": "I8",
     "uint8": "U8",
@@ -45,10 +51,10 @@ def content(
     """Give a file's bytes in pieces, of which all but the first are the tensors' own memory if these are contiguous.
 
     `types`: of tensors that stand for ones of another type, `BFLOAT16`.
-    Errors: KeyError for a type that is none of the format's.
+    Errors: OutputError for a type that is none of the format's.
     """
     assert sys.byteorder == "little", "the format is little-endian, and so must be the machine"
-    known = {name: (types or {}).get(name) or _TYPES[str(tensor.dtype)] for name, tensor in tensors.items()}
+    known = {name: (types or {}).get(name) or _type(name, tensor) for name, tensor in tensors.items()}
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     pieces: list[bytes | memoryview] = []
     end = 0
@@ -57,7 +63,17 @@ def content(
         begin, end = end, end + tensor.nbytes
         header[name] = {"dtype": known[name], "shape": list(tensor.shape), "data_offsets": [begin, end]}
         if tensor.nbytes:
-            pieces.append(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
+            little = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
+            pieces.append(little.reshape(-1).view(np.uint8).data)
     said = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     said += b" " * (-len(said) % _ALIGNED)
     return [len(said).to_bytes(8, "little") + said, *pieces]
+
+
+def _type(name: str, tensor: NDArray[Any]) -> str:
+    """Give a tensor's type in the format's words. Errors: OutputError."""
+    found = _TYPES.get(tensor.dtype.name)
+    if found is None:
+        allowed = ", ".join(sorted(set(_TYPES) - {BFLOAT16}))
+        raise OutputError(f"{name} is of {tensor.dtype}, which a safetensors file does not have; allowed: {allowed}")
+    return found

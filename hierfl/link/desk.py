@@ -29,7 +29,7 @@ from hierfl.link.codec import (
     text,
 )
 from hierfl.link.masker import Masker
-from hierfl.link.payload import Outgoing, Shape, read
+from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.place import Workplace
 from hierfl.link.spool import Spool
 from hierfl.link.store import Store
@@ -309,7 +309,7 @@ class Desk:
         elif path != self._brought or not path.exists():  # one that this process has brought is not hashed once more
             self._fetch(shape, digest, path, self._store.models)
             self._brought = path
-        return ModelState(*read(path, shape, self._store.models))
+        return ModelState(*self._store.read(path, shape))
 
 
 def _is_error(answer: wire.Answer) -> bool:

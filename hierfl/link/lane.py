@@ -321,6 +321,9 @@ class Lane:
         report, offer = reports.trained(call, message, self.path, self._layout, is_masked=self._masked is not None)
         job: TrainJob = call.arguments[0]
         if offer is not None:
+            before = self._offers.get((job.hub, job.round_number))
+            if before is not None:
+                before.drop()
             self._offers[job.hub, job.round_number] = offer
         elif self._masked is not None:
             self._masked.failed(job)

@@ -34,7 +34,7 @@ from hierfl.link.files import write_private
 from hierfl.link.identity import MEMBER, Identity
 from hierfl.link.kit import Kit
 from hierfl.link.masks import ATTEMPT_BYTES, SECRET_BYTES, Terms, masked, new_secret, pair_key, public_of
-from hierfl.link.payload import Outgoing, Shape, read
+from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.signed import check_signed, signed
 from hierfl.link.store import Store
 from hierfl.runtime.specs import weight_of
@@ -109,7 +109,7 @@ class Masker:
         if self._store.outgoing(attempt.update) is None:
             return wire.Masked(is_lost=True)
         self._note(attempt)
-        floats, ints = read(self._store.update(attempt.update), attempt.shape, self._store.updates)
+        floats, ints = self._store.read(self._store.update(attempt.update), attempt.shape)
         self._ready = Outgoing(*masked(floats, ints, self.path, self._members, keys))
         return wire.Masked(update=payload_out(self._ready.shape, self._ready.digest))
 

@@ -129,16 +129,17 @@ class Incoming:
         self._partial = path.with_name(path.name + ".partial")
         if path.exists():  # whole by its name: but its machine may have died since, and this limit may be another
             os.replace(path, self._partial)
-        is_spare = spool is not None and spool.begin(self._partial)
-        self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
-        if is_spare:
-            self._note(0)
-        self._take_up()
+        self._file = self._open()
         try:
-            self._finish_if_whole()
-        except LinkError:  # what is spoilt comes again
-            if not shape.num_bytes:
-                raise
+            self._take_up()
+            try:
+                self._finish_if_whole()
+            except LinkError:  # what is spoilt comes again
+                if not shape.num_bytes:
+                    raise
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def take(self, chunk: Chunk) -> None:
         """Take the next chunk. Errors: LinkError if it is another, damaged, or holds what no update may; it is as if
@@ -157,10 +158,12 @@ class Incoming:
         if check_of(self.digest, chunk.offset, hashed) != chunk.check:
             raise LinkError(f"the chunk at byte {chunk.offset} is damaged")
         self._admit(chunk.data, chunk.offset)
-        written = 0
-        while written < size:
-            written += os.pwrite(self._file, chunk.data[written:], self.received + written)
-        self._note(self.received + size)
+        try:
+            self._write(chunk.data)
+        except OSError:
+            if self._spool is not None:
+                self._spool.trim()
+            raise
         self.received += size
         self._hashes.append(hashed)
         try:
@@ -199,7 +202,7 @@ class Incoming:
         there = there if there == whole else there // CHUNK_BYTES * CHUNK_BYTES
         try:
             while self.received < there:
-                data = memoryview(os.pread(self._file, CHUNK_BYTES, self.received))
+                data = memoryview(os.pread(self._file, min(CHUNK_BYTES, there - self.received), self.received))
                 self._admit(data, self.received)
                 self._hashes.append(hash_of(data))
                 self.received += data.nbytes
@@ -227,13 +230,29 @@ class Incoming:
         self.is_whole = True
 
     def _drop(self) -> None:
-        """Begin anew: nothing of what has come is of use."""
-        self._note(0)
+        """Begin anew, in another file, for somebody may read this one: nothing of what has come is of use."""
         self.received, self._hashes = 0, []
+        self._partial.unlink(missing_ok=True)
+        anew = self._open()
+        os.close(self._file)
+        self._file = anew
 
-    def _note(self, received: int) -> None:
+    def _open(self) -> int:
+        """Open the file of what comes. Errors: OSError."""
+        if self._spool is not None:
+            return self._spool.begin(self._partial, lambda file: self._note(file, 0))
+        return os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def _write(self, data: memoryview) -> None:
+        """Write what comes next, and then how many bytes are there. Errors: OSError."""
+        written = 0
+        while written < data.nbytes:
+            written += os.pwrite(self._file, data[written:], self.received + written)
+        self._note(self._file, self.received + written)
+
+    def _note(self, file: int, received: int) -> None:
         """Write down how many bytes are there."""
-        os.pwrite(self._file, _RECEIVED.pack(received), self.shape.num_bytes)
+        os.pwrite(file, _RECEIVED.pack(received), self.shape.num_bytes)
 
 
 def read(path: Path, shape: Shape, spool: Spool | None = None) -> tuple[NDArray[Any], NDArray[np.int64]]:

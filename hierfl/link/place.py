@@ -26,7 +26,7 @@ from hierfl.link.asked import Asked, admitted
 from hierfl.link.calls import COMMIT, WRITE
 from hierfl.link.codec import folder_name_in
 from hierfl.link.objects import Objects
-from hierfl.link.payload import Outgoing, Shape, read
+from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.remote import Given, Remote, RemoteState, Vector, thing_out
 from hierfl.link.store import Store
 from hierfl.runtime.hub import grid_of
@@ -134,7 +134,7 @@ class Workplace:
             return None
         if isinstance(given, RemoteState):
             return {name: self._value(one.held, files).floats.reshape(one.axes) for name, one in given.vectors.items()}
-        return given.of(*read(files[given.digest], given.shape, self._store.updates))
+        return given.of(*self._store.read(files[given.digest], given.shape))
 
     def _commit(self, asked: Asked, values: Sequence[Any]) -> str:
         """Keep what a checkpoint needs, and the model for people, too. Errors: LinkError, OutputError."""

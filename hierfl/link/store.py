@@ -8,7 +8,7 @@ trained once more.
 from __future__ import annotations
 
 import contextlib
-import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Store:
                 said = parse(wire.Answer, file.read_bytes()).trained.update
                 if said.digest == digest:
                     shape = Shape(said.num_floats, said.num_ints, said.dtype)
-                    found = Outgoing(*read(self.update(digest), shape, self.updates))
+                    found = Outgoing(*self.read(self.update(digest), shape))
                     return found if found.digest == digest else None
         return None
 
@@ -87,14 +87,14 @@ class Store:
         Errors: LinkError.
         """
         partial = self.updates.folder / f"new.{self._writer}.partial"
-        self.updates.begin(partial)
         with ThreadPoolExecutor(1, thread_name_prefix="store") as aside:
-            written = aside.submit(_write, partial, floats, ints)
+            written = aside.submit(_write, lambda: self.updates.begin(partial), floats, ints)
             payload = Outgoing(floats, ints)
         try:
             written.result()
             self.updates.rename(partial, self.update(payload.digest))
         except OSError as error:
+            self.updates.trim()
             raise LinkError(f"{partial} cannot be written: {error.strerror or error}") from error
         return payload
 
@@ -106,6 +106,11 @@ class Store:
             self.models.free(old)
         return path
 
+    def read(self, path: Path, shape: Shape) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give the numbers of a file, which may be one of these: see `payload.read`. Errors: OSError, ValueError."""
+        own = (spool for spool in (self.updates, self.models) if spool.folder == path.parent)
+        return read(path, shape, next(own, None))
+
     def close(self) -> None:
         """Keep what the next process needs, and no more."""
         self.updates.close()
@@ -115,9 +120,9 @@ class Store:
         return self.folder / "answers" / f"{ask_id:016x}.answer"
 
 
-def _write(path: Path, *parts: NDArray[Any]) -> None:
+def _write(begin: Callable[[], int], *parts: NDArray[Any]) -> None:
     """Write vectors one after the other, over what lies there."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+    with open(begin(), "wb") as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).data if part.size else b"")
         file.truncate()

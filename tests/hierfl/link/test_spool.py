@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +90,79 @@ def test_what_is_read_never_changes(steps: list[tuple[int, str]]) -> None:
         assert len(list(Path(folder).iterdir())) <= KEPT
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_what_a_forked_process_reads_never_changes(tmp_path: Path) -> None:
+    spool, (heard, say) = Spool(tmp_path), os.pipe()
+    first = coming(spool, payload(1))
+    vectors = first.vectors()
+    child = os.fork()
+    if not child:
+        os.read(heard, 1)
+        os._exit(0 if digest_of(vectors) == payload(1).digest else 1)
+    first.discard()
+    del vectors
+    later = coming(spool, payload(2))
+    os.write(say, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    later.discard()
+    (spare,) = inodes(tmp_path)
+    assert coming(spool, payload(3)).path.stat().st_ino == spare, "nobody has forked since"
+    os.close(heard)
+    os.close(say)
+
+
+def test_a_folder_that_was_made_anew_is_another_process_s(tmp_path: Path) -> None:
+    place = tmp_path / "updates"
+    early = Spool(place)
+    mine = coming(early, payload(1))
+    shutil.rmtree(place)
+    late = Spool(place)
+    theirs = coming(late, payload(1))
+    reading = theirs.vectors()
+    mine.discard()
+    assert coming(early, payload(2)).is_whole
+    assert digest_of(reading) == payload(1).digest
+
+
+def test_a_full_disk_costs_no_handle_and_takes_the_spare_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, write = Spool(tmp_path), os.pwrite
+    for one in [coming(spool, payload(seed)) for seed in range(KEPT)]:
+        one.discard()
+
+    def full(file: int, data: Any, at: int) -> int:
+        if len(data) < 100:
+            return write(file, data, at)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "pwrite", full)
+    for seed in range(10, 12):
+        outgoing = payload(seed)
+        incoming = Incoming(tmp_path / f"{seed}", outgoing.shape, outgoing.digest, spool=spool)
+        with pytest.raises(OSError, match="No space"):
+            incoming.take(decode(next(outgoing.chunks(1, 0))))
+        incoming.close()
+    assert len(os.listdir("/proc/self/fd")) == before and not list(tmp_path.glob("*.spare"))
+    monkeypatch.setattr(os, "pwrite", write)
+    assert coming(spool, payload(10)).is_whole
+
+
+def test_a_file_that_cannot_be_read_costs_no_handle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path)
+    begun = coming(spool, payload(1), 1)
+    begun.close()
+    before = len(os.listdir("/proc/self/fd"))
+
+    def broken(*asked: Any) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", broken)
+    for _ in range(3):
+        with pytest.raises(OSError, match="Input/output"):
+            coming(spool, payload(1))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_so_many_stay_and_no_more(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     all_of = [coming(spool, payload(seed)) for seed in range(KEPT + 3)]
@@ -141,6 +216,34 @@ def test_at_the_end_nothing_is_left_that_nobody_needs(tmp_path: Path) -> None:
     del vectors
     needed.discard()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_spare", [False, True])
+def test_what_was_all_there_as_its_process_died_need_not_come_again(is_spare: bool, tmp_path: Path) -> None:
+    spool, outgoing = Spool(tmp_path), payload(1)
+    if is_spare:
+        coming(spool, payload_of(layout(900_000))).discard()
+    dying = coming(spool, outgoing, 2)
+    dying._finish_if_whole = lambda: None  # type: ignore[method-assign]
+    for chunk in list(outgoing.chunks(1, dying.received)):
+        dying.take(decode(chunk))
+    dying.close()
+    found = Incoming(dying.path, outgoing.shape, outgoing.digest, spool=Spool(tmp_path))
+    assert found.is_whole and found.path.stat().st_size == outgoing.shape.num_bytes
+
+
+def test_what_is_spoilt_comes_again_into_another_file(tmp_path: Path) -> None:
+    """Somebody may read the one that was taken for whole."""
+    spool = Spool(tmp_path)
+    whole = coming(spool, payload(1))
+    floats, _ = whole.vectors()
+    seen = floats[0]
+    with whole.path.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"spoilt")
+    again = coming(spool, payload(1))
+    assert again.is_whole and digest_of(again.vectors()) == again.digest
+    assert floats[0] == seen and digest_of((floats, again.vectors()[1])) != again.digest
 
 
 def test_a_spare_file_that_somebody_deleted_is_not_missed(tmp_path: Path) -> None:
