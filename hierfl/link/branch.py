@@ -134,7 +134,7 @@ class Branch:
         """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded."""
         self._count()
         folder_name_in(run, "a run's name")
-        self._ledger.check_run(costs(self._epoch.config, self._num_samples), run)
+        self._ledger.check_run(self._costs(), run)
         self._crew.prepare(self.layout, scale)
         kept.forget_all_before(self._folder, run)
         self._run, self._round = run, -1
@@ -181,9 +181,14 @@ class Branch:
 
     def _price(self) -> Mapping[str, Cost]:
         """Say what a round costs sites with a privacy mechanism. Errors: ConfigError for one that they cannot pay."""
-        price = costs(self._epoch.config, self._num_samples, self.path)
-        self._ledger.check(price, costs(self._epoch.config, self._num_samples), self._run)
+        price = self._costs(self.path)
+        self._ledger.check(price, self._costs(), self._run)
         return price
+
+    def _costs(self, top: str = "") -> dict[str, Cost]:
+        """Give what sites pay whose records are here, as of `costs`; one with a link pays where its own are."""
+        found = costs(self._epoch.config, self._num_samples, top)
+        return {site: cost for site, cost in found.items() if site == self.path or site not in self.config.links}
 
     def _count(self) -> None:
         """Have all sites' samples counted. Errors: DataError if data cannot be loaded."""

@@ -172,6 +172,17 @@ def test_a_whole_federation_over_links_pays_where_its_records_are(
     assert Inside(config, tmp_path / "known").go()["model_digest"] == simulated["model_digest"]
 
 
+@pytest.mark.usefixtures("several_runs")
+def test_a_hub_between_pays_for_no_site_that_is_served_elsewhere(tmp_path: Path) -> None:
+    """Else one that has to do a round anew with updates that its sites have ready would refuse it in their name."""
+    below = ({**site(name, n=12), "link": LINK} for name in "ab")
+    tree = hub("world", hub("north", *below, link=LINK, privacy=NOISE), "c", rounds=2)
+    config = config_of(tmp_path / "runs", tree, "ward_tasks:Doses", training={"batch_size": 4, "local_steps": 3})
+    Inside(config, tmp_path / "linked").go()
+    books = tmp_path.glob(f"linked/*/{FILE}")
+    assert sorted(book.parent.name for book in books) == ["world__north__a", "world__north__b"]
+
+
 def test_a_training_that_fails_is_paid_for_too(tmp_path: Path) -> None:
     """What is said of a refused update quotes the mechanism's output: no hub is to have that for nothing."""
     tree = hub("world", {**site("c", n=12), "link": LINK}, on_failure="continue", privacy={**NOISE, "epsilon": 50.0})
