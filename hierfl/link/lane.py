@@ -298,7 +298,7 @@ class Lane:
         if call is not None and call.method == "prepare":
             self._end(call, difference or None)
         elif difference:
-            self._member.session.end(f"another model is built there now than before: {difference}")
+            self._member.session.end(f"it cannot take part in the run any more: {difference}")
         self._go_on()
 
     def _described(self, call: Call, message: wire.Described) -> None:

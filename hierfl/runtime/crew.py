@@ -208,7 +208,7 @@ class Crew:
         self._blame.answered(call.worker)
         if call.method == "prepare":
             if done.value is not None:
-                raise HierflError(f"{call.worker} builds another model than the federation's: {done.value}")
+                raise HierflError(f"{call.worker} cannot take part in the run: {done.value}")
             yield from self._up(call.worker)
             return
         if call.method in BUILDING:

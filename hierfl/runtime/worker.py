@@ -102,7 +102,8 @@ class SiteWorker:
         other = layout.difference(self._bound().layout)
         if not other:
             self._check_rules()
-        return other or None
+            return None
+        return f"it builds another model than the federation's: {other}"
 
     def _check_rules(self) -> None:
         """Hold the strategies' local rules and privacy mechanisms against the model. Errors: ConfigError."""

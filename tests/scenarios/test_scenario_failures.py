@@ -196,9 +196,10 @@ def test_a_site_that_cannot_be_measured(tmp_path: Path) -> None:
 
 def test_workers_that_build_unlike_models_are_told_apart(tmp_path: Path) -> None:
     runtime = {"kind": "local", "num_workers": 2}
-    with pytest.raises(
-        HierflError, match=r"worker-[01] builds another model than the federation's: .*'weight' has shape"
-    ):
+    said = (
+        r"worker-[01] cannot take part in the run: it builds another model than the federation's: .*'weight' has shape"
+    )
+    with pytest.raises(HierflError, match=said):
         go(tmp_path, hub("world", "north", "south"), "ward_tasks:Unlike", runtime=runtime)
 
 

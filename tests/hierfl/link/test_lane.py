@@ -78,7 +78,7 @@ def test_a_new_process_with_another_model_is_sent_away(tmp_path: Path) -> None:
     place.call(2, "train", (job(), model(LAYOUT)))
     place.joined((second := FakeMember("b")).session)
     place.answered(wire.Answer(id=second.last.ask.id, prepared=wire.Prepared(difference="it is larger")))
-    assert second.ended == ["another model is built there now than before: it is larger"]
+    assert second.ended == ["it cannot take part in the run any more: it is larger"]
 
 
 def test_a_model_other_than_the_hubs_is_told_to_whoever_prepares(tmp_path: Path) -> None:

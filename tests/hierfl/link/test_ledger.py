@@ -183,6 +183,21 @@ def test_a_hub_between_pays_for_no_site_that_is_served_elsewhere(tmp_path: Path)
     assert sorted(book.parent.name for book in books) == ["world__north__a", "world__north__b"]
 
 
+@pytest.mark.usefixtures("several_runs")
+def test_a_run_for_which_nothing_is_left_ends_with_the_sites_own_words(tmp_path: Path) -> None:
+    """And not with those for a member that builds another model."""
+    tree = hub("world", {**site("c", n=16), "link": LINK}, rounds=2, privacy={**NOISE, "epsilon": 1.5})
+    config = config_of(tmp_path / "runs", tree, "ward_tasks:Doses", training={"batch_size": 4, "local_steps": 3})
+    book = tmp_path / "linked" / "world__c" / FILE
+    book.parent.mkdir(parents=True)
+    book.write_text(before := '{"run": "run-0", "round": 1, "sites": {"world/c": [0.25, 2.0, 6]}}\n')
+    with pytest.raises(HierflError) as ended:
+        Inside(config, tmp_path / "linked").go()
+    said = "world/c cannot take part in the run: world/c: privacy.epsilon is 1.5, and it would pay 1.66, 1.19 of it"
+    assert str(ended.value) == f"{said} by runs before"
+    assert book.read_text() == before
+
+
 def test_a_training_that_fails_is_paid_for_too(tmp_path: Path) -> None:
     """What is said of a refused update quotes the mechanism's output: no hub is to have that for nothing."""
     tree = hub("world", {**site("c", n=12), "link": LINK}, on_failure="continue", privacy={**NOISE, "epsilon": 50.0})
