@@ -133,10 +133,12 @@ class HubKeys:
     on_failure: str = "stop"
     """stop: a failing member ends the run. continue: a round closes without it if the quorum is met. Inherited."""
     quorum: float | None = None
-    """Fraction of the members that must report. Inherited; null is 1.0, or 0.5 with `on_failure: continue`."""
+    """Fraction of the members that must report, three at least where they mask. Inherited; null is 1.0, or 0.5 with
+    `on_failure: continue`."""
     secure_aggregation: str = "none"
-    """masks: its members, who all have links, mask their updates so that it learns their sum and no single one; see
-    secure_aggregation.md. none: it is sent each. Not inherited; `hierfl run` adds up plainly, to the same bits."""
+    """masks: its members, who all have links, mask their updates so that it learns their sum and no single one; what
+    `on_failure: continue` changes of that is in secure_aggregation.md. none: it is sent each. Not inherited; `hierfl
+    run` adds up plainly, to the same bits."""
     redundancy: Section = None
     """By how many processes its aggregator is served, and those of the hubs below: {replicas: 2}; those keys of
     Redundancy that differ here, but for `journal`. Inherited."""

@@ -1,11 +1,10 @@
-"""Finds hubs whose members cannot mask their updates, and says what would do: a masked sum is of all members, and the
-hub learns nothing of any single one.
+"""Finds hubs whose members cannot mask their updates, and says what would do: of a masked sum's members the hub learns
+nothing but the sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 
 from hierfl.config.places import join
@@ -23,31 +22,20 @@ MOST = 300
 """Members of a masked sum: each has a key with each other, and makes as many masks of the model's size."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Above:
-    """What a hub inherits of what matters here."""
-
-    keep_going: bool = False
-    quorum: float | None = None
-
-
 def check_secure(root: Node, report: Report) -> None:
     """Report hubs with `secure_aggregation: masks` that do not go with it."""
-    stack = [(root, _Above())]
+    stack = [root]
     while stack:
-        node, above = stack.pop()
+        node = stack.pop()
         if node.members is None:
             continue
-        settings = node.own.settings
-        keep_going = settings["on_failure"] == "continue" if "on_failure" in settings else above.keep_going
-        holds = _Above(keep_going, settings.get("quorum", above.quorum))
-        if settings.get("secure_aggregation", "none") != "none":
-            for said in _misfits(node, holds):
+        if node.own.settings.get("secure_aggregation", "none") != "none":
+            for said in _misfits(node):
                 report(join(node.place, "secure_aggregation"), said)
-        stack.extend((member, holds) for member in reversed(node.members))
+        stack.extend(reversed(node.members))
 
 
-def _misfits(node: Node, holds: _Above) -> Iterator[str]:
+def _misfits(node: Node) -> Iterator[str]:
     assert node.members is not None
     trained = [member for member in node.members if _trains(member)]
     if len(trained) < FEWEST:
@@ -80,14 +68,8 @@ def _misfits(node: Node, holds: _Above) -> Iterator[str]:
     policy = node.own.written.get("participation", {}).get("kind", "all")
     if policy != "all":
         yield (
-            f"masks cancel only in the sum of all members, and participation: {policy} may close a round without some;"
-            " participation: all, or leave it out"
-        )
-    if holds.keep_going or (holds.quorum is not None and holds.quorum < 1):
-        said = "on_failure: continue" if holds.keep_going else f"quorum: {holds.quorum:g}"
-        yield (
-            f"masks cancel only in the sum of all members, and {said} (here or above) lets a round close without some;"
-            f" give {node.name!r} on_failure: stop and quorum: 1.0, which wait for who is away, or leave it out"
+            f"masks cancel only in the sum of all who have an update, and participation: {policy} may close a round"
+            " before; participation: all (on_failure: continue goes on without members that fail), or leave it out"
         )
     staying = [one.name for one in node.members if {"joins_at", "leaves_at"} & one.own.settings.keys()]
     if staying:

@@ -63,11 +63,18 @@ def admit_trained(message: wire.Trained, asked_weight: int, shape: Shape, *, is_
     return Trained(weight, b"" if is_masked else payload_in(message.update, shape, "an update"), *figures, "")
 
 
-def admit_keyed(message: wire.Keyed, path: str, weight: int) -> wire.MemberKey | str:
-    """Take a member's key for a masked sum, or why it gives none. Errors: LinkError for a key of another."""
+def admit_keyed(message: wire.Keyed, path: str, weight: int) -> wire.MemberKey | tuple[str, ...] | str:
+    """Take a member's key for a masked sum, among whom it has masked this update before, or why it gives neither.
+
+    Errors: LinkError for a key of another.
+    """
     error, key = text(message.error, "an error"), message.key
     if error:
         return error
+    if message.noted:
+        if message.HasField("key"):
+            raise LinkError("a key, and word of another sum, at once")
+        return tuple(message.noted)
     sizes = len(key.certificate), len(key.signature)
     if (key.node, key.weight, len(key.public)) != (path, weight, SECRET_BYTES) or max(sizes) > MOST_BYTES:
         raise LinkError(f"a key that is not of {path[:80]}, of another weight than its update, or of another size")

@@ -17,7 +17,7 @@ from hierfl.config.membership import epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import LinkError
 from hierfl.learning.task import Standardised
-from hierfl.link.cohort import cohort
+from hierfl.link.cohort import cohort, fewest
 from hierfl.link.files import write_public
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
@@ -103,8 +103,9 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     what = f"{what} {config.arithmetic.width} bits"
     hidden = cohort(config, parent(path) or "")
     if path in hidden:
-        names = ", ".join(one.rpartition("/")[2] for one in hidden)
-        what += f", masked: {parent(path)} learns the sum over {names}, and no single one"
+        names, least = ", ".join(one.rpartition("/")[2] for one in hidden), fewest(config, parent(path) or "")
+        of = f"the sum over {names}" if least == len(hidden) else f"a round's sum over {least} or more of {names}"
+        what += f", masked: {parent(path)} learns {of}, and no single one"
         what += " unless it has the authority's key"
     found = [what] if not exchanging(config, path) else list(_to_others(config, path, what))
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")

@@ -95,9 +95,9 @@ class Lane:
     def call(self, ticket: int, method: str, arguments: tuple[Any, ...]) -> None:
         """Take a call."""
         with self._lock:
-            said = "" if self._masked is None else self._masked.called(method, arguments, self._calls)
-            if said:
-                self._done(Done(ticket, self.path, error=LinkError(said)))
+            done = None if self._masked is None else self._masked.called(ticket, method, arguments, self._calls)
+            if done is not None:
+                self._done(done)
                 return
             if not self._calls:
                 self._member.heard_s = self._now()
@@ -325,8 +325,6 @@ class Lane:
             if before is not None:
                 before.drop()
             self._offers[job.hub, job.round_number] = offer
-        elif self._masked is not None:
-            self._masked.failed(job)
         beside = (self._put({self.path: {}}),) if call.method == "train_keeping" else ()
         self._end(call, (report,), beside)
 

@@ -12,7 +12,8 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_keyed, admit_masked
 from hierfl.link.errands import Call, Member, Offer
 from hierfl.link.masked import KEY, TAKE, WAIT, MaskedSums, Over, Step
-from hierfl.runtime.jobs import TrainJob
+from hierfl.runtime.driver import Done
+from hierfl.runtime.jobs import SiteReport
 
 __all__ = ["MaskedCollect"]
 
@@ -42,17 +43,22 @@ class MaskedCollect:
         self._end = end
         self._lose = lose
 
-    def called(self, method: str, arguments: tuple[Any, ...], calls: Iterable[Call]) -> str:
-        """Hear of a call before it joins others; say why it cannot be: what is trained could not be masked."""
+    def called(self, ticket: int, method: str, arguments: tuple[Any, ...], calls: Iterable[Call]) -> Done | None:
+        """Hear of a call before it joins others; end it where that is all, or what is trained could not be masked."""
+        if method == "leave_out":
+            hub, order, why = arguments
+            self._sums.leave_out(hub, order, self._path, why)
+            return Done(ticket, self._path)
         if method == "collect" and any((one.method, one.arguments) == (method, arguments) for one in calls):
             offer = self._offers.get((arguments[0], arguments[1]))
             if offer is not None:  # what is asked for once more is not wanted as it was
                 self._sums.void(offer.job)
-        return self._sums.misfit(arguments[0]) if method.startswith("train") else ""
-
-    def failed(self, job: TrainJob) -> None:
-        """The member has no update."""
-        self._sums.void(job)
+        said = self._sums.misfit(arguments[0]) if method.startswith("train") else ""
+        if not said:
+            return None
+        if not self._sums.may_lose(arguments[0].hub):
+            return Done(ticket, self._path, error=LinkError(said))
+        return Done(ticket, self._path, (SiteReport(self._path, 0.0, 0, 0, None, said),))
 
     def left(self) -> None:
         """The member is away, and will be asked to train once more."""
@@ -82,7 +88,7 @@ class MaskedCollect:
         """Write what is asked next of a member that was `asked` to train."""
         ask = wire.Ask()
         if step.what == KEY:
-            ask.key.CopyFrom(wire.AskKey(train=asked.train, attempt=step.attempt))
+            ask.key.CopyFrom(wire.AskKey(train=asked.train, attempt=step.attempt, members=step.members))
         else:
             ask.mask.CopyFrom(wire.AskMasked(train=asked.train, attempt=step.attempt, keys=step.keys))
         return asks.with_id(ask, self._run, self._path, asked.epoch)
@@ -95,8 +101,9 @@ class MaskedCollect:
         self._sums.came(offer.job, self._path, offer.attempt, part, offer.layout)
 
     def answered(self, call: Call, answer: wire.Answer) -> None:
-        """Take a key, or word of a masked update; who takes no part ends the run. Errors: LinkError for what may not
-        be.
+        """Take a key, the set that a member keeps to, or word of a masked update; who takes no part ends the run.
+
+        Errors: LinkError for what may not be.
         """
         offer = self._offers[call.arguments[0], call.arguments[1]]
         is_key = answer.WhichOneof("what") == "keyed"
@@ -112,7 +119,9 @@ class MaskedCollect:
         found = (
             admit_keyed(answer.keyed, self._path, offer.weight) if is_key else admit_masked(answer.masked, offer.shape)
         )
-        if isinstance(found, str):
+        if isinstance(found, tuple):
+            self._sums.noted(offer.job, self._path, offer.attempt, found)
+        elif isinstance(found, str):
             self._end(call, None, error=LinkError(f"{self._path} takes no part in the masked sum: {found}"))
         elif isinstance(found, bytes):
             offer.digest = found

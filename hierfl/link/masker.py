@@ -9,43 +9,43 @@ updates under masks that are independent of each other, however often members or
 by standbys, and each attempt tells the sum of the whole cohort or nothing.
 
 Nor may a hub have two sums in which all members' updates are the same but one's: their difference would be that one's.
-So a member masks one update for each round of a run, by its digest, which it notes on its disk first, and trains for no
-weight but the one that the configuration gives it.
+So a member masks one update for each round of a run, by its digest, in the sum of one set of members, both of which it
+notes on its disk first (`noted`), and trains for no weight but the one that the configuration gives it. Who is in a sum
+is said before keys are drawn, and is signed with them. The sums that a hub can have of one round are thus of sets that
+have no member in common, each of all that the YAML asks for at least, and of three: no sum or difference of them is of
+less than such a set. What is left to a hub that lies are rounds of their own: it can say that a member has no update
+now and ask the others for a round from nearly the same model, which shows that member's update as far as the others'
+repeat themselves. Against that stands `on_failure: stop`, with which all are in all sums, or noise.
 
 A member takes part with nobody but the cohort that it reads from its own copy of the YAML, each with a key signed under
-a certificate of the authority in its kit: a hub can neither leave members out of the sum nor put itself between two.
+a certificate of the authority in its kit: a hub can neither leave members out of a sum unheard nor put itself between
+two.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import LinkError
-from hierfl.link import asks, kept
+from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import config_digest
 from hierfl.link.codec import MAX_WEIGHT, bounded, payload_out
-from hierfl.link.cohort import cohort, masks
-from hierfl.link.files import write_private
+from hierfl.link.cohort import cohort, fewest, masks, members_in
 from hierfl.link.identity import MEMBER, Identity
 from hierfl.link.kit import Kit
 from hierfl.link.masks import ATTEMPT_BYTES, SECRET_BYTES, Terms, masked, new_secret, pair_key, public_of
+from hierfl.link.noted import Noted
 from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.signed import check_signed, signed
 from hierfl.link.store import Store
 from hierfl.runtime.specs import weight_of
 from tiers.federation import parent
 
-__all__ = ["MASKED", "Masker"]
-
-MASKED, ROUNDS = "masked", "rounds.json"
-"""In a member's folder, by a run's name: the digest of the update that was masked in each of its rounds."""
-
-ROUNDS_NOTED = 1000
+__all__ = ["Masker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ class Masker:
         self._kit = kit
         self._store = store
         self._now = now
-        self._members = cohort(config, parent(kit.path) or "")
+        hub = parent(kit.path) or ""
+        self._cohort, self._fewest = cohort(config, hub), fewest(config, hub)
+        self._noted = Noted(store.folder, kit.path, self._cohort)
         self._attempt: _Attempt | None = None
         self._ready: Outgoing | None = None
 
@@ -80,14 +82,21 @@ class Masker:
         return cls(config, kit, store) if masks(config, kit.path) else None
 
     def key(self, run: str, ask: wire.Ask) -> wire.Keyed:
-        """Draw a secret for an attempt at the sum of what was trained. Errors: LinkError."""
+        """Draw a secret for an attempt at the sum of what was trained, or say in whose sum alone that may be.
+
+        Errors: LinkError.
+        """
         self._attempt, self._ready, asked = None, None, ask.key
+        members = members_in(asked.members, self._cohort, self._fewest, self.path)
         found = self._store.answer(self.train_id(run, ask))
         trained = None if found is None else found.trained
         if trained is None:
             return wire.Keyed(is_lost=True)
         shape = Shape(trained.update.num_floats, trained.update.num_ints, trained.update.dtype)
-        terms, secret = self._terms(run, asked.train, asked.attempt, shape), new_secret()
+        terms, secret = self._terms(run, asked, shape, members), new_secret()
+        noted = self._noted.members(terms)
+        if noted is not None and noted != members:
+            return wire.Keyed(noted=self._kept_to(terms, noted))
         public = public_of(secret)
         certificate, signature = signed(self._kit, terms.said(self.path, trained.weight, public))
         said = wire.MemberKey(
@@ -108,9 +117,9 @@ class Masker:
         keys = self._keys(attempt, asked)
         if self._store.outgoing(attempt.update) is None:
             return wire.Masked(is_lost=True)
-        self._note(attempt)
+        self._noted.note(attempt.terms, attempt.update)
         floats, ints = self._store.read(self._store.update(attempt.update), attempt.shape)
-        self._ready = Outgoing(*masked(floats, ints, self.path, self._members, keys))
+        self._ready = Outgoing(*masked(floats, ints, self.path, attempt.terms.members, keys))
         return wire.Masked(update=payload_out(self._ready.shape, self._ready.digest))
 
     def check_weight(self, weight: int, num_samples: int) -> None:
@@ -128,52 +137,40 @@ class Masker:
         """Give the id of the question by which a member was asked to train what it is asked for a key for."""
         return asks.with_id(wire.Ask(train=ask.key.train), run, self.path, ask.epoch).id
 
-    def _terms(self, run: str, asked: wire.Train, attempt: bytes, shape: Shape) -> Terms:
+    def _kept_to(self, terms: Terms, noted: tuple[str, ...]) -> tuple[str, ...]:
+        """Give the set that a hub has to keep to. Errors: LinkError where no sum of its may be of that any more."""
+        try:
+            return members_in(noted, self._cohort, self._fewest, self.path)
+        except LinkError:
+            raise LinkError(self._noted.refusal(terms, noted)) from None
+
+    def _terms(self, run: str, asked: wire.AskKey, shape: Shape, members: tuple[str, ...]) -> Terms:
         """Give the terms of an attempt. Errors: LinkError for a hub that is not the member's own, or no attempt."""
-        if asked.hub != parent(self.path) or len(attempt) != ATTEMPT_BYTES:
+        said, attempt = asked.train, asked.attempt
+        if said.hub != parent(self.path) or len(attempt) != ATTEMPT_BYTES:
             raise LinkError(f"a key for a sum that is not of {parent(self.path)}")
         return Terms(
             federation=self._config.name,
             config=config_digest(self._config),
             run=run,
-            hub=asked.hub,
-            round_number=asked.round_number,
-            opened_by=asked.opened_by,
-            opened_round=asked.opened_round,
-            total_weight=bounded(asked.total_weight, "the weight of a round", 1, MAX_WEIGHT),
-            model=bytes(asked.model.digest),
+            hub=said.hub,
+            round_number=said.round_number,
+            opened_by=said.opened_by,
+            opened_round=said.opened_round,
+            total_weight=bounded(said.total_weight, "the weight of a round", 1, MAX_WEIGHT),
+            model=bytes(said.model.digest),
             shape=(shape.num_floats, shape.num_ints, shape.dtype),
             attempt=attempt,
-            members=self._members,
+            members=members,
         )
 
-    def _note(self, attempt: _Attempt) -> None:
-        """Note which update is masked for a round, before it is. Errors: LinkError where it is another than before."""
-        run, number, digest = attempt.terms.run, str(attempt.terms.round_number), attempt.update.hex()
-        path = self._store.folder / MASKED / run / ROUNDS
-        try:
-            said = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            known = {str(key): str(value) for key, value in said.items()}
-        except (OSError, ValueError, AttributeError) as error:
-            raise LinkError(f"{path} cannot be read, which says what was masked in which round: {error}") from error
-        if known.get(number, digest) != digest or (len(known) >= ROUNDS_NOTED and int(number) < min(map(int, known))):
-            raise LinkError(
-                f"round {int(number) + 1} of run {run} is asked of {self.path} once more, and training gave another"
-                " update than the one that was masked for it: the two sums would show how these differ; delete"
-                f" {path} to let it count all the same"
-            )
-        if number not in known:
-            newest = sorted({**known, number: digest}.items(), key=lambda one: int(one[0]))[-ROUNDS_NOTED:]
-            write_private(path, json.dumps(dict(newest)).encode())
-            kept.forget_all_before(self._store.folder / MASKED, run)
-
     def _keys(self, attempt: _Attempt, asked: wire.AskMasked) -> dict[str, bytes]:
-        """Agree on a key with each other member. Errors: LinkError for a list that is not of the whole cohort, and for
-        a key that its member has not signed.
+        """Agree on a key with each other member. Errors: LinkError for a list that is not of the attempt's members, and
+        for a key that its member has not signed.
         """
         terms, own = attempt.terms, self.path
         if tuple(one.node for one in asked.keys) != terms.members:
-            raise LinkError(f"keys of {len(asked.keys)} members, which are not the {len(terms.members)} of {terms.hub}")
+            raise LinkError(f"keys of {len(asked.keys)} members, which are not the {len(terms.members)} of the sum")
         found = {}
         for one in asked.keys:
             if one.node == own:

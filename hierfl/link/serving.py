@@ -17,7 +17,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, Fenced, HierflError, LinkError
 from hierfl.journal import Lead, LocalStore, leading
 from hierfl.kinds import nearest
-from hierfl.link import kept
+from hierfl.link import kept, noted
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import Plan, config_digest, plan_of
 from hierfl.link.branch import Branch
@@ -36,7 +36,7 @@ from hierfl.link.leaders import Leaders
 from hierfl.link.ledger import FILE as PAID
 from hierfl.link.ledger import Ledger
 from hierfl.link.masked import MaskedSums
-from hierfl.link.masker import MASKED, Masker
+from hierfl.link.masker import Masker
 from hierfl.link.peering import neighbours, workplace
 from hierfl.link.served import as_served, membership, num_sites, stay_of
 from hierfl.link.service import VERSIONS, Agreed, Service
@@ -346,7 +346,7 @@ def _join(
         if last and finish is not None:
             finish(last)
         if last and last != PARTED:  # then a hub that goes back to its checkpoint may ask for its last rounds once more
-            for what in (STATES, MASKED):
+            for what in (STATES, noted.MASKED):
                 kept.forget(place / what, dialer.run)
             if at is not None:
                 at.finished()

@@ -33,7 +33,7 @@ def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tu
     order = group.order
     assert order is not None
     weights = tuple((site, group.weights[site]) for site in sites)
-    cohort = tuple(group.weights) if group.is_masked else ()  # with every call: a thousand names would weigh
+    cohort = tuple(group.sizes) if group.is_masked else ()  # with every call: a thousand names would weigh
     job = TrainJob(group.hub, group.round_number, weights, order.opening, order.objective, group.name, cohort)
     if not group.keeps:
         return "train", (job, group.model)

@@ -16,30 +16,16 @@ from typing import Any
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import HierflError
 from hierfl.monitor.words import few
+from hierfl.runtime import results
 from hierfl.runtime.asking import BUILDING, PHASES, WARMING_UP
 from hierfl.runtime.blame import Blame
 from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.foresight import Foresight
 from hierfl.runtime.gate import Gate, OpenGate
-from hierfl.runtime.jobs import SiteReport
+from hierfl.runtime.jobs import LeftOut, SiteReport
 from hierfl.runtime.keeper import Keeper
 from hierfl.runtime.outbox import TAKE_BACK, Outbox
-from hierfl.runtime.results import (
-    Assigned,
-    Built,
-    Busy,
-    Described,
-    Group,
-    HandedUp,
-    Measured,
-    Result,
-    Said,
-    SitesLost,
-    Trained,
-    WorkerJoined,
-    WorkerLost,
-)
 from hierfl.runtime.roster import Call, Roster
 from scheduler import Assign, Device, Dispatcher, Job, JobKey, Policy
 
@@ -75,7 +61,7 @@ class Crew:
         self._now = now
         self._outbox = Outbox(driver, self.keeper, preaggregate)
         self._holdings = self._outbox.holdings
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, results.Group] = {}
         self._blame = Blame()
         seen = self._foresight = Foresight(known, sites or {}, self._groups, self._blame, self._roster)
         self._dispatcher = Dispatcher(
@@ -86,7 +72,7 @@ class Crew:
         self._prepared: tuple[Any, ...] = (None, None)
         self._to_build = False
         self._building: tuple[Any, ...] = BUILDING[:1]
-        self._said: list[Result] = []
+        self._said: list[results.Result] = []
         for worker in self.workers:
             self._outbox.send(worker, "prepare", *self._prepared)
 
@@ -130,7 +116,7 @@ class Crew:
             self._roster.add(seat)
             self._outbox.send(seat.worker, "prepare", *self._prepared)
 
-    def ask(self, group: Group) -> None:
+    def ask(self, group: results.Group) -> None:
         """Ask for the work of a group."""
         self._groups[group.name] = group
         self._queue(group, group.sizes)
@@ -149,7 +135,12 @@ class Crew:
         self._queue(self._groups[group_name], [name for name in waiting if name not in sites])
         return [name for name in waiting if name in sites]
 
-    def pump(self) -> list[Result]:
+    def leave_out(self, group: results.Group, sites: Mapping[str, str]) -> None:
+        """Tell members that mask their updates, each a worker by its path, that a group's sum is without them."""
+        for site, why in sites.items():
+            self._outbox.send(site, "leave_out", group.hub, group.name, why)
+
+    def pump(self) -> list[results.Result]:
         """Give free devices work, and ask for sums whose sites are all on their way; tell what was decided.
 
         What waits at a worker behind work that should have been over is asked back: others can do it.
@@ -175,14 +166,14 @@ class Crew:
         """Name the waiting work that no device will take, whichever comes or comes back, each with the reason."""
         return self._dispatcher.refusals(self.prospects)
 
-    def give_up(self, refused: Mapping[JobKey, str]) -> Iterator[Result]:
+    def give_up(self, refused: Mapping[JobKey, str]) -> Iterator[results.Result]:
         """Wait no more for devices for this work; name the sites."""
         for name, sites in self._foresight.given_up(refused).items():
             group = self._groups.get(name)
             if group is not None and self.take_back(name, sites):
-                yield SitesLost(group, sites)
+                yield results.SitesLost(group, sites)
 
-    def overdue(self) -> Iterator[Result]:
+    def overdue(self) -> Iterator[results.Result]:
         """End the workers whose work takes longer than is allowed; name the sites."""
         overdue = self._roster.overdue(self._outbox.left, self._foresight.allowed_s, self._now())
         for worker, chunk, allowed_s in overdue:
@@ -193,7 +184,7 @@ class Crew:
                 self._blame.condemn(chunk[0].key, reason)
             yield from self._lost_worker(Call(worker, "train", None, chunk), reason)
 
-    def handle(self, done: Done) -> Iterator[Result]:
+    def handle(self, done: Done) -> Iterator[results.Result]:
         """Take the end of a call; yield what it means, in order. Errors: HierflError that is no single site's."""
         call = self._outbox.answered(done.ticket)
         if done.crashed is not None:
@@ -213,17 +204,17 @@ class Crew:
             return
         if call.method in BUILDING:
             self._blame.built()
-            yield Built(done.value, done.beside[0])
+            yield results.Built(done.value, done.beside[0])
         group = call.group
         if group is None or group.name not in self._groups:
             return
         if call.method != "collect" or done.value is not None:
             phase = PHASES.get(call.method, call.method)
             sites = tuple(job.name for job in call.jobs) or (group.hub,)
-            yield Busy(call.worker, phase, done.started_s, done.ended_s, sites)
+            yield results.Busy(call.worker, phase, done.started_s, done.ended_s, sites)
         yield from self._result(call, group, done)
 
-    def _up(self, worker: str) -> Iterator[Result]:
+    def _up(self, worker: str) -> Iterator[results.Result]:
         """Count a worker in from its first answer on."""
         if worker in self._roster.ready:
             return
@@ -233,36 +224,39 @@ class Crew:
         self._dispatcher.limit(device.name, self._roster.num_up(device.name))
         if self._to_build:
             self.build(*self._building)
-        yield WorkerJoined(worker, device.name)
+        yield results.WorkerJoined(worker, device.name)
 
     def _end(self, call: Call) -> None:
         """A worker has answered: the place of what it did is free again."""
         if not call.is_aside and self._roster.end(call.worker, call.jobs, self._now()):
             self._dispatcher.done(self._roster.devices[call.worker].name, call.jobs)
 
-    def _result(self, call: Call, group: Group, done: Done) -> Iterator[Result]:
+    def _result(self, call: Call, group: results.Group, done: Done) -> Iterator[results.Result]:
         """Turn a call's reply into results."""
         match call.method:
             case "train" | "train_keeping":
                 self.keeper.trained(call.worker, group.name, done.value, done.beside)
                 yield from self._trained(call, group, done.value)
             case "collect":
-                if done.value is not None:
+                if isinstance(done.value, LeftOut):
+                    self._holdings.drop(call.worker, group.name, done.value.sites)
+                    yield results.SitesLost(group, done.value.sites)
+                elif done.value is not None:
                     handed = {f"{group.hub}/{share.member}" for share in done.value.shares}
                     self._holdings.drop(call.worker, group.name, handed)
                     self.keeper.handed_up(call.worker, group.name, handed)
-                    yield HandedUp(group, done.value, done.beside[0])
+                    yield results.HandedUp(group, done.value, done.beside[0])
             case "evaluate" | "fine_tune":
                 self._learn(call, group, done.value.durations)
                 for kept in done.beside:
                     self.keeper.keep(done.value.sites, kept)
-                yield Measured(group, call.worker, done.value)
+                yield results.Measured(group, call.worker, done.value)
             case "describe":
                 self._foresight.learn_loads(call.worker, done.value)
                 self._learn(call, group, {item.site: item.duration_s for item in done.value if item.error is None})
-                yield Described(group, done.value)
+                yield results.Described(group, done.value)
 
-    def _trained(self, call: Call, group: Group, reports: tuple[SiteReport, ...]) -> Iterator[Result]:
+    def _trained(self, call: Call, group: results.Group, reports: tuple[SiteReport, ...]) -> Iterator[results.Result]:
         """Learn from reports; tell which sites gave nothing. A site without memory beside others is tried again."""
         again = self._without_memory(call, group, reports)
         failed = {r.site: r.error for r in reports if r.error is not None and r.site not in again}
@@ -270,13 +264,13 @@ class Crew:
         self._learn(call, group, {report.site: report.work_s for report in reports if report.error is None})
         self._holdings.drop(call.worker, group.name, [report.site for report in reports if report.error is not None])
         self._foresight.learn_memory(group, reports, self._roster.devices[call.worker])
-        yield Trained(group, call.worker, tuple(report for report in reports if report.site not in again))
+        yield results.Trained(group, call.worker, tuple(report for report in reports if report.site not in again))
         if failed:
-            yield SitesLost(group, failed)
+            yield results.SitesLost(group, failed)
         if again:
             self._queue(group, again)
 
-    def _without_memory(self, call: Call, group: Group, reports: tuple[SiteReport, ...]) -> list[str]:
+    def _without_memory(self, call: Call, group: results.Group, reports: tuple[SiteReport, ...]) -> list[str]:
         """List the sites that ran out of memory and are tried again, and say so."""
         device = self._roster.devices[call.worker]
         again = self._foresight.without_memory(call, group, reports, device)
@@ -284,10 +278,10 @@ class Crew:
             self.gate.short(device.name)
         if again:
             said = f"{few(again)} ran out of memory beside {call.company} others there, and will be tried again"
-            self._said.append(Said("warning", device.name, said))
+            self._said.append(results.Said("warning", device.name, said))
         return again
 
-    def _learn(self, call: Call, group: Group, durations: Mapping[str, float]) -> None:
+    def _learn(self, call: Call, group: results.Group, durations: Mapping[str, float]) -> None:
         """Learn durations; once there is something to go by, predict anew what waits."""
         device = self._roster.devices[call.worker]
         others = self.gate.others(device.name)
@@ -298,7 +292,7 @@ class Crew:
         if rate is not None:
             self.gate.rated(device.name, rate, sum(durations.values()))
 
-    def _queue(self, group: Group, sites: Iterable[str]) -> None:
+    def _queue(self, group: results.Group, sites: Iterable[str]) -> None:
         """Put sites into the dispatcher's queue."""
         self._dispatcher.ask([self._foresight.job(group, site, next(self._order)) for site in sites])
 
@@ -313,7 +307,7 @@ class Crew:
             device = self._roster.devices[worker]
             self.estimates.colocation.started([self.estimates.model] * company, self.estimates.model, device.kind)
         memory_bytes = max(job.memory_bytes for job in jobs)
-        self._said.append(Assigned(decision.device, worker, group, sites, decision.reason, memory_bytes))
+        self._said.append(results.Assigned(decision.device, worker, group, sites, decision.reason, memory_bytes))
         if self._blame.in_group(group.name):
             for name in self._holdings.groups_at(worker):
                 self._collect(worker, name)  # workers have died of this group: what is next takes no others' work along
@@ -338,9 +332,9 @@ class Crew:
             if group.name in self._groups:
                 self._queue(group, sites)
                 said = f"{few(sites)} waited behind work that should have been over, and will go to who is free"
-                self._said.append(Said("info", device, said))
+                self._said.append(results.Said("info", device, said))
 
-    def _lost_worker(self, lost: Call, reason: str) -> Iterator[Result]:
+    def _lost_worker(self, lost: Call, reason: str) -> Iterator[results.Result]:
         """Replace a dead worker; what it had not handed up is done again, unless it may be what killed it."""
         worker = lost.worker
         self._blame.died(worker, reason)
@@ -359,7 +353,7 @@ class Crew:
         self._outbox.send(worker, "prepare", *self._prepared)
         if was_building:
             self.build(*self._building)
-        yield WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))
+        yield results.WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))
         yield from self._again(again, suspects, reason)
 
     def _leave(self, worker: str) -> list[tuple[Job, ...]]:
@@ -376,7 +370,9 @@ class Crew:
             self._dispatcher.leave(device)
         return chunks
 
-    def _again(self, keys: set[tuple[str, str]], suspects: set[tuple[str, str]], reason: str) -> Iterator[Result]:
+    def _again(
+        self, keys: set[tuple[str, str]], suspects: set[tuple[str, str]], reason: str
+    ) -> Iterator[results.Result]:
         """Queue work once more; give a site up whose worker died under it too often."""
         for name in sorted({name for name, _ in keys}):
             group = self._groups.get(name)
@@ -389,7 +385,7 @@ class Crew:
             given_up = {site: said for site, said in verdicts.items() if said is not None}
             self._queue(group, [site for site in sites if site not in given_up])
             if given_up:
-                yield SitesLost(group, given_up)
+                yield results.SitesLost(group, given_up)
 
     def finish(self, group_name: str) -> None:
         """Forget a group whose work is all accounted for."""

@@ -25,6 +25,7 @@ __all__ = [
     "GpuUse",
     "HubSpec",
     "Inventory",
+    "LeftOut",
     "Memory",
     "Order",
     "Outcome",
@@ -131,8 +132,8 @@ class Order:
 class TrainJob:
     """A worker trains these sites (path and weight) for a hub's round.
 
-    `order`: what the hub's order for this round is called, another one each time; `cohort`: the paths of all that it
-    asks, where they mask their updates.
+    `order`: what the hub's order for this round is called, another one each time; `cohort`: the paths of all that are
+    asked and have not answered yet, where they mask their updates.
     """
 
     hub: str
@@ -142,6 +143,13 @@ class TrainJob:
     objective: LocalRule
     order: str = ""
     cohort: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """In the place of a sum: these sites, which have trained, are in none; each with the reason."""
+
+    sites: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

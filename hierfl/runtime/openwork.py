@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.results import Group
@@ -35,6 +35,12 @@ class OpenWork:
             if not waiting:
                 del self._open[group.name]
                 self._crew.finish(group.name)
+
+    def lose(self, group: Group, sites: Mapping[str, str]) -> None:
+        """Cross sites off that give nothing, each with the reason; members that mask go on without them."""
+        if group.is_masked:
+            self._crew.leave_out(group, sites)
+        self.account(group, sites)
 
     def take_back(self, site: str, round_number: int) -> bool:
         """Let a site's work for a hub's round go if it still waits for a device; say whether it did."""

@@ -148,7 +148,7 @@ class Relay:
         if group.hub == parent(self._top):
             raise SiteFailed("; ".join(f"{site}: {first_line(why)}" for site, why in result.sites.items()))
         self._lose(group.hub, group.round_number, {_name(site): first_line(why) for site, why in result.sites.items()})
-        self._work.account(group, list(result.sites))
+        self._work.lose(group, result.sites)
 
     def hear(self, said: HubSaid | HubLost | HubUp) -> None:
         """Carry out what a hub wants. Errors: RoundFailed."""
@@ -280,7 +280,7 @@ class Relay:
             *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
             one_by_one=alone or bool(packs),
             keeps=order.objective.keeps or any(one.error_feedback for one in packs),
-            is_masked=self._config.hubs[path].secure_aggregation != "none",
+            is_masked=self._config.is_served and self._config.hubs[path].secure_aggregation != "none",
             chain_s=chain_s,
         )
         self._work.ask(group)

@@ -36,8 +36,8 @@ class Group:
     `sizes`: units of work by site's path (optimizer steps, samples), for predictions; `names` of weights are paths.
     `one_by_one`: every site is handed up by itself, since the hub may close without the others, or looks at each.
     `keeps`: sites keep something, by the strategy's rule or under error feedback. `rule`: each site is measured with
-    its own model, by this rule. `is_masked`: its sites mask their updates, each of which needs to know all that are
-    asked. `chain_s`: predicted seconds from this group's end to the end of the run.
+    its own model, by this rule. `is_masked`: its sites are members that mask their updates, each of which needs to know
+    all that are asked. `chain_s`: predicted seconds from this group's end to the end of the run.
     """
 
     name: str

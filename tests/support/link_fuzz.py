@@ -43,6 +43,7 @@ MORE_MIB = 200
 """What many messages may take, at most."""
 
 SMALL = layout(50)
+US = ["world/us"]
 METHODS = ("train", "evaluate", "describe")
 
 
@@ -288,7 +289,9 @@ def questions() -> dict[str, wire.HubSays]:
         "describe": wire.Ask(id=2, describe=wire.Describe()),
         "train": wire.Ask(id=3, train=wire.Train(**order, model=said)),
         "evaluate": wire.Ask(id=4, evaluate=wire.Evaluate(model=said)),
-        "key": wire.Ask(id=5, key=wire.AskKey(train=wire.Train(**order, model=said), attempt=bytes(16))),
+        "key": wire.Ask(
+            id=5, key=wire.AskKey(train=wire.Train(**order, model=said), attempt=bytes(16), members=["world/us"])
+        ),
         "mask": wire.Ask(id=6, mask=wire.AskMasked(train=wire.Train(**order, model=said), keys=[wire.MemberKey()])),
     }
     return {name: wire.HubSays(nonce=b"n" * 16, sequence=1, ask=ask) for name, ask in asks.items()}

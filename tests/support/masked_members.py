@@ -27,7 +27,7 @@ from hierfl.link.spool import Spool
 from hierfl.link.store import Store
 from hierfl.runtime.driver import Done
 from hierfl.runtime.jobs import TrainJob
-from tiers.messages import Opening
+from tiers.messages import Opening, Update
 
 __all__ = ["LINK", "MEMBERS", "SMALL", "Cohort", "kits", "small_config"]
 
@@ -37,19 +37,20 @@ MEMBERS = tuple(f"world/{name}" for name in NAMES)
 SMALL = layout(300)
 
 
-def small_config(folder: Path, **settings: Any) -> Any:
-    wards = [{**site(name), "link": LINK} for name in NAMES]
+def small_config(folder: Path, names: tuple[str, ...] = NAMES, **settings: Any) -> Any:
+    wards = [{**site(name), "link": LINK} for name in names]
     return config_of(folder / "runs", hub("world", *wards, secure_aggregation="masks", **settings))
 
 
 @functools.cache
-def pki(folder: Path, federation: str) -> Pki:
-    return Pki(folder, federation, dict.fromkeys(MEMBERS, (MEMBER,)))
+def pki(folder: Path, federation: str, paths: tuple[str, ...]) -> Pki:
+    return Pki(folder, federation, dict.fromkeys(paths, (MEMBER,)))
 
 
 def kits(folder: Path, config: Any) -> dict[str, Kit]:
-    found = pki(folder / "pki", config.name)
-    return {path: found.kit(path) for path in MEMBERS}
+    paths = tuple(config.links)
+    found = pki(folder / "pki", config.name, paths)
+    return {path: found.kit(path) for path in paths}
 
 
 @dataclass
@@ -69,9 +70,10 @@ class Playing:
 class Cohort:
     """Plays messages between lanes and members until nothing more is said; `done`: what became of calls."""
 
-    def __init__(self, folder: Path, seed: int = 0) -> None:
+    def __init__(self, folder: Path, seed: int = 0, names: tuple[str, ...] = NAMES, **settings: Any) -> None:
         self.folder = folder
-        self.config = small_config(folder)
+        self.config = small_config(folder, names, **settings)
+        self.paths = tuple(self.config.links)
         self.done: list[Done] = []
         self.num_woken = 0
         self.clock = 0.0
@@ -79,7 +81,7 @@ class Cohort:
         chance = np.random.default_rng(seed)
         spool, shelf, found = Spool(folder / "spool"), Shelf(), kits(folder, self.config)
         self.lanes, self.members = {}, {}
-        for path in MEMBERS:
+        for path in self.paths:
             place = (path, "run-1", 60.0, 1, spool, shelf, self.done.append, lambda value: value)
             self.lanes[path] = Lane(*place, now=lambda: self.clock, masked=self.sums)
             floats = chance.integers(-(2**20), 2**20, SMALL.num_floats).astype(np.int32)
@@ -100,15 +102,50 @@ class Cohort:
         self,
         number: int = 0,
         order: str = "first",
-        paths: tuple[str, ...] = MEMBERS,
-        seeds: tuple[int, ...] = (0, 0, 0),
+        paths: tuple[str, ...] = (),
+        seeds: tuple[int, ...] = (0, 0, 0, 0),
+        among: tuple[str, ...] = (),
     ) -> None:
-        """Ask members to train, each from the model of a seed, and for their updates."""
-        for path in paths:
-            opening = Opening("world", number, 32, 8.0, 30, "float32")
-            job = TrainJob("world", number, ((path, 10),), opening, Objective(), order, MEMBERS)
-            self.lanes[path].call(1, "train", (job, model(SMALL, seeds[MEMBERS.index(path)])))
+        """Ask members to train, each from the model of a seed, and for their updates. `among`: all that are asked."""
+        for path in paths or among or self.paths:
+            opening = Opening("world", number, 32, 8.0, 10 * len(self.paths), "float32")
+            job = TrainJob("world", number, ((path, 10),), opening, Objective(), order, among or self.paths)
+            self.lanes[path].call(1, "train", (job, model(SMALL, seeds[self.paths.index(path)])))
             self.lanes[path].call(2, "collect", ("world", number))
+
+    def leave_out(self, *paths: str, order: str = "first") -> None:
+        """The run's supervisor goes on without these members."""
+        for path in paths:
+            self.lanes[path].call(9, "leave_out", ("world", order, f"{path} is out"))
+
+    def fail(self, path: str) -> None:
+        """A member answers that its training has failed, and the supervisor goes on without it."""
+        member = self.members[path]
+        self.lanes[path].answered(wire.Answer(id=member.fake.last.ask.id, trained=wire.Trained(error="no data")))
+        member.num_done = len(member.fake.said)
+        self.leave_out(path)
+
+    def new_hub(self) -> None:
+        """The hub's process dies, and another one takes its place: it knows nothing of sums that were under way."""
+        self.sums = MaskedSums(self.config, self._woken, Spool(self.folder / "spool").folder)
+        for path, before in self.members.items():
+            place = (
+                path,
+                "run-1",
+                60.0,
+                1,
+                Spool(self.folder / "spool"),
+                Shelf(),
+                self.done.append,
+                lambda value: value,
+            )
+            self.lanes[path] = Lane(*place, now=lambda: self.clock, masked=self.sums)
+            fake = FakeMember(before.fake.instance)
+            self.members[path] = Playing(path, before.kit, before.store, before.masker, fake, before.update)
+            self.lanes[path].call(0, "prepare", (SMALL, None))
+            self.lanes[path].joined(fake.session)
+        self.play()
+        self.done.clear()
 
     def restart(self, path: str) -> None:
         """A member's process dies, and another one joins."""
@@ -163,6 +200,11 @@ class Cohort:
         lane.answered(answer)
 
     @property
+    def handed_sums(self) -> list[Done]:
+        """The sums that were handed up."""
+        return [one for one in self.handed if isinstance(one.value, Update)]
+
+    @property
     def handed(self) -> list[Done]:
         """What was handed up."""
         return [one for one in self.done if one.ticket == 2 and one.value is not None]
@@ -170,5 +212,9 @@ class Cohort:
     @property
     def total(self) -> tuple[Any, Any]:
         """What the members have drawn, added up."""
-        floats, ints = zip(*(member.update for member in self.members.values()), strict=True)
+        return self.total_of(*self.paths)
+
+    def total_of(self, *paths: str) -> tuple[Any, Any]:
+        """What some of the members have drawn, added up."""
+        floats, ints = zip(*(self.members[path].update for path in paths), strict=True)
         return np.sum(floats, axis=0, dtype=np.int32), np.sum(ints, axis=0)

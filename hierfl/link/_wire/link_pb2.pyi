@@ -434,12 +434,14 @@ class Placed(_message.Message):
     def __init__(self, error: _Optional[str] = ..., refused: _Optional[bool] = ..., duration_s: _Optional[float] = ..., numbers: _Optional[_Iterable[float]] = ..., things: _Optional[_Iterable[_Union[Thing, _Mapping]]] = ..., model_digest: _Optional[str] = ..., unreached: _Optional[str] = ...) -> None: ...
 
 class AskKey(_message.Message):
-    __slots__ = ("train", "attempt")
+    __slots__ = ("train", "attempt", "members")
     TRAIN_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     train: Train
     attempt: bytes
-    def __init__(self, train: _Optional[_Union[Train, _Mapping]] = ..., attempt: _Optional[bytes] = ...) -> None: ...
+    members: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, train: _Optional[_Union[Train, _Mapping]] = ..., attempt: _Optional[bytes] = ..., members: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class MemberKey(_message.Message):
     __slots__ = ("node", "weight", "public", "certificate", "signature")
@@ -456,14 +458,16 @@ class MemberKey(_message.Message):
     def __init__(self, node: _Optional[str] = ..., weight: _Optional[int] = ..., public: _Optional[bytes] = ..., certificate: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class Keyed(_message.Message):
-    __slots__ = ("key", "error", "is_lost")
+    __slots__ = ("key", "error", "is_lost", "noted")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     IS_LOST_FIELD_NUMBER: _ClassVar[int]
+    NOTED_FIELD_NUMBER: _ClassVar[int]
     key: MemberKey
     error: str
     is_lost: bool
-    def __init__(self, key: _Optional[_Union[MemberKey, _Mapping]] = ..., error: _Optional[str] = ..., is_lost: _Optional[bool] = ...) -> None: ...
+    noted: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, key: _Optional[_Union[MemberKey, _Mapping]] = ..., error: _Optional[str] = ..., is_lost: _Optional[bool] = ..., noted: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AskMasked(_message.Message):
     __slots__ = ("train", "attempt", "keys")

@@ -8,7 +8,7 @@ import pytest
 
 from hierfl.config import from_mapping
 from hierfl.errors import ConfigError
-from hierfl.link.cohort import cohort, masks
+from hierfl.link.cohort import cohort, fewest, masks
 
 LINK = {"address": "hub.example.org:8443"}
 
@@ -45,14 +45,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "krum": (mapping(strategy="median"), "median looks at each member's update by itself"),
     "participation": (
         mapping(participation={"kind": "deadline", "after_s": 60}),
-        "participation: deadline may close a round without some",
+        "participation: deadline may close a round before",
     ),
     "sample": (mapping(participation={"kind": "sample", "fraction": 0.9}), "participation: sample"),
-    "continue": (
-        mapping(on_failure="continue"),
-        "on_failure: continue (here or above) lets a round close without some",
-    ),
-    "quorum": (mapping(quorum=0.5), "quorum: 0.5 (here or above)"),
     "leaves": (
         mapping([*linked("cleveland", "budapest"), *linked("long_beach", leaves_at=2)], rounds=3),
         "long_beach joins or leaves in the midst of it",
@@ -74,18 +69,19 @@ def test_what_does_not_go_with_masks_is_told(name: str) -> None:
     assert any(said in problem.message for problem in told), caught.value
 
 
-def test_what_is_inherited_from_above_counts_and_the_word_itself_is_not_inherited() -> None:
-    north = {"name": "north", "secure_aggregation": "masks", "members": linked("cleveland", "long_beach", "budapest")}
-    given = mapping([north, {"name": "zurich_basel"}], on_failure="continue", secure_aggregation="none")
-    with pytest.raises(ConfigError, match=r"north.secure_aggregation: masks cancel only in the sum of all members"):
-        from_mapping(given)
-    config = from_mapping(
-        mapping([{**north, "on_failure": "stop", "quorum": 1.0}], on_failure="continue", secure_aggregation="none")
-    )
-    assert cohort(config, "world") == ()
-    assert cohort(config, "world/north") == tuple(
-        f"world/north/{name}" for name in ("cleveland", "long_beach", "budapest")
-    )
+def test_a_sum_takes_as_many_members_as_rounds_may_not_lose_and_three() -> None:
+    names = ("cleveland", "long_beach", "budapest", "zurich_basel")
+    north = {"name": "north", "secure_aggregation": "masks", "members": linked(*names)}
+    for above, least in (
+        ({}, 4),
+        ({"quorum": 0.5}, 4),
+        ({"on_failure": "continue"}, 3),
+        ({"on_failure": "continue", "quorum": 0.8}, 4),
+        ({"on_failure": "continue", "quorum": 0.1}, 3),
+    ):
+        config = from_mapping(mapping([north], secure_aggregation="none", **above))
+        assert fewest(config, "world/north") == least
+    assert cohort(config, "world") == () and cohort(config, "world/north") == tuple(f"world/north/{n}" for n in names)
     assert masks(config, "world/north/cleveland") and not masks(config, "world/north") and not masks(config, "world")
 
 

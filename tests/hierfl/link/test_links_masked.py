@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from link_inside import Inside, several_runs  # noqa: F401
-from small_runs import config_of, hub, site
+from small_runs import Listener, config_of, hub, site
 
 from hierfl.errors import HierflError, RoundFailed, SiteFailed
 from hierfl.lifecycle import run
 from hierfl.link.approval import plan_of
+from hierfl.monitor.records import RoundClosed
 from hierfl.tree import hidden_in_sums
 
 LINK = {"address": "hub.example.org:8443"}
@@ -88,10 +89,64 @@ def test_a_member_without_data_is_told(tmp_path: Path) -> None:
         Inside(config_of(tmp_path / "runs", empty), tmp_path / "linked").go()
 
 
+@pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize(
+    ("fault", "settings"),
+    [
+        ("raise", {}),
+        ("no file", {}),
+        ("raise", {"strategy": "scaffold"}),
+    ],
+    ids=["its code fails", "its data are missing", "what sites keep"],
+)
+def test_rounds_go_on_without_a_member_that_fails_to_the_bits_of_the_simulation(
+    tmp_path: Path, fault: str, settings: dict[str, Any]
+) -> None:
+    wards = [*WARDS, {**site("e", fault=fault), "link": LINK}]
+    world = hub("world", *wards, rounds=3, secure_aggregation="masks", on_failure="continue", **settings)
+    config = config_of(tmp_path / "runs", world)
+    simulated, monitor, inside = run(config), Listener(), Inside(config, tmp_path / "linked")
+    linked = inside.go(monitor)
+    assert linked["model_digest"] == simulated["model_digest"]
+    closed = [(one.members, set(one.missing)) for one in monitor.of(RoundClosed) if one.node == "world"]
+    assert [(set(members), missing) for members, missing in closed] == [({"north", "c", "d"}, {"e"})] * 3
+    updates = [file for path in ("north", "c", "d") for file in (tmp_path / f"linked/world__{path}/updates").iterdir()]
+    crossed = b"".join(inside.up)
+    assert not [file for file in updates if file.read_bytes()[:64] in crossed]
+
+
+@pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize("fault", ["raise", "no file"])
+def test_two_of_four_have_no_sum_though_the_quorum_is_two(tmp_path: Path, fault: str) -> None:
+    wards = [*WARDS[:2], *({**site(name, fault=fault), "link": LINK} for name in "de")]
+    config = config_of(tmp_path / "runs", hub("world", *wards, secure_aggregation="masks", on_failure="continue"))
+    with pytest.raises(RoundFailed, match="below the quorum") as caught:
+        Inside(config, tmp_path / "linked").go()
+    assert "masked sum" in str(caught.value)
+    assert run(config)["rounds"] == 2
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_a_hub_above_goes_on_without_one_whose_members_have_no_sum(tmp_path: Path) -> None:
+    wards = [{**site(name), "link": LINK} for name in "ab"]
+    north = hub("north", *wards, {**site("d", fault="raise"), "link": LINK}, secure_aggregation="masks")
+    config = config_of(tmp_path / "runs", hub("world", north, "c", "e", rounds=2, on_failure="continue"))
+    monitor = Listener()
+    Inside(config, tmp_path / "linked").go(monitor)
+    said = [one.missing["north"] for one in monitor.of(RoundClosed) if one.node == "world"]
+    assert len(said) == 2 and all("masked sum takes 3" in one for one in said)
+
+
 def test_a_member_agrees_to_a_plan_that_says_who_is_hidden_among_whom(tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", tree())
     said = plan_of(config, "world/c").lines()
     assert any("masked: world learns the sum over north, c, d, and no single one" in line for line in said)
+    wards = [*WARDS, {**site("e"), "link": LINK}]
+    fewer = hub("world", *wards, secure_aggregation="masks", on_failure="continue", quorum=0.6)
+    said = plan_of(config_of(tmp_path / "runs", fewer), "world/c").lines()
+    assert any(
+        "masked: world learns a round's sum over 3 or more of north, c, d, e, and no single one" in one for one in said
+    )
     assert hidden_in_sums(config).keys() == {"world"}
     plain = config_of(tmp_path / "runs", {**tree(), "secure_aggregation": "none"})
     assert not any("masked" in line for line in plan_of(plain, "world/c").lines()) and not hidden_in_sums(plain)

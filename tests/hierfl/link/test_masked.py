@@ -28,7 +28,7 @@ def test_one_lane_hands_up_the_sum_and_the_others_nothing(tmp_path: Path) -> Non
     play = Cohort(tmp_path)
     play.order()
     play.play()
-    assert is_sum(play) and play.handed[0].actor == MEMBERS[0]
+    assert is_sum(play)
     assert [done.ticket for done in play.done].count(2) == 3
     assert not list((tmp_path / "spool").glob("*.masked*"))
     play.order(1, "second")
@@ -121,21 +121,6 @@ def test_a_member_that_has_lost_its_update_trains_again(tmp_path: Path) -> None:
     play.order(paths=MEMBERS[1:2])
     play.play()
     assert is_sum(play)
-
-
-def test_there_is_no_sum_where_a_member_has_failed(tmp_path: Path) -> None:
-    play = Cohort(tmp_path)
-    play.order()
-    play.play(without=(MEMBERS[1],))
-    ask = play.members[MEMBERS[1]].fake.last.ask
-    play.lanes[MEMBERS[1]].answered(wire.Answer(id=ask.id, trained=wire.Trained(error="no data today")))
-    play.play(without=(MEMBERS[1],))
-    assert [one.value for one in play.done if one.ticket == 2] == [None] * 3
-    play.members[MEMBERS[1]].num_done = len(play.members[MEMBERS[1]].fake.said)
-    play.done.clear()
-    play.order(order="again")
-    play.play()
-    assert is_sum(play), "the same round, asked once more"
 
 
 def test_what_is_not_wanted_any_more_ends_without_a_sum(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def nonsense(asked: wire.AskMasked) -> None:
     [
         (between, "world/b has not signed this"),
         (heavier, "world/b has not signed this"),
-        (fewer, "keys of 2 members, which are not the 3 of world"),
-        (another_order, "which are not the 3 of world"),
+        (fewer, "keys of 2 members, which are not the 3 of the sum"),
+        (another_order, "which are not the 3 of the sum"),
         (twice, r"in the name of world/c has the certificate of hierfl://trial/member/world/b"),
         (own, "another key of world/a than its own"),
         (short, "of 5 bytes"),

@@ -215,7 +215,7 @@ def test_members_are_who_their_certificates_say(pki: Pki, tmp_path: Path) -> Non
         ({"versions": [9]}, r"versions \[9\]"),
         (
             {"versions": [1, 2, 3, 4]},
-            r"versions \[1, 2, 3, 4\] of the protocol; this hub \[7\]; .* same version of hierfl",
+            r"versions \[1, 2, 3, 4\] of the protocol; this hub \[8\]; .* same version of hierfl",
         ),
         ({"node": "world/them"}, "is not 'world/us'"),
         ({"instance": "x" * 5000}, "at most 2000"),
