@@ -112,6 +112,7 @@ class Inside:
         self.across: dict[tuple[str, str], list[bytes]] = {}
         self.places: dict[str, Workplace] = {}
         self.away: set[str] = set()
+        self.lanes: dict[str, Lane] = {}
         self.parted: dict[str, str] = {}
         self.pki: Pki | None = None
         if any(masks(config, path) for path in config.links):
@@ -156,6 +157,7 @@ class Inside:
             )
             for path in members
         }
+        self.lanes.update(lanes)
         for path, lane in lanes.items():
             self._join(path, lane)
         return type("Service", (), {"close": lambda self, reason, final: None})(), lanes

@@ -127,6 +127,32 @@ def test_two_of_four_have_no_sum_though_the_quorum_is_two(tmp_path: Path, fault:
 
 
 @pytest.mark.usefixtures("several_runs")
+def test_a_member_that_stays_away_is_given_up_as_without_masks(tmp_path: Path) -> None:
+    """It is gone once the first round has closed, for longer than the run waits for it."""
+    digests = []
+    for word in ("masks", "none"):
+        world = hub("world", *WARDS, {**site("e"), "link": LINK}, secure_aggregation=word, on_failure="continue")
+        runtime = {"kind": "local", "num_workers": 1, "device_timeout_s": 0.5}
+        config = config_of(tmp_path / word, world, runtime=runtime, evaluation={"every": 0})
+        inside = Inside(config, tmp_path / f"linked-{word}")
+
+        class Leaves(Listener):
+            def on(self, record: Any, inside: Inside = inside) -> None:
+                super().on(record)
+                lane = inside.lanes.get("world/e")
+                if isinstance(record, RoundClosed) and record.node == "world" and lane is not None:
+                    lane.deadline_s = 0.2
+                    if lane.session is not None:
+                        lane.left(lane.session)
+
+        monitor = Leaves()
+        digests.append(inside.go(monitor)["model_digest"])
+        closed = [set(one.members) for one in monitor.of(RoundClosed) if one.node == "world"]
+        assert closed == [{"north", "c", "d", "e"}, {"north", "c", "d"}], word
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.usefixtures("several_runs")
 def test_a_hub_above_goes_on_without_one_whose_members_have_no_sum(tmp_path: Path) -> None:
     wards = [{**site(name), "link": LINK} for name in "ab"]
     north = hub("north", *wards, {**site("d", fault="raise"), "link": LINK}, secure_aggregation="masks")
