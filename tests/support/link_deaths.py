@@ -23,7 +23,7 @@ MOMENTS = {
     "paid": "the line is there, and nothing else of the training",
     "stored": "the update is on the disk, and no word of whose round it is",
     "told": "the hub was told that an update is ready",
-    "sent": "gRPC has taken the update, and the call is open",
+    "sent": "gRPC has taken the update; the call is open, or has just ended",
     "masked": "the update is masked, and its digest noted",
     "took": "a hub has a member's update, whole",
 }
@@ -103,6 +103,7 @@ def watch_member(death: Death) -> None:
     DpSgd.gradients = stepping  # type: ignore[assignment]
     death.around(Ledger, "pay", "unpaid", "paid")
     death.around(Store, "put", after="stored")
+    death.around(Dialer, "_deliver", after="sent")  # a hub that has all may answer before gRPC asks for more
     death.around(Masker, "mask", after="masked")
 
 
