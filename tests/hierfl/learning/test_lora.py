@@ -44,7 +44,9 @@ X = torch.arange(12).reshape(2, 6) % 11
 def test_at_first_an_adapted_model_is_its_base_and_merged_it_is_the_model_that_it_became() -> None:
     plain, adapted, whole = built(), built(), built()
     adapt(adapted, Lora(rank=2))
-    assert torch.equal(adapted(X), plain(X))
+    for layer in ("words", "attention.out_proj", "local", "head"):
+        assert torch.equal(adapted.get_submodule(layer).weight, plain.get_submodule(layer).weight)
+    torch.testing.assert_close(adapted(X), plain(X))  # torch has other kernels for attention whose weights are frozen
     adapted(X).square().sum().backward()
     ups = [(name, p) for name, p in adapted.named_parameters() if name.endswith(".up")]
     assert len(ups) == 4 and all(p.grad is not None and p.grad.abs().sum() > 0 for _, p in ups)
