@@ -208,8 +208,8 @@ class LinkedDriver:
             if self._service is not None:
                 said = self._farewell or "the hub is closing; it may come back"
                 self._service.close(said, final=bool(self._farewell))
-            for lane in self._lanes.values():
-                lane.spool.close()
+            for spool in {lane.spool for lane in self._lanes.values()}:
+                spool.close()
         finally:
             self._base.close()
 

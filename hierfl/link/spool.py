@@ -78,11 +78,8 @@ class Spool:
         """Give a file's bytes, read-only, without a copy. Errors: OSError, ValueError."""
         with self._lock, path.open("rb") as file:
             mapped = mmap(file.fileno(), num_bytes, access=ACCESS_READ)
-            for known, readers in list(self._mapped.items()):
-                self._mapped[known] = [one for one in readers if one[0]() is not None]
-                if not self._mapped[known]:
-                    del self._mapped[known]
-            self._mapped.setdefault(path, []).append((weakref.ref(mapped), _FORKS[0]))
+            alive = [one for one in self._mapped.get(path, ()) if one[0]() is not None]
+            self._mapped[path] = [*alive, (weakref.ref(mapped), _FORKS[0])]
             return mapped
 
     def files(self) -> list[Path]:
