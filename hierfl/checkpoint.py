@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -216,11 +215,8 @@ def save_model(path: Path, layout: Layout, model: ModelState) -> None:
     for alias, name in layout.aliases:
         tensors[alias] = tensors[name]
         types |= {alias: BFLOAT16} if name in types else {}
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        durable.write(partial, content(tensors, {"format": "pt"}, types))
-        os.replace(partial, path)
-        durable.flush(path.parent)
+        durable.place(path, content(tensors, {"format": "pt"}, types))
     except OSError as error:
         raise OutputError(f"the model cannot be written to {path}: {error.strerror or error}") from error
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["flush", "put", "write"]
+__all__ = ["flush", "place", "put", "write"]
 
 
 def write(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
@@ -28,7 +28,12 @@ def flush(folder: Path) -> None:
 
 def put(path: Path, text: str) -> None:
     """Write a text in the place of a file's, whole or not at all, and flush it. Errors: OSError."""
+    place(path, [text.encode()])
+
+
+def place(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
+    """Write these buffers in the place of a file's, whole or not at all, and flush it. Errors: OSError."""
     partial = path.with_name(f".{path.name}.partial")
-    write(partial, [text.encode()])
+    write(partial, buffers)
     os.replace(partial, path)
     flush(path.parent)
