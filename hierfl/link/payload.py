@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from hierfl.errors import LinkError
 from hierfl.learning.blocks import threads
 from hierfl.link.chunks import CHUNK_BYTES, Chunk, check_of, digest_of, encode, hash_of
-from hierfl.link.spool import Spool
+from hierfl.link.spool import Spool, map_file
 
 __all__ = ["DTYPES", "Incoming", "Outgoing", "Shape", "read"]
 
@@ -262,11 +261,7 @@ def read(path: Path, shape: Shape, spool: Spool | None = None) -> tuple[NDArray[
     """
     if not shape.num_bytes:
         return np.empty(0, shape.dtype), np.empty(0, np.int64)
-    if spool is not None:
-        mapped = spool.map(path, shape.num_bytes)
-    else:
-        with path.open("rb") as file:
-            mapped = mmap(file.fileno(), shape.num_bytes, access=ACCESS_READ)
+    mapped = (map_file if spool is None else spool.map)(path, shape.num_bytes)
     floats: NDArray[Any] = np.frombuffer(mapped, shape.dtype, shape.num_floats)
     return floats, np.frombuffer(mapped, np.int64, shape.num_ints, shape.float_bytes)
 

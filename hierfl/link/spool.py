@@ -19,7 +19,7 @@ from collections.abc import Callable
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-__all__ = ["Spool"]
+__all__ = ["Spool", "map_file"]
 
 KEPT = 4
 """Spare files: more than are written at once serve nobody."""
@@ -35,6 +35,12 @@ def _forked() -> None:
 
 
 os.register_at_fork(before=_forked)
+
+
+def map_file(path: Path, num_bytes: int) -> mmap:
+    """Give a file's bytes, read-only, without a copy. Errors: OSError, ValueError."""
+    with path.open("rb") as file:
+        return mmap(file.fileno(), num_bytes, access=ACCESS_READ)
 
 
 class Spool:
@@ -75,9 +81,9 @@ class Spool:
                 self._own.add(path)
 
     def map(self, path: Path, num_bytes: int) -> mmap:
-        """Give a file's bytes, read-only, without a copy. Errors: OSError, ValueError."""
-        with self._lock, path.open("rb") as file:
-            mapped = mmap(file.fileno(), num_bytes, access=ACCESS_READ)
+        """Do as `map_file`, and know who reads. Errors: OSError, ValueError."""
+        with self._lock:
+            mapped = map_file(path, num_bytes)
             alive = [one for one in self._mapped.get(path, ()) if one[0]() is not None]
             self._mapped[path] = [*alive, (weakref.ref(mapped), _FORKS[0])]
             return mapped
