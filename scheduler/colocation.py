@@ -26,8 +26,10 @@ VERSION = 1
 GAIN = 1.1
 """Total rate with one more job over the total without, at least."""
 
-WINDOW = 7
-"""Newest rates of a model in a company, of which the median counts."""
+WINDOW = 8
+"""Newest rates of a model in a company, of which the median counts, even so that two jobs which share unevenly both do;
+so often an eager kind tries one first.
+"""
 
 MIN_ALONE = 3
 """Rates alone that must be known before a model is tried in company: the first is often slow."""
@@ -57,13 +59,16 @@ class Wait:
 
 @dataclass(slots=True)
 class Kind:
-    """A kind of device: its observations so far, rates by company and model, and the waits."""
+    """A kind of device: its observations so far, rates by company and model, the waits, and how often a company was
+    tried before there was anything to compare it with.
+    """
 
     num: int = 0
     next_trial: int = 0
     rates: dict[Company, dict[str, list[float]]] = field(default_factory=dict)
     waits: dict[Company, Wait] = field(default_factory=dict)
     errors: dict[Company, Wait] = field(default_factory=dict)
+    tried: dict[Company, int] = field(default_factory=dict)
 
     def alone(self, model: str) -> float | None:
         """Give a model's rate alone; None while too little is known."""
@@ -82,10 +87,6 @@ class Kind:
         usual = sum(shares.values()) / len(shares) if shares else 0.0
         return sum(shares.get(model, usual) for model in company) if shares else None
 
-    def num_rates(self, company: Company) -> int:
-        """Count the newest rates of a company that are known, of the model that has the most."""
-        return max(map(len, self.rates.get(company, {}).values()), default=0)
-
     def gains(self, company: Company) -> bool | None:
         """Say whether a company beats each known one with a job less; None if it was not measured."""
         total = self.total(company)
@@ -99,7 +100,7 @@ class Colocation:
     """Gains of companies by kind of device. A question changes nothing.
 
     `eager`: kinds of devices on which company is thought to pay until it was measured, as for threads on several cores;
-    what is tried first there is company, and then a few jobs alone, for the comparison.
+    what is tried first there is company, then a few jobs alone, for the comparison, and then company for its rates.
     """
 
     def __init__(self, eager: Collection[str] = ()) -> None:
@@ -125,8 +126,8 @@ class Colocation:
         if len(running) >= places or (free_bytes is not None and not 0 < need_bytes <= free_bytes):
             return False
         kind, company = self._kinds.get(device), _company(running, candidate)
-        if device in self.eager and (kind is None or any(kind.alone(model) is None for model in company)):
-            return kind is None or kind.num_rates(company) < WINDOW
+        if self._is_first(device, company):
+            return kind is None or kind.tried.get(company, 0) < WINDOW
         if kind is None or any(
             kind.num < wait.until and _contains(company, part) for part, wait in kind.errors.items()
         ):
@@ -136,12 +137,23 @@ class Colocation:
             return False
         if after is not None and after >= GAIN * before:
             return True
+        if after is None and device in self.eager:
+            return len(running) == 1 or bool(kind.gains(_company(running)))
         wait = kind.waits.get(company)
         return kind.num >= kind.next_trial and (wait is None or kind.num >= wait.until)
 
     def started(self, running: Sequence[str], candidate: str, device: str) -> None:
         """Note that a job has joined others, so that no second device tries the same at the same time."""
-        self._postpone(self._kinds.setdefault(device, Kind()), _company(running, candidate))
+        company = _company(running, candidate)
+        if not self._is_first(device, company):
+            self._postpone(self._kinds.setdefault(device, Kind()), company)
+
+    def tried(self, model: str, others: Sequence[str], device: str) -> None:
+        """Count a job that was in company before any was alone: there is no rate to be told yet."""
+        kind, company = self._kinds.setdefault(device, Kind()), _company(others, model)
+        kind.num += 1
+        kind.tried[company] = kind.tried.get(company, 0) + 1
+        _trim(kind.tried)
 
     def observe(self, model: str, others: Sequence[str], rate: float, device: str) -> None:
         """Learn the rate that a job had from beginning to end in the company of the others' models, or alone.
@@ -196,6 +208,7 @@ class Colocation:
                 "rates": [[list(company), rates] for company, rates in kind.rates.items()],
                 "waits": [[list(company), wait.until, wait.length] for company, wait in kind.waits.items()],
                 "errors": [[list(company), wait.until, wait.length] for company, wait in kind.errors.items()],
+                "tried": [[list(company), num] for company, num in kind.tried.items()],
             }
             for device, kind in self._kinds.items()
         }
@@ -218,8 +231,14 @@ class Colocation:
                 {tuple(company): {model: list(r) for model, r in rates.items()} for company, rates in kind["rates"]},
                 {tuple(company): Wait(until, length) for company, until, length in kind["waits"]},
                 {tuple(company): Wait(until, length) for company, until, length in kind["errors"]},
+                {tuple(company): num for company, num in kind.get("tried", [])},
             )
         return colocation
+
+    def _is_first(self, device: str, company: Company) -> bool:
+        """Say whether a company is tried on an eager kind of device before there is anything to compare it with."""
+        kind = self._kinds.get(device)
+        return device in self.eager and (kind is None or any(kind.alone(model) is None for model in company))
 
     def _postpone(self, kind: Kind, company: Company) -> None:
         """Let a company that is not known to gain wait, unless it does already; let all other trials wait a little."""

@@ -7,6 +7,8 @@ own, shrunk to 1 until it has data (`scheduler.pace`). It multiplies the overhea
 takes also where the units explain nothing. What a site takes on a kind of device that never worked for it is what it
 takes elsewhere, times the ratio of the two kinds (`scheduler.ratio`): by the sites that both have worked for, in this
 work or else in other work. A site that nobody has seen has the line of the kind, or of the kind seen first.
+
+What jobs took beside others is learned apart: it stands in on a kind of device on which no job of this work was alone.
 """
 
 from __future__ import annotations
@@ -34,6 +36,10 @@ RESOLUTION = math.log(1.05)
 MIN_ERROR = 1e-4
 
 
+_Work = tuple[str, str, bool]
+"""A kind of work, its model, and whether its jobs were alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accuracy:
     """Absolute relative errors of `num` predictions, each made before its job was observed: median, 90 % quantile."""
@@ -51,13 +57,13 @@ class Durations:
     """
 
     def __init__(self) -> None:
-        self._works: dict[tuple[str, str], dict[str, Pace]] = {}
-        self._shared: dict[tuple[str, str], Shared] = {}
+        self._works: dict[_Work, dict[str, Pace]] = {}
+        self._shared: dict[_Work, Shared] = {}
         self._errors: dict[str, dict[int, int]] = {}
 
     def predict(self, kind: str, site: str, units: float, device: str = "", model: str = "") -> float | None:
         """Predict the duration of `units` of work; None before the first observation of this kind and model."""
-        paces = self._works.get((kind, model))
+        paces = self._works.get((kind, model, True))
         if paces is not None and len(paces) == 1 and device in paces:  # one kind of device is the most frequent case
             return paces[device].predict(site, _checked(units))
         known = self._known(kind, model, device, site)
@@ -68,21 +74,34 @@ class Durations:
         known = self._known(kind, model, device, site)
         return None if known is None else known[0].upper(site, _checked(units)) * known[1]
 
+    def knows(self, kind: str, device: str = "", model: str = "") -> bool:
+        """Say whether a job of this work was ever alone on this kind of device."""
+        return device in self._works.get((kind, model, True), {})
+
     def observe(
-        self, kind: str, site: str, units: float, duration_s: float, device: str = "", model: str = ""
+        self,
+        kind: str,
+        site: str,
+        units: float,
+        duration_s: float,
+        device: str = "",
+        model: str = "",
+        *,
+        is_alone: bool = True,
     ) -> float | None:
-        """Learn from one finished job that had its device for itself; give what was predicted for it."""
+        """Learn from one finished job, which had its device for itself or not; give what was predicted for it."""
         units, seconds = _checked(units), max(TINY, _checked(duration_s))
         predicted = self.predict(kind, site, units, device, model)
         if predicted is not None:
             error = max(MIN_ERROR, abs(predicted / seconds - 1.0))
             counts, place = self._errors.setdefault(kind, {}), round(math.log(error) / RESOLUTION)
             counts[place] = counts.get(place, 0) + 1
-        paces = self._works.setdefault((kind, model), {})
+        work = (kind, model, is_alone)
+        paces = self._works.setdefault(work, {})
         if device not in paces:
-            paces[device] = self._new(kind, model, device, units, seconds)
+            paces[device] = self._new(work, device, units, seconds)
         paces[device].observe(site, units, seconds, predicted or seconds)
-        self._shared.setdefault((kind, model), Shared()).saw(paces, device, site)
+        self._shared.setdefault(work, Shared()).saw(paces, device, site)
         return predicted
 
     def error(self) -> Mapping[str, Accuracy]:
@@ -92,8 +111,13 @@ class Durations:
     def state(self) -> dict[str, Any]:
         """Return all that was learned, as JSON has it; `from_state` goes on from there with the same bits."""
         works = [
-            {"kind": kind, "model": model, "devices": [[device, pace.state()] for device, pace in paces.items()]}
-            for (kind, model), paces in self._works.items()
+            {
+                "kind": kind,
+                "model": model,
+                "is_alone": is_alone,
+                "devices": [[device, pace.state()] for device, pace in paces.items()],
+            }
+            for (kind, model, is_alone), paces in self._works.items()
         ]
         errors = {kind: sorted(counts.items()) for kind, counts in self._errors.items()}
         return {"version": VERSION, "works": works, "errors": {kind: list(map(list, e)) for kind, e in errors.items()}}
@@ -111,10 +135,11 @@ class Durations:
             )
         durations = cls()
         for work in state["works"]:
-            paces = durations._works[work["kind"], work["model"]] = {}
+            key = work["kind"], work["model"], work.get("is_alone", True)
+            paces = durations._works[key] = {}
             for device, pace in work["devices"]:
                 paces[device] = Pace.from_state(pace, next(iter(paces.values()), None))
-            durations._shared[work["kind"], work["model"]] = Shared.of(paces)
+            durations._shared[key] = Shared.of(paces)
         durations._errors = {kind: dict(counts) for kind, counts in state["errors"].items()}
         return durations
 
@@ -128,9 +153,11 @@ class Durations:
 
     def _known(self, kind: str, model: str, device: str, site: str) -> tuple[Pace, float] | None:
         """Find what tells most of a site's work on this kind of device, and the factor that its seconds need."""
-        paces = self._works.get((kind, model))
-        if not paces:
+        works = [work for work in ((kind, model, True), (kind, model, False)) if work in self._works]
+        if not works:
             return None
+        work = next((each for each in works if device in self._works[each]), works[0])
+        paces = self._works[work]
         here = paces.get(device)
         if here is not None and (len(paces) == 1 or site in here.sites):
             return here, 1.0
@@ -138,23 +165,23 @@ class Durations:
         if elsewhere is None and here is not None:
             return here, 1.0
         found = elsewhere or next(iter(paces))
-        return paces[found], self._ratio((kind, model), device, found)
+        return paces[found], self._ratio(work, device, found)
 
-    def _new(self, kind: str, model: str, device: str, units: float, seconds: float) -> Pace:
+    def _new(self, work: _Work, device: str, units: float, seconds: float) -> Pace:
         """Begin with a kind of device: the line seen elsewhere, or the one through the first job."""
-        paces = self._works[kind, model]
+        paces = self._works[work]
         if not paces:
             return Pace(Line.through(units, seconds, OVERHEAD / (1.0 - OVERHEAD) * (units or 1.0)))
         name, reference = next(iter(paces.items()))
-        return Pace(reference.line.scaled(self._ratio((kind, model), device, name)), reference)
+        return Pace(reference.line.scaled(self._ratio(work, device, name)), reference)
 
-    def _ratio(self, work: tuple[str, str], device: str, reference: str) -> float:
+    def _ratio(self, work: _Work, device: str, reference: str) -> float:
         """Give the seconds on one kind of device over those on another, from what tells most of this work."""
         logs = self._logs(work, device, reference) or self._all_logs(device, reference)
         paces = self._works[work]
         return by_lines(paces[device], paces[reference]) if not logs and device in paces else shrunk(logs)
 
-    def _logs(self, work: tuple[str, str], device: str, reference: str) -> Sequence[float]:
+    def _logs(self, work: _Work, device: str, reference: str) -> Sequence[float]:
         return self._shared[work].logs(self._works[work], device, reference)
 
     def _all_logs(self, device: str, reference: str) -> Sequence[float]:

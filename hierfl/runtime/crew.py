@@ -284,9 +284,8 @@ class Crew:
     def _learn(self, call: Call, group: results.Group, durations: Mapping[str, float]) -> None:
         """Learn durations; once there is something to go by, predict anew what waits."""
         device = self._roster.devices[call.worker]
-        others = self.gate.others(device.name)
-        steady = (call.company, call.others) == (self._roster.company(call.worker) + others, others)
-        is_news, rate = self._foresight.learn(group, durations, device, call.company if steady else None, call.others)
+        company = self._roster.company_of(call, self.gate.others(device.name), self._now())
+        is_news, rate = self._foresight.learn(group, durations, device, call.others, *company)
         if is_news:
             self._dispatcher.refresh(self._foresight.renewed)
         if rate is not None:

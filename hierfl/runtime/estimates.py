@@ -85,24 +85,39 @@ class Estimates:
         return self.durations.predict(kind, site, units, device, self.model)
 
     def learn(
-        self, kind: str, work: Mapping[str, tuple[float, float]], device: Device, company: int | None, others: int = 0
+        self,
+        kind: str,
+        work: Mapping[str, tuple[float, float]],
+        device: Device,
+        company: int | None,
+        others: int = 0,
+        alone_s: float = 0.0,
     ) -> float | None:
         """Learn from a chunk of work, units and seconds by site, that had so many other jobs beside it all the time.
 
-        None: the company changed. What was in company tells little of durations, but is better than nothing. `others`:
-        so many of the company are of other runs; what that gives is learned where all of them are known. Give the rate
-        (as of `Colocation.observe`), if there is one to be told.
+        None: the company changed. What was in company tells little of durations, and is learned only until something
+        was alone. A rate is told against what is known of jobs alone: there is none before. `others`: so many of the
+        company are of other runs; what that gives is learned where all of them are known. `alone_s`: so long the work
+        went on by itself when its company was done; of two jobs that share unevenly both tell, not the faster one only.
+        Give the rate (as of `Colocation.observe`), if there is one to be told.
         """
-        predicted: dict[str, float | None] = {}
-        if company:
-            predicted = {site: self.predict(kind, site, units, device.kind) for site, (units, _) in work.items()}
+        knows, is_alone = self.durations.knows(kind, device.kind, self.model), company == 0
+        known_s = took_s = 0.0
         for site, (units, seconds) in work.items():
-            if predicted.get(site) is None:
-                predicted[site] = self.durations.observe(kind, site, units, seconds, device.kind, self.model)
-        known = [seconds for seconds in predicted.values() if seconds is not None]
-        known_s = sum(known) if len(known) == len(work) else 0.0
-        took_s = sum(seconds for _, seconds in work.values())
-        if device.places == 1 or kind != "train" or company is None or not known_s or not took_s:
+            took_s += seconds
+            if is_alone or not knows:
+                at = (kind, site, units, seconds, device.kind, self.model)
+                known_s += self.durations.observe(*at, is_alone=is_alone) or 0.0
+            else:
+                known_s += self.predict(kind, site, units, device.kind) or 0.0
+        if device.places == 1 or kind != "train" or company is None or not took_s:
+            return None
+        if not knows:
+            if company and not others:
+                self.colocation.tried(self.model, [self.model] * company, device.kind)
+            return None
+        known_s, took_s = known_s - alone_s, took_s - alone_s
+        if known_s <= 0.0 or took_s < alone_s:  # it was alone for most of the time
             return None
         if not others:
             self.colocation.observe(self.model, [self.model] * company, known_s / took_s, device.kind)

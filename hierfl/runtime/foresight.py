@@ -98,14 +98,20 @@ class Foresight:
         return (lambda job: known_s.get(job.name, math.inf)) if known_s else None
 
     def learn(
-        self, group: Group, durations: Mapping[str, float], device: Device, company: int | None, others: int
+        self,
+        group: Group,
+        durations: Mapping[str, float],
+        device: Device,
+        others: int,
+        company: int | None,
+        alone_s: float,
     ) -> tuple[bool, float | None]:
         """Learn durations by site; say whether enough is new that what waits should be predicted anew, and the rate.
 
         See `Estimates.learn`.
         """
         work = {site: (group.sizes[site], seconds) for site, seconds in durations.items()}
-        rate = self.estimates.learn(group.kind, work, device, company, others)
+        rate = self.estimates.learn(group.kind, work, device, company, others, alone_s)
         seen = self._seen.get(group.kind, 0)
         self._seen[group.kind] = seen + len(work)
         self._answered.update((group.kind, site) for site in work)

@@ -48,6 +48,7 @@ class Roster:
         self._beside: dict[str, list[str]] = {}
         self._chunks: dict[str, list[tuple[Job, ...]]] = {}
         self._since: dict[str, float] = {}
+        self._alone_since: dict[str, float] = {}
         self._usual: dict[frozenset[str], str] = {}
         for seat in seats:
             self.add(seat)
@@ -96,6 +97,9 @@ class Roster:
         if not jobs or jobs not in self._chunks[worker]:
             return False
         self._chunks[worker].remove(jobs)
+        device = self._devices[worker].name
+        if sum(1 for each in self._beside[device] if self._chunks[each]) == 1:
+            self._alone_since[device] = now_s
         return True
 
     def late(self, now_s: float) -> list[str]:
@@ -128,6 +132,18 @@ class Roster:
         """Count the other workers of this worker's device that are at work."""
         beside = self._beside[self._devices[worker].name]
         return 0 if len(beside) == 1 else sum(1 for other in beside if other != worker and self._chunks[other])
+
+    def company_of(self, call: Call, others: int, now_s: float) -> tuple[int | None, float]:
+        """Give the company that a call which ends now had all the time, None if it changed; and for how many seconds it
+        was alone in the end, because its one companion was done. `others`: jobs of other runs that are there now.
+        """
+        left = self.company(call.worker)
+        if (call.company, call.others) == (left + others, others):
+            return call.company, 0.0
+        since_s = self._alone_since.get(self._devices[call.worker].name)
+        if (call.company, call.others, left, others) == (1, 0, 0, 0) and since_s is not None:
+            return 1, now_s - since_s
+        return None, 0.0
 
     def overdue(
         self,

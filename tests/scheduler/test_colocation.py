@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler import Colocation
-from scheduler.colocation import WAIT, WAIT_AFTER_ERROR
+from scheduler.colocation import WAIT, WAIT_AFTER_ERROR, WINDOW
 
 events = st.lists(
     st.one_of(
@@ -26,17 +26,33 @@ events = st.lists(
 def test_an_eager_kind_begins_in_company_then_compares() -> None:
     eager = Colocation(["cores"])
     assert eager.gain(["m"], "m", "cores", 2) and not Colocation().gain(["m"], "m", "cores", 2)
-    for _ in range(7):
+    for _ in range(WINDOW):
         assert eager.gain(["m"], "m", "cores", 2)
-        eager.observe("m", ["m"], 1.0, "cores")
-    assert not eager.gain(["m"], "m", "cores", 2), "seven rates in company are enough; now some alone"
+        eager.started(["m"], "m", "cores")
+        eager.tried("m", ["m"], "cores")
+    assert not eager.gain(["m"], "m", "cores", 2), "that was company enough; now some alone"
+    eager = Colocation.from_state(json.loads(json.dumps(eager.state())), ["cores"])
     for _ in range(3):
-        eager.observe("m", [], 1.9, "cores")
-    assert not eager.gain(["m"], "m", "cores", 2), "two at 1.0 do not beat one at 1.9 by a tenth"
+        assert not eager.gain(["m"], "m", "cores", 2)
+        eager.observe("m", [], 1.0, "cores")
+    assert eager.gain(["m"], "m", "cores", 2), "there is something to compare company with, and no rate of it"
+    eager.started(["m"], "m", "cores")
+    eager.observe("m", ["m"], 0.54, "cores")
+    assert not eager.gain(["m"], "m", "cores", 2), "two at 0.54 do not beat one by a tenth"
     again = Colocation.from_state(eager.state(), ["cores"])
-    for _ in range(7):
-        again.observe("m", [], 1.2, "cores")
-    assert again.gain(["m"], "m", "cores", 2), "two at 1.0 beat one at 1.2"
+    for _ in range(WINDOW):
+        again.observe("m", ["m"], 0.9, "cores")
+    assert again.gain(["m"], "m", "cores", 2), "two at 0.9 do"
+    assert again.gain(["m", "m"], "m", "cores", 3), "and so might three"
+
+
+def test_an_eager_kind_tries_no_larger_company_than_one_of_which_a_smaller_has_not_paid() -> None:
+    eager = Colocation(["cores"])
+    for _ in range(3):
+        eager.observe("m", [], 1.0, "cores")
+    assert eager.gain(["m"], "m", "cores", 3) and not eager.gain(["m", "m"], "m", "cores", 3)
+    eager.observe("m", ["m"], 0.5, "cores")
+    assert not eager.gain(["m", "m"], "m", "cores", 3)
 
 
 def play(colocation: Colocation, script: list[tuple[Any, ...]]) -> Colocation:

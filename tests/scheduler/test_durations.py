@@ -137,6 +137,19 @@ def test_two_jobs_draw_the_line_through_both() -> None:
     assert predict(durations, "new", 100) == pytest.approx(18.2)
 
 
+def test_what_took_long_in_company_stands_in_until_something_was_alone() -> None:
+    durations = Durations()
+    durations.observe("train", "a", 10, 4.0, device="cores", is_alone=False)
+    assert not durations.knows("train", "cores") and durations.predict("train", "a", 10, "cores") == pytest.approx(4.0)
+    durations = Durations.from_state(json.loads(json.dumps(durations.state())))
+    assert durations.predict("train", "a", 10, "cores") == pytest.approx(4.0)
+    durations.observe("train", "b", 10, 1.0, device="cores")
+    assert durations.knows("train", "cores") and not durations.knows("train", "gpu")
+    for site in "ab":
+        assert durations.predict("train", site, 10, "cores") == pytest.approx(1.0), "company says nothing any more"
+        assert durations.predict("train", site, 10, "gpu") == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
 def test_what_is_no_duration_is_refused(bad: float) -> None:
     durations = Durations()
