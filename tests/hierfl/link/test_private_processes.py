@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("dp_accounting")
 
 from link_deaths import NEVER, dies, heard
-from link_processes import Links, free_port
+from link_processes import Links, free_port, members
 
 from hierfl.accountant import epsilon
 from hierfl.learning.privacy import Release
@@ -176,3 +176,27 @@ def test_a_budget_that_is_used_up_ends_a_sites_part_by_name(tmp_path: Path) -> N
         assert f"world/cleveland: privacy.epsilon is {budget:g}, and it would pay" in links.said("world")
         assert "of it by runs before" in links.said("world")
         assert len(links.ledger("cleveland")) == 14
+
+
+@pytest.mark.slow
+def test_masked_updates_are_paid_for_too(tmp_path: Path) -> None:
+    """Hubs of sites mask updates that have noise in them; three members die in one round, and then the hub."""
+    below = {"us": ("cleveland", "long_beach"), "hungary": ("budapest",), "switzerland": ("zurich_basel",)}
+    deaths = {"hungary": [("paid", 2)], "us": [("masked", 2)], "switzerland": [("sent", 2)]}
+    tree = members(tuple(below), free_port(), deadline_s=300)
+    with private(tmp_path, tree, 5, {"secure_aggregation": "masks"}) as links:
+        told = links.told()
+        links.die("world", "took", 4)
+        links.serve()
+        links.join_to_die(deaths)
+        links.resume()
+        links.end("world", *below)
+        for name in below:
+            anew = Counter(number for moment, number in deaths[name] if moment in PAID_FOR_NOTHING)
+            assert rounds(links.ledger(name)) == Counter(range(1, 6)) + anew
+            for site in below[name]:
+                path = f"world/{name}/{site}"
+                once = links.spent(name, path, repeated=anew)
+                assert f"epsilon {once:.3g} at delta 0.0001" in told[path]
+                assert links.spent(name, path) < BUDGET
+        assert links.summary["nodes"]["world"]["auc"] > 0.8
