@@ -50,8 +50,10 @@ SAMPLE_SITES = 32
 """Sites whose jobs draw the line: those with the smallest hashes, an even sample whatever the order of the work."""
 
 SAMPLE_JOBS = 64
-FIT_EVERY = 16
-"""Jobs of known sites in the sample from one fit of the line to the next, at most; a new site is fitted at once."""
+FIT_EVERY = SAMPLE_JOBS
+"""Jobs of known sites in the sample from one fit of the line to the next, at most: by then it has been renewed whole. A
+new site is fitted at once.
+"""
 
 MIN_SHARED = 2
 
