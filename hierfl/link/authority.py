@@ -7,6 +7,7 @@ it has signed, so that it can renew one for the same key, and deny all that a no
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from hierfl.errors import LinkError
 from hierfl.link.files import write_private, write_public
 from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name, uris_in
 
-__all__ = ["CERTIFICATE", "DENIED", "Authority", "new_key", "private_pem", "request"]
+__all__ = ["CERTIFICATE", "DENIED", "Authority", "fingerprint", "new_key", "private_pem", "request"]
 
 EARLY = timedelta(minutes=5)
 """How long before its making a certificate is valid: clocks differ."""
@@ -82,8 +83,11 @@ class Authority:
         said = {"federation": self.federation, "nodes": {path: list(roles) for path, roles in self.nodes.items()}}
         write_public(self.folder / NODES, (json.dumps(said, indent=2) + "\n").encode())
 
-    def sign(self, request_pem: bytes, now: datetime, days: float) -> tuple[str, bytes]:
-        """Sign a node's request; return the node and its certificate. Errors: LinkError if it may not have one."""
+    def asked(self, request_pem: bytes, now: datetime) -> tuple[str, ec.EllipticCurvePublicKey]:
+        """Read a node's request; return the node and its key. Errors: LinkError if that may not be certified.
+
+        A node has one key at a time: whoever sends a request in its name must not come to stand beside it.
+        """
         try:
             asked = x509.load_pem_x509_csr(request_pem)
             identities = [Identity.parse(uri) for uri in uris_in(asked)]
@@ -97,7 +101,16 @@ class Authority:
         roles, known = {identity.role for identity in identities}, self._roles(path)
         if roles != set(known):
             raise LinkError(f"{path} asks to be {', '.join(sorted(roles))}; it is {', '.join(known)}")
-        return path, self.issue(path, _checked_key(asked.public_key()), now, days)
+        key, denied = _checked_key(asked.public_key()), self.denied()
+        for one in self.issued(path):
+            is_its, is_denied = one.public_key() == key, one.serial_number in denied
+            if is_its and is_denied:
+                raise LinkError(f"this key of {path} was denied: `hierfl csr` into another folder makes a new one")
+            if not is_its and not is_denied and now < one.not_valid_after_utc:
+                until = f"{one.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+                way = f"`hierfl revoke {path} --ca {self.folder.parent}` denies that first"
+                raise LinkError(f"{path} has a certificate of another key, which holds until {until}; {way}")
+        return path, key
 
     def issue(self, path: str, key: ec.EllipticCurvePublicKey, now: datetime, days: float) -> bytes:
         """Certify that a key is a node's. Errors: LinkError for a node that is not known."""
@@ -132,14 +145,13 @@ class Authority:
         return self.issue(path, _checked_key(newest.public_key()), now, days)
 
     def revoke(self, path: str, now: datetime, reason: str) -> list[int]:
-        """Deny all certificates that a node has and that are still valid; return their serial numbers."""
+        """Deny all certificates that a node ever had; return the serial numbers that were not denied before.
+
+        Those that have run out, too: else their keys could be renewed.
+        """
         self._roles(path)
         already = self.denied()
-        found = [
-            one.serial_number
-            for one in self.issued(path)
-            if one.not_valid_after_utc > now and one.serial_number not in already
-        ]
+        found = [one.serial_number for one in self.issued(path) if one.serial_number not in already]
         entries = self._denials() + [
             {"serial": f"{serial:x}", "node": path, "at": now.isoformat(timespec="seconds"), "reason": reason}
             for serial in found
@@ -176,9 +188,14 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def request(federation: str, path: str, roles: Sequence[str]) -> tuple[bytes, bytes]:
-    """Make a key and the request to certify it, both in PEM; only the second is to leave the site."""
-    key = new_key()
+def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    """Give the SHA-256 of a public key, by which two people know that they speak of the same."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
+
+
+def request(federation: str, path: str, roles: Sequence[str], key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Ask to certify a key, in PEM; the key itself is not in it."""
     uris = [x509.UniformResourceIdentifier(Identity(role, federation, path).uri) for role in roles]
     made = (
         x509.CertificateSigningRequestBuilder()
@@ -186,7 +203,7 @@ def request(federation: str, path: str, roles: Sequence[str]) -> tuple[bytes, by
         .add_extension(x509.SubjectAlternativeName(uris), critical=False)
         .sign(key, hashes.SHA256())
     )
-    return private_pem(key), made.public_bytes(serialization.Encoding.PEM)
+    return made.public_bytes(serialization.Encoding.PEM)
 
 
 def _builder(

@@ -18,8 +18,8 @@ LOOK_S = 1.0
 class DenyList:
     """Reads `denied.json` when it has changed. Errors: LinkError at the first reading, if it cannot be read.
 
-    Later a file that cannot be read leaves the list as it was: half a file must not let anybody in. No file denies
-    nobody.
+    Later a file that cannot be read, or is gone, leaves the list as it was: neither half a file nor one that is being
+    replaced may let anybody in. No file from the first denies nobody.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
@@ -52,6 +52,6 @@ class DenyList:
                 self._serials = frozenset(int(entry["serial"], 16) for entry in said["denied"])
                 self._stamp = stamp
         except FileNotFoundError:
-            self._serials, self._stamp = frozenset(), None
+            self._stamp = None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LinkError(f"{self._path} is no list of denied certificates: {error}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hierfl.errors import LinkError
 from hierfl.link.files import write_private, write_public
+from hierfl.link.identity import HUB, PEER
 
 __all__ = ["AUTHORITY", "CERTIFICATE", "KEY", "Kit", "folder_name", "roles_in"]
 
@@ -37,7 +38,10 @@ class Kit:
             raise LinkError(
                 f"{folder} is no start-up kit: {error}; `hierfl provision` makes kits, `hierfl csr` begins one"
             ) from error
-        for name, whence in ((KEY, "`hierfl csr`"), (CERTIFICATE, "`hierfl sign`"), (AUTHORITY, "`hierfl provision`")):
+        wanted = [(KEY, "`hierfl csr`"), (CERTIFICATE, "`hierfl sign`"), (AUTHORITY, "`hierfl provision`")]
+        if {HUB, PEER} & {*kit.roles}:
+            wanted.append((DENIED, "`hierfl provision`"))  # without it a hub would let in whoever was denied
+        for name, whence in wanted:
             if not (folder / name).is_file():
                 raise LinkError(f"{folder / name} is missing; {whence} makes it")
         if (folder / KEY).stat().st_mode & OPEN_TO_OTHERS:

@@ -9,7 +9,7 @@ from pathlib import Path
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, LinkError
 from hierfl.kinds import nearest
-from hierfl.link.authority import CERTIFICATE, DENIED, Authority, new_key, private_pem, request
+from hierfl.link.authority import CERTIFICATE, DENIED, Authority, fingerprint, new_key, private_pem, request
 from hierfl.link.files import write_public
 from hierfl.link.identity import HUB, PEER, parties
 from hierfl.link.kit import KEY, Kit, folder_name, roles_in
@@ -56,17 +56,16 @@ def provision(
         folder = folders[path]
         if folder.exists():
             continue
+        certificate = None
         if path in own_keys:
             kit = Kit.write(folder, config.name, path, own)
             yield f"{folder}: the kit of {path} without a key; it runs `hierfl csr`, and you `hierfl sign`"
         else:
             key = new_key()
             kit = Kit.write(folder, config.name, path, own, key=private_pem(key))
-            kit.put(certificate=authority.issue(path, key.public_key(), now, days))
+            certificate = authority.issue(path, key.public_key(), now, days)
             yield f"{folder}: the kit of {path} ({', '.join(own)}); hand it to nobody else"
-        kit.put(authority=authority.pem)
-        if {HUB, PEER} & {*own}:
-            kit.deny((authority.folder / DENIED).read_bytes())
+        _certify(kit, authority, certificate)
 
 
 def csr(config: RunConfig, node: str, out: Path) -> Iterator[str]:
@@ -75,11 +74,12 @@ def csr(config: RunConfig, node: str, out: Path) -> Iterator[str]:
     _known(node, roles)
     if (out / "key.pem").exists():
         raise LinkError(f"{out / 'key.pem'} is there, its request is {out / REQUEST}; another folder gets a new key")
-    key, asked = request(config.name, node, roles[node])
-    Kit.write(out, config.name, node, roles[node], key=key)
-    write_public(out / REQUEST, asked)
+    key = new_key()
+    Kit.write(out, config.name, node, roles[node], key=private_pem(key))
+    write_public(out / REQUEST, request(config.name, node, roles[node], key))
     yield f"{out / 'key.pem'}: the key of {node}; it never leaves this machine"
-    yield f"{out / REQUEST}: for whoever runs the authority; put the cert.pem and ca.pem that come back beside it"
+    yield f"{out / REQUEST}: for whoever runs the authority; put {_files(roles[node])} that come back beside it"
+    yield f"{fingerprint(key.public_key())}: the key's fingerprint; say it to whoever signs, not in the same message"
 
 
 def sign(asked: Path, folder: Path, now: datetime, days: float, out: Path | None) -> Iterator[str]:
@@ -89,12 +89,19 @@ def sign(asked: Path, folder: Path, now: datetime, days: float, out: Path | None
         content = asked.read_bytes()
     except OSError as error:
         raise LinkError(f"{asked} cannot be read: {error.strerror}") from error
-    path, certificate = authority.sign(content, now, days)
+    path, key = authority.asked(content, now)
+    place = folder / KITS / folder_name(path)
+    if (place / KEY).exists():
+        raise LinkError(f"{place} has a key of {path} that was made here: take the folder away, then sign this one")
+    certificate = authority.issue(path, key, now, days)
     kit = _kit(folder, authority, path)
-    kit.put(certificate=certificate, authority=authority.pem)
+    _certify(kit, authority, certificate)
     if out is not None:
         write_public(out, certificate)
-    yield f"{out or kit.folder / 'cert.pem'}: the certificate of {path}; send it back with {folder / CA / CERTIFICATE}"
+    beside = (CERTIFICATE, DENIED) if _lets_in(kit.roles) else (CERTIFICATE,)
+    with_it = " and ".join(str(folder / CA / name) for name in beside)
+    yield f"{out or kit.folder / 'cert.pem'}: the certificate of {path}; send it back with {with_it}"
+    yield f"{fingerprint(key)}: its key's fingerprint; where {path} does not say the same, `hierfl revoke` it"
 
 
 def renew(nodes: Sequence[str], folder: Path, now: datetime, days: float) -> Iterator[str]:
@@ -106,10 +113,8 @@ def renew(nodes: Sequence[str], folder: Path, now: datetime, days: float) -> Ite
     for path in nodes or able:
         certificate = authority.renew(path, now, days)
         before, kit = roles_in(folder / KITS / folder_name(path)), _kit(folder, authority, path)
-        kit.put(certificate=certificate, authority=authority.pem)
+        _certify(kit, authority, certificate)
         files = "it" if before in ((), kit.roles) else "it and node.json"
-        if {HUB, PEER} & {*kit.roles}:
-            kit.deny((authority.folder / DENIED).read_bytes())
         yield f"{kit.folder / 'cert.pem'}: of {path}, for {days:g} days; put {files} into the kit where the node runs"
 
 
@@ -121,9 +126,16 @@ def revoke(node: str, folder: Path, now: datetime, reason: str) -> Iterator[str]
     denied = authority.folder / DENIED
     for path, roles in authority.nodes.items():
         kit = folder / KITS / folder_name(path)
-        if {HUB, PEER} & {*roles} and kit.is_dir():
+        if _lets_in(roles) and kit.is_dir():
             _kit(folder, authority, path).deny(denied.read_bytes())
             yield f"{kit / DENIED}: put into the kit of {path} here; copy it to where that node runs"
+    until = max((one.not_valid_after_utc for one in authority.issued(node)), default=now)
+    if HUB in authority.nodes[node] and until > now:
+        yield (
+            f"{node} is a hub: lists keep it from dialling in, but members that dial it look at none. Whoever has its"
+            f" key passes for it until {until:%Y-%m-%d %H:%M} UTC; a new authority, `hierfl provision` into another"
+            " folder with new kits for all, ends that at once"
+        )
 
 
 def _kit(folder: Path, authority: Authority, path: str) -> Kit:
@@ -132,6 +144,23 @@ def _kit(folder: Path, authority: Authority, path: str) -> Kit:
     if roles is None:
         raise LinkError(f"{path!r} is no node with a link{nearest(path, authority.nodes)}")
     return Kit.write(place, authority.federation, path, roles)
+
+
+def _certify(kit: Kit, authority: Authority, certificate: bytes | None) -> None:
+    """Put into a kit what the authority has for it."""
+    kit.put(certificate=certificate, authority=authority.pem)
+    if _lets_in(kit.roles):
+        kit.deny((authority.folder / DENIED).read_bytes())
+
+
+def _lets_in(roles: Collection[str]) -> bool:
+    """Say whether others dial in at who has these roles."""
+    return bool({HUB, PEER} & {*roles})
+
+
+def _files(roles: Collection[str]) -> str:
+    """Name the files that a node that has a key needs beside it."""
+    return "the cert.pem, ca.pem and denied.json" if _lets_in(roles) else "the cert.pem and ca.pem"
 
 
 def _grown(folder: Path, path: str, roles: Sequence[str], out: Path) -> Iterator[str]:

@@ -69,8 +69,11 @@ def test_the_deny_list_is_read_anew_and_half_a_file_lets_nobody_in(tmp_path: Pat
     place.write_text('{"denied": [{"ser')
     clock[0] = 2.0
     assert 7 in denied
-    place.write_text(json.dumps({"denied": [{"serial": "8"}]}))
+    place.unlink()
     clock[0] = 3.0
+    assert 7 in denied, "a file that is being replaced lets nobody in"
+    place.write_text(json.dumps({"denied": [{"serial": "8"}]}))
+    clock[0] = 4.0
     assert 7 not in denied and 8 in denied
     place.write_text("nonsense")
     with pytest.raises(LinkError, match="no list of denied certificates"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -20,6 +22,7 @@ from hierfl.errors import LinkError
 from hierfl.link.identity import HUB, MEMBER, Identity, members_of, parties, server_name
 
 x509 = pytest.importorskip("cryptography.x509")
+serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
 
 TREE = """
 name: heart
@@ -143,11 +146,80 @@ def test_a_site_makes_its_own_key_and_the_authority_signs_it(call: Call, config:
     node = "world/us/long_beach"
     assert call("provision", config, "--out", "pki", "--own-key", node).exit_code == 0
     assert not (tmp_path / "pki/kits/world__us__long_beach/key.pem").exists()
-    assert call("csr", config, "--node", node, "--out", "kit").exit_code == 0
+    made = call("csr", config, "--node", node, "--out", "kit")
+    assert made.exit_code == 0 and "put the cert.pem and ca.pem that come back beside it" in made.stdout
     assert stat.S_IMODE((tmp_path / "kit/key.pem").stat().st_mode) == 0o600
-    assert call("sign", "kit/request.pem", "--ca", "pki", "--out", "signed.pem").exit_code == 0
-    assert uris(certificate(tmp_path / "signed.pem")) == [f"hierfl://heart/member/{node}"]
+    signed = call("sign", "kit/request.pem", "--ca", "pki", "--out", "signed.pem")
+    assert signed.exit_code == 0
+    found = certificate(tmp_path / "signed.pem")
+    assert uris(found) == [f"hierfl://heart/member/{node}"]
+    der = found.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    for told in (made, signed):  # which the two people compare
+        assert hashlib.sha256(der).hexdigest() in told.stdout
     assert "is there" in call("csr", config, "--node", node, "--out", "kit").stderr
+
+
+def test_a_request_in_the_name_of_a_node_that_has_a_key_is_not_signed(call: Call, config: Path, tmp_path: Path) -> None:
+    node = "world/us/long_beach"
+    call("provision", config, "--out", "pki")
+    call("csr", config, "--node", node, "--out", "kit")
+    place = tmp_path / "pki/kits/world__us__long_beach"
+    before = place.joinpath("cert.pem").read_bytes()
+    refused = call("sign", "kit/request.pem", "--ca", "pki")
+    assert refused.exit_code == 1 and "has a certificate of another key, which holds until" in refused.stderr
+    assert "`hierfl revoke world/us/long_beach --ca pki` denies that first" in refused.stderr
+    call("revoke", node, "--ca", "pki")
+    refused = call("sign", "kit/request.pem", "--ca", "pki")
+    assert refused.exit_code == 1 and "take the folder away" in refused.stderr, "its key and the new one are no kit"
+    assert place.joinpath("cert.pem").read_bytes() == before
+    shutil.rmtree(place)
+    assert call("sign", "kit/request.pem", "--ca", "pki").exit_code == 0
+    assert call("sign", "kit/request.pem", "--ca", "pki").exit_code == 0, "the same key may be certified again"
+    call("revoke", node, "--ca", "pki")
+    again = call("sign", "kit/request.pem", "--ca", "pki")
+    assert again.exit_code == 1 and "this key of world/us/long_beach was denied" in again.stderr
+
+
+def test_a_hub_with_its_own_key_is_given_the_list_of_whom_it_denies(call: Call, config: Path, tmp_path: Path) -> None:
+    from hierfl.link.kit import Kit
+
+    call("provision", config, "--out", "pki", "--own-key", "world/us")
+    call("revoke", "world/us/long_beach", "--ca", "pki")
+    assert (
+        "put the cert.pem, ca.pem and denied.json that"
+        in call(*("csr", config, "--node", "world/us", "--out", "kit")).stdout
+    )
+    shutil.rmtree(tmp_path / "pki/kits/world__us")
+    signed = call("sign", "kit/request.pem", "--ca", "pki")
+    assert "send it back with pki/ca/ca.pem and pki/ca/denied.json" in signed.stdout
+    lists = [tmp_path / "pki" / place / "denied.json" for place in ("ca", "kits/world__us")]
+    assert lists[0].read_bytes() == lists[1].read_bytes()
+    for name in ("cert.pem", "ca.pem"):
+        shutil.copy(tmp_path / "pki/kits/world__us" / name, tmp_path / "kit")
+    with pytest.raises(LinkError, match=r"denied.json is missing"):
+        Kit.open(tmp_path / "kit")
+    shutil.copy(lists[0], tmp_path / "kit")
+    assert Kit.open(tmp_path / "kit").path == "world/us"
+
+
+def test_a_certificate_that_has_run_out_is_denied_too_so_that_nobody_renews_its_key(
+    call: Call, config: Path, tmp_path: Path
+) -> None:
+    from hierfl.link.authority import Authority
+
+    call("provision", config, "--out", "pki")
+    place = tmp_path / "pki/kits/world__us__long_beach/cert.pem"
+    later = certificate(place).not_valid_after_utc + timedelta(days=1)
+    authority = Authority(tmp_path / "pki/ca")
+    assert authority.revoke("world/us/long_beach", later, "") == [certificate(place).serial_number]
+    with pytest.raises(LinkError, match="no certificate that could be renewed"):
+        authority.renew("world/us/long_beach", later, 30)
+
+
+def test_revoking_a_hub_says_that_its_members_look_at_no_list(call: Call, config: Path) -> None:
+    call("provision", config, "--out", "pki")
+    assert "Whoever has its key passes for it until" in call("revoke", "world/us", "--ca", "pki").stdout
+    assert "passes for it" not in call("revoke", "world/us/long_beach", "--ca", "pki").stdout
 
 
 def test_renewing_keeps_the_key(call: Call, config: Path, tmp_path: Path) -> None:
@@ -177,7 +249,7 @@ def test_revoking_denies_all_that_a_node_has_and_tells_the_hubs(call: Call, conf
 def test_the_authority_signs_for_its_own_nodes_with_their_own_roles_only(
     call: Call, config: Path, tmp_path: Path
 ) -> None:
-    from hierfl.link.authority import Authority, request
+    from hierfl.link.authority import Authority, new_key, request
 
     call("provision", config, "--out", "pki")
     authority = Authority(tmp_path / "pki" / "ca")
@@ -188,9 +260,9 @@ def test_the_authority_signs_for_its_own_nodes_with_their_own_roles_only(
         ("heart", "world/mars", [MEMBER]),
     ):
         with pytest.raises(LinkError):
-            authority.sign(request(federation, path, roles)[1], now, 1)
+            authority.asked(request(federation, path, roles, new_key()), now)
     with pytest.raises(LinkError, match="no request"):
-        authority.sign(b"nonsense", now, 1)
+        authority.asked(b"nonsense", now)
 
 
 @pytest.mark.parametrize(
