@@ -45,7 +45,10 @@ MOST_TOLD = 20
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a site pays for one round of the root, or of what asks it; in at most `rounds` of these."""
+    """What a site pays for one round of the root, or of what asks it; in at most `rounds` of these.
+
+    `allowed`: the most epsilon that its institution's own terms allow; None: any.
+    """
 
     site: str
     mechanism: Mechanism
@@ -53,6 +56,20 @@ class Cost:
     first: int
     rounds: int
     num_samples: int
+    allowed: float | None = None
+
+    @property
+    def budget(self) -> float | None:
+        """Give the most that it may pay: its mechanism's, or less where its own terms allow less; None: any."""
+        bounds = [bound for bound in (self.mechanism.epsilon, self.allowed) if bound is not None]
+        return min(bounds, default=None)
+
+    @property
+    def named_budget(self) -> str:
+        """Name the budget to a person."""
+        if self.budget is None or self.budget != self.allowed:
+            return f"privacy.epsilon is {self.mechanism.epsilon:g}"
+        return f"the terms of the institution allow an epsilon of {self.allowed:g}"
 
     @property
     def delta(self) -> float:

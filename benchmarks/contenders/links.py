@@ -21,8 +21,9 @@ from benchmarks.contenders.setting import Setting, setting
 from hierfl.config import RunConfig, from_mapping
 from hierfl.link import provisioning
 from hierfl.link.kit import Kit, folder_name
+from hierfl.link.log import Log
 from hierfl.link.memory import use_few_arenas
-from hierfl.link.serving import Log, Serving, join, serve
+from hierfl.link.serving import Serving, join, serve
 
 DEADLINE_S = 120.0
 

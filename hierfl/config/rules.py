@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from hierfl.config.keys import HubKeys, SiteKeys, TemplateKeys, TopKeys
@@ -22,13 +23,14 @@ from hierfl.config.schema import (
     Stopping,
     Training,
 )
+from hierfl.config.terms import Terms
 from hierfl.config.values import shown
 from hierfl.fault import Where
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
 from hierfl.learning.own_metrics import BUILT_IN, is_own_name
 
-__all__ = ["MOST_NODES", "MOST_WEIGHT", "RULES", "Rule", "broken"]
+__all__ = ["FEWEST", "MOST_NODES", "MOST_WEIGHT", "RULES", "Rule", "broken"]
 
 
 MOST_NODES = 1_000_000
@@ -36,6 +38,9 @@ MOST_NODES = 1_000_000
 
 MOST_WEIGHT = 8_000_000_000
 """What weights of one hub's members may add up to: in parts of 2^-20 their sum must stay below 2^53."""
+
+FEWEST = 3
+"""Members of a masked sum: of two, each one knows the other's update by the sum and its own."""
 
 MOST_NAME_BYTES = 200
 """Bytes of a name at most: files are called after it, with a date and an ending, and have 255."""
@@ -63,6 +68,17 @@ def broken(cls: type, key: str, value: Any) -> str | None:
         why = rule.reasons.get(str(value).lower())
         return f"is {shown(value)}{f', which {why}' if why else ''}{nearest('' if why else str(value), rule.words)}"
     return f"must be {rule.text}, not {shown(value)}"
+
+
+def _is_digest(value: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def _is_day(value: str) -> bool:
+    try:
+        return date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
 
 
 def _at_least(low: int) -> Rule:
@@ -212,6 +228,14 @@ RULES: dict[type, dict[str, Rule]] = {
         "checkpoint_every": _at_least(1),
         "keep": _at_least(1),
         "tensorboard_sites": _at_least(0),
+    },
+    Terms: {
+        "tasks": Rule("a list of kinds of task", lambda value: bool(value)),
+        "code": Rule("a list of SHA-256 digests of 64 hexadecimal digits", lambda value: all(map(_is_digest, value))),
+        "rounds": _at_least(1),
+        "until": Rule("a day, as 2027-06-30", _is_day),
+        "members": _at_least(FEWEST),
+        "epsilon": _above(0),
     },
     Where: {
         "node": Rule("a path, or run", lambda value: bool(value.strip())),

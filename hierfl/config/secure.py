@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 from hierfl.config.places import join
+from hierfl.config.rules import FEWEST
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
 from hierfl.learning.strategy import Reducer
 from tiers.topologies.star import Star
 
-__all__ = ["FEWEST", "MOST", "check_secure"]
-
-FEWEST = 3
-"""Members of a masked sum: of two, each one knows the other's update by the sum and its own."""
+__all__ = ["MOST", "check_secure"]
 
 MOST = 300
 """Members of a masked sum: each has a key with each other, and makes as many masks of the model's size."""

@@ -19,6 +19,7 @@ from hierfl.checkpoint import Checkpoint
 from hierfl.commits import complete, rounds_done
 from hierfl.config.membership import epochs, still_known
 from hierfl.config.schema import RunConfig
+from hierfl.config.terms import Terms
 from hierfl.errors import DataError, HierflError, LinkError, OutputError
 from hierfl.learning.compression import as_sum
 from hierfl.learning.metrics import Tally
@@ -59,7 +60,8 @@ class Asked:
 
 class Branch:
     """Runs one member's part. `config`: as its process sees it (`as_served`); `folder`: where its states are kept;
-    `ledger`: what its sites pay for their records' privacy.
+    `ledger`: what its sites pay for their records' privacy; `terms`: gives those of the institution, or raises
+    ConfigError where they are not kept.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Branch:
         folder: Path,
         emit: Callable[[Record], None],
         ledger: Ledger,
+        terms: Callable[[], Terms] = Terms,
     ) -> None:
         self.config = config
         self.path = path
@@ -77,6 +80,7 @@ class Branch:
         self._folder = folder
         self._emit = emit
         self._ledger = ledger
+        self._terms = terms
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         crew = crew_of(config, driver, seats, emit)
         self._crew = crew
@@ -131,7 +135,8 @@ class Branch:
         return self._inventory
 
     def prepare(self, run: str, scale: tuple[np.ndarray, np.ndarray] | None) -> None:
-        """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded."""
+        """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded; as of `terms`."""
+        self._terms()
         self._count()
         folder_name_in(run, "a run's name")
         self._ledger.check_run(self._costs(), run)
@@ -158,6 +163,7 @@ class Branch:
 
     def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:
         """Measure a model at every site here; `tunes`: after each has made it its own. Errors: HierflError."""
+        self._terms()
         if self._run:
             self._make_hubs(self._round + 1)
         found = self._engine.tally(round_number, self._driver.put(model), tunes=tunes)
@@ -187,8 +193,9 @@ class Branch:
 
     def _costs(self, top: str = "") -> dict[str, Cost]:
         """Give what sites pay whose records are here, as of `costs`; one with a link pays where its own are."""
-        found = costs(self._epoch.config, self._num_samples, top)
-        return {site: cost for site, cost in found.items() if site == self.path or site not in self.config.links}
+        found, allowed = costs(self._epoch.config, self._num_samples, top), self._terms().epsilon
+        own = {site: cost for site, cost in found.items() if site == self.path or site not in self.config.links}
+        return {site: replace(cost, allowed=allowed) for site, cost in own.items()}
 
     def _count(self) -> None:
         """Have all sites' samples counted. Errors: DataError if data cannot be loaded."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hierfl.config.rules import FEWEST
 from hierfl.config.schema import RunConfig
-from hierfl.config.secure import FEWEST
 from hierfl.errors import LinkError
 from hierfl.link.codec import text
 from scheduler.participation import needed

@@ -249,7 +249,8 @@ def _serving(
     try_out(config)  # all of it: what one process sees has few of the sites
     _need_packages()
     from hierfl.link.kit import Kit
-    from hierfl.link.serving import Log, Serving
+    from hierfl.link.log import Log
+    from hierfl.link.serving import Serving
     from hierfl.link.sound import check_sound, how_renewed, is_short, said_until
 
     opened = Kit.open(kit)
@@ -265,9 +266,11 @@ def _serving(
 def _approve(serving: Serving, approved: str | None) -> None:
     """Show the plan, and let a person agree to it, once. Errors: LinkError if nobody does."""
     from hierfl.link.approval import approve, is_approved, plan_of
+    from hierfl.link.terms import heeded, terms_lines
 
     plan, folder = plan_of(serving.config, serving.kit.path), serving.kit.folder
-    _say(plan.lines())
+    _say([*plan.lines(), *terms_lines(serving.kit)])
+    heeded(serving.config, serving.kit, plan)()  # nobody is asked to agree to what is not to be
     if is_approved(plan, folder):
         return
     if approved is None and sys.stdin.isatty() and typer.confirm("Agree to this plan?"):

@@ -15,6 +15,7 @@ from hierfl.link.identity import HUB, PEER
 __all__ = ["AUTHORITY", "CERTIFICATE", "KEY", "Kit", "folder_name", "roles_in"]
 
 KEY, CERTIFICATE, AUTHORITY, NODE, DENIED = "key.pem", "cert.pem", "ca.pem", "node.json", "denied.json"
+TERMS = "terms.yaml"
 
 OPEN_TO_OTHERS = 0o077
 
@@ -72,6 +73,11 @@ class Kit:
     def denied(self) -> Path:
         """Give the place of the list of denied certificates."""
         return self.folder / DENIED
+
+    @property
+    def terms(self) -> Path:
+        """Give the place of the institution's own terms."""
+        return self.folder / TERMS
 
     def credentials(self) -> tuple[bytes, bytes, bytes]:
         """Read the key, the certificate, and the authority's certificate, all in PEM. Errors: LinkError."""

@@ -55,7 +55,7 @@ class Ledger:
     def check_run(self, costs: Mapping[str, Cost], run: str) -> None:
         """Errors: ConfigError for a run that would cost more than a site's budget, with what was paid before."""
         for cost in costs.values():
-            budget = cost.mechanism.epsilon
+            budget = cost.budget
             if budget is None:
                 continue
             before = self._releases(cost.site, None, run)
@@ -63,7 +63,7 @@ class Ledger:
             found = epsilon([*before, *whole], cost.delta)
             if found > budget:
                 already = f", {epsilon(before, cost.delta):.3g} of it by runs before" if before else ""
-                raise ConfigError(f"{cost.site}: privacy.epsilon is {budget:g}, and it would pay {found:.3g}{already}")
+                raise ConfigError(f"{cost.site}: {cost.named_budget}, and it would pay {found:.3g}{already}")
 
     def check(self, costs: Mapping[str, Cost], planned: Mapping[str, Cost], run: str) -> None:
         """Errors: ConfigError for a round that a site's budget does not allow any more, or that was not planned.
@@ -71,15 +71,15 @@ class Ledger:
         `planned`: what sites pay for a round of the root, in a run that holds those without a budget to its plan.
         """
         for cost in costs.values():
-            budget = cost.mechanism.epsilon
+            budget = cost.budget
             paid = self._releases(cost.site, None if budget is not None else run)
             found, most = (
                 epsilon([*paid, cost.release], cost.delta),
                 planned[cost.site].epsilon if budget is None else budget,
             )
             if found > most:
-                what = f"privacy.epsilon is {most:g}" if budget is not None else f"the run was to cost {most:.3g}"
-                way = "rounds trained anew cost anew: a higher privacy.epsilon, agreed on, leaves room for them"
+                what = cost.named_budget if budget is not None else f"the run was to cost {most:.3g}"
+                way = "rounds trained anew cost anew: a higher epsilon, agreed on, leaves room for them"
                 raise ConfigError(f"{cost.site}: {what}, and another round makes it {found:.3g}; {way}")
 
     def pay(self, costs: Mapping[str, Cost], run: str, round_number: int) -> None:

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hierfl.config.rules import FEWEST
 from hierfl.config.schema import RunConfig
-from hierfl.config.secure import FEWEST
 from hierfl.errors import HierflError, LinkError, UpdateRefused
 from hierfl.learning.ring import Accumulator, PartialSum
 from hierfl.learning.state import Layout

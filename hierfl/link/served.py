@@ -18,7 +18,18 @@ from hierfl.link.identity import exchanging, hub_of, members_of
 from scheduler import Device
 from tiers.federation import Federation, Hub, Member, Site, is_within, parent
 
-__all__ = ["HERE", "LINK", "as_served", "check_links", "label_of", "link_device", "membership", "num_sites", "stay_of"]
+__all__ = [
+    "HERE",
+    "LINK",
+    "as_served",
+    "check_links",
+    "label_of",
+    "link_device",
+    "membership",
+    "num_sites",
+    "sites_here",
+    "stay_of",
+]
 
 HERE = "hierfl:here"
 """The label of what may not leave this process's own devices."""
@@ -43,6 +54,13 @@ def link_device(path: str) -> Device:
 def num_sites(config: RunConfig, path: str) -> int:
     """Count the sites at and below a node."""
     return sum(1 for site in config.federation.sites if is_within(site, path))
+
+
+def sites_here(config: RunConfig, path: str) -> list[str]:
+    """List the sites at and below a node whose records are in its own process: not behind another link."""
+    behind = [node for node in config.links if node != path and is_within(node, path)]
+    sites = (site for site in config.sites if is_within(site, path))
+    return [site for site in sites if not any(is_within(site, node) for node in behind)]
 
 
 def membership(config: RunConfig, path: str) -> range:

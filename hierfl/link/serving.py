@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
-import sys
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, Fenced, HierflError, LinkError
@@ -35,6 +32,7 @@ from hierfl.link.lane import Lane
 from hierfl.link.leaders import Leaders
 from hierfl.link.ledger import FILE as PAID
 from hierfl.link.ledger import Ledger
+from hierfl.link.log import Log
 from hierfl.link.masked import MaskedSums
 from hierfl.link.masker import Masker
 from hierfl.link.peering import neighbours, workplace
@@ -45,6 +43,7 @@ from hierfl.link.sound import certificate_of
 from hierfl.link.spool import Spool
 from hierfl.link.store import Store
 from hierfl.link.taking import Taker
+from hierfl.link.terms import heeded
 from hierfl.link.turns import Turns
 from hierfl.monitor.records import Monitor, Record
 from hierfl.provenance import code_of
@@ -55,7 +54,6 @@ from hierfl.voice import emit_to
 from tiers.lease import FINISHED, LEFT
 
 __all__ = [
-    "Log",
     "Serving",
     "check_member",
     "check_root",
@@ -68,20 +66,6 @@ __all__ = [
 
 LEADERS, STATES = "leaders.json", "states"
 DRAIN_S = 5.0
-
-
-class Log:
-    """Writes one JSON object per line: time, level, node, message."""
-
-    def __init__(self, stream: TextIO = sys.stderr) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-
-    def __call__(self, level: str, node: str, message: str) -> None:
-        """Write one."""
-        said = {"time": round(time.time(), 3), "level": level, "node": node, "message": message}
-        with self._lock:
-            print(json.dumps(said), file=self._stream, flush=True)
 
 
 @dataclass(frozen=True)
@@ -324,7 +308,10 @@ def _join(
         stack.enter_context(closing(driver))
         at = stack.enter_context(workplace(config, kit, serving.log, store, place.parent, dialer, serving.listen_peers))
         desk = Desk(
-            lambda: Branch(*(seen, kit.path, driver, place / STATES, emit_to(monitors)), ledger=Ledger(place / PAID)),
+            lambda: Branch(
+                *(seen, kit.path, driver, place / STATES, emit_to(monitors), Ledger(place / PAID)),
+                terms=heeded(config, kit, plan),
+            ),
             *(store, dialer.say, dialer.fetch, tell, lambda: dialer.leave("the member has failed")),
             *(fence, at, Masker.of(config, kit, store)),
         )

@@ -20,7 +20,8 @@ from hierfl.errors import DataError, HierflError, LinkError, OutputError, Overta
 from hierfl.journal import Lead, LocalStore
 from hierfl.lifecycle import go_on, resume, run
 from hierfl.link.driver import LinkedDriver
-from hierfl.link.serving import Log, Serving, serve
+from hierfl.link.log import Log
+from hierfl.link.serving import Serving, serve
 from hierfl.monitor.records import RoundCommitted
 from hierfl.reopen import reopened
 from hierfl.rundir import RunDir

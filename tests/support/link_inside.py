@@ -14,6 +14,7 @@ import pytest
 from link_members import Pki
 from ward_tasks import patients
 
+from hierfl.config.terms import Terms
 from hierfl.errors import PeerUnreached
 from hierfl.lifecycle import go_on, run
 from hierfl.link._wire import link_pb2 as wire
@@ -102,7 +103,7 @@ class Beside:
 
 
 class Inside:
-    """Runs a configuration's root, with a desk for each member that has a link."""
+    """Runs a configuration's root, with a desk for each member that has a link; `terms`: a member's own, by path."""
 
     def __init__(self, config: Any, folder: Path) -> None:
         self.config = config
@@ -114,6 +115,7 @@ class Inside:
         self.away: set[str] = set()
         self.lanes: dict[str, Lane] = {}
         self.parted: dict[str, str] = {}
+        self.terms: dict[str, Callable[[], Terms]] = {}
         self.pki: Pki | None = None
         if any(masks(config, path) for path in config.links):
             self.pki = Pki(folder / "pki", config.name, dict.fromkeys(config.links, (MEMBER,)))
@@ -188,7 +190,10 @@ class Inside:
         if exchanging(self.config, path):
             self.places[path] = Workplace(self.config, path, Objects(place / "place"), store, place, take)
         desk = Desk(
-            lambda: Branch(seen, path, driver, place / "states", lambda record: None, Ledger(place / "privacy.jsonl")),
+            lambda: Branch(
+                *(seen, path, driver, place / "states", lambda record: None, Ledger(place / "privacy.jsonl")),
+                self.terms.get(path, Terms),
+            ),
             *(store, say, fetch, lambda level, said: None, lambda: None, lambda: None, self.places.get(path)),
             Masker(self.config, self.pki.kit(path), store)
             if self.pki is not None and masks(self.config, path)

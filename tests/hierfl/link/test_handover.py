@@ -19,7 +19,8 @@ from hierfl.link import standby
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.desk import Desk
 from hierfl.link.handover import line_of, taken_over
-from hierfl.link.serving import Log, Serving, member_journal
+from hierfl.link.log import Log
+from hierfl.link.serving import Serving, member_journal
 from hierfl.link.store import Store
 from hierfl.runtime.jobs import Inventory
 from tiers.lease import FAILED, FINISHED, LEADS, LEFT, Lease

@@ -19,7 +19,8 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import plan_of
 from hierfl.link.chunks import decode
 from hierfl.link.identity import parties, peers_of
-from hierfl.link.serving import Log, Serving
+from hierfl.link.log import Log
+from hierfl.link.serving import Serving
 from hierfl.monitor.records import Consensus, Exchanged, RoundCommitted
 
 pytestmark = pytest.mark.usefixtures("several_runs")

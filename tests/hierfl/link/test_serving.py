@@ -24,7 +24,8 @@ from hierfl.link.approval import approve, is_approved, plan_of
 from hierfl.link.fits import check_state
 from hierfl.link.health import Health
 from hierfl.link.kit import Kit
-from hierfl.link.serving import Log, Serving, join, serve, with_data
+from hierfl.link.log import Log
+from hierfl.link.serving import Serving, join, serve, with_data
 from hierfl.link.standby import join_in_turn
 from hierfl.link.times import Times
 

@@ -1,0 +1,91 @@
+"""Holds a federation against an institution's own terms: before it joins, and before each thing that it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+from hierfl.config.read import parse, read
+from hierfl.config.schema import RunConfig
+from hierfl.config.section import fields_of
+from hierfl.config.terms import SCORES, Terms
+from hierfl.errors import ConfigError, Problem
+from hierfl.link.approval import Plan
+from hierfl.link.cohort import cohort, fewest
+from hierfl.link.kit import Kit
+from hierfl.link.served import sites_here
+from tiers.federation import parent
+
+__all__ = ["heeded", "read_terms", "terms_lines"]
+
+
+def read_terms(file: Path) -> Terms:
+    """Read a file of terms; where there is none, nothing is bounded. Errors: ConfigError with every mistake."""
+    if not file.exists():
+        return Terms()
+    found: list[Problem] = []
+    given = parse(read(file), str(file))
+    good = fields_of(Terms, given, "", lambda place, said: found.append(Problem(place, said)))
+    if found:
+        raise ConfigError([Problem("", f"{file}: {problem}") for problem in found])
+    return Terms(**good)
+
+
+def heeded(config: RunConfig, kit: Kit, plan: Plan, today: Callable[[], date] = date.today) -> Callable[[], Terms]:
+    """Give what reads a kit's terms anew, holds the federation against them, and gives them.
+
+    Errors, of what is given: ConfigError with every term that is not kept.
+    """
+
+    def terms() -> Terms:
+        found = read_terms(kit.terms)
+        breaches = _breaches(found, config, kit.path, plan, today())
+        problems = [Problem("", f"own terms ({kit.terms.name}): {key}: {said}") for key, said in breaches]
+        if problems:
+            raise ConfigError(problems)
+        return found
+
+    return terms
+
+
+def terms_lines(kit: Kit) -> Iterator[str]:
+    """Say the terms to a person."""
+    found = read_terms(kit.terms)
+    said = [f"{key} {_said(getattr(found, key))}" for key in Terms.__slots__ if getattr(found, key) is not None]
+    yield f"own terms      {'; '.join(said) or 'none'} ({kit.terms})"
+
+
+def _breaches(terms: Terms, config: RunConfig, path: str, plan: Plan, today: date) -> Iterator[tuple[str, str]]:
+    """Give the terms that a federation does not keep, each with what it does, and the way out."""
+    if terms.tasks is not None and plan.task_kind not in terms.tasks:
+        yield (
+            "tasks",
+            f"the federation trains {plan.task_kind}, and not {_said(terms.tasks)}; add it if it may",
+        )
+    if terms.code is not None and plan.task not in terms.code:
+        yield "code", f"the task's code is {plan.task}, which is not among those here; add it once it was read"
+    rounds = config.federation.root.rounds
+    if terms.rounds is not None and rounds > terms.rounds:
+        yield "rounds", f"the federation has {rounds}, and at most {terms.rounds} are agreed to"
+    if terms.until is not None and today > date.fromisoformat(terms.until):
+        yield "until", f"nothing is trained or measured here after {terms.until}, and it is {today.isoformat()}"
+    if terms.scores is not None and config.evaluation.every:
+        told = config.evaluation.auc
+        if SCORES.index(told) > SCORES.index(terms.scores):
+            yield "scores", f"evaluation.auc is {told}, which tells more of test scores than {terms.scores}"
+    hub = parent(path) or ""
+    if terms.members is not None and any(config.sites[site].trains for site in sites_here(config, path)):
+        least = fewest(config, hub) if path in cohort(config, hub) else 1
+        if least < terms.members:
+            sees = "each update by itself" if least == 1 else f"sums of {least} members"
+            way = "secure_aggregation: masks there, with members and a quorum that are enough, hides it"
+            yield "members", f"{hub} may see {sees}, and {terms.members} are to be in each; {way}"
+    if terms.epsilon is not None:
+        for site in sites_here(config, path):
+            if config.sites[site].trains and config.sites[site].privacy is None:
+                yield "epsilon", f"no noise hides the records of {site}; privacy: {{kind: dp_sgd ...}} there does"
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
