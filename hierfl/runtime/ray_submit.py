@@ -33,8 +33,10 @@ EXCLUDES = [
     ".ruff_cache/",
     ".pytest_cache/",
     ".hypothesis/",
+    "ca-key.pem",
+    "key.pem",
 ]
-"""What of the working directory stays at home (patterns as in .gitignore)."""
+"""What of the working directory stays at home (patterns as in .gitignore), private keys of links wherever they lie."""
 
 ON_CLUSTER = ("runtime.kind=ray", "runtime.address=auto")
 """Overrides of every job: it joins the Ray that runs it."""

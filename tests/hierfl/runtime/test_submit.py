@@ -3,8 +3,10 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,33 @@ def test_the_folder_goes_up_and_the_log_comes_back(folder: Path, capsys: pytest.
     assert job["runtime_env"]["working_dir"] == str(folder)
     assert {"runs/", ".venv*/", "venv/", ".git/"} <= set(job["runtime_env"]["excludes"])
     assert capsys.readouterr().out == "round 1\nround 2\n"
+
+
+def test_private_keys_stay_at_home(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By Ray's own way of packing: a cluster has no use for the identity of whoever submits to it."""
+    from ray._private.runtime_env.packaging import create_package
+
+    pytest.importorskip("cryptography")
+    from hierfl.config import load
+    from hierfl.link.provisioning import provision
+
+    config = folder / "configs" / "heart.yaml"
+    config.write_text(
+        "task: {kind: heart_disease}\n"
+        "federation: {name: w, members: [{name: cleveland, link: {address: 'localhost:1'}}, {name: budapest}]}\n"
+    )
+    for line in provision(load(config), folder / "pki", datetime.now(UTC), 1):
+        assert line
+    cluster = Cluster()
+    send(cluster, folder)
+    env = cluster.jobs[0]["runtime_env"]
+    package = tmp_path_factory.mktemp("elsewhere") / "sent.zip"  # in the folder it would take in itself, without end
+    create_package(env["working_dir"], package, True, excludes=env["excludes"])
+    sent = zipfile.ZipFile(package).namelist()
+    assert "configs/heart.yaml" in sent and "pki/kits/w/cert.pem" in sent
+    for path in folder.rglob("*.pem"):
+        is_private = b"PRIVATE KEY" in path.read_bytes()
+        assert (str(path.relative_to(folder)) in sent) != is_private, path
 
 
 @pytest.mark.parametrize(
