@@ -147,6 +147,7 @@ def _serve(
     watch = Watch(way_on=["serve", *words, *options, "--resume"])
     with told(as_json, debug, watch), aside(as_json) as answer, contextlib.ExitStack() as stack:
         serving = _serving(words, kit, node, listen)
+        stack.enter_context(_watched(serving))
         from hierfl.link.serving import serve
         from hierfl.monitor.screen import screen
 
@@ -189,6 +190,7 @@ def _join(
     """
     with told(False, debug), contextlib.ExitStack() as stack:
         serving = _serving(words, kit, node, listen, listen_peers)
+        stack.enter_context(_watched(serving))
         from hierfl.link.serving import check_member, join, state_folder
         from hierfl.link.standby import join_in_turn
         from hierfl.monitor.plain import Plain as Lines
@@ -251,16 +253,21 @@ def _serving(
     from hierfl.link.kit import Kit
     from hierfl.link.log import Log
     from hierfl.link.serving import Serving
-    from hierfl.link.sound import check_sound, how_renewed, is_short, said_until
+    from hierfl.link.sound import check_sound
 
     opened = Kit.open(kit)
     if node is not None and node != opened.path:
         raise LinkError(f"{kit} is the kit of {opened.path}, not of {node}")
-    serving, now = Serving(config, opened, Log(), listen, listen_peers), datetime.now(UTC)
-    check_sound(opened, now)
-    if is_short(opened, now):
-        serving.log("warning", opened.path, f"{said_until(opened)}; {how_renewed(opened)}")
+    serving = Serving(config, opened, Log(), listen, listen_peers)
+    check_sound(opened, datetime.now(UTC))
     return serving
+
+
+def _watched(serving: Serving) -> contextlib.AbstractContextManager[None]:
+    """Warn of the kit's certificate while the node is served."""
+    from hierfl.link.sound import watched
+
+    return watched(serving.kit, lambda said: serving.log("warning", serving.kit.path, said))
 
 
 def _approve(serving: Serving, approved: str | None) -> None:

@@ -6,7 +6,10 @@ word.
 
 from __future__ import annotations
 
-from datetime import datetime
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hierfl.errors import LinkError
@@ -14,10 +17,14 @@ from hierfl.link.denied import DenyList
 from hierfl.link.identity import Identity, uris_in
 from hierfl.link.kit import AUTHORITY, CERTIFICATE, KEY, Kit
 
-__all__ = ["certificate_of", "check_sound", "how_renewed", "is_short", "said_until", "wrong_with"]
+__all__ = ["Outlook", "certificate_of", "check_sound", "is_short", "said_until", "watched", "wrong_with"]
 
 SHORT = 0.25
 """What is left of a certificate's time is short once it is less than this part of it."""
+
+LOOK_S = 60.0
+AGAIN = timedelta(days=1)
+"""How long after a warning the next one is due, while nothing has changed."""
 
 
 def check_sound(kit: Kit, now: datetime) -> None:
@@ -46,12 +53,47 @@ def is_short(kit: Kit, now: datetime) -> bool:
     return bool(found.not_valid_after_utc - now < SHORT * whole)
 
 
+class Outlook:
+    """Warns of a kit's certificate whose time is short, by `tell`, and of the same one once a day."""
+
+    def __init__(self, kit: Kit, tell: Callable[[str], None]) -> None:
+        self._kit = kit
+        self._tell = tell
+        self._warned: tuple[str, datetime] | None = None
+
+    def look(self, now: datetime) -> None:
+        """Look at the certificate that is in the kit now."""
+        with contextlib.suppress(LinkError):  # in the midst of being renewed
+            until = said_until(self._kit)
+            is_due = self._warned is None or self._warned[0] != until or now - self._warned[1] >= AGAIN
+            if is_short(self._kit, now) and is_due:
+                self._warned = until, now
+                self._tell(f"{until}; {_how_renewed(self._kit)}")
+
+
+@contextlib.contextmanager
+def watched(kit: Kit, tell: Callable[[str], None]) -> Iterator[None]:
+    """Look at a kit's certificate now, and every minute until the end: runs last longer than certificates."""
+    outlook, over = Outlook(kit, tell), threading.Event()
+    outlook.look(datetime.now(UTC))
+
+    def look_on() -> None:
+        while not over.wait(LOOK_S):
+            outlook.look(datetime.now(UTC))
+
+    threading.Thread(target=look_on, name="certificate", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 def said_until(kit: Kit) -> str:
     """Say until when a kit's certificate holds. Errors: LinkError."""
     return f"{kit.folder / CERTIFICATE} holds until {certificate_of(kit).not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
 
 
-def how_renewed(kit: Kit) -> str:
+def _how_renewed(kit: Kit) -> str:
     """Say how a kit comes by a new certificate."""
     return f"`hierfl renew {kit.path} --ca DIR`, where the authority is, makes the one that belongs here"
 
@@ -98,7 +140,7 @@ def _misnamed(kit: Kit, found: Any) -> str:
     if wanted <= named:
         return ""
     said = f"{kit.folder / CERTIFICATE} is of {', '.join(sorted(named)) or 'nobody'}"
-    return f"{said}, the kit of {', '.join(sorted(wanted))}: {how_renewed(kit)}"
+    return f"{said}, the kit of {', '.join(sorted(wanted))}: {_how_renewed(kit)}"
 
 
 def _out_of_time(kit: Kit, found: Any, now: datetime) -> str:
@@ -106,7 +148,7 @@ def _out_of_time(kit: Kit, found: Any, now: datetime) -> str:
     place, clock = kit.folder / CERTIFICATE, f"{now:%Y-%m-%d %H:%M} UTC"
     if now >= found.not_valid_after_utc:
         return (
-            f"{place} ran out on {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and it is {clock}: {how_renewed(kit)}"
+            f"{place} ran out on {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and it is {clock}: {_how_renewed(kit)}"
         )
     if now < found.not_valid_before_utc:
         said = f"{place} holds from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on, and it is {clock}"

@@ -18,7 +18,7 @@ from hierfl.link.dialer import Dialer
 from hierfl.link.identity import HUB, MEMBER
 from hierfl.link.kit import Kit
 from hierfl.link.service import VERSIONS
-from hierfl.link.sound import certificate_of, check_sound, is_short, said_until, wrong_with
+from hierfl.link.sound import Outlook, certificate_of, check_sound, is_short, said_until, watched, wrong_with
 from hierfl.link.words import in_words
 
 
@@ -44,6 +44,41 @@ def test_a_sound_kit_is_sound_while_its_certificate_holds(kit: Kit) -> None:
         check_sound(kit, now + timedelta(days=2))
     with pytest.raises(LinkError, match=r"holds from .* on, and it is .* by this machine's clock: set the wrong clock"):
         check_sound(kit, now - timedelta(days=2))
+
+
+def test_a_certificate_that_runs_out_in_a_run_is_warned_of_once_a_day(pki: Pki, kit: Kit) -> None:
+    told: list[str] = []
+    outlook, until = Outlook(kit, told.append), certificate_of(kit).not_valid_after_utc
+    for hours in (23, 12):
+        outlook.look(until - timedelta(hours=hours))
+    assert told == []
+    for hours in (5, 4, 1):
+        outlook.look(until - timedelta(hours=hours))
+    assert told == [
+        f"{said_until(kit)}; `hierfl renew world/us --ca DIR`, where the authority is, makes the one that belongs here"
+    ]
+    outlook.look(until + timedelta(hours=19.5))
+    assert len(told) == 2, "a day later"
+    shutil.copy(pki.kit("world/us", days=2, name="later").folder / "cert.pem", kit.folder)
+    (kit.folder / "cert.pem").write_bytes(b"half of it")
+    outlook.look(until + timedelta(days=9))
+    assert len(told) == 2, "in the midst of being renewed"
+    shutil.copy(pki.kit("world/us", days=2, name="later").folder / "cert.pem", kit.folder)
+    outlook.look(until)
+    assert len(told) == 2, "it was renewed"
+    outlook.look(certificate_of(kit).not_valid_after_utc - timedelta(hours=1))
+    assert len(told) == 3, "another one, which is short in its turn"
+
+
+def test_who_serves_looks_on(pki: Pki, kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    import queue
+
+    monkeypatch.setattr("hierfl.link.sound.LOOK_S", 0.01)
+    told: queue.Queue[str] = queue.Queue()
+    with watched(kit, told.put):
+        assert told.empty()
+        shutil.copy(pki.kit("world/us", days=0.001, name="short").folder / "cert.pem", kit.folder)
+        assert "holds until" in told.get(timeout=60)
 
 
 @pytest.mark.parametrize(
