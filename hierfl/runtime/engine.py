@@ -130,7 +130,7 @@ class Engine:
 
         `num_samples`: training samples by path, hubs rolled up; `steps`: optimizer steps by site.
         """
-        self._steps = dict(steps)
+        self._steps, self._scribe.goes_up = dict(steps), bool(top)
         self._relay.states = dict(remembered.states)
         self.crew.keeper.restore(remembered.sites)
         for path in self._tree.hubs:

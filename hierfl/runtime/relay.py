@@ -146,8 +146,9 @@ class Relay:
         for site, why in result.sites.items():
             self._scribe.site_failed(site, why, "trained")
         if group.hub == parent(self._top):
-            raise SiteFailed("; ".join(f"{site}: {first_line(why)}" for site, why in result.sites.items()))
-        self._lose(group.hub, group.round_number, {_name(site): first_line(why) for site, why in result.sites.items()})
+            raise SiteFailed("; ".join(f"{site}: {self._scribe.reason(why)}" for site, why in result.sites.items()))
+        reasons = {_name(site): self._scribe.reason(why) for site, why in result.sites.items()}
+        self._lose(group.hub, group.round_number, reasons)
         self._work.lose(group, result.sites)
 
     def hear(self, said: HubSaid | HubLost | HubUp) -> None:

@@ -13,6 +13,8 @@ from tiers.federation import Federation
 
 __all__ = ["Scribe", "first_line"]
 
+CODE_FAILED = "the task's code failed; what it said is in the log there"
+
 SHOWN = 20
 """Of the members that exchange so many are named, each with so many others."""
 
@@ -25,12 +27,14 @@ DISTRUSTED = "is not to be trusted"
 class Scribe:
     """Makes records and hands them to `emit`. Machines count rounds from 0, people from 1: records carry the latter.
 
-    `shown`: the root's round that is under way, from 1; 0 before the first.
+    `shown`: the root's round that is under way, from 1; 0 before the first. `goes_up`: reasons may go to a hub that
+    others serve.
     """
 
     def __init__(self, federation: Federation, emit: Callable[[Record], None], started_s: float) -> None:
         self.emit = emit
         self.shown = 0
+        self.goes_up = False
         self._tree = federation
         self._started_s = started_s
 
@@ -100,6 +104,16 @@ class Scribe:
             raise SiteFailed(f"{site} could not be {what}: {error}\n(on_failure: continue goes on without such a site)")
         self.changed([site], "failed", self.shown)
         self.notice("error", site, f"could not be {what}: {error}")
+
+    def reason(self, error: str) -> str:
+        """Say in a line why a site gives nothing.
+
+        What a task's code says comes with its traceback, and may quote records: where reasons go up it stays in this
+        process's log.
+        """
+        if self.goes_up and "\n" in error.strip():
+            return CODE_FAILED
+        return first_line(error)
 
 
 def first_line(text: str | None) -> str:

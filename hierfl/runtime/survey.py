@@ -98,7 +98,7 @@ class Survey:
     def absent(self, hub: str) -> dict[str, str]:
         """Name a hub's own sites that could not be loaded, and why."""
         errors = {site.rpartition("/")[2]: self.inventories[site].error for site in own_sites(self._tree, hub)}
-        return {name: first_line(error) for name, error in errors.items() if error is not None}
+        return {name: self._scribe.reason(error) for name, error in errors.items() if error is not None}
 
     def personal(self, site: str) -> LocalRule | None:
         """Give the rule by which a site has a model of its own; None where it has none."""

@@ -143,6 +143,24 @@ def test_a_mistake_in_a_members_task_is_told_without_what_it_says(tmp_path: Path
 
 
 @pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize("fault", ["raise", "no file", "raise measured"])
+@pytest.mark.parametrize("quorum", [None, 0.5, 1.0], ids=["a site", "a hub", "a hub that needs both its sites"])
+def test_what_a_members_task_says_stays_there_where_its_hub_goes_on(
+    tmp_path: Path, quorum: float | None, fault: str
+) -> None:
+    bad = site("b", fault=fault)
+    member = {**bad, "link": LINK} if quorum is None else hub("north", bad, "e", link=LINK, quorum=quorum)
+    world = hub("world", "a", member, "d", on_failure="continue", quorum=0.5, rounds=2)
+    inside = Inside(config_of(tmp_path / "runs", world), tmp_path / "linked")
+    inside.go()
+    crossed = b"".join(inside.up)
+    assert b"ward's own mistake" not in crossed and b"mistake in measuring" not in crossed
+    assert b"b.csv" not in crossed and b"Error" not in crossed
+    is_told = (quorum, fault) in [(None, "raise"), (1.0, "raise"), (1.0, "no file")]
+    assert (b"the task's code failed; what it said is in the log there" in crossed) == is_told
+
+
+@pytest.mark.usefixtures("several_runs")
 def test_a_federation_goes_on_without_a_member_that_fails(tmp_path: Path) -> None:
     broken = hub("world", "a", {**site("b", fault="raise"), "link": LINK}, on_failure="continue", quorum=0.5)
     config = config_of(tmp_path / "runs", broken)
