@@ -201,11 +201,13 @@ class Dispatcher:
         """Take what was learned into account: renew every waiting job's `estimate_s` and `chain_s`, and order anew."""
         self._waiting.refresh(lambda job: self._open(renew(job)))
 
-    def refusals(self, others: Iterable[Device] = ()) -> Mapping[JobKey, str]:
-        """Name the waiting jobs that none of the devices, nor of these others, may ever take, with what is missing."""
+    def refusals(self, others: Iterable[Device] = (), absent: Iterable[Device] = ()) -> Mapping[JobKey, str]:
+        """Name the waiting jobs that none of the devices, nor of these others, may ever take, with what is missing: as
+        of `infeasible`.
+        """
         self._waiting.settle()
         stuck = [job for lane in self._waiting.lanes() if not len(lane.reach) for _, _, job in lane.entries]
-        return infeasible(stuck, [*(slot.device for slot in self._shelves.slots.values()), *others])
+        return infeasible(stuck, [*(slot.device for slot in self._shelves.slots.values()), *others], absent)
 
     def decide(self, now_s: float = 0.0) -> list[Assign]:
         """Fill every free place, those of the emptiest devices first; `now_s` is any clock that never goes back."""

@@ -15,6 +15,10 @@ from scheduler.views import Device, Job, JobKey
 __all__ = ["Reach", "Residency", "admitted_bytes", "can_take", "infeasible", "usual_kind"]
 
 
+MOST_NAMED = 5
+"""Devices that a reason names one by one."""
+
+
 def can_take(device: Device, job: Job) -> bool:
     """Say whether a device that is empty may run the job."""
     return job.labels <= device.labels and (device.memory_bytes is None or job.memory_bytes <= device.memory_bytes)
@@ -37,23 +41,29 @@ def admitted_bytes(memory_bytes: int) -> int:
     return -(-memory_bytes >> shift) << shift
 
 
-def infeasible(jobs: Iterable[Job], devices: Iterable[Device]) -> Mapping[JobKey, str]:
-    """Name the jobs that none of the devices may ever run, each with the label or the memory that is missing."""
-    here = sorted(devices, key=lambda device: device.name)
+def infeasible(jobs: Iterable[Job], devices: Iterable[Device], absent: Iterable[Device] = ()) -> Mapping[JobKey, str]:
+    """Name the jobs that none of the devices may ever run, each with those of the `absent` that might, or else with the
+    label or the memory that is missing.
+    """
+    here, away = (sorted(found, key=lambda device: device.name) for found in (devices, absent))
     reasons: dict[tuple[frozenset[str], int], str | None] = {}
     found = {}
     for job in jobs:
         need = (job.labels, job.memory_bytes)
         if need not in reasons:
-            reasons[need] = None if any(can_take(device, job) for device in here) else _why_not(job, here)
+            reasons[need] = None if any(can_take(device, job) for device in here) else _why_not(job, here, away)
         reason = reasons[need]
         if reason is not None:
             found[job.key] = reason
     return found
 
 
-def _why_not(job: Job, devices: Sequence[Device]) -> str:
-    """Say what the job lacks, and who comes nearest."""
+def _why_not(job: Job, devices: Sequence[Device], absent: Sequence[Device]) -> str:
+    """Say who is not there, or what the job lacks, and who comes nearest."""
+    able = [device.name for device in absent if can_take(device, job)]
+    if able:
+        more = f" and {len(able) - MOST_NAMED} more" if len(able) > MOST_NAMED else ""
+        return f"{', '.join(able[:MOST_NAMED])}{more} {'is' if len(able) == 1 else 'are'} not there"
     if not devices:
         return "no device has joined"
     carriers = [device for device in devices if job.labels <= device.labels]

@@ -21,7 +21,7 @@ from hierfl.runtime.asking import BUILDING, PHASES, WARMING_UP
 from hierfl.runtime.blame import Blame
 from hierfl.runtime.driver import Done, Driver, Seat
 from hierfl.runtime.estimates import Estimates
-from hierfl.runtime.foresight import Foresight
+from hierfl.runtime.foresight import WAY_OUT, Foresight
 from hierfl.runtime.gate import Gate, OpenGate
 from hierfl.runtime.jobs import LeftOut, SiteReport
 from hierfl.runtime.keeper import Keeper
@@ -160,11 +160,12 @@ class Crew:
 
     def refusals(self) -> Mapping[JobKey, str]:
         """Name the waiting work that no device which is there may take, each with the reason."""
-        return self._dispatcher.refusals()
+        return self._dispatcher.refusals(absent=set(self.prospects))
 
     def hopeless(self) -> Mapping[JobKey, str]:
         """Name the waiting work that no device will take, whichever comes or comes back, each with the reason."""
-        return self._dispatcher.refusals(self.prospects)
+        found = self._dispatcher.refusals(self.prospects)
+        return {key: f"{reason}; {WAY_OUT}" for key, reason in found.items()}
 
     def give_up(self, refused: Mapping[JobKey, str]) -> Iterator[results.Result]:
         """Wait no more for devices for this work; name the sites."""
@@ -188,7 +189,7 @@ class Crew:
         """Take the end of a call; yield what it means, in order. Errors: HierflError that is no single site's."""
         call = self._outbox.answered(done.ticket)
         if done.crashed is not None:
-            yield from self._lost_worker(call, done.crashed)
+            yield from self._lost_worker(call, done.crashed, is_away=done.away)
             return
         self._end(call)
         if done.error is not None:
@@ -333,7 +334,7 @@ class Crew:
                 said = f"{few(sites)} waited behind work that should have been over, and will go to who is free"
                 self._said.append(results.Said("info", device, said))
 
-    def _lost_worker(self, lost: Call, reason: str) -> Iterator[results.Result]:
+    def _lost_worker(self, lost: Call, reason: str, *, is_away: bool = False) -> Iterator[results.Result]:
         """Replace a dead worker; what it had not handed up is done again, unless it may be what killed it."""
         worker = lost.worker
         self._blame.died(worker, reason)
@@ -352,7 +353,7 @@ class Crew:
         self._outbox.send(worker, "prepare", *self._prepared)
         if was_building:
             self.build(*self._building)
-        yield results.WorkerLost(worker, reason, tuple(sorted(site for _, site in again)))
+        yield results.WorkerLost(worker, reason, tuple(sorted(site for _, site in again)), is_away)
         yield from self._again(again, suspects, reason)
 
     def _leave(self, worker: str) -> list[tuple[Job, ...]]:

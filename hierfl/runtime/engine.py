@@ -361,8 +361,7 @@ class Engine:
             case results.SitesLost():
                 (self._relay if result.group.kind == "train" else self._survey).lost(result)
             case results.WorkerLost():
-                said = f"died ({result.reason}) and is being replaced; {len(result.sites)} sites are done again"
-                self._scribe.notice("warning", result.worker, said)
+                self._scribe.notice("warning", result.worker, result.said)
                 self._down.add(result.worker)
             case results.WorkerJoined():
                 if result.worker in self._down:

@@ -17,7 +17,7 @@ from hierfl.runtime.roster import Call, Roster
 from hierfl.runtime.warmth import Warmth
 from scheduler import Device, Job, JobKey, infeasible
 
-__all__ = ["ALL_SAMPLES", "Foresight", "check_needs"]
+__all__ = ["ALL_SAMPLES", "WAY_OUT", "Foresight", "check_needs"]
 
 ALL_SAMPLES = 1 << 20
 """The batch size that stands for all of a site's samples at once."""
@@ -153,7 +153,7 @@ class Foresight:
         """Say why work is given up that no device will take: by group and site."""
         found: dict[str, dict[str, str]] = {}
         for (group, site), reason in refused.items():
-            found.setdefault(group, {})[site] = f"no device can take it: {reason}; {WAY_OUT}"
+            found.setdefault(group, {})[site] = f"no device can take it: {reason}"
         return found
 
 

@@ -120,11 +120,19 @@ class SitesLost:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker died and is being replaced; these sites' work is done again."""
+    """A worker died and is being replaced, or `is_away` and waited for; these sites' work is done again."""
 
     worker: str
     reason: str
     sites: tuple[str, ...]
+    is_away: bool = False
+
+    @property
+    def said(self) -> str:
+        """Say it for a person."""
+        if self.is_away:
+            return f"is away ({self.reason}) and is waited for; what it was asked is asked again once it is back"
+        return f"died ({self.reason}) and is being replaced; {len(self.sites)} sites are done again"
 
 
 @dataclass(frozen=True, slots=True)

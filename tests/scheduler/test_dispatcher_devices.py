@@ -213,6 +213,17 @@ def test_refusals_name_the_label_or_the_memory_and_end_when_a_device_comes() -> 
     assert dict(infeasible([needs], [])) == {("g", "p"): "no device has joined"}
 
 
+def test_refusals_name_the_devices_that_might_and_are_not_there() -> None:
+    work, far = job("p", labels=CHARITE), [Device(f"gpu-{number}", labels=CHARITE) for number in range(7)]
+    ledger = dispatcher(Device("other"))
+    ledger.ask([work, job("q")])
+    assert dict(ledger.refusals(absent=far[:1])) == {("g", "p"): "gpu-0 is not there"}
+    said = "gpu-0, gpu-1, gpu-2, gpu-3, gpu-4 and 2 more are not there"
+    assert dict(ledger.refusals(absent=reversed(far))) == {("g", "p"): said}
+    assert "needs labels {charite, de}" in ledger.refusals(absent=[Device("another", labels=DE)])["g", "p"]
+    assert not ledger.refusals(far, absent=far), "whoever comes"
+
+
 @pytest.mark.parametrize("num_jobs", [200, 2000])
 def test_an_event_looks_at_the_heads_of_lanes_not_at_the_jobs_behind_them(num_jobs: int) -> None:
     """A device that ends asks for a prediction of at most a job of each of nine lanes, and of what it takes."""

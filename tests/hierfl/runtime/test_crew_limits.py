@@ -75,7 +75,17 @@ def test_a_declared_device_that_has_not_come_may_still_take_it() -> None:
     play = Play({"world/a": None}, [small], declared=[small, large], estimates=estimates)
     play.answer()
     play.ask("world/a")
-    assert play.crew.refusals() and not play.crew.hopeless()
+    assert list(play.crew.refusals().values()) == ["gpu-1 is not there"] and not play.crew.hopeless()
+
+
+@pytest.mark.parametrize(("away", "said"), [(True, "is away (silent) and is waited for"), (False, "died (silent) and")])
+def test_one_that_is_away_is_not_said_to_have_died(away: bool, said: str) -> None:
+    play = Play({"world/a": None}, [Device("gpu-0")])
+    play.answer()
+    name = play.ask("world/a")
+    [lost] = play.crew.handle(Done(play.answered + 1, "gpu-0", crashed="silent", away=away))
+    assert isinstance(lost, WorkerLost) and lost.said.startswith(said)
+    assert play.crew.refusals() == {(name, "world/a"): "gpu-0 is not there"}
 
 
 def test_a_sites_work_returns_to_the_worker_that_has_loaded_its_data() -> None:
