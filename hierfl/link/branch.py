@@ -61,7 +61,7 @@ class Asked:
 class Branch:
     """Runs one member's part. `config`: as its process sees it (`as_served`); `folder`: where its states are kept;
     `ledger`: what its sites pay for their records' privacy; `terms`: gives those of the institution, or raises
-    ConfigError where they are not kept.
+    HierflError where they are not kept.
     """
 
     def __init__(

@@ -276,7 +276,7 @@ def _approve(serving: Serving, approved: str | None) -> None:
     from hierfl.link.terms import heeded, terms_lines
 
     plan, folder = plan_of(serving.config, serving.kit.path), serving.kit.folder
-    _say([*plan.lines(), *terms_lines(serving.kit)])
+    _say([*plan.lines(), *terms_lines(serving.config, serving.kit, plan)])
     heeded(serving.config, serving.kit, plan)()  # nobody is asked to agree to what is not to be
     if is_approved(plan, folder):
         return

@@ -10,7 +10,7 @@ from hierfl.config.read import parse, read
 from hierfl.config.schema import RunConfig
 from hierfl.config.section import fields_of
 from hierfl.config.terms import SCORES, Terms
-from hierfl.errors import ConfigError, Problem
+from hierfl.errors import ConfigError, LinkError, Problem
 from hierfl.link.approval import Plan
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.kit import Kit
@@ -35,25 +35,26 @@ def read_terms(file: Path) -> Terms:
 def heeded(config: RunConfig, kit: Kit, plan: Plan, today: Callable[[], date] = date.today) -> Callable[[], Terms]:
     """Give what reads a kit's terms anew, holds the federation against them, and gives them.
 
-    Errors, of what is given: ConfigError with every term that is not kept.
+    Errors, of what is given: LinkError with every term that is not kept; ConfigError for a file that cannot be read.
     """
 
     def terms() -> Terms:
         found = read_terms(kit.terms)
-        breaches = _breaches(found, config, kit.path, plan, today())
-        problems = [Problem("", f"own terms ({kit.terms.name}): {key}: {said}") for key, said in breaches]
-        if problems:
-            raise ConfigError(problems)
+        broken = [f"{key}: {said}" for key, said in _breaches(found, config, kit.path, plan, today())]
+        if broken:
+            raise LinkError(f"the terms of {kit.path} are not kept: {'; '.join(broken)}")
         return found
 
     return terms
 
 
-def terms_lines(kit: Kit) -> Iterator[str]:
-    """Say the terms to a person."""
+def terms_lines(config: RunConfig, kit: Kit, plan: Plan) -> Iterator[str]:
+    """Say the terms to a person, and which of them the federation does not keep."""
     found = read_terms(kit.terms)
     said = [f"{key} {_said(getattr(found, key))}" for key in Terms.__slots__ if getattr(found, key) is not None]
     yield f"own terms      {'; '.join(said) or 'none'} ({kit.terms})"
+    for number, (key, why) in enumerate(_breaches(found, config, kit.path, plan, date.today())):
+        yield f"{'not kept' if not number else '':<15}{key}: {why}"
 
 
 def _breaches(terms: Terms, config: RunConfig, path: str, plan: Plan, today: date) -> Iterator[tuple[str, str]]:
