@@ -6,6 +6,7 @@ HierflError                 everything a user may meet; the command line prints 
 |- UpdateRefused            an update is not finite, over the clip, or of another shape
 |- UpdateDamaged            an update has other bytes than were sent
 |- SiteFailed               the user's code raised at a site; carries the traceback
+|- StrategyFailed           a strategy raised at a hub, or gave what is no model or state
 |- RoundFailed              a round could not be closed: too few members reported
 |- RuntimeUnavailable       the runtime (Ray) cannot be reached or cannot hold the run
 |- OutputError              the run directory cannot be written or read
@@ -34,6 +35,7 @@ __all__ = [
     "RoundFailed",
     "RuntimeUnavailable",
     "SiteFailed",
+    "StrategyFailed",
     "UpdateDamaged",
     "UpdateRefused",
 ]
@@ -91,6 +93,10 @@ class UpdateDamaged(HierflError):
 
 class SiteFailed(HierflError):
     """The user's code raised at a site; the message names the site and ends with the traceback."""
+
+
+class StrategyFailed(HierflError):
+    """A strategy raised at a hub, or gave what is no model or no state; the message names it and its method."""
 
 
 class RoundFailed(HierflError):

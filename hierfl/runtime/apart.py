@@ -18,6 +18,7 @@ from hierfl.learning.compression import as_sum
 from hierfl.learning.local import State
 from hierfl.learning.ring import decode
 from hierfl.learning.state import ModelState
+from hierfl.learning.stepping import first_state
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Order
@@ -79,5 +80,5 @@ def _sent(config: RunConfig, hub: str, model: ModelState, states: Mapping[str, S
         return model
     if above is not None and strategy == config.hubs[above].strategy.inherited():
         return _sent(config, above, model, states)
-    state = states.get(hub) or strategy.init(model.floats)
+    state = states.get(hub) or first_state(hub, strategy, model.floats)
     return ModelState(np.asarray(strategy.broadcast(model.floats, state)), model.ints)

@@ -19,6 +19,7 @@ from hierfl.learning.gathered import Gathered
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import ModelState
+from hierfl.learning.stepping import first_state, reduced, stepped
 from hierfl.learning.strategy import Reducer, State
 from hierfl.runtime.checksums import check, checksum
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
@@ -118,7 +119,7 @@ class Aggregator:
             self._weight = dict(order.members)[self.spec.hub.name]
         self._start = self._model = model
         if state is None and model is not None:
-            state = self.spec.strategy.init(model.floats)
+            state = first_state(self.spec.path, self.spec.strategy, model.floats)
         self._state = {name: value for name, value in (state or {}).items() if name != RESIDUAL}
         self._residual = (state or {}).get(RESIDUAL)
         return self._carry_out(event, None)
@@ -316,7 +317,8 @@ class Aggregator:
         delta, counted = decode(total, grid_of(self._opening), consume=True)
         self._mid_aggregate()
         share = min(1.0, total.weight / sum(self.spec.weights.values()))
-        floats, self._state = self.spec.strategy.step(self._model.floats, delta, self._state, share)
+        strategy, path = self.spec.strategy, self.spec.path
+        floats, self._state = stepped(path, strategy, self._model.floats, delta, self._state, share)
         self._model = ModelState(floats, self._model.ints + counted)
         if not any(np.may_share_memory(total.floats, kept) for kept in (floats, *self._state.values())):
             self._spare = total.floats
@@ -329,11 +331,11 @@ class Aggregator:
         self._rows = None
         deltas, weights, counted = rows.rows()
         try:
-            delta = strategy.reduce(deltas, weights, self._state)
+            delta = reduced(self.spec.path, strategy, deltas, weights, self._state)
         except UpdateRefused as error:
             return str(error)
         self._mid_aggregate()
-        floats, self._state = strategy.step(self._model.floats, delta, self._state)
+        floats, self._state = stepped(self.spec.path, strategy, self._model.floats, delta, self._state)
         self._model = ModelState(floats, self._model.ints + counted)
         return None
 

@@ -25,6 +25,7 @@ from hierfl.learning.gathered import Gathered
 from hierfl.learning.mixing import average, mix
 from hierfl.learning.ring import Accumulator, PartialSum, check_part, decode
 from hierfl.learning.state import Layout, ModelState
+from hierfl.learning.stepping import first_state, reduced, stepped
 from hierfl.learning.strategy import Reducer, State, Strategy
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import HubSpec
@@ -94,7 +95,7 @@ class Place:
 
     def broadcast(self, rule: Rule, model: ModelState, state: State | None) -> Stepped:
         """Give what goes to the members before a hub's first round."""
-        own = _state(rule, model, state)
+        own = _state("", rule, model, state)
         return _result(rule, model, own, {})
 
     def reduce(
@@ -111,10 +112,10 @@ class Place:
         for name, part in zip(names, parts, strict=True):
             rows.add(name, as_sum(part, grid))
         assert model is not None
-        own = _state(rule, model, state)
+        own = _state(terms.opening.hub, rule, model, state)
         deltas, weights, counted = rows.rows()
-        delta = rule.strategy.reduce(deltas, weights, own)
-        floats, after = rule.strategy.step(model.floats, delta, own)
+        delta = reduced(terms.opening.hub, rule.strategy, deltas, weights, own)
+        floats, after = stepped(terms.opening.hub, rule.strategy, model.floats, delta, own)
         return _result(rule, ModelState(floats, model.ints + counted), after, own)
 
     def cut(self, num: int, terms: Terms, part: Part) -> tuple[Any, ...]:
@@ -231,16 +232,16 @@ def _stepped(terms: Terms, model: ModelState | None, state: State | None, total:
     if rule.passes_up:
         return (total.num_bytes, False, False), total, None, None
     assert model is not None
-    own = _state(rule, model, state)
+    own = _state(terms.opening.hub, rule, model, state)
     delta, counted = decode(total, grid_of(terms.opening), consume=True)
     share = min(1.0, total.weight / rule.weight)
-    floats, after = rule.strategy.step(model.floats, delta, own, share)
+    floats, after = stepped(terms.opening.hub, rule.strategy, model.floats, delta, own, share)
     return _result(rule, ModelState(floats, model.ints + counted), after, own)
 
 
-def _state(rule: Rule, model: ModelState, state: State | None) -> State:
+def _state(hub: str, rule: Rule, model: ModelState, state: State | None) -> State:
     """Give the strategy's state, the first one where there is none yet."""
-    return rule.strategy.init(model.floats) if state is None else state
+    return first_state(hub, rule.strategy, model.floats) if state is None else state
 
 
 def _result(rule: Rule, model: ModelState, after: State, before: State) -> Stepped:
