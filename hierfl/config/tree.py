@@ -262,7 +262,8 @@ def check_tree(mapping: Any, report: Report) -> tuple[Node, dict[str, Any]] | No
         _descend(checker, root, mapping, report)
     if root.own.strategy is None and mapping.get("strategy") is None:
         root.own.strategy = kind("strategy", "fedavg", "federation.strategy", report)
-        root.own.written["strategy"] = canonical_kind("fedavg", root.own.strategy)
+        written = {**root.own.written, "strategy": canonical_kind("fedavg", root.own.strategy)}
+        root.own.written = {key: written[key] for key in TEMPLATE_KEYS if key in written}
     return root, _written(mapping, checker.owns)
 
 

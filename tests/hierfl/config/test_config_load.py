@@ -67,6 +67,13 @@ def test_a_run_written_back_loads_to_the_same_run(name: str, tmp_path: Path) -> 
     assert from_mapping(config.resolved) == config
 
 
+def test_what_is_written_back_is_written_back_once_more_in_the_same_words(tmp_path: Path) -> None:
+    """Else a run that is taken up again would keep the file for another configuration."""
+    path = tmp_path / "config.yaml"
+    path.write_text(write(from_mapping(synthetic([{"name": "a"}], federation={"on_failure": "continue"})).resolved))
+    assert write(load(path).resolved) == path.read_text()
+
+
 def test_what_yaml_would_misread_is_written_back_in_quotes(tmp_path: Path) -> None:
     sites = [{"name": name} for name in ("1e3", "no", "2020-01-01", "12", "st. mary", "${x}", "null", "~")]
     sites[5]["name"] = "\\${x}"
