@@ -135,7 +135,7 @@ def test_a_stop_before_the_first_round_leaves_nothing_behind(
 
 @pytest.mark.slow
 def test_a_run_that_fails_leaves_no_process_behind(config: Path, ray_temp: Path) -> None:
-    (config.parent / "fail-d").write_text("0")
+    (config.parent / "fail-d").touch()
     with started([*HIERFL, "run", config.name, *ON_RAY], config.parent, environment(ray_temp)) as going:
         returned, out, err = finish(going)
     assert returned == 1, (out, err)

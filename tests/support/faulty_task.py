@@ -53,7 +53,7 @@ class FaultyTask:
         """Note that this step began, then do what the folder says.
 
         `kill-a` and `oom-a` hold how many times; `hold-a` says to wait while it is there, from the step after so many
-        on.
+        on; `fail-a` holds which steps fail, counted from 1, and where it is empty all do.
         """
         folder = Path(self.folder)
         with (folder / f"steps-{who}").open("a") as notes:
@@ -69,7 +69,8 @@ class FaultyTask:
         if left > 0:
             short.write_text(str(left - 1))
             raise torch.OutOfMemoryError(f"site {who} was told to need more memory than there is")
-        if (folder / f"fail-{who}").exists():
+        order = folder / f"fail-{who}"
+        if order.exists() and str(steps) in (order.read_text().split() or [str(steps)]):
             raise ValueError(f"site {who} was told to fail")
         hold = folder / f"hold-{who}"
         while hold.exists() and steps > int(hold.read_text()):

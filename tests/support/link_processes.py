@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from link_deaths import NEVER, dies
 
 __all__ = ["Links", "Wire", "free_port", "members"]
 
@@ -117,9 +118,31 @@ class Links:
         self.processes[name].send_signal(signal.SIGKILL)
         self.processes[name].wait()
 
+    def die(self, name: str, moment: str, in_round: int) -> None:
+        """Have the next process of a node kill itself."""
+        self.prefix[name] = dies(moment, in_round)
+
+    def has_died(self, name: str) -> None:
+        assert self.wait(name) == -signal.SIGKILL, self.said(name)
+
+    def again(self, name: str) -> None:
+        """Start a member again that has died as it was told."""
+        self.has_died(name)
+        self.die(name, NEVER, 0)
+        self.join(name)
+
+    def resume(self) -> None:
+        """Start the hub again, which is gone, with its run."""
+        self.die("world", NEVER, 0)
+        self.serve("--resume", str(self.run_dir))
+
     def wait(self, name: str) -> int:
         """Wait for a process's own end."""
         return self.processes[name].wait(LIMIT_S)
+
+    def end(self, *names: str) -> None:
+        for name in names:
+            assert self.wait(name) == 0, self.said(name)
 
     def until(self, name: str, words: str, num: int = 1) -> None:
         """Wait until a process has said something so often."""

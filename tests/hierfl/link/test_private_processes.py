@@ -7,7 +7,6 @@ Noise over links is secret and differs from run to run, so no two models are the
 from __future__ import annotations
 
 import json
-import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 
 pytest.importorskip("dp_accounting")
 
-from link_deaths import NEVER, dies, heard
+from link_deaths import NEVER, heard
 from link_processes import Links, free_port, members
 
 from hierfl.accountant import epsilon
@@ -43,13 +42,6 @@ def sites(port: int, **own: Mapping[str, Any]) -> list[dict[str, Any]]:
 class Private(Links):
     """Such a federation; its processes die where they are told."""
 
-    def die(self, name: str, moment: str, in_round: int) -> None:
-        """Have the next process of a node kill itself."""
-        self.prefix[name] = dies(moment, in_round)
-
-    def has_died(self, name: str) -> None:
-        assert self.wait(name) == -signal.SIGKILL, self.said(name)
-
     def join_to_die(self, deaths: Mapping[str, Sequence[tuple[str, int]]]) -> None:
         """Start members that die one after the other, and again, until they need not any more."""
         for time in range(max(map(len, deaths.values())) + 1):
@@ -58,16 +50,6 @@ class Private(Links):
                     self.has_died(name)
                 self.die(name, *[*moments, (NEVER, 0)][time])
                 self.join(name)
-
-    def resume(self) -> None:
-        """Start the hub again, which has died, with its run."""
-        self.has_died("world")
-        self.die("world", NEVER, 0)
-        self.serve("--resume", str(self.run_dir))
-
-    def end(self, *names: str) -> None:
-        for name in names:
-            assert self.wait(name) == 0, self.said(name)
 
     def ledger(self, name: str) -> list[dict[str, Any]]:
         """Read what a member has paid, line by line."""
@@ -189,6 +171,7 @@ def test_masked_updates_are_paid_for_too(tmp_path: Path) -> None:
         links.die("world", "took", 4)
         links.serve()
         links.join_to_die(deaths)
+        links.has_died("world")
         links.resume()
         links.end("world", *below)
         for name in below:
