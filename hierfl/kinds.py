@@ -37,11 +37,18 @@ METHODS = {
     "strategy": ("objective", "inherited", "init", "step"),
     "compression": ("compress", "restore", "num_bytes"),
     "privacy": ("release", "conflict", "misfit", "gradients"),
-    "topology": ("plan",),
+    "topology": ("plan", "misfit"),
     "participation": ("choose", "limits", "decide", "admit"),
     "policy": ("priority", "reason"),
 }
 """The methods of each seam's protocol."""
+
+FLAGS = {
+    "participation": ("may_close_early", "rolling"),
+    "strategy": ("linear",),
+    "topology": ("sequential", "has_centre", "keeps_models"),
+}
+"""What a protocol asks of the class itself: `linear: ClassVar[bool] = False`."""
 
 MOST_NAMED = 24
 """Words that an error message lists at most."""
@@ -84,8 +91,9 @@ def name_of(cls: type) -> str:
 
 
 def lacking(seam: str, cls: type) -> list[str]:
-    """List the methods of a seam's protocol that a class does not have."""
-    return [method for method in METHODS[seam] if not callable(getattr(cls, method, None))]
+    """List the methods and flags of a seam's protocol that a class does not have."""
+    methods = [method for method in METHODS[seam] if not callable(getattr(cls, method, None))]
+    return [*methods, *(flag for flag in FLAGS.get(seam, ()) if not isinstance(getattr(cls, flag, None), bool))]
 
 
 def close(word: str, options: Iterable[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hierfl.config.places import join
+from hierfl.config.rehearse import plan_flaw, policy_flaw, told
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
 from hierfl.kinds import load, names
@@ -25,9 +26,10 @@ def check_topologies(root: Node, seed: int, report: Report) -> None:
             continue
         named = node if node.own.strategy is not None else above
         topology = node.own.topology
+        is_sound = node.own.participation is None or _check_policy(node, path, seed, report)
         if topology is not None and (topology.sequential or topology.keeps_models):
             _check_strategy(node, named, report)
-        if topology is not None and (topology.sequential or not topology.has_centre):
+        if topology is not None and is_sound and (topology.sequential or not topology.has_centre):
             _check_participation(node, report)
         if topology is not None:
             _check_plan(node, path, seed, report)
@@ -57,7 +59,12 @@ def _check_plan(node: Node, path: str, seed: int, report: Report) -> None:
     """Check that a topology takes these members, and that the strategy goes with what they hand each other."""
     assert node.members is not None
     partners = Partners(path, 0, seed, {member.name: 1 for member in node.members})
-    said = node.own.topology.misfit(partners)
+    try:
+        said = node.own.topology.misfit(partners)
+    except Exception as error:  # a user's topology may raise anything
+        said = f"its misfit() failed: {told(error)}"
+    if node.members:  # that there are none is told already
+        said = said or plan_flaw(node.own.topology, partners)
     if said:
         report(join(node.place, "topology"), f"{_topology(node)}: {said}")
         return
@@ -69,6 +76,16 @@ def _check_plan(node: Node, path: str, seed: int, report: Report) -> None:
         why = "it looks at whole updates, and members hand each other slices"
         said = f"{kind} does not go with topology {_topology(node)}: {why} (allowed: {fit}; or topology: swarm)"
         report(join(node.place, "strategy"), said)
+
+
+def _check_policy(node: Node, path: str, seed: int, report: Report) -> bool:
+    """Try a policy of the user's own on these members; hierfl's keep their folder's laws. Say whether it is sound."""
+    kind = node.own.written["participation"]["kind"]
+    members = {member.name: 1 for member in node.members or ()}
+    said = policy_flaw(node.own.participation, path, seed, members) if ":" in kind and members else ""
+    if said:
+        report(join(node.place, "participation"), f"{kind}: {said}")
+    return not said
 
 
 def _check_strategy(node: Node, named: Node, report: Report) -> None:

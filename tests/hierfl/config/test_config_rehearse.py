@@ -1,0 +1,187 @@
+"""Topologies and participation policies of one's own are tried before a run: what no hub can carry out is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from small_runs import hub
+
+from hierfl.config import from_mapping
+from hierfl.errors import ConfigError
+from scheduler.participation import Admission, Choice, Ending, Limits
+from scheduler.participations.all import All
+from tiers.plan import Gather, Mix, Plan, Train
+from tiers.topologies.star import Star
+
+ALL = ("a", "b", "c")
+
+
+GIVES: dict[str, Any] = {}
+"""What the methods of the kinds below give, or are; a configuration holds a kind's fields alone."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_given() -> Iterator[None]:
+    yield
+    GIVES.clear()
+
+
+def given(method: str, *arguments: Any) -> Any:
+    """Give what a test has left for a method, else what a star, or a policy that waits for all, gives."""
+    kind = All if hasattr(All, method) else Star
+    own = GIVES.get(method, getattr(kind, method))
+    return own(*arguments) if callable(own) else own
+
+
+@dataclass(frozen=True)
+class Drawn(Star):
+    """A topology whose flags are a star's."""
+
+    def plan(self, partners: Any) -> Any:
+        return given("plan", self, partners)
+
+
+@dataclass(frozen=True)
+class Staged(Drawn):
+    sequential: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Apart(Drawn):
+    has_centre: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Policy(All):
+    """A policy that waits for all."""
+
+    def choose(self, candidates: Any) -> Any:
+        return given("choose", self, candidates)
+
+    def limits(self, forecast_s: Any) -> Any:
+        return given("limits", self, forecast_s)
+
+    def decide(self, view: Any) -> Any:
+        return given("decide", self, view)
+
+    def admit(self, weight: int, staleness: int) -> Any:
+        return given("admit", self, weight, staleness)
+
+
+@dataclass(frozen=True)
+class Rolling(Policy):
+    rolling: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class NoFlags:
+    """A topology but for what its class is to say."""
+
+    def plan(self, partners: Any) -> Any:
+        return Star().plan(partners)
+
+    def misfit(self, partners: Any) -> str:
+        return ""
+
+
+def said(**settings: Any) -> str:
+    """What is said of a hub of three sites with these settings, below the root; empty where all is well."""
+    config = {
+        "task": {"kind": "synthetic"},
+        "federation": hub("world", hub("us", *ALL, **settings), "d"),
+        "runtime": {"kind": "local"},
+    }
+    try:
+        from_mapping(config)
+    except ConfigError as error:
+        return "\n".join(str(problem) for problem in error.problems)
+    return ""
+
+
+def trained(*names: str) -> tuple[Train, ...]:
+    return tuple(map(Train, names))
+
+
+SOUND = Plan((*trained(*ALL), Mix(ALL)))
+TWO_STAGES = Plan((Train("a"), Mix(("a",)), *trained("b", "c"), Mix(("b", "c"))))
+AT_MEMBERS = Plan((*trained(*ALL), *(Mix(ALL, at=name) for name in ALL)))
+SLICES = Plan((*trained(*ALL), *(Mix(ALL, name, (k, 3)) for k, name in enumerate(ALL)), *(Gather(ALL, n) for n in ALL)))
+
+WRONG_PLANS = [
+    (Drawn, None, "its plan() gave nothing; needed: a Plan of Train and Mix (tiers/plan.py)"),
+    (Drawn, list(SOUND.steps), "its plan() gave a list; needed: a Plan"),
+    (Drawn, lambda self, partners: partners.names, "its plan() failed: AttributeError: 'Partners' object has no"),
+    (Drawn, lambda self, partners: partners.names, "(test_config_rehearse.py, line "),
+    (Drawn, Plan(trained(*ALL)), "its plan() cannot be carried out: ['a', 'b', 'c'] train and are not mixed"),
+    (Drawn, Plan((Train("a"), Train("b", "a"), Mix(("a", "b")))), "members train from what lies at the hub"),
+    (Drawn, Plan((Train("aa"), Mix(("aa",)))), "trains 'aa', who is no member (did you mean 'a'? allowed: a, b, c)"),
+    (Staged, Plan(SOUND.steps * 2), "trains 'a' 2 times; once in a round is all that a member does"),
+    (Drawn, Plan(()), "its plan() trains nobody"),
+    (Drawn, AT_MEMBERS, "mixes at members, and has_centre says otherwise; write has_centre: ClassVar[bool] = False"),
+    (Apart, SOUND, "mixes at the hub, and has_centre says otherwise; write has_centre: ClassVar[bool] = True"),
+    (Drawn, TWO_STAGES, "its plan() has 2 stages, each from what the one before it left; write sequential"),
+    (NoFlags, None, "NoFlags is no topology: it has no sequential, has_centre, keeps_models"),
+]
+
+
+@pytest.mark.parametrize(("topology", "plan", "why"), WRONG_PLANS)
+def test_a_plan_that_no_hub_can_carry_out_is_named_before_the_start(topology: Any, plan: Any, why: str) -> None:
+    GIVES["plan"] = plan
+    found = said(topology=topology())
+    assert why in found and found.startswith("federation.members.us.topology"), found
+
+
+@pytest.mark.parametrize(("topology", "plan"), [(Drawn, SOUND), (Staged, TWO_STAGES), (Apart, SLICES)])
+def test_a_sound_plan_of_ones_own_is_taken(topology: Any, plan: Plan) -> None:
+    GIVES["plan"] = plan
+    assert said(topology=topology()) == ""
+
+
+WRONG_POLICIES = [
+    ("choose", list(ALL), "its choose() gave a list; needed: a Choice"),
+    ("choose", Choice(()), "its choose() asks nobody, though all can; needed: at least one"),
+    ("choose", Choice(("bb",)), "its choose() asks 'bb', who is no member (did you mean 'b'? allowed: a, b, c)"),
+    ("choose", lambda self, candidates: candidates.members, "its choose() failed: AttributeError: 'Candidates' object"),
+    ("limits", None, "its limits() gave nothing; needed: Limits"),
+    ("decide", None, "its decide() gave nothing; needed: an Ending, where all that were asked have reported"),
+    ("decide", True, "its decide() gave True; needed: an Ending"),
+    ("admit", Admission(2, "more"), "needed: an Admission with a weight from 0 to the full one"),
+]
+
+
+@pytest.mark.parametrize(("method", "gives", "why"), WRONG_POLICIES)
+def test_a_policy_that_opens_or_closes_no_round_is_named_before_the_start(method: str, gives: Any, why: str) -> None:
+    GIVES[method] = gives
+    found = said(participation=Policy())
+    assert why in found and found.startswith("federation.members.us.participation"), found
+
+
+def test_a_sound_policy_of_ones_own_is_taken() -> None:
+    assert said(participation=Policy()) == ""
+    GIVES.update(choose=Choice(("b",)), limits=Limits(1.0), decide=Ending("enough"), admit=Admission(1, "welcome"))
+    assert said(participation=Policy()) == ""
+    GIVES["decide"] = None  # it may ask the same members once more
+    assert said(participation=Rolling()) == ""
+
+
+def test_what_is_wrong_further_down_is_told_beside_a_policy_that_is_wrong() -> None:
+    GIVES.update(plan=None, choose=None)
+    below = hub("ny", "x", topology=Drawn())
+    config = {
+        "task": {"kind": "synthetic"},
+        "federation": hub("world", below, participation=Policy()),
+    }
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(config)
+    places = {problem.path for problem in caught.value.problems}
+    assert places == {"federation.participation", "federation.members.ny.topology"}
+
+
+def test_hierfl_s_own_policies_are_not_asked_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep their folder's laws; a draw for each of a million members would take seconds."""
+    monkeypatch.setattr(All, "choose", lambda *_: SimpleNamespace())
+    assert said(participation="all") == ""
