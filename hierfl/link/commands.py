@@ -191,6 +191,7 @@ def _join(
     with told(False, debug), contextlib.ExitStack() as stack:
         serving = _serving(words, kit, node, listen, listen_peers)
         stack.enter_context(_watched(serving))
+        from hierfl.link.log import Rounds
         from hierfl.link.serving import check_member, join, state_folder
         from hierfl.link.standby import join_in_turn
         from hierfl.monitor.plain import Plain as Lines
@@ -210,11 +211,15 @@ def _join(
 
         if health is not None:
             stack.callback(_health(health, said))
+
+        def monitors() -> list[Monitor]:
+            return [Lines(sys.stdout), Rounds(serving.log)]
+
         place = state or state_folder(serving.config, serving.kit.path)
         if standby:
-            last = join_in_turn(serving, lambda: [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
+            last = join_in_turn(serving, monitors, place, stopping, data=data, reached=reached)
         else:
-            last = join(serving, [Lines(sys.stdout)], place, stopping, data=data, reached=reached)
+            last = join(serving, monitors(), place, stopping, data=data, reached=reached)
         print(last or "updates that are ready are kept", flush=True)
         if not last:
             stopping.end()

@@ -8,7 +8,9 @@ import threading
 import time
 from typing import TextIO
 
-__all__ = ["Log"]
+from hierfl.monitor.records import Record, RoundClosed
+
+__all__ = ["Log", "Rounds"]
 
 
 class Log:
@@ -23,3 +25,29 @@ class Log:
         said = {"time": round(time.time(), 3), "level": level, "node": node, "message": message}
         with self._lock:
             print(json.dumps(said), file=self._stream, flush=True)
+
+
+class Rounds:
+    """A monitor that logs whose updates are in each round of a member's hubs, for which no run's folder tells it."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def on(self, record: Record) -> None:
+        """Take one record."""
+        if isinstance(record, RoundClosed):
+            self._log("info", record.node, f"round {record.round_number}: {whose(record)}")
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def whose(closed: RoundClosed) -> str:
+    """Say whose updates are in a round, and of whom there is none, and why."""
+    here = len(closed.members)
+    without = [f"{name} ({reason})" for name, reason in closed.missing.items()]
+    without += [f"{number:,} more ({reason})" for reason, number in closed.others.items()]
+    total = here + len(closed.missing) + sum(closed.others.values())
+    found = f"has updates of {here:,} of {total:,} members"
+    found += f", without {', '.join(without)}" if without else ""
+    return found + "".join(f"; {name}: {counts}" for name, counts in closed.carried.items())

@@ -153,7 +153,9 @@ class Service:
             self._tell("warning", node, f"was refused: {error}")
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         if self.agreed.is_outranked(hello):
-            self._tell("warning", node, f"knows of number {hello.leader}, which leads the run since")
+            said = f"knows of number {hello.leader}, which leads the run since; this is number {self.agreed.leader}"
+            way = "Where none does, as after an old copy of its folder was put back, each new start takes the next one"
+            self._tell("warning", node, f"{said}. {way}")
             context.abort(grpc.StatusCode.UNAVAILABLE, f"number {self.agreed.leader} does not lead any more")
         stamps = Stamps(secrets.token_bytes(NONCE_BYTES))
         says: queue.SimpleQueue[wire.HubSays] = queue.SimpleQueue()
