@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from hierfl import __version__
 from hierfl.errors import LinkError
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import decode
@@ -59,16 +60,19 @@ class Agreed:
     line: str = ""
 
     def misfit(self, hello: wire.Hello, node: str) -> str:
-        """Say why a member cannot take part as it is; empty if it can."""
+        """Say why a member cannot take part as it is; empty if it can. Both digests depend on hierfl's version, too."""
+        same = f"the same version of hierfl ({__version__} here)"
         if hello.node != node or hello.federation != self.federation:
             return f"{hello.node!r} of {hello.federation!r} is not {node!r} of {self.federation!r}"
         if not set(hello.versions) & set(VERSIONS):
             spoken = f"it speaks versions {list(hello.versions)[:8]} of the protocol; this hub {list(VERSIONS)}"
-            return f"{spoken}; both need the same version of hierfl"
+            return f"{spoken}; both need {same}"
         if hello.config_digest != self.config_digest:
-            return "its configuration is another one than this hub's; both need the same YAML and overrides"
+            return (
+                f"its configuration is another one than this hub's; both need the same YAML and overrides, and {same}"
+            )
         if hello.task_digest != self.task_digest:
-            return "the code of its task is another one than this hub's; both need the same version of it"
+            return f"the code of its task is another one than this hub's; both need the same code, and {same}"
         return ""
 
     def is_outranked(self, hello: wire.Hello) -> bool:
