@@ -55,10 +55,8 @@ class Watched:
             self._at(node, after)
 
     def reached(self, node: str, step: str, round_number: int | None = None) -> None:
-        """Let what is due happen."""
-        if round_number is not None:
-            self._round = round_number
-        self._at(node, step)
+        """Let what is due happen; a round that is told is this node's, and not that of the hub that `along` sees."""
+        self._at(node, step, round_number)
 
     def over(self, node: str, serving: Any) -> Any:
         """Let what serves a hub lie where the plan says so."""
@@ -66,9 +64,10 @@ class Watched:
             return serving
         return Liar(serving, node, self.replica, self.plan.of(ANSWER), self.claims)
 
-    def _at(self, node: str, step: str) -> None:
+    def _at(self, node: str, step: str, round_number: int | None = None) -> None:
         nth = self._accepted if step in ("before_accept", "after_accept") else 1
-        self.at(Moment(node, step, self._round + 1, nth, self.replica))
+        at = self._round if round_number is None else round_number
+        self.at(Moment(node, step, at + 1, nth, self.replica))
 
     def at(self, moment: Moment) -> None:
         """Let what is due at a moment happen."""

@@ -54,6 +54,16 @@ def test_an_aggregator_killed_at_each_step_of_its_rounds_leaves_the_bits_and_nob
     assert [notice.node for notice in deaths] == [node] * len(HUB_STEPS)
 
 
+def test_a_hub_beside_one_without_a_centre_is_struck_in_its_own_rounds(tmp_path: Path) -> None:
+    """Members' places hear of the faults through a hub that their process serves, and have rounds of their own hub."""
+    tree = hub("world", hub("up", "north", "south", rounds=2, topology="peer"), "east", rounds=8, strategy="fedadam")
+    faults = [{"kind": "kill", "node": "world", "step": s, "round": r} for r, s in enumerate(HUB_STEPS, 1)]
+    last = {"kind": "kill", "node": "world/up/north", "step": "exchange", "round": 16}
+    ran = go(tmp_path, tree, faults=[*faults, last])
+    planned = [("kill", "world", fault["step"], fault["round"]) for fault in faults]
+    assert struck(ran) == [*planned[:-1], ("kill", "world/up/north", "exchange", 16), planned[-1]]
+
+
 def test_aggregators_killed_at_each_update_again_and_again(whole: Ran, tmp_path: Path) -> None:
     faults = [{"kind": "kill", "node": "world*", "step": "after_accept", "nth": n, "times": 2} for n in (1, 2)]
     ran = go(tmp_path, TREE, faults=faults)
