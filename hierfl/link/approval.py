@@ -25,9 +25,12 @@ from hierfl.provenance import LOCAL, code_of
 from hierfl.tree import describe
 from tiers.federation import is_within, parent
 
-__all__ = ["Plan", "approve", "config_digest", "is_approved", "plan_of"]
+__all__ = ["Plan", "approve", "config_digest", "goes_on_as", "is_approved", "plan_of"]
 
 APPROVED = "approved.json"
+
+WITHOUT_MEMBERS = ("on_failure", "quorum")
+"""Of a node: whether its rounds go on without members."""
 
 _TO_WHOM = {
     "AllReduce": "each other member of its hub a slice of it, and the sum of one slice of all members'",
@@ -91,7 +94,31 @@ def approve(plan: Plan, folder: Path, when: str) -> None:
 
 def config_digest(config: RunConfig) -> str:
     """Give the SHA-256 of the configuration, without what is each institution's own."""
-    shared = {key: value for key, value in config.resolved.items() if key not in LOCAL}
+    return _digest(config.resolved)
+
+
+def goes_on_as(before: RunConfig, now: RunConfig) -> bool:
+    """Say whether a run may go on under another configuration, once its members have agreed to that one.
+
+    Budgets for privacy may be others, and whether rounds go on without members: neither changes what was trained, or
+    paid, so far.
+    """
+    old, new = ({**one.resolved, "federation": _lasting(one.resolved["federation"])} for one in (before, now))
+    return _digest(old) == _digest(new)
+
+
+def _lasting(node: Any) -> Any:
+    """Give what stays as it is in a node, or a list of them, for as long as a run lasts."""
+    if isinstance(node, list):
+        return [_lasting(one) for one in node]
+    kept = {key: value for key, value in node.items() if key not in WITHOUT_MEMBERS}
+    if isinstance(kept.get("privacy"), Mapping):
+        kept["privacy"] = {key: value for key, value in kept["privacy"].items() if key != "epsilon"}
+    return {**kept, "members": _lasting(kept["members"])} if kept.get("members") else kept
+
+
+def _digest(resolved: Mapping[str, Any]) -> str:
+    shared = {key: value for key, value in resolved.items() if key not in LOCAL}
     return hashlib.sha256(json.dumps(shared, sort_keys=True, default=str).encode()).hexdigest()
 
 

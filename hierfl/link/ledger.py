@@ -79,7 +79,9 @@ class Ledger:
             )
             if found > most:
                 what = cost.named_budget if budget is not None else f"the run was to cost {most:.3g}"
-                way = "rounds trained anew cost anew: a higher epsilon, agreed on, leaves room for them"
+                is_own = cost.budget is not None and cost.budget == cost.allowed
+                way = "once they allow more" if is_own else "with a higher privacy.epsilon, to which all agree anew,"
+                way = f"rounds trained anew cost anew; {way} `hierfl serve --resume` goes on"
                 raise ConfigError(f"{cost.site}: {what}, and another round makes it {found:.3g}; {way}")
 
     def pay(self, costs: Mapping[str, Cost], run: str, round_number: int) -> None:

@@ -16,7 +16,7 @@ from hierfl.journal import Lead, LocalStore, leading
 from hierfl.kinds import nearest
 from hierfl.link import kept, noted
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.approval import Plan, config_digest, plan_of
+from hierfl.link.approval import Plan, config_digest, goes_on_as, plan_of
 from hierfl.link.branch import Branch
 from hierfl.link.commits import restored
 from hierfl.link.desk import Desk
@@ -66,6 +66,7 @@ __all__ = [
 
 LEADERS, STATES = "leaders.json", "states"
 DRAIN_S = 5.0
+ANEW = "the configuration as it is given now"
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,12 @@ def serve(
         return run(as_served(config, root), listening, opened)
     with reopened(resumed, to_train=True, elsewhere=True) as left:
         if config_digest(left.config) != config_digest(config):
-            raise ConfigError(f"{resumed} is a run of another configuration than the one that is given")
+            if at_once or not goes_on_as(left.config, config):
+                raise ConfigError(
+                    f"{resumed} is a run of another configuration than the one that is given; on_failure, quorum and"
+                    " privacy.epsilon may be others, all else stays as it was"
+                )
+            left = replace(left, config=config, overrides=(ANEW,))
         saved, seen = restored(left.config, left.saved), as_served(left.config, root)
         return go_on(replace(left, config=seen, saved=saved, needs_number=True, at_once=at_once), listening, opened)
 

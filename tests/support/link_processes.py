@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,17 @@ class Links:
         """Start the hub again, which is gone, with its run."""
         self.die("world", NEVER, 0)
         self.serve("--resume", str(self.run_dir))
+
+    def stop(self, name: str) -> None:
+        """End a process as a person or a service manager does."""
+        self.processes[name].terminate()
+        assert self.wait(name) == 128 + signal.SIGTERM, self.said(name)
+
+    def change(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Change the federation in the YAML that all have."""
+        said = yaml.safe_load(self.config.read_text())
+        change(said["federation"])
+        self.config.write_text(yaml.safe_dump(said, sort_keys=False))
 
     def wait(self, name: str) -> int:
         """Wait for a process's own end."""

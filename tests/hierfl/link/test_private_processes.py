@@ -183,3 +183,52 @@ def test_masked_updates_are_paid_for_too(tmp_path: Path) -> None:
                 assert f"epsilon {once:.3g} at delta 0.0001" in told[path]
                 assert links.spent(name, path) < BUDGET
         assert links.summary["nodes"]["world"]["auc"] > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["a higher epsilon", "without the site"])
+def test_a_run_that_a_used_up_budget_has_stopped_goes_on_once_all_agree_to_another_yaml(
+    tmp_path: Path, way: str
+) -> None:
+    """A site trains round 2 twice, since it died between, and has nothing left for round 3. It waits for the hub until
+    somebody ends it, and so does one with the YAML of before.
+    """
+    once = Release(TRAINING["batch_size"] / 199, NOISE["noise_multiplier"], TRAINING["local_steps"])
+    budget, one_more = 1.0001 * epsilon([once] * 3, DELTA), epsilon([once] * 4, DELTA)
+    tree = sites(free_port(), cleveland={"privacy": {**NOISE, "epsilon": budget}})
+    with private(tmp_path, tree, 3) as links:
+        links.die("cleveland", "paid", 2)
+        links.serve()
+        links.join(*SITES)
+        links.again("cleveland")
+        assert links.wait("world") == 1, links.said("world")
+        paid = links.ledger("cleveland")
+        assert rounds(paid) == Counter({1: 1, 2: 2})
+        *_, ended, or_else, way_on = links.said("world").splitlines()
+        more = "with a higher privacy.epsilon, to which all agree anew, `hierfl serve --resume` goes on"
+        words = f"world/cleveland: privacy.epsilon is {budget:g}, and another round makes it {one_more:.3g}"
+        words = f"{words}; rounds trained anew cost anew; {more}"
+        assert ended == f"error: world/cleveland could not be trained: {words}"
+        assert or_else == "(on_failure: continue goes on without such a site)"
+        assert way_on.startswith("the last commit is") and f"--resume {links.run_dir.relative_to(tmp_path)}" in way_on
+        for name in ("cleveland", "budapest"):
+            links.stop(name)
+        assert links.said("cleveland").count(words) == 1
+        goes_on = way == "a higher epsilon"
+        if goes_on:
+            links.change(lambda world: world["members"][0]["privacy"].update(epsilon=BUDGET))
+        else:
+            links.change(lambda world: world.update(on_failure="continue"))
+        links.resume()
+        links.join("cleveland", "budapest")
+        links.until("long_beach", "its configuration is another one than this hub's")
+        links.stop("long_beach")
+        links.join("long_beach")
+        links.end("world", *SITES)
+        assert "from round 3 on: the configuration as it is given now; config-1.yaml held before" in links.said("world")
+        assert links.ledger("cleveland")[:3] == paid
+        assert rounds(links.ledger("cleveland")[3:]) == Counter([3] if goes_on else [])
+        assert (f"error: world/cleveland: could not be trained: {words}" in links.said("world")) != goes_on
+        for name in SITES[1:]:
+            assert rounds(links.ledger(name)) == Counter([1, 2, 3]), "what was ready when the run ended is sent again"
+        assert not any("Traceback" in links.said(name) for name in ("world", *SITES))

@@ -17,10 +17,10 @@ import yaml
 from link_members import Pki
 from small_runs import config_of, hub, site
 
-from hierfl.config import load
+from hierfl.config import load, write
 from hierfl.errors import ConfigError, LinkError, OutputError
 from hierfl.lifecycle import run
-from hierfl.link.approval import approve, is_approved, plan_of
+from hierfl.link.approval import approve, goes_on_as, is_approved, plan_of
 from hierfl.link.fits import check_state
 from hierfl.link.health import Health
 from hierfl.link.kit import Kit
@@ -67,6 +67,41 @@ def test_an_approval_is_of_one_plan(tmp_path: Path) -> None:
     (tmp_path / "approved.json").write_text("{")
     with pytest.raises(LinkError, match="delete it to approve anew"):
         is_approved(plan, tmp_path)
+
+
+NOISE = {"kind": "dp_sgd", "noise_multiplier": 2.0, "max_grad_norm": 0.5, "delta": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("changed", "goes_on"),
+    [
+        ({}, True),
+        ({"on_failure": "continue", "quorum": 0.5}, True),
+        ({"us": {"rounds": 2}}, False),
+        ({"privacy": {**NOISE, "epsilon": 5.0}}, True),
+        ({"privacy": {**NOISE, "noise_multiplier": 1.0}}, False),
+        ({"privacy": None}, False),
+        ({"us": {"privacy": {**NOISE, "epsilon": 5.0}}}, False),
+        ({"us": {"on_failure": "continue", "quorum": 0.5}}, True),
+        ({"rounds": 3}, False),
+        ({"secure_aggregation": "none", "strategy": "fedavgm"}, False),
+        ({"participation": {"kind": "deadline", "after_s": 9.0, "quorum": 0.5}}, False),
+    ],
+)
+def test_a_served_run_goes_on_with_other_budgets_and_without_members_and_else_as_it_was(
+    tmp_path: Path, changed: dict[str, Any], goes_on: bool
+) -> None:
+    """Whatever is changed, members have to agree to another plan."""
+    pytest.importorskip("dp_accounting")
+
+    def such(us: Any = None, **top: Any) -> Any:
+        tree = hub("world", hub("us", site("a"), site("b"), link=LINK, **(us or {})), {**site("c"), "link": LINK})
+        return config_of(tmp_path, {**tree, "privacy": NOISE, **top})
+
+    before, now = such(), such(**changed)
+    assert goes_on_as(before, now) == goes_on_as(now, before) == goes_on
+    is_same = plan_of(before, "world/us").digest == plan_of(now, "world/us").digest
+    assert is_same == (not changed)
 
 
 def test_kit_configuration_and_command_must_fit_together(pki: Pki, tmp_path: Path) -> None:
@@ -309,3 +344,24 @@ def test_a_served_run_that_has_done_its_rounds_is_not_gone_on_with(pki: Pki, tmp
     finished = run(config(tmp_path, link=None))
     with pytest.raises(OutputError, match="its members have agreed to no more: another run, without --resume"):
         serve(Serving(config(tmp_path), pki.kit("world"), Log(io.StringIO())), [], Path(finished["run_dir"]))
+
+
+def test_a_served_run_is_not_gone_on_with_as_another(pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby, which nobody has told of it, takes nothing up under another configuration either."""
+
+    def go_on(*_: object) -> None:
+        pytest.fail("it is gone on with")
+
+    monkeypatch.setattr("hierfl.lifecycle.go_on", go_on)
+    left = Path(run(config(tmp_path, link=None))["run_dir"])
+    (left / "model.safetensors").unlink()  # as if it had been killed before its end
+    (left / "config.yaml").write_text(write(config(tmp_path).resolved))
+    other = config(tmp_path, training={"lr": 0.2})
+    going_on = config_of(
+        tmp_path, hub("world", hub("us", "a", "b", link=LINK), "c", on_failure="continue"), name="heart"
+    )
+    for now, at_once in ((other, False), (going_on, True)):
+        with pytest.raises(
+            ConfigError, match=r"of another configuration .* on_failure, quorum and privacy.epsilon may"
+        ):
+            serve(Serving(now, pki.kit("world"), Log(io.StringIO())), [], left, at_once=at_once)
