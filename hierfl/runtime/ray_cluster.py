@@ -11,8 +11,9 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -83,7 +84,7 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
     for name, value in BOUNDS.items():
         os.environ.setdefault(name, value)
     try:
-        with _signals_apart(), patient():
+        with _signals_apart(), patient(), _token_apart():
             _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
     except BaseException as error:
         ray_processes.end()
@@ -322,6 +323,21 @@ def patient() -> Iterator[None]:
         yield
     finally:
         starts.get_node = look
+
+
+@contextmanager
+def _token_apart() -> Iterator[None]:
+    """Leave a token that Ray makes meanwhile to its owner: Ray lets all who can look into the home read it, and so run
+    code in the owner's name. One that was there before is as its owner wants it.
+    """
+    token = Path(os.path.expanduser("~/.ray/auth_token"))
+    had_one = token.exists()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if not had_one and token.exists():
+                token.chmod(0o600)
 
 
 @contextmanager

@@ -278,6 +278,7 @@ def test_containers_see_what_their_commands_name(name: str) -> None:
     assert {given["words"][0], str(given["kit"])} <= set(inside), "the configuration and the kit"
     writable = {place for place, options in inside.items() if options != ["ro"]}
     assert service["read_only"] and service["tmpfs"] == ["/tmp"]
+    assert service["environment"]["RAY_AUTH_MODE"] == "token", "the root is in every institution's network"
     if name in ROOTS:
         assert writable == {str(load(DEPLOY / "three_institutions.yaml").output.folder)}
     else:
@@ -304,7 +305,8 @@ def test_services_start_commands_that_are_ones(unit: Path, tmp_path: Path) -> No
     settings = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
     assert settings["KillMode"] == "mixed", "hierfl ends its Ray; what outlives it is not waited for"
     assert settings["ProtectHome"] == "yes"
-    assert settings["Environment"] == f"HOME=/var/lib/{settings['StateDirectory']}", "Ray wants a home that it can see"
+    home = f"HOME=/var/lib/{settings['StateDirectory']}"  # which Ray can see
+    assert settings["Environment"].split() == [home, "RAY_AUTH_MODE=token"], "Ray listens at all interfaces"
     assert ("/etc/hierfl/%i/kit" in settings.get("ReadWritePaths", "")) == ("hierfl join " in line), "for approvals"
     if (verify := shutil.which("systemd-analyze")) is None:
         pytest.skip("systemd-analyze is not here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,26 @@ def test_a_ray_of_the_runs_own_is_bounded_in_memory_and_logs_unless_the_user_say
     assert not ray_cluster.BOUNDS.keys() & joined.keys()
     assert own["RAY_task_events_report_interval_ms"] == "0" and own["RAY_ROTATION_BACKUP_COUNT"] == "1"
     assert own["RAY_ROTATION_MAX_BYTES"] == "5"
+
+
+@pytest.mark.parametrize("had_one", [False, True])
+def test_a_token_that_ray_makes_is_its_owners_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, had_one: bool
+) -> None:
+    """Ray leaves it readable to all on the machine; one from before is as its owner wants it."""
+    token = tmp_path / ".ray" / "auth_token"
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def make(*words: Any, **more: Any) -> None:
+        token.parent.mkdir(exist_ok=True)
+        token.write_text("secret")
+        token.chmod(0o644)
+
+    if had_one:
+        make()
+    monkeypatch.setattr(ray_cluster, "_init", make)
+    ray_cluster.connect(Runtime(kind="ray"))
+    assert stat.S_IMODE(token.stat().st_mode) == (0o644 if had_one else 0o600)
 
 
 def test_the_programs_own_signals_are_kept_from_ray(monkeypatch: pytest.MonkeyPatch) -> None:
