@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import OutOfMemoryError, Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
@@ -48,10 +49,10 @@ def checked_data(given: Any) -> SiteData:
     for name in ("train", "test"):
         part = getattr(given, name)
         is_map = hasattr(part, "__len__") and hasattr(part, "__getitem__") and not isinstance(part, IterableDataset)
-        if not is_map or isinstance(part, Tensor):
+        if not is_map or isinstance(part, Tensor) or _are_columns(part):
             raise DataError(
                 f"the task's data() gave {_kind(part)} as {name}; needed: a map-style Dataset, with len(data) and"
-                " data[i] (a TensorDataset, say)"
+                " data[i], the samples (a TensorDataset(x, y), say)"
             )
     return given
 
@@ -99,6 +100,13 @@ def checked_prediction(given: Any) -> Prediction:
     if len(given.own) > MAX_OWN:
         raise SiteFailed(f"the task's predict() gave {len(given.own)} metrics of its own; at most {MAX_OWN}")
     return given
+
+
+def _are_columns(part: Any) -> bool:
+    """Say whether a part is (x, y), all features and all labels: its length would be 2, and no batch could be made."""
+    if not isinstance(part, tuple | list) or not all(isinstance(column, Tensor | np.ndarray) for column in part):
+        return False
+    return len({tuple(column.shape) for column in part}) > 1
 
 
 def _kind(given: Any) -> str:

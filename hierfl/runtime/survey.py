@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
+from hierfl.kinds import nearest
 from hierfl.learning.fine_tune import told
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
+from hierfl.learning.own_metrics import own_among
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
@@ -49,6 +51,7 @@ class Survey:
         self._personal: dict[str, Scalars] = {}
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
+        self._named = config.better
         self._warned: set[str] = set()
         self._began_s = self._told_s = 0.0
 
@@ -187,6 +190,7 @@ class Survey:
         (self._personal if is_tuned else self._scalars).update(evaluated.sites)
         for site, scalars in evaluated.sites.items():
             self._warn_of_left_out(site, scalars)
+            self._warn_of_names(scalars)
         for site, error in evaluated.errors.items():
             self._scribe.site_failed(site, error, "measured")
         self._work.account(result.group, list(evaluated.durations))
@@ -197,9 +201,22 @@ class Survey:
             return
         self._warned.add(site)
         bad, total = scalars["num_not_finite"], scalars["num_test"]
-        what = f"its predictions are not finite: {bad} of {total} samples" if bad else "its loss is not finite"
+        of = "its predictions, or metrics of the task's own," if self._named else "its predictions"
+        what = f"{of} are not finite: {bad} of {total} samples" if bad else "its loss is not finite"
         said = f"{what}; it has no metrics, and all its {total} test samples are left out of those of the hubs above it"
         self._scribe.notice("warning", site, said)
+
+    def _warn_of_names(self, scalars: Scalars) -> None:
+        """Say once of which metrics of its own the task tells which way they get better, and has none."""
+        root = self._tree.root.name
+        if not self._named or scalars.get("loss") is None or root in self._warned:
+            return
+        self._warned.add(root)
+        given = own_among(scalars)
+        never = [name for name in self._named if name not in given]
+        if never:
+            said = f"the task's metrics() names {', '.join(never)}, which its predict() does not give"
+            self._scribe.notice("warning", root, said + nearest(never[0], given))
 
     def lost(self, result: SitesLost) -> None:
         """Note which sites give nothing. Errors: SiteFailed."""

@@ -62,6 +62,7 @@ def test_counts_of_right_and_wrong_add_up_the_tree(tmp_path: Path) -> None:
         ("tuple", r"gave a tuple; needed: SiteData"),
         ("none", r"gave nothing"),
         ("tensors", r"gave a tensor of shape \[12, 4\] as train; needed: a map-style Dataset"),
+        ("columns", r"gave a tuple as train; .* the samples \(a TensorDataset\(x, y\), say\)"),
         ("iterable", r"gave a DataLoader as train"),
         ("stream", r"gave a Stream as train"),
     ],

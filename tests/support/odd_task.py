@@ -55,6 +55,8 @@ class Odd(Wards):
             return SiteData([*given.train], [*given.test])
         if odd == "tensors":
             return SiteData(given.train.tensors[0], given.test.tensors[0])
+        if odd == "columns":
+            return SiteData(given.train.tensors, given.test)
         if odd == "iterable":
             return SiteData(DataLoader(given.train), given.test)
         if odd == "stream":

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Deep", "Doses", "Frozen", "Lines", "NamedDoses", "Wards"]
+__all__ = ["Deep", "Doses", "Frozen", "Lines", "MisnamedDoses", "NamedDoses", "Wards"]
 
 
 def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
@@ -79,6 +79,13 @@ class NamedDoses(Doses):
 
     def metrics(self) -> dict[str, str]:
         return {"absolute_error": "min"}
+
+
+class MisnamedDoses(Doses):
+    """Doses that name a metric which they do not have."""
+
+    def metrics(self) -> dict[str, str]:
+        return {"absolut_error": "min"}
 
 
 class Frozen(Wards):

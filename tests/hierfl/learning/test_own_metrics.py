@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_runs import go, hub, tensors
 from typer.testing import CliRunner
-from ward_tasks import patients
+from ward_tasks import NamedDoses, patients
 
 from hierfl.cli import app
 from hierfl.errors import ConfigError, LinkError, SiteFailed
@@ -28,6 +28,7 @@ from hierfl.link.codec import tally_in, tally_out
 from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.pictures import curves
 from hierfl.monitor.plain import Plain
+from hierfl.monitor.records import Notice
 from hierfl.monitor.report import write_report
 from hierfl.monitor.words import metric
 
@@ -125,6 +126,24 @@ def test_a_task_that_says_which_way_its_metrics_get_better_has_them_in_fairness_
         ConfigError, match=r"--metric aucc: not measured, or nowhere defined.*allowed: loss, absolute_error, dose\)"
     ):
         matrix.legend("aucc")
+
+
+def test_a_metric_that_is_named_and_never_given_is_told_once(tmp_path: Path) -> None:
+    ran = go(tmp_path, hub("world", hub("us", "a", "b"), "c", rounds=2), {"kind": "ward_tasks:MisnamedDoses"})
+    said = "the task's metrics() names absolut_error, which its predict() does not give"
+    nearest = " (did you mean 'absolute_error'? allowed: absolute_error, dose)"
+    told = [(notice.level, notice.node, notice.message) for notice in ran.monitor.of(Notice)]
+    assert told == [("warning", "world", said + nearest)]
+
+
+def test_a_metric_of_the_tasks_own_that_is_no_number_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = Prediction(own={"absolute_error": torch.full((6,), torch.nan)})
+    monkeypatch.setattr(NamedDoses, "predict", lambda self, model, batch: bad)
+    ran = go(tmp_path, hub("world", "a"), {"kind": "ward_tasks:NamedDoses"})
+    [told] = [notice.message for notice in ran.monitor.of(Notice)]
+    assert told.startswith("its predictions, or metrics of the task's own, are not finite: 6 of 6 samples; ")
 
 
 def test_classes_have_metrics_of_the_tasks_own_beside_theirs(tmp_path: Path) -> None:
