@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -14,7 +15,10 @@ __all__ = ["Log", "Rounds"]
 
 
 class Log:
-    """Writes one JSON object per line: time, level, node, message."""
+    """Writes one JSON object per line: time, level, node, message.
+
+    A line that cannot be written is dropped: a full disk under a log, or a collector that has gone, ends no federation.
+    """
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
@@ -23,7 +27,7 @@ class Log:
     def __call__(self, level: str, node: str, message: str) -> None:
         """Write one."""
         said = {"time": round(time.time(), 3), "level": level, "node": node, "message": message}
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             print(json.dumps(said), file=self._stream, flush=True)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from pathlib import Path
 
 from hierfl.link.log import Log, Rounds
 from hierfl.monitor.records import Notice, RoundClosed
@@ -34,3 +36,27 @@ def test_who_is_not_in_a_round_is_named_with_the_reason() -> None:
         "round 3: has updates of 1 of 1,202 members, without b (its data are damaged), 1,200 more (not drawn);"
         " c: an update of round 2 counts, at half its weight"
     )
+
+
+def test_a_line_that_cannot_be_written_is_dropped_and_later_ones_are_not() -> None:
+    """A disk that is full, and a pipe whose reader has gone."""
+    with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
+        log = Log(full)
+        for _ in range(3):
+            log("info", "world", "x" * 10_000)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # so that it can be closed
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8", buffering=1) as gone:
+        Log(gone)("info", "world", "to nobody")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())
+
+
+def test_what_follows_a_full_disk_is_written(tmp_path: Path) -> None:
+    place = tmp_path / "log"
+    with open("/dev/full", "w", encoding="utf-8") as stream:
+        log = Log(stream)
+        log("info", "world", "lost, or late")
+        os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT), stream.fileno())  # there is room again
+        log("info", "world", "there is room again")
+    assert "there is room again" in place.read_text()
