@@ -348,9 +348,8 @@ class Rounds:
         """Refuse a checkpoint of another model than the task builds now. Errors: OutputError."""
         difference = self.saved.layout.difference(layout) if self.saved is not None else None
         if difference:
-            raise OutputError(
-                f"the checkpoint of {self.folder.path} is of another model than the task builds now: {difference}"
-            )
+            said = f"the checkpoint of {self.folder.path} is of another model than the task builds now: {difference}"
+            raise OutputError(f"{said}; put the task back as it was, or start a run of its own with `hierfl run`")
 
     def _tell_started(self, layout: Layout, rounds_done: int) -> None:
         """Say what the run has, who has nothing to train on, and what a person should know of a run taken up again."""
