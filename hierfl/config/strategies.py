@@ -14,6 +14,9 @@ from hierfl.learning.strategy import Reducer
 
 __all__ = ["check_strategies"]
 
+RULE = ("shortage", "promise")
+"""What makes a strategy with `reduce` a `Reducer`, beside it."""
+
 
 def check_strategies(root: Node, report: Report) -> None:
     """Report hubs whose strategy needs more members that train than they have, or stands below one that sends more than
@@ -59,8 +62,20 @@ def check_strategies(root: Node, report: Report) -> None:
 
 def _unsaid(cls: type) -> str:
     """Say of a strategy with a step of its own that it takes `linear` over: nobody would take the step at an inner hub
-    that hands up its raw sum. Empty where it says it itself.
+    that hands up its raw sum. Say what one that reduces lacks so that it is asked to. Empty where all is said.
     """
+    if callable(getattr(cls, "reduce", None)):
+        missing = [f"{name}(num_members)" for name in RULE if not callable(getattr(cls, name, None))]
+        if missing:
+            return (
+                f"{cls.__name__} has reduce, and no {' and no '.join(missing)}: its members would be averaged, and"
+                " it never asked; what these say is in hierfl/learning/strategy.py"
+            )
+        if getattr(cls, "linear", False):
+            return (
+                f"{cls.__name__} has reduce, and linear says that a mean is all: an inner hub would hand up its"
+                f" members' sum, and never reduce; write into {cls.__name__} linear: ClassVar[bool] = False"
+            )
     says, steps = (next((one for one in cls.__mro__ if name in vars(one)), cls) for name in ("linear", "step"))
     if says is steps or issubclass(says, steps) or not getattr(cls, "linear", False):
         return ""

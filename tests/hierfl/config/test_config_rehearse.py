@@ -12,6 +12,7 @@ from small_runs import hub
 
 from hierfl.config import from_mapping
 from hierfl.errors import ConfigError
+from hierfl.learning.strategies.fedavg import FedAvg
 from scheduler.participation import Admission, Choice, Ending, Limits
 from scheduler.participations.all import All
 from tiers.plan import Gather, Mix, Plan, Train
@@ -166,6 +167,45 @@ def test_a_sound_policy_of_ones_own_is_taken() -> None:
     assert said(participation=Policy()) == ""
     GIVES["decide"] = None  # it may ask the same members once more
     assert said(participation=Rolling()) == ""
+
+
+@dataclass(frozen=True)
+class Half(FedAvg):
+    """Reduces, and does not say what it promises."""
+
+    linear: ClassVar[bool] = False
+
+    def reduce(self, deltas: Any, weights: Any, state: Any) -> Any:
+        return deltas[0]
+
+
+@dataclass(frozen=True)
+class Whole(Half):
+    """Says all that a rule is to say."""
+
+    def shortage(self, num_members: int) -> str:
+        return ""
+
+    def promise(self, num_members: int) -> str:
+        return "nothing"
+
+
+@dataclass(frozen=True)
+class Summed(Whole):
+    """Reduces, and says that a mean is all."""
+
+    linear: ClassVar[bool] = True
+
+
+def test_a_rule_that_would_never_be_asked_is_named_before_the_start() -> None:
+    """At an inner hub that hands up its members' sum nobody reduces, and without a promise nobody does anywhere."""
+    assert said(strategy=Whole()) == ""
+    half, summed = said(strategy=Half()), said(strategy=Summed())
+    assert half.startswith(
+        "federation.members.us.strategy: Half has reduce, and no shortage(num_members) and no promise"
+    )
+    assert "Summed has reduce, and linear says that a mean is all" in summed
+    assert "write into Summed linear: ClassVar[bool] = False" in summed
 
 
 def test_what_is_wrong_further_down_is_told_beside_a_policy_that_is_wrong() -> None:
