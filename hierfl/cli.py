@@ -72,7 +72,7 @@ def main() -> None:
     finally:
         try:
             sys.stdout.flush()
-        except BrokenPipeError:  # `hierfl tree big.yaml | head` is nobody's mistake
+        except OSError:  # told by now; and `hierfl tree big.yaml | head` is nobody's mistake
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

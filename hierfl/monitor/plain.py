@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
@@ -29,7 +30,10 @@ _SHOWN = ("auc", "accuracy", "loss", "consensus_distance")
 
 
 class Plain:
-    """Prints a run to `stream`: how it starts, each committed round, who is late, notices, how it ends."""
+    """Prints a run to `stream`: how it starts, each committed round, who is late, notices, how it ends.
+
+    A line that cannot be written is dropped: a full disk under a log, or a reader that has gone, ends no run.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -59,7 +63,8 @@ class Plain:
 
     def close(self) -> None:
         """Leave the stream open: it is not ours."""
-        self._stream.flush()
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
     def _committed(self, record: RoundCommitted) -> str:
         """Say what a round brought; a round that was not measured says nothing of metrics."""
@@ -74,8 +79,9 @@ class Plain:
         self._line(f"{record.level}: {record.node + ': ' if record.node else ''}{record.message}")
 
     def _line(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError):
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
 
 def _privacy(found: Mapping[str, Any]) -> list[str]:

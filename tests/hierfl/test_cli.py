@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -148,6 +149,7 @@ def test_ctrl_c_says_how_to_resume(run: FakeRun) -> None:
 
 def test_a_root_that_was_stopped_is_served_again(run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hierfl.link.commands._serving", lambda *given: SimpleNamespace(config=small()))
+    monkeypatch.setattr("hierfl.link.commands._watched", lambda serving: contextlib.nullcontext())
     monkeypatch.setattr("hierfl.link.serving.serve", lambda serving, monitors, resumed: run.run(serving, monitors))
     run.end = KeyboardInterrupt()
     result = call("serve", "trial.yaml", "seed=1", "--kit", "pki/kits/world", "--listen", "0.0.0.0:8443")
@@ -220,6 +222,23 @@ def test_a_command_line_that_is_not_understood_is_one_json_document() -> None:
     ran = subprocess.run([sys.executable, "-m", "hierfl", "resume", "--json"], capture_output=True, text=True)
     assert ran.returncode == 2
     assert "RUN_DIR" in json.loads(ran.stdout)["error"]["message"]
+
+
+def test_where_standard_output_takes_nothing_a_run_goes_on_and_the_command_says_so(tmp_path: Path) -> None:
+    """A full disk under the log; with `| head` in the shell the run goes on, too."""
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "task: {kind: synthetic}\nfederation: {name: world, rounds: 2, members: [{name: a}]}\n"
+        f"runtime: {{kind: local}}\noutput: {{dir: {tmp_path / 'runs'}, tensorboard: false}}\n"
+    )
+    said = "error: standard output cannot be written: No space left on device"
+    for command in ("run", "tree"):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            words = [sys.executable, "-m", "hierfl", command, str(file)]
+            ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert (ran.returncode, ran.stderr.strip()) == (1, said), command
+    [folder] = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
 
 
 def test_resume_hands_on_the_overrides(run: FakeRun) -> None:

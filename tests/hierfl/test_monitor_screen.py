@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import re
 
 import monitor_script as script
@@ -150,6 +151,19 @@ def test_the_end_leaves_a_table_and_the_facts():
     for piece in ("zurich_basel", "0.924", "finished: 15 of 15 rounds", "idle 20%", "3f2a" * 16, "runs/x"):
         assert piece in text
     terminal.close()
+
+
+def test_plain_lines_that_nobody_takes_end_no_run():
+    """A disk that is full, and a pipe whose reader has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for nobody in ("/dev/full", writer):
+        with open(nobody, "w", encoding="utf-8") as stream:
+            plain = Plain(stream)
+            for record in script.run(script.heart()):
+                plain.on(record)
+            plain.close()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # so that it can be closed
 
 
 def test_the_last_lines_tell_all_figures_of_the_run_its_devices_and_hubs():
