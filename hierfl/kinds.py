@@ -150,4 +150,18 @@ def _load_own(seam: str, kind: str) -> type:
         raise ConfigError(f"{seam} {kind!r}: {module_name} has no class {class_name!r}{way}")
     if not is_dataclass(found):
         raise ConfigError(f"{seam} {kind!r}: {class_name} must be a dataclass; its fields are the YAML's keys")
+    if undeclared := _no_fields(found):
+        raise ConfigError(
+            f"{seam} {kind!r}: {class_name} declares {', '.join(undeclared)} and is no dataclass of its own, so that"
+            f" the YAML could not set {'it' if len(undeclared) == 1 else 'them'}; write @dataclass(frozen=True)"
+            " above it"
+        )
     return found
+
+
+def _no_fields(cls: type) -> list[str]:
+    """List what a class declares for itself as if these were fields, where its bases alone are dataclasses."""
+    if "__dataclass_fields__" in vars(cls):
+        return []
+    declared = inspect.get_annotations(cls).items()
+    return [name for name, said in declared if name[:1] != "_" and "ClassVar" not in str(said)]

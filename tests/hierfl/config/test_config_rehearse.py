@@ -208,6 +208,27 @@ def test_a_rule_that_would_never_be_asked_is_named_before_the_start() -> None:
     assert "write into Summed linear: ClassVar[bool] = False" in summed
 
 
+class Undecorated(FedAvg):
+    """Has a field for its author, and none for a configuration."""
+
+    linear: ClassVar[bool] = True
+    decay: float = 0.5
+
+
+class Plainer(FedAvg):
+    """Declares no key, and so needs no decorator of its own."""
+
+    linear: ClassVar[bool] = True
+    _note: str = "its own business"
+
+
+def test_a_class_that_forgot_its_decorator_is_told_so() -> None:
+    found = said(strategy={"kind": f"{__name__}:Undecorated", "decay": 0.9})
+    assert "Undecorated declares decay and is no dataclass of its own, so that the YAML could not set it" in found
+    assert found.endswith("write @dataclass(frozen=True) above it")
+    assert said(strategy={"kind": f"{__name__}:Plainer", "weights": "uniform"}) == ""
+
+
 def test_what_is_wrong_further_down_is_told_beside_a_policy_that_is_wrong() -> None:
     GIVES.update(plan=None, choose=None)
     below = hub("ny", "x", topology=Drawn())
