@@ -306,11 +306,15 @@ def _evaluate(
 def _export(
     run_dir: RunDir,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, model.safetensors.")],
+    site: Annotated[str, typer.Option(metavar="PATH", help="The model that this site uses itself.")] = "",
     code_dir: CodeDir = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run's newest model as safetensors, adapters merged."""
+    """Write a run's newest model as safetensors, adapters merged.
+
+    With --site the model that a site uses itself: its personal one, as of fedper or ditto, or what it has fine-tuned.
+    """
     with told(as_json, debug), aside(as_json) as answer:
         from hierfl.rundir import saved_config
 
@@ -318,9 +322,10 @@ def _export(
         from hierfl.lifecycle import export
         from hierfl.monitor.plain import Plain as Lines
 
-        rounds, digest = export(run_dir, file.absolute(), [Lines(sys.stderr)], code_dir=code_dir)
-        answer.update(model=str(file), rounds=rounds, model_digest=digest)
-        print(f"{file}: the model after {rounds} rounds, of the digest {digest}")
+        rounds, digest = export(run_dir, file.absolute(), [Lines(sys.stderr)], code_dir=code_dir, site=site)
+        whose = f"the model of {site}" if site else "the model"
+        answer.update(model=str(file), rounds=rounds, model_digest=digest, **({"site": site} if site else {}))
+        print(f"{file}: {whose} after {rounds} rounds, {'made of' if site else 'of'} the digest {digest}")
 
 
 @app.command("report")

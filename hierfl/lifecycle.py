@@ -23,6 +23,7 @@ from hierfl.journal import Lead, leading
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import Monitor, Notice, Scalars
+from hierfl.own_models import of_site
 from hierfl.reopen import Reopened, reopened, try_out
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
@@ -95,14 +96,16 @@ def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Pat
 
 
 def export(
-    run_dir: Path, path: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None
+    run_dir: Path, path: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None, site: str = ""
 ) -> tuple[int, str]:
-    """Write a run's newest model, adapters merged, to a file; needs no data.
+    """Write a run's newest model, or the one that a site uses itself, adapters merged, to a file; needs no data.
 
     Return the rounds that the model has done, and the digest of what was read, the checkpoint's `model_digest`.
+    Errors: ConfigError for a site that has no model of its own.
     """
-    with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, _, saved, model):
-        layout, whole = engine.merged(model)
+    with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, config, saved, model):
+        own = of_site(config, saved.sites, site) if site else ()
+        layout, whole = engine.merged(model, *own)
         checkpoint.save_model(path, layout, engine.driver.get(whole))
         return saved.rounds_done, saved.model.digest(saved.layout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,22 +81,31 @@ class Result:
             }
         )
 
-    def state_dict(self, *, best: bool = False) -> dict[str, torch.Tensor]:
+    def state_dict(self, *, best: bool = False, site: str = "") -> dict[str, torch.Tensor]:
         """Give the final model, for `load_state_dict` of the task's own module; tensors on the CPU.
 
-        `best`: the best one by the metric of early stopping. Errors: OutputError where there is none.
+        `best`: the best one by the metric of early stopping; `site`: the newest one that this site uses itself, as
+        `hierfl export --site`. Errors: OutputError where there is none; ConfigError for a site without one of its own.
         """
         from safetensors.torch import load_file
 
-        tensors: dict[str, torch.Tensor] = load_file(self._weights(best))
-        return tensors
+        if not site:
+            tensors: dict[str, torch.Tensor] = load_file(self._weights(best))
+            return tensors
+        from hierfl.lifecycle import export
+        from hierfl.monitor.caller import Caller
 
-    def model(self, *, best: bool = False) -> torch.nn.Module:
-        """Build the task's module with the final, or the best, model in it, ready to predict; on the CPU.
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.safetensors"
+            export(self.run_dir, file, [Caller()], code_dir=self.code_dir, site=site)
+            return dict(load_file(file))
+
+    def model(self, *, best: bool = False, site: str = "") -> torch.nn.Module:
+        """Build the task's module with the final, the best, or a site's own model in it, ready to predict; on the CPU.
 
         Errors: as of `state_dict`; ConfigError where the task is not there any more.
         """
-        weights = self.state_dict(best=best)
+        weights = self.state_dict(best=best, site=site)
         from hierfl.reopen import config_of
         from hierfl.rundir import RunDir
 

@@ -98,9 +98,11 @@ class Engine:
         self._run_until(lambda: bool(self._built))
         return self._built.pop()
 
-    def merged(self, model: Handle) -> tuple[Layout, Handle]:
-        """Let a worker write a model's adapters into its base; return the whole model's layout and its values."""
-        self.crew.build("merged", model)
+    def merged(self, model: Handle, *own: Handle) -> tuple[Layout, Handle]:
+        """Let a worker write a model's adapters into its base, or those of a site's own (rule, what it keeps); return
+        the whole model's layout and its values.
+        """
+        self.crew.build("merged", model, *own)
         self._run_until(lambda: bool(self._built))
         return self._built.pop()
 

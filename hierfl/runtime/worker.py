@@ -73,12 +73,17 @@ class SiteWorker:
         state = model.read()
         return model.layout, ModelState(state.floats.copy(), state.ints.copy())
 
-    def merged(self, model: ModelState) -> tuple[Layout, ModelState]:
-        """Write a model's adapters into its base; return the whole model's layout and its values."""
+    def merged(
+        self, model: ModelState, rule: LocalRule | None = None, own: State | None = None
+    ) -> tuple[Layout, ModelState]:
+        """Write a model's adapters into its base, or those of what a site makes of it by a rule and what it keeps;
+        return the whole model's layout and its values.
+        """
         from hierfl.learning.lora import merge
 
         bound = self._bound()
-        bound.load(model)
+        floats = model.floats if rule is None else rule.personal(model.floats, own or {}, bound.parts)
+        bound.load(ModelState(floats, model.ints))
         seed = derive(self.spec.seed, "model")
         whole = FlatModel(
             self._chance.run(seed, lambda: checked_model(self.spec.task, is_base=True), checked=False), str(self.device)
@@ -276,21 +281,8 @@ class SiteWorker:
             self._model = None
             if short_of_memory:
                 self._release()
-            return SiteReport(
-                *(
-                    site,
-                    duration_s,
-                    0,
-                    0,
-                    None,
-                    outcome,
-                    0,
-                    bool(short_of_memory),
-                    self._loader.load_s,
-                    False,
-                    started_s,
-                ),
-            )
+            failed = 0, 0, None, outcome, 0, bool(short_of_memory)
+            return SiteReport(site, duration_s, *failed, load_s=self._loader.load_s, started_s=started_s)
         num_samples, result = outcome
         settings = self._training(job, site)
         peak_bytes = self._peak_bytes()

@@ -1,0 +1,38 @@
+"""The model that a site uses itself, where that is not the federation's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hierfl.config.schema import RunConfig
+from hierfl.errors import ConfigError
+from hierfl.kinds import name_of, nearest
+from hierfl.learning.fine_tune import FINE_TUNED, FineTuned
+from hierfl.learning.local import LocalRule, State
+from tiers.federation import parent
+
+__all__ = ["of_site"]
+
+
+def of_site(config: RunConfig, kept: Mapping[str, State], site: str) -> tuple[LocalRule, State]:
+    """Give the rule by which a site makes the federation's model its own, and what it keeps for that.
+
+    What was fine-tuned at the site goes before what its strategy keeps, as where models are measured.
+    Errors: ConfigError for a site that has no model of its own, and why.
+    """
+    if site not in config.sites:
+        what = "is a hub" if site in config.hubs else "is no site"
+        raise ConfigError(f"{site} {what} of this run{nearest(site, config.sites)}")
+    own = kept.get(site, {})
+    if FINE_TUNED in own:
+        return FineTuned(), own
+    strategy = config.hubs[parent(site) or ""].strategy
+    rule = strategy.objective()
+    if not rule.is_personal:
+        raise ConfigError(
+            f"{site} has no model of its own: under {name_of(type(strategy))} it uses the federation's, and it was not"
+            " fine-tuned (evaluation.fine_tune); leave out --site"
+        )
+    if not own:
+        raise ConfigError(f"{site} has no model of its own yet: it has not trained, or keeps it elsewhere, over a link")
+    return rule, own
