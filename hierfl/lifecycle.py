@@ -24,7 +24,7 @@ from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import Monitor, Notice, Scalars
 from hierfl.own_models import of_site
-from hierfl.reopen import Reopened, reopened, try_out
+from hierfl.reopen import Reopened, check_model, reopened, try_out
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
 from hierfl.runtime.apart import models_apart
@@ -131,6 +131,7 @@ def _measuring(
         with closing(open_driver(config, run_dir)) as driver:
             crew = crew_of(config, driver, driver.start(worker_spec(config), len(config.federation.hubs)), emit)
             engine = Engine(config, driver, crew, emit, time.time())
+            check_model(run_dir, saved, engine.initial()[0])
             if with_sites:
                 engine.describe()
             crew.prepare(saved.layout, saved.scale)

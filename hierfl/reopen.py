@@ -19,10 +19,12 @@ from hierfl.config.membership import Stay, epoch_of, epochs
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, OutputError, Problem
 from hierfl.learning import optimizers, schedules
+from hierfl.learning.state import Layout
 from hierfl.learning.stopping import Progress
+from hierfl.provenance import task_code
 from hierfl.rundir import Origin, RunDir
 
-__all__ = ["Reopened", "config_of", "lasting", "reopened", "try_out"]
+__all__ = ["Reopened", "check_model", "config_of", "lasting", "reopened", "try_out"]
 
 OF_THE_TASK = ("kind", "seed", "standardise")
 """Keys of a task that decide what its model is, and which records it is measured on."""
@@ -96,7 +98,16 @@ def reopened(
             saved = _still_true(saved, config, before)
         if to_train:
             try_out(config, saved.rounds_done if saved is not None else 0)
+            warnings += _changed_code(folder, config)
         yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left), stamp)
+
+
+def check_model(run_dir: Path, saved: Checkpoint, layout: Layout) -> None:
+    """Refuse a checkpoint of another model than the task builds now. Errors: OutputError with the way out."""
+    difference = saved.layout.difference(layout)
+    if difference:
+        said = f"the checkpoint of {run_dir} is of another model than the task builds now: {difference}"
+        raise OutputError(f"{said}; put the task back as it was, or start a run of its own with `hierfl run`")
 
 
 def try_out(config: RunConfig, rounds_done: int = 0) -> None:
@@ -181,6 +192,15 @@ _WAY_OUT = "a run keeps it to its end; for another, start a run of its own with 
 def _differs(place: str, old: Any, new: Any) -> Problem:
     """Say that a value may not change."""
     return Problem(place, f"is {new}, of the run {old}; {_WAY_OUT}")
+
+
+def _changed_code(folder: RunDir, config: RunConfig) -> list[str]:
+    """Warn of a task whose code is not what the run began with: what comes of it from now on is of both."""
+    before, now = folder.first_code(), task_code(config)
+    if not before or not now or before == now:
+        return []
+    said = f"the task's code is not what this run began with (SHA-256 {now[:12]}..., then {before[:12]}...)"
+    return [f"{said}: the rounds from here on go by it, and those before do not"]
 
 
 def _origin(folder: RunDir, code_dir: Path | None) -> Origin | None:

@@ -16,7 +16,7 @@ from hierfl import checkpoint, commits
 from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, planned, with_spent
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs, still_known
-from hierfl.errors import HierflError, OutputError
+from hierfl.errors import HierflError
 from hierfl.journal import Lead
 from hierfl.learning.standardise import wanted_scale
 from hierfl.learning.state import Layout
@@ -35,7 +35,7 @@ from hierfl.monitor.records import (
 )
 from hierfl.monitor.words import finite
 from hierfl.provenance import task_code
-from hierfl.reopen import Reopened, reopened
+from hierfl.reopen import Reopened, check_model, reopened
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
@@ -159,8 +159,9 @@ class Rounds:
     def _set_up(self) -> tuple[Layout, _Commit]:
         """Build the model, count the samples, standardise; claim the run, now that it can go on; make the hubs."""
         layout, first = self.engine.initial()
-        self._check_model(layout)
         saved = self.saved
+        if saved is not None:
+            check_model(self.folder.path, saved, layout)
         self.engine.describe()
         moments = self.engine.moments()
         self.scale = saved.scale if saved is not None else wanted_scale(self.config.task, moments, self._root())
@@ -343,13 +344,6 @@ class Rounds:
             self.voice.facts.update(of_fairness(self.config, self.metrics))
         if self.committed:
             self.voice.facts.update(of_schedule(self.idle, self.crew.estimates, self.gpus))
-
-    def _check_model(self, layout: Layout) -> None:
-        """Refuse a checkpoint of another model than the task builds now. Errors: OutputError."""
-        difference = self.saved.layout.difference(layout) if self.saved is not None else None
-        if difference:
-            said = f"the checkpoint of {self.folder.path} is of another model than the task builds now: {difference}"
-            raise OutputError(f"{said}; put the task back as it was, or start a run of its own with `hierfl run`")
 
     def _tell_started(self, layout: Layout, rounds_done: int) -> None:
         """Say what the run has, who has nothing to train on, and what a person should know of a run taken up again."""

@@ -134,6 +134,10 @@ class RunDir:
         except (KeyError, TypeError) as error:
             raise OutputError(f"{self.path / ORIGIN} is damaged: {error!r}; delete it and give --code-dir") from error
 
+    def first_code(self) -> str:
+        """Give the digest of the task's code as the run began; empty where that is not known. Errors: OutputError."""
+        return str(self._read(ORIGIN).get("task_code", ""))
+
     def summary(self) -> Mapping[str, Any]:
         """Read summary.json; empty where there is none. Errors: OutputError."""
         return self._read(SUMMARY)
@@ -220,9 +224,11 @@ class RunDir:
     def _describe(self, config: RunConfig) -> None:
         """Write the configuration, and where it comes from."""
         from hierfl.config import write
+        from hierfl.provenance import task_code
 
         origin = Origin.of(config)
         said = {"config_dir": str(origin.config_dir), "working_dir": str(origin.working_dir)}
+        said["task_code"] = task_code(config)
         self._write(ORIGIN, json.dumps(said, indent=2) + "\n")
         self._write(CONFIG, write(config.resolved))
 

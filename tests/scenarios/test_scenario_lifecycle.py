@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import ward_tasks
 import yaml
 from small_runs import Listener, events, go, hub, tensors
 
 from hierfl import checkpoint
 from hierfl.errors import ConfigError, DataError, HierflError, OutputError
-from hierfl.lifecycle import evaluate, resume
+from hierfl.lifecycle import cross_site, evaluate, export, resume
 from hierfl.monitor.records import Notice, RoundCommitted, RunEnded, SiteTrained
 from hierfl.rounds import STOPPING
 
@@ -220,3 +222,20 @@ def test_a_run_says_which_code_its_task_was_and_each_process_that_takes_it_up_sa
     again = resume(ran.folder, ["federation.rounds=4"])
     told = [event["task_code"] for event in events(ran.folder) if event["event"] == "run_started"]
     assert told == [first["task_code"], again["task_code"]] and told[0] != told[1]
+    [said] = [event["message"] for event in events(ran.folder) if "is not what this run began with" in str(event)]
+    assert f"SHA-256 {told[1][:12]}..., then {told[0][:12]}..." in said
+    resume(go(tmp_path / "same", TREE, "own_lines:Lines").folder, ["federation.rounds=4"])
+    assert "not what this run began with" not in next((tmp_path / "same").glob("*/events.jsonl")).read_text()
+
+
+def test_a_model_that_the_task_builds_no_more_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = go(tmp_path, TREE, "ward_tasks:Wards")
+    monkeypatch.setattr(ward_tasks.Wards, "model", lambda task: torch.nn.Linear(5, 1))
+    said = r"is of another model than the task builds now: .*'weight'.*; put the task back as it was, or start"
+    with pytest.raises(OutputError, match=said):
+        resume(ran.folder, ["federation.rounds=4"])
+    for command in (evaluate, cross_site, lambda folder: export(folder, tmp_path / "x.safetensors")):
+        with pytest.raises(OutputError, match=said):
+            command(ran.folder)
