@@ -71,4 +71,7 @@ def test_a_thousand_members_at_one_hub(tmp_path: Path) -> None:
         np.testing.assert_array_equal(total.total().floats.astype(np.int64), expected)
     finally:
         service.close("the test is over", final=True)
-        assert crowd.wait(60) == 0
+        try:
+            assert crowd.wait(60) == 0
+        finally:
+            crowd.kill()
