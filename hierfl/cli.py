@@ -69,11 +69,21 @@ def main() -> None:
         if "--json" in sys.argv:
             usage_error(ended)
         raise
+    except OSError:
+        _write_out(end="\n")  # where it was not standard output that failed, the error is ours
+        raise
     finally:
-        try:
-            sys.stdout.flush()
-        except OSError:  # told by now; and `hierfl tree big.yaml | head` is nobody's mistake
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_out()
+
+
+def _write_out(end: str = "") -> None:
+    """Write out what is printed. What cannot be is dropped, and ends the command with a sentence and exit code 1."""
+    try:
+        print(end=end, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `hierfl tree big.yaml | head` is nobody's mistake
+            sys.exit(f"error: standard output cannot be written: {error.strerror or error}")
 
 
 @app.callback(invoke_without_command=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import sys
 import time
@@ -84,9 +83,6 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
             _say_error(error)
         if isinstance(error, KeyboardInterrupt) or heard().heard is not None:  # whatever a stop became on its way
             raise typer.Exit(stopped(watch.advice(), as_json=as_json, **watch.record())) from None
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError) and (said := _unwritable()):
-            print(f"error: standard output cannot be written: {said}", file=sys.stderr)
-            raise typer.Exit(1) from None
         known = {} if isinstance(error, Fenced) else watch.record()  # it is not this process's any more
         if isinstance(error, HierflError) and watch.words is None and known and (way := watch.advice()):
             print(way, file=sys.stderr)  # what was refused is not advised
@@ -182,16 +178,6 @@ def command(name: str) -> str:
 
 def _say_json(document: Mapping[str, Any]) -> None:
     print(json.dumps(document, indent=2, default=str))
-
-
-def _unwritable() -> str:
-    """Say why standard output cannot be written, by the end of a line; empty if it can. From then on it is dropped."""
-    try:
-        print(flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return str(error.strerror or error)
-    return ""
 
 
 def _say_error(error: HierflError) -> None:

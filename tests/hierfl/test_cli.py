@@ -224,8 +224,11 @@ def test_a_command_line_that_is_not_understood_is_one_json_document() -> None:
     assert "RUN_DIR" in json.loads(ran.stdout)["error"]["message"]
 
 
-def test_where_standard_output_takes_nothing_a_run_goes_on_and_the_command_says_so(tmp_path: Path) -> None:
-    """A full disk under the log; with `| head` in the shell the run goes on, too."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_where_standard_output_takes_nothing_a_run_goes_on_and_the_command_says_so(
+    tmp_path: Path, unbuffered: str
+) -> None:
+    """A full disk under the log, found as a line is printed or as all is written out at the end."""
     file = tmp_path / "run.yaml"
     file.write_text(
         "task: {kind: synthetic}\nfederation: {name: world, rounds: 2, members: [{name: a}]}\n"
@@ -235,7 +238,8 @@ def test_where_standard_output_takes_nothing_a_run_goes_on_and_the_command_says_
     for command in ("run", "tree"):
         with open("/dev/full", "w", encoding="utf-8") as full:
             words = [sys.executable, "-m", "hierfl", command, str(file)]
-            ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+            env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+            ran = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
         assert (ran.returncode, ran.stderr.strip()) == (1, said), command
     [folder] = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
