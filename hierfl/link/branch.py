@@ -28,6 +28,7 @@ from hierfl.learning.state import Layout, ModelState
 from hierfl.link import kept
 from hierfl.link.codec import folder_name_in
 from hierfl.link.ledger import Ledger
+from hierfl.link.served import sites_here
 from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.engine import Engine
@@ -136,10 +137,10 @@ class Branch:
 
     def prepare(self, run: str, scale: tuple[np.ndarray, np.ndarray] | None) -> None:
         """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded; as of `terms`."""
-        self._terms()
+        allowed = self._terms().epsilon
         self._count()
         folder_name_in(run, "a run's name")
-        self._ledger.check_run(self._costs(), run)
+        self._ledger.check_run(self._costs(allowed), run)
         self._crew.prepare(self.layout, scale)
         kept.forget_all_before(self._folder, run)
         self._run, self._round = run, -1
@@ -186,16 +187,20 @@ class Branch:
         return Order(asked.hub, asked.round_number, ((self.path.rpartition("/")[2], asked.weight),), opening, objective)
 
     def _price(self) -> Mapping[str, Cost]:
-        """Say what a round costs sites with a privacy mechanism. Errors: ConfigError for one that they cannot pay."""
-        price = self._costs(self.path)
-        self._ledger.check(price, self._costs(), self._run)
+        """Say what a round costs sites with a privacy mechanism.
+
+        Errors: ConfigError for one that they cannot pay; as of `terms`.
+        """
+        allowed = self._terms().epsilon
+        price = self._costs(allowed, self.path)
+        self._ledger.check(price, self._costs(allowed), self._run)
         return price
 
-    def _costs(self, top: str = "") -> dict[str, Cost]:
-        """Give what sites pay whose records are here, as of `costs`; one with a link pays where its own are."""
-        found, allowed = costs(self._epoch.config, self._num_samples, top), self._terms().epsilon
-        own = {site: cost for site, cost in found.items() if site == self.path or site not in self.config.links}
-        return {site: replace(cost, allowed=allowed) for site, cost in own.items()}
+    def _costs(self, allowed: float | None, top: str = "") -> dict[str, Cost]:
+        """Give what sites pay whose records are here, as of `costs`, and at most what the terms have `allowed`."""
+        found = costs(self._epoch.config, self._num_samples, top)
+        here = (site for site in sites_here(self._epoch.config, self.path) if site in found)
+        return {site: replace(found[site], allowed=allowed) for site in here}
 
     def _count(self) -> None:
         """Have all sites' samples counted. Errors: DataError if data cannot be loaded."""
