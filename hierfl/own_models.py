@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError
 from hierfl.kinds import name_of, nearest
-from hierfl.learning.fine_tune import FINE_TUNED, FineTuned
+from hierfl.learning.fine_tune import used
 from hierfl.learning.local import LocalRule, State
 from tiers.federation import parent
 
@@ -17,18 +17,15 @@ __all__ = ["of_site"]
 def of_site(config: RunConfig, kept: Mapping[str, State], site: str) -> tuple[LocalRule, State]:
     """Give the rule by which a site makes the federation's model its own, and what it keeps for that.
 
-    What was fine-tuned at the site goes before what its strategy keeps, as where models are measured.
     Errors: ConfigError for a site that has no model of its own, and why.
     """
     if site not in config.sites:
         what = "is a hub" if site in config.hubs else "is no site"
         raise ConfigError(f"{site} {what} of this run{nearest(site, config.sites)}")
-    own = kept.get(site, {})
-    if FINE_TUNED in own:
-        return FineTuned(), own
-    strategy = config.hubs[parent(site) or ""].strategy
-    rule = strategy.objective()
-    if not rule.is_personal:
+    own, strategy = kept.get(site, {}), config.hubs[parent(site) or ""].strategy
+    objective = strategy.objective()
+    rule = used(objective if objective.is_personal else None, own)
+    if rule is None:
         raise ConfigError(
             f"{site} has no model of its own: under {name_of(type(strategy))} it uses the federation's, and it was not"
             " fine-tuned (evaluation.fine_tune); leave out --site"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.config.learning import FineTune
 from hierfl.config.schema import Training
-from hierfl.learning.local import Parts, PlainRule, State, Vector
+from hierfl.learning.local import LocalRule, Parts, PlainRule, State, Vector
 from hierfl.learning.state import ModelState
 from hierfl.learning.task import Task
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hierfl.learning.flat import FlatModel
     from hierfl.learning.training import LocalResult
 
-__all__ = ["FINE_TUNED", "FineTuned", "fine_tuned", "told"]
+__all__ = ["FINE_TUNED", "FineTuned", "fine_tuned", "told", "used"]
 
 FINE_TUNED = "fine_tuned.model"
 """What a site has made of the federation's model for itself, by this name among what it keeps, shape (P,)."""
@@ -60,6 +60,14 @@ def fine_tuned(
     with bound.frozen(~bound.parts.named(wanted.tensors)):
         run(lambda seed: train(bound, task, data, settings, seed, num_steps=wanted.steps))
     return bound.read().floats.copy()
+
+
+def used(rule: LocalRule | None, own: State) -> LocalRule | None:
+    """Give the rule by which a site that keeps this uses a model of its own; None where it uses the federation's.
+
+    `rule`: its strategy's, where that is personal; what was fine-tuned goes before it.
+    """
+    return FineTuned() if FINE_TUNED in own else rule
 
 
 def told(scalars: Mapping[str, Any]) -> dict[str, Any]:

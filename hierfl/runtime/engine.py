@@ -17,7 +17,7 @@ from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError
-from hierfl.learning.fine_tune import FINE_TUNED, FineTuned
+from hierfl.learning.fine_tune import used
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
@@ -260,9 +260,8 @@ class Engine:
             if owner not in kept or (rule is None and self._fine_tune is None):
                 continue
             own = self.driver.get(kept[owner])[owner]
-            if FINE_TUNED in own:
-                rule = FineTuned()
-            elif rule is None:
+            rule = used(rule, own)
+            if rule is None:
                 continue
             lent = self.driver.put(dict.fromkeys(self._tree.sites, own))
             self.crew.keeper.restore(dict.fromkeys(self._tree.sites, lent))
