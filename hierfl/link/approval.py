@@ -10,24 +10,19 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from hierfl.config.membership import epochs
 from hierfl.config.schema import RunConfig
-from hierfl.errors import LinkError
 from hierfl.learning.task import Standardised
 from hierfl.link.cohort import cohort, fewest
-from hierfl.link.files import write_public
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
 from hierfl.provenance import LOCAL, code_of
 from hierfl.tree import describe
 from tiers.federation import is_within, parent
 
-__all__ = ["Plan", "approve", "config_digest", "goes_on_as", "is_approved", "plan_of"]
-
-APPROVED = "approved.json"
+__all__ = ["Plan", "config_digest", "goes_on_as", "plan_of"]
 
 WITHOUT_MEMBERS = ("on_failure", "quorum")
 """Of a node: whether its rounds go on without members."""
@@ -79,17 +74,6 @@ def plan_of(config: RunConfig, path: str) -> Plan:
         *(config.name, path, config_digest(config), code.digest, config.task_kind, tuple(sorted(code.files))),
         *(config.federation.root.rounds, tuple(_leaves(config, path))),
     )
-
-
-def is_approved(plan: Plan, folder: Path) -> bool:
-    """Say whether a plan was approved. Errors: LinkError if the list cannot be read."""
-    return plan.digest in _approved(folder)
-
-
-def approve(plan: Plan, folder: Path, when: str) -> None:
-    """Note that a plan is approved. Errors: LinkError."""
-    found = {**_approved(folder), plan.digest: {"at": when, "plan": plan.lines()}}
-    write_public(folder / APPROVED, (json.dumps(found, indent=2) + "\n").encode())
 
 
 def config_digest(config: RunConfig) -> str:
@@ -193,14 +177,3 @@ def _to_others(config: RunConfig, path: str, what: str) -> Iterator[str]:
     others = ", ".join(one.name for one in hub.members if one.name != path.rpartition("/")[2])
     yield what
     yield f"to {_TO_WHOM[type(hub.topology).__name__]} ({others}), at {config.links[path].peers}"
-
-
-def _approved(folder: Path) -> Mapping[str, Any]:
-    """Read the list of approved plans."""
-    try:
-        found = json.loads((folder / APPROVED).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise LinkError(f"{folder / APPROVED} cannot be read: {error}; delete it to approve anew") from error
-    return found if isinstance(found, dict) else {}

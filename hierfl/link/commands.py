@@ -277,20 +277,23 @@ def _watched(serving: Serving) -> contextlib.AbstractContextManager[None]:
 
 def _approve(serving: Serving, approved: str | None) -> None:
     """Show the plan, and let a person agree to it, once. Errors: LinkError if nobody does."""
-    from hierfl.link.approval import approve, is_approved, plan_of
+    from hierfl.link.agreement import OPTION, TYPED, agree, agreed, agreement_here
+    from hierfl.link.approval import plan_of
     from hierfl.link.terms import heeded, terms_lines
 
     plan, folder = plan_of(serving.config, serving.kit.path), serving.kit.folder
-    _say([*plan.lines(), *terms_lines(serving.config, serving.kit, plan)])
+    shown = [*plan.lines(), *terms_lines(serving.config, serving.kit, plan)]
+    _say(shown)
     heeded(serving.config, serving.kit, plan)()  # nobody is asked to agree to what is not to be
-    if is_approved(plan, folder):
-        return
-    if approved is None and sys.stdin.isatty() and typer.confirm("Agree to this plan?"):
-        approved = plan.digest
-    if approved != plan.digest:
-        said = "this plan is not approved" if approved is None else f"the plan is another one than {approved[:16]}..."
-        raise LinkError(f"{said}; agree to it with --approve {plan.digest}")
-    approve(plan, folder, datetime.now(UTC).isoformat(timespec="seconds"))
+    agreement = agreed(plan, folder)
+    if agreement is None:
+        is_typed = approved is None and sys.stdin.isatty() and typer.confirm("Agree to this plan?")
+        if not is_typed and approved != plan.digest:
+            said = f"the plan is another one than {approved[:16]}..." if approved else "this plan is not approved"
+            raise LinkError(f"{said}; agree to it with --approve {plan.digest}")
+        agreement = agreement_here(TYPED if is_typed else OPTION, datetime.now(UTC))
+        agree(plan, folder, agreement, shown)
+    _say([agreement.line()])
 
 
 def _health(address: str, say: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:

@@ -20,7 +20,7 @@ from small_runs import config_of, hub, site
 from hierfl.config import load, write
 from hierfl.errors import ConfigError, LinkError, OutputError
 from hierfl.lifecycle import run
-from hierfl.link.approval import approve, goes_on_as, is_approved, plan_of
+from hierfl.link.approval import goes_on_as, plan_of
 from hierfl.link.fits import check_state
 from hierfl.link.health import Health
 from hierfl.link.kit import Kit
@@ -55,18 +55,6 @@ def test_a_plan_is_of_what_is_shared_and_of_nothing_else(tmp_path: Path) -> None
     assert "every distinct score" in "\n".join(others[1].lines())
     assert "sums of squares of each feature" in "\n".join(others[2].lines())
     assert "of its 2 sites together" in "\n".join(plan.lines())
-
-
-def test_an_approval_is_of_one_plan(tmp_path: Path) -> None:
-    plan, other = plan_of(config(tmp_path), "world/us"), plan_of(config(tmp_path, seed=7), "world/us")
-    assert not is_approved(plan, tmp_path)
-    approve(plan, tmp_path, "2026-01-01")
-    assert is_approved(plan, tmp_path) and not is_approved(other, tmp_path)
-    approve(other, tmp_path, "2026-01-02")
-    assert is_approved(plan, tmp_path) and is_approved(other, tmp_path)
-    (tmp_path / "approved.json").write_text("{")
-    with pytest.raises(LinkError, match="delete it to approve anew"):
-        is_approved(plan, tmp_path)
 
 
 NOISE = {"kind": "dp_sgd", "noise_multiplier": 2.0, "max_grad_norm": 0.5, "delta": 1e-3}
