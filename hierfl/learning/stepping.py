@@ -19,13 +19,19 @@ from hierfl.frames import spelt
 from hierfl.kinds import name_of
 from hierfl.learning.strategy import Reducer, State, Strategy, Vector
 
-__all__ = ["first_state", "reduced", "stepped"]
+__all__ = ["first_state", "reduced", "sent_down", "stepped"]
 
 
 def first_state(hub: str, strategy: Strategy, model: Vector) -> State:
     """Let a strategy make its first state for a model (P,). Errors: StrategyFailed."""
     ask = _Asked(hub, strategy, "init")
     return ask.state(ask.call(_still(model)))
+
+
+def sent_down(hub: str, strategy: Strategy, model: Vector, state: State, size: int) -> Vector:
+    """Let a strategy make what goes down, `size` numbers: the model (P,) and its channels. Errors: StrategyFailed."""
+    ask, like = _Asked(hub, strategy, "broadcast"), np.broadcast_to(model.dtype.type(0), size)
+    return ask.vector("what goes down", ask.call(_still(model), _all_still(state)), like)
 
 
 def reduced(hub: str, strategy: Reducer, deltas: Vector, weights: NDArray[np.float64], state: State) -> Vector:

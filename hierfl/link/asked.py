@@ -89,7 +89,7 @@ class _Call:
         sums = passes_up(config, hub)
         compression = None if sums or parent(hub) is None else config.hubs[hub].compression
         weight = bounded(said.weight, "the weight of a hub's members", 0, MAX_WEIGHT)
-        self.rule = Rule(config.hubs[hub].strategy, own, below, sums, weight, compression)
+        self.rule = Rule(hub, config.hubs[hub].strategy, own, below, sums, weight, compression)
         self.model = model_shape(own)
         self.state = state_size(own, below)
 

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-import numpy as np
-
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import HierflError
 from hierfl.learning.compression import as_sum
 from hierfl.learning.local import State
 from hierfl.learning.ring import decode
-from hierfl.learning.state import ModelState
-from hierfl.learning.stepping import first_state
+from hierfl.learning.state import Layout, ModelState
+from hierfl.learning.stepping import first_state, sent_down
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Order
 from hierfl.runtime.remembered import Remembered
-from hierfl.runtime.specs import member_weights
+from hierfl.runtime.specs import hub_layouts, member_weights
 from hierfl.runtime.survey import samples_of
 from tiers.federation import parent, rounds_per_round
 from tiers.messages import Opening
@@ -60,7 +58,7 @@ def models_apart(
         arithmetic, strategy = config.arithmetic, config.hubs[hub].strategy
         opening = Opening(hub, number, arithmetic.width, arithmetic.clip, weight, str(layout.float_dtype))
         order = Order(hub, number, ((name, weight),), opening, strategy.objective())
-        sent = _sent(config, hub, model, saved.states)
+        sent = _sent(config, hub, model, layout, saved.states)
         try:
             _, part = engine.branch(path, order, engine.driver.put(sent))
         except HierflError as error:
@@ -73,12 +71,13 @@ def models_apart(
         yield path, ModelState(model.floats + delta[: model.floats.size], model.ints + counted)
 
 
-def _sent(config: RunConfig, hub: str, model: ModelState, states: Mapping[str, State]) -> ModelState:
+def _sent(config: RunConfig, hub: str, model: ModelState, layout: Layout, states: Mapping[str, State]) -> ModelState:
     """Give what a hub's members are sent: the model, and behind it what its strategy, or one above, sends."""
     strategy, above = config.hubs[hub].strategy, parent(hub)
     if not strategy.objective().channels(1):
         return model
     if above is not None and strategy == config.hubs[above].strategy.inherited():
-        return _sent(config, above, model, states)
+        return _sent(config, above, model, layout, states)
     state = states.get(hub) or first_state(hub, strategy, model.floats)
-    return ModelState(np.asarray(strategy.broadcast(model.floats, state)), model.ints)
+    size = hub_layouts(config, hub, layout)[1].num_floats
+    return ModelState(sent_down(hub, strategy, model.floats, state, size), model.ints)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hierfl.checkpoint import Checkpoint
-from hierfl.errors import PeerUnreached, RuntimeUnavailable, UpdateRefused
+from hierfl.errors import PeerUnreached, RuntimeUnavailable, StrategyFailed, UpdateRefused
 from hierfl.learning.state import Layout
 from hierfl.runtime.blame import MAX_ATTEMPTS
 from hierfl.runtime.driver import Done, Driver, Handle
@@ -255,6 +255,8 @@ class Exchanges:
             return
         if isinstance(done.error, PeerUnreached) and self._leaves(job, done.error):
             job.replies[index] = NOTHING
+        elif isinstance(done.error, StrategyFailed):
+            raise StrategyFailed(f"{job.hub}/{job.asks[index].member} could not do its part: {done.error}")
         elif done.error is not None:
             raise done.error
         else:

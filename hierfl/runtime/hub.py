@@ -19,7 +19,7 @@ from hierfl.learning.gathered import Gathered
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import ModelState
-from hierfl.learning.stepping import first_state, reduced, stepped
+from hierfl.learning.stepping import first_state, reduced, sent_down, stepped
 from hierfl.learning.strategy import Reducer, State
 from hierfl.runtime.checksums import check, checksum
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
@@ -175,7 +175,9 @@ class Aggregator:
         assert self._model is not None
         if not self._has_channels:
             return self._model
-        return ModelState(self.spec.strategy.broadcast(self._model.floats, self._state), self._model.ints)
+        spec = self.spec
+        floats = sent_down(spec.path, spec.strategy, self._model.floats, self._state, spec.wire.num_floats)
+        return ModelState(floats, self._model.ints)
 
     def _obey(self, command: Command, part: Part | None, wants: _Wants) -> str | None:
         """Carry out one command; say why, if the round cannot go on."""

@@ -25,7 +25,7 @@ from hierfl.learning.gathered import Gathered
 from hierfl.learning.mixing import average, mix
 from hierfl.learning.ring import Accumulator, PartialSum, check_part, decode
 from hierfl.learning.state import Layout, ModelState
-from hierfl.learning.stepping import first_state, reduced, stepped
+from hierfl.learning.stepping import first_state, reduced, sent_down, stepped
 from hierfl.learning.strategy import Reducer, State, Strategy
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import HubSpec
@@ -51,8 +51,9 @@ def place_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Rule:
-    """What members must know of their hub to do its arithmetic, as in `HubSpec`; `weight`: of all of them."""
+    """What members must know of `hub` to do its arithmetic, as in `HubSpec`; `weight`: of all of them."""
 
+    hub: str
     strategy: Strategy
     layout: Layout
     wire: Layout
@@ -64,7 +65,7 @@ class Rule:
     def of(cls, spec: HubSpec) -> Rule:
         """Take it of a hub."""
         weight = sum(spec.weights.values())
-        return cls(spec.strategy, spec.layout, spec.wire, spec.passes_up, weight, spec.compression)
+        return cls(spec.path, spec.strategy, spec.layout, spec.wire, spec.passes_up, weight, spec.compression)
 
     @property
     def has_channels(self) -> bool:
@@ -95,7 +96,7 @@ class Place:
 
     def broadcast(self, rule: Rule, model: ModelState, state: State | None) -> Stepped:
         """Give what goes to the members before a hub's first round."""
-        own = _state("", rule, model, state)
+        own = _state(rule, model, state)
         return _result(rule, model, own, {})
 
     def reduce(
@@ -112,10 +113,10 @@ class Place:
         for name, part in zip(names, parts, strict=True):
             rows.add(name, as_sum(part, grid))
         assert model is not None
-        own = _state(terms.opening.hub, rule, model, state)
+        own = _state(rule, model, state)
         deltas, weights, counted = rows.rows()
-        delta = reduced(terms.opening.hub, rule.strategy, deltas, weights, own)
-        floats, after = stepped(terms.opening.hub, rule.strategy, model.floats, delta, own)
+        delta = reduced(rule.hub, rule.strategy, deltas, weights, own)
+        floats, after = stepped(rule.hub, rule.strategy, model.floats, delta, own)
         return _result(rule, ModelState(floats, model.ints + counted), after, own)
 
     def cut(self, num: int, terms: Terms, part: Part) -> tuple[Any, ...]:
@@ -232,16 +233,16 @@ def _stepped(terms: Terms, model: ModelState | None, state: State | None, total:
     if rule.passes_up:
         return (total.num_bytes, False, False), total, None, None
     assert model is not None
-    own = _state(terms.opening.hub, rule, model, state)
+    own = _state(rule, model, state)
     delta, counted = decode(total, grid_of(terms.opening), consume=True)
     share = min(1.0, total.weight / rule.weight)
-    floats, after = stepped(terms.opening.hub, rule.strategy, model.floats, delta, own, share)
+    floats, after = stepped(rule.hub, rule.strategy, model.floats, delta, own, share)
     return _result(rule, ModelState(floats, model.ints + counted), after, own)
 
 
-def _state(hub: str, rule: Rule, model: ModelState, state: State | None) -> State:
+def _state(rule: Rule, model: ModelState, state: State | None) -> State:
     """Give the strategy's state, the first one where there is none yet."""
-    return first_state(hub, rule.strategy, model.floats) if state is None else state
+    return first_state(rule.hub, rule.strategy, model.floats) if state is None else state
 
 
 def _result(rule: Rule, model: ModelState, after: State, before: State) -> Stepped:
@@ -254,7 +255,7 @@ def _sent(rule: Rule, model: ModelState, state: State) -> ModelState | None:
     """Give what goes down to the members if that is more than the model: the channels of the hub's own rule, too."""
     if not rule.has_channels:
         return None
-    return ModelState(rule.strategy.broadcast(model.floats, state), model.ints)
+    return ModelState(sent_down(rule.hub, rule.strategy, model.floats, state, rule.wire.num_floats), model.ints)
 
 
 def _slices(vector: Any, num: int) -> list[Any]:

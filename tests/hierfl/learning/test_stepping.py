@@ -15,6 +15,7 @@ from hierfl.errors import StrategyFailed, UpdateRefused
 from hierfl.learning.stepping import first_state, reduced, stepped
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategies.fedavgm import FedAvgM
+from hierfl.learning.strategies.scaffold import Scaffold
 
 MODEL = np.array([1.0, 2.0, 3.0], np.float32)
 DELTA = np.array([0.5, 0.0, -0.5], np.float32)
@@ -122,9 +123,58 @@ def test_a_run_ends_by_name_with_a_strategy_that_is_none(
         "runtime": {"kind": "local", "num_workers": 1},
         "output": {"tensorboard": False},
     }
+    place = "world/us/[ab] could not do its part: " if topology == "swarm" else ""
     with pytest.raises(
-        StrategyFailed, match=f"^world/us: the strategy .*:{type(strategy).__name__}: its (step|reduce)"
+        StrategyFailed, match=f"^{place}world/us: the strategy .*:{type(strategy).__name__}: its (step|reduce)"
     ):
+        hierfl.run(config)
+
+
+@dataclass(frozen=True)
+class Uncontrolled(Scaffold):
+    """Sends the model down without its control variates."""
+
+    def broadcast(self, model: Any, state: Any) -> Any:
+        return model
+
+
+@dataclass(frozen=True)
+class Raises(Scaffold):
+    """Has no control variates to send."""
+
+    def init(self, model: Any) -> Any:
+        return {}
+
+
+@dataclass(frozen=True)
+class Stateless(Scaffold):
+    """Begins with what no checkpoint can hold."""
+
+    def init(self, model: Any) -> Any:
+        return {"control": None}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        (Uncontrolled(), r"its broadcast\(\) gave an array of shape .* as what goes down; needed: an array of shape"),
+        (Raises(), r"its broadcast\(\) failed: KeyError: 'control'"),
+        (Stateless(), r"its init\(\) gave nothing as 'control' of its state"),
+    ],
+)
+@pytest.mark.parametrize("topology", ["star", "swarm"])
+def test_what_goes_down_first_is_checked_and_names_the_hub_and_who_made_it(
+    strategy: FedAvg, said: str, topology: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = {
+        "task": {"kind": "synthetic"},
+        "federation": hub("world", hub("us", "a", "b", strategy=strategy, topology=topology), site("c")),
+        "runtime": {"kind": "local", "num_workers": 1},
+        "output": {"tensorboard": False},
+    }
+    place = "world/us/a could not do its part: " if topology == "swarm" else ""
+    with pytest.raises(StrategyFailed, match=f"^{place}world/us: the strategy .*:{type(strategy).__name__}: {said}"):
         hierfl.run(config)
 
 
