@@ -159,6 +159,8 @@ def _limits(config: RunConfig) -> Iterator[str]:
     uncovered = ["numbers of samples", "measurements on test records", "how long a site takes", "errors"]
     if isinstance(config.task, Standardised) and config.task.standardise != "none":
         uncovered.insert(0, f"the features' mean and deviation (standardise: {config.task.standardise})")
+    if config.statistics is not None:
+        uncovered.insert(0, "the statistics of the records")
     yield f"not covered: {', '.join(uncovered)}"
     if config.is_served:
         yield "of a member that is a hub, its own process counts what is paid below it"

@@ -114,9 +114,11 @@ def aside(as_json: bool) -> Iterator[dict[str, Any]]:
 
 
 def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str:
-    """Say where a run's model is and the commands to look at it; its folder and digest the screen has said."""
+    """Say where a run's model is, if it has one, and the commands to look at it; its folder and digest the screen has
+    said.
+    """
     run_dir = Path(summary["run_dir"])
-    lines = {"weights": str(run_dir / "model.safetensors")}
+    lines = {"weights": str(run_dir / "model.safetensors")} if summary["model_digest"] else {}
     best = summary.get("best")
     if best is not None and best["round"] != summary["rounds"]:
         lines["best"] = f"{run_dir / best['file']}, {best['metric']} {best['value']:.4g} after round {best['round']}"
@@ -133,6 +135,14 @@ def finish(summary: Mapping[str, Any], report: bool) -> None:
         from hierfl.monitor.report import write_report
 
         written = write_report(Path(summary["run_dir"]))
+    if "statistics" in summary and not summary["rounds_planned"]:
+        from hierfl.monitor.statistics import read_statistics
+
+        told = read_statistics(Path(summary["run_dir"]))
+        if told is not None:
+            print()
+            show(told.table, plain=False)
+            print(f"\n{told.legend()}\n")
     print(closing_lines(summary, written))
 
 

@@ -60,6 +60,27 @@ class Result:
         newest = known(self.run_dir)  # first: a summary is of a process that may have been followed by another
         return newest.model_digest if newest is not None else self.summary.get("model_digest")
 
+    def statistics(self) -> pyarrow.Table:
+        """Give what sites have told of their records (`statistics:`) as a table: a row for each node and column, with
+        its kind, counts, mean, std and quartiles; `values` and `histogram` as they are in statistics.json.
+
+        Without rows where nothing was asked. Errors: OutputError.
+        """
+        import pyarrow
+
+        from hierfl.monitor.statistics import read_statistics
+
+        told = read_statistics(self.run_dir)
+        rows = told.rows() if told is not None else []
+        always = ("node", "column", "kind", "count", "missing", "mean", "std")
+        types = {"values": pyarrow.map_(pyarrow.string(), pyarrow.int64())}
+        return pyarrow.table(
+            {
+                name: pyarrow.array([row.get(name) for row in rows], types.get(name))
+                for name in dict.fromkeys((*always, *(name for row in rows for name in row)))
+            }
+        )
+
     def metrics(self, **columns: Any) -> pyarrow.Table:
         """Give all measurements as a table: a row for each round and node, a column for each metric.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint, commits
-from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, planned, with_spent
+from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, with_spent
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs, still_known
 from hierfl.errors import HierflError
@@ -56,11 +56,10 @@ from hierfl.summary import (
     of_round,
     of_schedule,
     on_all_data,
-    simulated,
     unmixed,
     wide_adapters,
 )
-from hierfl.tree import handed_out, not_kept
+from hierfl.told import foretold, keep_statistics
 from hierfl.voice import Voice
 
 __all__ = ["Amended", "Rounds"]
@@ -95,7 +94,7 @@ class Rounds:
         self.voice = voice
         self.faults = Injection(config, left.folder.path, voice.emit, voice.facts, voice.started_s)
         self.driver = driver = self.faults.over(driver)
-        voice.facts |= {"runtime": driver.kind, "task_code": task_code(config)}
+        voice.facts |= {"runtime": driver.kind, "task_code": task_code(config), "rounds_planned": self._rounds()}
         seats = driver.start(worker_spec(config), len(config.federation.hubs))
         self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
@@ -164,7 +163,10 @@ class Rounds:
             check_model(self.folder.path, saved, layout)
         self.engine.describe()
         moments = self.engine.moments()
-        self.scale = saved.scale if saved is not None else wanted_scale(self.config.task, moments, self._root())
+        if saved is not None:
+            self.scale = saved.scale
+        elif not self.config.only_tells:
+            self.scale = wanted_scale(self.config.task, moments, self._root())
         if self.scale is not None:  # who uses the model elsewhere needs it
             self.voice.facts["standardised"] = {
                 name: values.tolist() for name, values in zip(("mean", "std"), self.scale, strict=True)
@@ -243,6 +245,7 @@ class Rounds:
         """Say who joins and leaves with the round that comes."""
         for record in changed(self.epoch, self.num_samples, self._now()):
             self.voice.emit(record)
+        self._tell_statistics()
 
     def _round(self, number: int, last: _Commit, layout: Layout) -> _Commit:
         """Run, measure and commit one round; its progress has the reason to stop, if there is one."""
@@ -305,7 +308,7 @@ class Rounds:
 
     def _finish(self, commit: _Commit, layout: Layout, status: str) -> Mapping[str, Any]:
         """Write the model and the summary; a run that was killed just before measures its model first."""
-        if not self.committed and self.config.evaluation.every:
+        if not self.committed and self.config.evaluation.every and not self.config.only_tells:
             self.metrics = with_spent(
                 self.engine.evaluate(commit.rounds_done, commit.model), self.costs, commit.rounds_done
             )
@@ -323,7 +326,8 @@ class Rounds:
         if self.config.lora is not None:
             self.voice.facts["lora"] = {"base_digest": layout.base, "num_parameters": whole[0].num_floats}
         self.journal.check()
-        self.engine.write_model(self.folder.model, *whole)
+        if not self.config.only_tells:
+            self.engine.write_model(self.folder.model, *whole)
         self.journal.end()
         self.crew.estimates.save()
         self._tell_facts(commit.progress, commit.rounds_done)
@@ -365,11 +369,9 @@ class Rounds:
         )
         for level, said in self.faults.story():
             self.voice.emit(Notice(self._now(), level, "", said))
-        for path, level, what in simulated(self.config):
+        for path, level, what in foretold(self.config, self.num_samples):
             self.voice.emit(Notice(self._now(), level, path, what))
-        privacy = planned(self.config, self.num_samples)
-        for path, what in (*handed_out(self.config).items(), *not_kept(self.config).items(), *privacy.items()):
-            self.voice.emit(Notice(self._now(), "info", path, what))
+        self._tell_statistics()
         for path, level, why in idle_nodes(self.config, self.epoch, self.engine.inventories, self.num_samples):
             self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
             self.voice.emit(Notice(self._now(), level, path, why))
@@ -382,8 +384,14 @@ class Rounds:
             said = f"from round {rounds_done + 1} on: {' '.join(self.left.overrides)}; {kept} held before"
             self.voice.emit(Notice(self._now(), "info", "", said))
 
+    def _tell_statistics(self) -> None:
+        """Keep, and say, what sites have told of their records."""
+        told = keep_statistics(self.epoch.config, self.engine.inventories, self.folder.path, self.voice.facts)
+        if told:
+            self.voice.emit(Notice(self._now(), "info", self._root(), told))
+
     def _rounds(self) -> int:
-        return self.config.federation.root.rounds
+        return 0 if self.config.only_tells else self.config.federation.root.rounds
 
     def _root(self) -> str:
         return self.config.federation.root.name

@@ -17,6 +17,7 @@ from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples, counted
 from hierfl.link.cohort import cohort
 from hierfl.monitor.outline import Row, members_by_hub, outline
+from hierfl.monitor.statistics import asked
 from hierfl.monitor.words import count, few, plural
 from scheduler.participations.all import All
 from tiers.federation import Hub, parent
@@ -232,6 +233,14 @@ def not_kept(config: RunConfig) -> dict[str, str]:
         f"a run that is killed goes on from its newest checkpoint (one after {often}), and what came since is done"
     )
     return {config.federation.root.name: f"{said}: {goes_on} again, to the same bits"}
+
+
+def records_told(config: RunConfig) -> dict[str, str]:
+    """Say, at the root, what sites tell of their records, if anything, and that nothing is trained where nothing is."""
+    if config.statistics is None:
+        return {}
+    said = f"statistics: each site tells of {asked(config.statistics)}"
+    return {config.federation.root.name: f"{said}; nothing is trained" if config.only_tells else said}
 
 
 def hidden_in_sums(config: RunConfig) -> dict[str, str]:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["COUNTS", "NOTES", "told_of"]
 
 COUNTS = ("hubs", "sites", "tiers")
-NOTES = ("promises", "compression", "shared", "privacy", "secure_aggregation", "redundancy", "journal", "faults")
+NOTES = (
+    *("promises", "compression", "shared", "statistics", "privacy", "secure_aggregation", "redundancy", "journal"),
+    "faults",
+)
 """What is told of nodes, each a sentence by path."""
 
 
@@ -24,7 +27,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
     """
     from hierfl.learning.schedules import try_out
     from hierfl.link.served import check_links
-    from hierfl.tree import handed_out, hidden_in_sums, not_kept, paid, promises, sent_small, served_by
+    from hierfl.tree import handed_out, hidden_in_sums, not_kept, paid, promises, records_told, sent_small, served_by
 
     if config.links:
         check_links(config)
@@ -38,6 +41,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
         "promises": promises(config),
         "compression": sent_small(config),
         "shared": handed_out(config),
+        "statistics": records_told(config),
         "privacy": paid(config),
         "secure_aggregation": hidden_in_sums(config),
         "redundancy": served_by(config),

@@ -90,6 +90,7 @@ def build(checked: Checked) -> RunConfig:
         resolved=checked.written,
         baseline=checked.top["baseline"],
         lora=checked.top["lora"],
+        statistics=checked.top["statistics"],
         better=better,
         links={placed.path: placed.node.own.link for placed in nodes if placed.node.own.link is not None},
     )

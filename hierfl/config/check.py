@@ -67,7 +67,9 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     def report(place: str, message: str) -> None:
         problems.append(Problem(place, message))
 
-    top: dict[str, Any] = {"name": name, "seed": 0, "baseline": None, "lora": None} | _top(config, report)
+    top: dict[str, Any] = {"name": name, "seed": 0, "baseline": None, "lora": None, "statistics": None} | _top(
+        config, report
+    )
     task, written_task = _task(config, report)
     training = check_training(config.get("training"), "training", report)
     sections = {key: section(cls, config.get(key), key, report) for key, cls in SECTIONS.items() if key != "runtime"}
@@ -124,7 +126,9 @@ def _order(field: Any) -> int:
 
 
 def _top(config: Mapping[Any, Any], report: Report) -> dict[str, Any]:
-    own = {key: config[key] for key in ("name", "seed", "baseline", "lora") if config.get(key) is not None}
+    own = {
+        key: config[key] for key in ("name", "seed", "baseline", "lora", "statistics") if config.get(key) is not None
+    }
     for key in config:
         if key in HUB_KEYS and key not in TOP_KEYS:
             report(str(key), f"{key} belongs to a hub: write it under `federation:`")

@@ -13,7 +13,7 @@ from typing import Any
 from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
-from hierfl.config.learning import FineTune, Lora, SharedData
+from hierfl.config.learning import FineTune, Lora, SharedData, Statistics
 from hierfl.config.rules import RULES
 from hierfl.config.schedule import OPTION_VALUES
 from hierfl.config.schema import DeviceGroup, LinkSettings, Training
@@ -41,6 +41,7 @@ def document() -> str:
         "fine_tune": _table(FineTune),
         "lora": _table(Lora),
         "shared": _table(SharedData),
+        "statistics": _table(Statistics),
         "link": _table(LinkSettings),
         "faults": _table(Where),
         "steps": _steps(),
@@ -129,6 +130,7 @@ def _type(cls: type, name: str) -> str:
         "FineTune | null": "mapping",
         "Lora | null": "mapping",
         "SharedData | null": "mapping",
+        "Statistics | null": "mapping",
     }
     for word, said in words.items():
         annotation = annotation.replace(word, said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias
 
-from hierfl.config.learning import Lora, SharedData
+from hierfl.config.learning import Lora, SharedData, Statistics
 from hierfl.config.schema import Arithmetic, Evaluation, Output, Redundancy, Runtime, Stopping, Training
 
 __all__ = [
@@ -49,6 +49,8 @@ class TopKeys:
     on the data of all sites put together, for simulation only; null: neither. See evaluation.md."""
     lora: Lora | None = None
     """Low-rank adapters are trained and travel in place of the model, {rank: 8} (see LoRA); null: the model."""
+    statistics: Statistics | None = None
+    """What sites tell of their records before the first round, {min_count: 5} (see Statistics); null: nothing."""
     training: Training = field(default_factory=Training)
     """How sites train (see Training); holds for every site unless overridden at a node."""
     evaluation: Evaluation = field(default_factory=Evaluation)

@@ -1,4 +1,4 @@
-"""Sections of the schema on how models are learned beside plain training: adapters, fine-tuning, public data."""
+"""Sections of the schema on what is learned beside plain training: adapters, fine-tuning, public data, statistics."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FineTune", "Handed", "Lora", "SharedData"]
+__all__ = ["FineTune", "Handed", "Lora", "SharedData", "Statistics"]
+
+
+MOST_CELLS = 10_000
+"""Values or bins of one column at most."""
 
 
 @dataclass(frozen=True)
@@ -92,3 +96,33 @@ class Handed:
         """Count what a site is given of so many training samples; `part`: of a site that is split."""
         first, step = part or (0, 1)
         return len(range(first, math.ceil(self.fraction * num_samples), step))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What sites tell of their records before the first round, column by column; see statistics.md."""
+
+    min_count: int = 5
+    """Fewest records that a number may stand for; what would stand for fewer is put to others, or kept back."""
+    columns: list[str] | None = None
+    """Columns that are told of; null: all."""
+    ranges: dict[str, list[float]] = field(default_factory=dict)
+    """Of numbers, the range that bins divide, {age: [0, 100]}: such columns have a histogram, and quartiles."""
+    bins: int = 20
+    """Bins of a range; what is below and above it is counted beside."""
+    max_values: int = 20
+    """Values of a column that are counted one by one, the most frequent; numbers with more, or with fractions, not."""
+    only: bool = False
+    """The run ends with the statistics: nothing is trained."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("min_count", 1), ("bins", 2), ("max_values", 0)):
+            if not low <= getattr(self, name) <= MOST_CELLS:
+                raise ValueError(f"{name} is {getattr(self, name)}; from {low} to {MOST_CELLS:,}")
+        if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
+            raise ValueError("columns must name at least one column, each once; leave it out for all")
+        for name, span in self.ranges.items():
+            if len(span) != 2 or not -math.inf < span[0] < span[1] < math.inf:
+                raise ValueError(f"ranges has {span} for {name}; needed are two numbers, the lower one first")
+            if self.columns is not None and name not in self.columns:
+                raise ValueError(f"ranges names {name}, which is not among the columns that are told of")

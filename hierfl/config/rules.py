@@ -236,6 +236,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "until": Rule("a day, as 2027-06-30", _is_day),
         "members": _at_least(FEWEST),
         "epsilon": _above(0),
+        "min_count": _at_least(1),
     },
     Where: {
         "node": Rule("a path, or run", lambda value: bool(value.strip())),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierfl.config.learning import FineTune, Handed, Lora
+from hierfl.config.learning import FineTune, Handed, Lora, Statistics
 from tiers.federation import Federation
 
 if TYPE_CHECKING:
@@ -336,7 +336,7 @@ class RunConfig:
 
     `links`: how members are reached that other institutions serve, by path; `hierfl run` simulates them here.
     `baseline`: local or pooled; federation, hubs and sites are then what it makes of those in `resolved`.
-    `lora`: what travels in place of the model; None: the model.
+    `lora`: what travels in place of the model; None: the model. `statistics`: what sites tell of their records.
     `better`: which way metrics of the task's own get better, as far as that is known: min or max.
     `is_served`: it is what one process of a federation over links sees, and no simulation.
     `folder`: the YAML's, where the user's own modules were looked for beside the current folder; None for a mapping.
@@ -358,6 +358,7 @@ class RunConfig:
     folder: Path | None = field(default=None, compare=False)
     baseline: str | None = None
     lora: Lora | None = None
+    statistics: Statistics | None = None
     redundancy: Redundancy = field(default_factory=Redundancy)
     faults: tuple[Fault, ...] = ()
     better: Mapping[str, str] = field(default_factory=dict)
@@ -366,3 +367,8 @@ class RunConfig:
     """Of a part of a federation: with which rounds of the root members change, wherever in the whole, and whose members
     below change then, of the leaves that stand for what is served elsewhere."""
     is_served: bool = False
+
+    @property
+    def only_tells(self) -> bool:
+        """Whether sites tell of their records, and nothing is trained."""
+        return self.statistics is not None and self.statistics.only

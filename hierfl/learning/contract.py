@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import OutOfMemoryError, Tensor
@@ -15,7 +15,10 @@ from hierfl.frames import spelt
 from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.task import Prediction, SiteData, Task
 
-__all__ = ["checked_data", "checked_loss", "checked_model", "checked_prediction"]
+if TYPE_CHECKING:
+    from pyarrow import Table
+
+__all__ = ["checked_data", "checked_loss", "checked_model", "checked_prediction", "checked_table"]
 
 
 def checked_model(task: Task, *, is_base: bool = False) -> Module:
@@ -54,6 +57,17 @@ def checked_data(given: Any) -> SiteData:
                 f"the task's data() gave {_kind(part)} as {name}; needed: a map-style Dataset, with len(data) and"
                 " data[i], the samples (a TensorDataset(x, y), say)"
             )
+    return given
+
+
+def checked_table(given: Any) -> Table:
+    """Take what a task's `table` gave. Errors: DataError for anything but a pyarrow.Table."""
+    import pyarrow as pa
+
+    if not isinstance(given, pa.Table):
+        raise DataError(
+            f"the task's table() gave {_kind(given)}; needed: a pyarrow.Table (pyarrow.table(columns), say)"
+        )
     return given
 
 

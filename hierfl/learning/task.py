@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pyarrow import Table
     from torch import Tensor
     from torch.nn import Module
     from torch.utils.data import Dataset
 
     from hierfl.config.schema import SiteSettings
 
-__all__ = ["CountsSamples", "KnowsSites", "NamesMetrics", "Prediction", "SiteData", "Standardised", "Task", "counted"]
+__all__ = [
+    "CountsSamples",
+    "KnowsSites",
+    "NamesMetrics",
+    "Prediction",
+    "SiteData",
+    "Standardised",
+    "Tabulates",
+    "Task",
+    "counted",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,17 @@ class CountsSamples(Protocol):
 
     def num_samples(self, site: str, *_: Any, **source: Any) -> tuple[int, int]:
         """Count one site's (train, test) samples without loading torch; `hierfl tree` shows them."""
+
+
+@runtime_checkable
+class Tabulates(Protocol):
+    """A task that can show a site's records as a table, before any is left out or filled in: see statistics.md."""
+
+    def table(self, site: str, *_: Any, **source: Any) -> Table:
+        """Give all records of a site, training and test, a `pyarrow.Table` of one row each; as `data` is called.
+
+        Errors: DataError that names the site and the file.
+        """
 
 
 @runtime_checkable

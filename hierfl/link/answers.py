@@ -9,7 +9,7 @@ from hierfl.errors import LinkError
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import Grid
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.codec import bounded, moments_in, payload_in, seconds, tally_in, text
+from hierfl.link.codec import bounded, moments_in, payload_in, seconds, statistics_in, tally_in, text
 from hierfl.link.masks import SECRET_BYTES
 from hierfl.link.payload import Shape
 from hierfl.link.signed import MOST_BYTES
@@ -36,7 +36,9 @@ def admit_described(message: wire.Described, path: str) -> Inventory:
     counts = (bounded(message.num_train, "num_train", most=2**53), bounded(message.num_test, "num_test", most=2**53))
     error = text(message.error, "an error")
     moments = moments_in(message.moments) if message.HasField("moments") else None
-    return Inventory(path, *((0, 0) if error else counts), None if error else moments, error or None)
+    told = statistics_in(message.statistics) if message.HasField("statistics") else None
+    counted = (0, 0, None) if error else (*counts, moments)
+    return Inventory(path, *counted, error or None, statistics=told)
 
 
 def admit_trained(message: wire.Trained, asked_weight: int, shape: Shape, *, is_masked: bool = False) -> Trained:

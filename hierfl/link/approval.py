@@ -18,6 +18,7 @@ from hierfl.learning.task import Standardised
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
+from hierfl.monitor.statistics import asked
 from hierfl.provenance import LOCAL, code_of
 from hierfl.tree import describe
 from tiers.federation import is_within, parent
@@ -108,6 +109,9 @@ def _digest(resolved: Mapping[str, Any]) -> str:
 
 def _leaves(config: RunConfig, path: str) -> list[str]:
     """List what a member sends up, in words."""
+    if config.only_tells:
+        errors = "errors in one line without what the task's code says"
+        return ["nothing of a model: nothing is trained", errors, *_counts(config, path)]
     number = num_sites(config, path)
     whose = "this site's" if path in config.federation.sites else f"of its {number} sites together"
     what = f"per round{_while(config, path)} the change of the model, {whose}, as integers of"
@@ -120,7 +124,7 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
         what += " unless it has the authority's key"
     found = [what] if not exchanging(config, path) else list(_to_others(config, path, what))
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
-    found.append(f"once{_again(config, path)} the numbers of training and test samples")
+    found += _counts(config, path)
     found += list(_hidden(config, path))
     if isinstance(config.task, Standardised) and config.task.standardise == "federated":
         found.append("once the count, sums and sums of squares of each feature")
@@ -137,6 +141,13 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
         if config.evaluation.fine_tune is not None:
             found.append("the same of the models that sites fine-tune for themselves, which stay there")
     return found
+
+
+def _counts(config: RunConfig, path: str) -> Iterator[str]:
+    """List what a member tells of its records."""
+    yield f"once{_again(config, path)} the numbers of training and test samples"
+    if config.statistics is not None:
+        yield f"once of {asked(config.statistics)}"
 
 
 def _while(config: RunConfig, path: str) -> str:

@@ -38,6 +38,7 @@ from hierfl.runtime.opening import crew_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
+from hierfl.told import rolled_up
 from tiers.federation import is_within, parent
 from tiers.messages import Opening
 
@@ -122,8 +123,10 @@ class Branch:
         """Count what is at and below this node now."""
         if self._inventory is None:
             try:
+                if self.config.statistics is not None:
+                    self._terms()
                 found = self._engine.describe()
-            except DataError as error:
+            except HierflError as error:
                 return Inventory(self.path, 0, 0, None, str(error))
             self._num_samples = samples_of(self._epoch.config, found)
             moments = self._engine.moments()
@@ -131,7 +134,8 @@ class Branch:
             is_first = self._epoch.number == self.config.federation.epoch  # then features are standardised for the run
             has_moments = is_first and any(item.moments is not None for item in found.values())
             self._inventory = Inventory(
-                self.path, self._num_samples[self.path], num_test, moments if has_moments else None
+                *(self.path, self._num_samples[self.path], num_test, moments if has_moments else None),
+                statistics=rolled_up(self._epoch.config.federation, found).get(self.path),
             )
         return self._inventory
 

@@ -20,6 +20,7 @@ from hierfl.learning.fixed import FRACTION_BITS
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.standardise import Moments
+from hierfl.learning.statistics import KINDS, MOST_CHARACTERS, Column, TableStatistics
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.payload import Shape
 
@@ -37,6 +38,8 @@ __all__ = [
     "payload_out",
     "scale_in",
     "seconds",
+    "statistics_in",
+    "statistics_out",
     "tally_in",
     "tally_out",
     "text",
@@ -134,6 +137,61 @@ def moments_in(message: wire.Moments) -> Moments:
     if any(square < 0 for square in squares):
         raise LinkError("a sum of squares below 0")
     return Moments(bounded(message.count, "the count of rows"), sums, squares)
+
+
+def statistics_out(found: TableStatistics) -> wire.Statistics:
+    """Write what a member tells of its records."""
+    columns = [
+        wire.Column(
+            name=name,
+            kind=column.kind,
+            count=column.count,
+            missing=column.missing,
+            num_withheld=column.num_withheld,
+            moments=moments_out(column.moments),
+            has_values=column.values is not None,
+            values=column.values,
+            others=column.others,
+            bins=column.bins,
+        )
+        for name, column in found.columns.items()
+    ]
+    return wire.Statistics(num_rows=found.num_rows, columns=columns)
+
+
+def statistics_in(message: wire.Statistics) -> TableStatistics:
+    """Read what a member tells of its records. Errors: LinkError where the counts contradict each other."""
+    num_rows = bounded(message.num_rows, "num_rows", most=2**53)
+    columns = {text(column.name, "a column's name"): _column_in(column, num_rows) for column in message.columns}
+    if len(columns) < len(message.columns):
+        raise LinkError("several columns of one name")
+    return TableStatistics(num_rows, columns)
+
+
+def _column_in(message: wire.Column, num_rows: int) -> Column:
+    """Read a column of so many rows. Errors: LinkError."""
+    what, moments = f"the column {message.name!r}", moments_in(message.moments)
+    if message.kind not in KINDS:
+        raise LinkError(f"{what} is of kind {message.kind[:80]!r}")
+    if message.count + message.missing > num_rows:
+        raise LinkError(f"{what} has {message.count} values, and {message.missing} are missing, in {num_rows} rows")
+    if moments.count not in (0, message.count) or len(moments.sums) != bool(moments.count):
+        raise LinkError(f"{what} has moments of {moments.count} values, and {len(moments.sums)} of them")
+    if (message.has_values and sum(message.values.values()) + message.others != message.count) or (
+        not message.has_values and (message.values or message.others)
+    ):
+        raise LinkError(f"{what} counts other values than it has")
+    if any(len(value) > MOST_CHARACTERS for value in message.values):
+        raise LinkError(f"{what} has a value of more than {MOST_CHARACTERS} characters")
+    if message.bins and sum(message.bins) != message.count:
+        raise LinkError(f"{what} has {sum(message.bins)} values in its bins, and {message.count} in all")
+    return Column(
+        *(message.kind, message.count, message.missing, bounded(message.num_withheld, "num_withheld")),
+        moments if moments.count else Moments(),
+        dict(message.values) if message.has_values else None,
+        message.others,
+        tuple(message.bins) or None,
+    )
 
 
 def tally_out(tally: Tally) -> wire.Tally:

@@ -25,6 +25,7 @@ from hierfl.link.codec import (
     payload_in,
     payload_out,
     scale_in,
+    statistics_out,
     tally_out,
     text,
 )
@@ -45,7 +46,7 @@ Fetch = Callable[[Shape, bytes, Path, Spool], None]
 """Brings a model to a place in a spool, whatever happens to the connection meanwhile."""
 
 ANSWERS_HELD = 4
-MAX_TALLY_BYTES = MAX_BYTES - 4096
+MAX_ANSWER_BYTES = MAX_BYTES - 4096
 """So that it fits into a message with what is said beside."""
 
 
@@ -169,7 +170,9 @@ class Desk:
                     said.error = what_is_said(HierflError(found.error), self._branch.path)
                 elif found.moments is not None:
                     said.moments.CopyFrom(moments_out(found.moments))
-                return wire.Answer(described=said)
+                if found.statistics is not None:
+                    said.statistics.CopyFrom(statistics_out(found.statistics))
+                return wire.Answer(described=self._fitting(said))
             case "train":
                 return self._train(self._branch, ask)
             case "evaluate":
@@ -185,6 +188,16 @@ class Desk:
             case other:
                 raise LinkError(f"{other} is nothing that a hub asks")
 
+    def _fitting(self, said: wire.Described) -> wire.Described:
+        """Say so where what is told of the records is more than a message can hold."""
+        size = said.ByteSize()
+        if size <= MAX_ANSWER_BYTES:
+            return said
+        why = f"the statistics of its records have {size} bytes, and an answer over a link at most {MAX_ANSWER_BYTES}"
+        why = f"{why}; fewer statistics.columns, max_values or bins take fewer"
+        self._tell("error", why)
+        return wire.Described(error=why)
+
     def _evaluate(self, branch: Branch, asked: wire.Evaluate) -> wire.Evaluated:
         """Measure a model, and say in a line why where that fails, or is more than a message can hold."""
         try:
@@ -196,9 +209,9 @@ class Desk:
             self._tell("error", str(error))
             return wire.Evaluated(error=what_is_said(error, branch.path))
         size = counted.ByteSize()
-        if size > MAX_TALLY_BYTES:
+        if size > MAX_ANSWER_BYTES:
             said = f"what was measured at {branch.path} has {size} bytes, and an answer over a link at most"
-            said = f"{said} {MAX_TALLY_BYTES}; evaluation.auc: histogram takes few"
+            said = f"{said} {MAX_ANSWER_BYTES}; evaluation.auc: histogram takes few"
             self._tell("error", said)
             return wire.Evaluated(error=said)
         return wire.Evaluated(tally=counted)

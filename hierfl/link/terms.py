@@ -66,25 +66,34 @@ def _breaches(terms: Terms, config: RunConfig, path: str, plan: Plan, today: dat
         )
     if terms.code is not None and plan.task not in terms.code:
         yield "code", f"the task's code is {plan.task}, which is not among those here; add it once it was read"
-    rounds = config.federation.root.rounds
+    rounds = 0 if config.only_tells else config.federation.root.rounds
     if terms.rounds is not None and rounds > terms.rounds:
         yield "rounds", f"the federation has {rounds}, and at most {terms.rounds} are agreed to"
     if terms.until is not None and today > date.fromisoformat(terms.until):
         yield "until", f"nothing is trained or measured here after {terms.until}, and it is {today.isoformat()}"
-    if terms.scores is not None and config.evaluation.every:
+    if terms.scores is not None and config.evaluation.every and rounds:
         told = config.evaluation.auc
         if SCORES.index(told) > SCORES.index(terms.scores):
             yield "scores", f"evaluation.auc is {told}, which tells more of test scores than {terms.scores}"
-    hub = parent(path) or ""
-    if terms.members is not None and any(config.sites[site].trains for site in sites_here(config, path)):
+    asked = config.statistics
+    if terms.min_count is not None and asked is not None and asked.min_count < terms.min_count:
+        yield (
+            "min_count",
+            f"numbers of the statistics may stand for {asked.min_count} records, and for {terms.min_count} at least"
+            " here; statistics.min_count says for how many",
+        )
+    hub, trained = parent(path) or "", []
+    if rounds:
+        trained = [site for site in sites_here(config, path) if config.sites[site].trains]
+    if terms.members is not None and trained:
         least = fewest(config, hub) if path in cohort(config, hub) else 1
         if least < terms.members:
             sees = "each update by itself" if least == 1 else f"sums of {least} members"
             way = "secure_aggregation: masks there, with members and a quorum that are enough, hides it"
             yield "members", f"{hub} may see {sees}, and {terms.members} are to be in each; {way}"
     if terms.epsilon is not None:
-        for site in sites_here(config, path):
-            if config.sites[site].trains and config.sites[site].privacy is None:
+        for site in trained:
+            if config.sites[site].privacy is None:
                 yield "epsilon", f"no noise hides the records of {site}; privacy: {{kind: dp_sgd ...}} there does"
 
 

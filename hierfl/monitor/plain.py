@@ -101,9 +101,8 @@ def _or_undefined(value: object) -> str:
 
 def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list[str]:
     """Say how a run ended: status and rounds, time, the sites' spread, idle figure, the model's digest, the folder."""
-    rounds = (
-        f"{count(summary['rounds'])} of {count(summary.get('rounds_planned'))} rounds" if "rounds" in summary else ""
-    )
+    planned = summary.get("rounds_planned")
+    rounds = f"{count(summary['rounds'])} of {count(planned)} rounds" if "rounds" in summary and planned != 0 else ""
     wall = f"in {seconds(summary['wall_s'])}" if "wall_s" in summary else ""
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hierfl.errors import OutputError
-from hierfl.monitor.pictures import curves, heat, png, reliability, timeline, trajectory, tree
+from hierfl.monitor.pictures import curves, heat, histograms, png, reliability, timeline, trajectory, tree
 from hierfl.monitor.report_page import page
 from hierfl.monitor.run_record import RunRecord, read_run
 from hierfl.monitor.thin import CURVES
@@ -42,6 +42,8 @@ def _pictures(record: RunRecord) -> Iterator[tuple[str, bytes]]:
     """Draw what there is data for."""
     if record.paths:
         yield "tree", png(tree(record.paths, _notes(record)))
+    if record.statistics is not None and record.statistics.has_histograms:
+        yield "histograms", png(histograms(record.statistics.nodes))
     if record.trained:
         order = {path: record.trained[path] for path in record.paths if path in record.trained}
         yield "trajectory", png(trajectory(order or record.trained, record.started.get("in_turn", ()), record.mixed))

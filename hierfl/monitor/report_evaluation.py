@@ -7,10 +7,12 @@ from html import escape
 from typing import Any
 
 from hierfl.leave_out import table
+from hierfl.monitor.cross_site import short
 from hierfl.monitor.fairness import METRICS
+from hierfl.monitor.statistics import Told
 from hierfl.monitor.words import count, metric
 
-__all__ = ["fairness_table", "left_out_table"]
+__all__ = ["fairness_table", "left_out_table", "statistics_table"]
 
 _COLUMNS = ("worst", "worst site", "best", "best site", "mean", "weighted mean", "deviation", "sites", "undefined")
 
@@ -46,6 +48,18 @@ def left_out_table(found: Mapping[str, Any]) -> Iterator[str]:
         '<p class="note">How the model does at a site that had no part in its training, in a run of its own with the'
         " same seed, beside how this run's does there.</p>"
     )
+
+
+def statistics_table(told: Told) -> Iterator[str]:
+    """Write what sites have told of their records: a row for each column of their tables, a column for each node."""
+    names = short(list(told.nodes))
+    head = "".join(f"<th>{escape(title)}</th>" for title in ("", *names.values()))
+    yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
+    for name, row in told.cells().items():
+        cells = "".join(f"<td>{escape(row[path])}</td>" for path in names)
+        yield f"<tr><td>{escape(name)}</td>{cells}</tr>"
+    yield "</tbody></table></div>"
+    yield f'<p class="note">{escape(told.legend())}.</p>'
 
 
 def _cells(figures: Mapping[str, Any]) -> Iterator[str]:

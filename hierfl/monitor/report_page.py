@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.consensus import distance
 from hierfl.monitor.outline import members_by_hub
-from hierfl.monitor.report_evaluation import fairness_table, left_out_table
+from hierfl.monitor.report_evaluation import fairness_table, left_out_table, statistics_table
 from hierfl.monitor.words import (
     FIGURES,
     UNDEFINED,
@@ -30,6 +30,7 @@ from hierfl.monitor.words import (
 
 if TYPE_CHECKING:
     from hierfl.monitor.run_record import RunRecord
+    from hierfl.monitor.statistics import Told
 
 __all__ = ["image", "page", "whole"]
 
@@ -53,6 +54,7 @@ _OF_SCHEDULE = {
 _ALT = {
     "tree": "The federation's tree, hubs with their members",
     "trajectory": "Who trained from whom in the last round of each hub",
+    "histograms": "How numbers are spread at each node, by the bins of the agreed ranges",
     "curves": "Metrics over the rounds, for the root, the hubs and the sites",
     "calibration": "How often came true what was predicted, by predicted probability",
     "cross_site": "Every model on every site's data",
@@ -99,6 +101,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *_missing(record),
         *_facts(record),
         *_section("Federation", _picture("tree", pictures)),
+        *(_section("What sites have", _records(record.statistics, pictures)) if record.statistics else ()),
         *_section("The model's way", _picture("trajectory", pictures)),
         *_section("Curves by tier", _picture("curves", pictures)),
         *_section("Hubs and sites", _table(record)),
@@ -137,6 +140,13 @@ def image(alt: str, content: bytes) -> str:
 
 def _esc(value: object) -> str:
     return escape(str(value), quote=True)
+
+
+def _records(told: Told, pictures: Mapping[str, bytes]) -> Iterator[str]:
+    """Write what sites have told of their records, a row for each column; the pictures of those with bins."""
+    yield from statistics_table(told)
+    if "histograms" in pictures:
+        yield from _picture("histograms", pictures)
 
 
 def _find(record: RunRecord, name: str) -> Any:

@@ -19,6 +19,7 @@ from hierfl.learning.own_metrics import own_among
 from hierfl.leave_out import FILE as LEFT_OUT
 from hierfl.monitor.cross_site import Matrix, read_matrix
 from hierfl.monitor.files import EVENTS, METRICS, Raw, read_raw
+from hierfl.monitor.statistics import Told, read_statistics
 from hierfl.monitor.tape import Tape
 from hierfl.monitor.thin import thinned
 
@@ -61,6 +62,7 @@ class RunRecord:
     """All that was measured last, by node."""
     missing: list[str] = field(default_factory=list)
     matrix: Matrix | None = None
+    statistics: Told | None = None
     left_out: dict[str, Any] = field(default_factory=dict)
     """As `hierfl.leave_out` has found it."""
     trained: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -97,6 +99,7 @@ def read_run(run_dir: Path) -> RunRecord:
     record.config = _text(run_dir / CONFIG)
     record.summary = _object(run_dir / SUMMARY)
     record.matrix = read_matrix(run_dir)
+    record.statistics = read_statistics(run_dir)
     record.left_out = _object(run_dir / LEFT_OUT)
     measured = thinned(read_raw(run_dir / METRICS))
     record.rows, record.last, record.every = measured.rows, measured.last, measured.every

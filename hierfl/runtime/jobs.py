@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hierfl.config.learning import Lora
+from hierfl.config.learning import Lora, Statistics
 from hierfl.config.schema import Evaluation, Replication, SiteSettings
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
+from hierfl.learning.statistics import TableStatistics
 from hierfl.learning.strategy import Strategy
 from hierfl.learning.task import Task
 from hierfl.monitor.records import GpuSample, Scalars
@@ -41,7 +42,8 @@ class WorkerSpec:
     """What a worker needs for a whole run; `sites` by path, the sites' side of strategies (`rules`) by hub.
 
     `points`: what it says its steps to, where faults are to happen there. `rounds`: how many rounds a hub has per round
-    of the root, where it is more than one. `secret`: noise is not drawn by the seed.
+    of the root, where it is more than one. `secret`: noise is not drawn by the seed. `statistics`: what sites tell of
+    their records, if anything.
     """
 
     task: Task
@@ -55,6 +57,7 @@ class WorkerSpec:
     points: Points = NO_POINTS
     rounds: Mapping[str, int] = field(default_factory=dict)
     secret: bool = False
+    statistics: Statistics | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a site has: sample counts, and the moments of its features where the task asks for them.
+    """What a site has: sample counts, the moments of its features where the task asks for them, and statistics of its
+    records where the federation does; these also where there is an `error`.
 
     `load_s`, `is_kept`: as in `SiteReport`; `duration_s`: what it took to find out; `on_cpu`: who described it has no
     GPU to train it on.
@@ -111,6 +115,7 @@ class Inventory:
     is_kept: bool = False
     duration_s: float = 0.0
     on_cpu: bool = False
+    statistics: TableStatistics | None = None
 
 
 @dataclass(frozen=True, slots=True)

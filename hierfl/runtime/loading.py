@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -10,14 +12,15 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 from torch.utils.data import TensorDataset
 
-from hierfl.config.learning import Handed
+from hierfl.config.learning import Handed, Statistics
 from hierfl.config.schema import SiteSettings
 from hierfl.errors import DataError, HierflError
 from hierfl.learning import standardise
-from hierfl.learning.contract import checked_data
+from hierfl.learning.contract import checked_data, checked_table
 from hierfl.learning.parts import part_of, together
 from hierfl.learning.shared import chosen, with_handed
-from hierfl.learning.task import SiteData, Task
+from hierfl.learning.statistics import TableStatistics, as_table, statistics_of
+from hierfl.learning.task import SiteData, Tabulates, Task
 from hierfl.runtime.warmth import CACHE_SITES
 
 __all__ = ["Loader", "Scale"]
@@ -71,6 +74,23 @@ class Loader:
     def own(self, site: str) -> SiteData:
         """Give what a site has itself, as the task gives it."""
         return self._loaded(self._sites[site]) if self._sites[site].handed else self.get(site)
+
+    def statistics(self, site: str, wanted: Statistics) -> TableStatistics:
+        """Count what a site has itself, as its task shows it: nothing is scaled. Errors: as of `get`."""
+        return self._counted(self._sites[site], wanted)
+
+    def _counted(self, settings: SiteSettings, wanted: Statistics) -> TableStatistics:
+        """Count a site's records, its part of them, or those of all sites in a pool, each by itself."""
+        if settings.pools:
+            found = (self._counted(site, wanted) for site in settings.pools)
+            return functools.reduce(operator.add, found, TableStatistics())
+        if isinstance(self._task, Tabulates):
+            table = checked_table(self._task.table(settings.key, **settings.source))
+            if settings.part is not None:
+                table = table.take(list(range(settings.part[0], table.num_rows, settings.part[1])))
+        else:
+            table = as_table(self._loaded(settings))
+        return statistics_of(table, wanted)
 
     def _whole(self, site: str) -> SiteData:
         """Put what hubs hand to a site behind what it has itself."""

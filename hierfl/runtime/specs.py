@@ -72,6 +72,7 @@ def worker_spec(config: RunConfig) -> WorkerSpec:
         lora=config.lora,
         rounds={path: rounds for path in tree.hubs if (rounds := rounds_per_round(tree, path)) > 1},
         secret=config.is_served,
+        statistics=config.statistics,
     )
 
 

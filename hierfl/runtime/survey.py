@@ -52,6 +52,7 @@ class Survey:
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
         self._named = config.better
+        self._goes_on = config.only_tells
         self._warned: set[str] = set()
         self._began_s = self._told_s = 0.0
 
@@ -80,9 +81,11 @@ class Survey:
         return not self.busy
 
     def complain(self) -> None:
-        """Name the sites that could not be loaded. Errors: DataError, unless their hub goes on without them."""
+        """Name the sites that could not be loaded. Errors: DataError, unless their hub goes on without them, or nothing
+        is to be trained.
+        """
         bad = {path: item.error for path, item in self.inventories.items() if item.error is not None}
-        for path in [path for path in bad if self._tree.hubs[parent(path) or ""].keep_going]:
+        for path in [path for path in bad if self._goes_on or self._tree.hubs[parent(path) or ""].keep_going]:
             self._scribe.notice("error", path, f"could not be loaded: {bad.pop(path)}")
         if bad:
             first, *others = bad

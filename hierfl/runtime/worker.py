@@ -224,8 +224,8 @@ class SiteWorker:
 
         def count() -> Inventory:
             data = self._loader.get(site)
-            moments = None
-            if isinstance(self.spec.task, Standardised) and self.spec.task.standardise == "federated":
+            moments, trains = None, self.spec.statistics is None or not self.spec.statistics.only
+            if trains and isinstance(self.spec.task, Standardised) and self.spec.task.standardise == "federated":
                 moments = standardise.Moments.of(standardise.feature_matrix(self._loader.own(site)))
             counts = len(data.train), len(data.test)  # type: ignore[arg-type]
             return Inventory(
@@ -238,7 +238,14 @@ class SiteWorker:
 
         self._loader.load_s = 0.0
         outcome = guarded(count)
-        return Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
+        found = Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
+        wanted = self.spec.statistics
+        if wanted is None:
+            return found
+        told = guarded(lambda: self._loader.statistics(site, wanted))
+        if isinstance(told, str):
+            return replace(found, error=found.error or told)
+        return replace(found, statistics=told)
 
     def _train(self, job: TrainJob, site: str, weight: int, start: ModelState, kept: dict[str, State]) -> SiteReport:
         """Train one site; whatever goes wrong there is told, not raised, and leaves the sum as it was."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from pyarrow import Table
     from torch import Tensor
     from torch.nn import Module
 
@@ -92,6 +93,16 @@ class HeartDisease:
             columns = _filled(columns, is_train)
         loaded = classifier.site_data(_features(columns)[used], columns["num"][used] > 0, is_test[used])
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
+
+    def table(self, site: str) -> Table:
+        """Give all of a hospital's patients as they were recorded: `num` is the finding, 0 for none; gaps are null.
+
+        Errors: DataError for a hospital that is none of the four.
+        """
+        import pyarrow as pa
+
+        columns, _ = self._columns(site)
+        return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
 
     def loss(self, model: Module, batch: Any) -> Tensor:
         """Return the mean binary cross entropy."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from pyarrow import Table
     from torch import Tensor
     from torch.nn import Module
 
@@ -93,6 +94,13 @@ class Parquet:
         x = np.stack([table.numbers(name, float(np.finfo(np.float32).max)) for name in self.features], axis=1)
         loaded = classifier.site_data(x, self._labels(table), self._is_test(site, table))
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
+
+    def table(self, site: str, path: str) -> Table:
+        """Give the columns that are learned from and the label as they are in a site's files, nulls and all.
+
+        Errors: DataError that names the site, the file and the column.
+        """
+        return _read(site, path, [*self.features, self.label]).arrow
 
     def loss(self, model: Module, batch: Any) -> Tensor:
         """Return the mean cross entropy."""

@@ -316,6 +316,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "promises": {},
         "compression": {},
         "shared": {},
+        "statistics": {},
         "privacy": {},
         "secure_aggregation": {},
         "redundancy": {},

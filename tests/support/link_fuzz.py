@@ -11,22 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from link_invented import invented, mutated, varied
 from link_members import AGREED, FakeMember, job, lane, layout, model, payload_of, update
 
+from hierfl.config.learning import Statistics
 from hierfl.errors import LinkError
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.standardise import Moments
+from hierfl.learning.statistics import statistics_of
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import check_of, decode, encode, hash_of
-from hierfl.link.codec import moments_out, parse, payload_out, tally_out
+from hierfl.link.codec import moments_out, parse, payload_out, statistics_out, tally_out
 from hierfl.link.desk import Desk
 from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.service import VERSIONS, first_words, take
 from hierfl.link.session import Stamps
 from hierfl.link.spool import Spool
 from hierfl.link.store import Store
+from hierfl.runtime.jobs import Inventory
 
 __all__ = [
     "MORE_MIB",
@@ -117,6 +121,8 @@ def corpus(ask_id: int) -> dict[str, bytes]:
     tally = Tally.of(chance.random(40), chance.integers(0, 2, 40), loss_sum=12.5, bins=16)
     several = Tally.of(chance.dirichlet(np.ones(3), 40), chance.integers(0, 3, 40), loss_sum=12.5, bins=16)
     own = Tally.measured({"mae": chance.random(40), "mse": chance.random(40)}, loss_sum=12.5)
+    table = pa.table({"age": chance.normal(60, 9, 40), "ward": chance.choice(["a", "b", "c"], 40)})
+    told = statistics_of(table, Statistics(ranges={"age": [20, 100]}))
     moments = Moments.of(chance.normal(size=(20, 3)).astype(np.float32))
     payload = payload_of(SMALL)
     answers = {
@@ -126,7 +132,11 @@ def corpus(ask_id: int) -> dict[str, bytes]:
         "evaluate": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(tally), duration_s=0.1)),
         "evaluate several": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(several), duration_s=0.1)),
         "evaluate own": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(own), duration_s=0.1)),
-        "describe": wire.Answer(described=wire.Described(num_train=9, num_test=3, moments=moments_out(moments))),
+        "describe": wire.Answer(
+            described=wire.Described(
+                num_train=9, num_test=3, moments=moments_out(moments), statistics=statistics_out(told)
+            )
+        ),
     }
     found = {}
     for name, answer in answers.items():
@@ -233,7 +243,7 @@ class Member:
                 pass
 
             def describe(self) -> Any:
-                return type("Inventory", (), {"num_train": 9, "num_test": 3, "error": None, "moments": None})()
+                return Inventory("world/a", 9, 3)
 
             def train(self, asked: Any, start: Any) -> tuple[int, PartialSum]:
                 return 10, PartialSum(floats, ints, 10)

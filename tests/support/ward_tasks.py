@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Deep", "Doses", "Frozen", "Lines", "MisnamedDoses", "NamedDoses", "Wards"]
+__all__ = ["Deep", "Doses", "Frozen", "Lines", "MisnamedDoses", "NamedDoses", "Tabled", "Wards"]
 
 
 def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
@@ -186,3 +187,17 @@ def _count() -> int:
     with _lock:
         _built += 1
         return _built
+
+
+@dataclass(frozen=True)
+class Tabled(Wards):
+    """Wards that show a table of their own; `words`: one more column, or what is no table."""
+
+    def data(self, site: str, n: int = 12, words: str = "") -> SiteData:  # type: ignore[override]
+        return super().data(site, n)
+
+    def table(self, site: str, n: int = 12, words: str = "") -> Any:
+        if words == "none":
+            return {"age": [1] * n}
+        columns: dict[str, Any] = {"age": np.arange(n) + 20.0}
+        return pa.table({**columns, **({words: ["x"] * n} if words else {})})

@@ -134,17 +134,58 @@ class Moments(_message.Message):
     squares: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, count: _Optional[int] = ..., sums: _Optional[_Iterable[bytes]] = ..., squares: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
+class Column(_message.Message):
+    __slots__ = ("name", "kind", "count", "missing", "num_withheld", "moments", "has_values", "values", "others", "bins")
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    NUM_WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    HAS_VALUES_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    BINS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    count: int
+    missing: int
+    num_withheld: int
+    moments: Moments
+    has_values: bool
+    values: _containers.ScalarMap[str, int]
+    others: int
+    bins: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., count: _Optional[int] = ..., missing: _Optional[int] = ..., num_withheld: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., has_values: _Optional[bool] = ..., values: _Optional[_Mapping[str, int]] = ..., others: _Optional[int] = ..., bins: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Statistics(_message.Message):
+    __slots__ = ("num_rows", "columns")
+    NUM_ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    num_rows: int
+    columns: _containers.RepeatedCompositeFieldContainer[Column]
+    def __init__(self, num_rows: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ...) -> None: ...
+
 class Described(_message.Message):
-    __slots__ = ("num_train", "num_test", "moments", "error")
+    __slots__ = ("num_train", "num_test", "moments", "error", "statistics")
     NUM_TRAIN_FIELD_NUMBER: _ClassVar[int]
     NUM_TEST_FIELD_NUMBER: _ClassVar[int]
     MOMENTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     num_train: int
     num_test: int
     moments: Moments
     error: str
-    def __init__(self, num_train: _Optional[int] = ..., num_test: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., error: _Optional[str] = ...) -> None: ...
+    statistics: Statistics
+    def __init__(self, num_train: _Optional[int] = ..., num_test: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., error: _Optional[str] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ...) -> None: ...
 
 class Train(_message.Message):
     __slots__ = ("hub", "round_number", "weight", "opened_by", "opened_round", "total_weight", "model", "holder")

@@ -1,0 +1,269 @@
+"""What sites' tables hold, column by column: counts, missing values, moments, values and bins; all of it adds.
+
+A site tells no number that stands for fewer records than `min_count`, but for how many values are missing: what would
+is put together with its neighbours, or kept back (microaggregation and suppression, Hundepool et al. 2012, *Statistical
+Disclosure Control*, ch. 3 and 5). That happens at the site, before anything is added, so that a hub above sees nothing
+else. Sums are integers, so a hub's figures are the same over any tree and in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.errors import DataError
+from hierfl.learning.standardise import Moments
+
+if TYPE_CHECKING:
+    from pyarrow import Table
+
+    from hierfl.config.learning import Statistics
+    from hierfl.learning.task import SiteData
+
+__all__ = ["KINDS", "MOST_CHARACTERS", "Column", "TableStatistics", "as_table", "statistics_of"]
+
+KINDS = ("", "number", "category", "other", "mixed")
+"""What a column holds: nothing that is known, numbers, words or codes, neither, or not the same at all sites."""
+
+MOST_CHARACTERS = 64
+"""A longer word is told as one of the others: it may be free text."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of one or more sites; `Column()` adds to any.
+
+    `count`: values that are there and told of; `missing`: null, NaN or not finite; `num_withheld`: sites with too few
+    values to tell of them. `moments`: of numbers, one feature. `values`: how often each value is there, None where it
+    has too many; `others`: how many values are none of these. `bins`: how many values lie in each bin of the agreed
+    range, those below it first and those above it last; None where there is none.
+    """
+
+    kind: str = ""
+    count: int = 0
+    missing: int = 0
+    num_withheld: int = 0
+    moments: Moments = field(default_factory=Moments)
+    values: Mapping[str, int] | None = None
+    others: int = 0
+    bins: tuple[int, ...] | None = None
+
+    def __add__(self, other: Column) -> Column:
+        beside = (self.missing + other.missing, self.num_withheld + other.num_withheld)
+        if not self.count or not other.count:
+            told = self if self.count else other
+            kinds = {self.kind, other.kind} - {""}
+            kind = told.kind if told.count else (kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "")
+            return replace(told, kind=kind, missing=beside[0], num_withheld=beside[1])
+        count = self.count + other.count
+        if self.kind != other.kind:
+            return Column("mixed", count, *beside)
+        return Column(
+            *(self.kind, count, *beside, self.moments + other.moments),
+            *(_added(self.values, other.values), self.others + other.others),
+            None if self.bins is None or other.bins is None else _sum(self.bins, other.bins),
+        )
+
+    def as_json(self, span: Sequence[float] | None) -> dict[str, Any]:
+        """Write it for a file; `span`: the range that its bins divide. Quartiles are as near as a bin is wide."""
+        found: dict[str, Any] = {"kind": self.kind or "unknown", "count": self.count, "missing": self.missing}
+        if self.num_withheld:
+            found["num_withheld"] = self.num_withheld
+        if self.moments.count:
+            found |= {name: float(one[0]) for name, one in zip(("mean", "std"), self._mean_and_std(), strict=True)}
+        if self.values is not None and self.count:
+            found |= {"values": dict(sorted(self.values.items(), key=lambda one: (-one[1], one[0])))}
+            found |= {"others": self.others} if self.others else {}
+        if self.bins is not None and span is not None:
+            edges = _edges(span, len(self.bins) - 2)
+            found["histogram"] = {"edges": edges.tolist(), "counts": list(self.bins)}
+            found["quartiles"] = [_quantile(edges, self.bins, share) for share in (0.25, 0.5, 0.75)]
+        return found
+
+    def _mean_and_std(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give mean and population standard deviation, which is 0 where all values are one."""
+        mean, std = self.moments.mean_and_std()
+        is_constant = self.moments.count * self.moments.squares[0] == self.moments.sums[0] ** 2
+        return mean, np.zeros(1) if is_constant else std
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatistics:
+    """The columns of one or more sites, and their rows; `TableStatistics()` adds to any."""
+
+    num_rows: int = 0
+    columns: Mapping[str, Column] = field(default_factory=dict)
+
+    def __add__(self, other: TableStatistics) -> TableStatistics:
+        names = dict.fromkeys((*self.columns, *other.columns))
+        columns = {name: self.columns.get(name, Column()) + other.columns.get(name, Column()) for name in names}
+        return TableStatistics(self.num_rows + other.num_rows, columns)
+
+    def as_json(self, ranges: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+        """Write them for a file."""
+        columns = {name: column.as_json(ranges.get(name)) for name, column in self.columns.items()}
+        return {"num_rows": self.num_rows, "columns": columns}
+
+
+def statistics_of(table: Table, wanted: Statistics) -> TableStatistics:
+    """Count a site's table, so that no number stands for fewer than `wanted.min_count` records.
+
+    Columns that are wanted and not there are left out: others may have them. Errors: DataError for a name twice.
+    """
+    names = table.column_names
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise DataError(f"the table has several columns {', '.join(map(repr, doubles))}; each needs a name of its own")
+    chosen = [name for name in names if wanted.columns is None or name in wanted.columns]
+    return TableStatistics(table.num_rows, {name: _column(table[name], name, wanted) for name in chosen})
+
+
+def as_table(data: SiteData) -> Table:
+    """Make a table of a site's data, training and test, as a task gives them: the features of a `TensorDataset` by
+    number, where its first tensor is a matrix, and `label`, where the last has one number for each record.
+    """
+    import pyarrow as pa
+    import torch
+    from torch.utils.data import TensorDataset
+
+    parts = [data.train, data.test]
+    tensors = [part.tensors for part in parts if isinstance(part, TensorDataset)]
+    if len(tensors) < len(parts) or len({len(one) for one in tensors}) > 1:
+        return pa.table({"record": pa.nulls(sum(len(part) for part in parts))})  # type: ignore[arg-type, misc]
+    columns: dict[str, NDArray[Any]] = {}
+    whole = [
+        torch.cat(pair).detach().cpu() for pair in zip(*tensors, strict=True) if len({one.dim() for one in pair}) < 2
+    ]
+    features, labels = whole[0], whole[-1]
+    if features.dim() == 2 and not features.is_complex():
+        columns = {f"feature_{number}": values.numpy() for number, values in enumerate(features.double().T)}
+    if len(whole) > 1 and labels.dim() == 1 and not labels.is_complex():
+        columns["label"] = (labels.double() if labels.is_floating_point() else labels).numpy()
+    return pa.table(columns or {"record": pa.nulls(len(features))})
+
+
+def _column(values: Any, name: str, wanted: Statistics) -> Column:
+    """Count one column."""
+    from pyarrow import types
+
+    kind = values.type
+    if types.is_dictionary(kind):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    is_bit = types.is_boolean(kind)
+    if is_bit or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        values = values.cast("uint8") if is_bit else values
+        return _numbers(values.cast("float64", safe=False).to_numpy(zero_copy_only=False), name, wanted)
+    if types.is_string(kind) or types.is_large_string(kind):
+        words = [word for word in values.to_pylist() if word is not None]
+        return _words(words, len(values) - len(words), wanted)
+    there = len(values) - values.null_count
+    return _told(Column("" if types.is_null(kind) else "other", there, values.null_count), wanted)
+
+
+def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Column:
+    """Count numbers (n,)."""
+    with np.errstate(invalid="ignore"):
+        there = values[np.abs(values) <= _LARGEST]
+    counted = Column("number", len(there), len(values) - len(there))
+    if len(there) < wanted.min_count:
+        return _told(counted, wanted)
+    found: dict[str, int] | None = None
+    distinct, counts = np.unique(there, return_counts=True)
+    if len(distinct) <= wanted.max_values and not np.mod(distinct, 1).any():
+        found = {str(int(value)): int(count) for value, count in zip(distinct, counts, strict=True)}
+    values_told, others = (None, 0) if found is None else _pooled(found, wanted)
+    bins = None
+    if name in wanted.ranges:
+        edges = _edges(wanted.ranges[name], wanted.bins)
+        places = np.where(there == edges[-1], wanted.bins, np.searchsorted(edges, there, side="right"))
+        bins = _together(np.bincount(places, minlength=wanted.bins + 2).tolist(), wanted.min_count)
+    return replace(counted, moments=Moments.of(there[:, None]), values=values_told, others=others, bins=bins)
+
+
+def _words(words: Sequence[str], missing: int, wanted: Statistics) -> Column:
+    """Count words; those that are rare, or long, are told as others."""
+    counted = Column("category", len(words), missing)
+    if len(words) < wanted.min_count:
+        return _told(counted, wanted)
+    found: dict[str, int] = {}
+    for word in words:
+        found[word] = found.get(word, 0) + 1
+    values, others = _pooled(found, wanted)
+    return replace(counted, values=values, others=others)
+
+
+def _told(counted: Column, wanted: Statistics) -> Column:
+    """Keep a column's values back where they are too few."""
+    if 0 < counted.count < wanted.min_count:
+        return Column(counted.kind, 0, counted.missing, 1)
+    return counted
+
+
+def _pooled(counts: Mapping[str, int], wanted: Statistics) -> tuple[dict[str, int], int]:
+    """Give the values that enough records share, the most frequent first, and how many records have another one.
+
+    Where fewer than `min_count` have, the rarest value that was to be told is put to them.
+    """
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    told = [one for one in ordered if one[1] >= wanted.min_count and len(one[0]) <= MOST_CHARACTERS]
+    told = told[: wanted.max_values]
+    others = sum(counts.values()) - sum(count for _, count in told)
+    while 0 < others < wanted.min_count and told:
+        others += told.pop()[1]
+    return dict(told), others
+
+
+def _together(counts: Sequence[int], least: int) -> tuple[int, ...]:
+    """Put bins together with the next until each that is not empty has `least` values, told where most of them are."""
+    told, group = [0] * len(counts), list[int]()
+    groups: list[list[int]] = []
+    for place, count in enumerate(counts):
+        if not count:
+            continue
+        group.append(place)
+        if sum(counts[one] for one in group) >= least:
+            groups.append(group)
+            group = []
+    if group:
+        groups[-1] += group  # there are `least` values in all
+    for group in groups:
+        told[max(group, key=lambda one: counts[one])] = sum(counts[one] for one in group)
+    return tuple(told)
+
+
+def _edges(span: Sequence[float], bins: int) -> NDArray[np.float64]:
+    """Divide a range into bins: the ends of these, (bins + 1,)."""
+    low, high = span
+    return np.linspace(low, high, bins + 1)
+
+
+def _quantile(edges: NDArray[np.float64], bins: Sequence[int], share: float) -> float | None:
+    """Give the value below which a share of all lies, as if values lay evenly in their bin; None beyond the range."""
+    total, before = sum(bins), 0
+    for place, count in enumerate(bins):
+        if count and before + count >= share * total:
+            if place in (0, len(bins) - 1):
+                return None
+            low, high = edges[place - 1], edges[place]
+            return float(low + (high - low) * (share * total - before) / count)
+        before += count
+    return None
+
+
+def _sum(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
+    if len(one) != len(other):
+        raise DataError(f"sites differ in their number of bins: {len(one)} and {len(other)}")
+    return tuple(a + b for a, b in zip(one, other, strict=True))
+
+
+def _added(one: Mapping[str, int] | None, other: Mapping[str, int] | None) -> dict[str, int] | None:
+    """Add counts by value; None where one of them has too many."""
+    if one is None or other is None:
+        return None
+    return {value: one.get(value, 0) + other.get(value, 0) for value in (*one, *(v for v in other if v not in one))}

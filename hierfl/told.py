@@ -1,0 +1,65 @@
+"""What is said before the first round: what is simulation, what goes to whom, and what sites tell of their records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hierfl.budget import planned
+from hierfl.config.schema import RunConfig
+from hierfl.errors import DataError
+from hierfl.kinds import nearest
+from hierfl.learning.statistics import TableStatistics
+from hierfl.monitor.statistics import FILE, Told, write_statistics
+from hierfl.monitor.words import plural
+from hierfl.runtime.jobs import Inventory
+from hierfl.summary import simulated
+from hierfl.tree import handed_out, not_kept
+from tiers.federation import Federation
+
+__all__ = ["foretold", "keep_statistics", "rolled_up"]
+
+
+def foretold(config: RunConfig, num_samples: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
+    """Say what a person should know of a run before it trains: path, level of the notice, and what."""
+    yield from simulated(config)
+    privacy = planned(config, num_samples)
+    for path, what in (*handed_out(config).items(), *not_kept(config).items(), *privacy.items()):
+        yield path, "info", what
+
+
+def rolled_up(tree: Federation, inventories: Mapping[str, Inventory]) -> dict[str, TableStatistics]:
+    """Give what sites have told of their records, hubs rolled up; by path, the root first. Errors: DataError."""
+    found = {path: item.statistics for path, item in inventories.items() if item.statistics is not None}
+    for path in reversed(list(tree.hubs)):
+        for member in tree.members(path):
+            if member in found:
+                try:
+                    found[path] = found.get(path, TableStatistics()) + found[member]
+                except DataError as error:
+                    raise DataError(f"what {member} tells of its records: {error}") from error
+    return {path: found[path] for path in tree.nodes if path in found}
+
+
+def keep_statistics(
+    config: RunConfig, inventories: Mapping[str, Inventory], run_dir: Path, facts: dict[str, Any]
+) -> str:
+    """Keep in the run's folder what sites have told of their records, and say so; empty where nobody was asked.
+
+    `facts`: of the run's summary. Errors: OutputError; DataError for a column that no site has, or where none has any.
+    """
+    wanted, found = config.statistics, rolled_up(config.federation, inventories)
+    if wanted is None:
+        return ""
+    if not found:
+        raise DataError("no site has told anything of its records; what is wrong with each stands above")
+    total = found[config.federation.root.name]
+    for name in (*(wanted.columns or ()), *wanted.ranges):
+        if name not in total.columns:
+            raise DataError(f"statistics: no site has a column {name!r}{nearest(name, total.columns)}")
+    told = Told(wanted.min_count, {path: one.as_json(wanted.ranges) for path, one in found.items()})
+    write_statistics(run_dir, told)
+    facts["statistics"] = {"file": FILE, "num_rows": total.num_rows, "num_columns": len(total.columns)}
+    records, columns = plural(total.num_rows, "record"), plural(len(total.columns), "column")
+    return f"sites have told of {records} in {columns}: {run_dir / FILE}"

@@ -1,0 +1,149 @@
+"""What a site tells of its table adds up, and no number of it stands for fewer records than was agreed."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import math
+from functools import reduce
+from itertools import permutations
+from operator import add
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Subset, TensorDataset
+
+from hierfl.config.learning import Statistics
+from hierfl.errors import DataError
+from hierfl.learning.statistics import Column, TableStatistics, as_table, statistics_of
+from hierfl.learning.task import SiteData
+
+NUMBERS = st.lists(st.none() | st.floats(-50, 150, width=32) | st.sampled_from([0.0, 1.0, 2.0]), max_size=60)
+WORDS = st.lists(st.none() | st.sampled_from(["a", "b", "c", "d", "e" * 65]), max_size=60)
+RANGES = {"x": [0.0, 100.0]}
+
+
+def column(values: list[Any], **wanted: Any) -> Column:
+    return statistics_of(pa.table({"x": pa.array(values)}), Statistics(**wanted)).columns["x"]
+
+
+def told_numbers(found: Column) -> list[int]:
+    """All numbers of records that somebody could read."""
+    return [found.count, *(found.values or {}).values(), found.others, *(found.bins or ()), found.moments.count]
+
+
+@given(NUMBERS | WORDS, st.integers(1, 12), st.integers(0, 4), st.integers(2, 9))
+def test_no_number_stands_for_fewer_records_than_agreed(values: list[Any], least: int, most: int, bins: int) -> None:
+    found = column(values, min_count=least, max_values=most, bins=bins, ranges=RANGES)
+    assert all(number == 0 or number >= least for number in told_numbers(found))
+    there = [value for value in values if value is not None]
+    assert found.missing == len(values) - len(there)
+    assert (found.count, found.num_withheld) == ((0, 1) if 0 < len(there) < least else (len(there), 0))
+    for parts in (found.bins, None if found.values is None else [*found.values.values(), found.others]):
+        assert parts is None or sum(parts) == found.count
+    assert len(found.values or ()) <= most
+
+
+@given(st.lists(NUMBERS | WORDS, min_size=1, max_size=4))
+def test_sites_add_up_the_same_in_any_order_and_over_any_tree(sites: list[list[Any]]) -> None:
+    found = [
+        statistics_of(pa.table({"x": pa.array(values), f"own_{n}": pa.array(values)}), Statistics(ranges=RANGES))
+        for n, values in enumerate(sites)
+    ]
+    whole = reduce(add, found, TableStatistics())
+    for order in permutations(found):
+        assert reduce(add, order) == whole
+    assert reduce(add, found[:2]) + reduce(add, found[2:], TableStatistics()) == whole
+
+
+def test_numbers_are_those_of_numpy() -> None:
+    values = np.random.default_rng(0).normal(60, 12, 5000).astype(np.float32)
+    parts = [column(list(map(float, part)), bins=50, ranges={"x": [0, 120]}) for part in np.array_split(values, 7)]
+    said = reduce(add, parts).as_json([0, 120])
+    wide = values.astype(np.float64)
+    assert said["count"] == 5000 and math.isclose(said["mean"], wide.mean()) and math.isclose(said["std"], wide.std())
+    assert np.abs(np.array(said["quartiles"]) - np.quantile(wide, [0.25, 0.5, 0.75])).max() < 120 / 50
+    whole = column(list(map(float, values)), min_count=1, bins=50, ranges={"x": [0, 120]})
+    assert list(whole.bins or ())[1:-1] == np.histogram(wide, 50, (0, 120))[0].tolist()
+    assert (whole.bins or ())[0] == (wide < 0).sum() and (whole.bins or ())[-1] == (wide > 120).sum()
+
+
+def test_what_lies_beyond_the_range_has_no_quartile() -> None:
+    found = column([10.0] * 5 + [50.0] * 5 + [500.0] * 10, bins=4, ranges={"x": [0, 100]}).as_json([0, 100])
+    assert found["histogram"] == {"edges": [0.0, 25.0, 50.0, 75.0, 100.0], "counts": [0, 5, 0, 5, 0, 10]}
+    assert found["quartiles"] == [25.0, 75.0, None]
+
+
+def test_rare_values_are_told_with_others_and_with_one_that_is_not_where_they_are_too_few() -> None:
+    words = ["a"] * 20 + ["b"] * 9 + ["c"] * 6 + ["d"] * 2
+    assert column(words).values == {"a": 20, "b": 9} and column(words).others == 8
+    assert column(words, min_count=2).values == {"a": 20, "b": 9, "c": 6, "d": 2}
+    assert column(words, min_count=1, max_values=2).others == 8
+    assert column(["a"] * 5 + ["b"]).values == {} and column(["a"] * 5 + ["b"]).others == 6
+    assert column(["Jane Doe, born 1931-04-02, ward 7, bed 3, allergic to penicillin, see letter"] * 9).values == {}
+
+
+def test_few_values_are_told_where_most_of_their_bin_are() -> None:
+    values = [5.0] * 3 + [15.0] * 4 + [25.0] * 9 + [95.0]
+    assert column(values, bins=10, ranges=RANGES).bins == (0, 0, 7, 10, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "count", "missing", "told"),
+    [
+        ([True] * 6 + [False] * 7 + [None], "number", 13, 1, {"0": 7, "1": 6}),
+        ([1.5, float("nan"), float("inf"), 2e39, *[3.25] * 5], "number", 6, 3, None),
+        ([decimal.Decimal("1.00")] * 5, "number", 5, 0, {"1": 5}),
+        ([datetime.date(2027, 1, 1)] * 6 + [None], "other", 6, 1, None),
+        ([None] * 4, "", 0, 4, None),
+        ([7] * 4, "number", 0, 0, None),
+        (list(range(30)) * 5, "number", 150, 0, None),
+    ],
+)
+def test_kinds_of_columns(values: list[Any], kind: str, count: int, missing: int, told: Any) -> None:
+    found = column(values)
+    assert (found.kind, found.count, found.missing) == (kind, count, missing)
+    assert found.values == told
+    assert statistics_of(pa.table({"x": pa.array(["a"] * 6).dictionary_encode()}), Statistics()).columns["x"] == column(
+        ["a"] * 6
+    )
+
+
+def test_a_column_that_is_numbers_here_and_words_there_is_told_as_such() -> None:
+    found = column([1.0] * 9) + column(["1"] * 8)
+    assert found == Column("mixed", 17)
+    assert found.as_json(None) == {"kind": "mixed", "count": 17, "missing": 0}
+    assert column([1.0] * 9) + column(["1"] * 3) == Column(
+        "number", 9, 0, 1, column([1.0] * 9).moments, {"1": 9}, 0, None
+    )
+
+
+def test_a_constant_has_no_deviation() -> None:
+    assert column([3.5] * 8).as_json(None) == {"kind": "number", "count": 8, "missing": 0, "mean": 3.5, "std": 0.0}
+
+
+def test_columns_that_are_not_wanted_or_not_there_are_left_out_and_a_name_twice_is_refused() -> None:
+    table = pa.table({"age": [1] * 6, "sex": [0] * 6})
+    assert list(statistics_of(table, Statistics(columns=["sex", "weight"])).columns) == ["sex"]
+    with pytest.raises(DataError, match="several columns 'age'"):
+        statistics_of(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["age", "age"]), Statistics())
+
+
+def test_data_without_a_table_of_their_own() -> None:
+    x, y = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 0, 1, 1, 1])
+    table = as_table(SiteData(TensorDataset(x[:4], y[:4]), TensorDataset(x[4:], y[4:])))
+    assert table.column_names == ["feature_0", "feature_1", "label"]
+    assert table["feature_1"].to_pylist() == [1, 3, 5, 7, 9, 11] and table["label"].to_pylist() == y.tolist()
+    images = TensorDataset(torch.zeros(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))
+    assert as_table(SiteData(images, TensorDataset(*(t[:0] for t in images.tensors)))).column_names == ["label"]
+    lazy = as_table(SiteData(Subset(images, [0, 1]), Subset(images, [2])))
+    assert lazy.num_rows == 3 and statistics_of(lazy, Statistics()).columns["record"] == Column(missing=3)
+
+
+def test_the_end_of_a_range_is_in_its_last_bin() -> None:
+    assert column([100.0] * 6 + [0.0] * 5, bins=10, ranges=RANGES).bins == (0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0)

@@ -1,0 +1,151 @@
+"""Whole runs that tell what sites have, before they train or in place of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_runs import config_of, go, hub, site
+from typer.testing import CliRunner
+
+import hierfl
+from hierfl.cli import app
+from hierfl.errors import DataError, OutputError
+from hierfl.monitor.report import write_report
+from hierfl.tasks.heart_disease import HeartDisease
+
+HEART = hub("world", hub("us", "cleveland", "long_beach"), hub("switzerland", "zurich_basel"))
+
+
+def told(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "statistics.json").read_text(encoding="utf-8"))["nodes"]
+    return found
+
+
+def test_hospitals_tell_what_they_have_and_nothing_is_trained(tmp_path: Path) -> None:
+    asked = {"only": True, "min_count": 7, "ranges": {"age": [0, 100]}, "bins": 50}
+    ran = go(tmp_path, HEART, "heart_disease", statistics=asked)
+    found = told(ran.folder)
+    assert list(found) == [
+        *("world", "world/us", "world/us/cleveland", "world/us/long_beach"),
+        *("world/switzerland", "world/switzerland/zurich_basel"),
+    ]
+    assert found["world"]["num_rows"] == 303 + 200 + 123
+    ages = {}
+    for path in ("world/us/cleveland", "world/us/long_beach", "world/switzerland/zurich_basel"):
+        table = HeartDisease().table(path.rpartition("/")[2])
+        for name in table.column_names:
+            values, said = table[name].drop_null().to_numpy(), found[path]["columns"][name]
+            assert (said["count"], said["missing"]) == (len(values), table.num_rows - len(values))
+            assert said["mean"] == pytest.approx(values.mean()) and said["std"] == pytest.approx(values.std())
+        ages[path] = table["age"].to_numpy()
+    every = np.concatenate(list(ages.values()))
+    said = found["world"]["columns"]["age"]
+    assert said["mean"] == pytest.approx(every.mean()) and said["std"] == pytest.approx(every.std())
+    assert np.abs(np.array(said["quartiles"]) - np.quantile(every, [0.25, 0.5, 0.75])).max() < 3
+    assert found["world"]["columns"]["sex"]["values"].keys() == {"0", "1"}
+    assert ran.summary["statistics"] == {"file": "statistics.json", "num_rows": 626, "num_columns": 11}
+    assert (ran.summary["rounds"], ran.summary["rounds_planned"], ran.digest) == (0, 0, "None")
+    assert not list(ran.folder.glob("**/*.safetensors"))
+
+
+def test_a_run_that_trains_tells_them_too_and_has_the_same_bits(tmp_path: Path) -> None:
+    plain, asked = go(tmp_path / "a", HEART, "heart_disease"), go(tmp_path / "b", HEART, "heart_disease", statistics={})
+    assert not (plain.folder / "statistics.json").exists() and "statistics" not in plain.summary
+    assert asked.digest == plain.digest and asked.summary["rounds"] == 2
+    alone = go(tmp_path / "c", HEART, "heart_disease", statistics={"only": True})
+    assert told(asked.folder) == told(alone.folder)
+    split = hub("world", {"name": "cleveland", "split": 3}, "long_beach", "zurich_basel")
+    cut = told(go(tmp_path / "d", split, "heart_disease", statistics={"only": True, "min_count": 1}).folder)
+    whole = told(go(tmp_path / "e", HEART, "heart_disease", statistics={"only": True, "min_count": 1}).folder)
+    assert cut["world"] == whole["world"]
+    assert [cut[path]["num_rows"] for path in cut if path.startswith("world/cleveland/")] == [101] * 3
+
+
+def test_gaps_for_which_training_is_refused_are_told(tmp_path: Path) -> None:
+    values = [None, 3.5, *range(18)]
+    pq.write_table(pa.table({"x": pa.array(values, pa.float64()), "y": [0, 1] * 10}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"x": ["12 mg"] * 20, "y": [0, 1] * 10}), tmp_path / "b.parquet")
+    sites = hub("world", *(site(name, path=str(tmp_path / f"{name}.parquet")) for name in "ab"))
+    task = {"kind": "parquet", "features": ["x"], "label": "y"}
+    ran = go(tmp_path / "runs", sites, task, statistics={"only": True})
+    found = told(ran.folder)
+    assert found["world/a"]["columns"]["x"]["missing"] == 1 and found["world"]["columns"]["x"]["kind"] == "mixed"
+    assert found["world/b"]["columns"]["x"]["values"] == {"12 mg": 20}
+    said = [record.message for record in ran.monitor.heard if getattr(record, "level", "") == "error"]
+    assert len(said) == 2 and "column 'x' has 1 nulls in 20 rows" in said[0] and "is of type string" in said[1]
+    with pytest.raises(DataError, match="column 'x' has 1 nulls"):
+        go(tmp_path / "trains", sites, task, statistics={})
+
+
+def test_a_column_may_be_at_some_sites_alone_and_has_to_be_at_one(tmp_path: Path) -> None:
+    sites, task = hub("world", site("a", words="drug"), "b"), "ward_tasks:Tabled"
+    found = told(go(tmp_path, sites, task, statistics={"columns": ["drug"]}).folder)
+    assert found["world"]["columns"]["drug"]["count"] == 12 and found["world/b"] == {"num_rows": 12, "columns": {}}
+    with pytest.raises(DataError, match=r"no site has a column 'dug' \(did you mean 'drug'\?"):
+        go(tmp_path, sites, task, statistics={"columns": ["dug", "drug"]})
+    with pytest.raises(DataError, match=r"table\(\) gave a dict; needed: a pyarrow.Table"):
+        go(tmp_path, hub("world", site("a", words="none"), "b"), task, statistics={})
+    with pytest.raises(DataError, match="no site has told anything of its records"):
+        go(tmp_path, hub("world", site("a", words="none")), task, statistics={"only": True})
+
+
+def test_who_joins_is_told_of_when_it_is_there(tmp_path: Path) -> None:
+    sites = hub("world", "a", {**site("b"), "joins_at": 2}, rounds=3)
+    ran = go(tmp_path, sites, "ward_tasks:Tabled", statistics={})
+    assert list(told(ran.folder)) == ["world", "world/a", "world/b"]
+    said = [record.message for record in ran.monitor.heard if "sites have told of" in getattr(record, "message", "")]
+    assert [message[:41] for message in said] == [
+        "sites have told of 12 records in 1 column",
+        "sites have told of 24 records in 1 column",
+    ]
+
+
+def test_a_run_that_has_told_can_go_on_to_train(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs", hub("world", "a", "b"), "ward_tasks:Wards", statistics={"only": True})
+    first = hierfl.run(config.resolved)
+    assert first.digest is None and first.statistics().column("node").to_pylist()[0] == "world"
+    again = hierfl.resume(first.run_dir, ["statistics.only=false"])
+    assert again.summary["rounds"] == 2
+    assert again.digest == go(tmp_path / "other", hub("world", "a", "b")).digest
+
+
+def test_the_report_and_the_terminal_show_them(tmp_path: Path) -> None:
+    file = tmp_path / "heart.yaml"
+    config = config_of(tmp_path / "runs", HEART, "heart_disease", statistics={"ranges": {"age": [20, 80]}})
+    file.write_text(json.dumps(config.resolved), encoding="utf-8")
+    ended = CliRunner().invoke(app, ["run", str(file), "statistics.only=true", "--report"])
+    assert ended.exit_code == 0, ended.output
+    lines = {line.split("  ")[0]: line.split() for line in ended.stdout.splitlines()}
+    assert lines["records"] == ["records", "626", "503", "303", "200", "123", "123"]
+    assert lines["sex"][1:3] == ["1:", "82%"] and "weights" not in lines and "report" in lines
+    [folder] = (tmp_path / "runs").iterdir()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "What sites have" in page and "<td>1: 82%</td>" in page
+    assert (folder / "histograms.png").stat().st_size > 10_000
+    (folder / "statistics.json").write_text('{"nodes": []}')
+    with pytest.raises(OutputError, match=r"statistics\.json is damaged"):
+        write_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"min_count": 0}, "statistics.min_count: min_count is 0; from 1 to 10,000"),
+        ({"bins": 1}, "statistics.bins: bins is 1; from 2 to 10,000"),
+        ({"ranges": {"age": [80, 20]}}, "statistics.ranges: ranges has [80.0, 20.0] for age; needed are two numbers"),
+        ({"ranges": {"age": [1]}}, "ranges has [1.0] for age"),
+        ({"columns": []}, "columns must name at least one column"),
+        ({"columns": ["sex"], "ranges": {"age": [0, 9]}}, "ranges names age, which is not among the columns"),
+        ({"minimum": 3}, "statistics.minimum: unknown key"),
+    ],
+)
+def test_mistakes(tmp_path: Path, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(hierfl.errors.ConfigError) as caught:
+        config_of(tmp_path, HEART, "heart_disease", statistics=asked)
+    assert said in str(caught.value)
