@@ -6,7 +6,7 @@ HierflError                 everything a user may meet; the command line prints 
 |- UpdateRefused            an update is not finite, over the clip, or of another shape
 |- UpdateDamaged            an update has other bytes than were sent
 |- SiteFailed               the user's code raised at a site; carries the traceback
-|- StrategyFailed           a strategy raised at a hub, or gave what is no model or state
+|- StrategyFailed           a strategy, or another kind of the user's own, raised or gave what cannot be carried out
 |- RoundFailed              a round could not be closed: too few members reported
 |- RuntimeUnavailable       the runtime (Ray) cannot be reached or cannot hold the run
 |- OutputError              the run directory cannot be written or read
@@ -96,7 +96,10 @@ class SiteFailed(HierflError):
 
 
 class StrategyFailed(HierflError):
-    """A strategy raised at a hub, or gave what is no model or no state; the message names it and its method."""
+    """A strategy, or another kind of the user's own, raised or gave what cannot be carried out.
+
+    The message names it, its method and, where a hub asked, the hub.
+    """
 
 
 class RoundFailed(HierflError):

@@ -44,6 +44,7 @@ METHODS = {
 """The methods of each seam's protocol."""
 
 FLAGS = {
+    "attack": ("knows_honest",),
     "participation": ("may_close_early", "rolling"),
     "strategy": ("linear",),
     "topology": ("sequential", "has_centre", "keeps_models"),

@@ -18,6 +18,7 @@ from hierfl.config.membership import check_membership
 from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
 from hierfl.config.privacy import check_privacy
+from hierfl.config.rehearse import flaw_of
 from hierfl.config.replicas import check_replicas
 from hierfl.config.residency import check_residency
 from hierfl.config.schema import DeviceGroup, Runtime
@@ -161,9 +162,12 @@ def _runtime(given: Any, report: Report) -> tuple[Runtime, dict[str, Any]]:
         given = {key: value for key, value in given.items() if key not in ("policy", "devices")}
     runtime: Runtime = replace(section(Runtime, given, "runtime", report), devices=devices)
     policy = kind("policy", named, "runtime.policy", report)
+    written_policy = canonical_kind(named, policy) if policy is not None else None
+    if written_policy is not None and (said := flaw_of("policy", policy)):
+        report("runtime.policy", f"{written_policy['kind']}: {said}")
     if runtime.kind == "local" and runtime.site_timeout_s is not None:
         report("runtime.site_timeout_s", NO_TIMEOUT)
-    written = {**plain(runtime), "policy": canonical_kind(named, policy) if policy is not None else None}
+    written = {**plain(runtime), "policy": written_policy}
     return replace(runtime, policy=policy), written
 
 

@@ -1,96 +1,96 @@
-"""Tries a topology and a participation policy on the members that they are to have: what they give must be what a hub's
-machine can carry out, and the mistake is told before anything starts, not by an assertion in a round.
+"""Tries what is the user's own on the members, jobs and vectors that it is to have: what it gives must be what can be
+carried out, and the mistake is told before anything starts. What a later round brings is checked in it, as here.
 """
 
 from __future__ import annotations
 
-import traceback
-from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from hierfl.kinds import nearest
-from scheduler.participation import Admission, Candidates, Choice, Ending, Limits, Participation, RoundView
-from tiers.plan import Partners, Plan
+import numpy as np
+
+from hierfl.errors import StrategyFailed
+from hierfl.held import OwnAttack, OwnCompression, OwnParticipation, OwnTopology, held_policy, is_users
+from hierfl.learning.attack import Attack
+from hierfl.learning.compression import Compression
+from scheduler.participation import Candidates, Participation, RoundView
+from scheduler.policy import Binding, Policy
+from scheduler.views import Job
+from tiers.plan import Partners
 from tiers.topology import Topology
 
-__all__ = ["plan_flaw", "policy_flaw", "told"]
+__all__ = ["flaw_of", "plan_flaw", "policy_flaw"]
 
 
 def plan_flaw(topology: Topology, partners: Partners) -> str:
     """Say why a topology's plan of a round of these members cannot be carried out; empty if it can."""
-    try:
-        plan: Any = topology.plan(partners)
-    except Exception as error:  # a user's topology may raise anything
-        return f"its plan() failed: {told(error)}"
-    if not isinstance(plan, Plan):
-        return f"its plan() gave {_kind(plan)}; needed: a Plan of Train and Mix (tiers/plan.py)"
-    try:
-        stages, exchange = plan.stages, plan.exchange
-    except Exception as error:
-        return f"its plan() cannot be carried out: {error}"
-    for name, times in Counter(plan.trained).items():
-        if name not in partners.weights:
-            return f"its plan() trains {name!r}, who is no member{nearest(name, partners.weights)}"
-        if times > 1:
-            return f"its plan() trains {name!r} {times} times; once in a round is all that a member does"
-    if not plan.trained:
-        return "its plan() trains nobody"
-    if bool(exchange) is topology.has_centre:
-        where, needed = ("at members", "False") if exchange else ("at the hub", "True")
-        return f"its plan() mixes {where}, and has_centre says otherwise; write has_centre: ClassVar[bool] = {needed}"
-    if len(stages) > 1 and not topology.sequential:
-        return (
-            f"its plan() has {len(stages)} stages, each from what the one before it left; write"
-            " sequential: ClassVar[bool] = True"
-        )
-    return ""
+    return _flaw(lambda: OwnTopology(topology).plan(partners))
 
 
 def policy_flaw(policy: Participation, hub: str, seed: int, free: Mapping[str, int]) -> str:
     """Say why a policy cannot open and close a first round of these members; empty if it can."""
-    method = "choose"
+
+    def rehearse() -> None:
+        own = OwnParticipation(policy)
+        choice, limits = own.choose(Candidates(hub, 0, seed, free)), own.limits([])
+        asked = {name: free[name] for name in choice.asked}
+        of = {**asked, **{name: weight for name, weight in free.items() if name not in choice.skipped}}
+        weights = sum(of.values()), sum(asked.values())
+        own.decide(RoundView(len(of), weights[0], 0, 0, 0, len(asked), weights[1], len(asked), limits=limits))
+        own.admit(1, 1)
+
+    return _flaw(rehearse)
+
+
+def flaw_of(seam: str, kind: Any) -> str:
+    """Say why a dispatch policy, a compression or an attack of the user's own cannot be had; empty if it can."""
+    rehearse = _REHEARSALS.get(seam)
+    return _flaw(lambda: rehearse(kind)) if rehearse is not None and is_users(kind) else ""
+
+
+def _order(policy: Policy) -> None:
+    """Order two jobs; how long the first one takes is not known yet, as before a site has trained."""
+    own = held_policy(policy, "")
+    jobs = (Job("hub", "hub/a", 80, None, 0), Job("hub", "hub/b", 40, 1.5, 1, chain_s=3.0))
+    for turn, job in enumerate(jobs):
+        own.priority(job, 2)
+        own.reason(job)
+        if isinstance(own, Binding):
+            own.device(job, ("device-0", "device-1"), turn, turn)
+
+
+def _compress(compression: Compression) -> None:
+    """Compress a small change and a large one, and a change of nothing."""
+    own = OwnCompression(compression)
+    if not isinstance(getattr(compression, "error_feedback", None), bool):
+        raise StrategyFailed(
+            "it does not say whether what it leaves out is added to the next change; write error_feedback: bool = True"
+            " among its keys, or error_feedback: ClassVar[bool] = False"
+        )
+    random = np.random.default_rng(0)
+    for change in (np.array([0.5], np.float32), random.standard_normal(1000, np.float32), np.zeros(10)):
+        code = own.compress(change.copy(), random)
+        own.restore(code, change.size, change.dtype)
+        said, has = own.num_bytes(change.size, change.dtype.itemsize), sum(one.nbytes for one in code.values())
+        if has > said:
+            raise StrategyFailed(
+                f"its num_bytes() gave {said} for {change.size} elements, and its compress() made {has}; needed: as"
+                " many as there are at most (hierfl/learning/compression.py)"
+            )
+
+
+def _attack(attack: Attack) -> None:
+    """Change one attacker's update of four elements; what it poisons comes with the data."""
+    changes = np.random.default_rng(0).standard_normal((4, 4), np.float32)
+    OwnAttack(attack).change(changes[0].copy(), changes[1:] if attack.knows_honest else changes[:0], 1)
+
+
+_REHEARSALS: dict[str, Callable[[Any], None]] = {"policy": _order, "compression": _compress, "attack": _attack}
+
+
+def _flaw(rehearse: Callable[[], object]) -> str:
     try:
-        choice: Any = policy.choose(Candidates(hub, 0, seed, free))
-        if not isinstance(choice, Choice):
-            return _gave(method, choice, "a Choice of the members that are asked")
-        if not choice.asked:
-            return "its choose() asks nobody, though all can; needed: at least one"
-        for name in choice.asked:
-            if name not in free:
-                return f"its choose() asks {name!r}, who is no member{nearest(str(name), free)}"
-        method = "limits"
-        limits: Any = policy.limits([])
-        if not isinstance(limits, Limits):
-            return _gave(method, limits, "Limits")
-        method = "decide"
-        count = len(choice.asked)
-        weight = sum(free[name] for name in choice.asked)
-        ending: Any = policy.decide(RoundView(count, weight, 0, 0, 0, count, weight, count, limits=limits))
-        if not isinstance(ending, Ending) and not (ending is None and policy.rolling):
-            return _gave(method, ending, "an Ending, where all that were asked have reported")
-        method = "admit"
-        admission: Any = policy.admit(1, 1)
-        if not isinstance(admission, Admission) or not 0 <= admission.weight <= 1:
-            return _gave(method, admission, "an Admission with a weight from 0 to the full one")
-    except Exception as error:  # a user's policy may raise anything
-        return f"its {method}() failed: {told(error)}"
+        rehearse()
+    except StrategyFailed as failed:
+        return str(failed)
     return ""
-
-
-def told(error: Exception) -> str:
-    """Tell an exception of the user's code in one line, with the place where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    at = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{at}"
-
-
-def _gave(method: str, given: object, needed: str) -> str:
-    return f"its {method}() gave {_kind(given)}; needed: {needed} (scheduler/participation.py)"
-
-
-def _kind(given: object) -> str:
-    return (
-        "nothing" if given is None else f"a {type(given).__name__}" if isinstance(given, list | dict) else repr(given)
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hierfl.config.places import join
-from hierfl.config.rehearse import plan_flaw, policy_flaw, told
+from hierfl.config.rehearse import plan_flaw, policy_flaw
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
+from hierfl.held import told
 from hierfl.kinds import load, names
 from hierfl.learning.local import Objective
 from hierfl.learning.strategy import Reducer, Strategy

@@ -16,6 +16,7 @@ from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SITE_KEYS, TEMPLATE_KEYS, TOP_KEYS, HubKeys, SiteKeys, TemplateKeys
 from hierfl.config.optimizer import OPTION_NAMES, option_values
 from hierfl.config.places import join
+from hierfl.config.rehearse import flaw_of
 from hierfl.config.replicas import replication_of
 from hierfl.config.rules import MOST_NODES, broken
 from hierfl.config.schedule import check_schedule
@@ -159,6 +160,9 @@ class _Checker:
         made = kind(seam, named, join(place, seam), self.report)
         if made is not None:
             own.written[seam] = canonical_kind(named, made)
+            if said := flaw_of(seam, made):
+                self.report(join(place, seam), f"{own.written[seam]['kind']}: {said}")
+                return None
         return made
 
     def _data(self, data: Any, place: str, is_hub: bool) -> Any:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
+from hierfl.held import held_compression
 from hierfl.learning.ring import Accumulator, Grid, PartialSum
 from hierfl.learning.state import Layout, ModelState
 
@@ -118,26 +119,30 @@ def pack(
     weight: int,
     clip: float,
     seed: int,
+    *,
+    at: str = "",
 ) -> tuple[Packed, NDArray[Any] | None]:
     """Compress `local - start` with what was left out before; give what travels, and what is left out now.
 
-    The latter is None without error feedback. Errors: UpdateRefused for a change that is not finite or over the clip,
-    by name.
+    The latter is None without error feedback. `at`: who compresses, where whoever catches an error does not know it.
+    Errors: UpdateRefused for a change that is not finite or over the clip, by name; StrategyFailed for what a
+    compression of the user's own gives that is none.
     """
+    own = held_compression(compression, at)
     change = np.subtract(local.floats, start.floats)
     size, is_whole = change.size, layout.buffers_mask
     _check(change, None, layout, clip)
     whole, runs = change[is_whole], _runs(is_whole)
     if whole.size:
         change = change[~is_whole]
-    if compression.error_feedback and residual is not None:
+    if own.error_feedback and residual is not None:
         change += residual
         _check(change, None, layout, clip, runs)
-    code = compression.compress(change, np.random.Generator(np.random.PCG64(seed)))
+    code = own.compress(change, np.random.Generator(np.random.PCG64(seed)))
     packed = Packed(compression, code, whole, runs, local.ints - start.ints, weight, size)
-    values, where = compression.restore(code, change.size, change.dtype)
+    values, where = own.restore(code, change.size, change.dtype)
     _check(values, where, layout, clip, runs)
-    if not compression.error_feedback:
+    if not own.error_feedback:
         return packed, None
     change[slice(None) if where is None else where] -= values
     return packed, change

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from hierfl.held import held
 from scheduler.bounds import Fleet, Task, price_bound, round_bound
 from scheduler.participation import Candidates
 from tiers.federation import Federation, parent
@@ -89,7 +90,7 @@ def asked(tree: Federation, sites: Mapping[str, SiteWork], rounds: int, seed: in
             free = {path.rpartition("/")[2]: weights[path] for path in tree.members(hub) if weights.get(path)}
             if not free:
                 continue
-            choice = tree.hubs[hub].participation.choose(Candidates(hub, number, seed, free))
+            choice = held(tree.hubs[hub], hub).participation.choose(Candidates(hub, number, seed, free))
             members = [f"{hub}/{name}" for name in choice.asked]
             found.append((hub, number, tuple(member for member in members if member in sites)))
             for member in reversed([member for member in members if member in tree.hubs]):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
 
+from hierfl.held import held, held_policy
 from hierfl.monitor import records
 from hierfl.planning.case import Case
 from hierfl.planning.orders import Orders, group_of
@@ -88,7 +89,7 @@ class _Simulation:
         self._work = Workload((), first.devices, first.speeds, first.rates, call_s=first.pauses.call_s)
         self.forecast = forecast or Oracle(self._work, self.actual)
         self.crew = SimCrew(
-            *(self._work, policy, self.actual, self.forecast),
+            *(self._work, held_policy(policy), self.actual, self.forecast),
             ended=self._ended,
             number=_number,
             gap=lambda jobs: self._of[jobs[0].run].gap_s(jobs[0]),
@@ -198,7 +199,7 @@ class _Tree:
     def _machine(self, path: str) -> HubRounds:
         weights = {member.rpartition("/")[2]: self._weights[member] for member in self._tree.members(path)}
         plain = f"{self._plain_root}{path[len(self.root) :]}"  # every federation of a kind draws alike
-        return HubRounds(self._tree.hubs[path], weights, path=plain, seed=self._case.seed)
+        return HubRounds(held(self._tree.hubs[path], plain), weights, path=plain, seed=self._case.seed)
 
     def _begin(self, path: str, number: int, rounds: int) -> None:
         """Begin a hub's rounds."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hierfl.config.schema import SiteSettings
+from hierfl.held import held_attack
 from hierfl.learning.local import Vector
 from hierfl.learning.passes import Followed
 from hierfl.learning.state import ModelState
@@ -40,7 +41,7 @@ class Adversary:
             honest = self._changes(job, start, follow)
         bad = [other for other in self._of(job.hub) if self._sites[other].attack is not None]
         most = job.opening.clip  # it is public, and a longer change would be refused by name
-        sent = np.clip(attack.change(own, honest, len(bad)), -most, most)
+        sent = np.clip(held_attack(attack).change(own, honest, len(bad)), -most, most)
         return replace(followed, sent=ModelState(base + sent, ints))
 
     def _changes(self, job: TrainJob, start: ModelState, follow: Follow) -> Vector:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from hierfl.held import held
 from hierfl.runtime.hub import Aggregator, Beside
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
 from tiers.federation import parent
@@ -50,7 +51,7 @@ class Convener:
 
     def __init__(self, spec: HubSpec) -> None:
         self.spec = spec
-        self._machine = HubRounds(spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed)
+        self._machine = HubRounds(held(spec.hub, spec.path), spec.weights, spec.absent, path=spec.path, seed=spec.seed)
         self._order: Order | None = None
         self._opening: Opening | None = None
         self._openings: dict[int, Opening] = {}
@@ -60,7 +61,7 @@ class Convener:
         """Go on as the one did that gave this memory."""
         spec, standing = self.spec, memory.standing
         self._machine = HubRounds(
-            spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed, standing=standing
+            held(spec.hub, spec.path), spec.weights, spec.absent, path=spec.path, seed=spec.seed, standing=standing
         )
         self._openings = dict(memory.openings)
         return Outcome(memory=self._memory()), None, None, None

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
+from hierfl.held import held
 from hierfl.learning.compression import RESIDUAL, Packed, as_sum, pack
 from hierfl.learning.gathered import Gathered
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
@@ -81,7 +82,7 @@ class Aggregator:
 
     def __init__(self, spec: HubSpec) -> None:
         self.spec = spec
-        self._machine = HubRounds(spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed)
+        self._machine = HubRounds(held(spec.hub, spec.path), spec.weights, spec.absent, path=spec.path, seed=spec.seed)
         self._parent: Opening | None = None
         self._parent_round = 0
         self._weight = 0
@@ -103,7 +104,7 @@ class Aggregator:
         """Go on as the aggregator did that gave this memory; `payloads` are those of the updates that it holds."""
         spec, standing = self.spec, memory.standing
         self._machine = HubRounds(
-            spec.hub, spec.weights, spec.absent, path=spec.path, seed=spec.seed, standing=standing
+            held(spec.hub, spec.path), spec.weights, spec.absent, path=spec.path, seed=spec.seed, standing=standing
         )
         self._openings = dict(memory.openings)
         self._held = {_key(update): part for update, part in zip(standing.held, payloads, strict=True)}
@@ -364,6 +365,7 @@ class Aggregator:
             packed, self._residual = pack(
                 *(self.spec.compression, self._model, self._start, self._residual, self.spec.layout, self._weight),
                 *(self._parent.clip, derive(self.spec.seed, "compress", self._parent_round, self.spec.hub.name)),
+                at=self.spec.path,
             )
             return packed
         own = Accumulator(grid_of(self._parent), self.spec.layout)

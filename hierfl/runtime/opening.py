@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
+from hierfl.held import held_policy
 from hierfl.journal import Lead, Store, open_store
 from hierfl.monitor.records import Record
 from hierfl.runtime.crew import Crew
@@ -65,7 +66,7 @@ def crew_of(
     runtime = config.runtime
     estimates = Estimates.open(config.task_kind, Path(runtime.estimates).expanduser() if runtime.estimates else None)
     return Crew(
-        *(driver, seats, runtime.policy or ChainFirst()),
+        *(driver, seats, held_policy(runtime.policy or ChainFirst())),
         preaggregate=runtime.preaggregate,
         sites=config.sites,
         estimates=estimates,

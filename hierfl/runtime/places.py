@@ -218,7 +218,9 @@ class Place:
         grid = grid_of(opening)
         if rule.compression is not None:
             residual = (state or {}).get(RESIDUAL)
-            packed, left_out = pack(rule.compression, model, start, residual, rule.layout, weight, opening.clip, seed)
+            packed, left_out = pack(
+                rule.compression, model, start, residual, rule.layout, weight, opening.clip, seed, at=rule.hub
+            )
             after = dict(state or {}) if left_out is None else {**(state or {}), RESIDUAL: left_out}
             return (packed.num_bytes, spared_bytes(packed, grid), bool(after)), packed, after
         own = Accumulator(grid, rule.layout)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hierfl.config.schema import RunConfig
+from hierfl.held import held_policy
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.foresight import batch_size
 from hierfl.runtime.scribe import Scribe
@@ -143,7 +144,7 @@ class Trials:
         if choice.rule != self._rule and (is_other or self._rule):
             said = f"orders this round: {choice.reason}" if is_other else f"orders again: {choice.reason}"
             self._scribe.notice("info", self._config.federation.root.name, f"{choice.rule} {said}")
-            self._crew.use(adopted)
+            self._crew.use(held_policy(adopted))
         self._rule = choice.rule if is_other else ""
 
     def _choose(

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from hierfl.config.schema import Training
 from hierfl.errors import ConfigError, RuntimeUnavailable
+from hierfl.held import held_attack
 from hierfl.learning import schedules, standardise, training
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.contract import checked_model
@@ -308,7 +309,7 @@ class SiteWorker:
         """Let one site train for a job, from what it was sent and kept. Errors: whatever the user's code raises."""
         settings = self.spec.sites[site]
         if settings.attack is not None:
-            data = settings.attack.poison(data)
+            data = held_attack(settings.attack).poison(data)
         where = job.round_number, site.rpartition("/")[2]
 
         def run_pass(name: str, work: Callable[[int], training.LocalResult]) -> training.LocalResult:

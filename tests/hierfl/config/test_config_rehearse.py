@@ -12,9 +12,12 @@ from small_runs import hub
 
 from hierfl.config import from_mapping
 from hierfl.errors import ConfigError
+from hierfl.learning.attacks.sign_flip import SignFlip
+from hierfl.learning.compressions.top_k import TopK
 from hierfl.learning.strategies.fedavg import FedAvg
 from scheduler.participation import Admission, Choice, Ending, Limits
 from scheduler.participations.all import All
+from scheduler.policies.fifo import Fifo
 from tiers.plan import Gather, Mix, Plan, Train
 from tiers.topologies.star import Star
 
@@ -33,7 +36,7 @@ def nothing_given() -> Iterator[None]:
 
 def given(method: str, *arguments: Any) -> Any:
     """Give what a test has left for a method, else what a star, or a policy that waits for all, gives."""
-    kind = All if hasattr(All, method) else Star
+    kind = next(one for one in (All, Star, Fifo, TopK, SignFlip) if hasattr(one, method))
     own = GIVES.get(method, getattr(kind, method))
     return own(*arguments) if callable(own) else own
 
@@ -114,7 +117,7 @@ SLICES = Plan((*trained(*ALL), *(Mix(ALL, name, (k, 3)) for k, name in enumerate
 
 WRONG_PLANS = [
     (Drawn, None, "its plan() gave nothing; needed: a Plan of Train and Mix (tiers/plan.py)"),
-    (Drawn, list(SOUND.steps), "its plan() gave a list; needed: a Plan"),
+    (Drawn, list(SOUND.steps), "its plan() gave a list of 4; needed: a Plan"),
     (Drawn, lambda self, partners: partners.names, "its plan() failed: AttributeError: 'Partners' object has no"),
     (Drawn, lambda self, partners: partners.names, "(test_config_rehearse.py, line "),
     (Drawn, Plan(trained(*ALL)), "its plan() cannot be carried out: ['a', 'b', 'c'] train and are not mixed"),
@@ -143,14 +146,15 @@ def test_a_sound_plan_of_ones_own_is_taken(topology: Any, plan: Plan) -> None:
 
 
 WRONG_POLICIES = [
-    ("choose", list(ALL), "its choose() gave a list; needed: a Choice"),
-    ("choose", Choice(()), "its choose() asks nobody, though all can; needed: at least one"),
+    ("choose", list(ALL), "its choose() gave a list of 3; needed: a Choice"),
+    ("choose", Choice(()), "its choose() asks nobody; needed: at least one of those who can (allowed: a, b, c)"),
     ("choose", Choice(("bb",)), "its choose() asks 'bb', who is no member (did you mean 'b'? allowed: a, b, c)"),
     ("choose", lambda self, candidates: candidates.members, "its choose() failed: AttributeError: 'Candidates' object"),
     ("limits", None, "its limits() gave nothing; needed: Limits"),
-    ("decide", None, "its decide() gave nothing; needed: an Ending, where all that were asked have reported"),
+    ("decide", None, "its decide() gave nothing; needed: an Ending, where nobody is waited for"),
+    ("limits", Limits(float("nan")), "its limits() gave close_s nan; needed: seconds, at least 0, or infinity"),
     ("decide", True, "its decide() gave True; needed: an Ending"),
-    ("admit", Admission(2, "more"), "needed: an Admission with a weight from 0 to the full one"),
+    ("admit", Admission(2, "more"), "needed: an Admission with a whole weight from 0 to the full one, which is 1"),
 ]
 
 
@@ -246,3 +250,102 @@ def test_hierfl_s_own_policies_are_not_asked_before_the_start(monkeypatch: pytes
     """They keep their folder's laws; a draw for each of a million members would take seconds."""
     monkeypatch.setattr(All, "choose", lambda *_: SimpleNamespace())
     assert said(participation="all") == ""
+
+
+@dataclass(frozen=True)
+class Order(Fifo):
+    """An order as jobs were asked for."""
+
+    def priority(self, job: Any, num_eligible: int) -> Any:
+        return given("priority", self, job, num_eligible)
+
+
+@dataclass(frozen=True)
+class Coded(TopK):
+    """A tenth of the elements."""
+
+    fraction: float = 0.1
+
+    def compress(self, change: Any, random: Any) -> Any:
+        return given("compress", self, change, random)
+
+    def restore(self, code: Any, size: int, dtype: Any) -> Any:
+        return given("restore", self, code, size, dtype)
+
+    def num_bytes(self, size: int, item_bytes: int) -> Any:
+        return given("num_bytes", self, size, item_bytes)
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A compression but for what it is to say of what it leaves out."""
+
+    compress, restore, num_bytes = TopK.compress, TopK.restore, TopK.num_bytes
+
+
+@dataclass(frozen=True)
+class Flipped(SignFlip):
+    """The opposite of what it learned."""
+
+    def change(self, own: Any, honest: Any, num_bad: int) -> Any:
+        return given("change", self, own, honest, num_bad)
+
+
+@dataclass(frozen=True)
+class Unflagged:
+    """An attack but for what its class is to say."""
+
+    def poison(self, data: Any) -> Any:
+        return data
+
+    def change(self, own: Any, honest: Any, num_bad: int) -> Any:
+        return own
+
+
+OTHERS = [
+    ("priority", lambda self, job, num: (-job.estimate_s,), "its priority() failed: TypeError: bad operand type"),
+    ("priority", [1.0], "its priority() gave [1.0]; needed: a tuple of numbers, none of them NaN; the job was hub/a"),
+    ("compress", None, "its compress() gave nothing; needed: a dict of NumPy arrays by name"),
+    ("restore", lambda self, code, size, dtype: (code["values"], None), "values, as many as the change has, or their"),
+    ("num_bytes", 1, "its num_bytes() gave 1 for 1 elements, and its compress() made 8; needed: as many as there are"),
+    ("num_bytes", 1.5, "its num_bytes() gave 1.5; needed: a whole number of bytes"),
+    ("change", lambda self, own, honest, num: own.astype("f8"), "its change() gave an array of shape [4] and float64"),
+]
+
+
+@pytest.mark.parametrize(("method", "gives", "why"), OTHERS)
+def test_an_order_a_compression_or_an_attack_that_is_none_is_named_before_the_start(
+    method: str, gives: Any, why: str
+) -> None:
+    assert everywhere() == ""
+    GIVES[method] = gives
+    found = everywhere()
+    kind, place = PLACES[{"priority": "Order", "change": "Flipped"}.get(method, "Coded")]
+    assert why in found and found.startswith(f"{place}: {__name__}:{kind.__name__}: "), found
+
+
+PLACES = {
+    "Order": (Order, "runtime.policy"),
+    "Coded": (Coded, "federation.compression"),
+    "Flipped": (Flipped, "federation.members.a.attack"),
+}
+
+
+def everywhere(compression: str = "Coded", attack: str = "Flipped") -> str:
+    """What is said of a run with kinds of one's own wherever there may be one."""
+    own = {"kind": f"{__name__}:{attack}"}
+    config = {
+        "task": {"kind": "synthetic"},
+        "federation": hub("world", {"name": "a", "attack": own}, "b", compression=f"{__name__}:{compression}"),
+        "runtime": {"kind": "local", "policy": f"{__name__}:Order"},
+    }
+    try:
+        from_mapping(config)
+    except ConfigError as error:
+        return "\n".join(str(problem) for problem in error.problems)
+    return ""
+
+
+def test_what_a_class_is_to_say_of_itself_is_asked_for() -> None:
+    assert "Unflagged is no attack: it has no knows_honest" in everywhere(attack="Unflagged")
+    assert "it does not say whether what it leaves out is added to the next change; write error" in everywhere("Silent")
