@@ -185,7 +185,7 @@ class _OwnOrder(_Own):
         """Give a job's sort key. Errors: StrategyFailed for what does not sort."""
         key = self._given("priority", job, num_eligible)
         if not isinstance(key, tuple) or not all(isinstance(one, Real) and not math.isnan(one) for one in key):
-            needed = f"a tuple of numbers, none of them NaN; the job was {job.name} of {job.group}"
+            needed = f"a tuple of numbers, none of them NaN; the job was {job.name}"
             raise self._wrong("priority", f"gave {key!r}; needed: {needed} ({DISPATCH})")
         found: tuple[float, ...] = key
         return found
@@ -210,7 +210,7 @@ class _OwnBinding(_OwnOrder):
         """Give the device that runs a job. Errors: StrategyFailed for one that cannot."""
         name = self._given("device", job, devices, turn, seat)
         if name not in devices:
-            said = f"binds {job.name} of {job.group} to {name!r}, which cannot run it{nearest(str(name), devices)}"
+            said = f"binds {job.name} to {name!r}, which cannot run it{nearest(str(name), devices)}"
             raise self._wrong("device", said)
         found: str = name
         return found
