@@ -66,14 +66,15 @@ def metrics(num_classes: int) -> Mapping[str, str]:
     return TWO_CLASSES if num_classes == 2 else CLASSES
 
 
-def site_data(x: NDArray[np.floating], y: NDArray[np.integer], is_test: NDArray[np.bool_]) -> SiteData:
-    """Make the data sets of one site: features (n, d) become float32, labels (n,) int64."""
+def site_data(x: NDArray[np.floating], y: NDArray[np.number], is_test: NDArray[np.bool_]) -> SiteData:
+    """Make the data sets of one site: features (n, d) become float32, labels (n,) int64, floats float32."""
     import numpy as np
     import torch
     from torch.utils.data import TensorDataset
 
     features = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
-    labels = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64))
+    kind = np.float32 if np.issubdtype(y.dtype, np.floating) else np.int64
+    labels = torch.from_numpy(np.ascontiguousarray(y, dtype=kind))
     test = torch.from_numpy(np.ascontiguousarray(is_test))
     return SiteData(TensorDataset(features[~test], labels[~test]), TensorDataset(features[test], labels[test]))
 

@@ -187,3 +187,119 @@ def test_counting_needs_no_torch(path):
         "assert not {'torch', 'ray'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+GAPS = pa.array([1, None, 3, 4, 100, 6, None, 8, 9, 9], pa.int16())  # rows 0 and 5 are for the test
+SEX = pa.array(["f", "m", None, "f", "f", "x", "m", "f", "f", "f"])
+
+
+def read(tmp_path, other, **fields):
+    path = tmp_path / "north.parquet"
+    pa.parquet.write_table(columns(**other), path)
+    some = task(split="use", **fields)
+    data = some.data("north", path=str(path))
+    assert len(some.inputs) == data.train.tensors[0].shape[1] == next(some.model().parameters()).shape[1]
+    both = [*zip((1, 2, 3, 4, 6, 7, 8, 9), data.train.tensors[0].tolist(), strict=True)]
+    both += zip((0, 5), data.test.tensors[0].tolist(), strict=True)
+    return some, [row for _, row in sorted(both)]
+
+
+@pytest.mark.parametrize(
+    ("how", "value"), [("median", 8.5), ("mean", 133 / 6), ("most_frequent", 9), (240, 240), (0.5, 0.5)]
+)
+def test_gaps_are_filled_by_the_training_rows_or_an_agreed_number(how, value, tmp_path):
+    _, rows = read(tmp_path, {"age": GAPS}, fill={"age": how})
+    filled = [value if one is None else one for one in GAPS.to_pylist()]
+    assert [row[1] for row in rows] == pytest.approx(filled)
+    some, rows = read(tmp_path, {"age": GAPS}, fill={"*": how}, flag_gaps=True)
+    assert some.inputs == ["dose", "age", "dose is missing", "age is missing"]
+    assert [row[3] for row in rows] == [float(one is None) for one in GAPS.to_pylist()]
+    assert not any(row[2] for row in rows)
+
+
+def test_nan_is_a_gap_as_null_is_and_infinity_is_none(tmp_path):
+    dose = pa.array([1.0, float("nan"), *[3.0] * 8])
+    assert read(tmp_path, {"dose": dose}, fill={"dose": 7})[1][1][0] == 7
+    with pytest.raises(DataError, match="column 'dose' has 1 values that are NaN or Inf"):
+        read(tmp_path, {"dose": pa.array([1.0, float("inf"), *[3.0] * 8])}, fill={"dose": 7})
+
+
+def test_categories_are_features_of_0_and_1(tmp_path):
+    fields = {"features": ["sex", "age", "code", "smokes"], "categories": {"sex": ["m", "f", "*"], "code": [1, 2]}}
+    fields["categories"]["smokes"] = [False, True]
+    some, rows = read(tmp_path, {"sex": SEX, "code": pa.array([1.0, 2.0] * 5)}, **fields)
+    assert some.inputs == ["sex=m", "sex=f", "sex=*", "age", "code=1", "code=2", "smokes=false", "smokes=true"]
+    places = {"m": 0, "f": 1, None: 2, "x": 2}
+    for n, (row, word) in enumerate(zip(rows, SEX.to_pylist(), strict=True)):
+        assert row[:3] == [float(places[word] == place) for place in range(3)]
+        assert row[3:] == [n, float(n % 2 == 0), float(n % 2), float(n % 2), float(n % 2 == 0)]
+
+
+def test_a_gap_among_categories_is_filled_where_that_is_asked(tmp_path):
+    fields = {"features": ["sex"], "categories": {"sex": ["f", "m", "x"]}}
+    _, rows = read(tmp_path, {"sex": SEX}, **fields, fill={"*": "median"}, flag_gaps=True)
+    assert rows[2] == [1, 0, 0, 1] and rows[1] == [0, 1, 0, 0]
+    assert read(tmp_path, {"sex": SEX}, **fields, fill={"sex": "m"})[1][2] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("other", "fields", "message"),
+    [
+        ({"age": GAPS}, {}, r"column 'age' has 2 nulls in 10 rows; fill them \(fill: \{age: median\}\) or drop them"),
+        ({"age": GAPS}, {"fill": {"dose": "mean"}}, "column 'age' has 2 nulls"),
+        (
+            {"age": pa.array([5, *[None] * 9], pa.int8())},
+            {"fill": {"age": "median"}},
+            "column 'age' has gaps and no value in the training rows, .* give a number: fill: {age: ...}",
+        ),
+        ({"age": pa.nulls(10)}, {"fill": {"age": "median"}}, "column 'age' has gaps and no value in the training rows"),
+        ({"sex": SEX}, {"features": ["sex"], "categories": {"sex": ["f", "m", "x"]}}, "column 'sex' has 1 gaps in 10"),
+        (
+            {"sex": SEX},
+            {"features": ["sex"], "categories": {"sex": ["f", "m"]}, "fill": {"sex": "f"}},
+            r"column 'sex' has 1 values that are no category of it, the first is 'x' \(allowed: f, m; '\*' among",
+        ),
+    ],
+)
+def test_gaps_and_values_without_a_rule_are_named(other, fields, message, tmp_path):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, other, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "where", "message"),
+    [
+        ({"fill": {"aeg": "median"}}, "fill", r"'aeg' is no feature \(did you mean 'age'\?"),
+        ({"fill": {"age": "modus"}}, "fill", r"age is 'modus' \(allowed: median, mean, most_frequent, or a number\)"),
+        ({"fill": {"age": True}}, "fill", "age is True"),
+        ({"categories": {"sick": [0, 1]}}, "categories", "'sick' is no feature"),
+        ({"categories": {"*": [0, 1]}}, "categories", r"'\*' is no feature"),
+        ({"categories": {"age": []}}, "categories", "age needs at least one value, each once"),
+        ({"categories": {"age": [1, 1.0]}}, "categories", "age needs at least one value, each once"),
+        ({"categories": {"age": [1, 2, "*"]}, "fill": {"age": "median"}}, "fill", "age is 'median'"),
+        ({"target": "numbers"}, "target", "unknown 'numbers'"),
+    ],
+)
+def test_rules_that_contradict_themselves_are_refused(fields, where, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        task(**fields)
+    assert [problem.path for problem in caught.value.problems] == [where]
+
+
+def test_a_number_is_learned_by_least_squares(tmp_path):
+    path = tmp_path / "north.parquet"
+    pa.parquet.write_table(columns(40, days=pa.array([3.0 * n + 2 for n in range(40)])), path)
+    some = task(features=["age"], label="days", target="number", test_fraction=0.25)
+    data = some.data("north", path=str(path))
+    model = some.model()
+    assert data.train.tensors[1].dtype == torch.float32 and isinstance(model, torch.nn.Linear)
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        model.bias.fill_(1.0)
+    assert some.loss(model, data.train[:]).item() == 1.0
+    found = some.predict(model, data.test[:]).own
+    assert found["absolute_error"].tolist() == [1.0] * 10 and found["squared_error"].tolist() == [1.0] * 10
+    assert some.metrics() == {"absolute_error": "min", "squared_error": "min"}
+    pa.parquet.write_table(pa.table({"age": [1, 2], "days": [1.0, None]}), path)
+    with pytest.raises(DataError, match="column 'days' has 1 null in 2 rows; fill or drop them"):
+        some.data("north", path=str(path))

@@ -1,0 +1,161 @@
+"""How a table's columns become features: numbers, with their gaps filled, and values as one 0 or 1 for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hierfl.errors import Problem
+from hierfl.kinds import nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hierfl.tasks._site_table import SiteTable
+
+__all__ = ["ANY", "Encoding"]
+
+ANY = "*"
+"""In the place of a column: every other one; of a value: every other one, and gaps."""
+
+_TYPICAL = ("median", "mean", "most_frequent")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`features`: columns, in order; `categories`: of some, their values; `fill`: what stands for gaps, by column;
+    `flags_gaps`: whether each column that is filled has one more feature, 1 where there was a gap.
+    """
+
+    features: Sequence[str]
+    categories: Mapping[str, Sequence[Any]]
+    fill: Mapping[str, Any]
+    flags_gaps: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Name the features: a column, `column=value` for each of its values, `column is missing`."""
+        found = []
+        for name in self.features:
+            found += [f"{name}={value}" for value in self._values(name)] if name in self.categories else [name]
+        return found + [f"{name} is missing" for name in self._flagged()]
+
+    def problems(self) -> Iterator[Problem]:
+        """Say what contradicts itself."""
+        for where, columns in (("categories", self.categories), ("fill", self.fill)):
+            for name in columns:
+                if name not in self.features and (name != ANY or where == "categories"):
+                    yield Problem(where, f"{name!r} is no feature{nearest(name, self.features)}")
+        for name in self.categories:
+            values = self._values(name)
+            if not values or len(set(values)) < len(values):
+                yield Problem("categories", f"{name} needs at least one value, each once, not {list(values)}")
+        for name, value in self.fill.items():
+            if name in self.categories:
+                allowed = [one for one in self._values(name) if one != ANY]
+                if _word(value) not in ("most_frequent", *allowed):
+                    yield Problem("fill", f"{name} is {value!r}{nearest(str(value), ['most_frequent', *allowed])}")
+            elif value not in _TYPICAL and not _is_number(value):
+                yield Problem("fill", f"{name} is {value!r} (allowed: {', '.join(_TYPICAL)}, or a number)")
+
+    def matrix(self, table: SiteTable, is_test: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Give the features of a site, (n, d); what is typical is of its training rows alone.
+
+        Errors: DataError that names the column.
+        """
+        import numpy as np
+
+        found, gaps = [], {}
+        for name in self.features:
+            made, gap = (self._one_hot if name in self.categories else self._number)(table, name, ~is_test)
+            found.append(made)
+            gaps[name] = gap
+        found += [gaps[name][:, None].astype(float) for name in self._flagged()]
+        return np.concatenate(found, axis=1)
+
+    def _number(
+        self, table: SiteTable, name: str, trains: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Give a column of numbers (n, 1), and where it had gaps (n,)."""
+        import numpy as np
+
+        how = self._filled(name)
+        way_out = f"fill them (fill: {{{name}: median}}) or drop them"
+        values = table.numbers(name, float(np.finfo(np.float32).max), gaps=how is not None, way_out=way_out)
+        gap = np.isnan(values)
+        if gap.any():
+            values = np.where(gap, self._typical(table, name, how, values[trains & ~gap].tolist()), values)
+        return values[:, None], gap
+
+    def _one_hot(
+        self, table: SiteTable, name: str, trains: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Give a column's values as 0 and 1 (n, number of values), and where it had gaps (n,)."""
+        import numpy as np
+
+        words, values = [_word(value) for value in table.words(name)], self._values(name)
+        gap = np.array([word is None for word in words], dtype=np.bool_)
+        how = self._filled(name)
+        if gap.any() and how is not None:
+            known = [word for word, train in zip(words, trains, strict=True) if train and word is not None]
+            filling = self._typical(table, name, how, known)
+            words = [filling if word is None else word for word in words]
+        others = [word for word in words if word not in values]
+        if others and ANY not in values:
+            if None in others:
+                way_out = f"fill them (fill: {{{name}: most_frequent}}), drop them, or have a category '{ANY}'"
+                raise table.error(f"column {name!r} has {int(gap.sum())} gaps in {len(words)} rows; {way_out}")
+            listed = f"allowed: {', '.join(values)}; '{ANY}' among the categories is all others"
+            raise table.error(
+                f"column {name!r} has {len(others)} values that are no category of it, the first is {others[0]!r}"
+                f" ({listed})"
+            )
+        places = [values.index(word if word in values else ANY) for word in words]
+        return np.eye(len(values))[places].reshape(len(words), len(values)), gap
+
+    def _typical(self, table: SiteTable, name: str, how: Any, known: Sequence[Any]) -> Any:
+        """Give what stands for a gap."""
+        if how not in _TYPICAL:
+            return _word(how) if name in self.categories else float(how)
+        if not known:
+            way = "one of its categories" if name in self.categories else "a number"
+            raise table.error(
+                f"column {name!r} has gaps and no value in the training rows, so that nothing is typical here; give"
+                f" {way}: fill: {{{name}: ...}}"
+            )
+        import numpy as np
+
+        if how == "most_frequent" or name in self.categories:
+            values, counts = np.unique(np.array(known), return_counts=True)
+            return values[counts.argmax()].item()
+        return float(np.median(known) if how == "median" else np.mean(known))
+
+    def _filled(self, name: str) -> Any:
+        """Say what stands for a column's gaps; None where they are refused, or are a value of their own."""
+        if name in self.fill:
+            return self.fill[name]
+        return None if ANY in self._values(name) else self.fill.get(ANY)
+
+    def _flagged(self) -> list[str]:
+        """List the columns whose gaps are features."""
+        return [name for name in self.features if self.flags_gaps and self._filled(name) is not None]
+
+    def _values(self, name: str) -> tuple[str, ...]:
+        """Give a column's values as words."""
+        return tuple(_word(value) or "" for value in self.categories.get(name, ()))
+
+
+def _word(value: Any) -> str | None:
+    """Write a value as YAML would, 1 for 1.0; None for a gap."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return None if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+    return None if value is None else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

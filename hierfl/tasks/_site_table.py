@@ -1,0 +1,127 @@
+"""One site's table, from Parquet, Arrow (IPC, Feather) or CSV files, and its columns as numbers or words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierfl.errors import DataError
+from hierfl.kinds import nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["SiteTable", "read_table"]
+
+_FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".ipc": "ipc", ".feather": "ipc", ".csv": "csv"}
+
+
+@dataclass(frozen=True)
+class SiteTable:
+    """One site's columns, and what to call them in an error."""
+
+    site: str
+    path: Path
+    arrow: Any
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.arrow.num_rows)
+
+    def error(self, message: str) -> DataError:
+        return _error(self.site, self.path, message)
+
+    def numbers(
+        self, name: str, largest: float = math.inf, *, gaps: bool = False, way_out: str = "fill or drop them"
+    ) -> NDArray[np.float64]:
+        """Return a column as float64 (n,), NaN where a value is missing and `gaps` may be; else nulls and NaN are
+        errors, as Inf, text and what is beyond `largest` are in any case. `way_out`: of an error.
+        """
+        import numpy as np
+        from pyarrow import types
+
+        column = self.arrow[name]
+        kind = column.type
+        if types.is_null(kind) and gaps:
+            return np.full(len(column), np.nan)
+        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
+            raise self.error(f"column {name!r} is of type {kind}; needed: integers, floats or booleans")
+        if column.null_count and not gaps:
+            many = f"{column.null_count} null{'s' if column.null_count > 1 else ''} in {len(column)} rows"
+            raise self.error(f"column {name!r} has {many}; {way_out}")
+        column = column.cast("uint8") if types.is_boolean(kind) else column
+        values: NDArray[np.float64] = column.cast("float64", safe=False).to_numpy().astype(float)
+        bad = (~np.isfinite(values) & ~(gaps & np.isnan(values))) | (np.abs(values) > largest)
+        if bad.any():
+            what = "NaN or Inf" if np.isnan(values[bad]).any() or np.isinf(values[bad]).any() else "beyond float32"
+            raise self.error(f"column {name!r} has {int(bad.sum())} values that are {what}; {way_out}")
+        return values
+
+    def words(self, name: str) -> list[Any]:
+        """Return a column as Python values."""
+        values: list[Any] = self.arrow[name].to_pylist()
+        return values
+
+
+def read_table(site: str, path: str, columns: list[str]) -> SiteTable:
+    """Read columns of a site's files (none: only the number of rows)."""
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    if not path:
+        raise DataError(f"site {site!r}: data.path is empty; name a file or a folder")
+    where = Path(path).expanduser().absolute()
+    if not where.exists():
+        counted = "" if Path(path).is_absolute() else f" ({path} counts from the folder in which the run was started)"
+        raise _error(site, where, f"does not exist on the machine that trains this site{counted}")
+    files = _files(site, where)
+    try:
+        name = _format(site, where, files)
+        found = dataset.dataset([str(file) for file in files], format=_checked() if name == "parquet" else name)
+        for column in columns:
+            if column not in found.schema.names:
+                raise _error(site, where, f"has no column {column!r}{nearest(column, found.schema.names)}")
+        table = found.to_table(columns=columns)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _error(site, where, f"cannot be read: {_first_line(error)}") from error
+    return SiteTable(site, where, table)
+
+
+def _files(site: str, path: Path) -> list[Path]:
+    """List the files under a path, sorted; hidden files and those that begin with "_" are left out."""
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
+    if not files:
+        raise _error(site, path, f"is a folder without files ({', '.join(_FORMATS)})")
+    return files
+
+
+def _format(site: str, path: Path, files: list[Path]) -> str:
+    """Tell the one format of the files by their endings."""
+    formats = {_FORMATS.get(file.suffix.lower()) for file in files}
+    if len(formats) > 1:
+        raise _error(site, path, f"holds several kinds of files: {', '.join(sorted({f.suffix for f in files}))}")
+    name = formats.pop()
+    if name is None:
+        raise _error(site, path, f"ends in {files[0].suffix!r} (allowed: {', '.join(_FORMATS)})")
+    return name
+
+
+def _checked() -> Any:
+    """Give Parquet as a format whose pages are held against their checksums, where the file was written with any."""
+    from pyarrow import dataset
+
+    options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+    return dataset.ParquetFileFormat(default_fragment_scan_options=options)
+
+
+def _error(site: str, path: Path, message: str) -> DataError:
+    return DataError(f"site {site!r}: {path}: {message}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
