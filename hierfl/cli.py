@@ -372,13 +372,15 @@ def _report(
 
 @app.command("init")
 def _init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")], debug: Debug = False
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    tables: Annotated[bool, typer.Option("--tables", help="One on CSV files, with no code of your own.")] = False,
+    debug: Debug = False,
 ) -> None:
-    """Write a starter federation with a task into DIR."""
+    """Write a starter federation into DIR: with a task of your own or, with --tables, on a table for each site."""
     with told(False, debug):
         from hierfl.starter import write
 
-        for path in write(folder):
+        for path in write(folder, tables=tables):
             print(f"wrote {path}")
         print(f"\nnow: cd {shlex.quote(str(folder))} && {command('hierfl')} run federation.yaml")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import hierfl
 from hierfl.cli import app
-from hierfl.errors import OutputError
+from hierfl.errors import DataError, OutputError
 from hierfl.learning.task import Task
 from hierfl.starter import FILES, write
 
@@ -18,6 +19,30 @@ def test_init_writes_the_starter_and_says_how_to_run_it(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     assert result.stdout.splitlines()[-1].startswith(f"now: cd '{folder}' && ")
+
+
+def test_the_starter_on_tables_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its statistics show what its README speaks of, and it learns; without its rules each column is refused."""
+    result = CliRunner().invoke(app, ["init", str(tmp_path / "mine"), "--tables"])
+    assert result.exit_code == 0, result.output
+    monkeypatch.chdir(tmp_path / "mine")
+    assert all(Path(line.removeprefix("wrote ")).is_file() for line in result.stdout.splitlines()[:6])
+    ran = hierfl.run("federation.yaml", ["output.tensorboard=false"])
+    creatinine = {
+        row["node"]: (row["count"], row["missing"])
+        for row in ran.statistics().to_pylist()
+        if row["column"] == "creatinine"
+    }
+    assert creatinine["world/seville"] == (0, 90) and creatinine["world/porto"] == (120, 0)
+    assert ran.summary["nodes"]["world"]["auc"] > 0.6 and ran.summary["rounds"] == 15
+    with pytest.raises(DataError, match=r"aalborg.csv: column 'crp' has \d+ nulls in 180 rows; fill them"):
+        hierfl.run("federation.yaml", ["task.fill={creatinine: 0.9}"])
+    with pytest.raises(DataError, match=r"seville\.csv: column 'creatinine' has gaps and no value in the training rows"):
+        hierfl.run("federation.yaml", ["task.fill.creatinine=median"])
+    with pytest.raises(
+        DataError, match=r"column 'ward' has \d+ values that are no category of it, the first is 'oncology'"
+    ):
+        hierfl.run("federation.yaml", ["task.categories.ward=[cardiology, internal, surgery]"])
 
 
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
