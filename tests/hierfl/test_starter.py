@@ -37,7 +37,9 @@ def test_the_starter_on_tables_runs_as_it_is(tmp_path: Path, monkeypatch: pytest
     assert ran.summary["nodes"]["world"]["auc"] > 0.6 and ran.summary["rounds"] == 15
     with pytest.raises(DataError, match=r"aalborg.csv: column 'crp' has \d+ nulls in 180 rows; fill them"):
         hierfl.run("federation.yaml", ["task.fill={creatinine: 0.9}"])
-    with pytest.raises(DataError, match=r"seville\.csv: column 'creatinine' has gaps and no value in the training rows"):
+    with pytest.raises(
+        DataError, match=r"seville\.csv: column 'creatinine' has gaps and no value in the training rows"
+    ):
         hierfl.run("federation.yaml", ["task.fill.creatinine=median"])
     with pytest.raises(
         DataError, match=r"column 'ward' has \d+ values that are no category of it, the first is 'oncology'"
