@@ -125,7 +125,8 @@ class Tally:
     columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured;
     `num_not_finite`: samples whose scores are NaN or Inf; `num_left_out`: samples of sites with any such, or whose loss
     is NaN or Inf. The other counts are of the other sites; `reliability` is None where there are none. `own`: sums of
-    the task's own metrics by name; beside them there may be no classes.
+    the task's own metrics by name; beside them there may be no classes, and then the names are there at a site whose
+    samples are left out, too.
     """
 
     num_samples: int = 0
@@ -141,12 +142,13 @@ class Tally:
 
     @classmethod
     def measured(cls, own: Mapping[str, NDArray[np.float64]], *, loss_sum: float) -> Tally:
-        """Count one site's n samples that are told into no classes; `own`: at least one metric, each of shape (n,)."""
+        """Count one site's n samples that are told into no classes; `own`: at least one metric, each of shape (n,).
+
+        Where none counts it is still known what is measured, and that it is no class.
+        """
         n, bad = len(next(iter(own.values()))), num_bad(own)
-        if n == 0:
-            return cls()
-        if bad or not math.isfinite(loss_sum):
-            return cls(num_samples=n, num_not_finite=bad, num_left_out=n)
+        if bad or n == 0 or not math.isfinite(loss_sum):
+            return cls(num_samples=n, num_not_finite=bad, num_left_out=n, own=dict.fromkeys(sorted(own), 0))
         return cls(num_samples=n, loss=quantised(loss_sum), own=sums(own))
 
     @classmethod
@@ -212,7 +214,7 @@ class Tally:
             confusion=reduce(_added, (part.confusion for part in parts), None),
             curves=_joined([part.curves for part in parts if part.curves]),
             reliability=Reliability.total(part.reliability for part in parts if part.reliability is not None),
-            own=added(part.own for part in parts if part.num_samples > part.num_left_out),
+            own=added(part.own for part in parts if part.own or part.num_samples > part.num_left_out),
         )
 
     def __add__(self, other: Tally) -> Tally:

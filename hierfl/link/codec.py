@@ -224,11 +224,11 @@ def tally_in(message: wire.Tally) -> Tally:
     num_not_finite = bounded(message.num_not_finite, "num_not_finite", most=num_left_out)
     counted = num_samples - num_left_out
     sums = [integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
-    if not counted:
-        if message.confusion or message.curves or message.counts or message.own or any(sums):
-            raise LinkError("counts of samples where none was counted")
-        return Tally(num_samples, num_not_finite, num_left_out)
     own = _own_in(message)
+    if not counted:
+        if message.confusion or message.curves or message.counts or any(own.values()) or any(sums):
+            raise LinkError("counts of samples where none was counted")
+        return Tally(num_samples, num_not_finite, num_left_out, own=own)
     if own and not message.confusion:
         if message.curves or message.counts or message.hits or message.sums or any(sums[1:]):
             raise LinkError("counts of classes where there are none")

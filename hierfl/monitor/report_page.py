@@ -257,6 +257,11 @@ def _table(record: RunRecord) -> Iterator[str]:
     yield from _confusion(record)
     if len(paths) > _MAX_ROWS:
         yield f'<p class="note">{len(paths) - _MAX_ROWS:,} more nodes stand in metrics.jsonl.</p>'
+    if "num_left_out" in measured:
+        said = (
+            "Left out are the test samples of sites where a prediction, a metric of the task's own or the loss is not"
+        )
+        yield f'<p class="note">{said} finite: they count in no figure, there or above.</p>'
     if undefined:
         yield f'<p class="note">{WHY_UNDEFINED} They still count in the hub above, which adds up scores and labels.</p>'
 

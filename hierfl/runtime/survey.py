@@ -10,7 +10,7 @@ from hierfl.kinds import nearest
 from hierfl.learning.fine_tune import told
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
-from hierfl.learning.own_metrics import own_among
+from hierfl.learning.own_metrics import CLASSES, own_among
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
@@ -140,7 +140,7 @@ class Survey:
         for path, total in self._added_up(self._tuned).items():
             if total.num_samples:
                 self._personal[path] = total.scalars()
-        return {path: told(found) for path, found in self._personal.items()}
+        return {path: told(found) for path, found in self._alike(self._personal).items()}
 
     def rolled_up(self) -> dict[str, Scalars]:
         """Add tallies from the leaves to the root; by path. Those of held-out sites stand beside, and add up alike."""
@@ -151,7 +151,21 @@ class Survey:
                 **total.scalars(),
                 **{f"held_out_{name}": value for name, value in apart.items() if not isinstance(value, list)},
             }
-        return {path: self._scalars[path] for path in self._tree.nodes if path in self._scalars}
+        found = self._alike(self._scalars)
+        return {path: found[path] for path in self._tree.nodes if path in found}
+
+    def _alike(self, found: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
+        """Let nodes without test samples, which cannot know, tell what the root does: of a regression no accuracy."""
+        root = found.get(self._tree.root.name, {})
+        own = dict.fromkeys(own_among(root))
+        if not own or "accuracy" in root:
+            return found
+        return {
+            path: scalars
+            if scalars.get("num_test")
+            else {**{name: value for name, value in scalars.items() if name not in CLASSES}, **own}
+            for path, scalars in found.items()
+        }
 
     def total(self, *, tuned: bool = False) -> Tally:
         """Give what all sites together have counted, without those that are held out; or with models of their own."""
@@ -204,7 +218,8 @@ class Survey:
             return
         self._warned.add(site)
         bad, total = scalars["num_not_finite"], scalars["num_test"]
-        of = "its predictions, or metrics of the task's own," if self._named else "its predictions"
+        has_own = self._named or own_among(scalars)
+        of = "its predictions, or metrics of the task's own," if has_own else "its predictions"
         what = f"{of} are not finite: {bad} of {total} samples" if bad else "its loss is not finite"
         said = f"{what}; it has no metrics, and all its {total} test samples are left out of those of the hubs above it"
         self._scribe.notice("warning", site, said)

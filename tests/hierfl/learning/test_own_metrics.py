@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import go, hub, tensors
+from rich.console import Console
+from small_runs import config_of, go, hub, site, tensors
 from typer.testing import CliRunner
-from ward_tasks import NamedDoses, patients
+from ward_tasks import Doses, NamedDoses, patients
 
 from hierfl.cli import app
 from hierfl.errors import ConfigError, LinkError, SiteFailed
@@ -30,7 +31,8 @@ from hierfl.monitor.pictures import curves
 from hierfl.monitor.plain import Plain
 from hierfl.monitor.records import Notice
 from hierfl.monitor.report import write_report
-from hierfl.monitor.words import metric
+from hierfl.monitor.terminal import Terminal
+from hierfl.monitor.words import WHY_UNDEFINED, metric
 
 SITES = ("north", "south", "east")
 TREE = hub("world", hub("up", "north", "south"), "east")
@@ -144,6 +146,67 @@ def test_a_metric_of_the_tasks_own_that_is_no_number_is_told_as_such(
     ran = go(tmp_path, hub("world", "a"), {"kind": "ward_tasks:NamedDoses"})
     [told] = [notice.message for notice in ran.monitor.of(Notice)]
     assert told.startswith("its predictions, or metrics of the task's own, are not finite: 6 of 6 samples; ")
+
+
+def broken(sites: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a regression give NaN at these of the sites a, b and c."""
+    given = Doses.predict
+    first = {float(patients(site, 18)[0][12, 0]) for site in sites}
+
+    def predict(self: Doses, model: Any, batch: Any) -> Prediction:
+        found = given(self, model, batch)
+        bad = float(batch[0][0, 0]) in first
+        return Prediction(own={name: value * (math.nan if bad else 1.0) for name, value in found.own.items()})
+
+    monkeypatch.setattr(Doses, "predict", predict)
+
+
+def told_by(ran: Any) -> tuple[str, str, str]:
+    """What the terminal, the log and the report say of a run that is over."""
+    log, screen = io.StringIO(), io.StringIO()
+    console = Console(file=screen, width=140, force_terminal=False)
+    for monitor in (Plain(log), Terminal(config_of(ran.folder, TREE, doses()), console)):
+        for record in ran.monitor.heard:
+            monitor.on(record)
+        monitor.close()
+    return screen.getvalue(), log.getvalue(), write_report(ran.folder).read_text()
+
+
+@pytest.mark.parametrize("sites", ["abc", "a"])
+def test_a_regression_without_a_number_is_told_as_a_regression(
+    sites: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(sites, monkeypatch)
+    tree, output = hub("world", hub("us", "a", "b"), site("c", test=6 * (sites != "a"))), {"tensorboard": True}
+    ran = go(tmp_path, tree, doses(), output=output, stopping={"metric": "absolute_error", "mode": "min", "target": 0})
+    for path, found in ran.summary["nodes"].items():
+        assert found.keys() - {"num_samples", "num_left_out", "num_not_finite"} == {
+            *("num_test", "loss", "absolute_error", "dose")
+        }, path
+    assert ran.summary["nodes"]["world/us/a"]["absolute_error"] is None
+    assert ran.summary["nodes"]["world/us/a"]["num_left_out"] == 6
+    screen, log, report = told_by(ran)
+    assert "<th>AUC</th>" not in report and "<th>accuracy</th>" not in report and "<th>absolute error</th>" in report
+    assert WHY_UNDEFINED not in report
+    assert "test samples of sites where a prediction, a metric of the task's own or the loss is not finite" in report
+    assert "accuracy" not in screen and "AUC" not in screen and "absolute error" in screen
+    assert "its predictions, or metrics of the task's own, are not finite: 6 of 6 samples" in screen
+    undefined = "round 2/2  loss undefined  absolute_error undefined  dose undefined"
+    assert (undefined in log) == (sites == "abc") and "auc" not in log
+    tags = (next((ran.folder / "tensorboard").iterdir())).read_bytes()
+    points = tags.replace(b"^world/", b"")  # charts that stand ready for a classification
+    assert b"world/accuracy" not in points and (b"world/absolute_error" in points) == (sites == "a")
+
+
+def test_what_a_regression_measures_is_known_where_nothing_counts_and_crosses_a_link() -> None:
+    for none in (tally(math.nan), tally(0.5, loss=math.inf), tally()):
+        assert none.scalars().keys() - {"num_test", "num_left_out", "num_not_finite"} == {"loss", "absolute_error"}
+        assert tally_in(wire.Tally.FromString(tally_out(none).SerializeToString())) == none
+    assert Tally.total([tally(math.nan), tally(math.inf)]).scalars()["absolute_error"] is None
+    message = tally_out(tally(math.nan))
+    message.own["absolute_error"] = b"\x01"
+    with pytest.raises(LinkError, match="counts of samples where none was counted"):
+        tally_in(message)
 
 
 def test_classes_have_metrics_of_the_tasks_own_beside_theirs(tmp_path: Path) -> None:
