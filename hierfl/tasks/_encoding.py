@@ -83,8 +83,12 @@ class Encoding:
         import numpy as np
 
         how = self._filled(name)
-        way_out = f"fill them (fill: {{{name}: median}}) or drop them"
-        values = table.numbers(name, float(np.finfo(np.float32).max), gaps=how is not None, way_out=way_out)
+        values = table.numbers(
+            *(name, float(np.finfo(np.float32).max)),
+            gaps=how is not None,
+            way_out=f"fill them (fill: {{{name}: median}}) or drop them",
+            else_way_out=f", or its values (categories: {{{name}: [...]}})",
+        )
         gap = np.isnan(values)
         if gap.any():
             values = np.where(gap, self._typical(table, name, how, values[trains & ~gap].tolist()), values)

@@ -35,10 +35,17 @@ class SiteTable:
         return _error(self.site, self.path, message)
 
     def numbers(
-        self, name: str, largest: float = math.inf, *, gaps: bool = False, way_out: str = "fill or drop them"
+        self,
+        name: str,
+        largest: float = math.inf,
+        *,
+        gaps: bool = False,
+        way_out: str = "fill or drop them",
+        else_way_out: str = "",
     ) -> NDArray[np.float64]:
         """Return a column as float64 (n,), NaN where a value is missing and `gaps` may be; else nulls and NaN are
-        errors, as Inf, text and what is beyond `largest` are in any case. `way_out`: of an error.
+        errors, as Inf, text and what is beyond `largest` are in any case. `way_out`: of a gap,
+        `else_way_out`: of another type.
         """
         import numpy as np
         from pyarrow import types
@@ -48,7 +55,7 @@ class SiteTable:
         if types.is_null(kind) and gaps:
             return np.full(len(column), np.nan)
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
-            raise self.error(f"column {name!r} is of type {kind}; needed: integers, floats or booleans")
+            raise self.error(f"column {name!r} is of type {kind}; needed: integers, floats or booleans{else_way_out}")
         if column.null_count and not gaps:
             many = f"{column.null_count} null{'s' if column.null_count > 1 else ''} in {len(column)} rows"
             raise self.error(f"column {name!r} has {many}; {way_out}")
