@@ -107,7 +107,8 @@ class Statistics:
     columns: list[str] | None = None
     """Columns that are told of; null: all."""
     ranges: dict[str, list[float]] = field(default_factory=dict)
-    """Of numbers, the range that bins divide, {age: [0, 100]}: such columns have a histogram, and quartiles."""
+    """Of numbers, the range that bins divide, {age: [0, 100]}: such columns have a histogram, and quartiles, in
+    place of counts by value."""
     bins: int = 20
     """Bins of a range; what is below and above it is counted beside."""
     max_values: int = 20

@@ -3,7 +3,9 @@
 A site tells no number that stands for fewer records than `min_count`, but for how many values are missing: what would
 is put together with its neighbours, or kept back (microaggregation and suppression, Hundepool et al. 2012, *Statistical
 Disclosure Control*, ch. 3 and 5). That happens at the site, before anything is added, so that a hub above sees nothing
-else. Sums are integers, so a hub's figures are the same over any tree and in any order.
+else. Two figures of one column may differ by few records: hence a column is told by value or by bin, never both, and
+has no moments where these would count the few: of 103 values 0 and 1, a mean of 3/103 does. Sums are integers, so a
+hub's figures are the same over any tree and in any order.
 """
 
 from __future__ import annotations
@@ -34,15 +36,19 @@ MOST_CHARACTERS = 64
 
 _LARGEST = float(np.finfo(np.float32).max)
 
+_FEW = 20
+"""With so many different values, or fewer, one may know what they can be, whatever is counted one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """One column of one or more sites; `Column()` adds to any.
 
     `count`: values that are there and told of; `missing`: null, NaN or not finite; `num_withheld`: sites with too few
-    values to tell of them. `moments`: of numbers, one feature. `values`: how often each value is there, None where it
-    has too many; `others`: how many values are none of these. `bins`: how many values lie in each bin of the agreed
-    range, those below it first and those above it last; None where there is none.
+    values to tell of them. `moments`: of numbers, one feature, without those of sites that keep them back. `values`:
+    how often each value is there, None where it has too many, or has bins; `others`: how many are told as none of
+    these. `bins`: how many values lie in each bin of the agreed range, those below it first and those above it last;
+    None where there is none.
     """
 
     kind: str = ""
@@ -77,6 +83,7 @@ class Column:
             found["num_withheld"] = self.num_withheld
         if self.moments.count:
             found |= {name: float(one[0]) for name, one in zip(("mean", "std"), self._mean_and_std(), strict=True)}
+            found |= {"mean_of": self.moments.count} if self.moments.count < self.count else {}
         if self.values is not None and self.count:
             found |= {"values": dict(sorted(self.values.items(), key=lambda one: (-one[1], one[0])))}
             found |= {"others": self.others} if self.others else {}
@@ -173,17 +180,33 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
     counted = Column("number", len(there), len(values) - len(there))
     if len(there) < wanted.min_count:
         return _told(counted, wanted)
-    found: dict[str, int] | None = None
     distinct, counts = np.unique(there, return_counts=True)
-    if len(distinct) <= wanted.max_values and not np.mod(distinct, 1).any():
-        found = {str(int(value)): int(count) for value, count in zip(distinct, counts, strict=True)}
-    values_told, others = (None, 0) if found is None else _pooled(found, wanted)
-    bins = None
+    if _tells_no_few(distinct, counts, wanted, name):
+        counted = replace(counted, moments=Moments.of(there[:, None]))
     if name in wanted.ranges:
         edges = _edges(wanted.ranges[name], wanted.bins)
         places = np.where(there == edges[-1], wanted.bins, np.searchsorted(edges, there, side="right"))
         bins = _together(np.bincount(places, minlength=wanted.bins + 2).tolist(), wanted.min_count)
-    return replace(counted, moments=Moments.of(there[:, None]), values=values_told, others=others, bins=bins)
+        return replace(counted, bins=bins)
+    if len(distinct) > wanted.max_values or np.mod(distinct, 1).any():
+        return counted
+    by_value = {str(int(value)): int(count) for value, count in zip(distinct, counts, strict=True)}
+    told, others = _pooled(by_value, wanted)
+    return replace(counted, values=told, others=others)
+
+
+def _tells_no_few(distinct: NDArray[np.float64], counts: NDArray[np.int64], wanted: Statistics, name: str) -> bool:
+    """Say whether moments tell no number of few records; `counts`: of each of the `distinct` values.
+
+    With the count, sum and sum of squares are three equations in how often each value is there. Of a code nobody has to
+    guess which values there can be: each has to be frequent, and bins would say which is not. Else the rare ones have
+    to be as many as records are asked for, or none; or there are more values than are counted one by one, or nearly so.
+    """
+    num_rare, has_bins = int((counts < wanted.min_count).sum()), name in wanted.ranges
+    if not np.mod(distinct, 1).any() and distinct[-1] - distinct[0] < _FEW:
+        return not num_rare and (not has_bins or len(distinct) == 1)
+    counted = max(_FEW, wanted.max_values, 2 * wanted.bins if has_bins else 0)
+    return not 0 < num_rare < wanted.min_count or len(distinct) > counted
 
 
 def _words(words: Sequence[str], missing: int, wanted: Statistics) -> Column:

@@ -175,7 +175,7 @@ def _column_in(message: wire.Column, num_rows: int) -> Column:
         raise LinkError(f"{what} is of kind {message.kind[:80]!r}")
     if message.count + message.missing > num_rows:
         raise LinkError(f"{what} has {message.count} values, and {message.missing} are missing, in {num_rows} rows")
-    if moments.count not in (0, message.count) or len(moments.sums) != bool(moments.count):
+    if moments.count > message.count or len(moments.sums) != bool(moments.count):
         raise LinkError(f"{what} has moments of {moments.count} values, and {len(moments.sums)} of them")
     if (message.has_values and sum(message.values.values()) + message.others != message.count) or (
         not message.has_values and (message.values or message.others)

@@ -65,7 +65,7 @@ class Told:
         """Say what the table shows."""
         return (
             "mean ± standard deviation of numbers, the most frequent value of others, and how many values are missing;"
-            f" no number stands for fewer than {plural(self.min_count, 'record')}, - where there are fewer"
+            f" no number of values stands for fewer than {plural(self.min_count, 'record')}, - where there are fewer"
         )
 
     def table(self, width: int) -> Table:
@@ -99,8 +99,12 @@ def asked(wanted: Statistics) -> str:
     said = f"{which} of its records how many values are missing, mean and deviation of numbers, and how often each of"
     said = f"{said} its {wanted.max_values} most frequent values is there"
     if wanted.ranges:
-        said = f"{said}, of {', '.join(wanted.ranges)} also how many values lie in each of {wanted.bins} bins"
-    return f"{said}: no number but that of missing values stands for fewer than {wanted.min_count} records of a site"
+        spans = ", ".join(f"{name} ({low:g} to {high:g})" for name, (low, high) in wanted.ranges.items())
+        said = f"{said}, of {spans} instead how many values lie in each of {wanted.bins} bins"
+    if wanted.min_count == 1:
+        return f"{said}: a number may stand for one record"
+    kept = f"stands for fewer than {wanted.min_count} records of a site"
+    return f"{said}: no number but those of all records and of missing values {kept}"
 
 
 def write_statistics(run_dir: Path, told: Told) -> None:
@@ -150,9 +154,10 @@ def _typical(column: Mapping[str, Any], of_all: Mapping[str, int] | None) -> str
         return "-"
     if of_all and values:
         most = "1" if set(of_all) <= {"0", "1"} else next(iter(values))
-        return f"{most}: {percent(values.get(most, 0) / there)}"
+        return f"{most}: {'≥' if column.get('others') else ''}{percent(values.get(most, 0) / there)}"
     if finite(column.get("mean")) is not None:
-        return f"{column['mean']:.4g} ± {column['std']:.3g}"
+        of_some = f" of {count(column['mean_of'])}" if "mean_of" in column else ""
+        return f"{column['mean']:.4g} ± {column['std']:.3g}{of_some}"
     if column["kind"] == "mixed":
         return "numbers and words"
     return f"{count(there)} values"

@@ -6,7 +6,7 @@ import datetime
 import decimal
 import math
 from functools import reduce
-from itertools import permutations
+from itertools import permutations, product
 from operator import add
 from typing import Any
 
@@ -47,6 +47,45 @@ def test_no_number_stands_for_fewer_records_than_agreed(values: list[Any], least
     for parts in (found.bins, None if found.values is None else [*found.values.values(), found.others]):
         assert parts is None or sum(parts) == found.count
     assert len(found.values or ()) <= most
+
+
+@pytest.mark.parametrize("most", [0, 20])
+@pytest.mark.parametrize("ranges", [{}, {"x": [0, 3]}])
+def test_who_knows_which_values_there_can_be_cannot_reckon_how_often_a_rare_one_is_there(
+    most: int, ranges: dict[str, list[float]]
+) -> None:
+    """What is told are equations in how often 0, 1 and 2 are there, which have several solutions."""
+    every = np.array([counts for counts in product(range(15), repeat=3) if sum(counts) < 15])
+    sums, squares = every @ [0, 1, 2], every @ [0, 1, 4]
+    for place, counts in enumerate(every):
+        told = column(np.repeat(np.arange(3.0), counts).tolist(), min_count=4, max_values=most, bins=3, ranges=ranges)
+        alike = every.sum(axis=1) == told.count
+        if told.moments.count:
+            alike &= (sums == sums[place]) & (squares == squares[place])
+        for value, number in (told.values or {}).items():
+            alike &= every[:, int(value)] == number
+        for value in range(3):
+            assert not 0 < counts[value] < 4 or not told.count or len(set(every[alike, value])) > 1, (counts, told)
+
+
+def test_moments_that_would_count_few_records_are_kept_back() -> None:
+    assert column([0.0] * 100 + [1.0] * 3).moments.count == 0
+    assert column([0.0] * 100 + [50.5] * 3).moments.count == 0
+    assert column([0.0] * 100 + [1.0] * 3 + [2.0] * 4, max_values=0).moments.count == 0
+    assert column([float(age) for age in range(30, 95)] * 5 + [100.0]).moments.count == 65 * 5 + 1
+    assert column([float(age) for age in range(20, 100)] * 5 + [110.0], bins=90, ranges=RANGES).moments.count == 0
+    assert column([36.5, 36.7, 37.0, 37.5, 38.1, 39.0]).moments.count == 6
+    both = column([0.0] * 100 + [1.0] * 3) + column([0.0] * 5 + [1.0] * 5)
+    said = both.as_json(None)
+    assert (said["count"], said["mean"], said["std"], said["mean_of"]) == (113, 0.5, 0.5, 10)
+    assert (said["values"], said["others"]) == ({"0": 5, "1": 5}, 103)
+    assert column([0.0] * 6, ranges=RANGES).as_json([0, 100])["mean"] == 0
+
+
+def test_a_column_is_told_by_value_or_by_bin() -> None:
+    values = [1.0] * 20 + [2.0] * 2 + [3.0] * 9 + [4.0] * 6  # by value 17 are others; by bin 9 + 2 are one
+    assert column(values, ranges={"x": [1, 5]}, bins=4).values is None
+    assert column(values).values is not None and column(values).bins is None
 
 
 @given(st.lists(NUMBERS | WORDS, min_size=1, max_size=4))

@@ -92,9 +92,11 @@ def test_the_plan_says_what_is_told(tmp_path: Path) -> None:
     assert leaves[0] == "nothing of a model: nothing is trained" and not any("change" in said for said in leaves)
     assert leaves[-1] == (
         "once of each column of its records how many values are missing, mean and deviation of numbers, and how often"
-        " each of its 20 most frequent values is there, of age, chol also how many values lie in each of 20 bins: no"
-        " number but that of missing values stands for fewer than 5 records of a site"
+        " each of its 20 most frequent values is there, of age (20 to 80), chol (0 to 600) instead how many"
+        " values lie in each of 20 bins: no number but those of all records and of missing values stands for fewer"
+        " than 5 records of a site"
     )
+    assert plan_of(config(tmp_path, min_count=1), "world/us").leaves[-1].endswith("a number may stand for one record")
     trains = plan_of(config(tmp_path, only=False, columns=["sex"], ranges={}), "world/us").leaves
     assert trains[0].startswith("per round the change of the model") and any(
         said.startswith("once of the columns sex of its records") for said in trains
@@ -138,7 +140,7 @@ def test_statistics_arrive_as_they_were(columns: dict[str, Column]) -> None:
         ({"has_values": False}, "counts other values than it has"),
         ({"values": {"a" * 65: 9}}, "a value of more than 64 characters"),
         ({"bins": [1, 2]}, "has 3 values in its bins, and 9 in all"),
-        ({"moments": moments_out(Moments(3, (1,), (1,)))}, "has moments of 3 values"),
+        ({"moments": moments_out(Moments(10, (1,), (1,)))}, "has moments of 10 values"),
         ({"moments": moments_out(Moments(9, (1, 2), (1, 2)))}, "has moments of 9 values, and 2 of them"),
         ({"name": "x" * 2001}, "a column's name of 2001 characters"),
     ],
