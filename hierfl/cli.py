@@ -376,7 +376,10 @@ def _init(
     tables: Annotated[bool, typer.Option("--tables", help="One on CSV files, with no code of your own.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a starter federation into DIR: with a task of your own or, with --tables, on a table for each site."""
+    """Write a starter federation into DIR.
+
+    It has a task of your own in Python or, with --tables, a table for each site and no code.
+    """
     with told(False, debug):
         from hierfl.starter import write
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError, Problem
-from hierfl.monitor.fairness import METRICS, titles
+from hierfl.monitor.fairness import METRICS, READS, titles
 from hierfl.monitor.words import finite, told_apart
 from hierfl.several import in_file
 
@@ -91,7 +91,7 @@ def tables(answer: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
     if len(configs) == 1:
         ((name, found),) = configs.items()
         rows = {
-            path: {METRICS.get(key, key): _said(own) for key, own in node.items()}
+            path: {READS.get(key, key): _said(own) for key, own in node.items()}
             for path, node in found["nodes"].items()
         }
         return {f"{name}, {over}": {path: row for path, row in rows.items() if row}}

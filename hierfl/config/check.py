@@ -25,7 +25,7 @@ from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
 from hierfl.config.secure import check_secure
 from hierfl.config.shared import check_shared
-from hierfl.config.stopping import check_stopping, measured_by
+from hierfl.config.stopping import check_operating, check_stopping, measured_by
 from hierfl.config.strategies import check_strategies
 from hierfl.config.topologies import check_journal, check_topologies
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
@@ -77,6 +77,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     sections["runtime"], written_runtime = _runtime(config.get("runtime"), report)
     measured = measured_by(task, report)
     check_stopping(config.get("stopping"), sections["stopping"], sections["evaluation"], measured, report)
+    check_operating(sections["evaluation"], measured, report)
     if sections["evaluation"].fine_tune is not None and sections["evaluation"].every == 0:
         report("evaluation.fine_tune", "is never measured: evaluation.every is 0")
     tree = None

@@ -13,7 +13,7 @@ from typing import Any
 from hierfl import kinds
 from hierfl.config.check import DEFAULT_POLICY
 from hierfl.config.keys import SECTIONS, HubKeys, SiteKeys, TemplateKeys, TopKeys
-from hierfl.config.learning import FineTune, Lora, SharedData, Statistics
+from hierfl.config.learning import FineTune, Lora, OperatingPoint, SharedData, Statistics
 from hierfl.config.rules import RULES
 from hierfl.config.schedule import OPTION_VALUES
 from hierfl.config.schema import DeviceGroup, LinkSettings, Training
@@ -39,6 +39,7 @@ def document() -> str:
         "schedules": _schedules(),
         "devices": _table(DeviceGroup),
         "fine_tune": _table(FineTune),
+        "operating_point": _table(OperatingPoint),
         "lora": _table(Lora),
         "shared": _table(SharedData),
         "statistics": _table(Statistics),
@@ -129,6 +130,7 @@ def _type(cls: type, name: str) -> str:
         "Policy | null": "kind",
         "FineTune | null": "mapping",
         "Lora | null": "mapping",
+        "OperatingPoint | null": "mapping",
         "SharedData | null": "mapping",
         "Statistics | null": "mapping",
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FineTune", "Handed", "Lora", "SharedData", "Statistics"]
+__all__ = ["FineTune", "Handed", "Lora", "OperatingPoint", "SharedData", "Statistics"]
 
 
 MOST_CELLS = 10_000
@@ -60,6 +60,27 @@ class FineTune:
             raise ValueError(f"at is {self.at!r}; one of end, every")
         if not self.tensors:
             raise ValueError("tensors is empty; name what is tuned, [head.*], or leave it out for all")
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Which threshold of two classes is looked at: exactly one of these; see evaluation.md."""
+
+    specificity: float | None = None
+    """The smallest threshold at which so many of all negatives are predicted right."""
+    sensitivity: float | None = None
+    """The largest threshold at which so many of all positives are predicted right."""
+    threshold: float | None = None
+    """This one: class 1 is predicted from this probability on."""
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if len(given) != 1:
+            said = " and ".join(given) or "none"
+            raise ValueError(f"needs exactly one of specificity, sensitivity and threshold, and has {said}")
+        for name, value in given.items():
+            if not 0 < value < 1:
+                raise ValueError(f"{name} is {value}; between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierfl.config.learning import FineTune, Handed, Lora, Statistics
+from hierfl.config.learning import FineTune, Handed, Lora, OperatingPoint, Statistics
 from tiers.federation import Federation
 
 if TYPE_CHECKING:
@@ -88,6 +88,9 @@ class Evaluation:
     """Bins of the score histogram."""
     batch_size: int = 1024
     """Samples per step of the measurement."""
+    operating_point: OperatingPoint | None = None
+    """Of two classes, sensitivity and specificity of every node at one threshold of the federation, {specificity: 0.9}
+    (see Operating point); null: not."""
     fine_tune: FineTune | None = None
     """Each site makes the model its own and is measured once more, {steps: 20} (see Fine-tuning); null: not."""
 

@@ -13,7 +13,7 @@ from hierfl.kinds import nearest
 from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.task import NamesMetrics
 
-__all__ = ["check_stopping", "measured_by"]
+__all__ = ["check_operating", "check_stopping", "measured_by"]
 
 _WAYS = ("min", "max")
 
@@ -39,6 +39,18 @@ def measured_by(task: Made, report: Report) -> Mapping[str, str] | None:
     for fault in faults:
         report("task", f"its metrics() {fault}")
     return None if faults else {**named, "loss": "min"}
+
+
+def check_operating(evaluation: Evaluation, measured: Mapping[str, str] | None, report: Report) -> None:
+    """Report an operating point that can never be told of; `measured`: as of `check_stopping`."""
+    at = "evaluation.operating_point"
+    if evaluation.operating_point is None:
+        return
+    if evaluation.auc == "none" or evaluation.every == 0:
+        never = "evaluation.every is 0" if evaluation.every == 0 else "evaluation.auc is none, and it needs the scores"
+        report(at, f"is never measured: {never}")
+    if measured is not None and "sensitivity" not in measured:
+        report(at, f"is of two classes, and the task measures {', '.join(sorted(measured))}")
 
 
 def check_stopping(

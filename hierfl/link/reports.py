@@ -28,7 +28,8 @@ def evaluated(
     errors = {path: error} if error else {}
     sites = {} if error else {path: tally.scalars()}
     beside = (put({path: {}}),) if call.method == "fine_tune" else ()
-    return Evaluated(call.arguments[0], tally, sites, {path: duration_s}, errors), beside
+    curves = {path: tally.curves[0]} if len(tally.curves) == 1 else {}
+    return Evaluated(call.arguments[0], tally, sites, {path: duration_s}, errors, curves), beside
 
 
 def trained(

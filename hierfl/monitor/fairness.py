@@ -14,15 +14,25 @@ from typing import Any
 from hierfl.learning.own_metrics import BUILT_IN, own_among
 from hierfl.monitor.words import finite, metric
 
-__all__ = ["METRICS", "fairness", "fairness_lines", "held_out_lines", "titles"]
+__all__ = ["METRICS", "READS", "fairness", "fairness_lines", "held_out_lines", "threshold_lines", "titles"]
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "loss"}
 """What is told of, and how it reads."""
 
+_AT_THRESHOLD = {
+    "operating_sensitivity": "sensitivity at the threshold",
+    "operating_specificity": "specificity at the threshold",
+}
+"""What is told of beside, where a threshold is looked at; the more the better."""
+
+READS = {**METRICS, **_AT_THRESHOLD}
+
 
 def titles(*nodes: Mapping[str, Any]) -> dict[str, str]:
     """Name what is compared of nodes' figures, and how it reads: `METRICS`, and metrics of the task's own."""
-    return {**METRICS, **{name: name for name in own_among({name for node in nodes for name in node})}}
+    named = {name for node in nodes for name in node}
+    looked_at = {name: said for name, said in _AT_THRESHOLD.items() if name in named}
+    return {**METRICS, **looked_at, **{name: name for name in own_among(named)}}
 
 
 def fairness(
@@ -35,7 +45,8 @@ def fairness(
     `num_undefined` sites have no value and count in none of them. Ties: the first by path.
     """
     found = {}
-    ways = {**{name: BUILT_IN[name] for name in METRICS}, **(better or {})}
+    looked_at = dict.fromkeys((name for name in _AT_THRESHOLD if any(name in site for site in sites.values())), "max")
+    ways = {**{name: BUILT_IN[name] for name in METRICS}, **looked_at, **(better or {})}
     for name, way in ways.items():
         values = {path: number for path in sorted(sites) if (number := finite(sites[path].get(name))) is not None}
         if not values:
@@ -63,11 +74,19 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> I
     for name, figures in found.items():
         if figures["num_sites"] > 1:
             yield (
-                f"sites    {METRICS.get(name, name)}{where}"
+                f"sites    {READS.get(name, name)}{where}"
                 f" worst {metric(figures['worst_value'])} ({figures['worst']}),"
                 f" best {metric(figures['best_value'])} ({figures['best']}), mean {metric(figures['mean'])}"
                 f" (weighted {metric(figures['weighted_mean'])}), deviation {metric(figures['std'])}"
             )
+
+
+def threshold_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say the threshold of the federation's operating point, and what it gives on all test samples, if there is one."""
+    root = nodes[min(nodes, key=len)] if nodes else {}
+    if "operating_threshold" in root:
+        given = ", ".join(f"{name} {metric(root.get(f'operating_{name}'))}" for name in ("sensitivity", "specificity"))
+        yield f"point    class 1 from {metric(root['operating_threshold'])} on: {given}"
 
 
 def held_out_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hierfl.leave_out import table
 from hierfl.monitor.cross_site import short
-from hierfl.monitor.fairness import METRICS
+from hierfl.monitor.fairness import READS
 from hierfl.monitor.statistics import Told
 from hierfl.monitor.words import count, metric
 
@@ -26,7 +26,7 @@ def fairness_table(found: object) -> Iterator[str]:
     yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
     for name, figures in found.items():
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in _cells(figures))
-        yield f"<tr><td>{escape(METRICS.get(str(name), str(name)))}</td>{cells}</tr>"
+        yield f"<tr><td>{escape(READS.get(str(name), str(name)))}</td>{cells}</tr>"
     yield "</tbody></table></div>"
     yield (
         '<p class="note">Mean and standard deviation count each site once, the weighted mean each by its test'

@@ -18,8 +18,10 @@ __all__ = ["guarded", "measured"]
 T = TypeVar("T")
 
 
-def measured(hub: str, sites: Sequence[str], measure: Callable[[str], Tally]) -> Evaluated:
-    """Measure sites one after the other; what goes wrong at one is told, not raised."""
+def measured(hub: str, sites: Sequence[str], measure: Callable[[str], Tally], *, has_point: bool = False) -> Evaluated:
+    """Measure sites one after the other; what goes wrong at one is told, not raised. `has_point`: a threshold is to be
+    held against each one's scores.
+    """
     tallies: dict[str, Tally] = {}
     durations: dict[str, float] = {}
     errors: dict[str, str] = {}
@@ -32,7 +34,8 @@ def measured(hub: str, sites: Sequence[str], measure: Callable[[str], Tally]) ->
             tallies[site] = outcome
         durations[site] = time.perf_counter() - started
     scalars = {site: tally.scalars() for site, tally in tallies.items()}
-    return Evaluated(hub, Tally.total(tallies.values()), scalars, durations, errors)
+    curves = {site: tally.curves[0] for site, tally in tallies.items() if has_point and len(tally.curves) == 1}
+    return Evaluated(hub, Tally.total(tallies.values()), scalars, durations, errors, curves)
 
 
 def guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None = None) -> T | str:

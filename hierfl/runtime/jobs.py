@@ -9,7 +9,7 @@ from hierfl.config.learning import Lora, Statistics
 from hierfl.config.schema import Evaluation, Replication, SiteSettings
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule
-from hierfl.learning.metrics import Tally
+from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.learning.statistics import TableStatistics
@@ -198,13 +198,16 @@ class SiteReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Measurements of one hub's sites by one worker: their sum, and each site's own figures."""
+    """Measurements of one hub's sites by one worker: their sum, and each site's own figures; `curves`: of class 1 by
+    site, where a threshold is to be held against them.
+    """
 
     hub: str
     total: Tally
     sites: Mapping[str, Scalars]
     durations: Mapping[str, float]
     errors: Mapping[str, str] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

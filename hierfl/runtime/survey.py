@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from hierfl.config.learning import OperatingPoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
 from hierfl.kinds import nearest
 from hierfl.learning.fine_tune import told
 from hierfl.learning.local import LocalRule
-from hierfl.learning.metrics import Tally
+from hierfl.learning.metrics import Curve, Tally
+from hierfl.learning.operating import at_threshold, threshold_of
 from hierfl.learning.own_metrics import CLASSES, own_among
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
@@ -51,6 +53,8 @@ class Survey:
         self._personal: dict[str, Scalars] = {}
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
+        self._curves: dict[str, Curve] = {}
+        self._point = config.evaluation.operating_point
         self._named = config.better
         self._goes_on = config.only_tells
         self._warned: set[str] = set()
@@ -116,7 +120,7 @@ class Survey:
 
         `rules`: by hub, in place of the strategies' own.
         """
-        self._tallies, self._beside, self._scalars = {}, {}, {}
+        self._tallies, self._beside, self._scalars, self._curves = {}, {}, {}, {}
         for path in self._tree.hubs:
             present = [site for site in own_sites(self._tree, path) if self.inventories[site].error is None]
             rule = (self._rules if rules is None else rules).get(path)
@@ -144,15 +148,26 @@ class Survey:
 
     def rolled_up(self) -> dict[str, Scalars]:
         """Add tallies from the leaves to the root; by path. Those of held-out sites stand beside, and add up alike."""
-        beside = self._added_up(self._beside)
-        for path, total in self._added_up(self._tallies).items():
+        beside, totals = self._added_up(self._beside), self._added_up(self._tallies)
+        for path, total in totals.items():
             apart = beside[path].scalars() if beside[path].num_samples else {}
             self._scalars[path] = {
                 **total.scalars(),
                 **{f"held_out_{name}": value for name, value in apart.items() if not isinstance(value, list)},
             }
+        if self._point is not None:
+            self._hold(self._point, {path: total.curves for path, total in totals.items()})
         found = self._alike(self._scalars)
         return {path: found[path] for path in self._tree.nodes if path in found}
+
+    def _hold(self, point: OperatingPoint, hubs: Mapping[str, Sequence[Curve]]) -> None:
+        """Choose the federation's threshold, and say what it gives at every node that was measured."""
+        root = self._tree.root.name
+        curves = {**self._curves, **{path: found[0] for path, found in hubs.items() if len(found) == 1}}
+        threshold = threshold_of(curves[root], point) if root in curves else None
+        for path, scalars in self._scalars.items():
+            beside = {"operating_threshold": threshold} if path == root else {}
+            self._scalars[path] = {**scalars, **beside, **at_threshold(curves.get(path), threshold)}
 
     def _alike(self, found: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
         """Let nodes without test samples, which cannot know, tell what the root does: of a regression no accuracy."""
@@ -205,6 +220,7 @@ class Survey:
         kept = self._beside if result.group.name.startswith(_HELD_OUT) else self._tallies
         (self._tuned if is_tuned else kept).setdefault(result.group.hub, []).append(evaluated.total)
         (self._personal if is_tuned else self._scalars).update(evaluated.sites)
+        self._curves.update({} if is_tuned else evaluated.curves)
         for site, scalars in evaluated.sites.items():
             self._warn_of_left_out(site, scalars)
             self._warn_of_names(scalars)

@@ -1,0 +1,54 @@
+"""Where a classifier into two classes is put to use: one threshold for the federation, and what it gives at each node.
+
+AUC is of all thresholds; who acts on a prediction has one (Zweig & Campbell 1993). It is chosen on the scores of all
+test samples together, which add as histograms, and then held against every hub's and site's own, so that a hospital
+sees what the federation's threshold would do there. With `auc: histogram` it is the edge of a bin.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from hierfl.config.learning import OperatingPoint
+from hierfl.learning.metrics import Curve
+
+__all__ = ["OPERATING", "at_threshold", "threshold_of"]
+
+OPERATING = ("operating_sensitivity", "operating_specificity")
+"""What is told at every node; the root has `operating_threshold` beside."""
+
+
+def threshold_of(curve: Curve, wanted: OperatingPoint) -> float | None:
+    """Give the score from which on class 1 is predicted: for a wanted specificity the smallest that has it, for a
+    wanted sensitivity the largest; None where that class has no samples, or no threshold up to 1 has it.
+    """
+    if wanted.threshold is not None:
+        return wanted.threshold
+    scores = curve.scores.tolist()
+    if not scores or scores[-1] < 1.0:
+        scores.append(1.0)
+    places = range(len(scores))
+    positives, negatives = (np.concatenate([[0], np.cumsum(one)]) for one in (curve.positives, curve.negatives))
+    if wanted.specificity is not None:
+        enough = Fraction(str(wanted.specificity)) * int(negatives[-1])
+        right = [place for place in places if negatives[place] >= enough]
+        return float(scores[right[0]]) if right and negatives[-1] else None
+    assert wanted.sensitivity is not None
+    at_most = (1 - Fraction(str(wanted.sensitivity))) * int(positives[-1])
+    found = [place for place in places if positives[place] <= at_most]
+    return float(scores[found[-1]]) if found and positives[-1] else None
+
+
+def at_threshold(curve: Curve | None, threshold: float | None) -> dict[str, Any]:
+    """Give sensitivity and specificity where class 1 is predicted from a score on; None where a class is missing."""
+    if curve is None or threshold is None:
+        return dict.fromkeys(OPERATING)
+    first = int(np.searchsorted(curve.scores, threshold, side="left"))
+    positives, negatives = int(curve.positives.sum()), int(curve.negatives.sum())
+    return {
+        OPERATING[0]: int(curve.positives[first:].sum()) / positives if positives else None,
+        OPERATING[1]: int(curve.negatives[:first].sum()) / negatives if negatives else None,
+    }
