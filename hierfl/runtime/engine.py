@@ -341,7 +341,7 @@ class Engine:
         self._looked_s = now
         self.crew.add(self.driver.grow())
         refused = self.crew.refusals()
-        for said in self._patience.look(refused, now):
+        for said in self._patience.look(refused, now, self._scribe.shown):
             self._scribe.notice("warning", self._tree.root.name, said)
         for result in self.crew.give_up({**self._patience.spent(refused, now), **self.crew.hopeless()}):
             self._take(result)

@@ -1,10 +1,14 @@
-"""Work that no device which is there can take: said once it has waited a while, given up in the end."""
+"""Work that no device which is there can take: said once it has waited a while, given up in the end.
+
+Who was left out of a round's training so is not waited for once more at the round's measurement, unless it is back.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
+from hierfl.runtime.results import TRAIN
 from scheduler import JobKey
 
 __all__ = ["Patience"]
@@ -21,9 +25,16 @@ class Patience:
         self._limit_s = limit_s
         self._since: dict[JobKey, float] = {}
         self._told: set[str] = set()
+        self._round = 0
+        self._left_out: set[str] = set()
 
-    def look(self, refusals: Mapping[JobKey, str], now_s: float) -> list[str]:
-        """Take the work that waits now, each with its reason; return what is to be said of it, once per reason."""
+    def look(self, refusals: Mapping[JobKey, str], now_s: float, round_number: int = 0) -> list[str]:
+        """Take the work of a round that waits now, each with its reason; return what is to be said of it, once per
+        reason.
+        """
+        if round_number != self._round:
+            self._round = round_number
+            self._left_out.clear()
         self._since = {key: self._since.get(key, now_s) for key in refusals}
         self._told &= set(refusals.values())
         due = {refusals[key] for key, since_s in self._since.items() if now_s - since_s >= self._patience_s}
@@ -36,11 +47,17 @@ class Patience:
 
     def spent(self, refusals: Mapping[JobKey, str], now_s: float) -> dict[JobKey, str]:
         """Give the work that has waited as long as it may, as of the last look."""
-        return {
-            key: f"{reason}, and none has come within {self._limit_s:g} s (runtime.device_timeout_s)"
+        found = {
+            key: f"{reason}, as in this round's training"
             for key, reason in refusals.items()
-            if now_s - self._since.get(key, now_s) >= self._limit_s
+            if key[1] in self._left_out and not key[0].startswith(TRAIN)
         }
+        for key, reason in refusals.items():
+            if now_s - self._since.get(key, now_s) >= self._limit_s and key not in found:
+                found[key] = f"{reason}, and none has come within {self._limit_s:g} s (runtime.device_timeout_s)"
+                if key[0].startswith(TRAIN):
+                    self._left_out.add(key[1])
+        return found
 
 
 def _named(sites: list[str]) -> str:

@@ -25,7 +25,7 @@ from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, HubUp, Kept
 from hierfl.runtime.jobs import Order, Outcome
 from hierfl.runtime.openwork import OpenWork
 from hierfl.runtime.recorder import Recorder
-from hierfl.runtime.results import Group, HandedUp, SitesLost
+from hierfl.runtime.results import TRAIN, Group, HandedUp, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
 from hierfl.runtime.specs import hub_spec
 from hierfl.runtime.timers import Timers
@@ -278,7 +278,7 @@ class Relay:
             sites = {site: steps for site, steps in sites.items() if not answered(path, number, _name(site))}
         self._num_orders += 1
         group = Group(
-            *(f"train:{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
+            *(f"{TRAIN}{path}:{number}:{self._num_orders}", "train", path, number, sites, weights, order, model),
             one_by_one=alone or bool(packs),
             keeps=order.objective.keeps or any(one.error_feedback for one in packs),
             is_masked=self._config.is_served and self._config.hubs[path].secure_aggregation != "none",

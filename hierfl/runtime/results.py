@@ -13,6 +13,7 @@ from hierfl.runtime.jobs import Evaluated, Inventory, Order, SiteReport
 from tiers.messages import Update
 
 __all__ = [
+    "TRAIN",
     "Assigned",
     "Built",
     "Busy",
@@ -27,6 +28,9 @@ __all__ = [
     "WorkerJoined",
     "WorkerLost",
 ]
+
+TRAIN = "train:"
+"""How the names of groups that train begin, and no others'."""
 
 
 @dataclass(frozen=True)

@@ -39,3 +39,27 @@ def test_without_a_limit_nothing_is_given_up() -> None:
     patience = Patience(10.0)
     patience.look({("g", "w/a"): "r"}, 0.0)
     assert patience.spent({("g", "w/a"): "r"}, 1e9) == {}
+
+
+def test_who_was_left_out_of_a_round_is_not_waited_for_as_it_is_measured() -> None:
+    patience, reason = Patience(10.0, limit_s=60.0), "w/a is not there"
+    training, measuring = ({(group, "w/a"): reason} for group in ("train:w:4:7", "evaluate:w"))
+
+    def given_up(work: dict[tuple[str, str], str], now_s: float, round_number: int) -> dict[tuple[str, str], str]:
+        patience.look(work, now_s, round_number)
+        return patience.spent(work, now_s)
+
+    assert given_up(training, 0.0, 5) == {} and list(given_up(training, 60.0, 5)) == [*training]
+    others = {("evaluate:w", "w/b"): reason}
+    assert given_up(measuring | others, 61.0, 5) == {("evaluate:w", "w/a"): f"{reason}, as in this round's training"}
+    assert given_up({("fine tune:w", "w/a"): reason}, 62.0, 5).keys() == {("fine tune:w", "w/a")}
+    assert given_up({("train:w/us:9:8", "w/a"): reason}, 63.0, 5) == {}, "a hub's next round waits for it anew"
+    assert given_up(training, 70.0, 6) == {} and given_up(measuring, 75.0, 6) == {}, "and so does the next one"
+
+
+def test_who_was_not_there_for_a_measurement_is_waited_for_in_the_next() -> None:
+    patience, work = Patience(10.0, limit_s=60.0), {("evaluate:w", "w/a"): "r"}
+    patience.look(work, 0.0, 1)
+    assert patience.spent(work, 60.0)
+    patience.look({("fine tune:w", "w/a"): "r"}, 61.0, 1)
+    assert patience.spent({("fine tune:w", "w/a"): "r"}, 61.0) == {}
