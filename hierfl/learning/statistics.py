@@ -112,6 +112,16 @@ class TableStatistics:
         columns = {name: self.columns.get(name, Column()) + other.columns.get(name, Column()) for name in names}
         return TableStatistics(self.num_rows + other.num_rows, columns)
 
+    def beside_training(self, num_train: int, min_count: int) -> TableStatistics:
+        """Keep back the moments of columns that have only few values more, or fewer, than there are training records:
+        where these tell their own moments, the difference would be that of the few.
+        """
+        columns = {
+            name: replace(one, moments=Moments()) if 0 < abs(one.count - num_train) < min_count else one
+            for name, one in self.columns.items()
+        }
+        return replace(self, columns=columns)
+
     def as_json(self, ranges: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         """Write them for a file."""
         columns = {name: column.as_json(ranges.get(name)) for name, column in self.columns.items()}

@@ -20,7 +20,7 @@ from hierfl.learning.contract import checked_data, checked_table
 from hierfl.learning.parts import part_of, together
 from hierfl.learning.shared import chosen, with_handed
 from hierfl.learning.statistics import TableStatistics, as_table, statistics_of
-from hierfl.learning.task import SiteData, Tabulates, Task
+from hierfl.learning.task import SiteData, Standardised, Tabulates, Task
 from hierfl.runtime.warmth import CACHE_SITES
 
 __all__ = ["Loader", "Scale"]
@@ -75,9 +75,15 @@ class Loader:
         """Give what a site has itself, as the task gives it."""
         return self._loaded(self._sites[site]) if self._sites[site].handed else self.get(site)
 
-    def statistics(self, site: str, wanted: Statistics) -> TableStatistics:
-        """Count what a site has itself, as its task shows it: nothing is scaled. Errors: as of `get`."""
-        return self._counted(self._sites[site], wanted)
+    def statistics(self, site: str, wanted: Statistics, *, has_data: bool = True) -> TableStatistics:
+        """Count what a site has itself, as its task shows it: nothing is scaled; `has_data`: they can be loaded.
+
+        Errors: as of `get`.
+        """
+        told = self._counted(self._sites[site], wanted)
+        if has_data and isinstance(self._task, Standardised) and self._task.standardise == "federated":
+            return told.beside_training(len(self.own(site).train), wanted.min_count)  # type: ignore[arg-type]
+        return told
 
     def _counted(self, settings: SiteSettings, wanted: Statistics) -> TableStatistics:
         """Count a site's records, its part of them, or those of all sites in a pool, each by itself."""

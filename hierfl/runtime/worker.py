@@ -243,7 +243,7 @@ class SiteWorker:
         wanted = self.spec.statistics
         if wanted is None:
             return found
-        told = guarded(lambda: self._loader.statistics(site, wanted))
+        told = guarded(lambda: self._loader.statistics(site, wanted, has_data=found.error is None))
         if isinstance(told, str):
             return replace(found, error=found.error or told)
         return replace(found, statistics=told)

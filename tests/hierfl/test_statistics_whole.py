@@ -75,6 +75,16 @@ def test_a_run_that_trains_tells_them_too_and_has_the_same_bits(tmp_path: Path) 
     assert [cut[path]["num_rows"] for path in cut if path.startswith("world/cleveland/")] == [101] * 3
 
 
+@pytest.mark.parametrize("only", [True, False])
+def test_moments_that_differ_from_those_of_training_by_few_records_are_kept_back(tmp_path: Path, only: bool) -> None:
+    sites = hub("world", site("a", test=2), site("b", test=5), site("c", test=0))
+    for standardise, with_mean in (("federated", ["b", "c"]), ("none", ["a", "b", "c"])):
+        task = {"kind": "ward_tasks:Wards", "standardise": standardise}
+        found = told(go(tmp_path / standardise, sites, task, statistics={"only": only}).folder)
+        assert [name for name in "abc" if "mean" in found[f"world/{name}"]["columns"]["feature_0"]] == with_mean
+        assert found["world/a"]["columns"]["feature_0"]["count"] == 14
+
+
 def test_gaps_for_which_training_is_refused_are_told(tmp_path: Path) -> None:
     values = [None, 3.5, *range(18)]
     pq.write_table(pa.table({"x": pa.array(values, pa.float64()), "y": [0, 1] * 10}), tmp_path / "a.parquet")
