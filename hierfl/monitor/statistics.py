@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from hierfl import durable
 from hierfl.errors import OutputError
 from hierfl.monitor.cross_site import short
 from hierfl.monitor.files import as_json
-from hierfl.monitor.words import count, finite, percent, plural
+from hierfl.monitor.words import count, few, finite, percent, plural
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,7 +50,8 @@ class Told:
         whole = next(iter(self.nodes.values()))["columns"] if self.nodes else {}
         for name in self.columns:
             values = whole.get(name, {}).get("values")
-            rows[name] = {path: _cell(node["columns"].get(name), values) for path, node in self.nodes.items()}
+            label = _shown(name) if _shown(name) not in rows else repr(name)
+            rows[label] = {path: _cell(node["columns"].get(name), values) for path, node in self.nodes.items()}
         return rows
 
     def rows(self) -> list[dict[str, Any]]:
@@ -64,27 +66,28 @@ class Told:
     def legend(self) -> str:
         """Say what the table shows."""
         return (
-            "mean ± standard deviation of numbers, the most frequent value of others, and how many values are missing;"
+            "mean ± standard deviation of numbers, the most frequent value of others (≥: at least, as some are not told"
+            " by value), and how many values are missing;"
             f" no number of values stands for fewer than {plural(self.min_count, 'record')}, - where there are fewer"
         )
 
     def table(self, width: int) -> Table:
         """Make a rich table of the nodes that fit into `width`; the others are named below."""
         from rich.table import Table
+        from rich.text import Text
 
         rows, names = self.cells(), short(list(self.nodes))
         room = width - max(map(len, rows))
-        shown = list(self.nodes)
-        while len(shown) > 1 and sum(_wide(names[path], rows, path) for path in shown) > room:
-            shown.pop()
+        wide = accumulate(_wide(names[path], rows, path) for path in self.nodes)
+        shown = list(self.nodes)[: max(1, sum(so_far <= room for so_far in wide))]
         made = Table(box=None, pad_edge=False)
         made.add_column("")
         for path in shown:
-            made.add_column(names[path], justify="right", no_wrap=True)
+            made.add_column(Text(names[path]), justify="right", no_wrap=True)
         for name, row in rows.items():
-            made.add_row(name, *(row[path] for path in shown))
+            made.add_row(Text(name), *(Text(row[path]) for path in shown))
         if rest := [names[path] for path in list(self.nodes)[len(shown) :]]:
-            made.caption = f"no room for {', '.join(rest)}: {FILE} has all"
+            made.caption = Text(f"no room for {few(rest)}: {FILE} has all")
             made.caption_justify = "left"
         return made
 
@@ -135,6 +138,11 @@ def _wide(name: str, rows: Mapping[str, Mapping[str, str]], path: str) -> int:
     return max(len(name), *(len(row[path]) for row in rows.values())) + 2
 
 
+def _shown(word: str) -> str:
+    """Write a word that somebody else has chosen: nothing in it moves a cursor."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in word)
+
+
 def _cell(column: Mapping[str, Any] | None, of_all: Mapping[str, int] | None) -> str:
     """Write one column at one node: what is typical, and what is missing. `of_all`: the root's counts by value."""
     if column is None:
@@ -154,7 +162,7 @@ def _typical(column: Mapping[str, Any], of_all: Mapping[str, int] | None) -> str
         return "-"
     if of_all and values:
         most = "1" if set(of_all) <= {"0", "1"} else next(iter(values))
-        return f"{most}: {'≥' if column.get('others') else ''}{percent(values.get(most, 0) / there)}"
+        return f"{_shown(most)}: {'≥' if column.get('others') else ''}{percent(values.get(most, 0) / there)}"
     if finite(column.get("mean")) is not None:
         of_some = f" of {count(column['mean_of'])}" if "mean_of" in column else ""
         return f"{column['mean']:.4g} ± {column['std']:.3g}{of_some}"

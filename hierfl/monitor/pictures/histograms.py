@@ -28,9 +28,10 @@ def histograms(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
     """
     root = next(iter(nodes), "")
     whole = nodes[root]["columns"] if nodes else {}
-    names = [name for name, column in whole.items() if column.get("histogram")][:_MOST]
-    if not names:
+    every = [name for name, column in whole.items() if column.get("histogram")]
+    if not every:
         raise ValueError("no column has a histogram")
+    names = every[:_MOST]
     members = members_by_hub(nodes)
     hubs = [path for path in nodes if path in members and path != root]
     sites = [path for path in nodes if path not in members]
@@ -53,7 +54,8 @@ def histograms(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
     told = told[:-1] if len(sites) > SITE_LINES else told
     look = {"frameon": False, "fontsize": SIZE, "labelcolor": INK, "handlelength": 1.8, "columnspacing": 1.6}
     made.legend(handles=told, loc="lower left", bbox_to_anchor=(0.012, 0.0), ncols=min(len(told), 6), **look)
-    heading(made, "Numbers by site", "the share of a node's values in each bin of the agreed range")
+    what = f"; the first {_MOST} of {len(every)} columns" if len(every) > _MOST else ""
+    heading(made, "Numbers by site", f"the share of a node's values in each bin of the agreed range{what}")
     return made
 
 
