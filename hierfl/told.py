@@ -16,7 +16,6 @@ from hierfl.monitor.words import plural
 from hierfl.runtime.jobs import Inventory
 from hierfl.summary import simulated
 from hierfl.tree import handed_out, not_kept
-from tiers.federation import Federation
 
 __all__ = ["foretold", "keep_statistics", "rolled_up"]
 
@@ -29,13 +28,20 @@ def foretold(config: RunConfig, num_samples: Mapping[str, int]) -> Iterator[tupl
         yield path, "info", what
 
 
-def rolled_up(tree: Federation, inventories: Mapping[str, Inventory]) -> dict[str, TableStatistics]:
-    """Give what sites have told of their records, hubs rolled up; by path, the root first. Errors: DataError."""
+def rolled_up(config: RunConfig, inventories: Mapping[str, Inventory]) -> dict[str, TableStatistics]:
+    """Give what sites have told of their records, hubs rolled up; by path, the root first. Empty where nobody is asked.
+
+    Errors: DataError where somebody tells what was not agreed to.
+    """
+    tree, wanted = config.federation, config.statistics
+    if wanted is None:
+        return {}
     found = {path: item.statistics for path, item in inventories.items() if item.statistics is not None}
     for path in reversed(list(tree.hubs)):
         for member in tree.members(path):
             if member in found:
                 try:
+                    found[member].check(wanted)
                     found[path] = found.get(path, TableStatistics()) + found[member]
                 except DataError as error:
                     raise DataError(f"what {member} tells of its records: {error}") from error
@@ -49,7 +55,7 @@ def keep_statistics(
 
     `facts`: of the run's summary. Errors: OutputError; DataError for a column that no site has, or where none has any.
     """
-    wanted, found = config.statistics, rolled_up(config.federation, inventories)
+    wanted, found = config.statistics, rolled_up(config, inventories)
     if wanted is None:
         return ""
     if not found:

@@ -28,6 +28,7 @@ STANDARDISE = ("none", "site", "federated")
 
 _DIGITS = 24
 _SMALLEST = -149 - (_DIGITS - 1)
+_LARGEST = int(np.finfo(np.float32).max) << -_SMALLEST
 _ROWS = 1 << 20
 
 
@@ -69,6 +70,16 @@ class Moments:
             self.count + other.count,
             tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
             tuple(a + b for a, b in zip(self.squares, other.squares, strict=True)),
+        )
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether any `count` numbers have these sums and sums of squares."""
+        return all(
+            abs(plain) <= self.count * _LARGEST
+            and plain * plain <= self.count * squared
+            and squared <= self.count * _LARGEST**2
+            for plain, squared in zip(self.sums, self.squares, strict=True)
         )
 
     def mean_and_std(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +74,7 @@ class Column:
         return Column(
             *(self.kind, count, *beside, self.moments + other.moments),
             *(_added(self.values, other.values), self.others + other.others),
-            None if self.bins is None or other.bins is None else _sum(self.bins, other.bins),
+            None if self.bins is None or other.bins is None else tuple(map(add, self.bins, other.bins)),
         )
 
     def as_json(self, span: Sequence[float] | None) -> dict[str, Any]:
@@ -121,6 +122,17 @@ class TableStatistics:
             for name, one in self.columns.items()
         }
         return replace(self, columns=columns)
+
+    def check(self, wanted: Statistics) -> None:
+        """Errors: DataError for a column that nobody has asked for, or bins that nobody has agreed to."""
+        for name, column in self.columns.items():
+            if wanted.columns is not None and name not in wanted.columns:
+                raise DataError(f"a column {name!r}, for which nobody has asked")
+            agreed = wanted.bins + 2 if name in wanted.ranges else 0
+            if column.bins is not None and len(column.bins) != agreed:
+                raise DataError(
+                    f"column {name!r} has {len(column.bins)} bins with those at its ends, agreed are {agreed}"
+                )
 
     def as_json(self, ranges: Mapping[str, Sequence[float]]) -> dict[str, Any]:
         """Write them for a file."""
@@ -287,12 +299,6 @@ def _quantile(edges: NDArray[np.float64], bins: Sequence[int], share: float) -> 
             return float(low + (high - low) * (share * total - before) / count)
         before += count
     return None
-
-
-def _sum(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
-    if len(one) != len(other):
-        raise DataError(f"sites differ in their number of bins: {len(one)} and {len(other)}")
-    return tuple(a + b for a, b in zip(one, other, strict=True))
 
 
 def _added(one: Mapping[str, int] | None, other: Mapping[str, int] | None) -> dict[str, int] | None:

@@ -126,6 +126,7 @@ class Branch:
                 if self.config.statistics is not None:
                     self._terms()
                 found = self._engine.describe()
+                told = rolled_up(self._epoch.config, found).get(self.path)
             except HierflError as error:
                 return Inventory(self.path, 0, 0, None, str(error))
             self._num_samples = samples_of(self._epoch.config, found)
@@ -135,7 +136,7 @@ class Branch:
             has_moments = is_first and any(item.moments is not None for item in found.values())
             self._inventory = Inventory(
                 *(self.path, self._num_samples[self.path], num_test, moments if has_moments else None),
-                statistics=rolled_up(self._epoch.config.federation, found).get(self.path),
+                statistics=told,
             )
         return self._inventory
 

@@ -134,9 +134,10 @@ def moments_in(message: wire.Moments) -> Moments:
         raise LinkError(f"moments with {len(message.sums)} sums and {len(message.squares)} sums of squares")
     sums = tuple(integer_in(content, "a sum") for content in message.sums)
     squares = tuple(integer_in(content, "a sum of squares") for content in message.squares)
-    if any(square < 0 for square in squares):
-        raise LinkError("a sum of squares below 0")
-    return Moments(bounded(message.count, "the count of rows"), sums, squares)
+    found = Moments(bounded(message.count, "the count of rows"), sums, squares)
+    if not found.is_possible:
+        raise LinkError(f"sums, or sums of squares, that no {message.count} numbers have")
+    return found
 
 
 def statistics_out(found: TableStatistics) -> wire.Statistics:

@@ -84,8 +84,16 @@ def test_moments_that_do_not_fit_are_refused() -> None:
     moments.sums.append(b"")
     with pytest.raises(LinkError, match="3 sums and 2"):
         moments_in(moments)
-    with pytest.raises(LinkError, match="below 0"):
-        moments_in(wire.Moments(count=1, sums=[b"\x01"], squares=[b"\xff"]))
+    for count, plain, squared in (
+        (1, 1, -1),
+        (1, 2, 1),
+        (9, 10, 0),
+        (0, 1, 1),
+        (2, 1, 1 << 700),
+        (1, 1 << 400, 1 << 750),
+    ):
+        with pytest.raises(LinkError, match=f"sums of squares, that no {count} numbers have"):
+            moments_in(moments_out(Moments(count, (plain,), (squared,))))
 
 
 @given(

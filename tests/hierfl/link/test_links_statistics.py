@@ -24,6 +24,8 @@ from hierfl.link.approval import plan_of
 from hierfl.link.codec import moments_out, statistics_in, statistics_out
 from hierfl.link.kit import Kit
 from hierfl.link.terms import heeded
+from hierfl.runtime.jobs import Inventory
+from hierfl.told import rolled_up
 
 LINK = {"address": "hub.example.org:8443"}
 HOSPITALS = hub(
@@ -152,6 +154,22 @@ def test_what_contradicts_itself_is_refused(change: dict[str, Any], said: str) -
         statistics_in(wire.Statistics(num_rows=10, columns=[wire.Column(**{**good, **change})]))
     with pytest.raises(LinkError, match="several columns of one name"):
         statistics_in(wire.Statistics(num_rows=10, columns=[wire.Column(**good)] * 2))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"age": Column("number", 9, bins=(9,))}, "column 'age' has 1 bins with those at its ends, agreed are 22"),
+        ({"sex": Column("number", 9, bins=(0, 9, 0))}, "column 'sex' has 3 bins with those at its ends, agreed are 0"),
+        ({"name": Column("category", 9, values={"Jo": 9})}, "a column 'name', for which nobody has asked"),
+    ],
+)
+def test_what_was_not_agreed_to_is_not_taken(tmp_path: Path, told: dict[str, Column], said: str) -> None:
+    found = {"world/budapest": Inventory("world/budapest", 9, 0, None, statistics=TableStatistics(9, told))}
+    asked = config(tmp_path, columns=["age", "chol", "sex"])
+    with pytest.raises(DataError, match=f"what world/budapest tells of its records: {said}"):
+        rolled_up(asked, found)
+    assert rolled_up(replace(asked, statistics=None), found) == {}
 
 
 @pytest.mark.slow
