@@ -208,15 +208,17 @@ def _same(file: Path, found: str, expected: str) -> None:
         raise OutputError(f"what {file} holds has the digest {found}, and was written with {expected}")
 
 
-def save_model(path: Path, layout: Layout, model: ModelState) -> None:
-    """Write a model in its own dtypes, every name that it had, for `safetensors` or torch. Errors: OutputError."""
+def save_model(path: Path, layout: Layout, model: ModelState, about: Mapping[str, str] | None = None) -> None:
+    """Write a model in its own dtypes, every name that it had, for `safetensors` or torch; `about`: what the file says
+    of it. Errors: OutputError.
+    """
     tensors = {spec.name: _narrowed(spec, values) for spec, values in model.tensors(layout)}
     types = {spec.name: BFLOAT16 for spec in layout.tensors if spec.dtype == "bfloat16"}
     for alias, name in layout.aliases:
         tensors[alias] = tensors[name]
         types |= {alias: BFLOAT16} if name in types else {}
     try:
-        durable.place(path, content(tensors, {"format": "pt"}, types))
+        durable.place(path, content(tensors, {"format": "pt", **(about or {})}, types))
     except OSError as error:
         raise OutputError(f"the model cannot be written to {path}: {error.strerror or error}") from error
 

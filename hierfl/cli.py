@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from hierfl import drilling, submitting
+from hierfl import drilling, predicting, submitting
 from hierfl.console import Watch, aside, at_work, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
 from hierfl.link import commands as link_commands
@@ -391,3 +391,4 @@ def _init(
 link_commands.register(app)
 drilling.register(app)
 submitting.register(app)
+predicting.register(app)

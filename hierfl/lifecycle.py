@@ -24,6 +24,7 @@ from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import Monitor, Notice, Scalars
 from hierfl.own_models import of_site
+from hierfl.predict import said_of
 from hierfl.reopen import Reopened, check_model, reopened, try_out
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
@@ -106,7 +107,9 @@ def export(
     with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, config, saved, model):
         own = of_site(config, saved.sites, site) if site else ()
         layout, whole = engine.merged(model, *own)
-        checkpoint.save_model(path, layout, engine.driver.get(whole))
+        point = RunDir(run_dir).summary().get("nodes", {}).get(config.federation.root.name, {})
+        about = said_of(config, saved, site, point.get("operating_threshold"))
+        checkpoint.save_model(path, layout, engine.driver.get(whole), about)
         return saved.rounds_done, saved.model.digest(saved.layout)
 
 

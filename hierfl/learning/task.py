@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from pyarrow import Table
     from torch import Tensor
     from torch.nn import Module
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from hierfl.config.schema import SiteSettings
 
 __all__ = [
+    "Applies",
     "CountsSamples",
     "KnowsSites",
     "NamesMetrics",
@@ -106,6 +109,21 @@ class Tabulates(Protocol):
 
         Errors: DataError that names the site and the file.
         """
+
+
+@runtime_checkable
+class Applies(Protocol):
+    """A task whose model `hierfl predict` can use on records that are no site's."""
+
+    def records(self, file: str, site: str = "", data: str = "") -> tuple[Table, NDArray[np.float64]]:
+        """Read records from a file: the table as it is, and their features (n, d), not scaled by the federation's mean
+        and deviation. `site`, `data`: whose own records say what stands for a gap, and where they lie; empty: nobody's.
+
+        Errors: DataError that names the file.
+        """
+
+    def apply(self, model: Module, x: Tensor) -> Mapping[str, Tensor]:
+        """Predict records (n, d): columns by name, (n,) each; `probability` is that of class 1 of two."""
 
 
 @runtime_checkable

@@ -94,7 +94,7 @@ class Survey:
         if bad:
             first, *others = bad
             more = [f"\n{path}: {first_line(bad[path])}" for path in others[:2]]
-            more += [f"\n(and {len(others) - 2} more sites)"] if len(others) > 2 else []
+            more += [f"\n(and {plural(len(others) - 2, 'more site')})"] if len(others) > 2 else []
             raise DataError(f"{first}: {bad[first]}" + "".join(more))
 
     def moments(self) -> Moments:

@@ -61,8 +61,9 @@ class Encoding:
             elif value not in _TYPICAL and not _is_number(value):
                 yield Problem("fill", f"{name} is {value!r} (allowed: {', '.join(_TYPICAL)}, or a number)")
 
-    def matrix(self, table: SiteTable, is_test: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Give the features of a site, (n, d); what is typical is of its training rows alone.
+    def matrix(self, table: SiteTable, own: tuple[SiteTable, NDArray[np.bool_]] | None) -> NDArray[np.float64]:
+        """Give the features of a table, (n, d). `own`: the site's own table, and which of its rows it trains on, by
+        which gaps are filled.
 
         Errors: DataError that names the column.
         """
@@ -70,42 +71,45 @@ class Encoding:
 
         found, gaps = [], {}
         for name in self.features:
-            made, gap = (self._one_hot if name in self.categories else self._number)(table, name, ~is_test)
+            made, gap = (self._one_hot if name in self.categories else self._number)(table, name, own)
             found.append(made)
             gaps[name] = gap
         found += [gaps[name][:, None].astype(float) for name in self._flagged()]
         return np.concatenate(found, axis=1)
 
     def _number(
-        self, table: SiteTable, name: str, trains: NDArray[np.bool_]
+        self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Give a column of numbers (n, 1), and where it had gaps (n,)."""
         import numpy as np
 
-        how = self._filled(name)
-        values = table.numbers(
+        values = self._numbers(table, name)
+        gap = np.isnan(values)
+        if gap.any():
+            values = np.where(gap, self._typical(table, name, own), values)
+        return values[:, None], gap
+
+    def _numbers(self, table: SiteTable, name: str) -> NDArray[np.float64]:
+        """Give a column of numbers (n,), NaN where there are gaps that are filled."""
+        import numpy as np
+
+        return table.numbers(
             *(name, float(np.finfo(np.float32).max)),
-            gaps=how is not None,
+            gaps=self._filled(name) is not None,
             way_out=f"fill them (fill: {{{name}: median}}) or drop them",
             else_way_out=f", or its values (categories: {{{name}: [...]}})",
         )
-        gap = np.isnan(values)
-        if gap.any():
-            values = np.where(gap, self._typical(table, name, how, values[trains & ~gap].tolist()), values)
-        return values[:, None], gap
 
     def _one_hot(
-        self, table: SiteTable, name: str, trains: NDArray[np.bool_]
+        self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Give a column's values as 0 and 1 (n, number of values), and where it had gaps (n,)."""
         import numpy as np
 
         words, values = [_word(value) for value in table.words(name)], self._values(name)
         gap = np.array([word is None for word in words], dtype=np.bool_)
-        how = self._filled(name)
-        if gap.any() and how is not None:
-            known = [word for word, train in zip(words, trains, strict=True) if train and word is not None]
-            filling = self._typical(table, name, how, known)
+        if gap.any() and self._filled(name) is not None:
+            filling = self._typical(table, name, own)
             words = [filling if word is None else word for word in words]
         others = [word for word in words if word not in values]
         if others and ANY not in values:
@@ -120,21 +124,35 @@ class Encoding:
         places = [values.index(word if word in values else ANY) for word in words]
         return np.eye(len(values))[places].reshape(len(words), len(values)), gap
 
-    def _typical(self, table: SiteTable, name: str, how: Any, known: Sequence[Any]) -> Any:
-        """Give what stands for a gap."""
+    def _typical(self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None) -> Any:
+        """Give what stands for a gap. Errors: DataError where nothing is known that would be typical."""
+        import numpy as np
+
+        how, is_code = self._filled(name), name in self.categories
         if how not in _TYPICAL:
-            return _word(how) if name in self.categories else float(how)
-        if not known:
-            way = "one of its categories" if name in self.categories else "a number"
+            return _word(how) if is_code else float(how)
+        if own is None:
             raise table.error(
+                f"column {name!r} has gaps, which the {how} of the site's own training rows fills; say where these are:"
+                " --data PATH"
+            )
+        of, trains = own
+        known: list[Any]
+        if is_code:
+            words = [_word(value) for value in of.words(name)]
+            known = [word for word, train in zip(words, trains, strict=True) if train and word is not None]
+        else:
+            values = self._numbers(of, name)
+            known = values[trains & ~np.isnan(values)].tolist()
+        if not known:
+            way = "one of its categories" if is_code else "a number"
+            raise of.error(
                 f"column {name!r} has gaps and no value in the training rows, so that nothing is typical here; give"
                 f" {way}: fill: {{{name}: ...}}"
             )
-        import numpy as np
-
-        if how == "most_frequent" or name in self.categories:
-            values, counts = np.unique(np.array(known), return_counts=True)
-            return values[counts.argmax()].item()
+        if how == "most_frequent" or is_code:
+            distinct, counts = np.unique(np.array(known), return_counts=True)
+            return distinct[counts.argmax()].item()
         return float(np.median(known) if how == "median" else np.mean(known))
 
     def _filled(self, name: str) -> Any:

@@ -52,7 +52,7 @@ class SiteTable:
 
         column = self.arrow[name]
         kind = column.type
-        if types.is_null(kind) and gaps:
+        if types.is_null(kind) and (gaps or not len(column)):
             return np.full(len(column), np.nan)
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
             raise self.error(f"column {name!r} is of type {kind}; needed: integers, floats or booleans{else_way_out}")
@@ -73,17 +73,20 @@ class SiteTable:
         return values
 
 
-def read_table(site: str, path: str, columns: list[str]) -> SiteTable:
-    """Read columns of a site's files (none: only the number of rows)."""
+def read_table(site: str, path: str, columns: list[str], *, whole: bool = False) -> SiteTable:
+    """Read columns of a site's files (none: only the number of rows); `whole`: and all others. `site`: empty for files
+    that are no site's.
+    """
     import pyarrow as pa
     from pyarrow import dataset
 
     if not path:
-        raise DataError(f"site {site!r}: data.path is empty; name a file or a folder")
+        raise _error(site, Path(), "data.path is empty; name a file or a folder")
     where = Path(path).expanduser().absolute()
     if not where.exists():
         counted = "" if Path(path).is_absolute() else f" ({path} counts from the folder in which the run was started)"
-        raise _error(site, where, f"does not exist on the machine that trains this site{counted}")
+        said = f"does not exist on the machine that trains this site{counted}" if site else "does not exist"
+        raise _error(site, where, said)
     files = _files(site, where)
     try:
         name = _format(site, where, files)
@@ -91,7 +94,7 @@ def read_table(site: str, path: str, columns: list[str]) -> SiteTable:
         for column in columns:
             if column not in found.schema.names:
                 raise _error(site, where, f"has no column {column!r}{nearest(column, found.schema.names)}")
-        table = found.to_table(columns=columns)
+        table = found.to_table(columns=None if whole else columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _error(site, where, f"cannot be read: {_first_line(error)}") from error
     return SiteTable(site, where, table)
@@ -127,7 +130,7 @@ def _checked() -> Any:
 
 
 def _error(site: str, path: Path, message: str) -> DataError:
-    return DataError(f"site {site!r}: {path}: {message}")
+    return DataError(f"site {site!r}: {path}: {message}" if site else f"{path}: {message}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hierfl.errors import Problem
+from hierfl.errors import DataError, Problem
 from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
@@ -105,13 +105,43 @@ class Parquet:
 
         table = read_table(site, path, [*self.features, self.label, *([self.split] if self.split else [])])
         is_test = self._is_test(site, table)
-        x = self._encoding.matrix(table, is_test)
+        x = self._encoding.matrix(table, (table, ~is_test))
         if self.target == "number":
             y: NDArray[Any] = table.numbers(self.label, float(np.finfo(np.float32).max)).astype(np.float32)
         else:
             y = self._labels(table)
         loaded = classifier.site_data(x, y, is_test)
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
+
+    def records(self, file: str, site: str = "", data: str = "") -> tuple[Table, NDArray[np.float64]]:
+        """Read records that nobody has to have labelled: the table, and their features (n, d) in the order of `inputs`,
+        scaled where each site does that by itself. `data`: the files of `site`, by whose training rows gaps are filled,
+        and features scaled.
+
+        Errors: DataError that names the file and the column.
+        """
+        table, own = read_table("", file, self.features, whole=True), None
+        if data:
+            if not site:
+                raise DataError("which rows a site trains on follows from its key: --site NAME beside --data")
+            whole = read_table(site, data, [*self.features, *([self.split] if self.split else [])])
+            own = whole, ~self._is_test(site, whole)
+        x = self._encoding.matrix(table, own)
+        if self.standardise != "site":
+            return table.arrow, x
+        if own is None:
+            raise table.error("features are scaled by the site's own training rows; say where these are: --data PATH")
+        mean, std = scaling.Moments.of(self._encoding.matrix(own[0], own)[own[1]]).mean_and_std()
+        return table.arrow, (x - mean) / std
+
+    def apply(self, model: Module, x: Tensor) -> Mapping[str, Tensor]:
+        """Predict records (n, d): `predicted`, a number; or `probability` of class 1 (n,), or `probability_0` ..."""
+        output = model(x).float()
+        if self.target == "number":
+            return {"predicted": output[:, 0]}
+        if output.shape[1] == 1:
+            return {"probability": output[:, 0].sigmoid()}
+        return {f"probability_{number}": column for number, column in enumerate(output.softmax(dim=1).T)}
 
     def table(self, site: str, path: str) -> Table:
         """Give the columns that are learned from and the label as they are in a site's files, nulls and all.

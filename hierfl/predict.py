@@ -1,0 +1,142 @@
+"""What `hierfl export` writes beside the weights, so that a file is enough to use the model, and `hierfl predict`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hierfl import __version__
+from hierfl.checkpoint import Checkpoint
+from hierfl.config.schema import RunConfig
+from hierfl.config.section import kind
+from hierfl.errors import ConfigError, DataError, OutputError, Problem
+from hierfl.learning.task import Applies, Task
+
+if TYPE_CHECKING:
+    import pyarrow
+
+__all__ = ["ENDINGS", "Exported", "predict", "read_exported", "said_of"]
+
+ENDINGS = (".parquet", ".arrow", ".feather", ".csv")
+"""Of files that predictions are written to."""
+
+_KEY = "hierfl"
+_PROBABILITY, _CLASS = "probability", "predicted"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What a file says of the model in it. `scale`: mean and deviation of each feature, or None; `threshold`: of the
+    federation's operating point, if it has one; `site`: whose own model it is, or empty.
+    """
+
+    task: Mapping[str, Any]
+    scale: tuple[list[float], list[float]] | None
+    threshold: float | None
+    site: str
+    run: str
+    rounds: int
+    digest: str
+    hierfl: str
+
+
+def said_of(config: RunConfig, saved: Checkpoint, site: str, threshold: float | None) -> dict[str, str]:
+    """Write what is to be known of an exported model."""
+    scale = None if saved.scale is None else [one.tolist() for one in saved.scale]
+    digest = saved.model.digest(saved.layout)
+    said = {"task": config.resolved["task"], "scale": scale, "threshold": threshold, "site": site, "run": config.name}
+    return {_KEY: json.dumps({**said, "rounds": saved.rounds_done, "digest": digest, "hierfl": __version__})}
+
+
+def read_exported(file: Path) -> Exported:
+    """Read what a file says of the model in it. Errors: OutputError for one that says nothing."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as opened:
+            said = (opened.metadata() or {}).get(_KEY)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{file} cannot be read as safetensors: {str(error).splitlines()[0]}") from error
+    if said is None:
+        raise OutputError(
+            f"{file} does not say how its model is used; write one that does: hierfl export RUN_DIR {file.name}"
+        )
+    try:
+        found = Exported(**json.loads(said))
+        assert isinstance(found.task["kind"], str)
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        raise OutputError(f"{file} is not as hierfl {__version__} writes it; export the model anew") from error
+    return found
+
+
+def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") -> tuple[Exported, int]:
+    """Predict the records of a file, and write them with what is predicted; give what is said of the model, and how
+    many records there were.
+
+    Two classes are told apart at the federation's operating point, or from a probability above one half. Errors:
+    OutputError, ConfigError, DataError.
+    """
+    if out.suffix.lower() not in ENDINGS:
+        raise OutputError(f"{out} ends in {out.suffix!r} (allowed: {', '.join(ENDINGS)})")
+    said = read_exported(model)
+    task = _task(said)
+    if not isinstance(task, Applies):
+        raise ConfigError(
+            f"the task {said.task['kind']} says of no file how its records are read; give it records() and apply()"
+            " (docs/tasks.md), or load the model in Python"
+        )
+    table, x = task.records(str(file), site, data)
+    import numpy as np
+
+    from hierfl.learning.applied import applied
+
+    scale = None if said.scale is None else (np.array(said.scale[0]), np.array(said.scale[1]))
+    if scale is not None and len(scale[0]) != x.shape[1]:
+        raise OutputError(f"{model} is of {len(scale[0])} features, and {file} has {x.shape[1]}")
+    found: dict[str, Any] = applied(task, model, x, scale)
+    if _PROBABILITY in found:
+        at = said.threshold
+        found[_CLASS] = (found[_PROBABILITY] > 0.5 if at is None else found[_PROBABILITY] >= at).astype(np.int64)
+    elif found and _CLASS not in found:
+        found[_CLASS] = np.stack(list(found.values())).argmax(axis=0)
+    for name, values in found.items():
+        if name in table.column_names:
+            raise DataError(f"{file} has a column {name!r}, as the predictions have; rename or drop it")
+        table = table.append_column(name, [values])
+    _write(table, out)
+    return said, table.num_rows
+
+
+def _task(said: Exported) -> Task:
+    """Make the task that the model is of. Errors: ConfigError."""
+    problems: list[Problem] = []
+    task = kind("task", said.task, "task", lambda place, message: problems.append(Problem(place, message)))
+    if problems or task is None:
+        raise ConfigError(problems)
+    made: Task = task
+    return made
+
+
+def _write(table: pyarrow.Table, out: Path) -> None:
+    """Write a table by its file's ending, whole or not at all. Errors: OutputError."""
+    import pyarrow as pa
+    from pyarrow import csv, feather, parquet
+
+    partial = out.with_name(f".{out.name}.partial")
+    writers = {".parquet": parquet.write_table, ".csv": csv.write_csv}
+    try:
+        writers.get(out.suffix.lower(), feather.write_feather)(table, str(partial))
+        partial.replace(out)
+    except (OSError, pa.ArrowException) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{out} cannot be written: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Say in the system's words why a file cannot be written."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)

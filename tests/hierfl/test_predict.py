@@ -1,0 +1,162 @@
+"""An exported model is enough to predict with, and predicts what the federation has measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from small_runs import Ran, go, hub, site
+from typer.testing import CliRunner
+
+from hierfl.cli import app
+from hierfl.lifecycle import export
+from hierfl.starter import write
+from hierfl.tasks.parquet import Parquet
+
+SITES = ("aalborg", "bergen", "porto")
+TASK: dict[str, Any] = {
+    "kind": "parquet",
+    "features": ["age", "sex", "ward", "crp", "previous_stays"],
+    "label": "readmitted",
+    "categories": {"sex": ["f", "m"], "ward": ["cardiology", "*"]},
+    "fill": {"crp": "median"},
+    "flag_gaps": True,
+}
+
+
+@pytest.fixture(scope="module")
+def wards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wards") / "starter"
+    write(folder, tables=True)
+    return folder / "data"
+
+
+def trained(wards: Path, folder: Path, task: dict[str, Any], **top: Any) -> tuple[Ran, Path]:
+    sites = hub("world", *(site(name, path=str(wards / f"{name}.csv")) for name in SITES))
+    ran = go(folder / "runs", sites, {**TASK, **task}, **top)
+    export(ran.folder, folder / "model.safetensors")
+    return ran, folder / "model.safetensors"
+
+
+def predict(*words: object) -> tuple[int, str]:
+    ended = CliRunner().invoke(app, ["predict", *map(str, words)])
+    return ended.exit_code, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize("standardise", ["federated", "site", "none"])
+def test_predictions_are_those_that_were_measured(standardise: str, wards: Path, tmp_path: Path) -> None:
+    point = {"operating_point": {"specificity": 0.8}}
+    more = {"evaluation": {**point, "auc": "exact"}, "training": {"lr": 1e-4}}
+    ran, model = trained(wards, tmp_path, {"standardise": standardise}, **more)
+    right = {"0": [0, 0], "1": [0, 0]}
+    for name in SITES:
+        file, out = wards / f"{name}.csv", tmp_path / f"{name}.parquet"
+        code, said = predict(model, file, out, "--site", name, "--data", file)
+        assert code == 0, said
+        found = pa.parquet.read_table(out)
+        given = pa.csv.read_csv(file)
+        assert found.select(given.column_names).equals(given)
+        is_test = Parquet(**{k: v for k, v in {**TASK, "standardise": standardise}.items() if k != "kind"})._is_test(
+            name, type("Table", (), {"num_rows": given.num_rows})()
+        )
+        labels = given["readmitted"].to_numpy()[is_test]
+        probability, predicted = (found[one].to_numpy()[is_test] for one in ("probability", "predicted"))
+        assert ((probability > 0.5) == labels).mean() == pytest.approx(
+            ran.summary["nodes"][f"world/{name}"]["accuracy"]
+        )
+        for label in (0, 1):
+            right[str(label)][0] += int((predicted == labels)[labels == label].sum())
+            right[str(label)][1] += int((labels == label).sum())
+    root = ran.summary["nodes"]["world"]
+    assert right["0"][0] / right["0"][1] == pytest.approx(root["operating_specificity"])
+    assert right["1"][0] / right["1"][1] == pytest.approx(root["operating_sensitivity"])
+    assert f"class 1 from {root['operating_threshold']:.3f} on" in said
+
+
+def test_records_need_no_label_and_a_gap_needs_the_site_s_own_records(wards: Path, tmp_path: Path) -> None:
+    _, model = trained(wards, tmp_path, {})
+    whole = pa.csv.read_csv(wards / "porto.csv").drop(["readmitted"])
+    known = whole.filter(pa.compute.is_valid(whole["crp"]))
+    pa.csv.write_csv(known, tmp_path / "known.csv")
+    pa.csv.write_csv(whole, tmp_path / "whole.csv")
+    assert predict(model, tmp_path / "known.csv", tmp_path / "out.csv")[0] == 0
+    assert pa.csv.read_csv(tmp_path / "out.csv").column_names[-2:] == ["probability", "predicted"]
+    code, said = predict(model, tmp_path / "whole.csv", tmp_path / "out.csv")
+    assert code == 1 and "column 'crp' has gaps, which the median of the site's own training rows fills" in said
+    code, said = predict(model, tmp_path / "whole.csv", tmp_path / "out.csv", "--data", wards / "porto.csv")
+    assert code == 1 and "--site NAME beside --data" in said
+    pa.csv.write_csv(known.slice(0, 0), tmp_path / "none.csv")
+    assert predict(model, tmp_path / "none.csv", tmp_path / "none.parquet")[0] == 0
+    ended = CliRunner().invoke(
+        app, ["predict", *map(str, (model, tmp_path / "known.csv", tmp_path / "o.csv")), "--json"]
+    )
+    assert json.loads(ended.stdout)["num_records"] == known.num_rows
+
+
+def test_numbers_and_several_classes(wards: Path, tmp_path: Path) -> None:
+    ran, model = trained(
+        wards,
+        tmp_path / "n",
+        {"features": ["age"], "categories": {}, "fill": {}, "target": "number", "label": "previous_stays"},
+    )
+    assert predict(model, wards / "porto.csv", tmp_path / "n.csv")[0] == 0
+    found = pa.csv.read_csv(tmp_path / "n.csv")
+    scale, weights = ran.summary["standardised"], load_file(ran.folder / "model.safetensors")
+    x = (found["age"].to_numpy() - scale["mean"][0]) / scale["std"][0]
+    assert found["predicted"].to_numpy() == pytest.approx(x * weights["weight"][0, 0] + weights["bias"][0], rel=1e-5)
+    classes = {"features": TASK["features"][:-1], "label": "previous_stays", "num_classes": 4, "fill": {"crp": 10}}
+    _, model = trained(wards, tmp_path / "c", classes)
+    assert predict(model, wards / "porto.csv", tmp_path / "c.arrow")[0] == 0
+    table = pa.feather.read_table(tmp_path / "c.arrow")
+    each = np.stack([table[f"probability_{n}"].to_numpy() for n in range(4)])
+    assert each.sum(axis=0) == pytest.approx(1) and table["predicted"].to_pylist() == each.argmax(axis=0).tolist()
+
+
+def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
+    ran, model = trained(wards, tmp_path, {"fill": {"crp": 10}})
+    porto, out = wards / "porto.csv", tmp_path / "out.csv"
+    for words, said in (
+        ((ran.folder / "model.safetensors", porto, out), "does not say how its model is used; write one that does"),
+        ((porto, porto, out), "porto.csv cannot be read as safetensors"),
+        ((tmp_path / "no.safetensors", porto, out), "no.safetensors cannot be read"),
+        ((model, tmp_path / "no.csv", out), "no.csv: does not exist"),
+        ((model, porto, tmp_path / "out.xlsx"), "ends in '.xlsx' (allowed: .parquet, .arrow, .feather, .csv)"),
+        ((model, porto, tmp_path / "no" / "out.csv"), "out.csv cannot be written: No such file or directory"),
+    ):
+        assert predict(*words)[0] == 1 and said in predict(*words)[1], said
+    pa.csv.write_csv(pa.csv.read_csv(porto).append_column("probability", [[0.5] * 120]), tmp_path / "twice.csv")
+    assert "has a column 'probability', as the predictions have" in predict(model, tmp_path / "twice.csv", out)[1]
+    assert not out.exists() and not list(tmp_path.glob(".*partial"))
+    save_file({"weight": np.zeros((1, 3), np.float32)}, tmp_path / "other.safetensors", metadata(model))
+    assert "does not hold the model of this task" in predict(tmp_path / "other.safetensors", porto, out)[1]
+    save_file(load_file(model), tmp_path / "old.safetensors", {"hierfl": '{"task": {}}'})
+    assert "is not as hierfl" in predict(tmp_path / "old.safetensors", porto, out)[1]
+    wards_run = go(tmp_path / "wards", hub("world", "a", "b"))
+    export(wards_run.folder, tmp_path / "wards.safetensors")
+    assert "give it records() and apply()" in predict(tmp_path / "wards.safetensors", porto, out)[1]
+
+
+def metadata(file: Path) -> dict[str, str]:
+    from safetensors import safe_open
+
+    with safe_open(file, "np") as opened:
+        found: dict[str, str] = opened.metadata()
+    return found
+
+
+def test_an_exported_file_is_still_the_weights(wards: Path, tmp_path: Path) -> None:
+    ran, model = trained(wards, tmp_path, {})
+    weights = load_file(model)
+    assert weights.keys() == load_file(ran.folder / "model.safetensors").keys()
+    for name, values in load_file(ran.folder / "model.safetensors").items():
+        assert np.array_equal(values, weights[name])
+    module = Parquet(**{k: v for k, v in TASK.items() if k != "kind"}).model()
+    module.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
