@@ -34,6 +34,7 @@ def without(path: Path, overrides: Sequence[str], which: str) -> tuple[RunConfig
     from hierfl.config import load
 
     whole = load(path, overrides)
+    whole.must_train("--leave-out")
     sites = _sites(whole)
     if whole.baseline == "local":
         raise ConfigError("--leave-out compares models that sites share, and under baseline: local there is none")

@@ -127,6 +127,9 @@ def _measuring(
     with reopened(run_dir, overrides, code_dir) as left:
         saved = left.saved
         if saved is None:
+            if left.config.only_tells:
+                said = "nothing has been trained, sites have told of their records"
+                raise OutputError(f"{run_dir}: {said}; `hierfl resume {run_dir} statistics.only=false` trains")
             raise OutputError(f"{run_dir} has no checkpoint yet; `hierfl resume {run_dir}` starts its first round")
         config = epoch_of(epochs(left.config), saved.rounds_done).config
         for warning in left.warnings:

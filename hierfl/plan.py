@@ -182,6 +182,7 @@ def plan(
 
     Errors: ConfigError; RuntimeUnavailable if a cluster cannot be asked.
     """
+    config.must_train("a plan")
     known = knowledge(config) if known is None else known
     for option, number in {"--devices": num_devices, "--rounds": rounds}.items():
         if number is not None and number < 1:

@@ -53,6 +53,7 @@ def with_seeds(paths: Sequence[Path], overrides: Sequence[str], seeds: Sequence[
     for path in paths:
         try:
             plain.append(load(path, overrides))
+            plain[-1].must_train("--seeds")
         except ConfigError as error:
             problems += [in_file(path, problem) for problem in error.problems]
     if problems:

@@ -172,6 +172,9 @@ class Result:
             way = "a run keeps it under `stopping: {metric: ..., patience: ...}`"
         elif folder.has_model:
             way = "its members have it, as model.safetensors in their --state folders"
+        elif self.summary.get("rounds_planned") == 0:
+            way = "nothing has been trained, sites have told of their records"
+            way = f"{way}: hierfl.resume({str(self.run_dir)!r}, ['statistics.only=false']) trains"
         else:
             way = f"a run writes it at its end: hierfl.resume({str(self.run_dir)!r})"
         raise OutputError(f"{self.run_dir} has no {file.name}; {way}")

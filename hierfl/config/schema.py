@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.config.learning import FineTune, Handed, Lora, OperatingPoint, Statistics
+from hierfl.errors import ConfigError
 from tiers.federation import Federation
 
 if TYPE_CHECKING:
@@ -375,3 +376,9 @@ class RunConfig:
     def only_tells(self) -> bool:
         """Whether sites tell of their records, and nothing is trained."""
         return self.statistics is not None and self.statistics.only
+
+    def must_train(self, what: str) -> None:
+        """Errors: ConfigError where nothing is trained; `what`: that which is about training."""
+        if self.only_tells:
+            way = "add statistics.only=false"
+            raise ConfigError(f"{what} is about training, and nothing is trained under statistics.only: true; {way}")

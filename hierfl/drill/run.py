@@ -76,6 +76,7 @@ def drill(
     """
     runs = _Runs(command, folder, say)
     config = runs.config("whole", rounds)
+    config.must_train("a drill")
     listed = [case for case in cases(config) if only in (None, case.kind)]
     yield from (Row(case, None, case.unless) for case in listed if case.unless)
     goes_on = [case for case in listed if not case.unless and not case.resumes]

@@ -160,12 +160,12 @@ def _typical(column: Mapping[str, Any], of_all: Mapping[str, int] | None) -> str
     values, there = column.get("values"), column["count"]
     if not there:
         return "-"
-    if of_all and values:
-        most = "1" if set(of_all) <= {"0", "1"} else next(iter(values))
+    if values and (of_all or column["kind"] == "category"):
+        most = "1" if set(of_all or values) <= {"0", "1"} else next(iter(values))
         return f"{_shown(most)}: {'≥' if column.get('others') else ''}{percent(values.get(most, 0) / there)}"
     if finite(column.get("mean")) is not None:
         of_some = f" of {count(column['mean_of'])}" if "mean_of" in column else ""
         return f"{column['mean']:.4g} ± {column['std']:.3g}{of_some}"
     if column["kind"] == "mixed":
-        return "numbers and words"
+        return "not the same everywhere"
     return f"{count(there)} values"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -86,10 +84,7 @@ class Loader:
         return told
 
     def _counted(self, settings: SiteSettings, wanted: Statistics) -> TableStatistics:
-        """Count a site's records, its part of them, or those of all sites in a pool, each by itself."""
-        if settings.pools:
-            found = (self._counted(site, wanted) for site in settings.pools)
-            return functools.reduce(operator.add, found, TableStatistics())
+        """Count a site's records, or its part of them."""
         if isinstance(self._task, Tabulates):
             table = checked_table(self._task.table(settings.key, **settings.source))
             if settings.part is not None:

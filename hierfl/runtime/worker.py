@@ -241,7 +241,7 @@ class SiteWorker:
         outcome = guarded(count)
         found = Inventory(site, 0, 0, None, outcome) if isinstance(outcome, str) else outcome
         wanted = self.spec.statistics
-        if wanted is None:
+        if wanted is None or self.spec.sites[site].pools:  # the sites in a pool tell of theirs by themselves
             return found
         told = guarded(lambda: self._loader.statistics(site, wanted, has_data=found.error is None))
         if isinstance(told, str):

@@ -41,6 +41,12 @@ def test_a_table_is_as_wide_as_there_is_room_and_names_a_few_that_have_none() ->
     )
 
 
+def test_words_of_a_site_are_shown_where_others_have_numbers() -> None:
+    words, mixed = column(values={"m": 6, "f": 4}), column(kind="mixed")
+    nodes = {path: {"num_rows": 10, "columns": {"sex": one}} for path, one in (("w", mixed), ("w/a", words))}
+    assert Told(5, nodes).cells()["sex"] == {"w": "not the same everywhere", "w/a": "m: 60%"}
+
+
 def test_a_share_beside_others_and_a_mean_of_some_say_so() -> None:
     columns = {
         "sex": column(kind="number", values={"1": 6}, others=4),

@@ -85,6 +85,30 @@ def test_moments_that_differ_from_those_of_training_by_few_records_are_kept_back
         assert found["world/a"]["columns"]["feature_0"]["count"] == 14
 
 
+def test_records_in_a_pool_count_once(tmp_path: Path) -> None:
+    plain, pooled = (
+        told(go(tmp_path / str(kind), HEART, "heart_disease", baseline=kind, statistics={"only": True}).folder)
+        for kind in (None, "pooled")
+    )
+    assert pooled == plain
+
+
+def test_what_is_about_training_says_that_nothing_is_trained(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "runs", hub("world", "a", "b"), "ward_tasks:Wards", statistics={"only": True})
+    ran = hierfl.run(config.resolved)
+    for of_a_model in (ran.model, ran.evaluate):
+        with pytest.raises(OutputError, match=r"nothing has been trained, .*statistics\.only=false"):
+            of_a_model()
+    assert ran.metrics().num_rows == 0
+    file = tmp_path / "only.yaml"
+    file.write_text(json.dumps(config.resolved), encoding="utf-8")
+    about = {"a plan": ["plan"], "a drill": ["drill"], "--seeds": ["run", "--seeds", "1,2"]}
+    for what, words in {**about, "--leave-out": ["run", "--leave-out", "each"]}.items():
+        ended = CliRunner().invoke(app, [*words, str(file)])
+        assert (ended.exit_code, what in ended.output) == (2, True), ended.output
+        assert "nothing is trained under statistics.only: true; add statistics.only=false" in ended.output
+
+
 def test_gaps_for_which_training_is_refused_are_told(tmp_path: Path) -> None:
     values = [None, 3.5, *range(18)]
     pq.write_table(pa.table({"x": pa.array(values, pa.float64()), "y": [0, 1] * 10}), tmp_path / "a.parquet")
