@@ -134,6 +134,11 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
         assert predict(*words)[0] == 1 and said in predict(*words)[1], said
     pa.csv.write_csv(pa.csv.read_csv(porto).append_column("probability", [[0.5] * 120]), tmp_path / "twice.csv")
     assert "has a column 'probability', as the predictions have" in predict(model, tmp_path / "twice.csv", out)[1]
+    nested = pa.csv.read_csv(porto).append_column("visits", [[[1, 2]] * 120])
+    pa.parquet.write_table(nested, tmp_path / "nested.parquet")
+    code, told = predict(model, tmp_path / "nested.parquet", out)
+    assert code == 1 and "out.csv cannot be written: " in told and "list" in told
+    assert predict(model, tmp_path / "nested.parquet", tmp_path / "nested.arrow")[0] == 0
     assert not out.exists() and not list(tmp_path.glob(".*partial"))
     save_file({"weight": np.zeros((1, 3), np.float32)}, tmp_path / "other.safetensors", metadata(model))
     assert "does not hold the model of this task" in predict(tmp_path / "other.safetensors", porto, out)[1]

@@ -240,6 +240,8 @@ def test_a_gap_among_categories_is_filled_where_that_is_asked(tmp_path):
     _, rows = read(tmp_path, {"sex": SEX}, **fields, fill={"*": "median"}, flag_gaps=True)
     assert rows[2] == [1, 0, 0, 1] and rows[1] == [0, 1, 0, 0]
     assert read(tmp_path, {"sex": SEX}, **fields, fill={"sex": "m"})[1][2] == [0, 1, 0]
+    more_men = pa.array(["m", "f", "f", "f", "f", "m", None, "m", "m", "m"])  # but for the two that are for the test
+    assert read(tmp_path, {"sex": more_men}, **fields, fill={"*": "median"})[1][6] == [1, 0, 0]
 
 
 @pytest.mark.parametrize(
