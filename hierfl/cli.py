@@ -338,6 +338,9 @@ def _export(
         print(f"{file}: {whose} after {rounds} rounds, {'made of' if site else 'of'} the digest {digest}")
 
 
+predicting.register(app)
+
+
 @app.command("report")
 def _report(
     run_dirs: RunDirs,
@@ -391,4 +394,3 @@ def _init(
 link_commands.register(app)
 drilling.register(app)
 submitting.register(app)
-predicting.register(app)
