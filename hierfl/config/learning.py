@@ -146,5 +146,8 @@ class Statistics:
         for name, span in self.ranges.items():
             if len(span) != 2 or not -math.inf < span[0] < span[1] < math.inf:
                 raise ValueError(f"ranges has {span} for {name}; needed are two numbers, the lower one first")
+            wide = (span[1] - span[0]) / self.bins
+            if not (wide < math.inf and span[0] + wide > span[0] and span[1] - wide < span[1]):
+                raise ValueError(f"ranges has {span} for {name}, which {self.bins} bins do not divide in float64")
             if self.columns is not None and name not in self.columns:
                 raise ValueError(f"ranges names {name}, which is not among the columns that are told of")

@@ -37,6 +37,9 @@ MOST_CHARACTERS = 64
 
 _LARGEST = float(np.finfo(np.float32).max)
 
+_EXACT = 2**53
+"""From here on whole numbers share a float64: those of identifiers would be put together."""
+
 _FEW = 20
 """With so many different values, or fewer, one may know what they can be, whatever is counted one by one."""
 
@@ -178,19 +181,23 @@ def as_table(data: SiteData) -> Table:
 
 
 def _column(values: Any, name: str, wanted: Statistics) -> Column:
-    """Count one column."""
-    from pyarrow import types
+    """Count one column. Errors: DataError for text that is none."""
+    from pyarrow import compute, types
 
     kind = values.type
-    if types.is_dictionary(kind):
+    if types.is_run_end_encoded(kind):
+        values, kind = compute.run_end_decode(values), kind.value_type
+    if types.is_dictionary(kind) and not types.is_nested(kind.value_type):
         values, kind = values.cast(kind.value_type), kind.value_type
     is_bit = types.is_boolean(kind)
     if is_bit or types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         values = values.cast("uint8") if is_bit else values
         return _numbers(values.cast("float64", safe=False).to_numpy(zero_copy_only=False), name, wanted)
     if types.is_string(kind) or types.is_large_string(kind):
-        words = [word for word in values.to_pylist() if word is not None]
-        return _words(words, len(values) - len(words), wanted)
+        try:
+            return _words(values.drop_null(), values.null_count, wanted)
+        except UnicodeDecodeError as error:
+            raise DataError(f"column {name!r} holds text that is not UTF-8; write it anew in that encoding") from error
     there = len(values) - values.null_count
     return _told(Column("" if types.is_null(kind) else "other", there, values.null_count), wanted)
 
@@ -210,10 +217,10 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
         places = np.where(there == edges[-1], wanted.bins, np.searchsorted(edges, there, side="right"))
         bins = _together(np.bincount(places, minlength=wanted.bins + 2).tolist(), wanted.min_count)
         return replace(counted, bins=bins)
-    if len(distinct) > wanted.max_values or np.mod(distinct, 1).any():
+    if len(distinct) > wanted.max_values or np.mod(distinct, 1).any() or np.abs(distinct).max() >= _EXACT:
         return counted
     by_value = {str(int(value)): int(count) for value, count in zip(distinct, counts, strict=True)}
-    told, others = _pooled(by_value, wanted)
+    told, others = _pooled(by_value, len(there), wanted)
     return replace(counted, values=told, others=others)
 
 
@@ -231,15 +238,15 @@ def _tells_no_few(distinct: NDArray[np.float64], counts: NDArray[np.int64], want
     return not 0 < num_rare < wanted.min_count or len(distinct) > counted
 
 
-def _words(words: Sequence[str], missing: int, wanted: Statistics) -> Column:
-    """Count words; those that are rare, or long, are told as others."""
+def _words(words: Any, missing: int, wanted: Statistics) -> Column:
+    """Count words, an array of them; those that are rare, or long, are told as others."""
     counted = Column("category", len(words), missing)
     if len(words) < wanted.min_count:
         return _told(counted, wanted)
-    found: dict[str, int] = {}
-    for word in words:
-        found[word] = found.get(word, 0) + 1
-    values, others = _pooled(found, wanted)
+    found, counts = words.value_counts().flatten()
+    frequent = counts.to_numpy() >= wanted.min_count  # most may be there once
+    by_word = dict(zip(found.filter(frequent).to_pylist(), counts.filter(frequent).to_pylist(), strict=True))
+    values, others = _pooled(by_word, len(words), wanted)
     return replace(counted, values=values, others=others)
 
 
@@ -250,15 +257,15 @@ def _told(counted: Column, wanted: Statistics) -> Column:
     return counted
 
 
-def _pooled(counts: Mapping[str, int], wanted: Statistics) -> tuple[dict[str, int], int]:
-    """Give the values that enough records share, the most frequent first, and how many records have another one.
+def _pooled(counts: Mapping[str, int], total: int, wanted: Statistics) -> tuple[dict[str, int], int]:
+    """Give the values that enough records of `total` share, the most frequent first, and how many have another one.
 
     Where fewer than `min_count` have, the rarest value that was to be told is put to them.
     """
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     told = [one for one in ordered if one[1] >= wanted.min_count and len(one[0]) <= MOST_CHARACTERS]
     told = told[: wanted.max_values]
-    others = sum(counts.values()) - sum(count for _, count in told)
+    others = total - sum(count for _, count in told)
     while 0 < others < wanted.min_count and told:
         others += told.pop()[1]
     return dict(told), others

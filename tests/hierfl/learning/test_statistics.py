@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from hypothesis import given
@@ -182,6 +183,26 @@ def test_data_without_a_table_of_their_own() -> None:
     assert as_table(SiteData(images, TensorDataset(*(t[:0] for t in images.tensors)))).column_names == ["label"]
     lazy = as_table(SiteData(Subset(images, [0, 1]), Subset(images, [2])))
     assert lazy.num_rows == 3 and statistics_of(lazy, Statistics()).columns["record"] == Column(missing=3)
+
+
+def test_columns_as_arrow_may_have_them() -> None:
+    words = pa.array(["a"] * 6 + [None] * 2 + ["b"] * 5)
+    for values in (words.cast("large_string"), words.dictionary_encode(), pc.run_end_encode(words)):
+        assert statistics_of(pa.table({"x": values}), Statistics()).columns["x"] == column(words.to_pylist())
+    hidden = pa.DictionaryArray.from_arrays(pa.array([0] * 6 + [1] * 2 + [2] * 5), pa.array(["a", None, "b"]))
+    assert statistics_of(pa.table({"x": hidden}), Statistics()).columns["x"] == column(words.to_pylist())
+    lists = pa.DictionaryArray.from_arrays(pa.array([0] * 6 + [None]), pa.array([[1, 2]]))
+    assert statistics_of(pa.table({"x": lists}), Statistics()).columns["x"] == Column("other", 6, 1)
+    no_text = pa.Array.from_buffers(
+        pa.string(), 6, [None, pa.py_buffer(np.arange(7, dtype=np.int32)), pa.py_buffer(b"\xff" * 6)]
+    )
+    with pytest.raises(DataError, match="column 'x' holds text that is not UTF-8"):
+        statistics_of(pa.table({"x": no_text}), Statistics())
+
+
+def test_identifiers_beyond_float64_are_not_counted_one_by_one() -> None:
+    assert column([2**53 + 1] * 6).values is None and column([2**53 + 1] * 6).count == 6
+    assert column([2**53 - 1] * 6).values == {"9007199254740991": 6}
 
 
 def test_the_end_of_a_range_is_in_its_last_bin() -> None:
