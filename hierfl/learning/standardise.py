@@ -72,6 +72,17 @@ class Moments:
             tuple(a + b for a, b in zip(self.squares, other.squares, strict=True)),
         )
 
+    def moved(self, by: float) -> Moments:
+        """Give the moments of the same rows with a number, which a float32 holds, added to each feature; exact."""
+        above, below = by.as_integer_ratio()
+        step = (above << -_SMALLEST) // below
+        pairs = zip(self.sums, self.squares, strict=True)
+        return Moments(
+            self.count,
+            tuple(plain + self.count * step for plain in self.sums),
+            tuple(squared + 2 * step * plain + self.count * step * step for plain, squared in pairs),
+        )
+
     @property
     def is_possible(self) -> bool:
         """Whether any `count` numbers have these sums and sums of squares."""

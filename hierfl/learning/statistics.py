@@ -40,6 +40,9 @@ _LARGEST = float(np.finfo(np.float32).max)
 _EXACT = 2**53
 """From here on whole numbers share a float64: those of identifiers would be put together."""
 
+_FAR = 2.0**10
+"""As many spreads from 0 a float32 has 14 of its 24 bits left for what differs."""
+
 _FEW = 20
 """With so many different values, or fewer, one may know what they can be, whatever is counted one by one."""
 
@@ -211,7 +214,7 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
         return _told(counted, wanted)
     distinct, counts = np.unique(there, return_counts=True)
     if _tells_no_few(distinct, counts, wanted, name):
-        counted = replace(counted, moments=Moments.of(there[:, None]))
+        counted = replace(counted, moments=_moments(there))
     if name in wanted.ranges:
         edges = _edges(wanted.ranges[name], wanted.bins)
         places = np.where(there == edges[-1], wanted.bins, np.searchsorted(edges, there, side="right"))
@@ -222,6 +225,17 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
     by_value = {str(int(value)): int(count) for value, count in zip(distinct, counts, strict=True)}
     told, others = _pooled(by_value, len(there), wanted)
     return replace(counted, values=told, others=others)
+
+
+def _moments(values: NDArray[np.float64]) -> Moments:
+    """Sum up numbers (n,), n > 0, as float32; those far from 0 for their spread, as times are, by what is above the
+    smallest.
+    """
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) <= _FAR * (high - low):
+        return Moments.of(values[:, None])
+    pivot = float(np.float32(low))
+    return Moments.of((values - pivot)[:, None]).moved(pivot)
 
 
 def _tells_no_few(distinct: NDArray[np.float64], counts: NDArray[np.int64], wanted: Statistics, name: str) -> bool:

@@ -163,6 +163,16 @@ def test_a_column_that_is_numbers_here_and_words_there_is_told_as_such() -> None
     )
 
 
+def test_what_is_far_from_zero_for_its_spread_keeps_it() -> None:
+    seconds = [1.7e9 + number for number in range(100)]
+    said = column(seconds).as_json(None)
+    assert (said["mean"], said["std"]) == (1.7e9 + 49.5, pytest.approx(np.std(range(100)), rel=1e-12))
+    assert column([-value for value in seconds]).as_json(None)["mean"] == -1.7e9 - 49.5
+    assert column([1.7e9 + 1] * 9).as_json(None)["mean"] == 1.7e9 + 1
+    parts = [column(seconds[start::3]) for start in range(3)]
+    assert reduce(add, parts).moments == column(seconds).moments
+
+
 def test_a_constant_has_no_deviation() -> None:
     assert column([3.5] * 8).as_json(None) == {"kind": "number", "count": 8, "missing": 0, "mean": 3.5, "std": 0.0}
 
