@@ -170,6 +170,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "auc": _one_of("histogram", "exact", "none"),
         "bins": _at_least(2),
         "batch_size": _at_least(1),
+        "intervals": Rule("a confidence level, as 0.95", lambda value: 0 < value < 1),
     },
     Stopping: {
         "metric": Rule(

@@ -89,11 +89,19 @@ class Evaluation:
     """Bins of the score histogram."""
     batch_size: int = 1024
     """Samples per step of the measurement."""
+    intervals: float | None = None
+    """Confidence level of intervals of accuracy, AUC, sensitivity and specificity at every node, 0.95 (see How sure a
+    figure is, in evaluation.md); null: none are told."""
     operating_point: OperatingPoint | None = None
     """Of two classes, sensitivity and specificity of every node at one threshold of the federation, {specificity: 0.9}
     (see Operating point); null: not."""
     fine_tune: FineTune | None = None
     """Each site makes the model its own and is measured once more, {steps: 20} (see Fine-tuning); null: not."""
+
+    @property
+    def needs_curves(self) -> bool:
+        """Whether the scores of each node are looked at beside its AUC."""
+        return self.operating_point is not None or self.intervals is not None
 
 
 @dataclass(frozen=True)

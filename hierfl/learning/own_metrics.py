@@ -45,7 +45,7 @@ _TAKEN = frozenset(
     {
         *BUILT_IN,
         *("num_test", "num_samples", "num_left_out", "num_not_finite", "round", "node", "consensus_distance"),
-        *("reliability", "confusion", "role", "epsilon"),
+        *("reliability", "confusion", "intervals", "role", "epsilon"),
         *("operating_threshold", "operating_sensitivity", "operating_specificity"),
         *("true_positives", "false_positives", "true_negatives", "false_negatives", "train_loss"),
     }

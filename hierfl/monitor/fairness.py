@@ -12,9 +12,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hierfl.learning.own_metrics import BUILT_IN, own_among
-from hierfl.monitor.words import finite, metric
+from hierfl.monitor.words import finite, interval, metric
 
-__all__ = ["METRICS", "READS", "fairness", "fairness_lines", "held_out_lines", "threshold_lines", "titles"]
+__all__ = [
+    "METRICS",
+    "READS",
+    "fairness",
+    "fairness_lines",
+    "held_out_lines",
+    "interval_lines",
+    "threshold_lines",
+    "titles",
+]
 
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "loss"}
 """What is told of, and how it reads."""
@@ -81,11 +90,23 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> I
             )
 
 
+def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say how sure the root's figures are, where intervals are told."""
+    root = nodes[min(nodes, key=len)] if nodes else {}
+    shown = [name for name in ("auc", "accuracy") if interval(root, name)]
+    if shown:
+        said = ", ".join(f"{READS[name]} {metric(root[name])}{interval(root, name)}" for name in shown)
+        yield f"{'all':<8} {said}"
+
+
 def threshold_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Say the threshold of the federation's operating point, and what it gives on all test samples, if there is one."""
     root = nodes[min(nodes, key=len)] if nodes else {}
     if "operating_threshold" in root:
-        given = ", ".join(f"{name} {metric(root.get(f'operating_{name}'))}" for name in ("sensitivity", "specificity"))
+        given = ", ".join(
+            f"{name} {metric(root.get(f'operating_{name}'))}{interval(root, f'operating_{name}')}"
+            for name in ("sensitivity", "specificity")
+        )
         yield f"point    class 1 from {metric(root['operating_threshold'])} on: {given}"
 
 

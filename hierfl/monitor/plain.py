@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from hierfl.learning.own_metrics import own_among
 from hierfl.monitor.consensus import apart_in, consensus
-from hierfl.monitor.fairness import fairness_lines, held_out_lines, threshold_lines
+from hierfl.monitor.fairness import fairness_lines, held_out_lines, interval_lines, threshold_lines
 from hierfl.monitor.lateness import lateness
 from hierfl.monitor.records import (
     Evaluated,
@@ -106,6 +106,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     wall = f"in {seconds(summary['wall_s'])}" if "wall_s" in summary else ""
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
+    lines += interval_lines(summary.get("nodes", {}))
     lines += threshold_lines(summary.get("nodes", {}))
     lines += fairness_lines(summary.get("fairness", {}))
     lines += fairness_lines(summary.get("personal_fairness", {}), " of models fine-tuned there")

@@ -20,6 +20,7 @@ from hierfl.monitor.words import (
     WHY_UNDEFINED,
     count,
     gigabytes,
+    interval,
     metric,
     num_bytes,
     percent,
@@ -39,6 +40,8 @@ _MAX_CONFIG = 200_000
 _COLUMNS = (
     *(("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric)),
     *(("loss", "loss", metric), ("ece", "calibration error", metric)),
+    ("operating_sensitivity", "sensitivity at the threshold", metric),
+    ("operating_specificity", "specificity at the threshold", metric),
     ("consensus_distance", "consensus distance", distance),
     *(("held_out_num_test", "held-out samples", count), ("held_out_accuracy", "held-out accuracy", metric)),
     *(("held_out_auc", "held-out AUC", metric), ("num_left_out", "left out", count)),
@@ -248,7 +251,7 @@ def _table(record: RunRecord) -> Iterator[str]:
     for path in paths[:_MAX_ROWS]:
         found = nodes.get(path, {})
         undefined |= "auc" in found and metric(found.get("auc")) == UNDEFINED
-        cells = "".join(f"<td>{write(found.get(name))}</td>" for name, _, write in columns)
+        cells = "".join(f"<td>{write(found.get(name))}{interval(found, name)}</td>" for name, _, write in columns)
         indent = f' style="padding-left: {0.8 + 1.4 * path.count("/"):.1f}rem"'
         name = f"<td{indent}>{_esc(path.rpartition('/')[2])}</td>"
         kind = "hub" if path in members else "site"

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hierfl.monitor.words import count, finite
+from hierfl.monitor.words import count, finite, interval
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["tabulate"]
 
-_TABLES = ("confusion", "reliability")
+_TABLES = ("confusion", "intervals", "reliability")
 """Of which `--json` tells."""
 _ONLY_THERE = ("num_left_out", "num_not_finite", "role", "held_out_", "personal_")
 """How those figures begin that stand only at nodes that have some; the others stand at every one."""
@@ -56,7 +56,7 @@ def _cell(scalars: Mapping[str, object], name: str) -> str:
         return value
     number = finite(value)
     if number is not None:
-        return count(value) if isinstance(value, int) else f"{number:.4f}"
+        return count(value) if isinstance(value, int) else f"{number:.4f}{interval(scalars, name)}"
     if name not in scalars and (name.startswith(_ONLY_THERE) or "num_test" not in scalars):
         return ""
     return "no tests" if scalars.get("num_test") == 0 else "undefined"

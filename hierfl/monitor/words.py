@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 __all__ = [
     "FIGURES",
@@ -14,6 +14,7 @@ __all__ = [
     "count",
     "few",
     "finite",
+    "interval",
     "metric",
     "num_bytes",
     "percent",
@@ -69,6 +70,13 @@ def metric(value: object) -> str:
     if number is None:
         return UNDEFINED
     return f"{number:.3f}" if abs(number) < 1000 else f"{number:.2e}"
+
+
+def interval(scalars: Mapping[str, object], name: str) -> str:
+    """Write the confidence interval of a node's figure behind it (" (0.846-0.915)"); nothing where it has none."""
+    found = scalars.get("intervals")
+    ends = found.get(name) if isinstance(found, Mapping) else None
+    return f" ({metric(ends[0])}-{metric(ends[1])})" if ends else ""
 
 
 def count(value: object) -> str:

@@ -18,9 +18,11 @@ __all__ = ["guarded", "measured"]
 T = TypeVar("T")
 
 
-def measured(hub: str, sites: Sequence[str], measure: Callable[[str], Tally], *, has_point: bool = False) -> Evaluated:
-    """Measure sites one after the other; what goes wrong at one is told, not raised. `has_point`: a threshold is to be
-    held against each one's scores.
+def measured(
+    hub: str, sites: Sequence[str], measure: Callable[[str], Tally], *, with_curves: bool = False
+) -> Evaluated:
+    """Measure sites one after the other; what goes wrong at one is told, not raised. `with_curves`: each one's
+    scores are looked at.
     """
     tallies: dict[str, Tally] = {}
     durations: dict[str, float] = {}
@@ -34,7 +36,7 @@ def measured(hub: str, sites: Sequence[str], measure: Callable[[str], Tally], *,
             tallies[site] = outcome
         durations[site] = time.perf_counter() - started
     scalars = {site: tally.scalars() for site, tally in tallies.items()}
-    curves = {site: tally.curves[0] for site, tally in tallies.items() if has_point and len(tally.curves) == 1}
+    curves = {site: tally.curves[0] for site, tally in tallies.items() if with_curves and len(tally.curves) == 1}
     return Evaluated(hub, Tally.total(tallies.values()), scalars, durations, errors, curves)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from hierfl.config.learning import OperatingPoint
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
 from hierfl.kinds import nearest
 from hierfl.learning.fine_tune import told
+from hierfl.learning.intervals import INTERVALS, intervals
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.operating import at_threshold, threshold_of
@@ -54,7 +55,8 @@ class Survey:
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
         self._curves: dict[str, Curve] = {}
-        self._point = config.evaluation.operating_point
+        self._evaluation = config.evaluation
+        self._looks = config.evaluation.needs_curves
         self._named = config.better
         self._goes_on = config.only_tells
         self._warned: set[str] = set()
@@ -155,19 +157,26 @@ class Survey:
                 **total.scalars(),
                 **{f"held_out_{name}": value for name, value in apart.items() if not isinstance(value, list)},
             }
-        if self._point is not None:
-            self._hold(self._point, {path: total.curves for path, total in totals.items()})
+        if self._looks:
+            self._look({path: total.curves for path, total in totals.items()})
         found = self._alike(self._scalars)
         return {path: found[path] for path in self._tree.nodes if path in found}
 
-    def _hold(self, point: OperatingPoint, hubs: Mapping[str, Sequence[Curve]]) -> None:
-        """Choose the federation's threshold, and say what it gives at every node that was measured."""
-        root = self._tree.root.name
+    def _look(self, hubs: Mapping[str, Sequence[Curve]]) -> None:
+        """Choose the federation's threshold, and say what it gives at every node that was measured, and how sure its
+        figures are.
+        """
+        root, point, level = self._tree.root.name, self._evaluation.operating_point, self._evaluation.intervals
         curves = {**self._curves, **{path: found[0] for path, found in hubs.items() if len(found) == 1}}
-        threshold = threshold_of(curves[root], point) if root in curves else None
+        threshold = threshold_of(curves[root], point) if root in curves and point is not None else None
         for path, scalars in self._scalars.items():
-            beside = {"operating_threshold": threshold} if path == root else {}
-            self._scalars[path] = {**scalars, **beside, **at_threshold(curves.get(path), threshold)}
+            found: dict[str, Any] = dict(scalars)
+            if point is not None:
+                found |= {"operating_threshold": threshold} if path == root else {}
+                found |= at_threshold(curves.get(path), threshold)
+            if level is not None:
+                found[INTERVALS] = intervals(found, curves.get(path), level)
+            self._scalars[path] = found
 
     def _alike(self, found: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
         """Let nodes without test samples, which cannot know, tell what the root does: of a regression no accuracy."""

@@ -172,7 +172,7 @@ class SiteWorker:
                 bound.load(ModelState(rule.personal(model.floats, own, bound.parts), model.ints))
             return self._measure(bound, site)
 
-        return measured(hub, sites, measure, has_point=self.spec.evaluation.operating_point is not None)
+        return measured(hub, sites, measure, with_curves=self.spec.evaluation.needs_curves)
 
     def fine_tune(
         self,
