@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def test_the_starter_on_tables_runs_as_it_is(tmp_path: Path, monkeypatch: pytest
     }
     assert creatinine["world/seville"] == (0, 90) and creatinine["world/porto"] == (120, 0)
     assert ran.summary["nodes"]["world"]["auc"] > 0.6 and ran.summary["rounds"] == 15
+    said = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8").replace("runs/...", str(ran.run_dir))
+    for command in re.findall(r"^    hierfl ((?:export|predict) [^#\n]*)", said, re.MULTILINE):
+        done = CliRunner().invoke(app, command.split())
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "mine" / "scored.csv").is_file()
     with pytest.raises(DataError, match=r"\.csv: column 'crp' has \d+ nulls in \d+ rows; fill them"):
         hierfl.run("federation.yaml", ["task.fill={creatinine: 0.9}"])
     with pytest.raises(
