@@ -24,7 +24,7 @@ from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.records import Monitor, Notice, Scalars
 from hierfl.own_models import of_site
-from hierfl.predict import said_of
+from hierfl.predict import said_of, threshold_after
 from hierfl.reopen import Reopened, check_model, reopened, try_out
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
@@ -107,8 +107,14 @@ def export(
     with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, config, saved, model):
         own = of_site(config, saved.sites, site) if site else ()
         layout, whole = engine.merged(model, *own)
-        point = RunDir(run_dir).summary().get("nodes", {}).get(config.federation.root.name, {})
-        about = said_of(config, saved, site, point.get("operating_threshold"))
+        threshold = threshold_after(config, run_dir, saved.rounds_done)
+        if threshold is None and config.evaluation.operating_point is not None:
+            said = (
+                f"has no threshold after round {saved.rounds_done}: its model was not measured, or none could be"
+                " chosen; predictions are told apart at one half"
+            )
+            emit_to(monitors)(Notice(0.0, "warning", config.federation.root.name, said))
+        about = said_of(config, saved, site, threshold)
         checkpoint.save_model(path, layout, engine.driver.get(whole), about)
         return saved.rounds_done, saved.model.digest(saved.layout)
 

@@ -15,11 +15,12 @@ from hierfl.config.schema import RunConfig
 from hierfl.config.section import kind
 from hierfl.errors import ConfigError, DataError, OutputError, Problem
 from hierfl.learning.task import Applies, Task
+from hierfl.monitor.files import METRICS, read_raw
 
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["ENDINGS", "Exported", "predict", "read_exported", "said_of"]
+__all__ = ["ENDINGS", "Exported", "predict", "read_exported", "said_of", "threshold_after"]
 
 ENDINGS = (".parquet", ".arrow", ".feather", ".csv")
 """Of files that predictions are written to."""
@@ -50,6 +51,18 @@ def said_of(config: RunConfig, saved: Checkpoint, site: str, threshold: float | 
     digest = saved.model.digest(saved.layout)
     said = {"task": config.resolved["task"], "scale": scale, "threshold": threshold, "site": site, "run": config.name}
     return {_KEY: json.dumps({**said, "rounds": saved.rounds_done, "digest": digest, "hierfl": __version__})}
+
+
+def threshold_after(config: RunConfig, run_dir: Path, rounds: int) -> float | None:
+    """Give the threshold that was chosen for a run's model after so many rounds: one of another round is of another
+    model's scores. None where that model was not measured. Errors: OutputError.
+    """
+    point, root = config.evaluation.operating_point, config.federation.root.name
+    if point is None or point.threshold is not None:
+        return None if point is None else point.threshold
+    lines = (line for line in read_raw(run_dir / METRICS) if b'"operating_threshold"' in line.text)
+    rows = [row for row in (line.value() for line in lines) if row["node"] == root and row["round"] == rounds]
+    return rows[-1]["operating_threshold"] if rows else None
 
 
 def read_exported(file: Path) -> Exported:

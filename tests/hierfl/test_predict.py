@@ -13,11 +13,14 @@ import pyarrow.parquet
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from small_runs import Ran, go, hub, site
+from small_runs import Copied, Listener, Ran, config_of, go, hub, site
 from typer.testing import CliRunner
 
 from hierfl.cli import app
-from hierfl.lifecycle import export
+from hierfl.lifecycle import export, resume, run
+from hierfl.monitor.files import read_metrics
+from hierfl.monitor.records import Notice, RoundCommitted
+from hierfl.predict import read_exported
 from hierfl.starter import write
 from hierfl.tasks.parquet import Parquet
 
@@ -147,6 +150,26 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
     wards_run = go(tmp_path / "wards", hub("world", "a", "b"))
     export(wards_run.folder, tmp_path / "wards.safetensors")
     assert "give it records() and apply()" in predict(tmp_path / "wards.safetensors", porto, out)[1]
+
+
+def test_the_threshold_is_of_the_very_model_that_is_exported(wards: Path, tmp_path: Path) -> None:
+    sites = hub("world", *(site(name, path=str(wards / f"{name}.csv")) for name in SITES))
+    point = {"every": 2, "operating_point": {"specificity": 0.8}}
+    config = config_of(tmp_path / "runs", {**sites, "rounds": 5}, TASK, evaluation=point)
+    first = Copied(tmp_path / "runs", lambda record: isinstance(record, RoundCommitted) and record.round_number == 2)
+    summary = run(config, [first])
+    measured = {row["round"]: row for row in read_metrics(Path(summary["run_dir"])) if row["node"] == "world"}
+    assert measured.keys() == {2, 4, 5}
+    export(first.copy, tmp_path / "under_way.safetensors")
+    assert read_exported(tmp_path / "under_way.safetensors").threshold == measured[2]["operating_threshold"]
+    again = Copied(tmp_path / "runs", lambda record: isinstance(record, RoundCommitted) and record.round_number == 7)
+    again.copy = tmp_path / "again"
+    resume(Path(summary["run_dir"]), ["federation.rounds=8"], [again])
+    assert (again.copy / "summary.json").exists()  # of the rounds before
+    heard = Listener()
+    export(again.copy, tmp_path / "later.safetensors", [heard])
+    assert read_exported(tmp_path / "later.safetensors").threshold is None
+    assert "has no threshold after round 7: its model was not measured" in heard.of(Notice)[-1].message
 
 
 def metadata(file: Path) -> dict[str, str]:
