@@ -95,6 +95,7 @@ def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") 
     """
     if out.suffix.lower() not in ENDINGS:
         raise OutputError(f"{out} ends in {out.suffix!r} (allowed: {', '.join(ENDINGS)})")
+    _check_apart(out, model, file, *([Path(data)] if data else []))
     said = read_exported(model)
     task = _task(said)
     if not isinstance(task, Applies):
@@ -111,9 +112,15 @@ def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") 
     if scale is not None and len(scale[0]) != x.shape[1]:
         raise OutputError(f"{model} is of {len(scale[0])} features, and {file} has {x.shape[1]}")
     found: dict[str, Any] = applied(task, model, x, scale)
+    bad = sum(~np.isfinite(values) for values in found.values())
+    if np.any(bad):
+        raise DataError(
+            f"{file}: the model predicts no finite number for {np.count_nonzero(bad)} of {len(x)} records; it has"
+            " diverged, or they are far from all that it was trained on"
+        )
     if _PROBABILITY in found:
-        at = said.threshold
-        found[_CLASS] = (found[_PROBABILITY] > 0.5 if at is None else found[_PROBABILITY] >= at).astype(np.int64)
+        at, probability = said.threshold, found[_PROBABILITY].astype(np.float64)  # as they were measured
+        found[_CLASS] = (probability > 0.5 if at is None else probability >= at).astype(np.int64)
     elif found and _CLASS not in found:
         found[_CLASS] = np.stack(list(found.values())).argmax(axis=0)
     for name, values in found.items():
@@ -122,6 +129,15 @@ def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") 
         table = table.append_column(name, [values])
     _write(table, out)
     return said, table.num_rows
+
+
+def _check_apart(out: Path, *inputs: Path) -> None:
+    """Errors: OutputError where what is read would be written over, or records be read with predictions among them."""
+    there = out.resolve()
+    for given in inputs:
+        if given.resolve() == there or (given.is_dir() and there.is_relative_to(given.resolve())):
+            where = "is" if given.resolve() == there else "lies in"
+            raise OutputError(f"{out} {where} {given}, which is read and stays as it is; write to another file")
 
 
 def _task(said: Exported) -> Task:
@@ -145,8 +161,9 @@ def _write(table: pyarrow.Table, out: Path) -> None:
         writers.get(out.suffix.lower(), feather.write_feather)(table, str(partial))
         partial.replace(out)
     except (OSError, pa.ArrowException) as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{out} cannot be written: {_why(error)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _why(error: Exception) -> str:

@@ -35,7 +35,8 @@ def applied(
     except (RuntimeError, SafetensorError) as error:
         raise OutputError(f"{file} does not hold the model of this task: {str(error).splitlines()[0]}") from error
     model.eval()
-    scaled = torch.from_numpy(x if scale is None else (x - scale[0]) / scale[1]).float()
+    taken = x.astype(np.float32)  # as in training, before anything is scaled: a time stamp loses its last digits there
+    scaled = torch.from_numpy(taken if scale is None else (taken - scale[0]) / scale[1]).float()
     with torch.no_grad():
         parts = [task.apply(model, batch) for batch in torch.split(scaled, _BATCH)]
     names = parts[0].keys() if parts else ()

@@ -120,6 +120,8 @@ class Parquet:
 
         Errors: DataError that names the file and the column.
         """
+        import numpy as np
+
         table, own = read_table("", file, self.features, whole=True), None
         if data:
             if not site:
@@ -132,7 +134,7 @@ class Parquet:
         if own is None:
             raise table.error("features are scaled by the site's own training rows; say where these are: --data PATH")
         mean, std = scaling.Moments.of(self._encoding.matrix(own[0], own)[own[1]]).mean_and_std()
-        return table.arrow, (x - mean) / std
+        return table.arrow, (x.astype(np.float32) - mean) / std  # as in training
 
     def apply(self, model: Module, x: Tensor) -> Mapping[str, Tensor]:
         """Predict records (n, d): `predicted`, a number; or `probability` of class 1 (n,), or `probability_0` ..."""

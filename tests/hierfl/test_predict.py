@@ -17,6 +17,7 @@ from small_runs import Copied, Listener, Ran, config_of, go, hub, site
 from typer.testing import CliRunner
 
 from hierfl.cli import app
+from hierfl.learning.standardise import apply
 from hierfl.lifecycle import export, resume, run
 from hierfl.monitor.files import read_metrics
 from hierfl.monitor.records import Notice, RoundCommitted
@@ -82,6 +83,64 @@ def test_predictions_are_those_that_were_measured(standardise: str, wards: Path,
     assert right["0"][0] / right["0"][1] == pytest.approx(root["operating_specificity"])
     assert right["1"][0] / right["1"][1] == pytest.approx(root["operating_sensitivity"])
     assert f"class 1 from {root['operating_threshold']:.3f} on" in said
+
+
+@pytest.mark.parametrize("standardise", ["federated", "site"])
+def test_features_lose_the_digits_that_they_lost_in_training(standardise: str, tmp_path: Path) -> None:
+    admitted = 1_700_000_000 + 7 * np.arange(40)
+    table = pa.table({"admitted": admitted, "readmitted": (np.arange(40) % 5 > 2).astype(int)})
+    for name in SITES:
+        pa.csv.write_csv(table, tmp_path / f"{name}.csv")
+    fields = {"features": ["admitted"], "categories": {}, "fill": {}, "test_fraction": 0.0, "standardise": standardise}
+    ran, model = trained(tmp_path, tmp_path, fields)
+    file, out = tmp_path / "porto.csv", tmp_path / "out.parquet"
+    assert predict(model, file, out, "--site", "porto", "--data", file)[0] == 0
+    task = Parquet(**{k: v for k, v in {**TASK, **fields}.items() if k != "kind"})
+    data = task.data("porto", str(file))
+    if standardise == "federated":
+        data = apply(data, *(np.array(ran.summary["standardised"][name]) for name in ("mean", "std")))
+    module = task.model()
+    module.load_state_dict({name: torch.from_numpy(values) for name, values in load_file(model).items()})
+    wanted = task.predict(module, data.train.tensors).scores.detach().numpy()  # type: ignore[attr-defined]
+    assert pa.parquet.read_table(out)["probability"].to_numpy() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_nothing_that_is_read_is_written_over(wards: Path, tmp_path: Path) -> None:
+    _, model = trained(wards, tmp_path, {"fill": {"crp": 10}})
+    folder = tmp_path / "records"
+    folder.mkdir()
+    held = (wards / "porto.csv").read_bytes()
+    (folder / "porto.csv").write_bytes(held)
+    (tmp_path / "same.csv").symlink_to(folder / "porto.csv")
+    for file, out, data in (
+        (folder / "porto.csv", folder / "porto.csv", ""),
+        (folder / "porto.csv", tmp_path / "same.csv", ""),
+        (folder, folder / "out.csv", ""),
+        (wards / "porto.csv", folder / "porto.csv", folder / "porto.csv"),
+    ):
+        code, said = predict(model, file, out, *(("--site", "porto", "--data", data) if data else ()))
+        assert code == 1 and "which is read and stays as it is; write to another file" in said
+    assert [path.name for path in folder.iterdir()] == ["porto.csv"] and (folder / "porto.csv").read_bytes() == held
+
+
+def test_a_model_that_has_diverged_predicts_no_class(wards: Path, tmp_path: Path) -> None:
+    _, model = trained(wards, tmp_path, {"fill": {"crp": 10}})
+    weights = {name: values * np.float32("nan") for name, values in load_file(model).items()}
+    save_file(weights, tmp_path / "nan.safetensors", metadata(model))
+    code, said = predict(tmp_path / "nan.safetensors", wards / "porto.csv", tmp_path / "out.csv")
+    assert code == 1 and "predicts no finite number for 120 of 120 records" in said
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_stop_leaves_nothing_half_written(wards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(_: object, file: str) -> None:
+        Path(file).write_text("half", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    _, model = trained(wards, tmp_path, {"fill": {"crp": 10}})
+    monkeypatch.setattr(pa.parquet, "write_table", stopped)
+    predict(model, wards / "porto.csv", tmp_path / "out.parquet")
+    assert not list(tmp_path.glob("*out*")) and not list(tmp_path.glob(".*out*"))
 
 
 def test_records_need_no_label_and_a_gap_needs_the_site_s_own_records(wards: Path, tmp_path: Path) -> None:
