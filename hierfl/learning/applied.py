@@ -17,7 +17,7 @@ _BATCH = 8192
 
 
 def applied(
-    task: Task, file: Path, x: NDArray[np.float64], scale: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    task: Task, file: Path, x: NDArray[np.floating], scale: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 ) -> dict[str, NDArray[Any]]:
     """Predict records (n, d) by the weights in a file; columns by name, (n,) each. `scale`: mean and deviation of the
     federation's features, where these are scaled.

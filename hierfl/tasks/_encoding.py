@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import Problem
@@ -20,6 +21,9 @@ __all__ = ["ANY", "Encoding"]
 
 ANY = "*"
 """In the place of a column: every other one; of a value: every other one, and gaps."""
+
+_LARGEST = 3.4028234663852886e38
+"""Of float32."""
 
 _TYPICAL = ("median", "mean", "most_frequent")
 
@@ -53,6 +57,9 @@ class Encoding:
             values = self._values(name)
             if not values or len(set(values)) < len(values):
                 yield Problem("categories", f"{name} needs at least one value, each once, not {list(values)}")
+            if "" in values:
+                way_out = f"let fill say what stands for it, or '{ANY}' take it"
+                yield Problem("categories", f"{name} has an empty value, which is a gap; {way_out}")
         for name, value in self.fill.items():
             if name in self.categories:
                 allowed = [one for one in self._values(name) if one != ANY]
@@ -61,7 +68,7 @@ class Encoding:
             elif value not in _TYPICAL and not _is_number(value):
                 yield Problem("fill", f"{name} is {value!r} (allowed: {', '.join(_TYPICAL)}, or a number)")
 
-    def matrix(self, table: SiteTable, own: tuple[SiteTable, NDArray[np.bool_]] | None) -> NDArray[np.float64]:
+    def matrix(self, table: SiteTable, own: tuple[SiteTable, NDArray[np.bool_]] | None) -> NDArray[np.float32]:
         """Give the features of a table, (n, d). `own`: the site's own table, and which of its rows it trains on, by
         which gaps are filled.
 
@@ -69,25 +76,30 @@ class Encoding:
         """
         import numpy as np
 
-        found, gaps = [], {}
+        x, at, gaps = np.zeros((table.num_rows, len(self.names)), np.float32), 0, {}
         for name in self.features:
-            made, gap = (self._one_hot if name in self.categories else self._number)(table, name, own)
-            found.append(made)
-            gaps[name] = gap
-        found += [gaps[name][:, None].astype(float) for name in self._flagged()]
-        return np.concatenate(found, axis=1)
+            if name in self.categories:
+                places, gaps[name] = self._places(table, name, own)
+                x[np.arange(len(x)), at + places] = 1
+                at += len(self.categories[name])
+            else:
+                x[:, at], gaps[name] = self._number(table, name, own)
+                at += 1
+        for place, name in enumerate(self._flagged(), start=at):
+            x[:, place] = gaps[name]
+        return x
 
     def _number(
         self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Give a column of numbers (n, 1), and where it had gaps (n,)."""
+        """Give a column of numbers (n,), and where it had gaps (n,)."""
         import numpy as np
 
         values = self._numbers(table, name)
         gap = np.isnan(values)
         if gap.any():
             values = np.where(gap, self._typical(table, name, own), values)
-        return values[:, None], gap
+        return values, gap
 
     def _numbers(self, table: SiteTable, name: str) -> NDArray[np.float64]:
         """Give a column of numbers (n,), NaN where there are gaps that are filled."""
@@ -100,29 +112,28 @@ class Encoding:
             else_way_out=f", or its values (categories: {{{name}: [...]}})",
         )
 
-    def _one_hot(
+    def _places(
         self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Give a column's values as 0 and 1 (n, number of values), and where it had gaps (n,)."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Give which of its categories each value of a column is (n,), and where it had gaps (n,)."""
         import numpy as np
 
         words, values = [_word(value) for value in table.words(name)], self._values(name)
+        known: dict[str | None, int] = {value: place for place, value in enumerate(values)}
         gap = np.array([word is None for word in words], dtype=np.bool_)
         if gap.any() and self._filled(name) is not None:
             filling = self._typical(table, name, own)
             words = [filling if word is None else word for word in words]
-        others = [word for word in words if word not in values]
-        if others and ANY not in values:
+        others = [word for word in words if word not in known] if ANY not in known else []
+        if others:
             if None in others:
                 way_out = f"fill them (fill: {{{name}: most_frequent}}), drop them, or have a category '{ANY}'"
                 raise table.error(f"column {name!r} has {int(gap.sum())} gaps in {len(words)} rows; {way_out}")
-            listed = f"allowed: {', '.join(values)}; '{ANY}' among the categories is all others"
             raise table.error(
                 f"column {name!r} has {len(others)} values that are no category of it, the first is {others[0]!r}"
-                f" ({listed})"
+                f"{nearest(str(others[0]), values)}; '{ANY}' among the categories is all others"
             )
-        places = [values.index(word if word in values else ANY) for word in words]
-        return np.eye(len(values))[places].reshape(len(words), len(values)), gap
+        return np.array([known.get(word, known.get(ANY, 0)) for word in words], dtype=np.int64), gap
 
     def _typical(self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None) -> Any:
         """Give what stands for a gap. Errors: DataError where nothing is known that would be typical."""
@@ -159,7 +170,9 @@ class Encoding:
         """Say what stands for a column's gaps; None where they are refused, or are a value of their own."""
         if name in self.fill:
             return self.fill[name]
-        return None if ANY in self._values(name) else self.fill.get(ANY)
+        others, values = self.fill.get(ANY), self._values(name)
+        is_number = name in self.categories and others not in _TYPICAL and _word(others) not in values
+        return None if ANY in values or is_number else others
 
     def _flagged(self) -> list[str]:
         """List the columns whose gaps are features."""
@@ -171,13 +184,13 @@ class Encoding:
 
 
 def _word(value: Any) -> str | None:
-    """Write a value as YAML would, 1 for 1.0; None for a gap."""
+    """Write a value as YAML would, 1 for 1.0; None for a gap, which an empty word is."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float):
-        return None if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
-    return None if value is None else str(value)
+    if isinstance(value, float | Decimal):
+        return None if math.isnan(value) else str(int(value)) if math.isfinite(value) and value % 1 == 0 else str(value)
+    return None if value is None else str(value) or None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST

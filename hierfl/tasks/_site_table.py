@@ -69,7 +69,10 @@ class SiteTable:
 
     def words(self, name: str) -> list[Any]:
         """Return a column as Python values."""
-        values: list[Any] = self.arrow[name].to_pylist()
+        from pyarrow import types
+
+        column = self.arrow[name]
+        values: list[Any] = (column.cast("string") if types.is_timestamp(column.type) else column).to_pylist()
         return values
 
 
@@ -89,11 +92,16 @@ def read_table(site: str, path: str, columns: list[str], *, whole: bool = False)
         raise _error(site, where, said)
     files = _files(site, where)
     try:
-        name = _format(site, where, files)
-        found = dataset.dataset([str(file) for file in files], format=_checked() if name == "parquet" else name)
-        for column in columns:
-            if column not in found.schema.names:
-                raise _error(site, where, f"has no column {column!r}{nearest(column, found.schema.names)}")
+        made = _made(_format(site, where, files))
+        found = dataset.dataset([str(file) for file in files], format=made)
+        parts = {Path(part.path): part.physical_schema for part in found.get_fragments()} if columns else {}
+        for file, schema in parts.items():
+            for column in columns:
+                if column not in schema.names:
+                    raise _error(site, file, f"has no column {column!r}{nearest(column, schema.names)}")
+        if len(parts) > 1:
+            common = _common(list(parts.values()), None if whole else columns)
+            found = dataset.dataset([str(file) for file in files], schema=common, format=made)
         table = found.to_table(columns=None if whole else columns)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _error(site, where, f"cannot be read: {_first_line(error)}") from error
@@ -121,12 +129,38 @@ def _format(site: str, path: Path, files: list[Path]) -> str:
     return name
 
 
-def _checked() -> Any:
-    """Give Parquet as a format whose pages are held against their checksums, where the file was written with any."""
-    from pyarrow import dataset
+def _made(name: str) -> Any:
+    """Give a format. Parquet's pages are held against their checksums, where the file was written with any; in CSV what
+    is a gap among numbers (an empty cell, NA, NaN, null) is one among words.
+    """
+    from pyarrow import csv, dataset
 
+    if name == "csv":
+        return dataset.CsvFileFormat(convert_options=csv.ConvertOptions(strings_can_be_null=True))
     options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-    return dataset.ParquetFileFormat(default_fragment_scan_options=options)
+    return dataset.ParquetFileFormat(default_fragment_scan_options=options) if name == "parquet" else name
+
+
+def _common(schemas: list[Any], columns: list[str] | None) -> Any:
+    """Give columns (None: all) the types that hold what each file has: of integers and floats floats, of numbers and
+    words words.
+    """
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for schema in schemas for name in schema.names) if columns is None else columns
+    return pa.schema([(name, _type([s.field(name).type for s in schemas if name in s.names])) for name in names])
+
+
+def _type(types: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if len(set(types)) == 1:
+        return types[0]
+    plain = [pa.schema([("", one.value_type if pa.types.is_dictionary(one) else one)]) for one in types]
+    try:
+        return pa.unify_schemas(plain, promote_options="permissive").field(0).type
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        return pa.string()
 
 
 def _error(site: str, path: Path, message: str) -> DataError:

@@ -113,15 +113,13 @@ class Parquet:
         loaded = classifier.site_data(x, y, is_test)
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
 
-    def records(self, file: str, site: str = "", data: str = "") -> tuple[Table, NDArray[np.float64]]:
+    def records(self, file: str, site: str = "", data: str = "") -> tuple[Table, NDArray[np.floating]]:
         """Read records that nobody has to have labelled: the table, and their features (n, d) in the order of `inputs`,
         scaled where each site does that by itself. `data`: the files of `site`, by whose training rows gaps are filled,
         and features scaled.
 
         Errors: DataError that names the file and the column.
         """
-        import numpy as np
-
         table, own = read_table("", file, self.features, whole=True), None
         if data:
             if not site:
@@ -134,7 +132,7 @@ class Parquet:
         if own is None:
             raise table.error("features are scaled by the site's own training rows; say where these are: --data PATH")
         mean, std = scaling.Moments.of(self._encoding.matrix(own[0], own)[own[1]]).mean_and_std()
-        return table.arrow, (x.astype(np.float32) - mean) / std  # as in training
+        return table.arrow, (x - mean) / std
 
     def apply(self, model: Module, x: Tensor) -> Mapping[str, Tensor]:
         """Predict records (n, d): `predicted`, a number; or `probability` of class 1 (n,), or `probability_0` ..."""

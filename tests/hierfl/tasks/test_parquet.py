@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -244,6 +245,52 @@ def test_a_gap_among_categories_is_filled_where_that_is_asked(tmp_path):
     assert read(tmp_path, {"sex": more_men}, **fields, fill={"*": "median"})[1][6] == [1, 0, 0]
 
 
+def test_an_empty_word_is_a_gap_in_every_format(tmp_path):
+    fields = {"features": ["sex"], "categories": {"sex": ["f", "m"]}, "flag_gaps": True, "standardise": "none"}
+    some = task(**fields, fill={"sex": "most_frequent"}, test_fraction=0)
+    (tmp_path / "a.csv").write_text("sex,sick\nf,0\n,1\nm,0\nf,1\n", encoding="utf-8")
+    pa.parquet.write_table(pa.table({"sex": ["f", "", "m", "f"], "sick": [0, 1, 0, 1]}), tmp_path / "b.parquet")
+    for path in (tmp_path / "a.csv", tmp_path / "b.parquet"):
+        rows = some.data("north", path=str(path)).train.tensors[0].tolist()
+        assert rows == [[1, 0, 0], [1, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+def test_a_number_for_all_gaps_is_none_for_words(tmp_path):
+    fields = {"features": ["age", "sex"], "categories": {"sex": ["f", "m", "x"]}, "flag_gaps": True}
+    assert task(**fields, fill={"*": 240}).inputs == ["age", "sex=f", "sex=m", "sex=x", "age is missing"]
+    with pytest.raises(DataError, match="column 'sex' has 1 gaps in 10 rows; fill them"):
+        read(tmp_path, {"sex": SEX}, **fields, fill={"*": 240})
+
+
+def test_values_of_any_type_are_words(tmp_path):
+    stamp = pa.array([1_000_000_000_000_000_001] * 10, pa.timestamp("ns"))
+    code = pa.array([Decimal(f"{n % 2}.00") for n in range(10)])
+    fields = {"features": ["stamp", "code"], "categories": {"stamp": ["2001", "*"], "code": [0, 1]}}
+    _, rows = read(tmp_path, {"stamp": stamp, "code": code}, **fields)
+    assert rows[:2] == [[0, 1, 1, 0], [0, 1, 0, 1]]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_files_of_a_folder_may_differ_in_type_and_order(ending, tmp_path):
+    tables = [
+        pa.table({"age": [1, 2], "stage": pa.array([1, 2]), "sick": [0, 1]}),
+        pa.table({"sick": [1, 0], "stage": ["2", "x"], "age": [1.5, None]}),
+        pa.table({"stage": ["1"], "sick": [0], "age": pa.nulls(1)}),
+    ]
+    for n, table in enumerate(tables):
+        WRITERS[ending](table, tmp_path / f"{n}.{ending}")
+    fields = {"features": ["age", "stage"], "categories": {"stage": [1, 2, "x"]}, "fill": {"age": 9}}
+    rows = task(**fields, test_fraction=0).data("north", path=str(tmp_path)).train.tensors[0].tolist()
+    assert rows == [[1, 1, 0, 0], [2, 0, 1, 0], [1.5, 0, 1, 0], [9, 0, 0, 1], [9, 1, 0, 0]]
+
+
+def test_a_file_of_a_folder_that_lacks_a_column_is_named(tmp_path):
+    WRITERS["csv"](columns(4), tmp_path / "a.csv")
+    WRITERS["csv"](columns(4).rename_columns(["Age", "dose", "smokes", "sick", "use"]), tmp_path / "b.csv")
+    with pytest.raises(DataError, match=r"b.csv: has no column 'age' \(did you mean 'Age'\?"):
+        task(fill={"age": "median"}).data("north", path=str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("other", "fields", "message"),
     [
@@ -259,7 +306,7 @@ def test_a_gap_among_categories_is_filled_where_that_is_asked(tmp_path):
         (
             {"sex": SEX},
             {"features": ["sex"], "categories": {"sex": ["f", "m"]}, "fill": {"sex": "f"}},
-            r"column 'sex' has 1 values that are no category of it, the first is 'x' \(allowed: f, m; '\*' among",
+            r"column 'sex' has 1 values that are no category of it, the first is 'x' \(allowed: f, m\); '\*' among",
         ),
     ],
 )
@@ -278,6 +325,8 @@ def test_gaps_and_values_without_a_rule_are_named(other, fields, message, tmp_pa
         ({"categories": {"*": [0, 1]}}, "categories", r"'\*' is no feature"),
         ({"categories": {"age": []}}, "categories", "age needs at least one value, each once"),
         ({"categories": {"age": [1, 1.0]}}, "categories", "age needs at least one value, each once"),
+        ({"categories": {"age": [1, None]}}, "categories", r"age has an empty value, which is a gap; let fill say"),
+        ({"fill": {"age": 1e39}}, "fill", r"age is 1e\+39"),
         ({"categories": {"age": [1, 2, "*"]}, "fill": {"age": "median"}}, "fill", "age is 'median'"),
         ({"target": "numbers"}, "target", "unknown 'numbers'"),
     ],
