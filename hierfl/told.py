@@ -38,13 +38,14 @@ def rolled_up(config: RunConfig, inventories: Mapping[str, Inventory]) -> dict[s
         return {}
     found = {path: item.statistics for path, item in inventories.items() if item.statistics is not None}
     for path in reversed(list(tree.hubs)):
-        for member in tree.members(path):
-            if member in found:
-                try:
-                    found[member].check(wanted)
-                    found[path] = found.get(path, TableStatistics()) + found[member]
-                except DataError as error:
-                    raise DataError(f"what {member} tells of its records: {error}") from error
+        told = {member: found[member] for member in tree.members(path) if member in found}
+        for member, statistics in told.items():
+            try:
+                statistics.check(wanted)
+            except DataError as error:
+                raise DataError(f"what {member} tells of its records: {error}") from error
+        if told:
+            found[path] = TableStatistics.total(list(told.values()))
     return {path: found[path] for path in tree.nodes if path in found}
 
 

@@ -119,6 +119,13 @@ class TableStatistics:
         columns = {name: self.columns.get(name, Column()) + other.columns.get(name, Column()) for name in names}
         return TableStatistics(self.num_rows + other.num_rows, columns)
 
+    @classmethod
+    def total(cls, found: Sequence[TableStatistics]) -> TableStatistics:
+        """Add up many, two by two: none is copied once for each that comes after it."""
+        while len(found) > 1:
+            found = [sum(found[place + 1 : place + 2], start=found[place]) for place in range(0, len(found), 2)]
+        return found[0] if found else cls()
+
     def beside_training(self, num_train: int, min_count: int) -> TableStatistics:
         """Keep back the moments of columns that have only few values more, or fewer, than there are training records:
         where these tell their own moments, the difference would be that of the few.

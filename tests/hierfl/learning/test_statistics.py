@@ -96,6 +96,7 @@ def test_sites_add_up_the_same_in_any_order_and_over_any_tree(sites: list[list[A
         for n, values in enumerate(sites)
     ]
     whole = reduce(add, found, TableStatistics())
+    assert TableStatistics.total(found) == whole and list(TableStatistics.total(found).columns) == list(whole.columns)
     for order in permutations(found):
         assert reduce(add, order) == whole
     assert reduce(add, found[:2]) + reduce(add, found[2:], TableStatistics()) == whole
@@ -161,6 +162,19 @@ def test_a_column_that_is_numbers_here_and_words_there_is_told_as_such() -> None
     assert column([1.0] * 9) + column(["1"] * 3) == Column(
         "number", 9, 0, 1, column([1.0] * 9).moments, {"1": 9}, 0, None
     )
+
+
+def test_many_sites_with_many_values_of_their_own_are_added_without_a_copy_for_each() -> None:
+    copied = 0
+
+    class Watched(TableStatistics):
+        def __add__(self, other: TableStatistics) -> TableStatistics:
+            nonlocal copied
+            copied += self.num_rows + other.num_rows
+            return Watched(self.num_rows + other.num_rows)
+
+    assert TableStatistics.total([Watched(1)] * 100).num_rows == 100
+    assert copied <= 100 * 7  # as many times as one can halve them
 
 
 def test_what_is_far_from_zero_for_its_spread_keeps_it() -> None:
