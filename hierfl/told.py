@@ -54,16 +54,18 @@ def keep_statistics(
 ) -> str:
     """Keep in the run's folder what sites have told of their records, and say so; empty where nobody was asked.
 
-    `facts`: of the run's summary. Errors: OutputError; DataError for a column that no site has, or where none has any.
+    `facts`: of the run's summary. Errors: OutputError; DataError for a column that no site has, or where none has any:
+    among the run's first members, as those who leave may take one with them.
     """
     wanted, found = config.statistics, rolled_up(config, inventories)
-    if wanted is None:
+    is_first = config.federation.epoch == 0
+    if wanted is None or not (found or is_first):
         return ""
     if not found:
         raise DataError("no site has told anything of its records; what is wrong with each stands above")
     total = found[config.federation.root.name]
     for name in (*(wanted.columns or ()), *wanted.ranges):
-        if name not in total.columns:
+        if is_first and name not in total.columns:
             raise DataError(f"statistics: no site has a column {name!r}{nearest(name, total.columns)}")
     told = Told(wanted.min_count, {path: one.as_json(wanted.ranges) for path, one in found.items()})
     write_statistics(run_dir, told)

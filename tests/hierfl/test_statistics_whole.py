@@ -151,6 +151,12 @@ def test_who_joins_is_told_of_when_it_is_there(tmp_path: Path) -> None:
     ]
 
 
+def test_who_leaves_may_take_a_column_with_it(tmp_path: Path) -> None:
+    sites = hub("world", {**site("a", words="drug"), "leaves_at": 2}, "b", rounds=3)
+    ran = go(tmp_path, sites, "ward_tasks:Tabled", statistics={"columns": ["age", "drug"]})
+    assert ran.summary["rounds"] == 3 and list(told(ran.folder)["world"]["columns"]) == ["age"]
+
+
 def test_a_run_that_has_told_can_go_on_to_train(tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", hub("world", "a", "b"), "ward_tasks:Wards", statistics={"only": True})
     first = hierfl.run(config.resolved)
