@@ -97,30 +97,38 @@ pre { background: var(--tint); border: 1px solid var(--line); border-radius: 8px
 
 def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """Write the whole page; `pictures` are PNGs by name (tree, curves, timeline), the missing ones are said so."""
-    own = _find(record, "personal_fairness")
-    calibration = _section("Calibration", _picture("calibration", pictures))
     parts = [
         *_rehearsal(record),
         *_missing(record),
         *_facts(record),
         *_section("Federation", _picture("tree", pictures)),
         *(_section("What sites have", _records(record.statistics, pictures)) if record.statistics else ()),
-        *_section("The model's way", _picture("trajectory", pictures)),
-        *_section("Curves by tier", _picture("curves", pictures)),
-        *_section("Hubs and sites", _table(record)),
-        *_section("Fairness over sites", fairness_table(_find(record, "fairness"))),
-        *(_section("Fairness of fine-tuned models", fairness_table(own)) if own else ()),
-        *(() if record.own and "calibration" not in pictures else calibration),
-        *(_section("Across sites", _picture("cross_site", pictures)) if "cross_site" in pictures else ()),
-        *(_section("Each site left out", left_out_table(record.left_out)) if record.left_out else ()),
+        *(_section("Hubs and sites", _table(record)) if record.only_tells else _model(record, pictures)),
         *_section("Timeline", _picture("timeline", pictures)),
-        *_section("Workers and devices", _workers(record)),
+        *(() if record.only_tells else _section("Workers and devices", _workers(record))),
         *_section("Notices and failures", _notices(record)),
         *_section("Configuration", _config(record)),
         *_section("Versions", _versions(record)),
     ]
     title = str(_find(record, "name") or record.run_dir.name)
     return whole(title, f"{_status(record)} · {record.run_dir}", parts)
+
+
+def _model(record: RunRecord, pictures: Mapping[str, bytes]) -> Iterator[str]:
+    """Write what became of the model that was trained."""
+    own = _find(record, "personal_fairness")
+    yield from _section("The model's way", _picture("trajectory", pictures))
+    yield from _section("Curves by tier", _picture("curves", pictures))
+    yield from _section("Hubs and sites", _table(record))
+    yield from _section("Fairness over sites", fairness_table(_find(record, "fairness")))
+    if own:
+        yield from _section("Fairness of fine-tuned models", fairness_table(own))
+    if "calibration" in pictures or not record.own:
+        yield from _section("Calibration", _picture("calibration", pictures))
+    if "cross_site" in pictures:
+        yield from _section("Across sites", _picture("cross_site", pictures))
+    if record.left_out:
+        yield from _section("Each site left out", left_out_table(record.left_out))
 
 
 def whole(title: str, under: str, parts: Iterable[str]) -> str:

@@ -81,6 +81,11 @@ class RunRecord:
         """The last metrics of every node by path; the summary's where there is one."""
         return self.last | dict(self.summary.get("nodes", {}))
 
+    @property
+    def only_tells(self) -> bool:
+        """Whether sites have told of their records, and nothing was to be trained."""
+        return self.statistics is not None and self.summary.get("rounds_planned") == 0
+
     @cached_property
     def own(self) -> list[str]:
         """The metrics of the task's own that some node has."""
@@ -210,7 +215,7 @@ def _missing(record: RunRecord) -> Iterator[str]:
         yield f"{SUMMARY} is missing: the run still goes on, or was cut off; the figures are those of its event log."
     if not record.started:
         yield f"{EVENTS} tells of no start: the run failed before its first round."
-    if not record.rows:
+    if not record.rows and not record.only_tells:
         yield f"{METRICS} holds no measurement: evaluation was off (evaluation.every: 0), or no round was finished."
     if not record.tape.bars:
         yield f"{EVENTS} holds no working times: there is no timeline."

@@ -178,6 +178,7 @@ def test_the_report_and_the_terminal_show_them(tmp_path: Path) -> None:
     [folder] = (tmp_path / "runs").iterdir()
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "What sites have" in page and "<td>1: 82%</td>" in page
+    assert "no measurement" not in page and "left no" not in page and "Curves" not in page
     assert (folder / "histograms.png").stat().st_size > 10_000
     (folder / "statistics.json").write_text('{"nodes": []}')
     with pytest.raises(OutputError, match=r"statistics\.json is damaged"):
