@@ -58,8 +58,12 @@ def threshold_after(config: RunConfig, run_dir: Path, rounds: int) -> float | No
     model's scores. None where that model was not measured. Errors: OutputError.
     """
     point, root = config.evaluation.operating_point, config.federation.root.name
-    if point is None or point.threshold is not None:
-        return None if point is None else point.threshold
+    if point is None:
+        return None
+    if point.threshold is not None:
+        from hierfl.learning.operating import given_threshold
+
+        return given_threshold(point.threshold, config.evaluation.score_bins)
     lines = (line for line in read_raw(run_dir / METRICS) if b'"operating_threshold"' in line.text)
     rows = [row for row in (line.value() for line in lines) if row["node"] == root and row["round"] == rounds]
     return rows[-1]["operating_threshold"] if rows else None

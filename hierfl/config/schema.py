@@ -103,6 +103,11 @@ class Evaluation:
         """Whether the scores of each node are looked at beside its AUC."""
         return self.operating_point is not None or self.intervals is not None
 
+    @property
+    def score_bins(self) -> int | None:
+        """The bins that scores are told in; None where they are told as they are."""
+        return self.bins if self.auc == "histogram" else None
+
 
 @dataclass(frozen=True)
 class Stopping:

@@ -2,7 +2,8 @@
 
 AUC is of all thresholds; who acts on a prediction has one (Zweig & Campbell 1993). It is chosen on the scores of all
 test samples together, which add as histograms, and then held against every hub's and site's own, so that a hospital
-sees what the federation's threshold would do there. With `auc: histogram` it is the edge of a bin.
+sees what the federation's threshold would do there. With `auc: histogram` it is the edge of a bin, a given one the
+nearest: then what is told is what predicting by it gives, to the last sample.
 """
 
 from __future__ import annotations
@@ -15,20 +16,28 @@ import numpy as np
 from hierfl.config.learning import OperatingPoint
 from hierfl.learning.metrics import Curve
 
-__all__ = ["OPERATING", "at_threshold", "threshold_of"]
+__all__ = ["OPERATING", "at_threshold", "given_threshold", "threshold_of"]
 
 OPERATING = ("operating_sensitivity", "operating_specificity")
 """What is told at every node; the root has `operating_threshold` beside."""
 
 
-def threshold_of(curve: Curve, wanted: OperatingPoint) -> float | None:
+def given_threshold(threshold: float, bins: int | None) -> float:
+    """Give the edge between two of the bins that is nearest to a threshold; without bins the threshold."""
+    return threshold if bins is None else min(max(round(threshold * bins), 1), bins - 1) / bins
+
+
+def threshold_of(curve: Curve, wanted: OperatingPoint, bins: int | None = None) -> float | None:
     """Give the score from which on class 1 is predicted: for a wanted specificity the smallest that has it, for a
     wanted sensitivity the largest; None where that class has no samples, or no threshold up to 1 has it.
+
+    `bins`: of the curve, None where it has the scores as they are. The last bin holds scores of 1, too, so that nothing
+    is known to lie above it.
     """
     if wanted.threshold is not None:
-        return wanted.threshold
+        return given_threshold(wanted.threshold, bins)
     scores = curve.scores.tolist()
-    if not scores or scores[-1] < 1.0:
+    if not scores or scores[-1] < (1.0 if bins is None else (bins - 1) / bins):
         scores.append(1.0)
     places = range(len(scores))
     positives, negatives = (np.concatenate([[0], np.cumsum(one)]) for one in (curve.positives, curve.negatives))

@@ -54,6 +54,32 @@ def test_the_threshold_is_the_first_that_has_the_specificity_and_the_last_that_h
             assert [found["operating_sensitivity"], found["operating_specificity"]] == pytest.approx(said)
 
 
+FLOATS = st.floats(0, 1, width=32) | st.just(1.0) | st.just(0.5)
+
+
+@given(
+    st.lists(st.tuples(FLOATS, st.booleans()), min_size=1, max_size=30),
+    st.sampled_from(["specificity", "sensitivity", "threshold"]),
+    SHARES,
+    st.sampled_from([2, 10, 1024]),
+)
+def test_what_is_told_of_bins_is_what_predicting_by_the_threshold_gives(
+    samples: list[tuple[float, bool]], kind: str, share: float, bins: int
+) -> None:
+    scores, labels = zip(*samples, strict=True)
+    binned = Curve.of(np.array(scores), np.array(labels), bins)
+    threshold = threshold_of(binned, OperatingPoint(**{kind: share}), bins)
+    if threshold is not None:
+        found = at_threshold(binned, threshold)
+        said = [None if one is None else float(one) for one in shares(samples, threshold)]
+        assert [found["operating_sensitivity"], found["operating_specificity"]] == pytest.approx(said)
+
+
+def test_a_given_threshold_is_the_nearest_edge_between_bins() -> None:
+    given = [threshold_of(curve([(0.3, True)]), OperatingPoint(threshold=one), 1024) for one in (0.3, 1e-9, 0.99999)]
+    assert given == [307 / 1024, 1 / 1024, 1023 / 1024]
+
+
 def test_a_node_without_one_of_the_classes_or_without_scores_has_no_figure() -> None:
     assert at_threshold(curve([(0.3, True)]), 0.2) == {"operating_sensitivity": 1.0, "operating_specificity": None}
     assert set(at_threshold(None, 0.5).values()) == set(at_threshold(curve([(0.3, True)]), None).values()) == {None}
