@@ -122,7 +122,9 @@ def closing_lines(summary: Mapping[str, Any], report: Path | None = None) -> str
     best = summary.get("best")
     if best is not None and best["round"] != summary["rounds"]:
         lines["best"] = f"{run_dir / best['file']}, {best['metric']} {best['value']:.4g} after round {best['round']}"
-    if (run_dir / "tensorboard").is_dir():
+    if summary.get("rounds_planned") == 0:
+        lines["train"] = f"{command('hierfl')} resume {shlex.quote(str(run_dir))} statistics.only=false"
+    elif (run_dir / "tensorboard").is_dir():
         lines["curves"] = f"{command('tensorboard')} --logdir {shlex.quote(str(run_dir / 'tensorboard'))}"
     lines["report"] = str(report) if report else f"{command('hierfl')} report {shlex.quote(str(run_dir))}"
     return "\n".join(f"{what:<9}{where}" for what, where in lines.items())

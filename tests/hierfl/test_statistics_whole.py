@@ -170,10 +170,13 @@ def test_the_report_and_the_terminal_show_them(tmp_path: Path) -> None:
     file = tmp_path / "heart.yaml"
     config = config_of(tmp_path / "runs", HEART, "heart_disease", statistics={"ranges": {"age": [20, 80]}})
     file.write_text(json.dumps(config.resolved), encoding="utf-8")
-    ended = CliRunner().invoke(app, ["run", str(file), "statistics.only=true", "--report"])
+    ended = CliRunner().invoke(app, ["run", str(file), "statistics.only=true", "output.tensorboard=true", "--report"])
     assert ended.exit_code == 0, ended.output
     lines = {line.split("  ")[0]: line.split() for line in ended.stdout.splitlines()}
     assert lines["records"] == ["records", "626", "503", "303", "200", "123", "123"]
+    assert not [line for line in ended.stdout.splitlines() if line.startswith("curves")]
+    [train] = [line for line in ended.stdout.splitlines() if line.startswith("train ")]
+    assert train.endswith("statistics.only=false") and "resume" in train
     assert lines["sex"][1:3] == ["1:", "82%"] and "weights" not in lines and "report" in lines
     [folder] = (tmp_path / "runs").iterdir()
     page = (folder / "report.html").read_text(encoding="utf-8")
