@@ -107,10 +107,10 @@ def export(
     with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, config, saved, model):
         own = of_site(config, saved.sites, site) if site else ()
         layout, whole = engine.merged(model, *own)
-        threshold = threshold_after(config, run_dir, saved.rounds_done)
+        threshold = threshold_after(config, run_dir, saved.rounds_done, *own[:1])
         if threshold is None and config.evaluation.operating_point is not None:
             said = (
-                f"has no threshold after round {saved.rounds_done}: its model was not measured, or none could be"
+                f"has no threshold of this model after round {saved.rounds_done}: it was not measured, or none could be"
                 " chosen; predictions are told apart at one half"
             )
             emit_to(monitors)(Notice(0.0, "warning", config.federation.root.name, said))

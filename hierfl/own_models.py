@@ -7,11 +7,21 @@ from collections.abc import Mapping
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError
 from hierfl.kinds import name_of, nearest
-from hierfl.learning.fine_tune import used
+from hierfl.learning.fine_tune import FineTuned, used
 from hierfl.learning.local import LocalRule, State
 from tiers.federation import parent
 
-__all__ = ["of_site"]
+__all__ = ["is_measured", "of_site"]
+
+
+def is_measured(config: RunConfig, rule: LocalRule | None) -> bool:
+    """Say whether the figures of a run's nodes are of the model by this rule, None: of the federation's. They are not
+    of what sites have fine-tuned, nor of a federation's that no site uses.
+    """
+    if rule is not None:
+        return not isinstance(rule, FineTuned)
+    hubs = {parent(path) or "" for path, site in config.sites.items() if site.counts}
+    return not all(config.hubs[hub].strategy.objective().is_personal for hub in hubs)
 
 
 def of_site(config: RunConfig, kept: Mapping[str, State], site: str) -> tuple[LocalRule, State]:

@@ -14,8 +14,10 @@ from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.config.section import kind
 from hierfl.errors import ConfigError, DataError, OutputError, Problem
+from hierfl.learning.local import LocalRule
 from hierfl.learning.task import Applies, Task
 from hierfl.monitor.files import METRICS, read_raw
+from hierfl.own_models import is_measured
 
 if TYPE_CHECKING:
     import pyarrow
@@ -53,9 +55,9 @@ def said_of(config: RunConfig, saved: Checkpoint, site: str, threshold: float | 
     return {_KEY: json.dumps({**said, "rounds": saved.rounds_done, "digest": digest, "hierfl": __version__})}
 
 
-def threshold_after(config: RunConfig, run_dir: Path, rounds: int) -> float | None:
-    """Give the threshold that was chosen for a run's model after so many rounds: one of another round is of another
-    model's scores. None where that model was not measured. Errors: OutputError.
+def threshold_after(config: RunConfig, run_dir: Path, rounds: int, rule: LocalRule | None = None) -> float | None:
+    """Give the threshold that was chosen for a run's model after so many rounds, or for sites' own by a rule: one of
+    another round is of another model's scores. None where these were not measured. Errors: OutputError.
     """
     point, root = config.evaluation.operating_point, config.federation.root.name
     if point is None:
@@ -64,6 +66,8 @@ def threshold_after(config: RunConfig, run_dir: Path, rounds: int) -> float | No
         from hierfl.learning.operating import given_threshold
 
         return given_threshold(point.threshold, config.evaluation.score_bins)
+    if not is_measured(config, rule):
+        return None
     lines = (line for line in read_raw(run_dir / METRICS) if b'"operating_threshold"' in line.text)
     rows = [row for row in (line.value() for line in lines) if row["node"] == root and row["round"] == rounds]
     return rows[-1]["operating_threshold"] if rows else None
@@ -82,9 +86,12 @@ def read_exported(file: Path) -> Exported:
         raise OutputError(
             f"{file} does not say how its model is used; write one that does: hierfl export RUN_DIR {file.name}"
         )
+    import numpy as np
+
     try:
         found = Exported(**json.loads(said))
-        assert isinstance(found.task["kind"], str)
+        assert isinstance(found.task["kind"], str) and isinstance(found.threshold, int | float | None)
+        assert found.scale is None or np.array(found.scale, dtype=np.float64).ndim == 2
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise OutputError(f"{file} is not as hierfl {__version__} writes it; export the model anew") from error
     return found

@@ -34,4 +34,6 @@ def _predict(
         said, num_records = predict(model, file, out, site, data)
         at = "" if said.threshold is None else f", class 1 from {said.threshold:.3f} on"
         answer.update(file=str(out), num_records=num_records, model_digest=said.digest, threshold=said.threshold)
-        print(f"{out}: {num_records} records, by the model of {said.run} after {said.rounds} rounds{at}")
+        answer.update({"site": said.site} if said.site else {})
+        whose = f"the model that {said.site} uses itself in {said.run}" if said.site else f"the model of {said.run}"
+        print(f"{out}: {num_records} records, by {whose} after {said.rounds} rounds{at}")

@@ -204,8 +204,15 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
     assert not out.exists() and not list(tmp_path.glob(".*partial"))
     save_file({"weight": np.zeros((1, 3), np.float32)}, tmp_path / "other.safetensors", metadata(model))
     assert "does not hold the model of this task" in predict(tmp_path / "other.safetensors", porto, out)[1]
-    save_file(load_file(model), tmp_path / "old.safetensors", {"hierfl": '{"task": {}}'})
-    assert "is not as hierfl" in predict(tmp_path / "old.safetensors", porto, out)[1]
+    whole = json.loads(metadata(model)["hierfl"])
+    for other in (
+        {"task": {}},
+        {**whole, "scale": "x"},
+        {**whole, "scale": [[1], [1, 2]]},
+        {**whole, "threshold": "x"},
+    ):
+        save_file(load_file(model), tmp_path / "old.safetensors", {"hierfl": json.dumps(other)})
+        assert "is not as hierfl" in predict(tmp_path / "old.safetensors", porto, out)[1]
     wards_run = go(tmp_path / "wards", hub("world", "a", "b"))
     export(wards_run.folder, tmp_path / "wards.safetensors")
     assert "give it records() and apply()" in predict(tmp_path / "wards.safetensors", porto, out)[1]
@@ -228,7 +235,27 @@ def test_the_threshold_is_of_the_very_model_that_is_exported(wards: Path, tmp_pa
     heard = Listener()
     export(again.copy, tmp_path / "later.safetensors", [heard])
     assert read_exported(tmp_path / "later.safetensors").threshold is None
-    assert "has no threshold after round 7: its model was not measured" in heard.of(Notice)[-1].message
+    assert "has no threshold of this model after round 7: it was not measured" in heard.of(Notice)[-1].message
+
+
+def test_a_threshold_is_of_the_models_that_sites_were_measured_with(wards: Path, tmp_path: Path) -> None:
+    point = {"operating_point": {"specificity": 0.8}}
+    sites = [site(name, path=str(wards / f"{name}.csv")) for name in SITES]
+    plain, file, own = hub("world", *sites), tmp_path / "m.safetensors", "world/porto"
+    ditto = hub("world", *sites, strategy={"kind": "ditto"})
+    for name, tree, evaluation, of_federation, of_site in (
+        ("tuned", plain, {**point, "fine_tune": {"steps": 5}}, True, False),
+        ("ditto", ditto, point, False, True),
+        ("given", ditto, {"operating_point": {"threshold": 0.25}, "fine_tune": {"steps": 5}}, True, True),
+    ):
+        ran = go(tmp_path / name, tree, TASK, evaluation=evaluation)
+        chosen = ran.summary["nodes"]["world"]["operating_threshold"]
+        for whose, has in (("", of_federation), (own, of_site)):
+            export(ran.folder, file, site=whose)
+            assert read_exported(file).threshold == (chosen if has else None)
+    porto = wards / "porto.csv"
+    said = predict(file, porto, tmp_path / "out.csv", "--site", "porto", "--data", porto)[1]
+    assert "by the model that world/porto uses itself in trial after 2 rounds, class 1 from 0.250 on" in said
 
 
 def metadata(file: Path) -> dict[str, str]:
