@@ -91,6 +91,8 @@ def _breaches(terms: Terms, config: RunConfig, path: str, plan: Plan, today: dat
             sees = "each update by itself" if least == 1 else f"sums of {least} members"
             way = "secure_aggregation: masks there, with members and a quorum that are enough, hides it"
             yield "members", f"{hub} may see {sees}, and {terms.members} are to be in each; {way}"
+    if terms.epsilon is not None and asked is not None and terms.min_count is None:
+        yield "epsilon", "no noise hides records in the statistics that it asks for; min_count here would allow them"
     if terms.epsilon is not None:
         for site in trained:
             if config.sites[site].privacy is None:

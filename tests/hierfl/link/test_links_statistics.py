@@ -81,6 +81,11 @@ def test_a_member_tells_no_more_than_its_own_terms_allow(tmp_path: Path) -> None
         "could not be loaded: the terms of world/budapest are not kept: min_count: numbers of the statistics may"
         " stand for 5 records, and for 10 at least here; statistics.min_count says for how many"
     ]
+    kit.terms.write_text("epsilon: 1.0\n")
+    with pytest.raises(
+        LinkError, match="epsilon: no noise hides records in the statistics that it asks for; min_count"
+    ):
+        heeded(seen, kit, plan_of(seen, kit.path))()
     trains = replace(seen, statistics=replace(seen.statistics, only=False))
     linked = Inside(trains, tmp_path / "trains")
     kit.terms.write_text("min_count: 10\n")
