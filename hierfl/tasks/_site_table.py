@@ -99,6 +99,9 @@ def read_table(site: str, path: str, columns: list[str], *, whole: bool = False)
             for column in columns:
                 if column not in schema.names:
                     raise _error(site, file, f"has no column {column!r}{nearest(column, schema.names)}")
+            for column in schema.names if whole else columns:
+                if schema.names.count(column) > 1:
+                    raise _error(site, file, f"has several columns {column!r}; rename or drop all but one")
         if len(parts) > 1:
             common = _common(list(parts.values()), None if whole else columns)
             found = dataset.dataset([str(file) for file in files], schema=common, format=made)
@@ -156,9 +159,12 @@ def _type(types: list[Any]) -> Any:
 
     if len(set(types)) == 1:
         return types[0]
-    plain = [pa.schema([("", one.value_type if pa.types.is_dictionary(one) else one)]) for one in types]
+    plain = [one.value_type if pa.types.is_dictionary(one) else one for one in types]
+    if not any(pa.types.is_string(one) for one in plain):
+        plain = [pa.uint8() if pa.types.is_boolean(one) else one for one in plain]
     try:
-        return pa.unify_schemas(plain, promote_options="permissive").field(0).type
+        found = pa.unify_schemas([pa.schema([("", one)]) for one in plain], promote_options="permissive")
+        return found.field(0).type
     except (pa.ArrowTypeError, pa.ArrowInvalid):
         return pa.string()
 

@@ -270,6 +270,23 @@ def test_values_of_any_type_are_words(tmp_path):
     assert rows[:2] == [[0, 1, 1, 0], [0, 1, 0, 1]]
 
 
+@pytest.mark.parametrize("first", [pa.bool_(), pa.int64()])
+def test_booleans_among_the_files_of_a_folder_are_numbers(first, tmp_path):
+    for n, kind in enumerate((first, pa.bool_(), pa.int64())):
+        WRITERS["parquet"](columns(4, sick=pa.array([0, 1, 1, 0]).cast(kind)), tmp_path / f"{n}.parquet")
+    assert task(test_fraction=0).data("north", path=str(tmp_path)).train.tensors[1].tolist() == [0, 1, 1, 0] * 3
+    words = task(features=["sick"], label="age", categories={"sick": [0, 1]}, num_classes=9, test_fraction=0)
+    assert words.data("north", path=str(tmp_path)).train.tensors[0].tolist() == [[1, 0], [0, 1], [0, 1], [1, 0]] * 3
+
+
+def test_a_column_that_a_file_has_twice_is_named(tmp_path):
+    for name, more in (("a", "code"), ("b", "age")):
+        table = columns(4).append_column(more, [[1] * 4])
+        WRITERS["parquet"](table, tmp_path / f"{name}.parquet")
+    with pytest.raises(DataError, match=r"b.parquet: has several columns 'age'; rename or drop all but one"):
+        task().data("north", path=str(tmp_path))
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_files_of_a_folder_may_differ_in_type_and_order(ending, tmp_path):
     tables = [
