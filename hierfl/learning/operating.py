@@ -8,6 +8,7 @@ nearest: then what is told is what predicting by it gives, to the last sample.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -29,7 +30,8 @@ def given_threshold(threshold: float, bins: int | None) -> float:
 
 def threshold_of(curve: Curve, wanted: OperatingPoint, bins: int | None = None) -> float | None:
     """Give the score from which on class 1 is predicted: for a wanted specificity the smallest that has it, for a
-    wanted sensitivity the largest; None where that class has no samples, or no threshold up to 1 has it.
+    wanted sensitivity the largest; None where that class has no samples, or no threshold up to 1 has it. Of scores as
+    they are it lies half way to the one below: whoever predicts in other batches gets other last bits.
 
     `bins`: of the curve, None where it has the scores as they are. The last bin holds scores of 1, too, so that nothing
     is known to lie above it.
@@ -39,16 +41,18 @@ def threshold_of(curve: Curve, wanted: OperatingPoint, bins: int | None = None) 
     scores = curve.scores.tolist()
     if not scores or scores[-1] < (1.0 if bins is None else (bins - 1) / bins):
         scores.append(1.0)
-    places = range(len(scores))
     positives, negatives = (np.concatenate([[0], np.cumsum(one)]) for one in (curve.positives, curve.negatives))
     if wanted.specificity is not None:
-        enough = Fraction(str(wanted.specificity)) * int(negatives[-1])
-        right = [place for place in places if negatives[place] >= enough]
-        return float(scores[right[0]]) if right and negatives[-1] else None
-    assert wanted.sensitivity is not None
-    at_most = (1 - Fraction(str(wanted.sensitivity))) * int(positives[-1])
-    found = [place for place in places if positives[place] <= at_most]
-    return float(scores[found[-1]]) if found and positives[-1] else None
+        enough = math.ceil(Fraction(str(wanted.specificity)) * int(negatives[-1]))
+        place, num = int(np.searchsorted(negatives, enough)), int(negatives[-1])
+    else:
+        at_most = math.floor((1 - Fraction(str(wanted.sensitivity))) * int(positives[-1]))
+        place, num = int(np.searchsorted(positives, at_most, side="right")) - 1, int(positives[-1])
+        place = min(place, len(scores) - 1)
+    if not num or place >= len(scores):
+        return None
+    below = scores[place - 1] if place and bins is None else scores[place]
+    return float((below + scores[place]) / 2)
 
 
 def at_threshold(curve: Curve | None, threshold: float | None) -> dict[str, Any]:

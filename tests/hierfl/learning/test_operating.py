@@ -47,11 +47,21 @@ def test_the_threshold_is_the_first_that_has_the_specificity_and_the_last_that_h
     for place, kind, choose in ((1, "specificity", min), (0, "sensitivity", max)):
         good = [one for one in candidates if (shares(samples, one)[place] or Fraction(0)) >= wanted]
         threshold = threshold_of(curve(samples), OperatingPoint(**{kind: share}))
-        assert threshold == (choose(good) if good else None)
+        assert (threshold is None) == (not good)
         if threshold is not None:
+            right, below = choose(good), [one for one in candidates if one < choose(good)]
+            assert threshold == (right + max(below, default=right)) / 2
             found = at_threshold(curve(samples), threshold)
             said = [None if one is None else float(one) for one in shares(samples, threshold)]
             assert [found["operating_sensitivity"], found["operating_specificity"]] == pytest.approx(said)
+
+
+def test_other_last_bits_of_a_score_are_told_the_same_class() -> None:
+    samples = [(0.25, False), (0.5, True), (0.75, False), (0.875, True)]
+    for wanted in (OperatingPoint(sensitivity=0.9), OperatingPoint(specificity=0.5), OperatingPoint(specificity=0.9)):
+        threshold = threshold_of(curve(samples), wanted)
+        assert threshold is not None
+        assert all((score >= threshold) == (np.nextafter(score, 0) >= threshold) for score, _ in samples)
 
 
 FLOATS = st.floats(0, 1, width=32) | st.just(1.0) | st.just(0.5)
