@@ -83,7 +83,7 @@ def test_ctrl_c_stops_both_and_each_keeps_its_last_commit(configs: list[Path], t
 
 def wait_for_second_round(config: Path, process: subprocess.Popen[str]) -> None:
     steps = config.parent / "steps-d"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not steps.exists() or len(steps.read_text().splitlines()) < 4:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
