@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,9 +82,6 @@ def read_table(site: str, path: str, columns: list[str], *, whole: bool = False)
     """Read columns of a site's files (none: only the number of rows); `whole`: and all others. `site`: empty for files
     that are no site's.
     """
-    import pyarrow as pa
-    from pyarrow import dataset
-
     if not path:
         raise _error(site, Path(), "data.path is empty; name a file or a folder")
     where = Path(path).expanduser().absolute()
@@ -91,23 +90,10 @@ def read_table(site: str, path: str, columns: list[str], *, whole: bool = False)
         said = f"does not exist on the machine that trains this site{counted}" if site else "does not exist"
         raise _error(site, where, said)
     files = _files(site, where)
-    try:
-        made = _made(_format(site, where, files))
-        found = dataset.dataset([str(file) for file in files], format=made)
-        parts = {Path(part.path): part.physical_schema for part in found.get_fragments()} if columns else {}
-        for file, schema in parts.items():
-            for column in columns:
-                if column not in schema.names:
-                    raise _error(site, file, f"has no column {column!r}{nearest(column, schema.names)}")
-            for column in schema.names if whole else columns:
-                if schema.names.count(column) > 1:
-                    raise _error(site, file, f"has several columns {column!r}; rename or drop all but one")
-        if len(parts) > 1:
-            common = _common(list(parts.values()), None if whole else columns)
-            found = dataset.dataset([str(file) for file in files], schema=common, format=made)
-        table = found.to_table(columns=None if whole else columns)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _error(site, where, f"cannot be read: {_first_line(error)}") from error
+    kind = _format(site, where, files)
+    tables = [_columns(site, file, kind, columns, whole) for file in files]
+    with _readable(site, where):
+        table = tables[0] if len(tables) == 1 else _together(tables)
     return SiteTable(site, where, table)
 
 
@@ -132,26 +118,64 @@ def _format(site: str, path: Path, files: list[Path]) -> str:
     return name
 
 
-def _made(name: str) -> Any:
-    """Give a format. Parquet's pages are held against their checksums, where the file was written with any; in CSV what
-    is a gap among numbers (an empty cell, NA, NaN, null) is one among words.
+def _columns(site: str, file: Path, kind: str, columns: list[str], whole: bool) -> Any:
+    """Read columns of a file (`whole`: all). Parquet's pages are held against their checksums, where it was written
+    with any; in CSV what is a gap among numbers (an empty cell, NA, NaN, null) is one among words, and types are those
+    of all rows, not of the first ones.
     """
-    from pyarrow import csv, dataset
+    from pyarrow import csv, dataset, fs
 
-    if name == "csv":
-        return dataset.CsvFileFormat(convert_options=csv.ConvertOptions(strings_can_be_null=True))
-    options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-    return dataset.ParquetFileFormat(default_fragment_scan_options=options) if name == "parquet" else name
+    with _readable(site, file):
+        if kind == "csv":
+            rows = csv.read_csv(file, convert_options=csv.ConvertOptions(strings_can_be_null=True))
+            names = rows.column_names
+        else:
+            options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+            checked = dataset.ParquetFileFormat(default_fragment_scan_options=options)
+            made = checked if kind == "parquet" else dataset.IpcFileFormat()
+            names = made.inspect(str(file), filesystem=fs.LocalFileSystem()).names
+        for column in columns:
+            if column not in names:
+                raise _error(site, file, f"has no column {column!r}{nearest(column, names)}")
+        for column in names if whole else columns:
+            if names.count(column) > 1:
+                raise _error(site, file, f"has several columns {column!r}; rename or drop all but one")
+        wanted = names if whole else columns
+        return rows.select(wanted) if kind == "csv" else dataset.dataset(str(file), format=made).to_table(wanted)
 
 
-def _common(schemas: list[Any], columns: list[str] | None) -> Any:
-    """Give columns (None: all) the types that hold what each file has: of integers and floats floats, of numbers and
-    words words.
+@contextlib.contextmanager
+def _readable(site: str, path: Path) -> Iterator[None]:
+    """Tell what cannot be read with its path. Errors: DataError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _error(site, path, f"cannot be read: {_first_line(error)}") from error
+
+
+def _together(tables: list[Any]) -> Any:
+    """Put the rows of several files together, each column in the type that holds what each file has: of integers and
+    floats floats, of numbers and words words.
     """
     import pyarrow as pa
 
-    names = dict.fromkeys(name for schema in schemas for name in schema.names) if columns is None else columns
-    return pa.schema([(name, _type([s.field(name).type for s in schemas if name in s.names])) for name in names])
+    names = list(dict.fromkeys(name for table in tables for name in table.column_names))
+    if not names:
+        return pa.table({"": pa.nulls(sum(table.num_rows for table in tables))}).select([])
+    types = {name: _type([table[name].type for table in tables if name in table.column_names]) for name in names}
+    return pa.concat_tables(
+        pa.table(
+            {
+                name: table[name].cast(kind, safe=False)
+                if name in table.column_names
+                else pa.nulls(table.num_rows, kind)
+                for name, kind in types.items()
+            }
+        )
+        for table in tables
+    )
 
 
 def _type(types: list[Any]) -> Any:

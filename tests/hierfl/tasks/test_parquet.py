@@ -270,6 +270,22 @@ def test_values_of_any_type_are_words(tmp_path):
     assert rows[:2] == [[0, 1, 1, 0], [0, 1, 0, 1]]
 
 
+@pytest.mark.parametrize(("early", "late"), [("1", "1.5"), ("", "2")])
+def test_the_type_of_a_csv_s_column_is_that_of_all_its_rows(early, late, tmp_path):
+    rows = [f"{early},0"] * 600_000 + [f"{late},1"]  # more than pyarrow looks at for the types of a dataset
+    (tmp_path / "a.csv").write_text("\n".join(["age,sick", *rows]) + "\n", encoding="utf-8")
+    data = task(features=["age"], fill={"age": 7}, test_fraction=0).data("north", path=str(tmp_path / "a.csv"))
+    assert data.train.tensors[0][[0, -1], 0].tolist() == [float(early or 7), float(late)]
+
+
+def test_rows_of_a_folder_are_counted(tmp_path):
+    for ending in ("csv", "parquet"):
+        (tmp_path / ending).mkdir()
+        for name in "ab":
+            WRITERS[ending](columns(10), tmp_path / ending / f"{name}.{ending}")
+        assert task().num_samples("north", path=str(tmp_path / ending)) == (16, 4)
+
+
 @pytest.mark.parametrize("first", [pa.bool_(), pa.int64()])
 def test_booleans_among_the_files_of_a_folder_are_numbers(first, tmp_path):
     for n, kind in enumerate((first, pa.bool_(), pa.int64())):
