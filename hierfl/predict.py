@@ -14,6 +14,7 @@ from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.config.section import kind
 from hierfl.errors import ConfigError, DataError, OutputError, Problem
+from hierfl.kinds import nearest
 from hierfl.learning.local import LocalRule
 from hierfl.learning.task import Applies, Task
 from hierfl.monitor.files import METRICS, read_raw
@@ -34,13 +35,14 @@ _PROBABILITY, _CLASS = "probability", "predicted"
 @dataclass(frozen=True, slots=True)
 class Exported:
     """What a file says of the model in it. `scale`: mean and deviation of each feature, or None; `threshold`: of the
-    federation's operating point, if it has one; `site`: whose own model it is, or empty.
+    federation's operating point, if it has one; `site`: whose own model it is, or empty; `keys`: of all sites' data.
     """
 
     task: Mapping[str, Any]
     scale: tuple[list[float], list[float]] | None
     threshold: float | None
     site: str
+    keys: list[str]
     run: str
     rounds: int
     digest: str
@@ -52,6 +54,7 @@ def said_of(config: RunConfig, saved: Checkpoint, site: str, threshold: float | 
     scale = None if saved.scale is None else [one.tolist() for one in saved.scale]
     digest = saved.model.digest(saved.layout)
     said = {"task": config.resolved["task"], "scale": scale, "threshold": threshold, "site": site, "run": config.name}
+    said["keys"] = sorted({settings.key for settings in config.sites.values()})
     return {_KEY: json.dumps({**said, "rounds": saved.rounds_done, "digest": digest, "hierfl": __version__})}
 
 
@@ -90,7 +93,11 @@ def read_exported(file: Path) -> Exported:
 
     try:
         found = Exported(**json.loads(said))
-        assert isinstance(found.task["kind"], str) and isinstance(found.threshold, int | float | None)
+        assert (
+            isinstance(found.task["kind"], str)
+            and isinstance(found.keys, list)
+            and isinstance(found.threshold, int | float | None)
+        )
         assert found.scale is None or np.array(found.scale, dtype=np.float64).ndim == 2
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise OutputError(f"{file} is not as hierfl {__version__} writes it; export the model anew") from error
@@ -114,6 +121,8 @@ def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") 
             f"the task {said.task['kind']} says of no file how its records are read; give it records() and apply()"
             " (docs/tasks.md), or load the model in Python"
         )
+    if site and site not in said.keys:
+        raise ConfigError(f"--site {site}: no site of the federation has data of that key{nearest(site, said.keys)}")
     table, x = task.records(str(file), site, data)
     import numpy as np
 

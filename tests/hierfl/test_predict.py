@@ -155,6 +155,13 @@ def test_records_need_no_label_and_a_gap_needs_the_site_s_own_records(wards: Pat
     assert code == 1 and "column 'crp' has gaps, which the median of the site's own training rows fills" in said
     code, said = predict(model, tmp_path / "whole.csv", tmp_path / "out.csv", "--data", wards / "porto.csv")
     assert code == 1 and "--site NAME beside --data" in said
+    code, said = predict(
+        model, wards / "porto.csv", tmp_path / "out.csv", "--data", wards / "porto.csv", "--site", "world/porto"
+    )
+    assert (
+        code == 2
+        and "--site world/porto: no site of the federation has data of that key (did you mean 'porto'?" in said
+    )
     pa.csv.write_csv(known.slice(0, 0), tmp_path / "none.csv")
     assert predict(model, tmp_path / "none.csv", tmp_path / "none.parquet")[0] == 0
     ended = CliRunner().invoke(
