@@ -261,11 +261,13 @@ def _tells_no_few(distinct: NDArray[np.float64], counts: NDArray[np.int64], want
 
 def _words(words: Any, missing: int, wanted: Statistics) -> Column:
     """Count words, an array of them; those that are rare, or long, are told as others."""
+    import pyarrow as pa
+
     counted = Column("category", len(words), missing)
     if len(words) < wanted.min_count:
         return _told(counted, wanted)
     found, counts = words.value_counts().flatten()
-    frequent = counts.to_numpy() >= wanted.min_count  # most may be there once
+    frequent = pa.array(counts.to_numpy() >= wanted.min_count)  # most may be there once
     by_word = dict(zip(found.filter(frequent).to_pylist(), counts.filter(frequent).to_pylist(), strict=True))
     values, others = _pooled(by_word, len(words), wanted)
     return replace(counted, values=values, others=others)
