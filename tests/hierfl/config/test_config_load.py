@@ -267,9 +267,10 @@ def test_interpolation_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_resolver_of_ones_own_stands_in_the_module_of_the_task(tmp_path: Path) -> None:
     (tmp_path / "resolved_wards.py").write_text(
-        "from omegaconf import OmegaConf\nfrom ward_tasks import Wards\n"
+        "import omegaconf\nfrom omegaconf import OmegaConf\nfrom ward_tasks import Wards\n"
         "OmegaConf.clear_resolver('wards')\n"
-        "register = getattr(OmegaConf, 'register_resolver', None) or OmegaConf.register_new_resolver\n"
+        "is_old = omegaconf.__version__.startswith('2.3')\n"  # which of its two ways is deprecated
+        "register = OmegaConf.register_new_resolver if is_old else OmegaConf.register_resolver\n"
         "register('wards', lambda n: [{'name': f'ward-{i}', 'weight': i + 1} for i in range(int(n))])\n"
     )
     path = tmp_path / "run.yaml"

@@ -114,7 +114,12 @@ def test_no_honest_sum_is_over_the_limit(num_sites: int, weight: int, others: in
 
 def test_the_generated_messages_are_current() -> None:
     pytest.importorskip("grpc_tools")
+    from importlib.metadata import version
+
     from hierfl.link.generate import FOLDER, generated
+
+    if tuple(map(int, version("grpcio-tools").split(".")[:2])) < (1, 85):
+        pytest.skip("an older compiler writes the same in other words")
 
     for name, text in generated().items():
         assert (FOLDER / name).read_text() == text, "python -m hierfl.link.generate"

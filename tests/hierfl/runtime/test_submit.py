@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def test_private_keys_stay_at_home(folder: Path, tmp_path_factory: pytest.TempPa
     send(cluster, folder)
     env = cluster.jobs[0]["runtime_env"]
     package = tmp_path_factory.mktemp("elsewhere") / "sent.zip"  # in the folder it would take in itself, without end
-    create_package(env["working_dir"], package, True, excludes=env["excludes"])
+    ignores = {"include_gitignore": True} if "include_gitignore" in signature(create_package).parameters else {}
+    create_package(env["working_dir"], package, **ignores, excludes=env["excludes"])
     sent = zipfile.ZipFile(package).namelist()
     assert "configs/heart.yaml" in sent and "pki/kits/w/cert.pem" in sent
     for path in folder.rglob("*.pem"):
