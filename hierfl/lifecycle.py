@@ -114,9 +114,10 @@ def export(
                 " chosen; predictions are told apart at one half"
             )
             emit_to(monitors)(Notice(0.0, "warning", config.federation.root.name, said))
-        about = said_of(config, saved, site, threshold)
+        digest = saved.model.digest(saved.layout)
+        about = said_of(config, saved, digest, site, threshold)
         checkpoint.save_model(path, layout, engine.driver.get(whole), about)
-        return saved.rounds_done, saved.model.digest(saved.layout)
+        return saved.rounds_done, digest
 
 
 @contextlib.contextmanager

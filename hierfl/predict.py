@@ -49,10 +49,9 @@ class Exported:
     hierfl: str
 
 
-def said_of(config: RunConfig, saved: Checkpoint, site: str, threshold: float | None) -> dict[str, str]:
-    """Write what is to be known of an exported model."""
+def said_of(config: RunConfig, saved: Checkpoint, digest: str, site: str, threshold: float | None) -> dict[str, str]:
+    """Write what is to be known of an exported model; `digest`: of the checkpoint's."""
     scale = None if saved.scale is None else [one.tolist() for one in saved.scale]
-    digest = saved.model.digest(saved.layout)
     said = {"task": config.resolved["task"], "scale": scale, "threshold": threshold, "site": site, "run": config.name}
     said["keys"] = sorted({settings.key for settings in config.sites.values()})
     return {_KEY: json.dumps({**said, "rounds": saved.rounds_done, "digest": digest, "hierfl": __version__})}

@@ -21,7 +21,7 @@ from hierfl.learning.task import SiteData, Standardised, Task
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-__all__ = ["STANDARDISE", "Moments", "apply", "by_itself", "feature_matrix", "wanted_scale"]
+__all__ = ["STANDARDISE", "Moments", "apply", "by_itself", "feature_matrix", "is_federated", "wanted_scale"]
 
 STANDARDISE = ("none", "site", "federated")
 """What a task's `standardise` may be; see `hierfl.learning.task.Standardised`."""
@@ -109,9 +109,14 @@ class Moments:
         return np.array(means), np.array([math.sqrt(variance) or 1.0 for variance in variances])
 
 
+def is_federated(task: Task) -> bool:
+    """Say whether a task asks for its features to be scaled by the federation's mean and deviation."""
+    return isinstance(task, Standardised) and task.standardise == "federated"
+
+
 def wanted_scale(task: Task, moments: Moments, where: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Give mean and deviation where a task asks for the federation's. Errors: DataError, naming `where`."""
-    if not isinstance(task, Standardised) or task.standardise != "federated":
+    if not is_federated(task):
         return None
     try:
         return moments.mean_and_std()

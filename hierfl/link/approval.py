@@ -14,7 +14,7 @@ from typing import Any
 
 from hierfl.config.membership import epochs
 from hierfl.config.schema import RunConfig
-from hierfl.learning.task import Standardised
+from hierfl.learning.standardise import is_federated
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
@@ -126,7 +126,7 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     found.append("its weight, the seconds that it took, and errors in one line without what the task's code says")
     found += _counts(config, path)
     found += list(_hidden(config, path))
-    if isinstance(config.task, Standardised) and config.task.standardise == "federated":
+    if is_federated(config.task):
         found.append("once the count, sums and sums of squares of each feature")
     if config.evaluation.every:
         how = {

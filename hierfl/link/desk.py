@@ -190,13 +190,17 @@ class Desk:
 
     def _fitting(self, said: wire.Described) -> wire.Described:
         """Say so where what is told of the records is more than a message can hold."""
-        size = said.ByteSize()
+        way_out = "fewer statistics.columns, max_values or bins take fewer"
+        why = self._over("the statistics of its records have", said.ByteSize(), way_out)
+        return wire.Described(error=why) if why else said
+
+    def _over(self, what: str, size: int, way_out: str) -> str:
+        """Say, here too, that an answer is more than a message can hold; empty where it is not."""
         if size <= MAX_ANSWER_BYTES:
-            return said
-        why = f"the statistics of its records have {size} bytes, and an answer over a link at most {MAX_ANSWER_BYTES}"
-        why = f"{why}; fewer statistics.columns, max_values or bins take fewer"
-        self._tell("error", why)
-        return wire.Described(error=why)
+            return ""
+        said = f"{what} {size} bytes, and an answer over a link at most {MAX_ANSWER_BYTES}; {way_out}"
+        self._tell("error", said)
+        return said
 
     def _evaluate(self, branch: Branch, asked: wire.Evaluate) -> wire.Evaluated:
         """Measure a model, and say in a line why where that fails, or is more than a message can hold."""
@@ -208,13 +212,9 @@ class Desk:
         except HierflError as error:
             self._tell("error", str(error))
             return wire.Evaluated(error=what_is_said(error, branch.path))
-        size = counted.ByteSize()
-        if size > MAX_ANSWER_BYTES:
-            said = f"what was measured at {branch.path} has {size} bytes, and an answer over a link at most"
-            said = f"{said} {MAX_ANSWER_BYTES}; evaluation.auc: histogram takes few"
-            self._tell("error", said)
-            return wire.Evaluated(error=said)
-        return wire.Evaluated(tally=counted)
+        way_out = "evaluation.auc: histogram takes few"
+        why = self._over(f"what was measured at {branch.path} has", counted.ByteSize(), way_out)
+        return wire.Evaluated(error=why) if why else wire.Evaluated(tally=counted)
 
     def _at_place(self, branch: Branch, ask: wire.Ask) -> wire.Placed:
         """Do a part of an exchange, and say in a line why where that fails."""

@@ -92,7 +92,7 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> I
 
 def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Say how sure the root's figures are, where intervals are told."""
-    root = nodes[min(nodes, key=len)] if nodes else {}
+    root = _root(nodes)
     shown = [name for name in ("auc", "accuracy") if interval(root, name)]
     if shown:
         said = ", ".join(f"{READS[name]} {metric(root[name])}{interval(root, name)}" for name in shown)
@@ -101,7 +101,7 @@ def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def threshold_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Say the threshold of the federation's operating point, and what it gives on all test samples, if there is one."""
-    root = nodes[min(nodes, key=len)] if nodes else {}
+    root = _root(nodes)
     if "operating_threshold" in root:
         given = ", ".join(
             f"{name} {metric(root.get(f'operating_{name}'))}{interval(root, f'operating_{name}')}"
@@ -117,8 +117,13 @@ def held_out_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         wanted = titles(scalars).items()
         said = ", ".join(f"{title} {metric(scalars.get(name))}" for name, title in wanted if name in scalars)
         yield f"held out {path}: {said or 'not measured'}"
-    root = nodes[min(nodes, key=len)] if len(outside) > 1 else {}
+    root = _root(nodes) if len(outside) > 1 else {}
     wanted = titles(*outside.values()).items()
     figures = {title: root[f"held_out_{name}"] for name, title in wanted if f"held_out_{name}" in root}
     if figures:
         yield "held out all: " + ", ".join(f"{title} {metric(value)}" for title, value in figures.items())
+
+
+def _root(nodes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Give the root's figures, if there are any nodes."""
+    return nodes[min(nodes, key=len)] if nodes else {}

@@ -18,7 +18,7 @@ from hierfl.learning.contract import checked_data, checked_table
 from hierfl.learning.parts import part_of, together
 from hierfl.learning.shared import chosen, with_handed
 from hierfl.learning.statistics import TableStatistics, as_table, statistics_of
-from hierfl.learning.task import SiteData, Standardised, Tabulates, Task
+from hierfl.learning.task import SiteData, Tabulates, Task
 from hierfl.runtime.warmth import CACHE_SITES
 
 __all__ = ["Loader", "Scale"]
@@ -78,20 +78,17 @@ class Loader:
 
         Errors: as of `get`.
         """
-        told = self._counted(self._sites[site], wanted)
-        if has_data and isinstance(self._task, Standardised) and self._task.standardise == "federated":
-            return told.beside_training(len(self.own(site).train), wanted.min_count)  # type: ignore[arg-type]
-        return told
-
-    def _counted(self, settings: SiteSettings, wanted: Statistics) -> TableStatistics:
-        """Count a site's records, or its part of them."""
+        settings = self._sites[site]
         if isinstance(self._task, Tabulates):
             table = checked_table(self._task.table(settings.key, **settings.source))
             if settings.part is not None:
                 table = table.take(list(range(settings.part[0], table.num_rows, settings.part[1])))
         else:
-            table = as_table(self._loaded(settings))
-        return statistics_of(table, wanted)
+            table = as_table(self.own(site) if self._scale is None else self._loaded(settings))
+        told = statistics_of(table, wanted)
+        if has_data and standardise.is_federated(self._task):
+            return told.beside_training(len(self.own(site).train), wanted.min_count)  # type: ignore[arg-type]
+        return told
 
     def _whole(self, site: str) -> SiteData:
         """Put what hubs hand to a site behind what it has itself."""

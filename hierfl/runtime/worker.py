@@ -28,7 +28,6 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.passes import Followed, follow
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
-from hierfl.learning.task import Standardised
 from hierfl.runtime.adversary import Adversary
 from hierfl.runtime.baton import Interrupted
 from hierfl.runtime.chance import Chance
@@ -226,7 +225,7 @@ class SiteWorker:
         def count() -> Inventory:
             data = self._loader.get(site)
             moments, trains = None, self.spec.statistics is None or not self.spec.statistics.only
-            if trains and isinstance(self.spec.task, Standardised) and self.spec.task.standardise == "federated":
+            if trains and standardise.is_federated(self.spec.task):
                 moments = standardise.Moments.of(standardise.feature_matrix(self._loader.own(site)))
             counts = len(data.train), len(data.test)  # type: ignore[arg-type]
             return Inventory(

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from hierfl.tasks._site_table import SiteTable
 
-__all__ = ["ANY", "Encoding"]
+__all__ = ["ANY", "LARGEST", "Encoding"]
 
 ANY = "*"
 """In the place of a column: every other one; of a value: every other one, and gaps."""
 
-_LARGEST = 3.4028234663852886e38
+LARGEST = 3.4028234663852886e38
 """Of float32."""
 
 _TYPICAL = ("median", "mean", "most_frequent")
@@ -103,10 +103,8 @@ class Encoding:
 
     def _numbers(self, table: SiteTable, name: str) -> NDArray[np.float64]:
         """Give a column of numbers (n,), NaN where there are gaps that are filled."""
-        import numpy as np
-
         return table.numbers(
-            *(name, float(np.finfo(np.float32).max)),
+            *(name, LARGEST),
             gaps=self._filled(name) is not None,
             way_out=f"fill them (fill: {{{name}: median}}) or drop them",
             else_way_out=f", or its values (categories: {{{name}: [...]}})",
@@ -193,4 +191,4 @@ def _word(value: Any) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST

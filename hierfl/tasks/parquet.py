@@ -16,7 +16,7 @@ from hierfl.errors import DataError, Problem
 from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
-from hierfl.tasks._encoding import Encoding
+from hierfl.tasks._encoding import LARGEST, Encoding
 from hierfl.tasks._site_table import SiteTable, read_table
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Parquet:
         is_test = self._is_test(site, table)
         x = self._encoding.matrix(table, (table, ~is_test))
         if self.target == "number":
-            y: NDArray[Any] = table.numbers(self.label, float(np.finfo(np.float32).max)).astype(np.float32)
+            y: NDArray[Any] = table.numbers(self.label, LARGEST).astype(np.float32)
         else:
             y = self._labels(table)
         loaded = classifier.site_data(x, y, is_test)
