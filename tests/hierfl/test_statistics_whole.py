@@ -157,6 +157,16 @@ def test_who_leaves_may_take_a_column_with_it(tmp_path: Path) -> None:
     assert ran.summary["rounds"] == 3 and list(told(ran.folder)["world"]["columns"]) == ["age"]
 
 
+def test_who_joins_a_run_that_scales_tells_of_records_as_they_are(tmp_path: Path) -> None:
+    """A task without a table shows its data, which are loaded scaled once the run has begun."""
+    task = {"kind": "breast_cancer", "num_sites": 2, "standardise": "federated"}
+    there = told(go(tmp_path / "a", hub("world", "site-0", "site-1"), task, statistics={"only": True}).folder)
+    sites = hub("world", "site-0", {**site("site-1"), "joins_at": 2}, rounds=2)
+    joined = told(go(tmp_path / "b", sites, task, statistics={}).folder)
+    assert joined["world/site-1"] == there["world/site-1"] and joined["world"] == there["world"]
+    assert joined["world/site-1"]["columns"]["feature_3"]["mean"] > 100  # the mean area
+
+
 def test_a_run_that_has_told_can_go_on_to_train(tmp_path: Path) -> None:
     config = config_of(tmp_path / "runs", hub("world", "a", "b"), "ward_tasks:Wards", statistics={"only": True})
     first = hierfl.run(config.resolved)
