@@ -111,23 +111,27 @@ class Short(Mine):
         return deltas[0, :1]
 
 
+def with_a_hub_of(strategy: FedAvg, topology: str) -> dict[str, Any]:
+    """Return a configuration in which one hub below the root has the strategy and the topology."""
+    return {
+        "task": {"kind": "synthetic"},
+        "federation": hub("world", hub("us", "a", "b", strategy=strategy, topology=topology), site("c")),
+        "runtime": {"kind": "local", "num_workers": 1},
+        "output": {"tensorboard": False},
+    }
+
+
 @pytest.mark.parametrize("strategy", [Writes(), Short()])
 @pytest.mark.parametrize("topology", ["star", "swarm"])
 def test_a_run_ends_by_name_with_a_strategy_that_is_none(
     strategy: FedAvg, topology: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    config = {
-        "task": {"kind": "synthetic"},
-        "federation": hub("world", hub("us", "a", "b", strategy=strategy, topology=topology), site("c")),
-        "runtime": {"kind": "local", "num_workers": 1},
-        "output": {"tensorboard": False},
-    }
     place = "world/us/[ab] could not do its part: " if topology == "swarm" else ""
     with pytest.raises(
         StrategyFailed, match=f"^{place}world/us: the strategy .*:{type(strategy).__name__}: its (step|reduce)"
     ):
-        hierfl.run(config)
+        hierfl.run(with_a_hub_of(strategy, topology))
 
 
 @dataclass(frozen=True)
@@ -167,15 +171,9 @@ def test_what_goes_down_first_is_checked_and_names_the_hub_and_who_made_it(
     strategy: FedAvg, said: str, topology: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    config = {
-        "task": {"kind": "synthetic"},
-        "federation": hub("world", hub("us", "a", "b", strategy=strategy, topology=topology), site("c")),
-        "runtime": {"kind": "local", "num_workers": 1},
-        "output": {"tensorboard": False},
-    }
     place = "world/us/a could not do its part: " if topology == "swarm" else ""
     with pytest.raises(StrategyFailed, match=f"^{place}world/us: the strategy .*:{type(strategy).__name__}: {said}"):
-        hierfl.run(config)
+        hierfl.run(with_a_hub_of(strategy, topology))
 
 
 def test_a_first_state_and_a_reduced_change_are_checked_too() -> None:
