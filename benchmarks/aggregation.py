@@ -30,7 +30,12 @@ def works(size: Size) -> Iterator[Work]:
     )
     yield _work(
         *(size, "encode", "encoding, 100 MB"),
-        {"copy": "copy them once", "float32": "float32 weighted sum, NumPy", "exact": "hierfl"},
+        {
+            "copy": "copy them once",
+            "float32": "float32 weighted sum, NumPy",
+            "exact": "hierfl",
+            "numpy": "hierfl without llvmlite",
+        },
         {},
     )
 

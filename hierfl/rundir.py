@@ -22,6 +22,7 @@ from hierfl.errors import OutputError
 __all__ = ["BEST", "SPOOL", "Origin", "RunDir", "saved_config"]
 
 PACKAGES = ("hierfl", "torch", "numpy", "ray", "pyarrow", "omegaconf")
+OPTIONAL = ("llvmlite",)
 
 CONFIG, ORIGIN, SUMMARY = "config.yaml", "origin.json", "summary.json"
 BEST = "best.safetensors"
@@ -197,7 +198,11 @@ class RunDir:
     @staticmethod
     def versions() -> dict[str, str]:
         """List the versions that made the run."""
-        return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+        found = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+        for name in OPTIONAL:
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[name] = metadata.version(name)
+        return found
 
     @contextlib.contextmanager
     def _amending(self) -> Iterator[None]:

@@ -26,6 +26,7 @@ ALLOWED = {
     "blake3": ["hierfl/link/chunks.py"],
     "cryptography": ["hierfl/link/*.py", "hierfl/runtime/witness.py"],
     "dp_accounting": ["hierfl/accountant.py"],
+    "llvmlite": ["hierfl/learning/native.py"],
     "ray": ["hierfl/runtime/ray*.py"],
     "grpc": ["hierfl/link/*.py", "hierfl/runtime/ray_address.py"],
     "tensorboard": ["hierfl/monitor/event_file.py"],
@@ -46,6 +47,8 @@ NEVER = {
         "hierfl/learning/calibration.py",
         "hierfl/learning/fixed.py",
         "hierfl/learning/metrics.py",
+        "hierfl/learning/native.py",
+        "hierfl/learning/quantise.py",
         "hierfl/learning/ring.py",
         "hierfl/learning/compression.py",
         "hierfl/learning/compressions/*.py",
@@ -59,14 +62,15 @@ NEVER = {
 """Places within the allowed ones that do without all the same: NumPy is enough for sums."""
 
 HEAVY = (
-    *("cryptography", "dp_accounting", "grpc", "matplotlib", "omegaconf", "pyarrow", "ray", "rich", "sklearn"),
-    *("tensorboard", "torch"),
+    *("cryptography", "dp_accounting", "grpc", "llvmlite", "matplotlib", "omegaconf", "pyarrow", "ray", "rich"),
+    *("sklearn", "tensorboard", "torch"),
 )
 
 AT_TOP = {
     "cryptography": ["hierfl/link/authority.py"],
     "dp_accounting": [],
     "grpc": ["hierfl/link/*.py"],
+    "llvmlite": [],
     "matplotlib": ["hierfl/monitor/pictures/*.py"],
     "omegaconf": ["hierfl/config/*.py"],
     "pyarrow": ["hierfl/tasks/data/build_heart_disease.py"],

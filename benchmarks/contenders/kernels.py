@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contenders.setting import answer
-from hierfl.learning import blocks
+from hierfl.learning import blocks, quantise
 from hierfl.learning.ring import Accumulator, Grid, PartialSum
 from hierfl.learning.state import Layout, ModelState
 
@@ -83,12 +83,15 @@ def _encoding(size: int) -> dict[str, Callable[[], Any]]:
     local = ModelState(start.floats + np.float32(0.01), NO_INTS)
     target, mean, total = np.zeros(size, np.float32), np.zeros(size, np.float32), Accumulator(grid, layout)
 
+    units, (factor, _) = np.zeros(size, np.int32), grid.scale(WEIGHT)
+
     def weighted() -> None:
         np.add(mean, np.float32(1 / WEIGHT) * local.floats, out=mean)
 
     return {
         "copy": lambda: np.copyto(target, local.floats),
         "exact": lambda: total.add_update(local, start, WEIGHT),
+        "numpy": lambda: quantise.by_numpy(units, local.floats, start.floats, factor, 1, grid.clip),
         "float32": weighted,
     }
 

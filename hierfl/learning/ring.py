@@ -18,8 +18,7 @@ step / 2 for 64, beside float rounding.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -29,30 +28,13 @@ from numpy.typing import NDArray
 
 from hierfl.errors import UpdateRefused
 from hierfl.learning import blocks as by
+from hierfl.learning import quantise
 from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["Accumulator", "Grid", "PartialSum", "check_part", "decode", "sum_all"]
 
 MAX_FAN_IN = 8
 """Partial sums that are added in one pass over the accumulator."""
-
-
-class _Scratch(threading.local):
-    """A thread's vectors for one block, kept: at small models fresh memory costs half as much as the arithmetic."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, np.dtype[Any]], NDArray[Any]] = {}
-
-    def vector(self, name: str, size: int, dtype: Any) -> NDArray[Any]:
-        """Give a vector of at least one block's size, which may hold anything, and is written over by the next use."""
-        key = name, np.dtype(dtype)
-        kept = self._kept.get(key)
-        if kept is None or kept.size < size:
-            kept = self._kept[key] = np.empty(size, dtype)
-        return kept[:size]
-
-
-_SCRATCH = _Scratch()
 
 
 @dataclass(frozen=True)
@@ -175,7 +157,7 @@ class Accumulator:
         self._check_ints(ModelState(change, ints), ModelState(change, none), weight)
         self._clear()
         if places is None:
-            self._quantise(change, np.broadcast_to(change.dtype.type(0), change.shape), weight)
+            self._quantise(change, None, weight)
         else:
             self._scatter(change, places, weight)
         self._ints += ints * np.int64(weight)
@@ -219,41 +201,12 @@ class Accumulator:
         for part in parts:
             np.add(self._ints, part.ints, out=self._ints)
 
-    def _quantise(self, local: NDArray[Any], start: NDArray[Any], weight: int) -> None:
-        """Add round(scale * (local - start)) in blocks; on a refusal take back what was added: integers allow it."""
+    def _quantise(self, local: NDArray[Any], start: NDArray[Any] | None, weight: int) -> None:
+        """Add round(scale * (local - start)); `start` None: of `local` itself."""
         factor, multiple = self.grid.scale(weight)
-        size = min(by.BLOCK, local.size)
-        change = _SCRATCH.vector("change", size, self.grid.dtype)
-        product = _SCRATCH.vector("product", size, np.float64)
-        is_narrow = self.grid.bits == 32  # then the change is as wide as its units, which come when it is used up
-        whole = change.view(self.grid.integer) if is_narrow else _SCRATCH.vector("whole", size, self.grid.integer)
-        clip, cuts = self.grid.clip, by.blocks(local.size)
-
-        def run(stop: int, add: Callable[..., Any]) -> int | None:
-            """Quantise the blocks before `stop`; give the block that must be refused, if there is one."""
-            for cut in cuts:
-                first: int = cut.start
-                if first >= stop:
-                    break
-                block = self._floats[cut]
-                delta, scaled, units = change[: block.size], product[: block.size], whole[: block.size]
-                np.subtract(local[cut], start[cut], out=delta)
-                if not (np.maximum.reduce(delta) <= clip and np.minimum.reduce(delta) >= -clip):
-                    return first
-                scaled[:] = delta
-                np.multiply(scaled, factor, out=scaled)
-                np.rint(scaled, out=scaled)
-                units[:] = scaled
-                if multiple != 1:
-                    np.multiply(units, multiple, out=units)
-                add(block, units, out=block)
-            return None
-
-        with np.errstate(invalid="ignore", over="ignore"):
-            bad = run(local.size, np.add)
-            if bad is not None:
-                run(bad, np.subtract)
-                self._refuse(local, start, bad)
+        local = local.astype(self.grid.dtype, copy=False)
+        if not quantise.add(self._floats, local, start, float(factor), multiple, self.grid.clip):
+            self._refuse(local, start)
 
     def _scatter(self, change: NDArray[Any], places: NDArray[Any], weight: int) -> None:
         """Add round(scale * change) at places."""
@@ -273,12 +226,10 @@ class Accumulator:
                 " and were fixed when the round opened"
             )
 
-    def _refuse(self, local: NDArray[Any], start: NDArray[Any], first: int) -> None:
-        """Name the first element of a block that has no place on the grid."""
-        change = local[first : first + by.BLOCK] - start[first : first + by.BLOCK]
-        index = first + int(np.flatnonzero(~(np.abs(change) <= self.grid.clip))[0])
-        name = self.layout.locate(index, is_float=True)
-        value, moved = local[index], change[index - first]
+    def _refuse(self, local: NDArray[Any], start: NDArray[Any] | None) -> None:
+        """Name the first element that has no place on the grid."""
+        index, moved = quantise.first_outside(local, start, self.grid.clip)
+        name, value = self.layout.locate(index, is_float=True), local[index]
         if np.isfinite(value):
             raise UpdateRefused(
                 f"{name} changed by {moved:g}, over the clip of {self.grid.clip:g};"
@@ -302,7 +253,7 @@ class Accumulator:
 
 def _add_up(into: NDArray[Any], vectors: Sequence[NDArray[Any]], cuts: Iterable[slice]) -> None:
     """Write the sum of vectors over another, which may be the first of them, in some blocks."""
-    cached = _SCRATCH.vector("running", min(by.WIDE * by.BLOCK, into.size), into.dtype)
+    cached = by.SCRATCH.vector("running", min(by.WIDE * by.BLOCK, into.size), into.dtype)
     for cut in cuts:
         block = into[cut]
         running: NDArray[Any] = vectors[0][cut]
@@ -345,7 +296,7 @@ def decode(
 
 def _scale(mean: NDArray[Any], sums: NDArray[Any], unit: np.float64, cuts: Iterable[slice]) -> None:
     """Write sums times the value of their unit, rounded once to the mean's dtype, in some blocks."""
-    product = _SCRATCH.vector("product", min(by.WIDE * by.BLOCK, mean.size), np.float64)
+    product = by.SCRATCH.vector("product", min(by.WIDE * by.BLOCK, mean.size), np.float64)
     for cut in cuts:
         scaled = product[: mean[cut].size]
         scaled[:] = sums[cut]

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from hierfl.config.schema import Training
 from hierfl.errors import ConfigError, RuntimeUnavailable
 from hierfl.held import held_attack
-from hierfl.learning import schedules, standardise, training
+from hierfl.learning import quantise, schedules, standardise, training
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.contract import checked_model
 from hierfl.learning.fine_tune import FINE_TUNED, fine_tuned
@@ -99,6 +99,7 @@ class SiteWorker:
         """
         if not self._is_warm:
             training.warm_up(self.device)
+            quantise.prepare()
             self._is_warm = True
         self._loader.rescale(scale)
         self._layout = layout
