@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 __all__ = ["GIB", "Case", "Row", "Sample", "Size", "Work", "in_words", "machine", "measure", "table"]
@@ -130,7 +131,8 @@ def machine() -> dict[str, str]:
     """Describe the machine in general words, and the versions that matter."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    packages = {name: metadata.version(name) for name in ("hierfl", "numpy", "ray", "torch")}
+    names = ["hierfl", "numpy", "ray", "torch", *(["llvmlite"] if find_spec("llvmlite") else [])]
+    packages = {name: metadata.version(name) for name in names}
     return {
         "machine": f"{cores} core{'s' * (cores != 1)} of an {_processor()}, {gib:.0f} GiB",
         "python": platform.python_version(),
