@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDINGS", "Exported", "predict", "read_exported", "said_of", "threshold_after"]
 
-ENDINGS = (".parquet", ".arrow", ".feather", ".csv")
+ENDINGS = (".parquet", ".arrow", ".ipc", ".feather", ".csv")
 """Of files that predictions are written to."""
 
 _KEY = "hierfl"
@@ -103,9 +104,11 @@ def read_exported(file: Path) -> Exported:
     return found
 
 
-def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") -> tuple[Exported, int]:
+def predict(
+    model: Path, file: Path, out: Path, site: str = "", data: str = "", source: Sequence[str] = ()
+) -> tuple[Exported, int]:
     """Predict the records of a file, and write them with what is predicted; give what is said of the model, and how
-    many records there were.
+    many records there were. `source`: KEY=VALUE for the task's `records`.
 
     Two classes are told apart at the federation's operating point, or from a probability above one half. Errors:
     OutputError, ConfigError, DataError.
@@ -122,7 +125,7 @@ def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") 
         )
     if site and site not in said.keys:
         raise ConfigError(f"--site {site}: no site of the federation has data of that key{nearest(site, said.keys)}")
-    table, x = task.records(str(file), site, data)
+    table, x = task.records(str(file), site, data, **_source(task, source))
     import numpy as np
 
     from hierfl.learning.applied import applied
@@ -148,6 +151,21 @@ def predict(model: Path, file: Path, out: Path, site: str = "", data: str = "") 
         table = table.append_column(name, [values])
     _write(table, out)
     return said, table.num_rows
+
+
+def _source(task: Applies, words: Sequence[str]) -> dict[str, str]:
+    """Read KEY=VALUE. Errors: ConfigError for what the task's `records` does not take."""
+    parameters = list(inspect.signature(task.records).parameters.values())[3:]
+    takes = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    found = {}
+    for word in words:
+        name, is_told, value = word.partition("=")
+        if not is_told:
+            raise ConfigError(f"{word!r} is no KEY=VALUE, such as delimiter=';'")
+        if name not in takes and len(takes) == len(parameters):
+            raise ConfigError(f"{name}: how records are written has no such key{nearest(name, takes) or ' (none)'}")
+        found[name] = value
+    return found
 
 
 def _check_apart(out: Path, *inputs: Path) -> None:

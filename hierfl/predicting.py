@@ -22,6 +22,10 @@ def _predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="What `hierfl export` has written.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The records: a file, or a folder of files.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write them with what is predicted.")],
+    source: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]", help="How they are written, as under data: delimiter=';' decimal=','."),
+    ] = None,
     site: Annotated[str, typer.Option(metavar="NAME", help="Whose records they are, by its key.")] = "",
     data: Annotated[str, typer.Option(metavar="PATH", help="That site's own data, which fill gaps.")] = "",
     as_json: Json = False,
@@ -31,7 +35,7 @@ def _predict(
     with told(as_json, debug), aside(as_json) as answer:
         from hierfl.predict import predict
 
-        said, num_records = predict(model, file, out, site, data)
+        said, num_records = predict(model, file, out, site, data, source or [])
         at = "" if said.threshold is None else f", class 1 from {said.threshold:.3f} on"
         answer.update(file=str(out), num_records=num_records, model_digest=said.digest, threshold=said.threshold)
         answer.update({"site": said.site} if said.site else {})

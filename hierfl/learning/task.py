@@ -115,9 +115,10 @@ class Tabulates(Protocol):
 class Applies(Protocol):
     """A task whose model `hierfl predict` can use on records that are no site's."""
 
-    def records(self, file: str, site: str = "", data: str = "") -> tuple[Table, NDArray[np.floating]]:
+    def records(self, file: str, site: str = "", data: str = "", **source: Any) -> tuple[Table, NDArray[np.floating]]:
         """Read records from a file: the table as it is, and their features (n, d), not scaled by the federation's mean
         and deviation. `site`, `data`: whose own records say what stands for a gap, and where they lie; empty: nobody's.
+        `source`: what `hierfl predict` was told as KEY=VALUE; keys that you do not name are refused.
 
         Errors: DataError that names the file.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,8 +23,12 @@ __all__ = ["ANY", "LARGEST", "Encoding"]
 ANY = "*"
 """In the place of a column: every other one; of a value: every other one, and gaps."""
 
+QUOTE = "YAML takes no, yes, on and off for false and true, unless they are quoted: 'no'"
+
 LARGEST = 3.4028234663852886e38
 """Of float32."""
+
+_PADDED = re.compile(r"0\d")
 
 _TYPICAL = ("median", "mean", "most_frequent")
 
@@ -47,6 +52,11 @@ class Encoding:
             found += [f"{name}={value}" for value in self._values(name)] if name in self.categories else [name]
         return found + [f"{name} is missing" for name in self._flagged()]
 
+    @property
+    def padded(self) -> list[str]:
+        """List the columns some of whose values begin with a zero that a number would lose: 01, 0042."""
+        return [name for name in self.categories if any(_PADDED.match(value) for value in self._values(name))]
+
     def problems(self) -> Iterator[Problem]:
         """Say what contradicts itself."""
         for where, columns in (("categories", self.categories), ("fill", self.fill)):
@@ -57,6 +67,12 @@ class Encoding:
             values = self._values(name)
             if not values or len(set(values)) < len(values):
                 yield Problem("categories", f"{name} needs at least one value, each once, not {list(values)}")
+            kinds = {type(value) for value in self.categories[name]}
+            if bool in kinds and {*values} - {"true", "false", ANY}:
+                yield Problem("categories", f"{name} has true or false among its words; {QUOTE}")
+            if int in kinds and name in self.padded:
+                way_out = "quote all of them: '01'"
+                yield Problem("categories", f"{name} has numbers among codes that begin with a zero; {way_out}")
             if "" in values:
                 way_out = f"let fill say what stands for it, or '{ANY}' take it"
                 yield Problem("categories", f"{name} has an empty value, which is a gap; {way_out}")
@@ -127,9 +143,11 @@ class Encoding:
             if None in others:
                 way_out = f"fill them (fill: {{{name}: most_frequent}}), drop them, or have a category '{ANY}'"
                 raise table.error(f"column {name!r} has {int(gap.sum())} gaps in {len(words)} rows; {way_out}")
+            is_taken = {*values} <= {"true", "false"} and str(others[0]).lower() in ("no", "yes", "on", "off")
+            way_out = QUOTE if is_taken else f"{ANY!r} among the categories is all others"
             raise table.error(
                 f"column {name!r} has {len(others)} values that are no category of it, the first is {others[0]!r}"
-                f"{nearest(str(others[0]), values)}; '{ANY}' among the categories is all others"
+                f"{nearest(str(others[0]), values)}; {way_out}"
             )
         return np.array([known.get(word, known.get(ANY, 0)) for word in words], dtype=np.int64), gap
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import DataError
 from hierfl.kinds import nearest
+from hierfl.tasks._csv import Csv
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,8 @@ class SiteTable:
     site: str
     path: Path
     arrow: Any
+    csv: Csv | None = None
+    """How its files are written, if they are CSV."""
 
     @property
     def num_rows(self) -> int:
@@ -57,7 +60,10 @@ class SiteTable:
         if types.is_null(kind) and (gaps or not len(column)):
             return np.full(len(column), np.nan)
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
-            raise self.error(f"column {name!r} is of type {kind}; needed: integers, floats or booleans{else_way_out}")
+            comma = self.csv.comma(self.words(name)) if self.csv is not None and types.is_string(kind) else ""
+            raise self.error(
+                f"column {name!r} is of type {kind}; needed: integers, floats or booleans{comma or else_way_out}"
+            )
         if column.null_count and not gaps:
             many = f"{column.null_count} null{'s' if column.null_count > 1 else ''} in {len(column)} rows"
             raise self.error(f"column {name!r} has {many}; {way_out}")
@@ -78,9 +84,11 @@ class SiteTable:
         return values
 
 
-def read_table(site: str, path: str, columns: list[str], *, whole: bool = False) -> SiteTable:
-    """Read columns of a site's files (none: only the number of rows); `whole`: and all others. `site`: empty for files
-    that are no site's.
+def read_table(
+    site: str, path: str, columns: list[str], csv: Csv, *, words: Sequence[str] = (), whole: bool = False
+) -> SiteTable:
+    """Read columns of a site's files (none: only the number of rows); `whole`: and all others. `csv`: how they are
+    written if they are CSV, where `words` are never numbers. `site`: empty for files that are no site's.
     """
     if not path:
         raise _error(site, Path(), "data.path is empty; name a file or a folder")
@@ -91,10 +99,15 @@ def read_table(site: str, path: str, columns: list[str], *, whole: bool = False)
         raise _error(site, where, said)
     files = _files(site, where)
     kind = _format(site, where, files)
-    tables = [_columns(site, file, kind, columns, whole) for file in files]
+    if kind != "csv":
+        tables = [_columns(site, file, kind, columns, whole) for file in files]
+    elif wrong := csv.problem():
+        raise _error(site, where, wrong)
+    else:
+        tables = [_of_csv(site, file, columns, whole, csv, words) for file in files]
     with _readable(site, where):
         table = tables[0] if len(tables) == 1 else _together(tables)
-    return SiteTable(site, where, table)
+    return SiteTable(site, where, table, csv if kind == "csv" else None)
 
 
 def _files(site: str, path: Path) -> list[Path]:
@@ -120,28 +133,48 @@ def _format(site: str, path: Path, files: list[Path]) -> str:
 
 def _columns(site: str, file: Path, kind: str, columns: list[str], whole: bool) -> Any:
     """Read columns of a file (`whole`: all). Parquet's pages are held against their checksums, where it was written
-    with any; in CSV what is a gap among numbers (an empty cell, NA, NaN, null) is one among words, and types are those
-    of all rows, not of the first ones.
+    with any.
     """
-    from pyarrow import csv, dataset, fs
+    from pyarrow import dataset, fs
 
     with _readable(site, file):
-        if kind == "csv":
-            rows = csv.read_csv(file, convert_options=csv.ConvertOptions(strings_can_be_null=True))
-            names = rows.column_names
-        else:
-            options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
-            checked = dataset.ParquetFileFormat(default_fragment_scan_options=options)
-            made = checked if kind == "parquet" else dataset.IpcFileFormat()
-            names = made.inspect(str(file), filesystem=fs.LocalFileSystem()).names
-        for column in columns:
-            if column not in names:
-                raise _error(site, file, f"has no column {column!r}{nearest(column, names)}")
-        for column in names if whole else columns:
-            if names.count(column) > 1:
-                raise _error(site, file, f"has several columns {column!r}; rename or drop all but one")
-        wanted = names if whole else columns
-        return rows.select(wanted) if kind == "csv" else dataset.dataset(str(file), format=made).to_table(wanted)
+        options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        checked = dataset.ParquetFileFormat(default_fragment_scan_options=options)
+        made = checked if kind == "parquet" else dataset.IpcFileFormat()
+        names = made.inspect(str(file), filesystem=fs.LocalFileSystem()).names
+        _check_columns(site, file, columns, names, whole)
+        return dataset.dataset(str(file), format=made).to_table(names if whole else columns)
+
+
+def _of_csv(site: str, file: Path, columns: list[str], whole: bool, csv: Csv, words: Sequence[str]) -> Any:
+    """Read columns of a CSV file. Errors: DataError that tells what the file looks like, where that is not as told."""
+    import pyarrow as pa
+
+    try:
+        rows = csv.read(file, words)
+        names = rows.column_names
+    except UnicodeError as error:
+        raise _error(site, file, csv.undecoded()) from error
+    except (pa.ArrowException, OSError) as error:
+        raise _error(site, file, f"cannot be read: {_first_line(error)}{csv.hint(file)}") from error
+    _check_columns(site, file, columns, names, whole, csv.hint(file))
+    found = rows.select(names if whole else columns)
+    for name in found.column_names:
+        if pa.types.is_binary(found[name].type):
+            raise _error(site, file, f"column {name!r}: {csv.undecoded()}")
+    return found
+
+
+def _check_columns(
+    site: str, file: Path, columns: list[str], names: list[str], whole: bool, otherwise: str = ""
+) -> None:
+    """Errors: DataError for a column that is not there, or there twice; `otherwise`: why it may not be there."""
+    for column in columns:
+        if column not in names:
+            raise _error(site, file, f"has no column {column!r}{otherwise or nearest(column, names)}")
+    for column in names if whole else columns:
+        if names.count(column) > 1:
+            raise _error(site, file, f"has several columns {column!r}; rename or drop all but one")
 
 
 @contextlib.contextmanager
@@ -151,7 +184,7 @@ def _readable(site: str, path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise _error(site, path, f"cannot be read: {_first_line(error)}") from error
 
 

@@ -5,17 +5,19 @@ A site says where its files lie, in the machine that trains it, relative to the 
     members:
       - {name: north, data: {path: data/north.parquet}}
       - {name: south, data: {path: data/south}}          # a folder: all its files, sorted by name
+      - {name: east, data: {path: data/east.csv, delimiter: ";", decimal: ",", encoding: latin-1}}
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hierfl.errors import DataError, Problem
 from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
+from hierfl.tasks._csv import Csv
 from hierfl.tasks._encoding import LARGEST, Encoding
 from hierfl.tasks._site_table import SiteTable, read_table
 
@@ -85,9 +87,9 @@ class Parquet:
             classifier.at_least("seed", self.seed, 0, below=2**32),
         )
 
-    def num_samples(self, site: str, path: str) -> tuple[int, int]:
+    def num_samples(self, site: str, path: str, **csv: str) -> tuple[int, int]:
         """Count a site's (train, test) rows; reads at most the split column."""
-        table = read_table(site, path, [self.split] if self.split else [])
+        table = read_table(site, path, [self.split] if self.split else [], Csv(**csv))
         is_test = self._is_test(site, table)
         return int((~is_test).sum()), int(is_test.sum())
 
@@ -96,14 +98,23 @@ class Parquet:
         num_classes = 2 if self.target == "number" else self.num_classes
         return classifier.network(self.network, len(self.inputs), num_classes, self.hidden)
 
-    def data(self, site: str, path: str) -> SiteData:
+    def data(
+        self,
+        site: str,
+        path: str,
+        delimiter: str = Csv.delimiter,
+        decimal: Literal[".", ","] = ".",
+        encoding: str = Csv.encoding,
+    ) -> SiteData:
         """Read a site's files: features float32 (n, d) in the order of `inputs`, labels int64, numbers float32 (n,).
 
+        `delimiter`, `decimal`, `encoding`: how they are written if they are CSV, a file of each country in its own way.
         Errors: DataError that names the site, the file and the column.
         """
         import numpy as np
 
-        table = read_table(site, path, [*self.features, self.label, *([self.split] if self.split else [])])
+        csv, columns = Csv(delimiter, decimal, encoding), [*self.features, self.label]
+        table = self._read(site, path, [*columns, *([self.split] if self.split else [])], csv)
         is_test = self._is_test(site, table)
         x = self._encoding.matrix(table, (table, ~is_test))
         if self.target == "number":
@@ -113,18 +124,28 @@ class Parquet:
         loaded = classifier.site_data(x, y, is_test)
         return scaling.by_itself(loaded) if self.standardise == "site" else loaded
 
-    def records(self, file: str, site: str = "", data: str = "") -> tuple[Table, NDArray[np.floating]]:
+    def records(
+        self,
+        file: str,
+        site: str = "",
+        data: str = "",
+        *,
+        delimiter: str = Csv.delimiter,
+        decimal: str = Csv.decimal,
+        encoding: str = Csv.encoding,
+    ) -> tuple[Table, NDArray[np.floating]]:
         """Read records that nobody has to have labelled: the table, and their features (n, d) in the order of `inputs`,
         scaled where each site does that by itself. `data`: the files of `site`, by whose training rows gaps are filled,
-        and features scaled.
+        and features scaled. `delimiter`, `decimal`, `encoding`: how all of these are written if they are CSV.
 
         Errors: DataError that names the file and the column.
         """
-        table, own = read_table("", file, self.features, whole=True), None
+        csv = Csv(delimiter, decimal, encoding)
+        table, own = self._read("", file, self.features, csv, whole=True), None
         if data:
             if not site:
                 raise DataError("which rows a site trains on follows from its key: --site NAME beside --data")
-            whole = read_table(site, data, [*self.features, *([self.split] if self.split else [])])
+            whole = self._read(site, data, [*self.features, *([self.split] if self.split else [])], csv)
             own = whole, ~self._is_test(site, whole)
         x = self._encoding.matrix(table, own)
         if self.standardise != "site":
@@ -143,12 +164,12 @@ class Parquet:
             return {"probability": output[:, 0].sigmoid()}
         return {f"probability_{number}": column for number, column in enumerate(output.softmax(dim=1).T)}
 
-    def table(self, site: str, path: str) -> Table:
+    def table(self, site: str, path: str, **csv: str) -> Table:
         """Give the columns that are learned from and the label as they are in a site's files, nulls and all.
 
         Errors: DataError that names the site, the file and the column.
         """
-        return read_table(site, path, [*self.features, self.label]).arrow
+        return self._read(site, path, [*self.features, self.label], Csv(**csv)).arrow
 
     def loss(self, model: Module, batch: Any) -> Tensor:
         """Return the mean cross entropy, or of numbers the mean squared error."""
@@ -179,6 +200,10 @@ class Parquet:
     @property
     def _encoding(self) -> Encoding:
         return Encoding(self.features, self.categories, self.fill, self.flag_gaps)
+
+    def _read(self, site: str, path: str, columns: list[str], csv: Csv, *, whole: bool = False) -> SiteTable:
+        """Read columns; codes with leading zeros stay as they are."""
+        return read_table(site, path, columns, csv, words=self._encoding.padded, whole=whole)
 
     def _labels(self, table: SiteTable) -> NDArray[np.int64]:
         """Return the labels, each one of the classes."""

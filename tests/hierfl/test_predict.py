@@ -197,7 +197,7 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
         ((porto, porto, out), "porto.csv cannot be read as safetensors"),
         ((tmp_path / "no.safetensors", porto, out), "no.safetensors cannot be read"),
         ((model, tmp_path / "no.csv", out), "no.csv: does not exist"),
-        ((model, porto, tmp_path / "out.xlsx"), "ends in '.xlsx' (allowed: .parquet, .arrow, .feather, .csv)"),
+        ((model, porto, tmp_path / "out.xlsx"), "ends in '.xlsx' (allowed: .parquet, .arrow, .ipc, .feather, .csv)"),
         ((model, porto, tmp_path / "no" / "out.csv"), "out.csv cannot be written: No such file or directory"),
     ):
         assert predict(*words)[0] == 1 and said in predict(*words)[1], said
@@ -281,3 +281,30 @@ def test_an_exported_file_is_still_the_weights(wards: Path, tmp_path: Path) -> N
         assert np.array_equal(values, weights[name])
     module = Parquet(**{k: v for k, v in TASK.items() if k != "kind"}).model()
     module.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
+
+
+def test_records_are_read_as_they_are_told_to_be_written(wards: Path, tmp_path: Path) -> None:
+    _, model = trained(wards, tmp_path, {})
+    plain = wards / "porto.csv"
+    table = pa.csv.read_csv(plain)
+    words = [
+        [str(value).replace(".", ",") if value is not None else "" for value in table[n].to_pylist()]
+        for n in table.column_names
+    ]
+    german = tmp_path / "porto.csv"
+    german.write_text("\n".join(";".join(row) for row in [table.column_names, *zip(*words, strict=True)]), "latin-1")
+    how = ("delimiter=;", "decimal=,", "encoding=latin-1")
+    assert predict(model, plain, tmp_path / "plain.csv", "--site", "porto", "--data", plain)[0] == 0
+    code, said = predict(model, german, tmp_path / "german.csv", *how, "--site", "porto", "--data", german)
+    assert code == 0, said
+    found, expected = (
+        pa.csv.read_csv(tmp_path / name)["probability"].to_pylist() for name in ("german.csv", "plain.csv")
+    )
+    assert found == expected
+    for wrong, says in (
+        ((), "data: {delimiter: ';'}"),
+        (("delimeter=;",), "delimeter: how records are written has no such key (did you mean 'delimiter'? allowed:"),
+        (("delimiter",), "'delimiter' is no KEY=VALUE"),
+    ):
+        code, said = predict(model, german, tmp_path / "x.csv", *wrong)
+        assert code and says in " ".join(said.split()), said
