@@ -68,7 +68,9 @@ class Csv:
         )
 
     def hint(self, file: Path) -> str:
-        """Say what a file looks like by its first line, where that is another than was told; else nothing."""
+        """Say what a file looks like by its first line, where that is another than was told; else nothing. Of the line
+        itself nothing is said: it may be a patient's.
+        """
         with file.open("rb") as opened:
             begin = opened.read(4096)
         for mark, encoding in _MARKS.items():
@@ -77,11 +79,11 @@ class Csv:
         first = begin.decode(self.encoding, "replace").partition("\n")[0].strip()
         counts = {one: first.count(one) for one in _DELIMITERS}
         likely = max(counts, key=counts.__getitem__)
-        if not counts[likely] or counts[self.between if self.between in counts else likely] >= counts[likely]:
+        if counts[likely] <= first.count(self.between):
             return ""
-        shown = "tab" if likely == "\t" else f"'{likely}'"
-        begins = first if len(first) <= 50 else f"{first[:47]}..."
-        return f"; it begins with {begins!r}, so tell what its values are separated by: data: {{delimiter: {shown}}}"
+        shown, told = ("tab" if one == "\t" else f"'{one}'" for one in (likely, self.between))
+        found = f"its first line has {counts[likely]} times {shown} and {first.count(self.between)} times {told}"
+        return f"; {found}, so tell what separates values: data: {{delimiter: {shown}}}"
 
     def undecoded(self) -> str:
         """Say what to do with text that is not of the encoding."""
@@ -95,4 +97,4 @@ class Csv:
         first = next((value for value in values if value), None)
         if self.decimal == "," or not isinstance(first, str) or not _COMMA.fullmatch(first.strip()):
             return ""
-        return f"; {first!r} has a decimal comma, which is to be told: data: {{decimal: ','}}"
+        return "; it has decimal commas, which is to be told: data: {decimal: ','}"

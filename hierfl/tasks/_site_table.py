@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["SiteTable", "read_table"]
 
 _FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".ipc": "ipc", ".feather": "ipc", ".csv": "csv"}
+
+_ROW = re.compile(r"(?<=columns, got )(?P<num>\d+): .*")
+"""In Arrow's message, a whole row as it stands in the file; an error may be read by others than its hospital."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,8 @@ def _of_csv(site: str, file: Path, columns: list[str], whole: bool, csv: Csv, wo
     except UnicodeError as error:
         raise _error(site, file, csv.undecoded()) from error
     except (pa.ArrowException, OSError) as error:
-        raise _error(site, file, f"cannot be read: {_first_line(error)}{csv.hint(file)}") from error
+        said = _ROW.sub(r"\g<num>", _first_line(error))
+        raise _error(site, file, f"cannot be read: {said}{csv.hint(file)}") from error
     _check_columns(site, file, columns, names, whole, csv.hint(file))
     found = rows.select(names if whole else columns)
     for name in found.column_names:

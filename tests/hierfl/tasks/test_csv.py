@@ -56,11 +56,15 @@ def test_a_file_is_read_as_it_is_told_to_be_written(how: dict[str, str], tmp_pat
 @pytest.mark.parametrize(
     ("written_as", "told", "says"),
     [
-        ({"delimiter": ";"}, {}, r"'stadt;größe;krank', so tell .* data: {delimiter: ';'}$"),
-        ({"delimiter": ";", "decimal": ","}, {}, r"Expected 1 columns, got 2.*data: {delimiter: ';'}$"),
+        ({"delimiter": ";"}, {}, r"first line has 2 times ';' and 0 times ',', so tell .* data: {delimiter: ';'}$"),
+        ({"delimiter": ";", "decimal": ","}, {}, r"Expected 1 columns, got 2; its first.*data: {delimiter: ';'}$"),
         ({"delimiter": "\t"}, {}, r"data: {delimiter: tab}$"),
         ({}, {"delimiter": ";", "decimal": ","}, r"data: {delimiter: ','}$"),
-        ({"delimiter": ";", "decimal": ","}, {"delimiter": ";"}, r"'größe' is of type string.*'1,5' .*{decimal: ','}$"),
+        (
+            {"delimiter": ";", "decimal": ","},
+            {"delimiter": ";"},
+            r"'größe' is of type string.*decimal commas.*{decimal: ','}$",
+        ),
         ({"encoding": "latin-1"}, {}, r"is not written in utf-8; .*{encoding: latin-1}, or cp1252, utf-16$"),
         ({"encoding": "utf-16"}, {}, r"written in UTF-16, .*{encoding: utf-16}$"),
         ({"encoding": "utf-16"}, {"encoding": "latin-1"}, r"{encoding: utf-16}$"),
@@ -70,8 +74,9 @@ def test_what_was_not_told_is_found_in_the_file(
     written_as: dict[str, str], told: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
     file = written(tmp_path, **written_as)
-    with pytest.raises(DataError, match=rf"^site 's': {re.escape(file)}: .*{says}"):
+    with pytest.raises(DataError, match=rf"^site 's': {re.escape(file)}: .*{says}") as raised:
         TASK.data("s", file, **told)
+    assert not any(town in str(raised.value) for town, *_ in ROWS), "a record is for nobody else to read"
 
 
 def test_text_in_another_encoding_is_told_by_its_column_and_else_left_alone(tmp_path: Path) -> None:
