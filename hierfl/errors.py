@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "QUOTED",
     "ConfigError",
     "DataError",
     "Fenced",
@@ -39,6 +40,10 @@ __all__ = [
     "UpdateDamaged",
     "UpdateRefused",
 ]
+
+
+QUOTED = "\n  in the records: "
+"""Before what an error quotes of a site's records: it is for that site to read, and goes up no link."""
 
 
 class HierflError(Exception):

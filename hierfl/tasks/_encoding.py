@@ -146,8 +146,8 @@ class Encoding:
             is_taken = {*values} <= {"true", "false"} and str(others[0]).lower() in ("no", "yes", "on", "off")
             way_out = QUOTE if is_taken else f"{ANY!r} among the categories is all others"
             raise table.error(
-                f"column {name!r} has {len(others)} values that are no category of it, the first is {others[0]!r}"
-                f"{nearest(str(others[0]), values)}; {way_out}"
+                f"column {name!r} has {len(others)} values that are no category of it; {way_out}",
+                f"{others[0]!r} is the first{nearest(str(others[0]), values)}",
             )
         return np.array([known.get(word, known.get(ANY, 0)) for word in words], dtype=np.int64), gap
 

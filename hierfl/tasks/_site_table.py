@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hierfl.errors import DataError
+from hierfl.errors import QUOTED, DataError
 from hierfl.kinds import nearest
 from hierfl.tasks._csv import Csv
 
@@ -40,8 +40,9 @@ class SiteTable:
     def num_rows(self) -> int:
         return int(self.arrow.num_rows)
 
-    def error(self, message: str) -> DataError:
-        return _error(self.site, self.path, message)
+    def error(self, message: str, quoted: str = "") -> DataError:
+        """Say what is wrong with the table; `quoted`: what the site alone is to read, for it stands in its records."""
+        return _error(self.site, self.path, message + (QUOTED + quoted if quoted else ""))
 
     def numbers(
         self,

@@ -213,8 +213,9 @@ class Parquet:
         wrong = ~np.isin(labels, np.arange(self.num_classes))
         if wrong.any():
             raise table.error(
-                f"label column {self.label!r} has {int(wrong.sum())} values that are no class, the first is"
-                f" {labels[wrong][0]:g} (allowed: 0 to {self.num_classes - 1}; num_classes sets how many)"
+                f"label column {self.label!r} has {int(wrong.sum())} values that are no class (allowed: 0 to"
+                f" {self.num_classes - 1}; num_classes sets how many)",
+                f"{labels[wrong][0]:g} is the first",
             )
         return labels.astype(np.int64)
 
@@ -227,5 +228,8 @@ class Parquet:
         words = table.words(self.split)
         wrong = [word for word in words if word not in ("train", "test")]
         if wrong:
-            raise table.error(f"split column {self.split!r} holds {wrong[0]!r} (allowed: train, test)")
+            raise table.error(
+                f"split column {self.split!r} has {len(wrong)} values that are neither train nor test",
+                f"{wrong[0]!r} is the first",
+            )
         return np.array([word == "test" for word in words], dtype=np.bool_)

@@ -11,7 +11,7 @@ from link_inside import Inside, records_in, several_runs  # noqa: F401
 from small_runs import config_of, hub, site
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import ConfigError, RoundFailed, SiteFailed
+from hierfl.errors import ConfigError, DataError, RoundFailed, SiteFailed
 from hierfl.lifecycle import run
 from hierfl.link.served import as_served
 
@@ -140,6 +140,22 @@ def test_a_mistake_in_a_members_task_is_told_without_what_it_says(tmp_path: Path
     with pytest.raises(SiteFailed, match="the task's code failed at world/b; what it said is in the log there"):
         inside.go()
     assert b"a ward's own mistake" not in b"".join(inside.up)
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_what_is_wrong_with_a_members_records_is_told_without_any_of_them(tmp_path: Path) -> None:
+    for name, town in (("a", "ulm"), ("b", "secret place")):
+        (tmp_path / f"{name}.csv").write_text("town,ill\n" + f"ulm,0\n{town},1\n" * 10)
+    members = [site(name, path=str(tmp_path / f"{name}.csv")) for name in "ab"]
+    task = {"kind": "parquet", "features": ["town"], "label": "ill", "categories": {"town": ["ulm"]}}
+    config = config_of(tmp_path / "runs", hub("world", members[0], {**members[1], "link": LINK}), task)
+    inside = Inside(config, tmp_path / "linked")
+    with pytest.raises(DataError, match=r"10 values that are no category of it; .*; what is wrong there is in the log"):
+        inside.go()
+    crossed = b"".join(inside.up)
+    assert b"no category" in crossed and b"secret place" not in crossed
+    with pytest.raises(DataError, match=r"(?s)no category of it.*in the records: 'secret place' is the first"):
+        run(config)
 
 
 @pytest.mark.usefixtures("several_runs")

@@ -133,7 +133,7 @@ def test_words_that_yaml_takes_for_true_and_false_are_told(tmp_path: Path) -> No
         Parquet(["land"], "y", categories={"land": [False, "se", "dk"]})
     file = tmp_path / "smokes.csv"
     file.write_text("smokes,y\nno,0\nyes,1\n")
-    with pytest.raises(DataError, match=r"the first is 'no'.*; YAML takes no, yes, on and off"):
+    with pytest.raises(DataError, match=r"(?s)no category of it; YAML takes no, yes, on and off.*'no' is the first"):
         Parquet(["smokes"], "y", categories={"smokes": [False, True]}).data("s", str(file))
     file.write_text("smokes,y\nfalse,0\ntrue,1\n")
     made = Parquet(["smokes"], "y", categories={"smokes": [False, True]}, test_fraction=0.0).data("s", str(file))
