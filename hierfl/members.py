@@ -14,7 +14,7 @@ from hierfl import durable
 from hierfl.commits import FOLDER
 from hierfl.errors import OutputError
 from hierfl.learning.state import ModelState
-from hierfl.tensor_file import content
+from hierfl.tensor_file import content, metadata_of
 
 __all__ = ["check", "folder_of", "read", "write"]
 
@@ -58,14 +58,7 @@ def read(file: Path) -> ModelState:
 
 def check(file: Path) -> None:
     """Hold a member's model against the digest that it was written with. Errors: OutputError."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "np") as opened:
-            expected = (opened.metadata() or {}).get(_DIGEST)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{file} cannot be read: {error}") from error
-    found = _digest(read(file))
+    expected, found = metadata_of(file).get(_DIGEST), _digest(read(file))
     if expected not in (None, found):
         raise OutputError(f"what {file} holds has the digest {found}, and was written with {expected}")
 

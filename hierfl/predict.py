@@ -20,6 +20,7 @@ from hierfl.learning.local import LocalRule
 from hierfl.learning.task import Applies, Task
 from hierfl.monitor.files import METRICS, read_raw
 from hierfl.own_models import is_measured
+from hierfl.tensor_file import metadata_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -78,13 +79,7 @@ def threshold_after(config: RunConfig, run_dir: Path, rounds: int, rule: LocalRu
 
 def read_exported(file: Path) -> Exported:
     """Read what a file says of the model in it. Errors: OutputError for one that says nothing."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "np") as opened:
-            said = (opened.metadata() or {}).get(_KEY)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{file} cannot be read as safetensors: {str(error).splitlines()[0]}") from error
+    said = metadata_of(file).get(_KEY)
     if said is None:
         raise OutputError(
             f"{file} does not say how its model is used; write one that does: hierfl export RUN_DIR {file.name}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from hierfl.errors import OutputError
 
-__all__ = ["BFLOAT16", "content"]
+__all__ = ["BFLOAT16", "content", "metadata_of"]
 
 BFLOAT16 = "BF16"
 """The type of tensors that NumPy has no type for: given as int16, bit for bit."""
@@ -68,6 +69,17 @@ def content(
     said = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     said += b" " * (-len(said) % _ALIGNED)
     return [len(said).to_bytes(8, "little") + said, *pieces]
+
+
+def metadata_of(file: Path) -> Mapping[str, str]:
+    """Read what a file says beside its tensors. Errors: OutputError for one that is not there, or no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as opened:
+            return opened.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{file} cannot be read as safetensors: {str(error).splitlines()[0]}") from error
 
 
 def _type(name: str, tensor: NDArray[Any]) -> str:

@@ -41,6 +41,9 @@ DEFAULT_POLICY = "chain_first"
 
 NO_TIMEOUT = "needs runtime.kind: ray; work in a thread cannot be ended"
 
+_BESIDE = {"seed": 0, "baseline": None, "lora": None, "statistics": None}
+"""What stands at the top beside the name and the sections, as it is where it is left out."""
+
 _MOST_UNKNOWN_SITES = 20
 """Unknown sites that are named one by one; the rest is counted."""
 
@@ -68,9 +71,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     def report(place: str, message: str) -> None:
         problems.append(Problem(place, message))
 
-    top: dict[str, Any] = {"name": name, "seed": 0, "baseline": None, "lora": None, "statistics": None} | _top(
-        config, report
-    )
+    top = {"name": name, **_BESIDE, **_top(config, report)}
     task, written_task = _task(config, report)
     training = check_training(config.get("training"), "training", report)
     sections = {key: section(cls, config.get(key), key, report) for key, cls in SECTIONS.items() if key != "runtime"}
@@ -128,9 +129,7 @@ def _order(field: Any) -> int:
 
 
 def _top(config: Mapping[Any, Any], report: Report) -> dict[str, Any]:
-    own = {
-        key: config[key] for key in ("name", "seed", "baseline", "lora", "statistics") if config.get(key) is not None
-    }
+    own = {key: config[key] for key in ("name", *_BESIDE) if config.get(key) is not None}
     for key in config:
         if key in HUB_KEYS and key not in TOP_KEYS:
             report(str(key), f"{key} belongs to a hub: write it under `federation:`")

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from hierfl.monitor.outline import members_by_hub
-from hierfl.monitor.pictures.style import BLUE, GREY, HUES, INK, SIZE, figure, heading, tidy
+from hierfl.monitor.pictures.style import BLUE, GREY, HUES, INK, SIZE, figure, heading, legend, tidy
 from hierfl.monitor.words import finite, metric, spoken
 
 if TYPE_CHECKING:
@@ -63,17 +63,7 @@ def curves(rows: Iterable[Mapping[str, Any]], metrics: Sequence[str], every: int
         axes = made.add_axes((left + place * (room + gap), 0.235, room, 0.535))
         _panel(axes, name, data, root, hubs, hues, many)
     told = keys(root, hubs, hues, len(data.paths) - len(members))
-    made.legend(
-        handles=told,
-        loc="lower left",
-        bbox_to_anchor=(0.012, 0.005),
-        ncols=min(len(told), 6),
-        frameon=False,
-        fontsize=SIZE,
-        labelcolor=INK,
-        handlelength=1.8,
-        columnspacing=1.6,
-    )
+    legend(made, told)
     when = "each round" if every == 1 else f"one round of {every:,}, and the last"
     heading(made, "Metrics by tier", f"of the model that each site uses, on its test samples, after {when}")
     return made

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.outline import members_by_hub
 from hierfl.monitor.pictures.curves import SITE_LINES, hues_of, keys
-from hierfl.monitor.pictures.style import BLUE, GREY, INK, SIZE, figure, heading, tidy
+from hierfl.monitor.pictures.style import BLUE, GREY, INK, SIZE, figure, heading, legend, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,8 +52,7 @@ def histograms(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.set_title(name, loc="left", size=SIZE + 1, weight="bold", color=INK, parse_math=False)
     told = keys(root, hubs, hues, len(sites))
     told = told[:-1] if len(sites) > SITE_LINES else told
-    look = {"frameon": False, "fontsize": SIZE, "labelcolor": INK, "handlelength": 1.8, "columnspacing": 1.6}
-    made.legend(handles=told, loc="lower left", bbox_to_anchor=(0.012, 0.0), ncols=min(len(told), 6), **look)
+    legend(made, told, bottom=0.0)
     what = f"; the first {_MOST} of {len(every)} columns" if len(every) > _MOST else ""
     heading(made, "Numbers by site", f"the share of a node's values in each bin of the agreed range{what}")
     return made

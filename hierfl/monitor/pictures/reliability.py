@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.monitor.outline import members_by_hub
 from hierfl.monitor.pictures.curves import SITE_LINES, hues_of, keys
-from hierfl.monitor.pictures.style import BLUE, GREY, HUES, INK, SIZE, figure, heading, tidy
+from hierfl.monitor.pictures.style import BLUE, GREY, HUES, INK, SIZE, figure, heading, legend, tidy
 from hierfl.monitor.words import count
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def reliability(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_ylim(-0.02, 1.02)
     told = keys(root, hubs, hues, len(sites))
     told = told[:-1] if len(sites) > SITE_LINES else told
-    look = {"frameon": False, "fontsize": SIZE, "labelcolor": INK, "handlelength": 1.8, "columnspacing": 1.6}
-    made.legend(handles=told, loc="lower left", bbox_to_anchor=(0.012, 0.005), ncols=min(len(told), len(HUES)), **look)
+    legend(made, told, across=len(HUES))
     heading(made, "Calibration", "on the grey line what is predicted with 70 % comes true 7 times of 10")
     return made
 

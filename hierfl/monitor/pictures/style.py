@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -11,9 +12,10 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["BLUE", "FAINT", "GREY", "HUES", "INK", "SIZE", "figure", "heading", "png", "tidy", "width_in"]
+__all__ = ["BLUE", "FAINT", "GREY", "HUES", "INK", "SIZE", "figure", "heading", "legend", "png", "tidy", "width_in"]
 
 INK, GREY, FAINT = "#1b1f24", "#66707b", "#e8ebee"
 BLUE, SKY, GREEN, ORANGE, RED, PINK, YELLOW = (
@@ -49,6 +51,13 @@ def heading(made: Figure, text: str, under: str = "") -> None:
     made.text(left, 1 - 0.18 / height, text, size=SIZE + 4, weight="bold", color=INK, va="top", parse_math=False)
     if under:
         made.text(left, 1 - 0.52 / height, under, size=SIZE, color=GREY, va="top", parse_math=False)
+
+
+def legend(made: Figure, told: Sequence[Artist], across: int = 6, bottom: float = 0.005) -> None:
+    """Put a legend at the bottom left, `across` entries side by side at most."""
+    look: dict[str, Any] = {"frameon": False, "fontsize": SIZE, "labelcolor": INK, "handlelength": 1.8}
+    columns: dict[str, Any] = {"ncols": min(len(told), across), "columnspacing": 1.6}
+    made.legend(handles=told, loc="lower left", bbox_to_anchor=(0.012, bottom), **columns, **look)
 
 
 def tidy(axes: Axes) -> None:
