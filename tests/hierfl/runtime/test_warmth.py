@@ -8,6 +8,7 @@ import pytest
 from ward_tasks import Wards
 
 from hierfl.config.schema import Evaluation, SiteSettings, Training
+from hierfl.learning import native
 from hierfl.runtime.driver import Seat
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import SiteReport, WorkerSpec
@@ -54,6 +55,14 @@ def test_a_worker_says_what_loading_took_and_that_it_keeps_the_data() -> None:
     worker = SiteWorker(WorkerSpec(Wards(), 0, {"world/a": settings}, Evaluation(), "cpu"))
     first, again = worker.describe(["world/a"])[0], worker.describe(["world/a"])[0]
     assert first.duration_s > first.load_s > 0.0 == again.load_s and first.is_kept and again.is_kept
+
+
+def test_a_worker_makes_its_machine_code_before_any_site_is_timed() -> None:
+    native._adders.cache_clear()
+    worker = SiteWorker(WorkerSpec(Wards(), 0, {"world/a": SiteSettings(Training(), "a")}, Evaluation(), "cpu"))
+    assert not native._adders.cache_info().currsize
+    worker.prepare(None, None)
+    assert native._adders.cache_info().currsize == 1
 
 
 def test_work_without_loading_is_what_is_learned_where_data_are_kept() -> None:
