@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from hierfl.provenance import code_of, task_code
+from hierfl.rundir import PACKAGES, RunDir
 
 TASK = """
 import abc
@@ -128,3 +130,9 @@ def test_a_strategy_of_a_session_is_of_no_known_code(
 ) -> None:
     monkeypatch.setitem(sys.modules, "cells", ModuleType("cells"))
     assert task_code(config(strategy="cells:Rule")) == ""
+
+
+def test_the_versions_tell_of_packages_that_need_not_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RunDir.versions()["llvmlite"] == metadata.version("llvmlite")
+    monkeypatch.setattr("hierfl.rundir.OPTIONAL", ("nobody-has-this",))
+    assert set(RunDir.versions()) == {"python", *PACKAGES}
