@@ -39,11 +39,22 @@ __all__ = [
     "StrategyFailed",
     "UpdateDamaged",
     "UpdateRefused",
+    "told_above",
 ]
 
 
 QUOTED = "\n  in the records: "
 """Before what an error quotes of a site's records: it is for that site to read, and goes up no link."""
+
+
+def told_above(text: str) -> str | None:
+    """Give what of an error may go up a link: a line of ours, without what it quotes of records. None where there is
+    more, which is what a task's own code says.
+    """
+    ours, is_quoting, quoted = text.strip().partition(QUOTED)
+    if "\n" in ours or "\n" in quoted:
+        return None
+    return ours + ("; what is wrong there is in the log of that site" if is_quoting else "")
 
 
 class HierflError(Exception):

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl.errors import QUOTED
 from hierfl.learning.calibration import Reliability
 from hierfl.learning.fixed import FRACTION_BITS, quantised
 from hierfl.learning.own_metrics import BUILT_IN, added, num_bad, sums
@@ -310,8 +311,8 @@ def _probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
     low, high = wide[finite].min(initial=0.0), wide[finite].max(initial=1.0)
     if low < -_SLACK or high > 1.0 + _SLACK:
         raise ValueError(
-            f"predict's scores range from {low:g} to {high:g}; needed: probabilities from 0 to 1"
-            " (torch.sigmoid of one logit, torch.softmax of several)"
+            "predict's scores are beyond 0 to 1; needed: probabilities (torch.sigmoid of one logit, torch.softmax of"
+            f" several){QUOTED}they range from {low:g} to {high:g}"
         )
     wide = np.where(finite, np.clip(wide, 0.0, 1.0) + 0.0, np.nan)
     return np.concatenate([1.0 - wide, wide], axis=1) if wide.shape[1] == 1 else wide
@@ -325,7 +326,8 @@ def _classes(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> Counts
     wide = labels.astype(np.float64)
     known = (wide >= 0) & (wide < num_classes) & (wide == np.floor(wide))
     if not known.all():
-        raise ValueError(f"label {labels[~known][0]} is no class; allowed: 0 to {num_classes - 1}")
+        bad = labels[~known]
+        raise ValueError(f"{len(bad)} labels are no class; allowed: 0 to {num_classes - 1}{QUOTED}label {bad[0]}")
     return labels.astype(np.int64)
 
 

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
@@ -86,6 +88,7 @@ _FROM_START = """%start.at = getelementptr inbounds {real}, ptr %start, i64 %i
 _ITSELF = "%change = fadd {real} %value, -0.0"
 
 _LOCK = threading.Lock()
+os.register_at_fork(after_in_child=_LOCK._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def adder(real: np.dtype[Any], unit: np.dtype[Any]) -> Add | None:
@@ -96,9 +99,18 @@ def adder(real: np.dtype[Any], unit: np.dtype[Any]) -> Add | None:
 
 @cache
 def _adders() -> dict[tuple[np.dtype[Any], np.dtype[Any]], Add]:
-    """Make the code, once in a process: some 60 ms, most of it to load the package."""
-    if not _has_package() or not _may_make_code():
+    """Make the code, once in a process; none where there can be none."""
+    try:
+        return _made() if _has_package() and _may_make_code() else {}
+    except (ImportError, OSError, RuntimeError, ValueError, AttributeError) as error:  # a package that is broken
+        warnings.warn(
+            f"llvmlite makes no code ({error}); NumPy quantises, to the same bits", RuntimeWarning, stacklevel=2
+        )
         return {}
+
+
+def _made() -> dict[tuple[np.dtype[Any], np.dtype[Any]], Add]:
+    """Make the code: a tenth of a second, most of it to load the package."""
     from llvmlite import binding as llvm
 
     llvm.initialize_native_target()

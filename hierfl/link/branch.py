@@ -20,7 +20,7 @@ from hierfl.commits import complete, rounds_done
 from hierfl.config.membership import epochs, still_known
 from hierfl.config.schema import RunConfig
 from hierfl.config.terms import Terms
-from hierfl.errors import QUOTED, DataError, HierflError, LinkError, OutputError
+from hierfl.errors import DataError, HierflError, LinkError, OutputError, told_above
 from hierfl.learning.compression import as_sum
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
@@ -273,8 +273,5 @@ def what_is_said(error: HierflError, path: str) -> str:
     """Say an error to a hub: a line of ours, without what it quotes of records; what a task's own code says stays here,
     since it may quote some.
     """
-    ours, is_quoting, _ = str(error).partition(QUOTED)
-    lines = ours.splitlines() or [""]
-    if len(lines) > 1:
-        return f"the task's code failed at {path}; what it said is in the log there"
-    return lines[0][:500] + ("; what is wrong there is in the log of that site" if is_quoting else "")
+    said = told_above(str(error))
+    return f"the task's code failed at {path}; what it said is in the log there" if said is None else said[:500]

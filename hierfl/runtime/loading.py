@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.config.learning import Handed, Statistics
 from hierfl.config.schema import SiteSettings
-from hierfl.errors import DataError, HierflError
+from hierfl.errors import QUOTED, DataError, HierflError
 from hierfl.learning import standardise
 from hierfl.learning.contract import checked_data, checked_table
 from hierfl.learning.parts import part_of, together
@@ -109,8 +109,8 @@ class Loader:
         try:
             return checked_data(self._task.data(handed.key, **handed.source))
         except Exception as error:
-            said = error if isinstance(error, HierflError) else f"{type(error).__name__}: {error}"
-            raise DataError(f"the data that {handed.hub} shares ({handed.key}) could not be loaded: {said}") from error
+            said = f": {error}" if isinstance(error, HierflError) else f"{QUOTED}{type(error).__name__}: {error}"
+            raise DataError(f"the data that {handed.hub} shares ({handed.key}) could not be loaded{said}") from error
 
     def _loaded(self, settings: SiteSettings) -> SiteData:
         """Load a site's data as the task gives them, its part of them, or those of all sites in a pool."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from hierfl.errors import SiteFailed
+from hierfl.errors import SiteFailed, told_above
 from hierfl.monitor import records
 from hierfl.monitor.records import Record
 from hierfl.runtime.jobs import GpuUse
@@ -111,9 +111,10 @@ class Scribe:
         What a task's code says comes with its traceback, and may quote records: where reasons go up it stays in this
         process's log.
         """
-        if self.goes_up and "\n" in error.strip():
-            return CODE_FAILED
-        return first_line(error)
+        if not self.goes_up:
+            return first_line(error)
+        said = told_above(error)
+        return CODE_FAILED if said is None else said
 
 
 def first_line(text: str | None) -> str:

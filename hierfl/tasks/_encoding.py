@@ -28,7 +28,7 @@ QUOTE = "YAML takes no, yes, on and off for false and true, unless they are quot
 LARGEST = 3.4028234663852886e38
 """Of float32."""
 
-_PADDED = re.compile(r"0\d")
+_PADDED = re.compile(r"[+-]?0[\dxX]")
 
 _TYPICAL = ("median", "mean", "most_frequent")
 
@@ -53,9 +53,9 @@ class Encoding:
         return found + [f"{name} is missing" for name in self._flagged()]
 
     @property
-    def padded(self) -> list[str]:
-        """List the columns some of whose values begin with a zero that a number would lose: 01, 0042."""
-        return [name for name in self.categories if any(_PADDED.match(value) for value in self._values(name))]
+    def worded(self) -> list[str]:
+        """List the columns some of whose values would not be the same if they were read as numbers: 01, 250.10, 1E2."""
+        return [name for name in self.categories if not all(map(_is_kept, self._values(name)))]
 
     def problems(self) -> Iterator[Problem]:
         """Say what contradicts itself."""
@@ -70,9 +70,9 @@ class Encoding:
             kinds = {type(value) for value in self.categories[name]}
             if bool in kinds and {*values} - {"true", "false", ANY}:
                 yield Problem("categories", f"{name} has true or false among its words; {QUOTE}")
-            if int in kinds and name in self.padded:
-                way_out = "quote all of them: '01'"
-                yield Problem("categories", f"{name} has numbers among codes that begin with a zero; {way_out}")
+            if kinds & {int, float} and name in self.worded:
+                way_out = "quote all of them: '01', '250.10'"
+                yield Problem("categories", f"{name} has numbers among codes that are none, such as 01; {way_out}")
             if "" in values:
                 way_out = f"let fill say what stands for it, or '{ANY}' take it"
                 yield Problem("categories", f"{name} has an empty value, which is a gap; {way_out}")
@@ -197,6 +197,16 @@ class Encoding:
     def _values(self, name: str) -> tuple[str, ...]:
         """Give a column's values as words."""
         return tuple(_word(value) or "" for value in self.categories.get(name, ()))
+
+
+def _is_kept(word: str) -> bool:
+    """Say whether a word is the same after it was read as a number or a truth value, or is none of these."""
+    if _PADDED.match(word) or (word.lower() in ("true", "false") and not word.islower()):
+        return False
+    try:
+        return _word(float(word)) == word or not math.isfinite(float(word))
+    except ValueError:
+        return True
 
 
 def _word(value: Any) -> str | None:

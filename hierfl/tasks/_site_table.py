@@ -22,6 +22,7 @@ __all__ = ["SiteTable", "read_table"]
 
 _FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".ipc": "ipc", ".feather": "ipc", ".csv": "csv"}
 
+_KEY = re.compile(r"data: \{(?P<key>\w+): (?P<value>[^}]+)\}")
 _ROW = re.compile(r"(?<=columns, got )(?P<num>\d+): .*")
 """In Arrow's message, a whole row as it stands in the file; an error may be read by others than its hospital."""
 
@@ -158,29 +159,57 @@ def _of_csv(site: str, file: Path, columns: list[str], whole: bool, csv: Csv, wo
     try:
         rows = csv.read(file, words)
         names = rows.column_names
+        wrong = csv.misread(file, rows)
     except UnicodeError as error:
         raise _error(site, file, csv.undecoded()) from error
-    except (pa.ArrowException, OSError) as error:
+    except pa.ArrowException as error:
         said = _ROW.sub(r"\g<num>", _first_line(error))
-        raise _error(site, file, f"cannot be read: {said}{csv.hint(file)}") from error
-    _check_columns(site, file, columns, names, whole, csv.hint(file))
-    found = rows.select(names if whole else columns)
-    for name in found.column_names:
-        if pa.types.is_binary(found[name].type):
+        is_text = "invalid UTF8" in said
+        wrong = csv.undecoded() if is_text else csv.misread(file) or f"cannot be read: {said}{csv.hint(file)}"
+        raise _error(site, file, wrong) from error
+    except OSError as error:
+        raise _error(site, file, f"cannot be read: {error.strerror or _first_line(error)}") from error
+    if wrong:
+        raise _error(site, file, wrong)
+    _check_columns(site, file, columns, names, whole, csv)
+    for name in names if whole else columns:
+        if pa.types.is_binary(rows[name].type):
             raise _error(site, file, f"column {name!r}: {csv.undecoded()}")
-    return found
+    if not whole:
+        return rows.select(columns)
+    texts = csv.read(file, names, as_is=True)
+    return pa.table({name: rows[name] if name in columns else _as_it_was(rows[name], texts[name]) for name in names})
+
+
+def _as_it_was(read: Any, text: Any) -> Any:
+    """Give a column that is only passed on: as it was read, if what stands in the file can be had from that again."""
+    import pyarrow as pa
+
+    try:
+        return read if read.cast(pa.string()).fill_null("").equals(text) else text
+    except pa.ArrowException:
+        return text
 
 
 def _check_columns(
-    site: str, file: Path, columns: list[str], names: list[str], whole: bool, otherwise: str = ""
+    site: str, file: Path, columns: list[str], names: list[str], whole: bool, csv: Csv | None = None
 ) -> None:
-    """Errors: DataError for a column that is not there, or there twice; `otherwise`: why it may not be there."""
+    """Errors: DataError for a column that is not there, or there twice. `csv`: of a file that may have no names of
+    columns at all, but a patient's record in their place.
+    """
     for column in columns:
         if column not in names:
-            raise _error(site, file, f"has no column {column!r}{otherwise or nearest(column, names)}")
-    for column in names if whole else columns:
+            if csv is None:
+                raise _error(site, file, f"has no column {column!r}{nearest(column, names)}")
+            first = f"; its first line is to name the columns{QUOTED}it names others{nearest(column, names)}"
+            raise _error(site, file, f"has no column {column!r}{csv.hint(file) or first}")
+    for column in columns:
         if names.count(column) > 1:
             raise _error(site, file, f"has several columns {column!r}; rename or drop all but one")
+    doubles = sorted({column for column in names if names.count(column) > 1}) if whole else []
+    if doubles:
+        way_out = f"has several columns of one name; rename or drop all but one{QUOTED}"
+        raise _error(site, file, way_out + ", ".join(map(repr, doubles)))
 
 
 @contextlib.contextmanager
@@ -233,6 +262,8 @@ def _type(types: list[Any]) -> Any:
 
 
 def _error(site: str, path: Path, message: str) -> DataError:
+    if not site:  # there is no YAML that has a `data`
+        message = _KEY.sub(r"\g<key>=\g<value>", message)
     return DataError(f"site {site!r}: {path}: {message}" if site else f"{path}: {message}")
 
 

@@ -11,13 +11,13 @@ A site says where its files lie, in the machine that trains it, relative to the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import DataError, Problem
 from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
-from hierfl.tasks._csv import Csv
+from hierfl.tasks._csv import Csv, Decimal, Delimiter
 from hierfl.tasks._encoding import LARGEST, Encoding
 from hierfl.tasks._site_table import SiteTable, read_table
 
@@ -102,8 +102,8 @@ class Parquet:
         self,
         site: str,
         path: str,
-        delimiter: str = Csv.delimiter,
-        decimal: Literal[".", ","] = ".",
+        delimiter: Delimiter = ",",
+        decimal: Decimal = ".",
         encoding: str = Csv.encoding,
     ) -> SiteData:
         """Read a site's files: features float32 (n, d) in the order of `inputs`, labels int64, numbers float32 (n,).
@@ -202,8 +202,8 @@ class Parquet:
         return Encoding(self.features, self.categories, self.fill, self.flag_gaps)
 
     def _read(self, site: str, path: str, columns: list[str], csv: Csv, *, whole: bool = False) -> SiteTable:
-        """Read columns; codes with leading zeros stay as they are."""
-        return read_table(site, path, columns, csv, words=self._encoding.padded, whole=whole)
+        """Read columns; codes that would be another number stay as they are."""
+        return read_table(site, path, columns, csv, words=self._encoding.worded, whole=whole)
 
     def _labels(self, table: SiteTable) -> NDArray[np.int64]:
         """Return the labels, each one of the classes."""

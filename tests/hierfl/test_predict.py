@@ -67,7 +67,9 @@ def test_predictions_are_those_that_were_measured(standardise: str, wards: Path,
         assert code == 0, said
         found = pa.parquet.read_table(out)
         given = pa.csv.read_csv(file)
-        assert found.select(given.column_names).equals(given)
+        typed = pa.schema([(one.name, found.schema.field(one.name).type) for one in given.schema])
+        texts = pa.csv.read_csv(file, convert_options=pa.csv.ConvertOptions(column_types=typed))
+        assert found.select(given.column_names).equals(texts)
         is_test = Parquet(**{k: v for k, v in {**TASK, "standardise": standardise}.items() if k != "kind"})._is_test(
             name, type("Table", (), {"num_rows": given.num_rows})()
         )
@@ -302,9 +304,21 @@ def test_records_are_read_as_they_are_told_to_be_written(wards: Path, tmp_path: 
     )
     assert found == expected
     for wrong, says in (
-        ((), "data: {delimiter: ';'}"),
+        ((), "so tell what separates values: delimiter=';'"),
         (("delimeter=;",), "delimeter: how records are written has no such key (did you mean 'delimiter'? allowed:"),
         (("delimiter",), "'delimiter' is no KEY=VALUE"),
     ):
         code, said = predict(model, german, tmp_path / "x.csv", *wrong)
         assert code and says in " ".join(said.split()), said
+
+
+def test_what_is_only_passed_on_comes_out_as_it_went_in(wards: Path, tmp_path: Path) -> None:
+    _, model = trained(wards, tmp_path, {})
+    head, *rows = (wards / "porto.csv").read_text().splitlines()
+    odd = ["00123", "1e5", "250.10", "NA", "", "null", "TRUE", "07:00"]
+    file = tmp_path / "new.csv"
+    file.write_text("\n".join([f"pid,{head}", *(f"{odd[number % 8]},{row}" for number, row in enumerate(rows))]))
+    assert predict(model, file, tmp_path / "out.csv", "--site", "porto", "--data", wards / "porto.csv")[0] == 0
+    texts = pa.csv.ConvertOptions(column_types={"pid": pa.string()})
+    found = pa.csv.read_csv(tmp_path / "out.csv", convert_options=texts)["pid"].to_pylist()
+    assert found[:8] == odd and len(found) == len(rows)

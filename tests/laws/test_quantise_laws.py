@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import mmap
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
@@ -173,3 +175,29 @@ def test_what_there_is_machine_code_for_numpy_does_not_do(monkeypatch: pytest.Mo
     for real, unit in KINDS:
         into = np.zeros(3, unit)
         assert quantise.add(into, np.ones(3, real), np.zeros(3, real), 5.0, 1, CLIP) and into.tolist() == [5, 5, 5]
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("version", ["0+unknown", "1", "0.45.0"])
+def test_a_broken_package_is_told_once_and_numpy_does_it(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(native.metadata, "version", lambda _: version)
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    with pytest.warns(RuntimeWarning, match="llvmlite makes no code .*; NumPy quantises, to the same bits"):
+        assert native.adder(np.dtype(np.float32), np.dtype(np.int32)) is None
+    assert native.adder(np.dtype(np.float32), np.dtype(np.int32)) is None
+
+
+def test_nothing_is_written_into_what_may_not_be() -> None:
+    into = np.zeros(3, np.int32)
+    into.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        quantise.add(into, np.ones(3, np.float32), None, 1.0, 1, CLIP)
+    assert not into.any()
+
+
+def test_a_fork_while_it_is_made_leaves_the_child_free() -> None:
+    with native._LOCK:
+        child = os.fork()
+        if not child:
+            os._exit(0 if native.adder(np.dtype(np.float32), np.dtype(np.int32)) is not None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -191,9 +191,9 @@ def test_two_columns_and_one_column_say_the_same():
 @pytest.mark.parametrize(
     ("scores", "labels", "message"),
     [
-        ([0.5, 3.0], [0, 1], "scores range from 0 to 3; needed: probabilities"),
-        ([0.5, 0.5], [0, 2], "label 2 is no class; allowed: 0 to 1"),
-        ([0.5, 0.5], [0, 0.5], "label 0.5 is no class"),
+        ([0.5, 3.0], [0, 1], r"(?s)beyond 0 to 1; needed: probabilities.*range from 0 to 3"),
+        ([0.5, 0.5], [0, 2], r"(?s)1 labels are no class; allowed: 0 to 1.*label 2"),
+        ([0.5, 0.5], [0, 0.5], r"(?s)1 labels are no class.*label 0\.5"),
         ([0.5, 0.5], [0], "2 scores for 1 labels"),
         ([[[0.5]]], [0], r"shape \(1, 1, 1\); needed"),
     ],

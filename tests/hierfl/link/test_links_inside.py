@@ -11,7 +11,8 @@ from link_inside import Inside, records_in, several_runs  # noqa: F401
 from small_runs import config_of, hub, site
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import ConfigError, DataError, RoundFailed, SiteFailed
+from hierfl.errors import QUOTED, ConfigError, DataError, RoundFailed, SiteFailed, told_above
+from hierfl.frames import spelt
 from hierfl.lifecycle import run
 from hierfl.link.served import as_served
 
@@ -140,6 +141,20 @@ def test_a_mistake_in_a_members_task_is_told_without_what_it_says(tmp_path: Path
     with pytest.raises(SiteFailed, match="the task's code failed at world/b; what it said is in the log there"):
         inside.go()
     assert b"a ward's own mistake" not in b"".join(inside.up)
+
+
+def test_what_a_tasks_code_makes_of_an_error_of_ours_stays_where_it_is() -> None:
+    ours = DataError(f"a.csv: column 'x' has 3 values that are no category of it{QUOTED}'Mueller' is the first")
+    assert told_above(str(ours)) == (
+        "a.csv: column 'x' has 3 values that are no category of it; what is wrong there is in the log of that site"
+    )
+
+    def wraps() -> None:
+        raise ValueError(f"Mueller: {ours}") from ours
+
+    with pytest.raises(ValueError, match="Mueller") as raised:
+        wraps()
+    assert told_above(spelt(raised.value)) is None and told_above(f"{ours}\nMueller") is None
 
 
 @pytest.mark.usefixtures("several_runs")
