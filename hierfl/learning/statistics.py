@@ -4,8 +4,9 @@ A site tells no number that stands for fewer records than `min_count`, but for h
 is put together with its neighbours, or kept back (microaggregation and suppression, Hundepool et al. 2012, *Statistical
 Disclosure Control*, ch. 3 and 5). That happens at the site, before anything is added, so that a hub above sees nothing
 else. Two figures of one column may differ by few records: hence a column is told by value or by bin, never both, and
-has no moments where these would count the few: of 103 values 0 and 1, a mean of 3/103 does. Sums are integers, so a
-hub's figures are the same over any tree and in any order.
+has no moments where these would count the few: of 103 values 0 and 1, a mean of 3/103 does; nor where they would tell
+one value, far from all others (the p% rule, ch. 4 there). Sums are integers, so a hub's figures are the same over any
+tree and in any order.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _EXACT = 2**53
 
 _FAR = 2.0**10
 """As many spreads from 0 a float32 has 14 of its 24 bits left for what differs."""
+
+_DOMINANT = 0.1
+"""The p of the p% rule: as near as that nobody shall be able to tell the one value that is farthest from all others."""
 
 _FEW = 20
 """With so many different values, or fewer, one may know what they can be, whatever is counted one by one."""
@@ -220,7 +224,7 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
     if len(there) < wanted.min_count:
         return _told(counted, wanted)
     distinct, counts = np.unique(there, return_counts=True)
-    if _tells_no_few(distinct, counts, wanted, name):
+    if _tells_no_few(distinct, counts, wanted, name) and not _tells_one(there, wanted):
         counted = replace(counted, moments=_moments(there))
     if name in wanted.ranges:
         edges = _edges(wanted.ranges[name], wanted.bins)
@@ -257,6 +261,14 @@ def _tells_no_few(distinct: NDArray[np.float64], counts: NDArray[np.int64], want
         return not num_rare and (not has_bins or len(distinct) == 1)
     counted = max(_FEW, wanted.max_values, 2 * wanted.bins if has_bins else 0)
     return not 0 < num_rare < wanted.min_count or len(distinct) > counted
+
+
+def _tells_one(values: NDArray[np.float64], wanted: Statistics) -> bool:
+    """Say whether the sum of values (n,) tells how far the farthest is from the middle, to one who knows where that is
+    and perhaps the second farthest: if all the others together are no farther from it than `_DOMINANT` of that.
+    """
+    far = np.sort(np.abs(values - np.median(values)))
+    return wanted.min_count > 2 and bool(far[:-2].sum() < _DOMINANT * far[-1])
 
 
 def _words(words: Any, missing: int, wanted: Statistics) -> Column:

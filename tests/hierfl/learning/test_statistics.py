@@ -83,6 +83,27 @@ def test_moments_that_would_count_few_records_are_kept_back() -> None:
     assert column([0.0] * 6, ranges=RANGES).as_json([0, 100])["mean"] == 0
 
 
+@pytest.mark.parametrize(
+    ("far", "least", "is_told"),
+    [
+        ([], 5, True),
+        ([1e6], 5, False),
+        ([-1e6], 5, False),
+        ([1e6, 999.5], 5, False),  # who has the second farthest knows the farthest
+        ([1e6, 1.1e6], 5, False),
+        ([1e6, 1.1e6, 9e5], 5, True),
+        ([4000.5], 5, True),
+        ([1e6], 2, True),
+    ],
+)
+def test_a_mean_that_would_tell_one_value_is_kept_back(far: list[float], least: int, is_told: bool) -> None:
+    near = np.random.default_rng(0).normal(60, 9, 200).tolist()
+    told = column([*near, *far], min_count=least)
+    assert told.count == 200 + len(far) and bool(told.moments.count) is is_told
+    same = column([60.0] * 30, min_count=least)
+    assert same.moments.count == 30, "of values that are all the same none is far"
+
+
 def test_a_column_is_told_by_value_or_by_bin() -> None:
     values = [1.0] * 20 + [2.0] * 2 + [3.0] * 9 + [4.0] * 6  # by value 17 are others; by bin 9 + 2 are one
     assert column(values, ranges={"x": [1, 5]}, bins=4).values is None
