@@ -24,7 +24,7 @@ def _predict(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write them with what is predicted.")],
     source: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]", help="How they are written, as under data: delimiter=';' decimal=','."),
+        typer.Argument(metavar="KEY=VALUE", help="How they are written, as under data: delimiter=';' decimal=','."),
     ] = None,
     site: Annotated[str, typer.Option(metavar="NAME", help="Whose records they are, by its key.")] = "",
     data: Annotated[str, typer.Option(metavar="PATH", help="That site's own data, which fill gaps.")] = "",

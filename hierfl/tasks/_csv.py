@@ -17,7 +17,7 @@ from hierfl.kinds import nearest
 
 __all__ = ["Csv", "Decimal", "Delimiter"]
 
-Delimiter: TypeAlias = Literal[",", ";", "tab", "\t", "|", ":", "space"]
+Delimiter: TypeAlias = Literal[",", ";", "tab", "|", ":", "space"]
 Decimal: TypeAlias = Literal[".", ","]
 
 _NAMED = {"tab": "\t", "space": " "}
