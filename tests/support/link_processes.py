@@ -27,10 +27,18 @@ LIMIT_S = 420.0
 """For machines that have much else to do."""
 
 
+_GIVEN: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return int(found.getsockname()[1])
+    """A port that nobody listens at, and none that was given before: its process may not listen yet."""
+    while True:
+        with socket.socket() as found:
+            found.bind(("localhost", 0))
+            port = int(found.getsockname()[1])
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 class Links:
