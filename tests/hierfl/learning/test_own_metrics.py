@@ -177,7 +177,10 @@ def test_a_regression_without_a_number_is_told_as_a_regression(
     sites: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken(sites, monkeypatch)
-    tree, output = hub("world", hub("us", "a", "b"), site("c", test=6 * (sites != "a"))), {"tensorboard": True}
+    tree, output = (
+        hub("world", hub("us", "a", "b"), site("c", test=6 * (sites != "a"))),
+        {"dir": str(tmp_path), "tensorboard": True},
+    )
     ran = go(tmp_path, tree, doses(), output=output, stopping={"metric": "absolute_error", "mode": "min", "target": 0})
     for path, found in ran.summary["nodes"].items():
         assert found.keys() - {"num_samples", "num_left_out", "num_not_finite"} == {
