@@ -108,9 +108,9 @@ class Csv:
             try:
                 for _ in reader:
                     pass
-            except (plain.Error, UnicodeError) as error:
-                if isinstance(error, UnicodeError):
-                    return ""
+            except UnicodeError:
+                return ""
+            except plain.Error:
                 where = f"in line {reader.line_num}, or in the text of several lines that ends there,"
                 return f"{where} a quote stands where none can; within a text write it twice, and the text in quotes"
         return ""

@@ -219,7 +219,7 @@ def _readable(site: str, path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _error(site, path, f"cannot be read: {_first_line(error)}") from error
 
 
