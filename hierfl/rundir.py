@@ -145,6 +145,8 @@ class RunDir:
 
     def amendments(self) -> list[str]:
         """List the overrides that were left for the run to take in (`hierfl amend`). Errors: OutputError."""
+        if not os.path.exists(f"{self.path}/{AMENDED}"):  # as before nearly every round
+            return []
         said = self._read(AMENDED)
         words = [str(word) for word in said.get("overrides", ())]
         taken = said.get("taken", {})

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -37,6 +37,9 @@ __all__ = ["EVENTS", "METRICS", "JsonLines", "Raw", "as_json", "read_events", "r
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"
+TOGETHER = 256
+"""Records at most that wait to be written together."""
+
 _FLUSH = {RunStarted, RoundCommitted, Leased, Notice, FaultInjected, RunEnded}
 _Shape: TypeAlias = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
 _SHAPES: dict[type[Any], _Shape] = {}
@@ -49,34 +52,53 @@ class JsonLines:
     `Evaluated` stands in `events.jsonl` with the root's metrics and the number of nodes only: its whole table is what
     `metrics.jsonl` holds, and a tree of 10,000 sites need not be written twice a round.
 
+    Records wait for each other, up to `TOGETHER` of them: a few at a time would each find the code for it gone from
+    the processor's cache, which costs more than the lines.
+
     Errors: OutputError that names the file, where it cannot be opened or written (a full disk).
     """
 
     def __init__(self, run_dir: Path) -> None:
         self._events = _Lines(run_dir / EVENTS)
         self._metrics = _Lines(run_dir / METRICS)
+        self._waiting: list[Record] = []
 
     def on(self, record: Record) -> None:
         """Append one record."""
-        self._events.write(_event(record))
-        if isinstance(record, Evaluated):
-            for node, metrics in record.metrics.items():
-                self._metrics.write(_row(record.round_number, node, metrics))
-        elif isinstance(record, RunStarted):
-            self._metrics.rewind(record.first_round)
-        if type(record) in _FLUSH:
+        self._waiting.append(record)
+        is_flushed = type(record) in _FLUSH
+        if is_flushed or len(self._waiting) >= TOGETHER:
+            self._write()
+        if is_flushed:
             self._events.flush()
             self._metrics.flush()
+
+    def _write(self) -> None:
+        """Append what waits."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        self._events.write(map(_event, waiting))
+        for record in waiting:
+            if isinstance(record, Evaluated):
+                number = record.round_number
+                self._metrics.write(_row(number, node, metrics) for node, metrics in record.metrics.items())
+            elif isinstance(record, RunStarted):
+                self._metrics.rewind(record.first_round)
 
     def close(self) -> None:
         """Write out what is left and close both files."""
         try:
-            self._events.close()
+            try:
+                self._write()
+            finally:
+                self._events.close()
         finally:
             self._metrics.close()
 
     def let_go(self) -> None:
         """Leave both files as they are: another process writes them now."""
+        self._waiting.clear()
         self._events.let_go()
         self._metrics.let_go()
 
@@ -89,21 +111,26 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._packing: Thread | None = None
+        self._is_flushed = True
         with self._named():
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _truncate(path, _whole(path))
             self._file = self._opened()
 
-    def write(self, value: Mapping[str, Any]) -> None:
-        """Append one object; it reaches the disk with the next `flush`, or when the buffer is full."""
+    def write(self, values: Iterable[Mapping[str, Any]]) -> None:
+        """Append objects; they reach the disk with the next `flush`, or when the buffer is full."""
+        self._is_flushed = False
         with self._named():
-            self._file.write(as_json(value) + "\n")
+            self._file.writelines(as_json(value) + "\n" for value in values)
 
     def flush(self) -> None:
         """Hand all lines to the operating system; a file that has grown long begins anew."""
+        if self._is_flushed:
+            return
         with self._named():
             self._file.flush()
+            self._is_flushed = True
             if os.fstat(self._file.fileno()).st_size < parts.PART_BYTES:
                 return
             parts.put_aside(self._path)
