@@ -24,7 +24,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, combinations_with_replacement
+from itertools import accumulate, combinations, combinations_with_replacement
 from typing import TypeAlias
 
 import numpy as np
@@ -108,17 +108,13 @@ def slot_bound(durations_s: Sequence[float], speeds: Sequence[float]) -> float:
     """
     if not durations_s:
         return 0.0
-    longest = np.sort(np.asarray(durations_s, dtype=float))[::-1]
-    fastest = np.sort(np.asarray(speeds, dtype=float))[::-1]
-    both = min(len(longest), len(fastest))
-    sums = np.cumsum(longest)
-    spread = sums[:both] / np.cumsum(fastest)[:both]
-    found = max(float(spread.max()), float(sums[-1] / fastest.sum()))
-    each = np.arange(1, (len(longest) - 1) // len(fastest) + 1)
-    if each.size:
-        last = each * len(fastest)
-        found = max(found, float((sums[last] - sums[last - each] + longest[last - each]).max() / fastest[0]))
-    few, slots = longest[:NUM_EXACT].tolist(), fastest[:NUM_EXACT].tolist()
+    longest, fastest = sorted(map(float, durations_s), reverse=True), sorted(map(float, speeds), reverse=True)
+    num, sums = len(fastest), list(accumulate(longest))
+    found = max(most / speed for most, speed in zip(sums, accumulate(fastest), strict=False))
+    found = max(found, sums[-1] / sum(fastest))
+    for each, last in enumerate(range(num, len(longest), num), start=1):
+        found = max(found, (sums[last] - sums[last - each] + longest[last - each]) / fastest[0])
+    few, slots = longest[:NUM_EXACT], fastest[:NUM_EXACT]
     return found if _greedy(few, slots) <= found else max(found, _exact(few, slots))
 
 
@@ -180,13 +176,13 @@ def price_bound(tasks: Sequence[Task], fleet: Fleet) -> float:
     """Bound the makespan by the best prices: the fractional optimum over labels, speeds, memory and co-location."""
     if not tasks:
         return 0.0
+    work = _classes(tasks, fleet)
+    if len(work) == 1:
+        return _one_class(*next(iter(work.items())), fleet)
     makes = Counter(
         (speed, device.labels, device.memory_bytes, device.places)
         for device, speed in zip(fleet.devices, fleet.speeds, strict=True)
     )
-    work = _classes(tasks, fleet)
-    if len(work) == 1:
-        return _one_class(work, makes, fleet)
     classes = list(work)
     known = []
     for (speed, labels, memory_bytes, places), count in makes.items():
@@ -205,13 +201,17 @@ def _done(held: tuple[int, ...], rate: float, num_classes: int) -> list[float]:
     return row
 
 
-def _one_class(work: _Work, makes: Mapping[_Make, int], fleet: Fleet) -> float:
+def _one_class(need: tuple[frozenset[str], int], work_s: float, fleet: Fleet) -> float:
     """Bound jobs that differ in nothing but their durations: whatever their price, it cancels."""
+    labels, job_bytes = need
     rate = 0.0
-    for (speed, labels, memory_bytes, places), count in makes.items():
-        sets = _sets(list(work), Device("", labels=labels, memory_bytes=memory_bytes, places=places))
-        rate += count * speed * max((fleet.rate(len(held)) for held in sets), default=0.0)
-    return sum(work.values()) / rate if rate > 0 else 0.0
+    for device, speed in zip(fleet.devices, fleet.speeds, strict=True):
+        if eligible(labels, job_bytes, device):
+            num = device.places
+            if job_bytes and device.memory_bytes is not None:
+                num = min(num, device.memory_bytes // job_bytes)
+            rate += speed * max(fleet.rates[:num])
+    return work_s / rate if rate > 0 else 0.0
 
 
 def _classes(tasks: Sequence[Task], fleet: Fleet) -> _Work:
