@@ -180,6 +180,21 @@ class Accumulator:
         self._clear()
         return PartialSum(self._floats, self._ints, self.weight)
 
+    def mean(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Give the weighted mean change, as `decode` does, in `memory`; the accumulator must not be used afterwards.
+
+        A partial sum that is the only one is read where it lies. Errors: AssertionError for a sum of no members.
+        """
+        if self._fresh and len(self._waiting) == 1:
+            out = self.memory.view(self.grid.dtype)[: self.layout.num_floats]
+            return decode(self._waiting[0], self.grid, out=out)
+        return decode(self.total(), self.grid, consume=True)
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """Give the sum's own vector, for another sum once nobody needs this one, nor its mean, any more."""
+        return self._floats
+
     def _clear(self) -> None:
         """Set a sum that nothing was added to yet to zero: its memory may hold anything."""
         if self._fresh:
@@ -323,6 +338,8 @@ def _check_shape(floats: NDArray[Any], ints: NDArray[Any], layout: Layout) -> No
 
 def _divide_half_even(values: NDArray[np.int64], divisor: int) -> NDArray[np.int64]:
     """Divide integers, rounding half to even, without leaving the integers."""
+    if not values.size:
+        return values.copy()
     quotient, remainder = np.divmod(values, np.int64(divisor))
     doubled = 2 * remainder
     up = (doubled > divisor) | ((doubled == divisor) & (quotient % 2 == 1))

@@ -8,6 +8,7 @@ replaying the events since.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,6 +58,7 @@ Beside: TypeAlias = tuple[Outcome, ModelState | None, ModelState | Part | None, 
 """A header and what travels beside it: a model to train from, the hub's result, its strategy's next state."""
 
 
+@lru_cache(maxsize=64)
 def grid_of(opening: Opening) -> Grid:
     """Give the grid that an opening record fixes."""
     return Grid(opening.width, opening.clip, opening.total_weight, opening.dtype)
@@ -312,19 +314,18 @@ class Aggregator:
 
     def _step(self) -> bool:
         """Decode the sum and take the strategy's step, unless nothing is in it; say whether the model has moved."""
-        assert self._sum is not None and self._opening is not None and self._model is not None
-        total = self._sum.total()
-        self._sum = None
+        assert self._sum is not None and self._model is not None
+        total, self._sum = self._sum, None
         if not total.weight:
             return False
-        delta, counted = decode(total, grid_of(self._opening), consume=True)
+        delta, counted = total.mean()
         self._mid_aggregate()
         share = min(1.0, total.weight / sum(self.spec.weights.values()))
         strategy, path = self.spec.strategy, self.spec.path
         floats, self._state = stepped(path, strategy, self._model.floats, delta, self._state, share)
         self._model = ModelState(floats, self._model.ints + counted)
-        if not any(np.may_share_memory(total.floats, kept) for kept in (floats, *self._state.values())):
-            self._spare = total.floats
+        if not any(np.may_share_memory(total.memory, kept) for kept in (floats, *self._state.values())):
+            self._spare = total.memory
         return True
 
     def _reduce(self, rows: Gathered) -> str | None:
