@@ -33,6 +33,9 @@ __all__ = ["LocalDriver"]
 ONE_RUN = threading.Lock()
 """Held by the process's one run: torch's global random numbers cannot serve two."""
 
+JOINS = {"collect"}
+"""What is done at once behind a worker's work: the supervisor is woken once for both, not twice."""
+
 PARTING_S = 5.0
 """Seconds for which a run's end waits for threads that are still at work."""
 
@@ -48,9 +51,10 @@ class LocalDriver:
         self.runtime = runtime
         self._threads: dict[str, WorkerThread] = {}
         self._workers: dict[str, SiteWorker] = {}
+        self._kept: dict[str, list[Done]] = {}
         self._hubs: dict[str, Any] = {}
         self._place = Place()
-        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Sequence[Done]] = queue.SimpleQueue()
         self._calls: dict[int, Future[None]] = {}
         self._next_ticket = 0
         self._holds = False
@@ -99,8 +103,16 @@ class LocalDriver:
     def _start_worker(self, name: str) -> None:
         """Start a worker's thread, or a fresh one in its place."""
         assert self._make is not None
-        thread = self._threads[name] = WorkerThread(name)
+        kept: list[Done] = []
+        thread = self._threads[name] = WorkerThread(name, partial(self._tell, kept))
+        self._kept[name] = kept
         self._workers[name] = thread.submit(self._make).result()
+
+    def _tell(self, kept: list[Done]) -> None:
+        """Tell what a worker has done."""
+        if kept:
+            self._done.put(tuple(kept))
+            kept.clear()
 
     def start_hub(self, spec: HubSpec, post: Post) -> None:
         """Make a replica of what serves a hub, or a fresh one in its place."""
@@ -127,19 +139,23 @@ class LocalDriver:
         ticket = self._next_ticket
         self._next_ticket += 1
         if actor.startswith(PLACE):
-            self._run(ticket, actor, getattr(self._place, method), arguments)
+            self._done.put([self._run(ticket, actor, getattr(self._place, method), arguments)])
         elif actor in self._hubs:
-            self._run(ticket, actor, getattr(self._hubs[actor], method), arguments)
+            self._done.put([self._run(ticket, actor, getattr(self._hubs[actor], method), arguments)])
         else:
-            bound = getattr(self._workers[actor], method)
-            self._calls[ticket] = self._threads[actor].submit(self._run, ticket, actor, bound, arguments)
+            bound, kept = getattr(self._workers[actor], method), self._kept[actor]
+
+            def run() -> None:
+                kept.append(self._run(ticket, actor, bound, arguments))
+
+            self._calls[ticket] = self._threads[actor].submit(run, joins=method in JOINS)
         return ticket
 
     def aside(self, worker: str, method: str, *arguments: Any) -> int:
         """Run a worker's method at once."""
         ticket = self._next_ticket
         self._next_ticket += 1
-        self._run(ticket, worker, getattr(self._workers[worker], method), arguments)
+        self._done.put([self._run(ticket, worker, getattr(self._workers[worker], method), arguments)])
         return ticket
 
     def take_back(self, worker: str, tickets: Sequence[int]) -> int:
@@ -147,16 +163,16 @@ class LocalDriver:
         ticket = self._next_ticket
         self._next_ticket += 1
         found = tuple(each for each in tickets if each in self._calls and self._calls.pop(each).cancel())
-        self._done.put(Done(ticket, worker, found))
+        self._done.put([Done(ticket, worker, found)])
         return ticket
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Give all calls that have ended."""
         found: list[Done] = []
         try:
-            found.append(self._done.get(timeout=timeout_s))
+            found.extend(self._done.get(timeout=timeout_s))
             while True:
-                found.append(self._done.get_nowait())
+                found.extend(self._done.get_nowait())
         except queue.Empty:
             for done in found:
                 self._calls.pop(done.ticket, None)
@@ -195,24 +211,22 @@ class LocalDriver:
                 self._put_back()
                 ONE_RUN.release()
 
-    def _run(self, ticket: int, actor: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """Run one call and tell what came of it."""
+    def _run(self, ticket: int, actor: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Done:
+        """Run one call; give what came of it."""
         started = time.time()
         if actor in self._lost:
-            self._done.put(Done(ticket, actor, crashed=self._lost[actor], started_s=started, ended_s=started))
-            return
+            return Done(ticket, actor, crashed=self._lost[actor], started_s=started, ended_s=started)
         try:
             if actor.startswith(PLACE):
                 self._place.reached(actor, arguments)
             result = method(*arguments)
         except Crashed as crash:
             self._lost[actor] = str(crash)
-            self._done.put(Done(ticket, actor, crashed=str(crash), started_s=started, ended_s=time.time()))
+            return Done(ticket, actor, crashed=str(crash), started_s=started, ended_s=time.time())
         except HierflError as error:
-            self._done.put(Done(ticket, actor, error=error, started_s=started, ended_s=time.time()))
+            return Done(ticket, actor, error=error, started_s=started, ended_s=time.time())
         except Exception as error:  # an error of ours: the supervisor must hear of it, not wait for ever
             said = HierflError(f"{actor}: {method.__name__} failed: {error}\n{traceback.format_exc()}")
-            self._done.put(Done(ticket, actor, error=said, started_s=started, ended_s=time.time()))
-        else:
-            value, beside = (result[0], tuple(result[1:])) if method.__name__ in BESIDE else (result, ())
-            self._done.put(Done(ticket, actor, value, beside, started_s=started, ended_s=time.time()))
+            return Done(ticket, actor, error=said, started_s=started, ended_s=time.time())
+        value, beside = (result[0], tuple(result[1:])) if method.__name__ in BESIDE else (result, ())
+        return Done(ticket, actor, value, beside, started_s=started, ended_s=time.time())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeAlias
@@ -20,18 +21,27 @@ class Ended(BaseException):
 
 
 class WorkerThread:
-    """Does calls in their order. Nothing in it keeps the process from ending, though it hang for ever."""
+    """Does calls in their order. Nothing in it keeps the process from ending, though it hang for ever.
 
-    def __init__(self, name: str) -> None:
+    `over`: called after each of them, unless what came of it is wanted together with what comes of the next.
+    """
+
+    def __init__(self, name: str, over: Callable[[], None] = lambda: None) -> None:
+        self._over = over
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._joins: deque[bool] = deque()
         self._is_ending = False
         self._is_busy = False
         self._thread = threading.Thread(target=self._go, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, method: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Let it call a method after all that it was given before; until then it can be cancelled."""
+    def submit(self, method: Callable[..., Any], *arguments: Any, joins: bool = False) -> Future[Any]:
+        """Let it call a method after all that it was given before; until then it can be cancelled.
+
+        `joins`: what comes of it is wanted together with what comes of the call before, if that is not over.
+        """
         future: Future[Any] = Future()
+        self._joins.append(joins)
         self._calls.put((future, method, arguments))
         return future
 
@@ -51,10 +61,13 @@ class WorkerThread:
         try:
             while (call := self._calls.get()) is not None and not self._is_ending:
                 future, method, arguments = call
+                self._joins.popleft()
                 if future.set_running_or_notify_cancel():
                     self._is_busy = True
                     self._do(future, method, arguments)
                     self._is_busy = False
+                if not (self._joins and self._joins[0]):
+                    self._over()
         except Ended:
             pass
 

@@ -100,3 +100,33 @@ def test_a_thread_that_is_at_work_leaves_off_and_one_that_hangs_is_left_behind(i
     assert not first.done() and not second.running()
     goes_on.set()
     assert thread.join(60) and not first.done() and not second.done()
+
+
+def test_what_joins_is_told_together_and_what_is_cancelled_holds_nothing_up() -> None:
+    told: list[tuple[str, ...]] = []
+    done: list[str] = []
+    goes_on = [threading.Event() for _ in range(3)]
+
+    def over() -> None:
+        told.append(tuple(done))
+        done.clear()
+
+    def work(name: str, may: threading.Event) -> None:
+        assert may.wait(60)
+        done.append(name)
+
+    thread = WorkerThread("worker-0", over)
+    first = thread.submit(work, "a", goes_on[0])
+    thread.submit(work, "b", goes_on[0], joins=True)
+    thread.submit(work, "c", goes_on[1])
+    taken_back = thread.submit(work, "d", goes_on[1], joins=True)
+    last = thread.submit(work, "e", goes_on[2])
+    goes_on[0].set()
+    first.result(60)
+    assert taken_back.cancel()
+    goes_on[1].set()
+    goes_on[2].set()
+    last.result(60)
+    thread.end()
+    assert thread.join(60)
+    assert [one for one in told if one] == [("a", "b"), ("c",), ("e",)]
