@@ -14,7 +14,7 @@ What jobs took beside others is learned apart: it stands in on a kind of device 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,19 +90,36 @@ class Durations:
         is_alone: bool = True,
     ) -> float | None:
         """Learn from one finished job, which had its device for itself or not; give what was predicted for it."""
-        units, seconds = _checked(units), max(TINY, _checked(duration_s))
-        predicted = self.predict(kind, site, units, device, model)
-        if predicted is not None:
-            error = max(MIN_ERROR, abs(predicted / seconds - 1.0))
-            counts, place = self._errors.setdefault(kind, {}), round(math.log(error) / RESOLUTION)
-            counts[place] = counts.get(place, 0) + 1
+        return self.observe_all(kind, [(site, units, duration_s)], device, model, is_alone=is_alone)[0]
+
+    def observe_all(
+        self,
+        kind: str,
+        jobs: Iterable[tuple[str, float, float]],
+        device: str = "",
+        model: str = "",
+        *,
+        is_alone: bool = True,
+    ) -> list[float | None]:
+        """Learn from jobs that were done one after another and are heard of at once: (site, units, seconds) each; give
+        what was predicted for them before.
+        """
+        found = [(site, _checked(units), max(TINY, _checked(seconds))) for site, units, seconds in jobs]
+        predictions = [self.predict(kind, site, units, device, model) for site, units, _ in found]
+        if not found:
+            return []
         work = (kind, model, is_alone)
-        paces = self._works.setdefault(work, {})
-        if device not in paces:
-            paces[device] = self._new(work, device, units, seconds)
-        paces[device].observe(site, units, seconds, predicted or seconds)
-        self._shared.setdefault(work, Shared()).saw(paces, device, site)
-        return predicted
+        paces, shared = self._works.setdefault(work, {}), self._shared.setdefault(work, Shared())
+        for (site, units, seconds), predicted in zip(found, predictions, strict=True):
+            if predicted is not None:
+                error = max(MIN_ERROR, abs(predicted / seconds - 1.0))
+                counts, place = self._errors.setdefault(kind, {}), round(math.log(error) / RESOLUTION)
+                counts[place] = counts.get(place, 0) + 1
+            if device not in paces:
+                paces[device] = self._new(work, device, units, seconds)
+            paces[device].observe(site, units, seconds, predicted or seconds)
+            shared.saw(paces, device, site)
+        return predictions
 
     def error(self) -> Mapping[str, Accuracy]:
         """Tell by kind of work how good the predictions have been, each compared with the job that followed."""

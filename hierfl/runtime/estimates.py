@@ -102,14 +102,13 @@ class Estimates:
         Give the rate (as of `Colocation.observe`), if there is one to be told.
         """
         knows, is_alone = self.durations.knows(kind, device.kind, self.model), company == 0
-        known_s = took_s = 0.0
-        for site, (units, seconds) in work.items():
-            took_s += seconds
-            if is_alone or not knows:
-                at = (kind, site, units, seconds, device.kind, self.model)
-                known_s += self.durations.observe(*at, is_alone=is_alone) or 0.0
-            else:
-                known_s += self.predict(kind, site, units, device.kind) or 0.0
+        took_s = sum(seconds for _, seconds in work.values())
+        if is_alone or not knows:
+            jobs = ((site, units, seconds) for site, (units, seconds) in work.items())
+            known = self.durations.observe_all(kind, jobs, device.kind, self.model, is_alone=is_alone)
+        else:
+            known = [self.predict(kind, site, units, device.kind) for site, (units, _) in work.items()]
+        known_s = sum(seconds or 0.0 for seconds in known)
         if device.places == 1 or kind != "train" or company is None or not took_s:
             return None
         if not knows:
