@@ -33,7 +33,7 @@ from hierfl.monitor.records import (
 )
 from hierfl.monitor.words import finite
 
-__all__ = ["EVENTS", "METRICS", "JsonLines", "Raw", "as_json", "read_events", "read_metrics", "read_raw"]
+__all__ = ["EVENTS", "METRICS", "TOGETHER", "JsonLines", "Raw", "as_json", "read_events", "read_metrics", "read_raw"]
 
 EVENTS = "events.jsonl"
 METRICS = "metrics.jsonl"

@@ -242,8 +242,8 @@ def _marks() -> tuple[Any, ...]:
     """
     random_numbers: Any = np.random  # its stubs leave this one out
     bits = random_numbers.get_bit_generator()
-    is_twister = type(bits) is np.random.MT19937
-    numbers: Any = ctypes.string_at(bits.ctypes.state_address, TWISTER_BYTES) if is_twister else _states()[1]
+    is_twister = type(bits) is np.random.MT19937  # it is, unless the task has put another in its place
+    numbers = ctypes.string_at(bits.ctypes.state_address, TWISTER_BYTES) if is_twister else b""
     return torch.get_rng_state().numpy().tobytes(), numbers, random.getstate()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from hierfl.errors import OutputError
 from hierfl.monitor import parts
-from hierfl.monitor.files import EVENTS, METRICS, JsonLines, as_json, read_events, read_metrics
+from hierfl.monitor.files import EVENTS, METRICS, TOGETHER, JsonLines, as_json, read_events, read_metrics
 from hierfl.monitor.records import Evaluated, FaultInjected, Leased, Notice, RunEnded, RunStarted, SiteTrained
 
 
@@ -278,6 +278,23 @@ def test_what_one_waits_for_or_a_process_may_not_outlive_can_be_read_at_once(tmp
     lines.on(FaultInjected(1.0, "kill", "world", "before_checkpoint", 1))
     assert [event["event"] for event in read_events(tmp_path)][1:] == ["fault_injected"]
     lines.close()
+
+
+def test_what_waits_is_written_when_it_is_much_and_at_the_end_unless_another_process_writes_now(tmp_path):
+    trained = [record for record in script.run(script.heart()) if isinstance(record, SiteTrained)]
+    lines = JsonLines(tmp_path / "long")
+    for _ in range(5 * TOGETHER // len(trained)):
+        for record in trained:
+            lines.on(record)
+    seen = len(list(read_events(tmp_path / "long")))
+    assert seen >= 3 * TOGETHER, "a round of ten thousand sites does not wait in memory for its end"
+    lines.close()
+    assert len(list(read_events(tmp_path / "long"))) == 5 * TOGETHER // len(trained) * len(trained) > seen
+    lines = JsonLines(tmp_path / "left")
+    lines.on(trained[0])
+    lines.let_go()
+    lines.close()
+    assert not list(read_events(tmp_path / "left"))
 
 
 def test_thousands_of_sites_cost_a_line_each_and_no_table_twice(tmp_path):

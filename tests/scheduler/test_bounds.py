@@ -105,6 +105,14 @@ def test_memory_by_hand() -> None:
     assert price_bound([Task(12, memory_bytes=10), Task(12, memory_bytes=9)], on) == pytest.approx(24.0)
 
 
+@pytest.mark.parametrize(("job_bytes", "bound"), [(0, 10.0), (4, 10.0), (5, 30 / 2.2), (6, 20.0), (9, 30.0), (17, 0.0)])
+def test_equal_jobs_share_a_device_as_far_as_its_memory_and_its_places_go(job_bytes: int, bound: float) -> None:
+    """30 s of work at the total rates 1, 1.5, 2.2, 3, 9 of 1, 2, ... jobs: with 16 GB and four places."""
+    device = Device("d", "gpu", frozenset(), 16, 4)
+    on = Fleet((device,), (1.0,), (1.0, 1.5, 2.2, 3.0, 9.0))
+    assert price_bound([Task(20, memory_bytes=job_bytes), Task(10, memory_bytes=job_bytes)], on) == pytest.approx(bound)
+
+
 def test_no_work_takes_no_time() -> None:
     assert price_bound([], fleet(1)) == round_bound([], fleet(1)) == slot_bound([], [1.0]) == 0.0
 

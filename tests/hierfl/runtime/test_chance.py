@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,8 +26,30 @@ def quiet() -> SharedChance:
     return chance
 
 
-def test_a_late_draw_is_an_error(quiet: SharedChance) -> None:
-    quiet.run(2, lambda: torch.rand(1))
+@pytest.fixture
+def own_numbers() -> Iterator[None]:
+    """Put NumPy's own generator back."""
+    generator = vars(np.random)["get_bit_generator"]()
+    yield
+    vars(np.random)["set_bit_generator"](generator)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.rand(1),
+        lambda: np.random.rand(),
+        lambda: np.random.randn(2),
+        lambda: random.random(),
+        lambda: vars(np.random)["set_bit_generator"](np.random.PCG64(1)),
+    ],
+    ids=["torch", "numpy", "normal", "python", "another-generator"],
+)
+def test_a_late_draw_is_an_error(quiet: SharedChance, own_numbers: None, draw: Callable[[], object]) -> None:
+    for seed in (2, 3):
+        quiet.run(seed, lambda: None)
+        quiet.check()
+    quiet.run(4, draw)
     with pytest.raises(HierflError, match="in some rounds only"):
         quiet.check()
 
