@@ -212,7 +212,7 @@ class Dispatcher:
     def decide(self, now_s: float = 0.0) -> list[Assign]:
         """Fill every free place, those of the emptiest devices first; `now_s` is any clock that never goes back."""
         self._waiting.settle()
-        if not self._waiting and self._shelves.is_still(now_s):
+        if not self._waiting and not self._shelves.fresh:
             return []
         self._shares.forget(now_s)
         self._choice.begin(now_s)

@@ -179,10 +179,6 @@ class Shelves:
                     self._num_begun += 1
                     heapq.heappush(self._ends, (now_s + chunk.patience_s, self._num_begun, slot, chunk))
 
-    def is_still(self, now_s: float) -> bool:
-        """Say whether no device has changed, and no chunk should have been over by now."""
-        return not self.fresh and not (self._ends and self._ends[0][0] < now_s)
-
     def tick(self, now_s: float) -> None:
         """Take in how late it is: behind a chunk that should have been over nothing waits, and it keeps nobody off."""
         while self._ends and self._ends[0][0] < now_s:

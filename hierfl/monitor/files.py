@@ -98,7 +98,6 @@ class JsonLines:
 
     def let_go(self) -> None:
         """Leave both files as they are: another process writes them now."""
-        self._waiting.clear()
         self._events.let_go()
         self._metrics.let_go()
 

@@ -103,9 +103,8 @@ class LocalDriver:
     def _start_worker(self, name: str) -> None:
         """Start a worker's thread, or a fresh one in its place."""
         assert self._make is not None
-        kept: list[Done] = []
+        kept = self._kept[name] = []
         thread = self._threads[name] = WorkerThread(name, partial(self._tell, kept))
-        self._kept[name] = kept
         self._workers[name] = thread.submit(self._make).result()
 
     def _tell(self, kept: list[Done]) -> None:

@@ -258,6 +258,17 @@ def test_nothing_is_decided_without_devices_or_work() -> None:
     assert dispatcher("x").decide() == []
 
 
+def test_work_has_begun_when_the_one_before_it_has_ended_though_nothing_waits_then() -> None:
+    ledger = dispatcher("x")
+    ledger.ask(jobs(0.1, 0.11))
+    assert len(ledger.decide(0.0)) == 2
+    ledger.done("x", ledger.running("x")[0])
+    assert ledger.decide(0.1) == []
+    ledger.ask(jobs(0.1, group="h"))
+    assert ledger.decide(0.15 + PREFETCH_S) == [], "nothing waits behind what should have been over"
+    assert dispatcher("x").decide(9.0) == []
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_depth_bounds_what_a_device_holds(depth: int) -> None:
     ledger = dispatcher("x", depth=depth)
