@@ -141,6 +141,7 @@ def _columns(site: str, file: Path, kind: str, columns: list[str], whole: bool) 
     """Read columns of a file (`whole`: all). Parquet's pages are held against their checksums, where it was written
     with any.
     """
+    import pyarrow as pa
     from pyarrow import dataset, fs
 
     with _readable(site, file):
@@ -149,7 +150,14 @@ def _columns(site: str, file: Path, kind: str, columns: list[str], whole: bool) 
         made = checked if kind == "parquet" else dataset.IpcFileFormat()
         names = made.inspect(str(file), filesystem=fs.LocalFileSystem()).names
         _check_columns(site, file, columns, names, whole)
-        return dataset.dataset(str(file), format=made).to_table(names if whole else columns)
+        table = dataset.dataset(str(file), format=made).to_table(names if whole else columns)
+    for place, name in enumerate(table.column_names):
+        try:
+            table.column(place).validate(full=True)
+        except pa.ArrowInvalid as error:
+            said = "some of its text is no UTF-8" if "UTF8" in str(error) else "it is damaged"
+            raise _error(site, file, f"column {name!r}: {said}; write the file anew") from error
+    return table
 
 
 def _of_csv(site: str, file: Path, columns: list[str], whole: bool, csv: Csv, words: Sequence[str]) -> Any:
