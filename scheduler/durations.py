@@ -117,7 +117,7 @@ class Durations:
                 counts[place] = counts.get(place, 0) + 1
             if device not in paces:
                 paces[device] = self._new(work, device, units, seconds)
-            paces[device].observe(site, units, seconds, predicted or seconds)
+            paces[device].observe(site, units, seconds, predicted)
             shared.saw(paces, device, site)
         return predictions
 

@@ -149,9 +149,9 @@ class Pace:
         """Give the standard deviation of the logarithms of the sites' factors."""
         return self._spread
 
-    def observe(self, site: str, units: float, seconds: float, predicted_s: float) -> None:
-        """Learn from one job of positive duration, which was thought to take `predicted_s`."""
-        if self._sites:
+    def observe(self, site: str, units: float, seconds: float, predicted_s: float | None) -> None:
+        """Learn from one job of positive duration, which was thought to take `predicted_s`, if anything was thought."""
+        if self._sites and predicted_s is not None:
             self._learn_quantile(math.log(seconds / predicted_s) / self._deviation(site))
         seen = self._sites.pop(site, None)
         if seen is None:

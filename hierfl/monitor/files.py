@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -74,17 +74,19 @@ class JsonLines:
             self._metrics.flush()
 
     def _write(self) -> None:
-        """Append what waits."""
+        """Append what waits. A stop while lines are made (Ctrl-C) leaves all of it to be written by the next call."""
         if not self._waiting:
             return
-        waiting, self._waiting = self._waiting, []
-        self._events.write(map(_event, waiting))
-        for record in waiting:
-            if isinstance(record, Evaluated):
-                number = record.round_number
-                self._metrics.write(_row(number, node, metrics) for node, metrics in record.metrics.items())
-            elif isinstance(record, RunStarted):
-                self._metrics.rewind(record.first_round)
+        waiting = self._waiting
+        events = "".join([as_json(_event(record)) + "\n" for record in waiting])
+        measured = [record for record in waiting if isinstance(record, Evaluated)]
+        rows = [_row(record.round_number, node, own) for record in measured for node, own in record.metrics.items()]
+        metrics = "".join([as_json(row) + "\n" for row in rows])
+        self._waiting = []
+        self._metrics.write(metrics)
+        self._events.write(events)
+        if isinstance(waiting[-1], RunStarted):  # nothing waits behind it, unless a stop came
+            self._metrics.rewind(waiting[-1].first_round)
 
     def close(self) -> None:
         """Write out what is left and close both files."""
@@ -117,11 +119,12 @@ class _Lines:
                 _truncate(path, _whole(path))
             self._file = self._opened()
 
-    def write(self, values: Iterable[Mapping[str, Any]]) -> None:
-        """Append objects; they reach the disk with the next `flush`, or when the buffer is full."""
-        self._is_flushed = False
-        with self._named():
-            self._file.writelines(as_json(value) + "\n" for value in values)
+    def write(self, lines: str) -> None:
+        """Append lines; they reach the disk with the next `flush`, or when the buffer is full."""
+        if lines:
+            self._is_flushed = False
+            with self._named():
+                self._file.write(lines)
 
     def flush(self) -> None:
         """Hand all lines to the operating system; a file that has grown long begins anew."""

@@ -161,9 +161,10 @@ class SharedChance(Chance):
             return self._draws is False
         if time.monotonic() - first.since_s < FIRST_S:
             return False
+        states = _states()  # before the look: what is drawn meanwhile is seen
         first.draws = _marks() != first.seeded
         if not first.draws:
-            self._rest, self._still, self._draws = _states(), first.seeded, False
+            self._rest, self._still, self._draws = states, first.seeded, False
             self._at_work.add(first.hold.thread)
             self._baton.let_go(first.hold)
         return not first.draws

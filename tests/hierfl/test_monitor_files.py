@@ -297,6 +297,30 @@ def test_what_waits_is_written_when_it_is_much_and_at_the_end_unless_another_pro
     assert not list(read_events(tmp_path / "left"))
 
 
+@pytest.mark.parametrize("nth", [1, 3, 10, 17, 30])
+def test_a_stop_while_lines_are_made_loses_none(nth, tmp_path, monkeypatch):
+    records = list(script.run(script.heart(), until=2))
+    write(tmp_path / "whole", records)
+    lines = JsonLines(tmp_path / "stopped")
+    for record in records[:-1]:
+        lines.on(record)
+    left = [nth]
+
+    def stopped(value):
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return as_json(value)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr("hierfl.monitor.files.as_json", stopped)
+        with contextlib.suppress(KeyboardInterrupt):
+            lines.on(records[-1])
+    lines.close()
+    for file in (EVENTS, METRICS):
+        assert (tmp_path / "stopped" / file).read_text() == (tmp_path / "whole" / file).read_text()
+
+
 def test_thousands_of_sites_cost_a_line_each_and_no_table_twice(tmp_path):
     federation = script.wide(20, 100, rounds=2)
     records = script.run(federation)

@@ -385,18 +385,3 @@ def test_one_round_longest_first_teaches_sites_that_units_do_not_explain() -> No
     for site, (units, usual_s) in true.items():
         durations.observe("train", site, units, usual_s * rng.lognormal(0, 0.05))
     assert np.quantile(errors(durations, true), 0.9) < 0.12
-
-
-def test_jobs_of_one_call_are_held_against_what_was_predicted_before_it() -> None:
-    durations = learned([("a", 10, 1.0), ("b", 10, 3.0)] * 3)
-    before = [predict(durations, site, 10) for site in "aba"]
-    assert durations.observe_all("train", [("a", 10, 5.0), ("b", 10, 9.0), ("a", 10, 5.0)]) == before
-    assert predict(durations, "a", 10) > 2 * before[0] and predict(durations, "b", 10) > before[1]
-    assert durations.observe_all("evaluate", [("a", 10, 5.0), ("b", 10, 9.0)]) == [None, None]
-    assert "evaluate" not in durations.error() and predict(durations, "a", 10, kind="evaluate") > 0
-
-
-def test_a_call_without_jobs_teaches_nothing() -> None:
-    durations = Durations()
-    assert durations.observe_all("train", []) == []
-    assert durations.predict("train", "a", 10) is None and not durations.knows("train") and not durations.error()

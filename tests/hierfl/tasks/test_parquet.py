@@ -391,19 +391,3 @@ def test_a_number_is_learned_by_least_squares(tmp_path):
     pa.parquet.write_table(pa.table({"age": [1, 2], "days": [1.0, None]}), path)
     with pytest.raises(DataError, match="column 'days' has 1 null in 2 rows; fill or drop them"):
         some.data("north", path=str(path))
-
-
-@pytest.mark.parametrize(
-    ("written", "categories"), [("zzz_zzz", None), ("warm_warm", ["cold", "hot"])], ids=["a-name", "a-word"]
-)
-def test_a_table_whose_text_is_no_utf_8_is_told(written, categories, tmp_path):
-    file = tmp_path / "north.parquet"
-    words = pa.array(["cold" if i % 2 else "warm_warm" for i in range(10)])
-    pa.parquet.write_table(columns(zzz_zzz=words), file, compression="none", store_schema=False)
-    content = file.read_bytes()
-    assert written.encode() in content
-    file.write_bytes(content.replace(written.encode(), written.replace("_", "\xe4").encode("latin-1")))
-    wanted = {} if categories is None else {"features": ["age", "zzz_zzz"], "categories": {"zzz_zzz": categories}}
-    said = "utf-8" if categories is None else "column 'zzz_zzz': some of its text is no UTF-8; write the file anew"
-    with pytest.raises(DataError, match=rf"north.*north\.parquet.*{said}"):
-        task(**wanted).data("north", path=str(file))
