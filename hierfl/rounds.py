@@ -45,6 +45,7 @@ from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
+from hierfl.stops import recur
 from hierfl.summary import (
     changed,
     idle_nodes,
@@ -208,9 +209,9 @@ class Rounds:
         self.voice.facts.update(of_epochs(self.epochs, self.epoch))
 
     def _take_in(self, commit: _Commit, layout: Layout) -> None:
-        """Look for what was left for the run; what cannot be is refused by name. Errors: Amended."""
-        words = self.folder.amendments()
-        if not words:
+        """Look for what was left for the run; what cannot be is refused by name. Errors: Amended, Stopped."""
+        recur()
+        if not (words := self.folder.amendments()):
             return
         if not commit.saved:
             self._save(commit, layout)
@@ -277,8 +278,7 @@ class Rounds:
         spent_s = time.perf_counter() - begun
         self.committed = True
         busy, place = 1.0 - self.idle.last().idle, str(folder) if folder else None
-        figures = of_round(self.idle)
-        self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *figures))
+        self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *of_round(self.idle)))
         return commit
 
     def _tunes(self, done: int, reason: str | None) -> bool:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-__all__ = ["KEEPS_RAY_OUT", "Leaving", "Stopped", "Stops", "heard", "leaving", "unbroken"]
+__all__ = ["KEEPS_RAY_OUT", "Leaving", "Stopped", "Stops", "heard", "leaving", "recur", "unbroken"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -109,6 +109,17 @@ def heard() -> Stops:
         if isinstance(handler, Stops):
             return handler
     return Stops()
+
+
+def recur() -> None:
+    """Raise a stop anew that was heard and swallowed on its way, as modules made by Cython do while they are loaded.
+
+    To be called in the main thread's work, where nobody goes on after a stop. Errors: Stopped.
+    """
+    stops = heard()
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and stops.heard is not None and not stops.is_over:
+        raise Stopped
 
 
 @contextlib.contextmanager

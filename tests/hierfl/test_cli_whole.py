@@ -121,6 +121,34 @@ def test_a_stop_before_the_first_commit_is_one_json_document_with_the_runs_folde
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "interrupted"
 
 
+def test_a_stop_that_was_swallowed_on_its_way_ends_the_run_before_its_next_round(home: Path) -> None:
+    """As where it meets a module that Cython has made while it is loaded."""
+    (home / "deaf.py").write_text(
+        """
+import signal
+from dataclasses import dataclass
+from typing import ClassVar
+from hierfl.learning.strategies.fedavg import FedAvg
+
+@dataclass(frozen=True)
+class Deaf(FedAvg):
+    linear: ClassVar[bool] = True
+
+    def step(self, *given):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except:
+            pass
+        return super().step(*given)
+"""
+    )
+    ran = call(home, "run", "federation.yaml", "federation.strategy.kind=deaf:Deaf", "federation.rounds=5", "--json")
+    assert ran.returncode == 130, ran.stderr
+    error = json.loads(ran.stdout)["error"]
+    summary = json.loads((home / error["run_dir"] / "summary.json").read_text())
+    assert (error["kind"], summary["status"], summary["rounds"]) == ("Interrupted", "interrupted", 1)
+
+
 @pytest.mark.slow
 def test_a_run_goes_on_from_any_folder_and_after_its_own_was_moved(home: Path, tmp_path: Path) -> None:
     """The task lies beside the YAML and nowhere else, and reads a file by a relative path."""

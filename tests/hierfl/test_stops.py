@@ -168,3 +168,23 @@ except KeyboardInterrupt: print(type(signal.getsignal(signal.SIGINT)).__name__, 
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60)
     assert ran.stdout == "whole\nbuiltin_function_or_method 130\n"
+
+
+@pytest.mark.parametrize("is_swallowed", [True, False])
+def test_a_stop_that_was_swallowed_is_raised_anew_and_no_other(is_swallowed: bool) -> None:
+    ran = command(
+        f"""
+        import contextlib, threading
+        from hierfl.stops import recur
+        recur()
+        with contextlib.suppress(BaseException):
+            {"stop()" if is_swallowed else "raise KeyboardInterrupt"}
+        threading.Thread(target=recur).start()
+        print("goes on", flush=True)
+        recur()
+        print("to its end")
+        """
+    )
+    assert ran.returncode == (130 if is_swallowed else 0), ran.stderr
+    assert ran.stdout.split("\n")[:2] == ["goes on", "" if is_swallowed else "to its end"]
+    assert "Traceback" not in ran.stderr
