@@ -297,14 +297,25 @@ def test_what_waits_is_written_when_it_is_much_and_at_the_end_unless_another_pro
     assert not list(read_events(tmp_path / "left"))
 
 
-@pytest.mark.parametrize("nth", [1, 3, 10, 17, 30])
-def test_a_stop_while_lines_are_made_loses_none(nth, tmp_path, monkeypatch):
-    records = list(script.run(script.heart(), until=2))
-    write(tmp_path / "whole", records)
-    lines = JsonLines(tmp_path / "stopped")
-    for record in records[:-1]:
-        lines.on(record)
-    left = [nth]
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
+def test_a_stop_while_lines_are_made_loses_none(share, tmp_path, monkeypatch):
+    """Of a round's events, which wait for its commit, and of its rows in the metrics."""
+    records = [record for record in script.run(script.heart(), until=2) if not isinstance(record, Notice)]
+    made = []
+    lines = {name: JsonLines(tmp_path / name) for name in ("whole", "stopped")}
+    for file in lines.values():
+        for record in records[:-1]:
+            file.on(record)
+
+    def counted(value):
+        made.append(value)
+        return as_json(value)
+
+    with monkeypatch.context() as counting:
+        counting.setattr("hierfl.monitor.files.as_json", counted)
+        lines["whole"].on(records[-1])
+    assert len(made) > 30, "a round waits for its commit"
+    left = [1 + int(share * (len(made) - 1))]
 
     def stopped(value):
         left[0] -= 1
@@ -314,11 +325,12 @@ def test_a_stop_while_lines_are_made_loses_none(nth, tmp_path, monkeypatch):
 
     with monkeypatch.context() as stopping:
         stopping.setattr("hierfl.monitor.files.as_json", stopped)
-        with contextlib.suppress(KeyboardInterrupt):
-            lines.on(records[-1])
-    lines.close()
-    for file in (EVENTS, METRICS):
-        assert (tmp_path / "stopped" / file).read_text() == (tmp_path / "whole" / file).read_text()
+        with pytest.raises(KeyboardInterrupt):
+            lines["stopped"].on(records[-1])
+    for file in lines.values():
+        file.close()
+    for name in (EVENTS, METRICS):
+        assert (tmp_path / "stopped" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
 def test_thousands_of_sites_cost_a_line_each_and_no_table_twice(tmp_path):
