@@ -145,12 +145,6 @@ class RunDir:
 
     def amendments(self) -> list[str]:
         """List the overrides that were left for the run to take in (`hierfl amend`). Errors: OutputError."""
-        try:
-            os.stat(f"{self.path}/{AMENDED}")
-        except FileNotFoundError:  # as before nearly every round
-            return []
-        except OSError:
-            pass  # reading says why
         said = self._read(AMENDED)
         words = [str(word) for word in said.get("overrides", ())]
         taken = said.get("taken", {})

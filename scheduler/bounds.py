@@ -31,7 +31,7 @@ import numpy as np
 
 from scheduler.prices import Make, best_prices
 from scheduler.views import Device
-from scheduler.workload import Actual, Federation, Hub, Workload, cohort, eligible
+from scheduler.workload import Actual, Federation, Hub, Workload, cohort, eligible, num_at_once
 
 __all__ = [
     "Fleet",
@@ -211,10 +211,7 @@ def _one_class(need: tuple[frozenset[str], int], work_s: float, fleet: Fleet) ->
     rate = 0.0
     for device, speed in zip(fleet.devices, fleet.speeds, strict=True):
         if eligible(labels, job_bytes, device):
-            num = device.places
-            if job_bytes and device.memory_bytes is not None:
-                num = min(num, device.memory_bytes // job_bytes)
-            rate += speed * max(fleet.rates[:num])
+            rate += speed * max(fleet.rates[: num_at_once(device, job_bytes)])
     return work_s / rate if rate > 0 else 0.0
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from scheduler.views import Device, Job, JobKey
 
-__all__ = ["Reach", "Residency", "admitted_bytes", "can_take", "infeasible", "usual_kind"]
+__all__ = ["Reach", "Residency", "admitted_bytes", "can_take", "infeasible", "nameless", "usual_kind"]
 
 
 MOST_NAMED = 5
@@ -33,6 +34,12 @@ def usual_kind(devices: Iterable[Device], labels: frozenset[str] = frozenset()) 
     assert there, "no device, no usual kind"
     kinds = [device.kind for device in there if labels <= device.labels] or [device.kind for device in there]
     return max(kinds, key=kinds.count)
+
+
+@lru_cache(maxsize=1024)
+def nameless(device: Device) -> Device:
+    """Give what a device is but for its name: those that are equal so are of one sort."""
+    return replace(device, name="")
 
 
 def admitted_bytes(memory_bytes: int) -> int:
@@ -135,7 +142,7 @@ class Residency:
 
     def join(self, device: Device) -> int:
         """Count a device in; return its sort."""
-        alike = replace(device, name="")
+        alike = nameless(device)
         if alike not in self._sorts:
             self._sorts[alike] = len(self._sorts)
             self.kinds.append(device.kind)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from scheduler.bounds import remaining_chain_s, slot_bound
 from scheduler.forecast import Forecast
 from scheduler.views import Device, Job
-from scheduler.workload import Federation, Hub, Site, Workload, eligible, group_name, site_path
+from scheduler.workload import Federation, Hub, Site, Workload, eligible, group_name, num_at_once, site_path
 
 __all__ = ["Outlook"]
 
@@ -86,16 +86,9 @@ class Outlook:
             devices = self._devices[need]
             slots = [speeds[device.kind] for device in devices for _ in range(device.places)]
             rounds_s = max(rounds_s, slot_bound(known[fastest], slots))
-            rates = (speeds[device.kind] * self._workload.rate(_num_at_once(device, need[1])) for device in devices)
+            rates = (speeds[device.kind] * self._workload.rate(num_at_once(device, need[1])) for device in devices)
             spread_s += sum(known[fastest]) / sum(rates)
         return max(rounds_s, spread_s) + hub.transfer_s
-
-
-def _num_at_once(device: Device, memory_bytes: int) -> int:
-    """Count how many jobs of this memory a device runs beside each other."""
-    if device.memory_bytes is None or memory_bytes == 0:
-        return device.places
-    return min(device.places, device.memory_bytes // memory_bytes)
 
 
 def _job(federation: Federation, hub: Hub, number: int, site: Site, order: int) -> Job:

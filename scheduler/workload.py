@@ -26,6 +26,7 @@ __all__ = [
     "eligible",
     "group_name",
     "nominal",
+    "num_at_once",
     "site_path",
     "split_site",
 ]
@@ -126,6 +127,13 @@ class Workload:
 def eligible(labels: frozenset[str], memory_bytes: int, device: Device) -> bool:
     """Say whether a device may take work with these labels and could hold it."""
     return labels <= device.labels and (device.memory_bytes is None or memory_bytes <= device.memory_bytes)
+
+
+def num_at_once(device: Device, memory_bytes: int) -> int:
+    """Count how many jobs of this memory a device runs beside each other."""
+    if device.memory_bytes is None or memory_bytes == 0:
+        return device.places
+    return min(device.places, device.memory_bytes // memory_bytes)
 
 
 def group_name(federation: Federation, hub: Hub, number: int) -> str:

@@ -90,13 +90,8 @@ class JsonLines:
 
     def close(self) -> None:
         """Write out what is left and close both files."""
-        try:
-            try:
-                self._write()
-            finally:
-                self._events.close()
-        finally:
-            self._metrics.close()
+        with contextlib.closing(self._metrics), contextlib.closing(self._events):
+            self._write()
 
     def let_go(self) -> None:
         """Leave both files as they are: another process writes them now."""

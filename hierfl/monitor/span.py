@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from hierfl.monitor.busy import Covered
 from hierfl.monitor.company import Company
 from scheduler.bounds import Fleet, Task
+from scheduler.eligibility import nameless
 from scheduler.idle import Idle, Tally
 from scheduler.views import Device
 from scheduler.workload import eligible
@@ -120,7 +120,7 @@ class Figures:
         self.run.add(busy, had, work_s=sum(own.values()), speeds=yard.speeds, **spent)
         sorts: dict[Device, list[str]] = {}
         for name, device in yard.devices.items():
-            sorts.setdefault(_sort(device), []).append(name)
+            sorts.setdefault(nameless(device), []).append(name)
             mine = {name: busy[name]}
             self.devices.setdefault(name, Tally()).add(mine, had, work_s=own[name], speeds=yard.speeds, **spent)
         for sort, names in sorts.items():
@@ -130,7 +130,7 @@ class Figures:
 
     def device(self, device: Device) -> Idle:
         """Give a device's figures beside the floor of its sort."""
-        found, floor = self.devices[device.name].idle(), self.sorts[_sort(device)].idle().floor
+        found, floor = self.devices[device.name].idle(), self.sorts[nameless(device)].idle().floor
         return replace(found, floor=floor, efficiency=(1.0 - found.idle) / (1.0 - floor) if floor < 1.0 else 1.0)
 
     def add(self, other: Figures) -> None:
@@ -141,9 +141,3 @@ class Figures:
                 mine.setdefault(name, Tally()).update(tally)
         for sort, tally in other.sorts.items():
             self.sorts.setdefault(sort, Tally()).update(tally)
-
-
-@lru_cache(maxsize=1024)
-def _sort(device: Device) -> Device:
-    """Give what a device is beside its name."""
-    return replace(device, name="")

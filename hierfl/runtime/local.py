@@ -137,10 +137,9 @@ class LocalDriver:
         """Run a method of a hub or a member's place at once, a worker's in its thread."""
         ticket = self._next_ticket
         self._next_ticket += 1
-        if actor.startswith(PLACE):
-            self._done.put([self._run(ticket, actor, getattr(self._place, method), arguments)])
-        elif actor in self._hubs:
-            self._done.put([self._run(ticket, actor, getattr(self._hubs[actor], method), arguments)])
+        if actor not in self._workers:
+            owner = self._place if actor.startswith(PLACE) else self._hubs[actor]
+            self._done.put([self._run(ticket, actor, getattr(owner, method), arguments)])
         else:
             bound, kept = getattr(self._workers[actor], method), self._kept[actor]
 
