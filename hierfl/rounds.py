@@ -40,6 +40,7 @@ from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
 from hierfl.runtime.injection import Injection
+from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.opening import crew_of
 from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.remembered import Remembered
@@ -87,12 +88,9 @@ class Rounds:
     """One run, from its first call to a worker to its summary."""
 
     def __init__(self, left: Reopened, voice: Voice, driver: Driver, lead: Lead) -> None:
-        self.left = left
-        self.lead = lead
+        self.left, self.voice, self.lead = left, voice, lead
         self.config = config = left.config
-        self.folder = left.folder
-        self.saved = left.saved
-        self.voice = voice
+        self.folder, self.saved = left.folder, left.saved
         self.faults = Injection(config, left.folder.path, voice.emit, voice.facts, voice.started_s)
         self.driver = driver = self.faults.over(driver)
         voice.facts |= {"runtime": driver.kind, "task_code": task_code(config), "rounds_planned": self._rounds()}
@@ -100,18 +98,17 @@ class Rounds:
         self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
         self.idle = idle_time(config, self.crew, voice.emit)
-        self.gpus = GpuTime()
+        self.gpus, self.committed = GpuTime(), False
         voice.listen(self.idle, self.gpus)
         self.epochs = epochs(config)
-        self.epoch = epoch_of(self.epochs, 1 + (left.saved.rounds_done if left.saved is not None else 0))
         done = left.saved.rounds_done if left.saved is not None else 0
+        self.epoch = epoch_of(self.epochs, 1 + done)
         self.journal = Recorder(config, driver, self.crew.keeper, lead, done)
-        self.engine = Engine(self.epoch.config, driver, self.crew, voice.emit, voice.started_s, recorder=self.journal)
+        self.engine = self._engine()
         self.metrics: Mapping[str, Scalars] = {}
         self.num_samples: dict[str, int] = {}
         self.costs: dict[str, Cost] = {}
         self.scale: Any = None
-        self.committed = False
 
     def go(self) -> Mapping[str, Any]:
         """Set up, run the rounds, commit; an interruption keeps the last commit, and the journal what came after."""
@@ -235,12 +232,15 @@ class Rounds:
             self._save(commit, layout)  # who leaves for good is not asked for these rounds again
         self.engine.end("the members change", stops=True)
         known, self.epoch = still_known(self.engine.inventories, self.config, self.epoch, epoch), epoch
-        self.engine = Engine(
-            epoch.config, self.driver, self.crew, self.voice.emit, self.voice.started_s, known, self.journal
-        )
+        self.engine = self._engine(known)
         self.engine.describe()
         self._make_hubs(layout, commit.remembered.within(epoch.config.federation, commit.rounds_done))
         self._tell_changed()
+
+    def _engine(self, known: Mapping[str, Inventory] | None = None) -> Engine:
+        """Make what runs the rounds over the tree as it is now. `known`: what its sites have told already."""
+        emit, since_s, flush = self.voice.emit, self.voice.started_s, self.voice.flush
+        return Engine(self.epoch.config, self.driver, self.crew, emit, since_s, known, self.journal, flush)
 
     def _tell_changed(self) -> None:
         """Say who joins and leaves with the round that comes."""

@@ -77,6 +77,11 @@ class Voice:
         for monitor in self._monitors:
             monitor.on(record)
 
+    def flush(self) -> None:
+        """Have on disk what was told: in a round of hours nothing else writes it."""
+        if self._lines is not None:
+            self._lines.flush()
+
     def _heeding(self, kind: type[Record]) -> Sequence[Monitor]:
         """List the listeners that are to be told records of a class; there are many records of few classes."""
         if kind not in self._by_kind:

@@ -1,9 +1,10 @@
 """The run's own record on disk: `events.jsonl` (what happened) and `metrics.jsonl` (one line per node and round).
 
 Both are appended to as the run goes and written out once a round, so that a killed run leaves whole lines and at most
-one torn one; and as leases of shared devices come and go, so that one sees what a run waits for. A resumed run appends:
-to `events.jsonl` after all that happened before, to `metrics.jsonl` after the last round that counts, because rounds
-after the last checkpoint are run again. Of a run of weeks the earlier lines lie beside, packed (`parts`).
+one torn one; and every few seconds of a longer one, so that who follows them sees what a run is at, or waits for. A
+resumed run appends: to `events.jsonl` after all that happened before, to `metrics.jsonl` after the last round that
+counts, because rounds after the last checkpoint are run again. Of a run of weeks the earlier lines lie beside, packed
+(`parts`).
 """
 
 from __future__ import annotations
@@ -66,12 +67,16 @@ class JsonLines:
     def on(self, record: Record) -> None:
         """Append one record."""
         self._waiting.append(record)
-        is_flushed = type(record) in _FLUSH
-        if is_flushed or len(self._waiting) >= TOGETHER:
+        if type(record) in _FLUSH:
+            self.flush()
+        elif len(self._waiting) >= TOGETHER:
             self._write()
-        if is_flushed:
-            self._events.flush()
-            self._metrics.flush()
+
+    def flush(self) -> None:
+        """Hand all that came to the operating system."""
+        self._write()
+        self._events.flush()
+        self._metrics.flush()
 
     def _write(self) -> None:
         """Append what waits. A stop while lines are made (Ctrl-C) leaves all of it to be written by the next call."""

@@ -48,14 +48,14 @@ SHOWN_S = 0.001
 LOOK_S = 3.0
 """How often the engine looks for new devices, and for work that has none."""
 
-
 _AUC = ("auc", "held_out_auc", "personal_auc")
 
 
 class Engine:
     """Runs rounds over the tree on a driver; `emit` takes every record of what happens.
 
-    `inventories`: what sites have told already, in an earlier epoch of the tree.
+    `inventories`: what sites have told already, in an earlier epoch of the tree; `flush` is called every few seconds,
+    also while nothing happens.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class Engine:
         started_s: float,
         inventories: Mapping[str, Inventory] | None = None,
         recorder: Recorder | None = None,
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
-        self.driver = driver
-        self.crew = crew
+        self.driver, self.crew, self._flush = driver, crew, flush
         self._tree = config.federation
         driver.enter(self._tree.epoch)
         self._alone = config.baseline == "local"
@@ -332,13 +332,14 @@ class Engine:
             self._take(result)
 
     def _look_around(self) -> None:
-        """From time to time, take in devices that have come, name the sites that wait for one that is not there, and
-        give those up that no device will ever take, or that have waited too long.
+        """From time to time, have on disk what was told, take in devices that have come, name the sites that wait for
+        one that is not there, and give those up that no device will ever take, or that have waited too long.
         """
         now = time.monotonic()
         if now - self._looked_s < LOOK_S:
             return
         self._looked_s = now
+        self._flush()
         self.crew.add(self.driver.grow())
         refused = self.crew.refusals()
         for said in self._patience.look(refused, now, self._scribe.shown):
