@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from small_runs import config_of, go, hub, site
 from torch.utils.data import TensorDataset
+from ward_tasks import Doses
 
 from hierfl.errors import ConfigError, HierflError
 from hierfl.learning.strategies.fedavg import FedAvg
@@ -73,6 +74,29 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one_and_counts_what_was_paid_
     (whole.folder / "privacy.json").write_text(json.dumps({**counts, "world/c": 99}))
     with pytest.raises(ConfigError, match=r"world/c has 16 training records, and what it pays .* is counted on 99"):
         resume(whole.folder, ["federation.rounds=5"], [])
+
+
+def test_who_has_left_or_cannot_be_loaded_any_more_has_paid_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loud = {**site("a", n=12), "leaves_at": 2, "privacy": {**NOISE, "noise_multiplier": 0.5}}
+    half = trial(tmp_path, private(loud, *SITES[1:], rounds=2, on_failure="continue"))
+    rest = resume(half.folder, ["federation.rounds=3"], [])
+    whole = trial(tmp_path, private(loud, *SITES[1:], rounds=3, on_failure="continue"))
+    assert rest["privacy"] == whole.summary["privacy"]
+    left = whole.summary["privacy"]["sites"]["world/a"]["epsilon"]
+    assert left == epsilon([Release(4 / 12, 0.5, 3)], 1e-5) == whole.summary["privacy"]["epsilon"]
+    load = Doses.data
+
+    def data(self: Doses, site: str, **given: Any) -> SiteData:
+        if site == "b":
+            raise OSError("the disk has failed")
+        return load(self, site, **given)
+
+    monkeypatch.setattr(Doses, "data", data)
+    without = resume(half.folder, ["federation.rounds=4"], [])["privacy"]["sites"]
+    assert without["world/a"]["epsilon"] == left
+    assert without["world/b"]["epsilon"] == epsilon([Release(4 / 20, 2.0, 12)], 1e-5)
 
 
 def test_what_was_spent_stands_in_every_record_and_the_training_loss_in_none(tmp_path: Path) -> None:
