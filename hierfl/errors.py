@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "GOES_ON",
     "QUOTED",
     "ConfigError",
     "DataError",
@@ -43,15 +44,18 @@ __all__ = [
 ]
 
 
-QUOTED = "\n  in the records: "
-"""Before what an error quotes of a site's records: it is for that site to read, and goes up no link."""
+QUOTED = "\n  in detail: "
+"""Before what an error quotes of a site's records or of its update: for that site to read, it goes up no link."""
+
+GOES_ON = "\n(on_failure: continue goes on without such a site)"
+"""The way out that stands behind a site's error."""
 
 
 def told_above(text: str) -> str | None:
-    """Give what of an error may go up a link: a line of ours, without what it quotes of records. None where there is
-    more, which is what a task's own code says.
+    """Give what of an error may go up a link: a line of ours, without what it quotes. None where there is more,
+    which is what a task's own code says.
     """
-    ours, is_quoting, quoted = text.strip().partition(QUOTED)
+    ours, is_quoting, quoted = text.strip().removesuffix(GOES_ON).partition(QUOTED)
     if "\n" in ours or "\n" in quoted:
         return None
     return ours + ("; what is wrong there is in the log of that site" if is_quoting else "")

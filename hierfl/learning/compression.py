@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.errors import UpdateRefused
+from hierfl.errors import QUOTED, UpdateRefused
 from hierfl.held import held_compression
 from hierfl.learning.ring import Accumulator, Grid, PartialSum
 from hierfl.learning.state import Layout, ModelState
@@ -180,10 +180,10 @@ def _check(
     name = layout.locate(int((at if runs is None else _among_all(at, runs))[0]), is_float=True)
     if runs is None:
         raise UpdateRefused(
-            f"{name} changed by {values[first]:g}, and the clip is {clip:g}; lower training.lr, set training.clip_norm,"
-            " look at the site's data, or raise arithmetic.clip"
+            f"a change is over the clip of {clip:g}; lower training.lr, set training.clip_norm, look at the site's"
+            f" data, or raise arithmetic.clip{QUOTED}{name} changed by {values[first]:g}"
         )
     raise UpdateRefused(
-        f"{name} changed by {values[first]:g} with what compression left out before, and the clip is {clip:g};"
-        " lower training.lr, set training.clip_norm, or raise arithmetic.clip"
+        f"a change, with what compression left out before, is over the clip of {clip:g}; lower training.lr, set"
+        f" training.clip_norm, or raise arithmetic.clip{QUOTED}{name} changed by {values[first]:g}"
     )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.errors import UpdateRefused
+from hierfl.errors import QUOTED, UpdateRefused
 from hierfl.learning.blocks import blocks
 from hierfl.learning.ring import Grid, PartialSum, decode
 from hierfl.learning.state import Layout, ModelState
@@ -88,8 +88,8 @@ def _add_apart(
             index = int(np.flatnonzero(~(np.abs(apart) <= clip))[0])
             name = layout.locate(cut.start + index, is_float=True)
             raise UpdateRefused(
-                f"{name} of two members is {apart[index]:g} apart, over the clip of {clip:g};"
-                " mix more (gossip_steps, a denser graph), lower training.lr, or raise arithmetic.clip"
+                f"two members are apart by more than the clip of {clip:g}; mix more (gossip_steps, a denser graph),"
+                f" lower training.lr, or raise arithmetic.clip{QUOTED}{name} is {apart[index]:g} apart"
             )
         into[cut] += np.rint(np.multiply(apart, factor, dtype=np.float64)).astype(np.int64)
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.errors import UpdateRefused
+from hierfl.errors import QUOTED, UpdateRefused
 from hierfl.learning import blocks as by
 from hierfl.learning import quantise
 from hierfl.learning.state import Layout, ModelState
@@ -228,7 +228,9 @@ class Accumulator:
         if change.size and not (change.max() <= self.grid.clip and change.min() >= -self.grid.clip):
             bad = int(np.flatnonzero(~(np.abs(change) <= self.grid.clip))[0])
             name = self.layout.locate(int(places[bad]), is_float=True)
-            raise UpdateRefused(f"{name} changed by {change[bad]:g}, over the clip of {self.grid.clip:g}")
+            raise UpdateRefused(
+                f"a change is over the clip of {self.grid.clip:g}{QUOTED}{name} changed by {change[bad]:g}"
+            )
         factor, multiple = self.grid.scale(weight)
         units = np.rint(np.multiply(change, factor, dtype=np.float64)).astype(self.grid.integer)
         self._floats[places] += units * self.grid.integer.type(multiple)
@@ -247,10 +249,13 @@ class Accumulator:
         name, value = self.layout.locate(index, is_float=True), local[index]
         if np.isfinite(value):
             raise UpdateRefused(
-                f"{name} changed by {moved:g}, over the clip of {self.grid.clip:g};"
-                " lower training.lr, set training.clip_norm, or raise arithmetic.clip"
+                f"a change is over the clip of {self.grid.clip:g}; lower training.lr, set training.clip_norm, or raise"
+                f" arithmetic.clip{QUOTED}{name} changed by {moved:g}"
             )
-        raise UpdateRefused(f"{name} is {value}; lower training.lr, set training.clip_norm, or look at the site's data")
+        raise UpdateRefused(
+            "the model is not finite any more; lower training.lr, set training.clip_norm, or look at the site's"
+            f" data{QUOTED}{name} is {value}"
+        )
 
     def _check_ints(self, local: ModelState, start: ModelState, weight: int) -> None:
         """Refuse integer buffers whose weighted sum could wrap."""
@@ -263,7 +268,9 @@ class Accumulator:
         if outside.any():
             index = int(np.flatnonzero(outside)[0])
             name = self.layout.locate(index, is_float=False)
-            raise UpdateRefused(f"{name} changed from {start.ints[index]} to {local.ints[index]}: out of range")
+            raise UpdateRefused(
+                f"an integer changed out of range{QUOTED}{name} changed from {start.ints[index]} to {local.ints[index]}"
+            )
 
 
 def _add_up(into: NDArray[Any], vectors: Sequence[NDArray[Any]], cuts: Iterable[slice]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from hierfl.errors import SiteFailed, told_above
+from hierfl.errors import GOES_ON, SiteFailed, told_above
 from hierfl.monitor import records
 from hierfl.monitor.records import Record
 from hierfl.runtime.jobs import GpuUse
@@ -101,7 +101,7 @@ class Scribe:
     def site_failed(self, site: str, error: str, what: str) -> None:
         """Say it, and stop the run unless the site's hub goes on without it. Errors: SiteFailed."""
         if not self._tree.hubs[site.rpartition("/")[0]].keep_going:
-            raise SiteFailed(f"{site} could not be {what}: {error}\n(on_failure: continue goes on without such a site)")
+            raise SiteFailed(f"{site} could not be {what}: {error}{GOES_ON}")
         self.changed([site], "failed", self.shown)
         self.notice("error", site, f"could not be {what}: {error}")
 

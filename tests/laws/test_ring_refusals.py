@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ring_rounds import DTYPES, Member, add_up, equal, rounds
 
-from hierfl.errors import UpdateRefused
+from hierfl.errors import QUOTED, UpdateRefused
 from hierfl.learning import blocks
 from hierfl.learning.ring import Accumulator, Grid, PartialSum, decode
 from hierfl.learning.state import Layout, ModelState
@@ -38,8 +38,9 @@ def test_a_value_off_the_grid_is_refused_by_name_and_leaves_no_trace(
     for member in round_.members[:-1]:
         total.add_update(member.local, round_.start, member.weight)
     before = total.weight
-    says = f"over the clip of {clip:g}" if bad in values else f"is {bad}"
-    with pytest.raises(UpdateRefused, match=f"^{re.escape(NAMES[index])} .*{re.escape(says)}"):
+    says = f"over the clip of {clip:g}; " if bad in values else "not finite any more; "
+    names = f"{NAMES[index]} changed by " if bad in values else f"{NAMES[index]} is {bad}"
+    with pytest.raises(UpdateRefused, match=f"{re.escape(says)}.*{re.escape(QUOTED + names)}"):
         total.add_update(ModelState(floats, last.local.ints), round_.start, last.weight)
     assert total.weight == before
     total.add_update(last.local, round_.start, last.weight)
@@ -55,9 +56,11 @@ def state(floats: list[float] = [0, 0, 0], ints: list[int] = [0, 0, 0]) -> Model
 
 def test_the_first_bad_value_is_told_with_a_way_out() -> None:
     total = Accumulator(Grid(32, 8.0, 10), LAYOUT)
-    with pytest.raises(UpdateRefused, match=r"^w\[1\] is nan; lower training\.lr, set training\.clip_norm"):
+    with pytest.raises(
+        UpdateRefused, match=r"lower training\.lr, set training\.clip_norm.*\n  in detail: w\[1\] is nan"
+    ):
         total.add_update(state([1, float("nan"), float("inf")]), state(), 1)
-    with pytest.raises(UpdateRefused, match=r"^w\[2\] changed by 9\.5, over the clip of 8; .* raise arithmetic\.clip"):
+    with pytest.raises(UpdateRefused, match=r"the clip of 8; .* raise arithmetic\.clip\n.*: w\[2\] changed by 9\.5$"):
         total.add_update(state([1, 1, 10]), state([0, 0, 0.5]), 1)
 
 
@@ -94,7 +97,9 @@ def test_another_shape_is_refused(floats: np.ndarray, ints: np.ndarray) -> None:
 def test_integers_whose_sum_could_wrap_are_refused_by_name(start: list[int], local: list[int], name: str) -> None:
     total = Accumulator(Grid(32, 8.0, 10), LAYOUT)
     total.add_update(state(ints=[1, 2, 3]), state(), 3)
-    with pytest.raises(UpdateRefused, match=rf"^{name} changed from -?\d+ to -?\d+: out of range"):
+    with pytest.raises(
+        UpdateRefused, match=rf"an integer changed out of range\n.*: {name} changed from -?\d+ to -?\d+$"
+    ):
         total.add_update(state(ints=local), state(ints=start), 1)
     summed = total.total()
     assert summed.weight == 3 and summed.ints.tolist() == [3, 6, 9] and not summed.floats.any()

@@ -155,7 +155,7 @@ def test_models_that_drift_apart_over_the_clip_end_the_run_by_name(tmp_path: Pat
     edges = {"north": {"south": 0.0}, "south": {"east": 0.0}, "east": {"west": 0.0}}
     root = hub("world", *SITES, rounds=20, topology=peer("given", weights="given", edges=edges))
     with pytest.raises(
-        HierflError, match=r"world: .*weight\[0, [01]\] of two members is .* apart, over the clip of 2;"
+        HierflError, match=r"world: .*apart by more than the clip of 2; .*\n  in detail: weight\[0, [01]\] is .* apart"
     ):
         trained(tmp_path, root, arithmetic={"clip": 2.0})
 

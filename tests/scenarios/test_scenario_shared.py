@@ -139,9 +139,7 @@ def test_data_that_the_task_does_not_have_are_refused_by_name(tmp_path: Path) ->
     members = [{"name": "cleveland"}]
     with pytest.raises(ConfigError, match=r"'long_beech' is nothing that the .*did you mean 'long_beach'"):
         config_of(tmp_path, root(*members, shared={**SHARED, "key": "long_beech"}), "heart_disease")
-    with pytest.raises(
-        (DataError, SiteFailed), match=r"world shares .open. could not be loaded\n  in the records: FileNot"
-    ):
+    with pytest.raises((DataError, SiteFailed), match=r"world shares .open. could not be loaded\n  in detail: FileNot"):
         mixed(tmp_path, shared={**SHARED, "data": {"fault": "no file"}})
 
 

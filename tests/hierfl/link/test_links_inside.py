@@ -169,7 +169,7 @@ def test_what_is_wrong_with_a_members_records_is_told_without_any_of_them(tmp_pa
         inside.go()
     crossed = b"".join(inside.up)
     assert b"no category" in crossed and b"secret place" not in crossed
-    with pytest.raises(DataError, match=r"(?s)no category of it.*in the records: 'secret place' is the first"):
+    with pytest.raises(DataError, match=r"(?s)no category of it.*in detail: 'secret place' is the first"):
         run(config)
 
 

@@ -62,6 +62,21 @@ def test_an_inner_hub_learns_a_masked_sum_and_passes_it_up(tmp_path: Path, link:
 
 
 @pytest.mark.usefixtures("several_runs")
+@pytest.mark.parametrize(("how", "end"), [("stop", SiteFailed), ("continue", RoundFailed)])
+def test_why_an_update_is_refused_is_told_without_any_number_of_it(
+    tmp_path: Path, how: str, end: type[HierflError]
+) -> None:
+    config = config_of(tmp_path / "runs", tree(on_failure=how), arithmetic={"clip": 2.0**-7})
+    inside = Inside(config, tmp_path / "linked")
+    with pytest.raises(
+        end, match=r"a change is over the clip of 0\.0078125; lower training\.lr, .*; what is wrong there"
+    ):
+        inside.go()
+    crossed = b"".join(inside.up)
+    assert b"over the clip" in crossed and b"changed by" not in crossed and b"weight[" not in crossed
+
+
+@pytest.mark.usefixtures("several_runs")
 @pytest.mark.parametrize("word", ["masks", "none"])
 def test_no_update_of_one_member_is_among_what_the_hub_is_sent(tmp_path: Path, word: str) -> None:
     """Every byte that goes up is searched for the updates that lie in the members' stores."""
