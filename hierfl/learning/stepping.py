@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hierfl.errors import HierflError, StrategyFailed
 from hierfl.frames import spelt
 from hierfl.kinds import name_of
+from hierfl.learning.state import Layout
 from hierfl.learning.strategy import Reducer, State, Strategy, Vector
 
 __all__ = ["first_state", "reduced", "sent_down", "stepped"]
@@ -34,24 +35,38 @@ def sent_down(hub: str, strategy: Strategy, model: Vector, state: State, size: i
     return ask.vector("what goes down", ask.call(_still(model), _all_still(state)), like)
 
 
-def reduced(hub: str, strategy: Reducer, deltas: Vector, weights: NDArray[np.float64], state: State) -> Vector:
-    """Let a strategy make one change (P,) of the members' (n, P).
+def reduced(
+    hub: str, strategy: Reducer, deltas: Vector, weights: NDArray[np.float64], state: State, layout: Layout
+) -> Vector:
+    """Let a strategy make one change (P,) of the members' (n, P). Where a rule carries something over from round to
+    round, buffers move by the members' median: half-way back to an old variance is no variance.
 
     Errors: StrategyFailed; UpdateRefused as the strategy raises it.
     """
     ask = _Asked(hub, strategy, "reduce")
-    return ask.vector("change", ask.call(deltas, weights, _all_still(state)), deltas[0])
+    change = ask.vector("change", ask.call(deltas, weights, _all_still(state)), deltas[0])
+    if layout.buffers and not getattr(strategy, "stays_among", True):
+        mask = layout.buffers_mask
+        change = change.copy()
+        change[: mask.size][mask] = np.median(deltas[:, : mask.size][:, mask], axis=0)
+    return change
 
 
 def stepped(
-    hub: str, strategy: Strategy, model: Vector, delta: Vector, state: State, share: float = 1.0
+    hub: str, strategy: Strategy, model: Vector, delta: Vector, state: State, layout: Layout, share: float = 1.0
 ) -> tuple[Vector, State]:
-    """Let a strategy take its step: the next model (P,) and state. Errors: StrategyFailed."""
+    """Let a strategy take its step: the next model (P,) and state.
+
+    Of buffers, the running statistics of batch normalisation, the model has the members' mean under every strategy:
+    momentum and the like are for what is trained, and would make a variance negative. Errors: StrategyFailed.
+    """
     ask = _Asked(hub, strategy, "step")
     given = ask.call(_still(model), delta, _all_still(state), share)
     if not isinstance(given, tuple) or len(given) != 2:
         raise ask.failed(f"gave {_kind(given)}; needed: a tuple of two, the next model and state")
     after = ask.vector("model", given[0], model)
+    if layout.buffers and not strategy.linear:
+        after = np.where(layout.buffers_mask, model + delta[: model.size], after)
     if num_bad := 0 if strategy.linear else _num_bad(after):
         raise ask.failed(
             f"gave a model with NaN or Inf in {num_bad:,} of {after.size:,} parameters, of a change without; look at"

@@ -322,7 +322,7 @@ class Aggregator:
         self._mid_aggregate()
         share = min(1.0, total.weight / sum(self.spec.weights.values()))
         strategy, path = self.spec.strategy, self.spec.path
-        floats, self._state = stepped(path, strategy, self._model.floats, delta, self._state, share)
+        floats, self._state = stepped(path, strategy, self._model.floats, delta, self._state, self.spec.layout, share)
         self._model = ModelState(floats, self._model.ints + counted)
         if not any(np.may_share_memory(total.memory, kept) for kept in (floats, *self._state.values())):
             self._spare = total.memory
@@ -335,11 +335,13 @@ class Aggregator:
         self._rows = None
         deltas, weights, counted = rows.rows()
         try:
-            delta = reduced(self.spec.path, strategy, deltas, weights, self._state)
+            delta = reduced(self.spec.path, strategy, deltas, weights, self._state, self.spec.layout)
         except UpdateRefused as error:
             return str(error)
         self._mid_aggregate()
-        floats, self._state = stepped(self.spec.path, strategy, self._model.floats, delta, self._state)
+        floats, self._state = stepped(
+            self.spec.path, strategy, self._model.floats, delta, self._state, self.spec.layout
+        )
         self._model = ModelState(floats, self._model.ints + counted)
         return None
 

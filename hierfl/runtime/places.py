@@ -115,8 +115,8 @@ class Place:
         assert model is not None
         own = _state(rule, model, state)
         deltas, weights, counted = rows.rows()
-        delta = reduced(rule.hub, rule.strategy, deltas, weights, own)
-        floats, after = stepped(rule.hub, rule.strategy, model.floats, delta, own)
+        delta = reduced(rule.hub, rule.strategy, deltas, weights, own, rule.layout)
+        floats, after = stepped(rule.hub, rule.strategy, model.floats, delta, own, rule.layout)
         return _result(rule, ModelState(floats, model.ints + counted), after, own)
 
     def cut(self, num: int, terms: Terms, part: Part) -> tuple[Any, ...]:
@@ -238,7 +238,7 @@ def _stepped(terms: Terms, model: ModelState | None, state: State | None, total:
     own = _state(rule, model, state)
     delta, counted = decode(total, grid_of(terms.opening), consume=True)
     share = min(1.0, total.weight / rule.weight)
-    floats, after = stepped(rule.hub, rule.strategy, model.floats, delta, own, share)
+    floats, after = stepped(rule.hub, rule.strategy, model.floats, delta, own, rule.layout, share)
     return _result(rule, ModelState(floats, model.ints + counted), after, own)
 
 

@@ -32,6 +32,8 @@ class Robust(FedAvg):
     """A rule over all members' changes; one with `num_byzantine` bad members is worth what it promises."""
 
     linear: ClassVar[bool] = False
+    stays_among: ClassVar[bool] = True
+    """Whether what comes out lies among the members' changes of this round."""
 
     num_byzantine: int = 1
     """f: members that may send anything, from 0."""

@@ -5,6 +5,7 @@ History for Byzantine Robust Optimization", Algorithm 2).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ class CenteredClipping(Robust):
     """The last aggregate plus the mean of what the changes add to it, each cut to `radius`; the paper's proof takes
     f below n / 10.
     """
+
+    stays_among: ClassVar[bool] = False
 
     radius: float = 1.0
     """tau: how far from the last aggregate a change counts in full, above 0."""

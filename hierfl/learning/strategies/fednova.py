@@ -70,9 +70,10 @@ class _Normalised(PlainRule):
         return {"steps": 1}
 
     def finish(self, model: Vector, trained: Trained, sent: State, kept: State, parts: Parts) -> Finished:
-        """Divide the change by the steps. Errors: UpdateRefused for more than `max_steps`."""
+        """Divide the change by the steps, but for buffers. Errors: UpdateRefused for more than `max_steps`."""
         tau, dtype = trained.num_steps, model.dtype.type
         if tau > self.max_steps:
             raise UpdateRefused(f"{tau} local steps, more than max_steps ({self.max_steps}) of the strategy fednova")
-        normalised = model + (trained.ends[-1] - model) / dtype(max(1, tau))
+        change = trained.ends[-1] - model
+        normalised = model + np.where(parts.layout.buffers_mask, change, change / dtype(max(1, tau)))
         return Finished(normalised, {"steps": np.array([tau / self.max_steps], model.dtype)})

@@ -38,8 +38,8 @@ class NormBounding(Robust):
         return f"no member moves the model by more than its weight times {self.bound:g}"
 
     def least(self) -> int:
-        """Any number of members will do."""
-        return 1
+        """Any number of members will do; to mix, one more than what is left out."""
+        return self.num_byzantine + 1 if self.mixing else 1
 
     def rule(self, deltas: Vector, weights: NDArray[np.float64], state: State) -> Vector:
         """Scale long changes down, and average."""

@@ -12,6 +12,7 @@ from small_runs import hub, site
 
 import hierfl
 from hierfl.errors import StrategyFailed, UpdateRefused
+from hierfl.learning.state import Layout
 from hierfl.learning.stepping import first_state, reduced, stepped
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.strategies.fedavgm import FedAvgM
@@ -19,6 +20,7 @@ from hierfl.learning.strategies.scaffold import Scaffold
 
 MODEL = np.array([1.0, 2.0, 3.0], np.float32)
 DELTA = np.array([0.5, 0.0, -0.5], np.float32)
+LAYOUT = Layout.of({"w": ((3,), "float32")})
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ WRONG_STEPS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("gives", "said"), WRONG_STEPS)
 def test_a_step_that_is_none_names_the_hub_the_strategy_and_what_was_wrong(gives: Any, said: str) -> None:
     with pytest.raises(StrategyFailed, match=said) as caught:
-        stepped("world/us", Mine(gives=gives), MODEL, DELTA, {})
+        stepped("world/us", Mine(gives=gives), MODEL, DELTA, {}, LAYOUT)
     assert str(caught.value).startswith(f"world/us: the strategy {__name__}:Mine: its step() ")
 
 
@@ -84,7 +86,7 @@ def test_a_strategy_cannot_write_into_the_model_or_the_state_that_it_is_given() 
     model, state = MODEL.copy(), {"m": np.zeros(3, np.float32)}
     for gives in (writes_the_model, writes_the_state):
         with pytest.raises(StrategyFailed, match="may not write into what it is given: ValueError"):
-            stepped("world", Mine(gives=gives), model, DELTA, state)
+            stepped("world", Mine(gives=gives), model, DELTA, state, LAYOUT)
     assert (model == MODEL).all() and not state["m"].any()
     assert model.flags.writeable, "what the hub holds stays as it was"
 
@@ -181,19 +183,19 @@ def test_a_first_state_and_a_reduced_change_are_checked_too() -> None:
         first_state("world", Mine(gives={"scale": 1.0}), MODEL)
     deltas, weights = np.stack([DELTA, DELTA]), np.array([0.5, 0.5])
     with pytest.raises(StrategyFailed, match=r"its reduce\(\) gave an array of shape \[2, 3\] and float32 as change"):
-        reduced("world", Mine(gives=deltas), deltas, weights, {})
+        reduced("world", Mine(gives=deltas), deltas, weights, {}, LAYOUT)
 
     def refuses(*_: Any) -> Any:
         raise UpdateRefused("too few members")
 
     with pytest.raises(UpdateRefused, match=r"^too few members$"):
-        reduced("world", Mine(gives=refuses), deltas, weights, {})
+        reduced("world", Mine(gives=refuses), deltas, weights, {}, LAYOUT)
 
 
 def test_a_sound_step_has_the_strategy_s_own_bits() -> None:
     strategy = FedAvgM(momentum=0.5)
     state = first_state("world", strategy, MODEL)
-    model, after = stepped("world", strategy, MODEL, DELTA, state)
+    model, after = stepped("world", strategy, MODEL, DELTA, state, LAYOUT)
     expected, expected_state = strategy.step(MODEL, DELTA, strategy.init(MODEL))
     assert model.tobytes() == expected.tobytes()
     assert {name: value.tobytes() for name, value in after.items()} == {
@@ -204,5 +206,5 @@ def test_a_sound_step_has_the_strategy_s_own_bits() -> None:
 def test_a_number_that_numpy_made_of_an_array_is_an_array_again() -> None:
     """Arithmetic on an array without dimensions gives a scalar; a resumed run would begin from an array."""
     strategy = Mine(gives=lambda model, delta, state: (model + delta, {"t": state["t"] + 1}))
-    _, after = stepped("world", strategy, MODEL, DELTA, {"t": np.asarray(0)})
+    _, after = stepped("world", strategy, MODEL, DELTA, {"t": np.asarray(0)}, LAYOUT)
     assert isinstance(after["t"], np.ndarray) and after["t"] == 1
