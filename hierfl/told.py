@@ -16,16 +16,40 @@ from hierfl.monitor.words import plural
 from hierfl.runtime.jobs import Inventory
 from hierfl.summary import simulated
 from hierfl.tree import handed_out, not_kept
+from tiers.federation import parent
 
-__all__ = ["foretold", "keep_statistics", "rolled_up"]
+__all__ = ["foretold", "keep_statistics", "out_of_step", "rolled_up"]
+
+OUT_OF_STEP = (
+    "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update to count: after one"
+    " that comes late, and is refused or counts for less, they do not agree any more, and the model ends beside the"
+    " optimum; let rounds wait for all members, or take fedprox"
+)
 
 
 def foretold(config: RunConfig, num_samples: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
     """Say what a person should know of a run before it trains: path, level of the notice, and what."""
     yield from simulated(config)
+    for path, what in out_of_step(config).items():
+        yield path, "warning", what
     privacy = planned(config, num_samples)
     for path, what in (*handed_out(config).items(), *not_kept(config).items(), *privacy.items()):
         yield path, "info", what
+
+
+def out_of_step(config: RunConfig) -> dict[str, str]:
+    """Name hubs that may leave out or discount an update whose site has counted it already, where the strategy needs
+    both to agree (Karimireddy et al. 2020, Algorithm 1: c is the mean of the c_k; Acar et al. 2021 likewise).
+    """
+    tree, found = config.federation, {}
+    for site in config.sites:
+        node = parent(site)
+        rule = config.hubs[node or ""].strategy.objective()
+        while rule.keeps and not rule.is_personal and node is not None:
+            if tree.hubs[node].participation.may_close_early:
+                found[node] = OUT_OF_STEP
+            node = parent(node)
+    return found
 
 
 def rolled_up(config: RunConfig, inventories: Mapping[str, Inventory]) -> dict[str, TableStatistics]:

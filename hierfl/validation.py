@@ -13,7 +13,17 @@ __all__ = ["COUNTS", "NOTES", "told_of"]
 
 COUNTS = ("hubs", "sites", "tiers")
 NOTES = (
-    *("promises", "compression", "shared", "statistics", "privacy", "secure_aggregation", "redundancy", "journal"),
+    *(
+        "promises",
+        "strategies",
+        "compression",
+        "shared",
+        "statistics",
+        "privacy",
+        "secure_aggregation",
+        "redundancy",
+        "journal",
+    ),
     "faults",
 )
 """What is told of nodes, each a sentence by path."""
@@ -27,6 +37,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
     """
     from hierfl.learning.schedules import try_out
     from hierfl.link.served import check_links
+    from hierfl.told import out_of_step
     from hierfl.tree import handed_out, hidden_in_sums, not_kept, paid, promises, records_told, sent_small, served_by
 
     if config.links:
@@ -39,6 +50,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
         "task": config.task_kind,
         **dict(zip(COUNTS, (len(federation.hubs), len(federation.sites), federation.num_tiers), strict=True)),
         "promises": promises(config),
+        "strategies": out_of_step(config),
         "compression": sent_small(config),
         "shared": handed_out(config),
         "statistics": records_told(config),

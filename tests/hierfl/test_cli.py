@@ -314,6 +314,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "sites": 3,
         "tiers": 3,
         "promises": {},
+        "strategies": {},
         "compression": {},
         "shared": {},
         "statistics": {},

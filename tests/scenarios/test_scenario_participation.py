@@ -21,6 +21,7 @@ from hierfl.lifecycle import resume, run
 from hierfl.members import read
 from hierfl.monitor.records import Exchanged, NodeChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 from hierfl.runtime import chance
+from hierfl.validation import told_of
 
 FAST_S, SLOW_S = 0.025, 0.5
 TASK: dict[str, Any] = {"kind": "late_task:LateTask"}
@@ -51,6 +52,21 @@ def four(participation: dict[str, Any], **settings: Any) -> dict[str, Any]:
 
 def went(folder: Path, root: dict[str, Any], *, task: dict[str, Any] = TASK, **top: Any) -> Ran:
     return go(folder, root, task, **{**TOP, **top})
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "feddyn", "fedprox"])
+@pytest.mark.parametrize("deep", [False, True], ids=["at the root", "above"])
+def test_corrections_that_an_update_that_does_not_count_sets_apart_are_warned_of(
+    tmp_path: Path, strategy: str, deep: bool
+) -> None:
+    member = hub("up", ward("a"), ward("b")) if deep else ward("a")
+    root = hub("world", member, ward("c"), strategy=strategy, participation=DEADLINE, rounds=1)
+    config = config_of(tmp_path, root, TASK, **TOP)
+    assert list(told_of(config)["strategies"]) == ([] if strategy == "fedprox" else ["world"])
+    ran = went(tmp_path, root)
+    said = [note for note in ran.monitor.of(Notice) if "needs every update to count" in note.message]
+    assert [(note.level, note.node) for note in said] == ([] if strategy == "fedprox" else [("warning", "world")])
+    assert not told_of(config_of(tmp_path, {**root, "participation": "all"}, TASK, **TOP))["strategies"]
 
 
 def closed(ran: Ran | Listener, node: str = "world") -> list[RoundClosed]:
