@@ -74,7 +74,7 @@ class Curve:
         if bins is None:
             ones = positive.astype(np.int64)
             return cls._merged(scores, ones, 1 - ones)
-        places = np.minimum((scores * bins).astype(np.int64), bins - 1)
+        places = _bins_of(scores, bins)
         both = np.bincount(places, minlength=bins)
         positives = np.bincount(places[positive], minlength=bins)
         full = np.flatnonzero(both)
@@ -116,6 +116,16 @@ class Curve:
         if 2 * self._pairs() < 2**63:
             return int(left @ right)
         return sum(int(a) * int(b) for a, b in zip(left, right, strict=True))
+
+
+def _bins_of(scores: NDArray[np.float64], bins: int) -> Counts:
+    """Place scores in [0, 1] into equal bins by their edges k / bins, as whoever predicts by an edge does: a product
+    with a number of bins that is no power of two is rounded, 0.29 * 100 to less than 29.
+    """
+    places = (scores * bins).astype(np.int64)
+    places -= places / bins > scores
+    places += (places + 1) / bins <= scores
+    return np.minimum(places, bins - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

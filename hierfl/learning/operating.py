@@ -51,7 +51,10 @@ def threshold_of(curve: Curve, wanted: OperatingPoint, bins: int | None = None) 
         place = min(place, len(scores) - 1)
     if not num or place >= len(scores):
         return None
-    below = scores[place - 1] if place and bins is None else scores[place]
+    if bins is not None:  # empty bins are left out of the curve: the first edge above what is to be below is smaller
+        above = (round(scores[place - 1] * bins) + 1) / bins if place and wanted.specificity is not None else 1.0
+        return float(min(above, scores[place]))
+    below = scores[place - 1] if place else scores[place]
     return float((below + scores[place]) / 2)
 
 

@@ -64,14 +64,14 @@ def test_other_last_bits_of_a_score_are_told_the_same_class() -> None:
         assert all((score >= threshold) == (np.nextafter(score, 0) >= threshold) for score, _ in samples)
 
 
-FLOATS = st.floats(0, 1, width=32) | st.just(1.0) | st.just(0.5)
+FLOATS = st.floats(0, 1, width=32) | st.just(1.0) | st.just(0.5) | st.integers(0, 100).map(lambda n: n / 100)
 
 
 @given(
     st.lists(st.tuples(FLOATS, st.booleans()), min_size=1, max_size=30),
     st.sampled_from(["specificity", "sensitivity", "threshold"]),
     SHARES,
-    st.sampled_from([2, 10, 1024]),
+    st.sampled_from([2, 10, 100, 1024]),
 )
 def test_what_is_told_of_bins_is_what_predicting_by_the_threshold_gives(
     samples: list[tuple[float, bool]], kind: str, share: float, bins: int
@@ -83,6 +83,19 @@ def test_what_is_told_of_bins_is_what_predicting_by_the_threshold_gives(
         found = at_threshold(binned, threshold)
         said = [None if one is None else float(one) for one in shares(samples, threshold)]
         assert [found["operating_sensitivity"], found["operating_specificity"]] == pytest.approx(said)
+        if kind == "specificity" and threshold > min(binned.scores):
+            less = shares(samples, round(threshold * bins - 1) / bins)[1]
+            assert less is not None and less < Fraction(str(share)), "the smallest edge that has it"
+
+
+def test_each_edge_between_bins_is_told_what_predicting_by_it_gives() -> None:
+    samples = [(n / 100, n % 3 == 0) for n in range(101)]
+    scores, labels = zip(*samples, strict=True)
+    for bins in (7, 100, 1000, 1024):
+        binned = Curve.of(np.array(scores), np.array(labels), bins)
+        for edge in range(1, bins):
+            said = [float(one or 0) for one in shares(samples, edge / bins)]
+            assert list(at_threshold(binned, edge / bins).values()) == pytest.approx(said), (bins, edge)
 
 
 def test_a_given_threshold_is_the_nearest_edge_between_bins() -> None:
