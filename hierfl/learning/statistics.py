@@ -47,6 +47,12 @@ _FAR = 2.0**10
 _DOMINANT = 0.1
 """The p of the p% rule: as near as that nobody shall be able to tell the one value that is farthest from all others."""
 
+_GRIDS = range(6, -7, -1)
+"""The powers of ten to which records may have been rounded, the coarsest first."""
+
+_FINE = 0.05
+"""Rounding to a grid of this part of a column's range changes no figure that a person reads."""
+
 _FEW = 20
 """With so many different values, or fewer, one may know what they can be, whatever is counted one by one."""
 
@@ -224,8 +230,9 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
     if len(there) < wanted.min_count:
         return _told(counted, wanted)
     distinct, counts = np.unique(there, return_counts=True)
-    if _tells_no_few(distinct, counts, wanted, name) and not _tells_one(there, wanted):
-        counted = replace(counted, moments=_moments(there))
+    alike = _alike(there, wanted.min_count)
+    if alike is not None and _tells_no_few(distinct, counts, wanted, name) and not _tells_one(there, wanted):
+        counted = replace(counted, moments=_moments(alike))
     if name in wanted.ranges:
         edges = _edges(wanted.ranges[name], wanted.bins)
         places = np.where(there == edges[-1], wanted.bins, np.searchsorted(edges, there, side="right"))
@@ -269,6 +276,23 @@ def _tells_one(values: NDArray[np.float64], wanted: Statistics) -> bool:
     """
     far = np.sort(np.abs(values - np.median(values)))
     return wanted.min_count > 2 and bool(far[:-2].sum() < _DOMINANT * far[-1])
+
+
+def _alike(values: NDArray[np.float64], least: int) -> NDArray[np.float64] | None:
+    """Round those values (n,) that are given more finely than most, if they are fewer than `least`: what a sum has
+    beyond the others' grid, 0.25 of ages in whole years, is theirs alone. None where such a grid is no fine one.
+    """
+    blur = 2.0**-22 * np.abs(values)  # a decimal as float32 lies no nearer
+    span = float(values.max() - values.min())
+    for power in _GRIDS:
+        step = 10.0**power
+        if float(blur.max()) >= step / 4:
+            break
+        rounded = np.round(values, -power)
+        off = np.abs(values - rounded) > blur
+        if 0 < off.sum() < least and 2 * off.sum() <= len(values):
+            return np.where(off, rounded, values) if step <= _FINE * span else None
+    return values
 
 
 def _words(words: Any, missing: int, wanted: Statistics) -> Column:

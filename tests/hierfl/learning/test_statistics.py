@@ -104,6 +104,21 @@ def test_a_mean_that_would_tell_one_value_is_kept_back(far: list[float], least: 
     assert same.moments.count == 30, "of values that are all the same none is far"
 
 
+def test_digits_that_few_values_have_are_in_no_sum() -> None:
+    ages = np.random.default_rng(0).integers(20, 80, 200).astype(float).tolist()
+    rounded = column([*ages, 1.0, 34.0])
+    assert column([*ages, 1.25, 33.75]).moments == rounded.moments and rounded.moments.count == 202
+    many = [age + 0.25 for age in ages[:5]]
+    assert column([*ages[5:], *many]).moments != column(ages).moments, "so many may have digits of their own"
+    tenths = [round(age / 7, 1) for age in ages]
+    assert column([*tenths, 5.123]).moments == column([*tenths, 5.1]).moments
+    assert column([*(10 * age for age in ages), 333.0]).moments == column([*(10 * age for age in ages), 330.0]).moments
+    tens = [10.0 * (number % 15) for number in range(200)]
+    assert column([*tens, 73.0]).moments.count == 0, "to tens is no fine rounding here"
+    measured = np.random.default_rng(1).normal(60, 9, 300).astype(np.float32).astype(float)
+    assert column(measured.tolist()).moments.count == 300
+
+
 def test_a_column_is_told_by_value_or_by_bin() -> None:
     values = [1.0] * 20 + [2.0] * 2 + [3.0] * 9 + [4.0] * 6  # by value 17 are others; by bin 9 + 2 are one
     assert column(values, ranges={"x": [1, 5]}, bins=4).values is None
