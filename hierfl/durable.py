@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["flush", "place", "put", "write"]
+__all__ = ["check_file", "flush", "place", "put", "write"]
 
 
 def write(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
@@ -31,8 +32,15 @@ def put(path: Path, text: str) -> None:
     place(path, [text.encode()])
 
 
+def check_file(path: Path) -> None:
+    """Errors: OSError for what is there and is no file, such as a device, in whose place none is to be put."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "there is something else than a file", str(path))
+
+
 def place(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
     """Write these buffers in the place of a file's, whole or not at all, and flush it. Errors: OSError."""
+    check_file(path)
     partial = path.with_name(f".{path.name}.partial")
     write(partial, buffers)
     os.replace(partial, path)

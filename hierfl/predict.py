@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
@@ -14,6 +15,7 @@ from hierfl import __version__
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
 from hierfl.config.section import kind
+from hierfl.durable import check_file
 from hierfl.errors import ConfigError, DataError, OutputError, Problem
 from hierfl.kinds import nearest
 from hierfl.learning.local import LocalRule
@@ -190,6 +192,7 @@ def _write(table: pyarrow.Table, out: Path) -> None:
     partial = out.with_name(f".{out.name}.partial")
     writers = {".parquet": parquet.write_table, ".csv": csv.write_csv}
     try:
+        check_file(out)
         writers.get(out.suffix.lower(), feather.write_feather)(table, str(partial))
         partial.replace(out)
     except (OSError, pa.ArrowException) as error:
@@ -201,4 +204,6 @@ def _write(table: pyarrow.Table, out: Path) -> None:
 def _why(error: Exception) -> str:
     """Say in the system's words why a file cannot be written."""
     number = getattr(error, "errno", None)
+    if number == errno.EINVAL and isinstance(error, OSError):
+        return str(error.strerror)
     return os.strerror(number) if number else str(error)

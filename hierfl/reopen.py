@@ -27,7 +27,7 @@ from hierfl.rundir import Origin, RunDir
 __all__ = ["Reopened", "check_model", "config_of", "lasting", "reopened", "try_out"]
 
 OF_THE_TASK = ("kind", "seed", "standardise")
-"""Keys of a task that decide what its model is, and which records it is measured on."""
+"""Keys that decide of any task what its model is, and which records it is measured on; of hierfl's own all do."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,18 @@ def reopened(
             saved = _still_true(saved, config, before)
         if to_train:
             try_out(config, saved.rounds_done if saved is not None else 0)
-            warnings += _changed_code(folder, config)
+            warnings += [*_changed_code(folder, config), *_changed_task(before, config)]
         yield Reopened(folder, config, saved, tuple(overrides), (*warnings, *spoilt), len(left), stamp)
 
 
-def check_model(run_dir: Path, saved: Checkpoint, layout: Layout) -> None:
-    """Refuse a checkpoint of another model than the task builds now. Errors: OutputError with the way out."""
+def check_model(run_dir: Path, saved: Checkpoint, layout: Layout, warnings: Sequence[str] = ()) -> None:
+    """Refuse a checkpoint of another model than the task builds now. `warnings`: of the run as it was taken up, which
+    may say why. Errors: OutputError with the way out.
+    """
     difference = saved.layout.difference(layout)
     if difference:
         said = f"the checkpoint of {run_dir} is of another model than the task builds now: {difference}"
+        said = "; ".join([said, *warnings])
         raise OutputError(f"{said}; put the task back as it was, or start a run of its own with `hierfl run`")
 
 
@@ -132,7 +135,10 @@ def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int 
     Nodes may be added that join, and may be made to leave, in a round that is still to come; `rounds_done` are over.
     """
     pairs = {key: (before.get(key), now.get(key)) for key in ("seed", "baseline", "lora")}
-    for section, keys in {"arithmetic": ("width", "clip"), "task": OF_THE_TASK, "output": ("dir",)}.items():
+    of_task = sorted(
+        {*_section(before, "task"), *_section(now, "task"), *OF_THE_TASK} if _is_ours(now) else OF_THE_TASK
+    )
+    for section, keys in {"arithmetic": ("width", "clip"), "task": of_task, "output": ("dir",)}.items():
         old, new = _section(before, section), _section(now, section)
         pairs |= {f"{section}.{key}": (old.get(key), new.get(key)) for key in keys}
     old_nodes, new_nodes = _nodes(_section(before, "federation")), _nodes(_section(now, "federation"))
@@ -164,6 +170,11 @@ def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int 
             else:
                 problems.append(_differs(f"{path}: {key}", old, new))
     return problems
+
+
+def _is_ours(config: Mapping[str, Any]) -> bool:
+    """Say whether the task is one of hierfl's own; what the keys of others mean, nobody knows."""
+    return ":" not in str(_section(config, "task").get("kind", ""))
 
 
 _STAY = ("joins_at", "leaves_at")
@@ -201,6 +212,17 @@ def _changed_code(folder: RunDir, config: RunConfig) -> list[str]:
         return []
     said = f"the task's code is not what this run began with (SHA-256 {now[:12]}..., then {before[:12]}...)"
     return [f"{said}: the rounds from here on go by it, and those before do not"]
+
+
+def _changed_task(before: Mapping[str, Any] | None, config: RunConfig) -> Iterator[str]:
+    """Warn of keys of a task of one's own that are others than before: nobody else knows what they decide."""
+    old, new = _section(before or {}, "task"), _section(config.resolved, "task")
+    for key in sorted({*old, *new}) if before is not None else ():
+        if old.get(key) != new.get(key):
+            yield (
+                f"task.{key} is {new.get(key)}, of the run {old.get(key)}: if that changes which records are trained on"
+                " and which measured, what is measured from here on says little"
+            )
 
 
 def _origin(folder: RunDir, code_dir: Path | None) -> Origin | None:

@@ -158,7 +158,7 @@ class Rounds:
         layout, first = self.engine.initial()
         saved = self.saved
         if saved is not None:
-            check_model(self.folder.path, saved, layout)
+            check_model(self.folder.path, saved, layout, self.left.warnings)
         self.engine.describe()
         moments = self.engine.moments()
         if saved is not None:

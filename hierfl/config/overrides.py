@@ -50,7 +50,8 @@ def parse_override(text: str) -> Override:
     except ValueError as error:
         raise ConfigError([Problem(text, f"the key {key!r} cannot be read: {error}")]) from None
     except ConfigError as error:
-        raise ConfigError([Problem(text, f"the value {value!r} is not YAML: {error}")]) from None
+        quoted = "" if set(value) & set("'\"{[") else f"; as a text it stands in quotes of its own: {key}=\"'{value}'\""
+        raise ConfigError([Problem(text, f"the value {value!r} is not YAML: {error}{quoted}")]) from None
 
 
 def apply(config: dict[str, Any], override: Override) -> dict[str, Any]:

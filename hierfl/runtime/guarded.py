@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -11,7 +12,9 @@ import torch
 from hierfl.errors import ConfigError, HierflError
 from hierfl.frames import spelt
 from hierfl.learning.metrics import Tally
+from hierfl.runtime.baton import Interrupted
 from hierfl.runtime.jobs import Evaluated
+from hierfl.runtime.threads import Ended
 
 __all__ = ["guarded", "measured"]
 
@@ -52,7 +55,17 @@ def guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None =
         raise
     except HierflError as error:
         return str(error)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if not isinstance(error, Exception | SystemExit) and not _is_the_tasks(error):
+            raise
         if short_of_memory is not None and isinstance(error, torch.OutOfMemoryError | MemoryError):
             short_of_memory.append(error.with_traceback(None))
         return spelt(error)
+
+
+def _is_the_tasks(error: BaseException) -> bool:
+    """Say whether the task's code has raised what is no Exception: in the main thread it would be a stop, and a thread
+    is told with others of ours to leave off.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    return not is_main and not isinstance(error, Ended | Interrupted)

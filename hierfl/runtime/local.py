@@ -19,7 +19,7 @@ from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, replica_of
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from hierfl.runtime.places import PLACE, Place
 from hierfl.runtime.seats import PROCESS, seats
-from hierfl.runtime.threads import WorkerThread
+from hierfl.runtime.threads import Ended, WorkerThread
 from hierfl.runtime.watched import Crashed
 from hierfl.runtime.witness import witnessed
 from scheduler import Device
@@ -223,7 +223,11 @@ class LocalDriver:
             return Done(ticket, actor, crashed=str(crash), started_s=started, ended_s=time.time())
         except HierflError as error:
             return Done(ticket, actor, error=error, started_s=started, ended_s=time.time())
-        except Exception as error:  # an error of ours: the supervisor must hear of it, not wait for ever
+        except Ended:
+            raise
+        except BaseException as error:  # an error of ours: the supervisor must hear of it, not wait for ever
+            if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                raise
             said = HierflError(f"{actor}: {method.__name__} failed: {error}\n{traceback.format_exc()}")
             return Done(ticket, actor, error=said, started_s=started, ended_s=time.time())
         value, beside = (result[0], tuple(result[1:])) if method.__name__ in BESIDE else (result, ())

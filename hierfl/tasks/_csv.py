@@ -67,18 +67,28 @@ class Csv:
             return f"encoding is {self.encoding!r}, which is none{nearest(self.encoding, _ENCODINGS)}"
         return ""
 
-    def read(self, file: Path, words: Iterable[str] = (), *, as_is: bool = False) -> Any:
+    def of_row(self, file: Path, words: Iterable[str] = ()) -> Exception | None:
+        """Read a file that cannot be read once more, row by row: Arrow's error then says which one it is."""
+        import pyarrow as pa
+
+        try:
+            self.read(file, words, in_turn=True)
+        except (pa.ArrowException, UnicodeError, OSError) as error:
+            return error
+        return None
+
+    def read(self, file: Path, words: Iterable[str] = (), *, as_is: bool = False, in_turn: bool = False) -> Any:
         """Read a file as an Arrow table; types are those of all rows, and `words` are never numbers.
 
         What is a gap among numbers (an empty cell, NA, NaN, null) is one among words, but where they are wanted
-        `as_is`. Errors: pyarrow's, OSError, UnicodeError.
+        `as_is`. `in_turn`: one block after another. Errors: pyarrow's, OSError, UnicodeError.
         """
         import pyarrow as pa
         from pyarrow import csv
 
         return csv.read_csv(
             file,
-            read_options=csv.ReadOptions(encoding=self.encoding, block_size=_BLOCK_BYTES),
+            read_options=csv.ReadOptions(encoding=self.encoding, block_size=_BLOCK_BYTES, use_threads=not in_turn),
             parse_options=csv.ParseOptions(delimiter=self.between, newlines_in_values=True),
             convert_options=csv.ConvertOptions(
                 strings_can_be_null=not as_is,

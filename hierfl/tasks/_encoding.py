@@ -124,6 +124,7 @@ class Encoding:
             gaps=self._filled(name) is not None,
             way_out=f"fill them (fill: {{{name}: median}}) or drop them",
             else_way_out=f", or its values (categories: {{{name}: [...]}})",
+            empty_way_out=f"; say what stands for it (fill: {{{name}: 0.0}}, say), or do without the column",
         )
 
     def _places(

@@ -22,6 +22,7 @@ __all__ = ["SiteTable", "read_table"]
 
 _FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".ipc": "ipc", ".feather": "ipc", ".csv": "csv"}
 
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf|nan|infinity)", re.IGNORECASE)
 _KEY = re.compile(r"data: \{(?P<key>\w+): (?P<value>[^}]+)\}")
 _ROW = re.compile(r"(?<=columns, got )(?P<num>\d+): .*")
 """In Arrow's message, a whole row as it stands in the file; an error may be read by others than its hospital."""
@@ -53,10 +54,11 @@ class SiteTable:
         gaps: bool = False,
         way_out: str = "fill or drop them",
         else_way_out: str = "",
+        empty_way_out: str = "",
     ) -> NDArray[np.float64]:
         """Return a column as float64 (n,), NaN where a value is missing and `gaps` may be; else nulls and NaN are
         errors, as Inf, text and what is beyond `largest` are in any case. `way_out`: of a gap,
-        `else_way_out`: of another type.
+        `else_way_out`: of another type, `empty_way_out`: of a column of gaps alone.
         """
         import numpy as np
         from pyarrow import types
@@ -65,8 +67,20 @@ class SiteTable:
         kind = column.type
         if types.is_null(kind) and (gaps or not len(column)):
             return np.full(len(column), np.nan)
+        if types.is_null(kind):
+            raise self.error(f"column {name!r} is empty in all {len(column)} rows{empty_way_out}")
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
-            comma = self.csv.comma(self.words(name)) if self.csv is not None and types.is_string(kind) else ""
+            words = self.words(name) if self.csv is not None and types.is_string(kind) else []
+            comma = self.csv.comma(words) if self.csv is not None else ""
+            others = [
+                place for place, word in enumerate(words) if word is not None and not _NUMBER.fullmatch(word.strip())
+            ]
+            if not comma and 0 < 2 * len(others) <= len(words):
+                few = "1 value that is no number" if len(others) == 1 else f"{len(others)} values that are no numbers"
+                raise self.error(
+                    f"column {name!r} has {few}; needed: numbers, or an empty cell{else_way_out}",
+                    f"{words[others[0]]!r} in row {others[0] + 1} is the first",
+                )
             raise self.error(
                 f"column {name!r} is of type {kind}; needed: integers, floats or booleans{comma or else_way_out}"
             )
@@ -78,7 +92,8 @@ class SiteTable:
         bad = (~np.isfinite(values) & ~(gaps & np.isnan(values))) | (np.abs(values) > largest)
         if bad.any():
             what = "NaN or Inf" if np.isnan(values[bad]).any() or np.isinf(values[bad]).any() else "beyond float32"
-            raise self.error(f"column {name!r} has {int(bad.sum())} values that are {what}; {way_out}")
+            way = way_out if np.isnan(values[bad]).all() else "mend them, or leave them empty (fill is for gaps alone)"
+            raise self.error(f"column {name!r} has {int(bad.sum())} values that are {what}; {way}")
         return values
 
     def words(self, name: str) -> list[Any]:
@@ -176,7 +191,7 @@ def _of_csv(site: str, file: Path, columns: list[str], whole: bool, csv: Csv, wo
     except UnicodeError as error:
         raise _error(site, file, csv.undecoded()) from error
     except pa.ArrowException as error:
-        said = _ROW.sub(r"\g<num>", _first_line(error))
+        said = _ROW.sub(r"\g<num>", _first_line(csv.of_row(file, words) or error))
         is_text = "invalid UTF8" in said
         wrong = csv.undecoded() if is_text else csv.misread(file) or f"cannot be read: {said}{csv.hint(file)}"
         raise _error(site, file, wrong) from error

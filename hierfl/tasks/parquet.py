@@ -74,9 +74,13 @@ class Parquet:
         columns = [*self.features, self.label, *([self.split] if self.split else [])]
         is_whole = bool(self.features) and len(set(self.features)) == len(self.features)
         doubles = sorted({name for name in columns if columns.count(name) > 1})
+        is_feature = doubles == [self.label] and self.features.count(self.label) == 1
         classifier.check(
             None if self.features else Problem("features", "needs at least one column"),
-            Problem("features", f"columns are used twice: {', '.join(doubles)}") if doubles else None,
+            Problem("label", f"{self.label!r} is among the features, too") if is_feature else None,
+            Problem("features", f"columns are used twice: {', '.join(doubles)}")
+            if doubles and not is_feature
+            else None,
             classifier.choice("target", self.target, TARGETS),
             classifier.at_least("num_classes", self.num_classes, 2),
             *(self._encoding.problems() if is_whole else ()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from small_runs import Copied, Listener, Ran, config_of, go, hub, site
 from typer.testing import CliRunner
 
 from hierfl.cli import app
+from hierfl.errors import OutputError
 from hierfl.learning.standardise import apply
 from hierfl.lifecycle import export, resume, run
 from hierfl.monitor.files import read_metrics
@@ -123,6 +125,17 @@ def test_nothing_that_is_read_is_written_over(wards: Path, tmp_path: Path) -> No
         code, said = predict(model, file, out, *(("--site", "porto", "--data", data) if data else ()))
         assert code == 1 and "which is read and stays as it is; write to another file" in said
     assert [path.name for path in folder.iterdir()] == ["porto.csv"] and (folder / "porto.csv").read_bytes() == held
+
+
+def test_no_device_or_pipe_is_replaced_by_a_file(wards: Path, tmp_path: Path) -> None:
+    ran, model = trained(wards, tmp_path, {"fill": {"crp": 10}})
+    for name in ("pipe.csv", "pipe.safetensors"):
+        os.mkfifo(tmp_path / name)
+    code, said = predict(model, wards / "porto.csv", tmp_path / "pipe.csv")
+    assert code == 1 and "pipe.csv cannot be written: there is something else than a file" in said
+    with pytest.raises(OutputError, match=r"pipe\.safetensors: there is something else than a file"):
+        export(ran.folder, tmp_path / "pipe.safetensors")
+    assert all((tmp_path / name).is_fifo() for name in ("pipe.csv", "pipe.safetensors"))
 
 
 def test_a_model_that_has_diverged_predicts_no_class(wards: Path, tmp_path: Path) -> None:

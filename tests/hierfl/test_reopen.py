@@ -68,6 +68,13 @@ def test_what_would_make_the_checkpoint_something_else_is_refused_by_name(
     assert says in problem.message
 
 
+def test_a_task_of_hierfls_own_stays_as_it_was_and_of_others_nobody_knows() -> None:
+    [problem] = lasting(RUN, changed("task.hidden", 6))
+    assert problem.path == "task.hidden" and "is 6, of the run" in problem.message
+    mine = {**RUN, "task": {**RUN["task"], "kind": "wards:Mine"}}
+    assert lasting(mine, {**mine, "task": {**mine["task"], "hidden": 6}}) == []
+
+
 @pytest.mark.parametrize(
     ("place", "value"),
     [
@@ -76,7 +83,6 @@ def test_what_would_make_the_checkpoint_something_else_is_refused_by_name(
         ("federation.strategy.lr", 0.1),
         ("federation.members.1.data.path", "moved/c.csv"),
         ("training.lr", 0.5),
-        ("task.hidden", 6),  # whether the model is the same is seen once it is built
         ("runtime.kind", "ray"),
         ("output.keep", 9),
         ("stopping.metric", "auc"),

@@ -192,3 +192,14 @@ def test_the_command_says_what_it_left(tmp_path: Path) -> None:
     answer = json.loads(CliRunner().invoke(app, words).stdout)
     assert answer == {"run_dir": str(ran.folder), "rounds_done": 6, "overrides": ["federation.rounds=9"]}
     assert resume(ran.folder)["rounds"] == 9
+
+
+def test_what_a_task_of_hierfls_own_splits_by_stays_and_of_another_it_is_warned_of(tmp_path: Path) -> None:
+    members = hub("world", "site-0", "site-1", rounds=1)
+    digits = go(tmp_path / "digits", members, {"kind": "digits", "num_sites": 2}).folder
+    with pytest.raises(ConfigError, match=r"task\.test_fraction: is 0\.6, of the run 0\.25; a run keeps it to its end"):
+        resume(digits, ["federation.rounds=2", "task.test_fraction=0.6"])
+    ran, heard = go(tmp_path / "deep", hub("world", "a", "b"), "ward_tasks:Deep"), Listener()
+    resume(ran.folder, ["federation.rounds=3", "task.dropout=0.5"], [heard])
+    [said] = [note for note in heard.of(Notice) if "task.dropout is 0.5, of the run 0.2" in note.message]
+    assert said.level == "warning"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_runs import Ran, events, go, hub, site, tensors
+from ward_tasks import Wards
 
 from hierfl.errors import DataError, HierflError, RoundFailed, SiteFailed
 from hierfl.monitor.records import NodeChanged, Notice, RoundClosed, RunEnded
@@ -47,6 +48,19 @@ def test_a_failing_site_ends_the_run_by_name(fault: str, says: str, tmp_path: Pa
     assert not (only(tmp_path) / "model.safetensors").exists()
     last = events(only(tmp_path))[-1]
     assert (last["event"], last["status"]) == ("run_ended", "failed")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit, SystemExit])
+@pytest.mark.parametrize("where", ["data", "loss"])
+def test_whatever_a_task_raises_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: type[BaseException]
+) -> None:
+    def raises(self: Wards, first: Any, batch: Any = None, **_: Any) -> Any:
+        raise error("of the task's own")
+
+    monkeypatch.setattr(Wards, where, raises)
+    with pytest.raises(HierflError, match=f"(?s)world.*{error.__name__}: of the task's own.*in raises"):
+        go(tmp_path, with_fault(""))
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

@@ -179,7 +179,7 @@ ODD = {
     "semicolons among names": ('"a;b;c",b\n1,0\n', "no column 'a'; its first line is to name the columns"),
     "commas and points": (
         'a,b\n1.5,0\n"2,5",1\n',
-        "'a' is of type string; needed: integers, floats or booleans, or its",
+        "'a' has 1 value that is no number; needed: numbers, or an empty cell, or its",
     ),
     "some commas": ('a,b\n63,0\n"50,5",1\n', "it has decimal commas, .*{decimal: ','}$"),
     "twice": ("a,a,b\n1,2,0\n", "has several columns 'a'"),

@@ -181,8 +181,10 @@ def test_wrong_fields_are_named():
     assert [problem.path for problem in caught.value.problems] == [
         *("features", "num_classes", "network", "test_fraction", "standardise")
     ]
-    with pytest.raises(ConfigError, match="columns are used twice: sick"):
+    with pytest.raises(ConfigError, match="label: 'sick' is among the features, too"):
         task(features=["sick"])
+    with pytest.raises(ConfigError, match="features: columns are used twice: age"):
+        task(features=["age", "age"])
 
 
 def test_counting_needs_no_torch(path):
