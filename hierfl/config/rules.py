@@ -237,6 +237,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "until": Rule("a day, as 2027-06-30", _is_day),
         "members": _at_least(FEWEST),
         "epsilon": _above(0),
+        "delta": Rule("a number between 0 and 1", lambda value: 0 < value < 1),
         "min_count": _at_least(1),
     },
     Where: {

@@ -18,7 +18,8 @@ SCORES = ("none", "histogram", "exact")
 class Terms:
     """Bounds; None: any. `tasks`: kinds of task; `code`: digests of a task's code; `rounds`: of the root; `until`: the
     last day of work, ISO; `members`: in each sum that the hub sees of this node's updates; `epsilon`: what each site
-    may pay for its records' privacy; `min_count`: records that each number of `statistics` stands for, at least.
+    may pay for its records' privacy; `delta`: at which it is counted, None: below one over the number of its records;
+    `min_count`: records that each number of `statistics` stands for, at least.
     """
 
     tasks: tuple[str, ...] | None = None
@@ -27,5 +28,6 @@ class Terms:
     until: str | None = None
     members: int | None = None
     epsilon: float | None = None
+    delta: float | None = None
     min_count: int | None = None
     scores: Literal["none", "histogram", "exact"] | None = None

@@ -178,7 +178,8 @@ def _hidden(config: RunConfig, path: str) -> Iterator[str]:
         most = "in a run no more epsilon than its rounds cost"
         if mechanism.epsilon is not None:
             most = f"epsilon at most {mechanism.epsilon:g}, in all runs from one --state together"
-        yield f"{site}: noise hides single records in the change, {describe(mechanism)}: {most}"
+        how = f"{describe(mechanism)}, at delta {mechanism.delta:g}"
+        yield f"{site}: noise hides single records in the change, {how}: {most}"
     yield "no noise is in anything else of this"
 
 

@@ -29,6 +29,7 @@ from hierfl.link import kept
 from hierfl.link.codec import folder_name_in
 from hierfl.link.ledger import Ledger
 from hierfl.link.served import sites_here
+from hierfl.link.terms import check_delta
 from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.driver import Driver
 from hierfl.runtime.engine import Engine
@@ -142,10 +143,10 @@ class Branch:
 
     def prepare(self, run: str, scale: tuple[np.ndarray, np.ndarray] | None) -> None:
         """Begin a run, or take one up again. Errors: HierflError if the data cannot be loaded; as of `terms`."""
-        allowed = self._terms().epsilon
+        terms = self._terms()
         self._count()
         folder_name_in(run, "a run's name")
-        self._ledger.check_run(self._costs(allowed), run)
+        self._ledger.check_run(self._costs(terms), run)
         self._crew.prepare(self.layout, scale)
         kept.forget_all_before(self._folder, run)
         self._run, self._round = run, -1
@@ -196,16 +197,21 @@ class Branch:
 
         Errors: ConfigError for one that they cannot pay; as of `terms`.
         """
-        allowed = self._terms().epsilon
-        price = self._costs(allowed, self.path)
-        self._ledger.check(price, self._costs(allowed), self._run)
+        terms = self._terms()
+        price = self._costs(terms, self.path)
+        self._ledger.check(price, self._costs(terms), self._run)
         return price
 
-    def _costs(self, allowed: float | None, top: str = "") -> dict[str, Cost]:
-        """Give what sites pay whose records are here, as of `costs`, and at most what the terms have `allowed`."""
+    def _costs(self, terms: Terms, top: str = "") -> dict[str, Cost]:
+        """Give what sites pay whose records are here, as of `costs`, and at most what the terms allow.
+
+        Errors: LinkError for a delta with which the terms' epsilon says nothing.
+        """
         found = costs(self._epoch.config, self._num_samples, top)
         here = (site for site in sites_here(self._epoch.config, self.path) if site in found)
-        return {site: replace(found[site], allowed=allowed) for site in here}
+        priced = {site: replace(found[site], allowed=terms.epsilon) for site in here}
+        check_delta(terms, self.path, priced.values())
+        return priced
 
     def _count(self) -> None:
         """Have all sites' samples counted. Errors: DataError if data cannot be loaded."""

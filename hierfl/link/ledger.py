@@ -4,6 +4,9 @@ A line is written as a round's training ends, and before anybody hears of it. Wh
 matter: that one is refused, and why, follows from what was released. An update that is sent again is in the books
 already, and one that is trained anew has noise of its own and is paid for anew. Runs that are served from one state
 folder add up, for they are of the same records.
+
+A site's epsilon is of all that it has released, and each run has a delta of its own: all of it is counted at the least
+one that the site's records were ever promised. A later run with a larger delta makes nothing cheaper that was paid.
 """
 
 from __future__ import annotations
@@ -32,12 +35,14 @@ class Ledger:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._spent: dict[tuple[str, str], Counter[tuple[float, float]]] = {}  # by run and site: steps of each kind
+        self._least: dict[str, float] = {}  # delta by site
         try:
             text = file.read_text(encoding="utf-8")
             whole, _, _ = text.rpartition("\n")  # what comes after was not written to its end, and never told
             for line in whole.splitlines():
                 said = json.loads(line)
-                self._take(said["run"], {site: Release(*paid) for site, paid in said["sites"].items()})
+                deltas = {site: float(delta) for site, delta in said.get("deltas", {}).items()}  # none in old lines
+                self._take(said["run"], {site: Release(*paid) for site, paid in said["sites"].items()}, deltas)
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -50,7 +55,7 @@ class Ledger:
 
     def epsilon(self, cost: Cost) -> float:
         """Give what a site has paid so far, in all runs."""
-        return epsilon(self._releases(cost.site), cost.delta)
+        return epsilon(self._releases(cost.site), self._delta(cost))
 
     def check_run(self, costs: Mapping[str, Cost], run: str) -> None:
         """Errors: ConfigError for a run that would cost more than a site's budget, with what was paid before."""
@@ -60,10 +65,12 @@ class Ledger:
                 continue
             before = self._releases(cost.site, None, run)
             whole = [Release(cost.release.rate, cost.release.noise_multiplier, cost.release.count * cost.rounds)]
-            found = epsilon([*before, *whole], cost.delta)
+            delta = self._delta(cost)
+            found = epsilon([*before, *whole], delta)
             if found > budget:
-                already = f", {epsilon(before, cost.delta):.3g} of it by runs before" if before else ""
-                raise ConfigError(f"{cost.site}: {cost.named_budget}, and it would pay {found:.3g}{already}")
+                already = f", {epsilon(before, delta):.3g} of it by runs before" if before else ""
+                at = _at(delta, cost)
+                raise ConfigError(f"{cost.site}: {cost.named_budget}, and it would pay {found:.3g}{already}{at}")
 
     def check(self, costs: Mapping[str, Cost], planned: Mapping[str, Cost], run: str) -> None:
         """Errors: ConfigError for a round that a site's budget does not allow any more, or that was not planned.
@@ -73,16 +80,17 @@ class Ledger:
         for cost in costs.values():
             budget = cost.budget
             paid = self._releases(cost.site, None if budget is not None else run)
-            found, most = (
-                epsilon([*paid, cost.release], cost.delta),
-                planned[cost.site].epsilon if budget is None else budget,
-            )
+            delta = cost.delta if budget is None else self._delta(cost)
+            found = epsilon([*paid, cost.release], delta)
+            most = planned[cost.site].epsilon if budget is None else budget
             if found > most:
                 what = cost.named_budget if budget is not None else f"the run was to cost {most:.3g}"
                 is_own = cost.budget is not None and cost.budget == cost.allowed
                 way = "once they allow more" if is_own else "with a higher privacy.epsilon, to which all agree anew,"
                 way = f"rounds trained anew cost anew; {way} `hierfl serve --resume` goes on"
-                raise ConfigError(f"{cost.site}: {what}, and another round makes it {found:.3g}; {way}")
+                raise ConfigError(
+                    f"{cost.site}: {what}, and another round makes it {found:.3g}{_at(delta, cost)}; {way}"
+                )
 
     def pay(self, costs: Mapping[str, Cost], run: str, round_number: int) -> None:
         """Write down what a round costs, so that it lasts. Errors: LinkError."""
@@ -90,8 +98,14 @@ class Ledger:
             return
         paid = {site: cost.release for site, cost in costs.items()}
         values = {site: (one.rate, one.noise_multiplier, one.count) for site, one in paid.items()}
-        self._append(json.dumps({"run": run, "round": round_number + 1, "sites": values}) + "\n")
-        self._take(run, paid)
+        deltas = {site: cost.delta for site, cost in costs.items()}
+        line = {"run": run, "round": round_number + 1, "sites": values, "deltas": deltas}
+        self._append(json.dumps(line) + "\n")
+        self._take(run, paid, deltas)
+
+    def _delta(self, cost: Cost) -> float:
+        """Give the least delta that a site's records were promised, this run's among them."""
+        return min(cost.delta, self._least.get(cost.site, cost.delta))
 
     def _releases(self, site: str, run: str | None = None, but: str | None = None) -> list[Release]:
         return [
@@ -101,7 +115,9 @@ class Ledger:
             for (rate, noise_multiplier), count in paid.items()
         ]
 
-    def _take(self, run: str, paid: Mapping[str, Release]) -> None:
+    def _take(self, run: str, paid: Mapping[str, Release], deltas: Mapping[str, float]) -> None:
+        for site, delta in deltas.items():
+            self._least[site] = min(delta, self._least.get(site, delta))
         for site, release in paid.items():
             paid_before = self._spent.setdefault((run, site), Counter())
             paid_before[release.rate, release.noise_multiplier] += release.count
@@ -126,3 +142,8 @@ class Ledger:
         from hierfl.link.files import write_private
 
         write_private(self._file, text.encode())
+
+
+def _at(delta: float, cost: Cost) -> str:
+    """Name the delta at which a site's payments are counted, where it is not its run's own."""
+    return f", at delta {delta:g}, the least that its records were promised" if delta != cost.delta else ""

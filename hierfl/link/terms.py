@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from pathlib import Path
 
+from hierfl.budget import Cost
 from hierfl.config.read import parse, read
 from hierfl.config.schema import RunConfig
 from hierfl.config.section import fields_of
@@ -17,7 +18,7 @@ from hierfl.link.kit import Kit
 from hierfl.link.served import sites_here
 from tiers.federation import parent
 
-__all__ = ["heeded", "read_terms", "terms_lines"]
+__all__ = ["check_delta", "heeded", "read_terms", "terms_lines"]
 
 
 def read_terms(file: Path) -> Terms:
@@ -42,16 +43,35 @@ def heeded(config: RunConfig, kit: Kit, plan: Plan, today: Callable[[], date] = 
         found = read_terms(kit.terms)
         broken = [f"{key}: {said}" for key, said in _breaches(found, config, kit.path, plan, today())]
         if broken:
-            raise LinkError(f"the terms of {kit.path} are not kept: {'; '.join(broken)}")
+            raise LinkError(_not_kept(kit.path, broken))
         return found
 
     return terms
+
+
+def check_delta(terms: Terms, path: str, costs: Iterable[Cost]) -> None:
+    """Hold sites' deltas against terms that name an epsilon and no delta: an epsilon says nothing without one.
+
+    Errors: LinkError, naming every site whose delta is not below one over the number of its training records.
+    """
+    if terms.epsilon is None or terms.delta is not None:
+        return
+    broken = [
+        f"epsilon: its delta of {cost.delta:g} promises nothing to the {cost.num_samples:,} records of {cost.site};"
+        f" privacy.delta has to be below {1 / cost.num_samples:.2g}, or a delta here says how much is allowed"
+        for cost in costs
+        if cost.delta * cost.num_samples >= 1
+    ]
+    if broken:
+        raise LinkError(_not_kept(path, broken))
 
 
 def terms_lines(config: RunConfig, kit: Kit, plan: Plan) -> Iterator[str]:
     """Say the terms to a person, and which of them the federation does not keep."""
     found = read_terms(kit.terms)
     said = [f"{key} {_said(getattr(found, key))}" for key in Terms.__slots__ if getattr(found, key) is not None]
+    if found.epsilon is not None and found.delta is None:
+        said.append("delta below one over a site's records")
     yield f"own terms      {'; '.join(said) or 'none'} ({kit.terms})"
     for number, (key, why) in enumerate(_breaches(found, config, kit.path, plan, date.today())):
         yield f"{'not kept' if not number else '':<15}{key}: {why}"
@@ -91,12 +111,29 @@ def _breaches(terms: Terms, config: RunConfig, path: str, plan: Plan, today: dat
             sees = "each update by itself" if least == 1 else f"sums of {least} members"
             way = "secure_aggregation: masks there, with members and a quorum that are enough, hides it"
             yield "members", f"{hub} may see {sees}, and {terms.members} are to be in each; {way}"
-    if terms.epsilon is not None and asked is not None and terms.min_count is None:
-        yield "epsilon", "no noise hides records in the statistics that it asks for; min_count here would allow them"
-    if terms.epsilon is not None:
-        for site in trained:
-            if config.sites[site].privacy is None:
-                yield "epsilon", f"no noise hides the records of {site}; privacy: {{kind: dp_sgd ...}} there does"
+    yield from _unhidden(terms, config, trained)
+
+
+def _unhidden(terms: Terms, config: RunConfig, trained: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Give those of the terms about noise that are not kept."""
+    if terms.epsilon is None and terms.delta is None:
+        return
+    key = "epsilon" if terms.epsilon is not None else "delta"
+    if config.statistics is not None and terms.min_count is None:
+        yield key, "no noise hides records in the statistics that it asks for; min_count here would allow them"
+    for site in trained:
+        mechanism = config.sites[site].privacy
+        if mechanism is None:
+            yield key, f"no noise hides the records of {site}; privacy: {{kind: dp_sgd ...}} there does"
+        elif terms.delta is not None and mechanism.delta > terms.delta:
+            yield (
+                "delta",
+                f"{site} has {mechanism.delta:g}, and at most {terms.delta:g} is agreed to; privacy.delta is it",
+            )
+
+
+def _not_kept(path: str, broken: Iterable[str]) -> str:
+    return f"the terms of {path} are not kept: {'; '.join(broken)}"
 
 
 def _said(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from small_runs import config_of, hub, site
 
 from hierfl.accountant import epsilon
 from hierfl.budget import Cost, costs
+from hierfl.config.terms import Terms
 from hierfl.errors import ConfigError, HierflError, LinkError
 from hierfl.learning.privacy import Release
 from hierfl.learning.ring import PartialSum
@@ -26,6 +28,7 @@ from hierfl.link.approval import plan_of
 from hierfl.link.branch import Asked, Branch
 from hierfl.link.ledger import FILE, Ledger
 from hierfl.link.served import as_served, check_links
+from hierfl.privacy.dp_sgd import DpSgd
 from hierfl.runtime.local import LocalDriver
 
 LINK = {"address": "hub.example.org:8443"}
@@ -212,7 +215,7 @@ def test_a_training_that_fails_is_paid_for_too(tmp_path: Path) -> None:
         member.prepare("run-1", None)
         start = ModelState(np.zeros(5, np.float32), np.zeros(0, np.int64))
         for _ in range(2):
-            with pytest.raises(HierflError, match=r"weight.* changed by"):
+            with pytest.raises(HierflError, match="a change is over the clip"):
                 member.train(Asked("world", 0, 32, "world", 0, 44), start)
     assert [line["sites"] for line in paid(tmp_path)] == [{"world/c": [4 / 12, 2.0, 1]}] * 2
 
@@ -221,3 +224,57 @@ def test_nothing_is_kept_of_a_training_that_is_not_paid_for(tmp_path: Path, monk
     with Member(tmp_path) as member:
         monkeypatch.setattr(member.branch, "_save", lambda number: paid(tmp_path))
         member.train(0)
+
+
+def test_a_later_run_with_a_larger_delta_makes_nothing_cheaper_that_was_paid(tmp_path: Path) -> None:
+    """The YAML's delta is the hub's, and the epsilon of an institution's own terms is not to hang on it."""
+
+    def cost(delta: float, noise: float) -> Cost:
+        release = Release(0.1, noise, 20)
+        return Cost("world/c", DpSgd(noise, 1.0, delta), release, 1, 15, 1000, allowed=4.0)
+
+    def spend(book: Ledger, price: dict[str, Cost]) -> None:
+        for number in range(100):
+            book.check(price, price, "run-1")
+            book.pay(price, "run-1", number)
+
+    strict, loose, book = cost(1e-5, 3.0), cost(0.9, 1.0), Ledger(tmp_path / FILE)
+    with pytest.raises(ConfigError, match="the terms of the institution allow an epsilon of 4, and another"):
+        spend(book, {"world/c": strict})
+    for again in (book, Ledger(tmp_path / FILE)):
+        assert again.epsilon(loose) == again.epsilon(strict) > 3.5
+        with pytest.raises(ConfigError, match=r"it would pay .* by runs before, at delta 1e-05, the least that"):
+            again.check_run({"world/c": loose}, "run-2")
+        with pytest.raises(ConfigError, match=r"another round makes it .*, at delta 1e-05, the least"):
+            again.check({"world/c": loose}, {"world/c": loose}, "run-2")
+
+
+def test_a_smaller_delta_counts_what_was_paid_before_and_old_lines_have_none(tmp_path: Path) -> None:
+    [a, _] = costs(federation(tmp_path), {"world/north/a": 12, "world/north/b": 20}, "world/north").values()
+    (tmp_path / FILE).write_text('{"run": "run-0", "round": 1, "sites": {"world/north/a": [0.25, 2.0, 6]}}\n')
+    book, before = Ledger(tmp_path / FILE), Release(0.25, 2.0, 6)
+    assert book.epsilon(a) == epsilon([before], 0.001)
+    book.pay({"world/north/a": a}, "run-1", 0)
+    stricter = replace(a, mechanism=replace(a.mechanism, delta=1e-6))
+    for again in (book, Ledger(tmp_path / FILE)):
+        assert again.epsilon(a) == epsilon([before, a.release], 0.001)
+        assert again.epsilon(stricter) == epsilon([before, a.release], 1e-6)
+    assert paid(tmp_path)[1]["deltas"] == {"world/north/a": 0.001}
+
+
+def test_an_epsilon_without_a_delta_wants_one_below_one_over_the_records(tmp_path: Path) -> None:
+    config = as_served(federation(tmp_path, delta=0.06), "world/north")
+    driver, terms = LocalDriver(config.runtime), [Terms(epsilon=100.0)]
+    member = Branch(
+        *(config, "world/north", driver, tmp_path / "states", lambda record: None, Ledger(tmp_path / FILE)),
+        terms=lambda: terms[0],
+    )
+    with contextlib.closing(driver):
+        said = r"of world/north are not kept: epsilon: its delta of 0\.06 promises nothing to the 20 records of"
+        with pytest.raises(LinkError, match=rf"{said} world/north/b; privacy\.delta has to be below 0\.05, or a delta"):
+            member.prepare("run-1", None)
+        terms[0] = Terms(epsilon=100.0, delta=0.1)
+        member.prepare("run-1", None)
+        terms[0] = Terms()
+        member.prepare("run-1", None)
+    assert not (tmp_path / FILE).exists()

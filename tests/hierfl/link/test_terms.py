@@ -99,6 +99,12 @@ def test_all_that_is_not_kept_is_told_at_once(tmp_path: Path, kit: Kit) -> None:
 def test_code_and_noise_that_are_there_keep_their_terms(tmp_path: Path, kit: Kit) -> None:
     config = federation(tmp_path, privacy=NOISE)
     assert not breaches(config, kit, epsilon=3.0, code=[plan_of(config, kit.path).task])
+    assert lines(config, kit)[0].endswith(f"; epsilon 3.0; delta below one over a site's records ({kit.terms})")
+    assert not breaches(config, kit, epsilon=3.0, delta=0.001)
+    assert lines(config, kit)[0] == f"own terms      epsilon 3.0; delta 0.001 ({kit.terms})"
+    found = breaches(config, kit, epsilon=3.0, delta=0.0001)
+    assert found.startswith("delta: world/us/a has 0.001, and at most 0.0001 is agreed to") and "world/us/b" in found
+    assert "delta: no noise hides the records of world/us/a" in breaches(federation(tmp_path), kit, delta=0.001)
 
 
 def test_sums_hide_as_many_as_masks_and_quorum_say(tmp_path: Path, kit: Kit) -> None:
@@ -120,11 +126,13 @@ def test_terms_are_of_the_records_that_are_here(tmp_path: Path, kit: Kit) -> Non
 
 def test_every_mistake_in_the_file_is_told_with_its_way_out(tmp_path: Path) -> None:
     file = tmp_path / "terms.yaml"
-    file.write_text("round: 3\nuntil: 30.6.2027\nmembers: 2\nepsilon: -1\nscores: all\ncode: [abc]\ntasks: []\n")
+    file.write_text(
+        "round: 3\nuntil: 30.6.2027\nmembers: 2\nepsilon: -1\ndelta: 1\nscores: all\ncode: [abc]\ntasks: []\n"
+    )
     with pytest.raises(ConfigError) as wrong:
         read_terms(file)
     said = str(wrong.value)
-    assert len(wrong.value.problems) == 7 and said.count(str(file)) == 7
+    assert len(wrong.value.problems) == 8 and said.count(str(file)) == 8
     for words in ("round: unknown key (did you mean 'rounds'?", "a day, as 2027-06-30", "at least 3", "64 hexadecimal"):
         assert words in said, said
     file.write_text("- rounds")
