@@ -23,7 +23,7 @@ from hierfl.errors import LinkError
 from hierfl.link.files import write_private, write_public
 from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name, uris_in
 
-__all__ = ["CERTIFICATE", "DENIED", "Authority", "fingerprint", "new_key", "private_pem", "request"]
+__all__ = ["CERTIFICATE", "DENIED", "Authority", "fingerprint", "new_key", "private_pem", "request", "roles_of"]
 
 EARLY = timedelta(minutes=5)
 """How long before its making a certificate is valid: clocks differ."""
@@ -102,11 +102,10 @@ class Authority:
         if roles != set(known):
             raise LinkError(f"{path} asks to be {', '.join(sorted(roles))}; it is {', '.join(known)}")
         key, denied = _checked_key(asked.public_key()), self.denied()
-        for one in self.issued(path):
-            is_its, is_denied = one.public_key() == key, one.serial_number in denied
-            if is_its and is_denied:
-                raise LinkError(f"this key of {path} was denied: `hierfl csr` into another folder makes a new one")
-            if not is_its and not is_denied and now < one.not_valid_after_utc:
+        if any(one.public_key() == key and one.serial_number in denied for one in self.issued(path)):
+            raise LinkError(f"this key of {path} was denied: `hierfl csr` into another folder makes a new one")
+        for one in self.holding(path, now):
+            if one.public_key() != key:
                 until = f"{one.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
                 way = f"`hierfl revoke {path} --ca {self.folder.parent}` denies that first"
                 raise LinkError(f"{path} has a certificate of another key, which holds until {until}; {way}")
@@ -134,15 +133,25 @@ class Authority:
         return _pem(made)
 
     def renew(self, path: str, now: datetime, days: float) -> bytes:
-        """Certify a node's newest key anew. Errors: LinkError if it has none, or all of its were denied."""
+        """Certify a node's key anew. Errors: as of `newest`."""
+        return self.issue(path, _checked_key(self.newest(path, now).public_key()), now, days)
+
+    def newest(self, path: str, now: datetime) -> x509.Certificate:
+        """Give a node's newest certificate, run out or not.
+
+        Errors: LinkError if it has none, all of its were denied, or those of several keys hold.
+        """
         self._roles(path)
-        good = [one for one in self.issued(path) if one.serial_number not in self.denied()]
+        good = self._undenied(path)
         if not good:
             raise LinkError(
                 f"{path} has no certificate that could be renewed; make a key with `hierfl csr` and sign its request"
             )
-        newest = max(good, key=lambda one: one.not_valid_before_utc)
-        return self.issue(path, _checked_key(newest.public_key()), now, days)
+        keys = {fingerprint(_checked_key(one.public_key())) for one in good if now < one.not_valid_after_utc}
+        if len(keys) > 1:
+            way = f"`hierfl revoke {path} --ca {self.folder.parent}` denies them all, then give it a new kit"
+            raise LinkError(f"{path} has certificates of {len(keys)} keys that hold, and uses one of them; {way}")
+        return max(good, key=lambda one: one.not_valid_before_utc)
 
     def revoke(self, path: str, now: datetime, reason: str) -> list[int]:
         """Deny all certificates that a node ever had; return the serial numbers that were not denied before.
@@ -168,9 +177,17 @@ class Authority:
                 found.append(certificate)
         return found
 
+    def holding(self, path: str, now: datetime) -> list[x509.Certificate]:
+        """List the certificates of a node that are neither denied nor run out."""
+        return [one for one in self._undenied(path) if now < one.not_valid_after_utc]
+
     def denied(self) -> set[int]:
         """List the serial numbers that are denied."""
         return {int(entry["serial"], 16) for entry in self._denials()}
+
+    def _undenied(self, path: str) -> list[x509.Certificate]:
+        denied = self.denied()
+        return [one for one in self.issued(path) if one.serial_number not in denied]
 
     def _denials(self) -> list[dict[str, str]]:
         found: list[dict[str, str]] = json.loads((self.folder / DENIED).read_text(encoding="utf-8"))["denied"]
@@ -181,6 +198,11 @@ class Authority:
         if path not in self.nodes:
             raise LinkError(f"{path!r} is no node with a link; known here: {', '.join(sorted(self.nodes))}")
         return self.nodes[path]
+
+
+def roles_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Give the roles that a certificate says its node has."""
+    return tuple(Identity.parse(uri).role for uri in uris_in(certificate))
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:

@@ -57,7 +57,8 @@ def _provision(
 ) -> None:
     """Make a certificate authority and start-up kits for CONFIG.
 
-    A kit for the root and for each member with a link. In a folder that has them, only what is missing is made.
+    A kit for the root and for each member with a link. In a folder that has them, only what is missing is made, and
+    nothing for a node whose certificate still holds, wherever its kit is now: `hierfl revoke` comes first.
     """
     with told(False, debug):
         config = loaded(words)

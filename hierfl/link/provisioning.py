@@ -9,7 +9,16 @@ from pathlib import Path
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, LinkError
 from hierfl.kinds import nearest
-from hierfl.link.authority import CERTIFICATE, DENIED, Authority, fingerprint, new_key, private_pem, request
+from hierfl.link.authority import (
+    CERTIFICATE,
+    DENIED,
+    Authority,
+    fingerprint,
+    new_key,
+    private_pem,
+    request,
+    roles_of,
+)
 from hierfl.link.files import write_public
 from hierfl.link.identity import HUB, PEER, parties
 from hierfl.link.kit import KEY, Kit, folder_name, roles_in
@@ -23,6 +32,8 @@ def provision(
     config: RunConfig, out: Path, now: datetime, days: float, own_keys: Collection[str] = ()
 ) -> Iterator[str]:
     """Make an authority in `out`, if there is none, and a kit for every node that has none; say what was made.
+
+    A node whose kit is elsewhere has a certificate that holds, and gets no second key: the first one would stay good.
 
     `own_keys`: nodes that make their own key. Errors: ConfigError where no member has a link; LinkError, also for a kit
     with a key of a node that is to make its own.
@@ -48,13 +59,19 @@ def provision(
         way = f"`hierfl revoke {given} --ca {out}`, and take the folder away"
         raise LinkError(f"{given} has a key already, made here with its kit {folders[given]}: {way}")
     authority.know(roles)
-    grown = [line for path, own in roles.items() for line in _grown(folders[path], path, own, out)]
+    away = {path: held[-1] for path in roles if not folders[path].exists() and (held := authority.holding(path, now))}
+    said = {path: roles_of(away[path]) if path in away else roles_in(folders[path]) for path in roles}
+    grown = [line for path, own in roles.items() for line in _grown(folders[path], path, own, said[path], out)]
     if all(folder.exists() for folder in folders.values()) and not grown:
         yield f"{out / KITS}: has a kit for each node; nothing was made"
     yield from grown
     for path, own in roles.items():
         folder = folders[path]
-        if folder.exists():
+        if path in away:
+            until = f"{away[path].not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+            way = f"where its key is lost, `hierfl revoke {path} --ca {out}` first"
+            yield f"{path}: no kit is made, for it has a certificate that holds until {until}; {way}"
+        if path in away or folder.exists():
             continue
         certificate = None
         if path in own_keys:
@@ -110,11 +127,12 @@ def renew(nodes: Sequence[str], folder: Path, now: datetime, days: float) -> Ite
     able = [
         path for path in authority.nodes if {one.serial_number for one in authority.issued(path)} - authority.denied()
     ]
-    for path in nodes or able:
+    for path, newest in {path: authority.newest(path, now) for path in nodes or able}.items():
+        before = roles_in(folder / KITS / folder_name(path)) or roles_of(newest)
         certificate = authority.renew(path, now, days)
-        before, kit = roles_in(folder / KITS / folder_name(path)), _kit(folder, authority, path)
+        kit = _kit(folder, authority, path)
         _certify(kit, authority, certificate)
-        files = "it" if before in ((), kit.roles) else "it and node.json"
+        files = "it" if {*before} == {*kit.roles} else "it and node.json"
         yield f"{kit.folder / 'cert.pem'}: of {path}, for {days:g} days; put {files} into the kit where the node runs"
 
 
@@ -163,10 +181,10 @@ def _files(roles: Collection[str]) -> str:
     return "the cert.pem, ca.pem and denied.json" if _lets_in(roles) else "the cert.pem and ca.pem"
 
 
-def _grown(folder: Path, path: str, roles: Sequence[str], out: Path) -> Iterator[str]:
+def _grown(folder: Path, path: str, roles: Sequence[str], before: Sequence[str], out: Path) -> Iterator[str]:
     """Say that a kit is from before its node was what it is now."""
-    missing = [role for role in roles if role not in roles_in(folder)]
-    if missing and folder.exists():
+    missing = [role for role in roles if role not in before]
+    if missing and (before or folder.exists()):
         yield f"{folder}: {path} is {' and '.join(missing)} now, too; `hierfl renew {path} --ca {out}` certifies that"
 
 

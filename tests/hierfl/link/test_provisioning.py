@@ -136,6 +136,72 @@ def test_called_again_it_makes_what_is_missing_only(call: Call, config: Path, tm
     )
 
 
+def test_a_node_whose_kit_was_handed_over_gets_no_second_key(call: Call, config: Path, tmp_path: Path) -> None:
+    call("provision", config, "--out", "pki")
+    kits, node = tmp_path / "pki/kits", "world/us/long_beach"
+    shutil.move(kits / "world__us__long_beach", tmp_path / "handed")
+    config.write_text(TREE.replace("{name: zurich_basel}", "{name: zurich_basel, link: {address: 'a:1'}}"))
+    again = call("provision", config, "--out", "pki")
+    assert again.exit_code == 0 and f"{node}: no kit is made, for it has a certificate that holds until" in again.stdout
+    assert f"`hierfl revoke {node} --ca pki` first" in again.stdout and "world__zurich_basel: the kit" in again.stdout
+    assert not (kits / "world__us__long_beach").exists()
+    assert "no kit is made" in call("provision", config, "--out", "pki", "--own-key", node).stdout
+    renewed = call("renew", node, "--ca", "pki")
+    assert "put it into the kit where the node runs" in renewed.stdout
+    found = certificate(kits / "world__us__long_beach/cert.pem")
+    assert found.public_key() == certificate(tmp_path / "handed/cert.pem").public_key()
+    shutil.rmtree(kits / "world__us__long_beach")
+    call("revoke", node, "--ca", "pki")
+    assert "the kit of world/us/long_beach (member)" in call("provision", config, "--out", "pki").stdout
+    assert certificate(kits / "world__us__long_beach/cert.pem").public_key() != found.public_key()
+
+
+def test_a_node_that_made_its_own_key_is_made_no_other(call: Call, config: Path, tmp_path: Path) -> None:
+    call("provision", config, "--out", "pki", "--own-key", "world/us")
+    call("csr", config, "--node", "world/us", "--out", "site")
+    call("sign", "site/request.pem", "--ca", "pki")
+    shutil.move(tmp_path / "pki/kits/world__us", tmp_path / "sent_back")
+    assert "world/us: no kit is made" in call("provision", config, "--out", "pki").stdout
+    assert not (tmp_path / "pki/kits/world__us").exists()
+
+
+def test_a_kit_elsewhere_is_told_of_a_role_that_its_node_has_got(call: Call, config: Path, tmp_path: Path) -> None:
+    small = TREE.replace(', link: {address: "us.example.org:8443"}', "")
+    config.write_text(small)
+    call("provision", config, "--out", "pki")
+    shutil.move(tmp_path / "pki/kits/world__us", tmp_path / "handed")
+    config.write_text(TREE)
+    again = call("provision", config, "--out", "pki")
+    assert "world/us is hub now, too; `hierfl renew world/us --ca pki` certifies that" in again.stdout
+    renewed = call("renew", "world/us", "--ca", "pki")
+    assert "put it and node.json into the kit where the node runs" in renewed.stdout
+    assert len(uris(certificate(tmp_path / "pki/kits/world__us/cert.pem"))) == 2
+
+
+def test_a_certificate_that_has_run_out_stands_in_no_new_kits_way(call: Call, config: Path, tmp_path: Path) -> None:
+    from hierfl.link.provisioning import provision
+
+    call("provision", config, "--out", "pki")
+    shutil.rmtree(tmp_path / "pki/kits/world__us__long_beach")
+    later = datetime.now(UTC) + timedelta(days=31)
+    made = list(provision(load(config), Path("pki"), later, 30))
+    assert made == ["pki/kits/world__us__long_beach: the kit of world/us/long_beach (member); hand it to nobody else"]
+
+
+def test_nobody_guesses_which_of_two_keys_a_node_has(call: Call, config: Path, tmp_path: Path) -> None:
+    from hierfl.link.authority import Authority, new_key
+
+    call("provision", config, "--out", "pki")
+    Authority(tmp_path / "pki/ca").issue("world/us", new_key().public_key(), datetime.now(UTC), 30)
+    before = {path: path.read_bytes() for path in (tmp_path / "pki").rglob("*.pem")}
+    for words in (("renew", "world/us"), ("renew",)):
+        refused = call(*words, "--ca", "pki")
+        assert refused.exit_code == 1 and "world/us has certificates of 2 keys that hold" in refused.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "pki").rglob("*.pem")} == before
+    assert "`hierfl revoke world/us --ca pki` denies them all, then give it a new kit" in refused.stderr
+    assert call("renew", "world/us/long_beach", "--ca", "pki").exit_code == 0
+
+
 def test_who_has_the_roots_kit_is_asked_to_agree_to_nothing(call: Call, config: Path) -> None:
     assert call("provision", config, "--out", "pki").exit_code == 0
     told = call("join", config, "--kit", "pki/kits/world")
