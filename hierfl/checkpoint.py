@@ -208,9 +208,11 @@ def _same(file: Path, found: str, expected: str) -> None:
         raise OutputError(f"what {file} holds has the digest {found}, and was written with {expected}")
 
 
-def save_model(path: Path, layout: Layout, model: ModelState, about: Mapping[str, str] | None = None) -> None:
+def save_model(
+    path: Path, layout: Layout, model: ModelState, about: Mapping[str, str] | None = None, *, is_private: bool = False
+) -> None:
     """Write a model in its own dtypes, every name that it had, for `safetensors` or torch; `about`: what the file says
-    of it. Errors: OutputError.
+    of it; `is_private`: only its owner may read it. Errors: OutputError.
     """
     tensors = {spec.name: _narrowed(spec, values) for spec, values in model.tensors(layout)}
     types = {spec.name: BFLOAT16 for spec in layout.tensors if spec.dtype == "bfloat16"}
@@ -218,7 +220,7 @@ def save_model(path: Path, layout: Layout, model: ModelState, about: Mapping[str
         tensors[alias] = tensors[name]
         types |= {alias: BFLOAT16} if name in types else {}
     try:
-        durable.place(path, content(tensors, {"format": "pt", **(about or {})}, types))
+        durable.place(path, content(tensors, {"format": "pt", **(about or {})}, types), 0o600 if is_private else None)
     except OSError as error:
         raise OutputError(f"the model cannot be written to {path}: {error.strerror or error}") from error
 

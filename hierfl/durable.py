@@ -10,9 +10,14 @@ from pathlib import Path
 __all__ = ["check_file", "flush", "place", "put", "write"]
 
 
-def write(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
-    """Write a file of these buffers, one after the other, as they are given, and flush it. Errors: OSError."""
+def write(path: Path, buffers: Iterable[bytes | memoryview], mode: int | None = None) -> None:
+    """Write a file of these buffers, one after the other, as they are given, and flush it. Errors: OSError.
+
+    `mode`: who may read it; None: as the umask says.
+    """
     with path.open("wb") as file:
+        if mode is not None:
+            os.fchmod(file.fileno(), mode)
         file.writelines(buffers)
         file.flush()
         os.fsync(file.fileno())
@@ -38,10 +43,10 @@ def check_file(path: Path) -> None:
         raise OSError(errno.EINVAL, "there is something else than a file", str(path))
 
 
-def place(path: Path, buffers: Iterable[bytes | memoryview]) -> None:
+def place(path: Path, buffers: Iterable[bytes | memoryview], mode: int | None = None) -> None:
     """Write these buffers in the place of a file's, whole or not at all, and flush it. Errors: OSError."""
     check_file(path)
     partial = path.with_name(f".{path.name}.partial")
-    write(partial, buffers)
+    write(partial, buffers, mode)
     os.replace(partial, path)
     flush(path.parent)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import stat
 from pathlib import Path
 
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, LinkError
 from hierfl.link.files import write_private
 from hierfl.link.identity import parties
-from hierfl.link.kit import Kit
+from hierfl.link.kit import OPEN_TO_OTHERS, Kit
 
 __all__ = ["check_listen", "check_roles", "check_state"]
 
@@ -40,7 +42,10 @@ def check_listen(option: str, address: str | None, nobody: str = "") -> None:
 
 
 def check_state(state: Path, federation: str, node: str) -> None:
-    """See that a folder keeps what is this node's, and say so in it. Errors: LinkError for another node's."""
+    """See that a folder keeps what is this node's, and say so in it; a folder that others can look into is closed.
+
+    Errors: LinkError for another node's, and for one that stays open, or holds who knows whose files.
+    """
     mine, file = {"federation": federation, "node": node}, state / WHOSE
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -51,14 +56,34 @@ def check_state(state: Path, federation: str, node: str) -> None:
         raise LinkError(
             f"{file}, which says whose {state} is, cannot be read: {said}; --state takes another"
         ) from error
+    if found is not None and found != mine:
+        whose = f"{found.get('node')} of {found.get('federation')!r}" if isinstance(found, dict) else "another node"
+        raise LinkError(
+            f"{state} keeps what is of {whose}, not of {node} of {federation!r}; --state takes another folder"
+        )
+    _close(state, is_own=found is not None)
     if found is None:
         try:
             write_private(file, (json.dumps(mine) + "\n").encode())
         except LinkError as error:
             if not file.exists():  # else another process of this node has just said it
                 raise LinkError(f"{error}; --state takes another folder") from error
-    elif found != mine:
-        whose = f"{found.get('node')} of {found.get('federation')!r}" if isinstance(found, dict) else "another node"
+
+
+def _close(state: Path, *, is_own: bool) -> None:
+    """Take a folder's rights from all but its owner, where it `is_own`, of this node, or empty. Errors: LinkError."""
+    if not state.exists():
+        return
+    try:
+        mode = stat.S_IMODE(state.stat().st_mode)
+        if mode & OPEN_TO_OTHERS and (is_own or not any(state.iterdir())):
+            with contextlib.suppress(PermissionError):
+                state.chmod(mode & ~OPEN_TO_OTHERS)
+        is_open = stat.S_IMODE(state.stat().st_mode) & OPEN_TO_OTHERS
+    except OSError as error:
+        raise LinkError(f"{state} cannot be read: {error.strerror or error}; --state takes another folder") from error
+    if is_open:
         raise LinkError(
-            f"{state} keeps what is of {whose}, not of {node} of {federation!r}; --state takes another folder"
+            f"{state}, which keeps updates and models, can be read by others: chmod 700 {state}, as its owner, or"
+            " --state takes another folder"
         )

@@ -152,8 +152,8 @@ class Workplace:
         return self._write(self._models / MODEL, asked, values[0])
 
     def _write(self, path: Path, asked: Asked, model: ModelState) -> str:
-        """Write a model as a file for people; give its digest. Errors: OutputError."""
-        checkpoint.save_model(path, asked.layout, model)
+        """Write a model as a file for people, its owner's alone; give its digest. Errors: OutputError."""
+        checkpoint.save_model(path, asked.layout, model, is_private=True)
         return model.digest(asked.layout)
 
     def _kept(self, turn: str, made: Sequence[Any]) -> list[wire.Thing]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ class Tape:
     """What went to the places of a run's members, and what came back: a call for each method."""
 
     config: Any
+    folder: Path
     layout: Any = None
     asks: dict[str, tuple[str, wire.Ask]] = field(default_factory=dict)
     answers: dict[str, tuple[str, PlaceCall, wire.Placed]] = field(default_factory=dict)
@@ -55,7 +57,7 @@ def taped(kind: str, folder: Path) -> Tape:
     link = {"address": "hub.example.org:8443", "peers": "ward.example.org:1"}
     members = [{**site(name, n=12), "link": link} for name in "abc"]
     tree = hub("world", *members, rounds=1, topology=kind, strategy="fedavgm" if kind != "peer" else "fedavg")
-    tape = Tape(config_of(folder / "runs", tree))
+    tape = Tape(config_of(folder / "runs", tree), folder / "linked")
     carry_out, placed = Workplace.carry_out, Lane._placed
 
     def carried(self: Workplace, layout: Any, ask: wire.Ask) -> wire.Placed:
@@ -70,7 +72,7 @@ def taped(kind: str, folder: Path) -> Tape:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workplace, "carry_out", carried)
         patch.setattr(Lane, "_placed", answered)
-        Inside(tape.config, folder / "linked").go()
+        Inside(tape.config, tape.folder).go()
     return tape
 
 
@@ -130,6 +132,13 @@ def test_what_a_member_answers_is_taken_or_refused_by_name(tapes: dict[str, Tape
     outcomes, _ = answered_strangely(tapes, random.Random(2), CASES * len(tapes))
     assert outcomes["refused"] > 500 and min(outcomes["taken"], outcomes["failed"]) > 100, outcomes
     assert len(outcomes) == 3
+
+
+def test_models_that_a_member_keeps_for_people_are_its_owners_alone(tapes: dict[str, Tape]) -> None:
+    for kind, tape in tapes.items():
+        kept = [*tape.folder.rglob(place.MODEL), *tape.folder.rglob(place.OWN)]
+        assert len(kept) >= (6 if kind == "peer" else 3)
+        assert {stat.S_IMODE(file.stat().st_mode) for file in kept} == {0o600}
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import stat
 import threading
 import urllib.error
 import urllib.request
@@ -326,6 +327,32 @@ def test_a_state_is_one_nodes(pki: Pki, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LinkError, match=r"cannot be read: Not a directory; --state takes another"):
         check_state(tmp_path / "file", "heart", "world/us")
+
+
+def test_a_state_that_was_there_before_is_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, open_to_all = tmp_path / "state", tmp_path / "shared"
+    state.mkdir()
+    for before in (0o755, 0o2770):
+        state.chmod(before)
+        check_state(state, "heart", "world/us")
+        assert stat.S_IMODE(state.stat().st_mode) == before & ~0o077
+    with pytest.raises(LinkError, match="keeps what is of world/us"):
+        check_state(state, "heart", "world/them")
+    open_to_all.mkdir()
+    open_to_all.chmod(0o1777)
+    (open_to_all / "somebodys").touch()
+    said = rf"can be read by others: chmod 700 {open_to_all}, as its owner, or --state takes another"
+    with pytest.raises(LinkError, match=said):
+        check_state(open_to_all, "heart", "world/us")
+    assert stat.S_IMODE(open_to_all.stat().st_mode) == 0o1777 and not (open_to_all / "node.json").exists()
+    (open_to_all / "somebodys").unlink()
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", forbidden)
+    with pytest.raises(LinkError, match=said):
+        check_state(open_to_all, "heart", "world/us")
 
 
 def test_a_served_run_that_has_done_its_rounds_is_not_gone_on_with(pki: Pki, tmp_path: Path) -> None:
