@@ -289,6 +289,23 @@ def test_containers_see_what_their_commands_name(name: str) -> None:
     assert given["health"] in " ".join(service["healthcheck"]["test"]), "asked where it answers"
 
 
+def test_what_another_start_does_not_mend_is_not_started_again() -> None:
+    """Containers as the services of systemd: of the exit codes that these name, Docker hears 0."""
+    assert (DEPLOY / "Dockerfile").read_text().split("ENTRYPOINT ")[1].startswith('["tini", "--"]')
+    units = {"second": "hierfl-standby@", **dict.fromkeys(set(SERVICES) - {*ROOTS}, "hierfl-join@")}
+    for name, unit in units.items():
+        text = (DEPLOY / "systemd" / f"{unit}.service").read_text()
+        (codes,) = re.findall(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)
+        told = [word for code in codes.split() for word in ("-e", code)]
+        assert SERVICES[name]["restart"] == "on-failure" and SERVICES[name]["entrypoint"] == ["tini", *told, "--"]
+        if shutil.which("tini") is not None:
+            for code in range(5):
+                started = [*SERVICES[name]["entrypoint"], "sh", "-c", f"exit {code}"]
+                done = subprocess.run(started, capture_output=True, check=False)
+                assert done.returncode == (0 if str(code) in told else code)
+    assert SERVICES["world"]["restart"] == "no" and SERVICES["world"]["entrypoint"] == ["tini", "--"]
+
+
 @pytest.mark.parametrize("options", ["--standby", "--resume /runs/heart-1"])
 def test_the_first_root_comes_back_by_a_variable(options: str) -> None:
     command = SERVICES["world"]["command"].replace("${WORLD_OPTIONS:-}", options)
