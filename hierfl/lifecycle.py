@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from hierfl import checkpoint, commits
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.config.schema import RunConfig
-from hierfl.errors import Fenced, HierflError, OutputError, Overtaken
+from hierfl.errors import ConfigError, Fenced, HierflError, OutputError, Overtaken
 from hierfl.journal import Lead, leading
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
@@ -84,8 +84,10 @@ def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Pat
     """Measure a run's model, those of its hubs and sites, and those that sites keep, at every site.
 
     The figures are kept in the run's folder. Where each site trains alone there are no models but the sites' own.
+
+    Errors: ConfigError where sites have a privacy mechanism, before anything is loaded.
     """
-    with _measuring(run_dir, monitors, code_dir) as (engine, config, saved, model):
+    with _measuring(run_dir, monitors, code_dir, check=partial(_check_free, run_dir)) as (engine, config, saved, model):
         rounds, found = saved.rounds_done, dict(engine.cross_site(saved.rounds_done, model))
         if config.baseline is None:
             for path, own in models_apart(config, engine, saved, found):
@@ -128,8 +130,12 @@ def _measuring(
     *,
     with_sites: bool = True,
     overrides: Sequence[str] = (),
+    check: Callable[[RunConfig], None] = lambda config: None,
 ) -> Iterator[tuple[Engine, RunConfig, Checkpoint, Handle]]:
-    """Give workers that know a run's newest checkpoint, its configuration, the checkpoint and its model."""
+    """Give workers that know a run's newest checkpoint, its configuration, the checkpoint and its model.
+
+    `check`: raises for a configuration of which that is not wanted.
+    """
     emit = emit_to(monitors)
     with reopened(run_dir, overrides, code_dir) as left:
         saved = left.saved
@@ -139,6 +145,7 @@ def _measuring(
                 raise OutputError(f"{run_dir}: {said}; `hierfl resume {run_dir} statistics.only=false` trains")
             raise OutputError(f"{run_dir} has no checkpoint yet; `hierfl resume {run_dir}` starts its first round")
         config = epoch_of(epochs(left.config), saved.rounds_done).config
+        check(config)
         for warning in left.warnings:
             emit(Notice(0.0, "warning", "", warning))
         with closing(open_driver(config, run_dir)) as driver:
@@ -150,6 +157,17 @@ def _measuring(
             crew.prepare(saved.layout, saved.scale)
             crew.keeper.restore(Remembered.of(saved, config.federation, driver).sites)
             yield engine, config, saved, driver.put(saved.model)
+
+
+def _check_free(run_dir: Path, config: RunConfig) -> None:
+    """Errors: ConfigError where a round more, which makes the models of sites and hubs, would be paid for by nobody."""
+    private = [path for path, site in config.sites.items() if site.trains and site.privacy is not None]
+    if private:
+        more = f" and {len(private) - 1} more" if len(private) > 1 else ""
+        raise ConfigError(
+            f"{private[0]}{more}: privacy: for --cross-site sites train a round more, and epsilon counts the run's own"
+            f" alone; `hierfl evaluate {run_dir}` measures the federation's model at every site, and trains nothing"
+        )
 
 
 def _carry_out(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> Mapping[str, Any]:

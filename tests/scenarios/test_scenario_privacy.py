@@ -16,7 +16,7 @@ from ward_tasks import Doses
 from hierfl.errors import ConfigError, HierflError
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.task import SiteData
-from hierfl.lifecycle import resume, run
+from hierfl.lifecycle import cross_site, evaluate, resume, run
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice, SiteTrained
 from hierfl.runtime.loading import Loader
@@ -55,6 +55,20 @@ def test_a_tree_has_the_bits_of_a_flat_federation_and_a_seed_repeats_itself(tmp_
     assert trial(tmp_path, private(privacy=None)).digest != flat.digest
     loop = trial(tmp_path, private(privacy={**NOISE, "method": "loop"}))
     assert loop.digest != flat.digest, "a setting is a part of what noise is drawn for"
+
+
+def test_models_of_a_round_that_nobody_pays_for_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = trial(
+        tmp_path, hub("world", {**SITES[0], "privacy": NOISE}, hub("us", {**SITES[1], "privacy": NOISE}), SITES[2])
+    )
+    assert evaluate(ran.folder)["world"]["num_test"], "which trains nothing"
+    alone = trial(tmp_path, private(), baseline="local")
+    assert "world/a" in cross_site(alone.folder).models, "a baseline hides nothing, and trains no more"
+    monkeypatch.setattr(Loader, "get", lambda *_: pytest.fail("no data are loaded"))
+    said = rf"^world/a and 1 more: privacy: .* train a round more, .*; `hierfl evaluate {ran.folder}` measures"
+    with pytest.raises(ConfigError, match=said):
+        cross_site(ran.folder)
+    assert not (ran.folder / "cross_site.json").exists()
 
 
 def test_a_resumed_run_has_the_bits_of_an_unbroken_one_and_counts_what_was_paid_before(tmp_path: Path) -> None:
