@@ -154,9 +154,9 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
             for name, values in prediction.own.items():
                 own.setdefault(name, []).append(values.detach().to(torch.float64).cpu().numpy())
             if prediction.scores is None or prediction.labels is None:
-                loss_sum += loss * len(next(iter(prediction.own.values())))
+                loss_sum += _summed(loss, len(next(iter(prediction.own.values()))))
                 continue
-            loss_sum += loss * prediction.labels.numel()
+            loss_sum += _summed(loss, prediction.labels.numel())
             scores.append(prediction.scores.detach().to(torch.float64).cpu().numpy())
             labels.append(prediction.labels.detach().cpu().numpy())
     try:
@@ -167,6 +167,11 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
         return Tally.of(found, truth, loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins, own=beside)
     except ValueError as error:
         raise DataError(f"the task's predictions cannot be measured: {error}") from error
+
+
+def _summed(loss: float, num: int) -> float:
+    """Turn a mean loss into a sum; over nothing that is 0, where the mean may be NaN."""
+    return loss * num if num else 0.0
 
 
 def warm_up(device: torch.device) -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from hierfl.config.schema import Training
+from hierfl.config.schema import Evaluation, Training
 from hierfl.learning.flat import FlatModel
-from hierfl.learning.training import train
+from hierfl.learning.task import Prediction
+from hierfl.learning.training import measure, train
 
 
 class Squares:
@@ -67,3 +68,38 @@ def test_gradients_are_clipped_to_their_norm(clip_norm: float | None) -> None:
     settings = Training(optimizer="sgd", lr=0.5, batch_size=None, local_steps=4, clip_norm=clip_norm)
     train(bound, Squares(), site(), settings, 0)  # type: ignore[arg-type]
     assert bound.read().floats.tobytes() == plain.read().floats.tobytes()
+
+
+class Known:
+    """A task some of whose labels are known, those that are no NaN; `own`: it tells no classes, but a metric."""
+
+    def __init__(self, *, own: bool) -> None:
+        self.own = own
+
+    def loss(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        scores, labels = self._known(module, batch)
+        return nn.functional.binary_cross_entropy(scores, labels)
+
+    def predict(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Prediction:
+        scores, labels = self._known(module, batch)
+        return Prediction(own={"distance": (scores - labels).abs()}) if self.own else Prediction(scores, labels)
+
+    def _known(self, module: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        is_known = ~batch[1].isnan()
+        return torch.sigmoid(module(batch[0]).squeeze(1)[is_known]), batch[1][is_known]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_batch_without_predictions_adds_no_loss(own: bool) -> None:
+    features, unknown = site().tensors[0], [float("nan")] * 4
+    part = TensorDataset(features, torch.tensor([0.0, 1, 0, 1, *unknown, 1, 0, 1, 0]))
+    module = nn.Linear(3, 1)
+    found = [
+        measure(module, Known(own=own), part, Evaluation(batch_size=size), torch.device("cpu")).scalars()
+        for size in (12, 4)
+    ]
+    for told in found:
+        assert told["num_test"] == 8 and "num_left_out" not in told
+        assert told["loss"] == pytest.approx(found[0]["loss"])
+    nothing = TensorDataset(features[:4], torch.tensor(unknown))
+    assert not measure(module, Known(own=own), nothing, Evaluation(), torch.device("cpu")).num_samples
