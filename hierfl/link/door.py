@@ -16,14 +16,18 @@ from hierfl.link.chunks import MAX_MESSAGE_BYTES
 from hierfl.link.codec import MAX_BYTES
 from hierfl.link.denied import DenyList
 from hierfl.link.kit import Kit
-from hierfl.link.limits import Limits
+from hierfl.link.limits import AT_ONCE, Limits
 from hierfl.link.permits import Gatekeeper
 
 __all__ = ["SERVICE", "TRANSPORT", "Door", "try_to_listen"]
 
 SERVICE = "hierfl.link.v1.Link"
 
-THREADS_PER_MEMBER = 4
+SPARE_THREADS = 8
+"""Beside one for each call that may be open: for those that are judged just now."""
+
+STREAMS = 16
+"""On one connection; a member has five, who takes vectors eight."""
 
 Tell = Callable[[str, str, str], None]
 """Takes a level, a node, and what is to be said of it."""
@@ -77,7 +81,8 @@ class Door:
         gatekeeper = Gatekeeper(
             federation, members, self.denied, Limits(), lambda said: tell("warning", kit.path, said)
         )
-        self._threads = ThreadPoolExecutor(8 + THREADS_PER_MEMBER * len(members), thread_name_prefix="link")
+        num_threads = SPARE_THREADS + sum(AT_ONCE[call] for call in handlers) * len(members)
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="link")
         self._server = grpc.server(
             self._threads,
             interceptors=(gatekeeper,),
@@ -85,10 +90,12 @@ class Door:
                 ("grpc.max_receive_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
                 ("grpc.max_send_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
                 *TRANSPORT,
+                ("grpc.max_concurrent_streams", STREAMS),
                 ("grpc.so_reuseport", 0),
                 ("grpc.compression_enabled_algorithms_bitset", _ENCODINGS[compression]),
                 ("grpc.max_metadata_size", 16384),
             ],
+            maximum_concurrent_rpcs=2 * num_threads,
             compression=grpc.Compression.Gzip if compression == "gzip" else None,
         )
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])

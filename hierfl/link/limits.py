@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-__all__ = ["Bucket", "Limits"]
+__all__ = ["AT_ONCE", "Bucket", "Limits"]
 
 AT_ONCE: Mapping[str, int] = {"Control": 2, "Fetch": 2, "Deliver": 2, "Hand": 2}
 """Two: after a cut, the old connection may not be known to be dead yet."""

@@ -24,6 +24,7 @@ from hierfl.link.codec import parse
 from hierfl.link.door import SERVICE, TRANSPORT, Door, Tell
 from hierfl.link.identity import PEER, server_name
 from hierfl.link.kit import Kit
+from hierfl.link.patience import Patience
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import HAND, NODE_KEY, Peer
 from hierfl.link.sound import wrong_with
@@ -166,7 +167,7 @@ class Neighbours:
         hand = channel.unary_stream(f"/{SERVICE}/{HAND}", request_serializer=wire.FetchRequest.SerializeToString)
         asked = wire.FetchRequest(digest=incoming.digest, offset=incoming.received)
         call = hand(asked, metadata=((NODE_KEY, self._kit.path.encode()),))
-        with _Patience(self._times.silence_s, call.cancel) as patience:
+        with Patience(self._times.silence_s, call.cancel) as patience:
             for message in call:
                 incoming.take(decode(message))
                 patience.heard()
@@ -193,31 +194,3 @@ class Neighbours:
             if self._channels.get(holder) is channel:
                 del self._channels[holder]
         channel.close()
-
-
-class _Patience:
-    """Calls `give_up` once nothing was heard for `silence_s`."""
-
-    def __init__(self, silence_s: float, give_up: Callable[[], object]) -> None:
-        self._silence_s = silence_s
-        self._give_up = give_up
-        self._heard_s = time.monotonic()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="patience", daemon=True)
-
-    def heard(self) -> None:
-        """Something has come."""
-        self._heard_s = time.monotonic()
-
-    def __enter__(self) -> _Patience:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-
-    def _watch(self) -> None:
-        while not self._over.wait(self._silence_s / 4):
-            if time.monotonic() - self._heard_s > self._silence_s:
-                self._give_up()
-                return

@@ -6,7 +6,8 @@ as its certificate bears it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from hierfl.errors import LinkError
 from hierfl.link.denied import DenyList
 from hierfl.link.identity import HUB, MEMBER, PEER, Identity, uris_in
 from hierfl.link.limits import Bucket, Limits
+from hierfl.link.patience import Patience
 
 __all__ = ["ALLOWED", "CALLS", "ELSEWHERE", "NODE_KEY", "OTHER", "OWN", "Gatekeeper", "Peer", "peer_of", "whence"]
 
@@ -35,6 +37,13 @@ ALLOWED = frozenset(
 TOLD_PER_S, TOLD_AT_ONCE = 0.2, 20.0
 """Of refused calls."""
 MOST_TOLD = 300
+
+FIRST_S = 15.0
+"""So soon a call has to say what it wants; but for a first chunk, which is large."""
+
+STILL_S: Mapping[str, float] = {CONTROL: 30.0, FETCH: 600.0, DELIVER: 600.0, HAND: 30.0}
+"""So long a call may stand still: members and hubs beat every five seconds at least, and who takes a vector hangs up
+after fifteen."""
 
 DENIED = "the certificate is denied, or has run out"
 
@@ -105,54 +114,62 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
         handler = continuation(details)
         call = details.method.rpartition("/")[2]
         if handler is None or call not in CALLS:
-            return grpc.unary_unary_rpc_method_handler(_unknown)
+            return grpc.stream_stream_rpc_method_handler(self._unknown)
         node = next((value for key, value in details.invocation_metadata if key == NODE_KEY), b"")
         node = node.decode("utf-8", "replace") if isinstance(node, bytes) else str(node)
         if handler.response_streaming:
-            make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else None
-            make = make or grpc.unary_stream_rpc_method_handler
-            behaviour = self._streaming(handler.stream_stream or handler.unary_stream, call, node)
+            make, behaviour = grpc.stream_stream_rpc_method_handler, self._streaming(handler, call, node)
         else:
-            make = grpc.stream_unary_rpc_method_handler
-            behaviour = self._single(handler.stream_unary, call, node)
+            make, behaviour = grpc.stream_unary_rpc_method_handler, self._single(handler, call, node)
         return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
-    def _streaming(self, serve: Callable[..., Iterator[Any]], call: str, node: str) -> Callable[..., Iterator[Any]]:
-        def guarded(request: Any, context: Any) -> Iterator[Any]:
-            peer = self._enter(call, node, context)
-            try:
-                for said in serve(request, context, peer, node):
+    def _streaming(self, handler: Any, call: str, node: str) -> Callable[..., Iterator[Any]]:
+        """Guard a call with many answers. What asks for one thing is a stream, too: gRPC would wait for that before
+        anything is judged, in one of few threads.
+        """
+
+        def guarded(requests: Iterator[Any], context: Any) -> Iterator[Any]:
+            with self._inside(call, node, context) as (peer, patience):
+                if handler.request_streaming:
+                    says = handler.stream_stream(requests, context, peer, node)
+                else:
+                    says = handler.unary_stream(next(requests, b""), context, peer, node)
+                for said in says:
+                    patience.heard()
                     if call != CONTROL:  # which says farewell before it ends
                         self._still(peer, context)
                     yield said
-            finally:
-                self.limits.leave(node, call)
 
         return guarded
 
-    def _single(self, serve: Callable[..., Any], call: str, node: str) -> Callable[..., Any]:
-        def guarded(request: Any, context: Any) -> Any:
-            peer = self._enter(call, node, context)
+    def _single(self, handler: Any, call: str, node: str) -> Callable[..., Any]:
+        def guarded(requests: Iterator[Any], context: Any) -> Any:
+            with self._inside(call, node, context) as (peer, patience):
 
-            def heard() -> Iterator[Any]:
-                for said in request:
-                    self._still(peer, context)
-                    yield said
+                def heard() -> Iterator[Any]:
+                    for said in requests:
+                        patience.heard()
+                        self._still(peer, context)
+                        yield said
 
-            try:
-                return serve(heard(), context, peer, node)
-            finally:
-                self.limits.leave(node, call)
+                return handler.stream_unary(heard(), context, peer, node)
 
         return guarded
+
+    @contextlib.contextmanager
+    def _inside(self, call: str, node: str, context: Any) -> Iterator[tuple[Peer, Patience]]:
+        """Let a caller in, as long as its call does not stand still."""
+        peer = self._enter(call, node, context)
+        first_s = None if call == DELIVER else FIRST_S
+        try:
+            with Patience(STILL_S[call], lambda: self._hang_up(call, context, peer), first_s) as patience:
+                yield peer, patience
+        finally:
+            self.limits.leave(node, call)
 
     def _enter(self, call: str, node: str, context: Any) -> Peer:
         """Let a caller in, or end the call with the reason."""
-        pem = context.auth_context().get("x509_pem_cert", [b""])[0]
-        try:
-            peer = peer_of(pem)
-        except LinkError as error:
-            self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+        peer = self._caller(context)
         denied = self.judge(peer, call, node)
         if denied is not None:
             self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, denied, peer)
@@ -161,27 +178,43 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
             self._refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, full, peer)
         return peer
 
+    def _caller(self, context: Any) -> Peer:
+        """Say who calls, or end the call of nobody."""
+        pem = context.auth_context().get("x509_pem_cert", [b""])[0]
+        try:
+            return peer_of(pem)
+        except LinkError as error:
+            self._refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+
+    def _unknown(self, requests: Any, context: Any) -> NoReturn:
+        self._refuse(context, grpc.StatusCode.UNIMPLEMENTED, "there is no such call", self._caller(context))
+
     def _still(self, peer: Peer, context: Any) -> None:
         """End a call whose caller's certificate has ceased to hold meanwhile: a large model takes its time."""
         if not peer.is_good(self.denied, datetime.now(UTC)):
             self._refuse(context, grpc.StatusCode.PERMISSION_DENIED, DENIED, peer)
 
     def _refuse(self, context: Any, status: grpc.StatusCode, why: str, peer: Peer | None = None) -> NoReturn:
-        """End a call, and say so here, unless that was said too often."""
-        if self._tells.take():
-            who = f", with the certificate {peer.serial:x}" if peer is not None else ""
-            self._tell(f"a call from {whence(context)}{who} was refused: {why[:MOST_TOLD]}")
+        """End a call, and say so here."""
+        self._say(context, peer, f"was refused: {why[:MOST_TOLD]}")
         context.abort(status, why)
         raise AssertionError("abort raises")
+
+    def _hang_up(self, call: str, context: Any, peer: Peer) -> None:
+        """End a call that stands still."""
+        self._say(context, peer, f"was ended: {call} stood still")
+        context.cancel()
+
+    def _say(self, context: Any, peer: Peer | None, what: str) -> None:
+        """Say what has become of a call, unless that was said too often."""
+        if self._tells.take():
+            who = f", with the certificate {peer.serial:x}" if peer is not None else ""
+            self._tell(f"a call from {whence(context)}{who} {what}")
 
     def _about(self, identity: Identity, node: str) -> str:
         if node not in self.members:
             return ELSEWHERE
         return OWN if identity.path == node else OTHER
-
-
-def _unknown(request: Any, context: Any) -> Any:
-    context.abort(grpc.StatusCode.UNIMPLEMENTED, "there is no such call")
 
 
 assert HUB not in {role for role, _, _ in ALLOWED}, "hubs call nobody: members dial out"

@@ -147,7 +147,7 @@ def test_a_certificate_that_is_revoked_ends_what_is_on_its_way(pki: Pki, tmp_pat
         said = lambda serve: serve.stream_unary(chunks(), Context())  # noqa: E731
     else:
         handler = grpc.unary_stream_rpc_method_handler(chunks)
-        said = lambda serve: passed.extend(serve.unary_stream(b"", Context()))  # noqa: E731
+        said = lambda serve: passed.extend(serve.stream_stream(iter([b""]), Context()))  # noqa: E731
     details = SimpleNamespace(method=f"/{SERVICE}/{call}", invocation_metadata=((NODE_KEY, b"ring/a"),))
     with pytest.raises(LinkError, match="PERMISSION_DENIED: the certificate is denied, or has run out"):
         said(keeper.intercept_service(lambda _: handler, details))
