@@ -12,7 +12,6 @@ import queue
 import random
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +28,7 @@ from hierfl.link.door import SERVICE, TRANSPORT
 from hierfl.link.identity import server_name
 from hierfl.link.kit import Kit
 from hierfl.link.leaders import Leaders, Outranked, followed
+from hierfl.link.patience import Patience
 from hierfl.link.payload import Incoming, Outgoing, Shape
 from hierfl.link.permits import NODE_KEY
 from hierfl.link.service import SUCCEEDED, VERSIONS
@@ -84,8 +84,9 @@ class Dialer:
         self._up = threading.Condition()
         self._channel: Any = None
         self._outgoing: queue.SimpleQueue[wire.MemberSays] | None = None
-        self._heard_s = 0.0
         self._call: Any = None
+        self._delivery: Any = None
+        self._patience = Patience(self._times.silence_s, lambda: None)
         self.run = ""
         self.has_joined = False
         self.asked: Callable[[str, wire.Ask], None] = lambda run, ask: None
@@ -112,10 +113,12 @@ class Dialer:
         self._farewell = reason
         self._leaving.set()
         with self._up:
-            outgoing, call = self._outgoing, self._call
+            outgoing, call, delivery = self._outgoing, self._call, self._delivery
             self._up.notify_all()
         if outgoing is not None:
-            outgoing.put(wire.MemberSays(bye=wire.Bye(reason=reason)))
+            if delivery is not None:
+                delivery.cancel()  # it may fill the connection, and keep the farewell from going
+            self._say_farewell(outgoing)
         elif call is not None:
             call.cancel()  # a hub that has said nothing yet is not waited for
 
@@ -163,7 +166,7 @@ class Dialer:
             asked = wire.FetchRequest(digest=incoming.digest, offset=incoming.received)
             for message in fetch(asked, metadata=self._metadata()):
                 incoming.take(decode(message))
-                self._heard_s = time.monotonic()
+                self._patience.heard()
         except (grpc.RpcError, ValueError) as error:  # the latter of a connection that was cut just before
             if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                 raise Abandoned("the hub does not ask for this any more") from error
@@ -196,21 +199,18 @@ class Dialer:
         outgoing.put(wire.MemberSays(hello=self._hello))
         with grpc.secure_channel(self.address, credentials, options, self._compression) as channel:
             control = channel.stream_stream(f"/{SERVICE}/Control", request_serializer=wire.MemberSays.SerializeToString)
-            self._heard_s = time.monotonic()
             call = self._call = control(self._says(outgoing, stamps), metadata=self._metadata())
-            unheard = threading.Timer(self._patience_s(), call.cancel)  # gRPC itself waits longer for a first word
-            unheard.start()
+            self._patience = Patience(self._times.silence_s, call.cancel, self._first_s())
             try:
-                for content in call:
-                    unheard.cancel()
-                    self._heard_s = time.monotonic()
-                    said: wire.HubSays = parse(wire.HubSays, content)
-                    final = self._heard(said, stamps, channel, outgoing)
-                    if final is not None:
-                        return final or None
+                with self._patience:
+                    for content in call:
+                        self._patience.heard()
+                        said: wire.HubSays = parse(wire.HubSays, content)
+                        final = self._heard(said, stamps, channel, outgoing)
+                        if final is not None:
+                            return final or None
                 return None
             finally:
-                unheard.cancel()
                 self._outgoing = None
                 with self._up:
                     self._channel = None
@@ -218,14 +218,11 @@ class Dialer:
                 call.cancel()
 
     def _says(self, outgoing: queue.SimpleQueue[wire.MemberSays], stamps: Stamps) -> Iterator[wire.MemberSays]:
-        """Give what is to be sent, and a beat where there is nothing; cut a connection that has fallen silent."""
+        """Give what is to be sent, and a beat where there is nothing."""
         while True:
             try:
                 said = outgoing.get(timeout=self._times.beat_s)
             except queue.Empty:
-                if time.monotonic() - self._heard_s > self._times.silence_s:
-                    self._call.cancel()
-                    return
                 if not self.is_up:
                     continue
                 said = wire.MemberSays(beat=wire.Beat())
@@ -233,7 +230,12 @@ class Dialer:
             if said.WhichOneof("what") == "bye":
                 return
 
-    def _patience_s(self) -> float:
+    def _say_farewell(self, outgoing: queue.SimpleQueue[wire.MemberSays]) -> None:
+        """Say that the member leaves; a hub that does not hear it is not waited for."""
+        outgoing.put(wire.MemberSays(bye=wire.Bye(reason=self._farewell)))
+        self._patience.at_most(self._times.farewell_s)
+
+    def _first_s(self) -> float:
         """Give how long to wait for a hub's first word; less, where there is another way."""
         return self._times.beat_s if len(self._addresses) > 1 else self._times.silence_s
 
@@ -277,7 +279,7 @@ class Dialer:
             self._channel, self._outgoing = channel, outgoing
             self._up.notify_all()
         if self._leaving.is_set():  # it was asked to just now
-            outgoing.put(wire.MemberSays(bye=wire.Bye(reason=self._farewell)))
+            self._say_farewell(outgoing)
 
     def _deliver(self, channel: Any, take: wire.Take) -> None:
         """Send an update from where the hub has it; after a cut the hub asks again."""
@@ -287,8 +289,11 @@ class Dialer:
             return
         try:
             deliver = channel.stream_unary(f"/{SERVICE}/Deliver")
-            deliver(payload.chunks(take.transfer, take.offset), metadata=self._metadata())
+            self._delivery = deliver.future(payload.chunks(take.transfer, take.offset), metadata=self._metadata())
+            self._delivery.result()
             self._is_put_off = False
+        except grpc.FutureCancelledError:
+            return  # the member leaves
         except (grpc.RpcError, LinkError, ValueError) as error:
             self._is_put_off = isinstance(error, grpc.RpcError) and error.code() in _PUT_OFF
             self._tell("info", f"an update stopped going: {in_words(error)}")

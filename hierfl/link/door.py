@@ -32,8 +32,19 @@ STREAMS = 16
 Tell = Callable[[str, str, str], None]
 """Takes a level, a node, and what is to be said of it."""
 
-TRANSPORT = (("grpc.http2.max_frame_size", 1 << 20), ("grpc.http2.lookahead_bytes", 4 << 20))
-"""For long streams of chunks: fewer frames, and more of them on the way."""
+TRANSPORT = (
+    ("grpc.http2.max_frame_size", 1 << 20),
+    ("grpc.http2.lookahead_bytes", 4 << 20),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+"""For long streams of chunks: fewer frames, and more of them on the way. Who has heard nothing for a while asks whether
+the other side is there: a machine that has vanished does not say so.
+"""
+
+_ASKED = (("grpc.http2.min_ping_interval_without_data_ms", 10_000), ("grpc.keepalive_permit_without_calls", 1))
+"""So often a server may be asked that; with gRPC's own five minutes it would hang up."""
 
 _ENCODINGS = {"none": 0b001, "gzip": 0b101}
 """What a hub unpacks, as bits of gRPC's list: identity, deflate, gzip."""
@@ -89,7 +100,7 @@ class Door:
             options=[
                 ("grpc.max_receive_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
                 ("grpc.max_send_message_length", max(MAX_BYTES, MAX_MESSAGE_BYTES)),
-                *TRANSPORT,
+                *(*TRANSPORT, *_ASKED),
                 ("grpc.max_concurrent_streams", STREAMS),
                 ("grpc.so_reuseport", 0),
                 ("grpc.compression_enabled_algorithms_bitset", _ENCODINGS[compression]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ class Patience:
         self._silence_s = silence_s
         self._give_up = give_up
         self._until_s = time.monotonic() + (silence_s if first_s is None else first_s)
+        self._end_s = math.inf
         self._is_over = False
         self._turn = threading.Condition()
         self._thread = threading.Thread(target=self._watch, name="patience", daemon=True)
@@ -26,6 +28,12 @@ class Patience:
     def heard(self) -> None:
         """Something has come."""
         self._until_s = time.monotonic() + self._silence_s
+
+    def at_most(self, left_s: float) -> None:
+        """Wait for so long from now on, whatever is heard."""
+        with self._turn:
+            self._end_s = min(self._end_s, time.monotonic() + left_s)
+            self._turn.notify()
 
     def __enter__(self) -> Patience:
         self._thread.start()
@@ -38,7 +46,7 @@ class Patience:
 
     def _watch(self) -> None:
         with self._turn:
-            while not self._is_over and (left_s := self._until_s - time.monotonic()) > 0:
+            while not self._is_over and (left_s := min(self._until_s, self._end_s) - time.monotonic()) > 0:
                 self._turn.wait(min(left_s, self._silence_s))
             if self._is_over:
                 return

@@ -24,6 +24,11 @@ class Times:
         """Take a connection for cut after so long without a word; the member then dials anew."""
         return 3 * self.beat_s
 
+    @property
+    def farewell_s(self) -> float:
+        """Wait at most so long until the other side has heard a farewell."""
+        return max(1.0, self.beat_s)
+
     def back_off_s(self, attempt: int, chance: random.Random) -> float:
         """Wait so long before dialling for the n-th time in a row: twice as long each time, up to three beats.
 

@@ -202,6 +202,8 @@ class Wire:
         self._whole = threading.Event()
         self._whole.set()
         self._swallows = False
+        self._is_over = threading.Event()
+        self._stranded: set[socket.socket] = set()
         self._ends: set[socket.socket] = set()
         self._listener = socket.create_server(("localhost", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -220,6 +222,10 @@ class Wire:
         """Let nothing through any more, and close nothing."""
         self._swallows = True
 
+    def strand(self) -> None:
+        """Take and let through nothing more on what is connected, and close nothing; who dials anew gets through."""
+        self._stranded |= self._ends
+
     def mend(self) -> None:
         self._swallows = False
         self._whole.set()
@@ -229,6 +235,7 @@ class Wire:
         try:
             yield self
         finally:
+            self._is_over.set()
             self.cut()
             self._listener.close()
 
@@ -255,6 +262,8 @@ class Wire:
         self.seen.append(kept)
         with contextlib.suppress(OSError):
             while content := source.recv(1 << 16):
+                if source in self._stranded:
+                    self._is_over.wait()
                 if self._keeps:
                     kept += content
                 if not self._swallows:

@@ -8,92 +8,26 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from link_members import Pki, hub_on_loopback, job, layout, model, payload_of, update
+from link_dialers import LAYOUT, UPDATE, Member, part_of
+from link_members import Pki, hub_on_loopback, job, layout, model, payload_of
 from link_processes import Wire
 
 from hierfl.errors import LinkError
-from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.link._wire import link_pb2 as wire_pb
-from hierfl.link.desk import Abandoned, Desk
+from hierfl.link.desk import Abandoned
 from hierfl.link.dialer import Dialer
 from hierfl.link.lane import Lane
 from hierfl.link.payload import Shape
 from hierfl.link.service import VERSIONS
-from hierfl.link.store import Store
 from hierfl.link.times import Times
 from hierfl.runtime.driver import Done
-
-LAYOUT = layout(6_000_000)
-UPDATE = update(LAYOUT, largest=2**18)
-
-
-class FakeBranch:
-    """Trains by giving one update; counts how often it was asked."""
-
-    config: Any = type("Config", (), {"hubs": {}})()
-    path = "world/us"
-    layout = LAYOUT
-
-    def __init__(self) -> None:
-        self.trained = 0
-        self.prepared = 0
-        self.starts: list[float] = []
-
-    def enter(self, number: int) -> None:
-        assert number == 0
-
-    def prepare(self, run: str, scale: Any) -> None:
-        self.prepared += 1
-
-    def describe(self) -> Any:
-        return type("Inventory", (), {"num_train": 10})()
-
-    def train(self, asked: Any, start: ModelState) -> tuple[int, PartialSum]:
-        self.trained += 1
-        self.starts.append(float(start.floats[7]))
-        return 10, PartialSum(*UPDATE, 10)
-
-
-class Member:
-    """A member's process, but for its training."""
-
-    def __init__(
-        self, pki: Pki, port: int, folder: Path, deadline_s: float = 20.0, instance: str = "a", packed: str = "none"
-    ) -> None:
-        self.branch, self.heard = FakeBranch(), []
-        hello = wire_pb.Hello(
-            versions=VERSIONS,
-            federation="heart",
-            node="world/us",
-            config_digest="config",
-            task_digest="task",
-            instance=instance,
-        )
-        kit = pki.kit("world/us", name=f"kit-{instance}")
-        tell: Callable[[str, str], None] = lambda level, said: self.heard.append(said)  # noqa: E731
-        self.dialer = Dialer(kit, "world", [f"localhost:{port}"], hello, deadline_s, packed, tell)
-        make: Any = lambda: self.branch  # noqa: E731
-        self.desk = Desk(make, Store(folder), self.dialer.say, self.dialer.fetch, tell, lambda: None)
-        self.dialer.asked, self.dialer.offered = self.desk.asked, self.desk.offered
-        self.last = ""
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
-
-    def _serve(self) -> None:
-        self.last = self.dialer.serve()
-
-    def close(self) -> None:
-        self.dialer.leave("the test is over")
-        self.desk.close(10.0)
-        self.thread.join(10.0)
-        assert self.desk.failed is None, self.desk.failed
 
 
 @pytest.fixture(scope="module")
@@ -114,11 +48,6 @@ def joined(pki: Pki, folder: Path) -> Iterator[tuple[Lane, queue.SimpleQueue[Don
             yield lane, done, line, member
         finally:
             member.close()
-
-
-def part_of(done: Done) -> PartialSum:
-    part: PartialSum = done.beside[0]
-    return part
 
 
 def test_a_round_over_a_real_connection(pki: Pki, tmp_path: Path) -> None:
