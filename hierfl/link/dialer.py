@@ -47,7 +47,7 @@ _REFUSALS = (
 )
 
 
-_PUT_OFF = (grpc.StatusCode.ABORTED, grpc.StatusCode.INVALID_ARGUMENT)
+_PUT_OFF = (grpc.StatusCode.ABORTED, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 """What a hub says of an update that it does not take now: it is not asked again and again without a pause."""
 
 
@@ -155,8 +155,13 @@ class Dialer:
         Errors: Abandoned if the hub does not give it any more, or the member leaves.
         """
         with contextlib.closing(Incoming(path, shape, digest, spool=spool)) as incoming:
+            attempt = 0
             while not incoming.is_whole:
+                before = incoming.received
                 self._fetch(incoming)
+                attempt = 0 if incoming.received > before else attempt + 1
+                if not incoming.is_whole and self._leaving.wait(self._times.back_off_s(attempt, self._chance)):
+                    raise Abandoned("the member is leaving")
 
     def _fetch(self, incoming: Incoming) -> None:
         """Bring what comes of a model over one connection. Errors: as of `fetch`."""
@@ -171,10 +176,8 @@ class Dialer:
             if isinstance(error, grpc.RpcError) and error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                 raise Abandoned("the hub does not ask for this any more") from error
             self._tell("info", f"a model stopped coming at byte {incoming.received}: {in_words(error)}")
-            self._leaving.wait(self._times.beat_s / 10)
         except LinkError as error:
             self._tell("warning", f"a model came damaged: {error}")
-            self._leaving.wait(self._times.beat_s / 10)
 
     def _session(self) -> str | None:
         """Dial once and serve the control stream to its end; give the hub's last words if they are final."""

@@ -7,6 +7,8 @@ as its certificate bears it out.
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,6 +94,7 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
         limits: Limits,
         tell: Callable[[str], None] = lambda said: None,
     ) -> None:
+        self._transfers = _Transfers()
         self._tell = tell
         self._tells = Bucket(TOLD_PER_S, TOLD_AT_ONCE)
         self.federation = federation
@@ -158,13 +161,20 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def _inside(self, call: str, node: str, context: Any) -> Iterator[tuple[Peer, Patience]]:
-        """Let a caller in, as long as its call does not stand still."""
+        """Let a caller in, as long as its call does not stand still, and a transfer's session lasts."""
         peer = self._enter(call, node, context)
         first_s = None if call == DELIVER else FIRST_S
+        line = node, whence(context)
         try:
             with Patience(STILL_S[call], lambda: self._hang_up(call, context, peer), first_s) as patience:
+                if call != CONTROL:
+                    self._transfers.begin(line, context)
                 yield peer, patience
         finally:
+            if call == CONTROL:
+                self._transfers.cut(line)
+            else:
+                self._transfers.end(line, context)
             self.limits.leave(node, call)
 
     def _enter(self, call: str, node: str, context: Any) -> Peer:
@@ -215,6 +225,35 @@ class Gatekeeper(grpc.ServerInterceptor):  # type: ignore[misc]
         if node not in self.members:
             return ELSEWHERE
         return OWN if identity.path == node else OTHER
+
+
+class _Transfers:
+    """What goes over each connection beside its control stream, and ends with that: a machine that has vanished ends
+    nothing by itself. Safe among threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+
+    def begin(self, line: tuple[str, str], context: Any) -> None:
+        """A transfer has begun."""
+        with self._lock:
+            self._open[line].append(context)
+
+    def end(self, line: tuple[str, str], context: Any) -> None:
+        """A transfer is over."""
+        with self._lock:
+            self._open[line] = [one for one in self._open[line] if one is not context]
+            if not self._open[line]:
+                del self._open[line]
+
+    def cut(self, line: tuple[str, str]) -> None:
+        """End what goes over a connection."""
+        with self._lock:
+            contexts = list(self._open.get(line, ()))
+        for context in contexts:
+            context.cancel()
 
 
 assert HUB not in {role for role, _, _ in ALLOWED}, "hubs call nobody: members dial out"

@@ -24,6 +24,7 @@ from hierfl.link._wire import link_pb2 as wire_pb
 from hierfl.link.desk import Abandoned
 from hierfl.link.dialer import Dialer
 from hierfl.link.lane import Lane
+from hierfl.link.limits import Limits
 from hierfl.link.payload import Shape
 from hierfl.link.service import VERSIONS
 from hierfl.link.times import Times
@@ -130,6 +131,33 @@ def test_a_hub_whose_disk_is_full_says_so_and_is_dialled_ever_more_slowly(
             assert heard.count(said) == 4
         finally:
             member.close()
+
+
+@pytest.mark.parametrize("limited", ["Fetch", "Deliver"])
+def test_a_call_beyond_the_limits_is_made_again_ever_more_slowly(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited: str
+) -> None:
+    turns, left = list[int](), [4]
+    enter = Limits.enter
+
+    def full(limits: Limits, node: str, call: str) -> str | None:
+        if call == limited and left[0]:
+            left[0] -= 1
+            return "too many"
+        return enter(limits, node, call)
+
+    def back_off_s(times: Times, attempt: int, chance: Any) -> float:
+        turns.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr(Limits, "enter", full)
+    monkeypatch.setattr(Times, "back_off_s", back_off_s)
+    with joined(pki, tmp_path) as (lane, done, _, member):
+        lane.call(2, "train", (job(), model(LAYOUT)))
+        lane.call(3, "collect", ("world", 0))
+        assert done.get(timeout=300).value[0].error is None
+        assert np.array_equal(part_of(done.get(timeout=300)).floats, UPDATE[0])
+        assert turns == [1, 2, 3, 4] and member.branch.trained == 1
 
 
 def test_a_hub_that_asks_again_is_answered_from_what_is_kept(pki: Pki, tmp_path: Path) -> None:

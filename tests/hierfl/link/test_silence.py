@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from link_members import Pki, hub_on_loopback, job, model
 from link_processes import Wire
 
 from hierfl.link.lane import Lane
+from hierfl.link.limits import AT_ONCE
 from hierfl.link.patience import Patience
 
 LIMIT_S = 60.0
@@ -27,15 +28,15 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @contextlib.contextmanager
 def uploading(
-    pki: Pki, folder: Path, monkeypatch: pytest.MonkeyPatch, deadline_s: float = 8.0
+    pki: Pki, folder: Path, monkeypatch: pytest.MonkeyPatch, deadline_s: float = 8.0, after: Sequence[int] = (2,)
 ) -> Iterator[tuple[Member, Any, threading.Event]]:
-    """A member whose connection falls silent as the second chunk of its update has come, and what the hub does."""
+    """A member whose connection falls silent as some chunks of its update have come, and what becomes of its calls."""
     has_fallen, num = threading.Event(), [0]
     receive = Lane.receive
 
     def falls_silent(lane: Lane, chunk: Any) -> tuple[bytes, bool]:
         num[0] += 1
-        if num[0] == 2:
+        if num[0] in after:
             line.strand()
             has_fallen.set()
         return receive(lane, chunk)
@@ -60,6 +61,17 @@ def test_an_update_goes_on_where_its_connection_has_fallen_silent(
     with uploading(pki, tmp_path, monkeypatch) as (member, done, _):
         assert np.array_equal(part_of(done.get(timeout=LIMIT_S)).floats, UPDATE[0])
         assert member.branch.trained == 1
+
+
+def test_updates_whose_connections_have_vanished_do_not_keep_the_next_one_out(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub ends what went over a connection with the session there: three times as many as it takes at once."""
+    after = range(2, 2 + 2 * 3 * AT_ONCE["Deliver"], 2)
+    with uploading(pki, tmp_path, monkeypatch, deadline_s=4.0, after=after) as (member, done, _):
+        assert np.array_equal(part_of(done.get(timeout=LIMIT_S)).floats, UPDATE[0])
+        assert member.branch.trained == 1
+        assert not any("calls of Deliver open" in said for said in member.heard)
 
 
 def test_a_member_leaves_though_its_update_fills_a_silent_connection(
