@@ -18,6 +18,7 @@ from hierfl.journal import LocalStore
 from hierfl.link import standby
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.desk import Desk
+from hierfl.link.fits import check_state
 from hierfl.link.handover import line_of, taken_over
 from hierfl.link.log import Log
 from hierfl.link.serving import Serving, member_journal
@@ -125,6 +126,7 @@ class Turns:
         return end
 
     def leads(self, number: int, state: str, reason: str = "") -> None:
+        check_state(self.state, "heart", "world/us")
         store = member_journal(self.state)
         store.claim(number)
         store.put_lease(number, Lease(number, "alpha:7", state=state, reason=reason).write())
