@@ -9,7 +9,17 @@ from hierfl.errors import LinkError
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import Grid
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.codec import bounded, moments_in, payload_in, seconds, statistics_in, tally_in, text
+from hierfl.link.codec import (
+    LARGEST_LOSS,
+    MOST_SAMPLES,
+    bounded,
+    moments_in,
+    payload_in,
+    seconds,
+    statistics_in,
+    tally_in,
+    text,
+)
 from hierfl.link.masks import SECRET_BYTES
 from hierfl.link.payload import Shape
 from hierfl.link.signed import MOST_BYTES
@@ -31,26 +41,31 @@ class Trained:
     error: str
 
 
-def admit_described(message: wire.Described, path: str) -> Inventory:
-    """Take what a member has. Errors: LinkError."""
-    counts = (bounded(message.num_train, "num_train", most=2**53), bounded(message.num_test, "num_test", most=2**53))
+def admit_described(message: wire.Described, path: str, num_sites: int = 1) -> Inventory:
+    """Take what a member has, at so many sites. Errors: LinkError."""
+    most = num_sites * MOST_SAMPLES
+    counts = (bounded(message.num_train, "num_train", most=most), bounded(message.num_test, "num_test", most=most))
     error = text(message.error, "an error")
     moments = moments_in(message.moments) if message.HasField("moments") else None
-    told = statistics_in(message.statistics) if message.HasField("statistics") else None
+    if moments is not None and moments.count != message.num_train:
+        raise LinkError(f"moments of {moments.count} training samples, and {message.num_train} of them")
+    told = statistics_in(message.statistics, most) if message.HasField("statistics") else None
     counted = (0, 0, None) if error else (*counts, moments)
     return Inventory(path, *counted, error or None, statistics=told)
 
 
-def admit_trained(message: wire.Trained, asked_weight: int, shape: Shape, *, is_masked: bool = False) -> Trained:
-    """Take word of an update. `asked_weight`: the most that it may weigh; `shape`: what it must be; `is_masked`:
-    nothing is said of it yet but its weight.
+def admit_trained(
+    message: wire.Trained, asked_weight: int, shape: Shape, num_sites: int = 1, *, is_masked: bool = False
+) -> Trained:
+    """Take word of an update. `asked_weight`: the most that it may weigh; `shape`: what it must be; `num_sites`: at
+    and below the member; `is_masked`: nothing is said of it yet but its weight.
 
     Errors: LinkError.
     """
     error = text(message.error, "an error")
-    loss = message.loss if math.isfinite(message.loss) else None
+    loss = message.loss if abs(message.loss) <= LARGEST_LOSS else None
     figures = (
-        bounded(message.num_samples, "num_samples", most=2**53),
+        bounded(message.num_samples, "num_samples", most=num_sites * MOST_SAMPLES),
         bounded(message.num_steps, "num_steps", most=2**53),
         loss,
         seconds(message.duration_s, "duration_s"),
@@ -88,10 +103,11 @@ def admit_masked(message: wire.Masked, shape: Shape) -> bytes | str:
     return text(message.error, "an error") or payload_in(message.update, shape, "a masked update")
 
 
-def admit_evaluated(message: wire.Evaluated) -> tuple[Tally, float, str]:
-    """Take a measurement: its counts, its seconds, and why there is none. Errors: LinkError."""
+def admit_evaluated(message: wire.Evaluated, num_sites: int = 1) -> tuple[Tally, float, str]:
+    """Take a measurement at so many sites: its counts, its seconds, and why there is none. Errors: LinkError."""
     error = text(message.error, "an error")
-    return Tally() if error else tally_in(message.tally), seconds(message.duration_s, "duration_s"), error
+    tally = Tally() if error else tally_in(message.tally, num_sites * MOST_SAMPLES)
+    return tally, seconds(message.duration_s, "duration_s"), error
 
 
 def limit_of(grid: Grid, weight: int, num_sites: int) -> int:

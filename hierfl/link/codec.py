@@ -25,8 +25,10 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.payload import Shape
 
 __all__ = [
+    "LARGEST_LOSS",
     "MAX_BYTES",
     "MAX_WEIGHT",
+    "MOST_SAMPLES",
     "bounded",
     "folder_name_in",
     "integer_in",
@@ -53,6 +55,16 @@ MAX_CLASSES = 4096
 MAX_INTEGER_BYTES = 96
 MAX_WEIGHT = 2**53 - 1
 """Of a round in all: weights are exact in float64."""
+
+MOST_SAMPLES = 2**30
+"""At one site: those of a million sites, with updates that come late, are within MAX_WEIGHT."""
+
+MOST_SECONDS = 1e9
+LARGEST_LOSS = 2**256
+"""Of one sample: the square of a float32 is less."""
+
+_LARGEST_LOG_LOSS = 16
+"""Probabilities are clipped at 2^-23."""
 _MOST = 2**63 - 1
 
 
@@ -88,9 +100,9 @@ def bounded(value: int, what: str, least: int = 0, most: int = _MOST) -> int:
 
 
 def seconds(value: float, what: str) -> float:
-    """Errors: LinkError for what is no span of time."""
-    if not (math.isfinite(value) and value >= 0):
-        raise LinkError(f"{what} is {value}; seconds are finite and not below 0")
+    """Errors: LinkError for what is no span of time, or one of decades."""
+    if not 0 <= value <= MOST_SECONDS:
+        raise LinkError(f"{what} is {value}; seconds are from 0 to {MOST_SECONDS:g}")
     return value
 
 
@@ -160,9 +172,12 @@ def statistics_out(found: TableStatistics) -> wire.Statistics:
     return wire.Statistics(num_rows=found.num_rows, columns=columns)
 
 
-def statistics_in(message: wire.Statistics) -> TableStatistics:
-    """Read what a member tells of its records. Errors: LinkError where the counts contradict each other."""
-    num_rows = bounded(message.num_rows, "num_rows", most=2**53)
+def statistics_in(message: wire.Statistics, most: int = MOST_SAMPLES) -> TableStatistics:
+    """Read what a member tells of its records, of which there are so many at most.
+
+    Errors: LinkError where the counts contradict each other.
+    """
+    num_rows = bounded(message.num_rows, "num_rows", most=most)
     columns = {text(column.name, "a column's name"): _column_in(column, num_rows) for column in message.columns}
     if len(columns) < len(message.columns):
         raise LinkError("several columns of one name")
@@ -218,9 +233,12 @@ def tally_out(tally: Tally) -> wire.Tally:
     return found
 
 
-def tally_in(message: wire.Tally) -> Tally:
-    """Read what was counted. Errors: LinkError where the counts contradict each other."""
-    num_samples = bounded(message.num_samples, "num_samples", most=2**53)
+def tally_in(message: wire.Tally, most: int = MOST_SAMPLES) -> Tally:
+    """Read what was counted, of so many samples at most.
+
+    Errors: LinkError where the counts contradict each other, or sums are larger than so many samples have.
+    """
+    num_samples = bounded(message.num_samples, "num_samples", most=most)
     num_left_out = bounded(message.num_left_out, "num_left_out", most=num_samples)
     num_not_finite = bounded(message.num_not_finite, "num_not_finite", most=num_left_out)
     counted = num_samples - num_left_out
@@ -230,6 +248,8 @@ def tally_in(message: wire.Tally) -> Tally:
         if message.confusion or message.curves or message.counts or any(own.values()) or any(sums):
             raise LinkError("counts of samples where none was counted")
         return Tally(num_samples, num_not_finite, num_left_out, own=own)
+    for name, value in {"loss": sums[0], **own}.items():
+        _possible(name, value, -counted * LARGEST_LOSS, counted * LARGEST_LOSS)
     if own and not message.confusion:
         if message.curves or message.counts or message.hits or message.sums or any(sums[1:]):
             raise LinkError("counts of classes where there are none")
@@ -237,6 +257,8 @@ def tally_in(message: wire.Tally) -> Tally:
     num_classes = math.isqrt(len(message.confusion))
     if num_classes**2 != len(message.confusion) or not 2 <= num_classes <= MAX_CLASSES:
         raise LinkError(f"a table of {len(message.confusion)} counts is none of true and predicted classes")
+    _possible("log_loss", sums[1], 0, counted * _LARGEST_LOG_LOSS)
+    _possible("brier", sums[2], 0, counted * num_classes)
     confusion = _counts(message.confusion, "the table of classes", counted).reshape(num_classes, num_classes)
     if len(message.curves) not in (0, 1 if num_classes == 2 else num_classes):
         raise LinkError(f"{len(message.curves)} curves for {num_classes} classes")
@@ -248,6 +270,12 @@ def tally_in(message: wire.Tally) -> Tally:
         reliability=_reliability_in(message, counted),
         own=own,
     )
+
+
+def _possible(what: str, value: int, least: int, most: int) -> None:
+    """Errors: LinkError for a sum of losses, in units of 2^-40, that is out of its range."""
+    if not least << FRACTION_BITS <= value <= most << FRACTION_BITS:
+        raise LinkError(f"a sum of {what} that no such number of samples has")
 
 
 def _own_in(message: wire.Tally) -> dict[str, int]:

@@ -302,10 +302,10 @@ class Lane:
         self._go_on()
 
     def _described(self, call: Call, message: wire.Described) -> None:
-        self._end(call, (admit_described(message, self.path),))
+        self._end(call, (admit_described(message, self.path, self._num_sites),))
 
     def _evaluated(self, call: Call, message: wire.Evaluated) -> None:
-        self._end(call, *reports.evaluated(call, message, self.path, self._put))
+        self._end(call, *reports.evaluated(call, message, self.path, self._num_sites, self._put))
 
     def _placed(self, call: Call, message: wire.Placed) -> None:
         """Work at the member's place is done, or could not be."""
@@ -318,7 +318,8 @@ class Lane:
     def _trained(self, call: Call, message: wire.Trained) -> None:
         """A member has an update ready, or none."""
         assert self._layout is not None
-        report, offer = reports.trained(call, message, self.path, self._layout, is_masked=self._masked is not None)
+        own = self.path, self._num_sites, self._layout
+        report, offer = reports.trained(call, message, *own, is_masked=self._masked is not None)
         job: TrainJob = call.arguments[0]
         if offer is not None:
             before = self._offers.get((job.hub, job.round_number))

@@ -21,10 +21,10 @@ __all__ = ["evaluated", "placed", "things", "trained"]
 
 
 def evaluated(
-    call: Call, message: wire.Evaluated, path: str, put: Callable[[Any], Any]
+    call: Call, message: wire.Evaluated, path: str, num_sites: int, put: Callable[[Any], Any]
 ) -> tuple[Evaluated, tuple[Any, ...]]:
     """Give a member's measurement, and what is beside it. Errors: LinkError."""
-    tally, duration_s, error = admit_evaluated(message)
+    tally, duration_s, error = admit_evaluated(message, num_sites)
     errors = {path: error} if error else {}
     sites = {} if error else {path: tally.scalars()}
     beside = (put({path: {}}),) if call.method == "fine_tune" else ()
@@ -33,14 +33,14 @@ def evaluated(
 
 
 def trained(
-    call: Call, message: wire.Trained, path: str, model: Layout, *, is_masked: bool
+    call: Call, message: wire.Trained, path: str, num_sites: int, model: Layout, *, is_masked: bool
 ) -> tuple[SiteReport, Offer | None]:
     """Give a report of a member's training, and the update that it has ready, if it has one. Errors: LinkError."""
     assert call.ask is not None
     job: TrainJob = call.arguments[0]
     layout = model.with_channels(job.objective.channels(model.num_floats))
     shape = Shape(layout.num_floats, layout.num_ints, str(grid_of(job.opening).integer))
-    said = admit_trained(message, job.sites[0][1], shape, is_masked=is_masked)
+    said = admit_trained(message, job.sites[0][1], shape, num_sites, is_masked=is_masked)
     report = SiteReport(
         *(path, said.duration_s, said.num_samples, said.num_steps, said.loss),
         error=said.error or None,

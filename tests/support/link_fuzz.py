@@ -134,7 +134,7 @@ def corpus(ask_id: int) -> dict[str, bytes]:
         "evaluate own": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(own), duration_s=0.1)),
         "describe": wire.Answer(
             described=wire.Described(
-                num_train=9, num_test=3, moments=moments_out(moments), statistics=statistics_out(told)
+                num_train=20, num_test=3, moments=moments_out(moments), statistics=statistics_out(told)
             )
         ),
     }

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hierfl.config.rules import MOST_NODES
 from hierfl.errors import LinkError
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import Accumulator, Grid
@@ -19,7 +20,21 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import limit_of
-from hierfl.link.codec import moments_in, moments_out, scale_in, tally_in, tally_out
+from hierfl.link.codec import (
+    LARGEST_LOSS,
+    MAX_WEIGHT,
+    MOST_SAMPLES,
+    MOST_SECONDS,
+    integer_out,
+    moments_in,
+    moments_out,
+    scale_in,
+    seconds,
+    tally_in,
+    tally_out,
+)
+from hierfl.monitor.fairness import fairness
+from scheduler.durations import Durations
 
 ROOT = Path(__file__).parents[3]
 
@@ -70,6 +85,13 @@ def test_moments_arrive_as_they_were(values: list[list[float]]) -> None:
         (lambda t: t.hits.__setitem__(0, 2**40), "more came true"),
         (lambda t: setattr(t, "loss", b"\x01" * 97), "97 bytes"),
         (lambda t: setattr(t, "num_left_out", 30), "where none was counted"),
+        (lambda t: setattr(t, "num_samples", MOST_SAMPLES + 1), "num_samples"),
+        (lambda t: setattr(t, "loss", integer_out(-(2**700))), "a sum of loss"),
+        (lambda t: setattr(t, "loss", integer_out((30 * LARGEST_LOSS << 40) + 1)), "a sum of loss"),
+        (lambda t: setattr(t, "log_loss", integer_out(-1)), "a sum of log_loss"),
+        (lambda t: setattr(t, "log_loss", integer_out((30 * 16 << 40) + 1)), "a sum of log_loss"),
+        (lambda t: setattr(t, "brier", integer_out((30 * 2 << 40) + 1)), "a sum of brier"),
+        (lambda t: t.own.update(mae=integer_out(2**700)), "a sum of mae"),
     ],
 )
 def test_counts_that_contradict_each_other_are_refused(change: Callable[[Any], None], said: str) -> None:
@@ -77,6 +99,30 @@ def test_counts_that_contradict_each_other_are_refused(change: Callable[[Any], N
     change(message)
     with pytest.raises(LinkError, match=said):
         tally_in(message)
+
+
+def test_no_numbers_that_are_admitted_are_too_large_for_what_is_made_of_them() -> None:
+    """At the largest tree each of its sites may have so many samples, twice in one round where updates come late."""
+    assert 4 * MOST_NODES * MOST_SAMPLES <= MAX_WEIGHT
+    Grid(32, 8.0, 4 * MOST_NODES * MOST_SAMPLES)
+    ends = (-LARGEST_LOSS, LARGEST_LOSS)
+    tallies = [Tally(MOST_SAMPLES, loss=MOST_SAMPLES * loss << 40, own={"mae": 0}) for loss in ends]
+    sites = {str(n): tally_in(tally_out(one)).scalars() for n, one in enumerate(tallies)}
+    assert fairness(sites)["loss"]["std"] == float(LARGEST_LOSS)
+    durations = Durations()
+    for duration_s in (0.0, MOST_SECONDS, 0.0, MOST_SECONDS):
+        durations.observe("train", "a", 1, seconds(duration_s, "duration_s"))
+    assert "train" in durations.error()
+    with pytest.raises(LinkError, match="seconds are from 0 to 1e\\+09"):
+        seconds(1e308, "duration_s")
+
+
+@pytest.mark.parametrize("honest", [[1.0, 1.0, 1.0], [0.0, 1.0, 1.0], [0.5, 0.5, 0.5]])
+def test_the_worst_predictions_are_admitted(honest: list[float]) -> None:
+    """Each class wrong with certainty has the largest log loss and Brier score."""
+    for scores, labels in ((np.array([1.0, 0.0]), np.array([0, 1])), (np.array([honest]), np.array([0]))):
+        worst = Tally.of(scores, labels, loss_sum=float(np.finfo(np.float32).max) ** 2)
+        assert tally_in(tally_out(worst)) == worst
 
 
 def test_moments_that_do_not_fit_are_refused() -> None:

@@ -11,8 +11,10 @@ import pytest
 from link_members import FakeMember, forged, job, lane, layout, model, payload_of, prepared, trained, update
 
 from hierfl.errors import LinkError
+from hierfl.learning.standardise import Moments
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import decode
+from hierfl.link.codec import MOST_SAMPLES, moments_out
 from hierfl.link.payload import Incoming
 
 LAYOUT = layout()
@@ -176,6 +178,51 @@ def test_what_a_member_may_not_answer_is_refused(tmp_path: Path) -> None:
     assert len(done) == 2
     place.answered(trained(ask, payload))
     assert len(done) == 3
+
+
+def test_figures_that_all_members_together_could_not_have_are_refused(tmp_path: Path) -> None:
+    place, _ = lane(tmp_path)  # of two sites
+    prepared(place, member := FakeMember())
+    payload, most = payload_of(LAYOUT), 2 * MOST_SAMPLES
+    moments = moments_out(Moments.of(np.ones((3, 2), np.float32)))
+
+    def refused(answer: wire.Answer, said: str) -> None:
+        answer.id = member.last.ask.id
+        with pytest.raises(LinkError, match=said):
+            place.answered(answer)
+        place.reset()
+
+    for described, said in (
+        (wire.Described(num_train=2**53), "num_train"),
+        (wire.Described(num_train=most + 1), "num_train"),
+        (wire.Described(num_test=most + 1), "num_test"),
+        (wire.Described(num_train=4, moments=moments), "moments of 3 training samples, and 4 of them"),
+        (wire.Described(num_train=3, statistics=wire.Statistics(num_rows=most + 1)), "num_rows"),
+    ):
+        place.call(2, "describe", (["world/us"],))
+        refused(wire.Answer(described=described), said)
+    for figures, said in (
+        ({"duration_s": 1e308}, "duration_s"),
+        ({"duration_s": float("nan")}, "duration_s"),
+        ({"num_samples": most + 1}, "num_samples"),
+    ):
+        place.call(2, "train", (job(), model(LAYOUT)))
+        answer = trained(member.last.ask, payload)
+        answer.trained.MergeFrom(wire.Trained(**figures))
+        refused(answer, said)
+    place.call(2, "evaluate", ("world", ["world/us"], model(LAYOUT)))
+    refused(wire.Answer(evaluated=wire.Evaluated(duration_s=1e308)), "duration_s")
+
+
+@pytest.mark.parametrize(("loss", "told"), [(0.5, 0.5), (-3e38, -3e38), (1e80, None), (float("nan"), None)])
+def test_a_training_loss_that_is_none_is_not_told(tmp_path: Path, loss: float, told: float | None) -> None:
+    place, done = lane(tmp_path)
+    prepared(place, member := FakeMember())
+    place.call(2, "train", (job(), model(LAYOUT)))
+    answer = trained(member.last.ask, payload_of(LAYOUT))
+    answer.trained.loss = loss
+    place.answered(answer)
+    assert done[-1].value[0].loss == told
 
 
 def test_an_error_of_the_members_is_the_sites(tmp_path: Path) -> None:
