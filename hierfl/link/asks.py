@@ -19,6 +19,7 @@ from hierfl.runtime.jobs import TrainJob
 __all__ = ["ANSWERS", "describe", "evaluate", "of_call", "prepare", "train", "with_id", "written"]
 
 ANSWERS = {
+    "prepare": "prepared",
     "describe": "described",
     "train": "trained",
     "evaluate": "evaluated",

@@ -34,7 +34,7 @@ OUTLIVED_KEPT = 64
 
 @dataclass
 class Call:
-    """A call of the supervisor's that is not answered."""
+    """A call of the supervisor's that is not answered; `strayed_s`: since when its member breaks the rules instead."""
 
     ticket: int
     method: str
@@ -43,14 +43,16 @@ class Call:
     begun_s: float = 0.0
     ask: wire.Ask | None = None
     offers: dict[bytes, Outgoing] = field(default_factory=dict)
+    strayed_s: float | None = None
 
 
 @dataclass
 class Offer:
     """An update that a member has ready: for which job, with which weight, and what its payload is.
 
-    `digest`: empty as long as a masked one is not announced; `asked`: what the member was asked to train. Of masked
-    ones, `attempt`: at which sum; `instance`: of the process that knows the key, until its update is whole.
+    `digest`: empty as long as a masked one is not announced; `asked`: what the member was asked to train; `refused_at`:
+    the furthest byte from which a chunk was refused. Of masked ones, `attempt`: at which sum; `instance`: of the
+    process that knows the key, until its update is whole.
     """
 
     job: TrainJob
@@ -61,6 +63,7 @@ class Offer:
     asked: wire.Ask
     is_masked: bool = False
     transfer: int = 0
+    refused_at: int = -1
     incoming: Incoming | None = None
     attempt: bytes = b""
     instance: str = ""

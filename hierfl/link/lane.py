@@ -4,14 +4,14 @@ Calls are carried out one at a time, in order. What a member was asked is asked 
 answered, under the same id, so that a member that has done it answers at once. Nothing here knows gRPC: `Session.say`
 takes what is to be sent, `done` what has become of a call.
 
-Where the hub has no centre, updates stay with the member: what is collected is word of where they lie. Calls to the
-member's place go the same way as all others, in their turn.
+Calls to the member's place, where the hub has no centre, go the same way as all others, in their turn. A member that
+breaks the rules in the place of an answer has its deadline from then on, however often it joins anew; an answer that
+may not be is the end of what was asked, for asked again it would be the same.
 """
 
 from __future__ import annotations
 
 import contextlib
-import secrets
 import threading
 import time
 import weakref
@@ -20,18 +20,17 @@ from collections.abc import Callable
 from typing import Any
 
 from hierfl.errors import HierflError, LinkError
-from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout
 from hierfl.link import asks, reports
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_described
 from hierfl.link.chunks import Chunk
 from hierfl.link.codec import text
+from hierfl.link.collect import Collect
 from hierfl.link.errands import EVER, PARTED, PLACE, Call, Member, Offer
-from hierfl.link.masked import MaskedSums, Over
+from hierfl.link.masked import MaskedSums
 from hierfl.link.masked_collect import MaskedCollect
 from hierfl.link.payload import Outgoing
-from hierfl.link.remote import Remote
 from hierfl.link.session import Session
 from hierfl.link.shelf import Shelf
 from hierfl.link.spool import Spool
@@ -73,7 +72,6 @@ class Lane:
         self._done = done
         self._put = put
         self._now = now
-        self._stays = stays
         self._turns = turns or Turns()
         self._epochs = epochs
         self._epoch = 0
@@ -89,6 +87,8 @@ class Lane:
         self._preparing: wire.Ask | None = None
         own = path, run, self._member, self._offers, self._ask, self._end, self._lose
         self._masked = None if masked is None else MaskedCollect(masked, *own)
+        whose = path, num_sites, self._member, self._offers, self._end, self._go_on, self._stray
+        self._collect = Collect(*whose, self._lock, spool, self._turns, put, self._masked, stays=stays)
 
     # --- the supervisor's side
 
@@ -141,9 +141,36 @@ class Lane:
         with self._lock:
             with contextlib.suppress(OSError):  # of the disk, which the member's own session tells
                 self._go_on()
-            waits = self._calls and self._member.has_joined and self._calls[0].method != "prepare"
-            if waits and self._now() - self._member.heard_s > self.deadline_s:
+            call = self._calls[0] if self._calls else None
+            if call is None or call.method == "prepare" or not self._member.has_joined:
+                return
+            if self._now() - self._member.heard_s > self.deadline_s:
                 self._lose(f"not heard of for {self.deadline_s:g} s (link.deadline_s)", away=True)
+            elif call.strayed_s is not None and self._now() - call.strayed_s > self.deadline_s:
+                self._fail(
+                    call, f"broke the rules, and has not answered since for {self.deadline_s:g} s (link.deadline_s)"
+                )
+
+    def strayed(self, session: Session) -> None:
+        """A member has broken the rules in a session, where that was not by an answer."""
+        if not session.is_refused:
+            self._stray(True)
+
+    def _stray(self, has_strayed: bool) -> None:
+        """Note since when what was asked waits for a member that has broken the rules, or that it goes on."""
+        with self._lock:
+            for call in list(self._calls)[:1]:
+                if not has_strayed or call.strayed_s is None:
+                    call.strayed_s = self._now() if has_strayed else None
+
+    def _fail(self, call: Call, why: str) -> None:
+        """End what a member was asked, as if it had said why it cannot do that."""
+        if call.method != "collect":
+            kind, message = reports.failed(call.method, why)
+            getattr(self, f"_{kind}")(call, message)
+        else:
+            self._collect.fail(call, why)
+        self._go_on()
 
     def _lose(self, reason: str, *, away: bool = False) -> None:
         """End what a member was asked: it will not answer that."""
@@ -205,24 +232,37 @@ class Lane:
         self._member.heard_s = self._now()
 
     def answered(self, answer: wire.Answer) -> None:
-        """Take an answer. Errors: LinkError if it is none to what was asked, or may not be."""
+        """Take an answer. Errors: LinkError if it is none to what was asked, or may not be; then there is none."""
         with self._lock:
-            kind = answer.WhichOneof("what")
-            if self._preparing is not None and answer.id == self._preparing.id and kind == "prepared":
-                self._prepared(text(answer.prepared.difference, "a difference"))
-                return
             call = self._calls[0] if self._calls else None
-            if call is None or call.ask is None or answer.id != call.ask.id:
+            ask = self._preparing if self._preparing is not None else call.ask if call is not None else None
+            if ask is None or answer.id != ask.id:
                 return  # to something that was given up, or answered before
-            wanted = asks.ANSWERS.get(call.ask.WhichOneof("what") or "", "")
-            if kind != wanted:
-                raise LinkError(f"{kind} in answer to {call.method}")
-            if wanted in ("keyed", "masked"):
-                assert self._masked is not None
-                self._masked.answered(call, answer)
-            else:
-                getattr(self, f"_{wanted}")(call, getattr(answer, wanted))
-            self._go_on()
+            try:
+                self._admit(call, ask, answer)
+            except LinkError as error:
+                if self._member.session is not None:
+                    self._member.session.is_refused = True
+                kind = asks.ANSWERS[ask.WhichOneof("what") or ""]
+                self._admit(call, ask, reports.refused(kind, ask.id, f"its answer was refused: {error}"))
+                raise
+            finally:
+                self._go_on()
+
+    def _admit(self, call: Call | None, ask: wire.Ask, answer: wire.Answer) -> None:
+        """Take an answer to what was asked, for a call. Errors: LinkError."""
+        kind, asked = answer.WhichOneof("what"), ask.WhichOneof("what") or ""
+        if kind != asks.ANSWERS[asked]:
+            raise LinkError(f"{kind} in answer to {asked}")
+        if kind == "prepared":
+            self._prepared(text(answer.prepared.difference, "a difference"))
+            return
+        assert call is not None
+        if kind in ("keyed", "masked"):
+            assert self._masked is not None
+            self._masked.answered(call, answer)
+        else:
+            getattr(self, f"_{kind}")(call, getattr(answer, kind))
 
     def payload(self, digest: bytes) -> Outgoing:
         """Give the model that the member was asked to take. Errors: LinkError for another."""
@@ -234,20 +274,7 @@ class Lane:
 
     def receive(self, chunk: Chunk) -> tuple[bytes, bool]:
         """Take a chunk of an update; give the update's digest, and whether it is whole. Errors: LinkError."""
-        offers = list(self._offers.values())  # others add to them, and take from them, meanwhile
-        offer = next((offer for offer in offers if offer.transfer == chunk.transfer != 0), None)
-        incoming = None if offer is None else offer.incoming
-        if offer is None or incoming is None:
-            raise LinkError("a chunk of no transfer that is open")
-        incoming.take(chunk)
-        self.heard()
-        self._turns.moved(self.path, chunk.data.nbytes)
-        if incoming.is_whole:
-            self._turns.leave(self.path)
-            with self._lock:
-                offer.transfer = 0
-                self._go_on()
-        return incoming.digest, incoming.is_whole
+        return self._collect.receive(chunk, self.heard)
 
     # --- what comes next
 
@@ -261,7 +288,7 @@ class Lane:
                 self._layout, self._scale = call.arguments
                 self._end(call, None)
             elif call.method == "collect":
-                if not self._collect(call):
+                if not self._collect.go_on(call):
                     return
             else:
                 self._ask(call)
@@ -299,7 +326,6 @@ class Lane:
             self._end(call, difference or None)
         elif difference:
             self._member.session.end(f"it cannot take part in the run any more: {difference}")
-        self._go_on()
 
     def _described(self, call: Call, message: wire.Described) -> None:
         self._end(call, (admit_described(message, self.path, self._num_sites),))
@@ -328,64 +354,6 @@ class Lane:
             self._offers[job.hub, job.round_number] = offer
         beside = (self._put({self.path: {}}),) if call.method == "train_keeping" else ()
         self._end(call, (report,), beside)
-
-    def _collect(self, call: Call) -> bool:
-        """Let an update come; say whether the call is over."""
-        key = (call.arguments[0], call.arguments[1])
-        offer = self._offers.get(key)
-        if offer is None:
-            self._end(call, None, (None,))
-            return True
-        if self._stays:
-            del self._offers[key]
-            limit = offer.limit(self._num_sites)
-            held = Remote(self.path, "", offer.shape, offer.digest, offer.weight, limit)
-            self._end(call, offer.header(self.path, held.num_bytes), (held,))
-            return True
-        call.begun_s = call.begun_s or time.time()
-        step = True if self._masked is None else self._masked.go_on(call, offer)
-        if isinstance(step, Over):
-            offer.drop()
-            del self._offers[key]
-            self._turns.leave(self.path)
-            self._end(call, step.header, (None if step.part is None else self._put(step.part),), step.error)
-            return True
-        if not step:
-            return False
-        incoming = offer.comes(self.spool, self.path, self._num_sites)
-        if incoming.is_whole and self._masked is not None:
-            self._masked.came(offer)
-            return self._collect(call)
-        if incoming.is_whole:
-            del self._offers[key]
-            self._hand_up(call, offer)
-            return True
-        session, asked = self._member.session, self._member.sent_to
-        if session is not None and asked is not session and self._turns.ask(self.path, self._have_turn):
-            self._member.sent_to = session
-            offer.transfer = secrets.randbits(63) + 1
-            take = wire.Take(transfer=offer.transfer, offset=incoming.received, digest=offer.digest)
-            session.say(wire.HubSays(take=take))
-        return False
-
-    def _have_turn(self) -> None:
-        """Let an update come, unless nobody waits for it any more."""
-        with self._lock:
-            self._go_on()
-            is_coming = any(offer.transfer for offer in self._offers.values())
-            if not is_coming:
-                self._turns.give_back(self.path)
-        if not is_coming:
-            self._turns.look()
-
-    def _hand_up(self, call: Call, offer: Offer) -> None:
-        """Give an update that is whole to the supervisor; its file goes once nobody reads it."""
-        assert offer.incoming is not None
-        part = PartialSum(*offer.incoming.vectors(), offer.weight)
-        offer.incoming.discard()
-        self._end(call, offer.header(self.path, part.num_bytes), (self._put(part),))
-        if self._member.session is not None:
-            self._member.session.say(wire.HubSays(receipt=wire.Receipt(digest=offer.digest)))
 
     def _end(self, call: Call, value: Any, beside: tuple[Any, ...] = (), error: HierflError | None = None) -> None:
         """A call is over."""

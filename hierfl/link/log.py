@@ -7,11 +7,17 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from typing import TextIO
 
+from hierfl.link.limits import Bucket
 from hierfl.monitor.records import Record, RoundClosed
 
-__all__ = ["Log", "Rounds"]
+__all__ = ["Log", "Rounds", "Sparing"]
+
+LINES_PER_S, LINES_AT_ONCE = 0.2, 20.0
+"""Of one node."""
 
 
 class Log:
@@ -29,6 +35,30 @@ class Log:
         said = {"time": round(time.time(), 3), "level": level, "node": node, "message": message}
         with self._lock, contextlib.suppress(OSError):
             print(json.dumps(said), file=self._stream, flush=True)
+
+
+class Sparing:
+    """Passes on what is said of each node: 20 lines at once, then one every 5 s, which tells how many were left out.
+
+    `now`: seconds, never back.
+    """
+
+    def __init__(self, tell: Callable[[str, str, str], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._tell = tell
+        self._now = now
+        self._lock = threading.Lock()
+        self._buckets: dict[str, Bucket] = {}
+        self._left_out: Counter[str] = Counter()
+
+    def __call__(self, level: str, node: str, message: str) -> None:
+        """Say it, or leave it out."""
+        with self._lock:
+            bucket = self._buckets.setdefault(node, Bucket(LINES_PER_S, LINES_AT_ONCE, self._now))
+            if not bucket.take():
+                self._left_out[node] += 1
+                return
+            before = self._left_out.pop(node, 0)
+        self._tell(level, node, f"{message} ({before:,} lines before this one were left out)" if before else message)
 
 
 class Rounds:

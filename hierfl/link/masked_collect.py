@@ -101,10 +101,7 @@ class MaskedCollect:
         self._sums.came(offer.job, self._path, offer.attempt, part, offer.layout)
 
     def answered(self, call: Call, answer: wire.Answer) -> None:
-        """Take a key, the set that a member keeps to, or word of a masked update; who takes no part ends the run.
-
-        Errors: LinkError for what may not be.
-        """
+        """Take a key, the set that a member keeps to, or word of a masked update. Errors: LinkError."""
         offer = self._offers[call.arguments[0], call.arguments[1]]
         is_key = answer.WhichOneof("what") == "keyed"
         assert call.ask is not None
@@ -122,13 +119,20 @@ class MaskedCollect:
         if isinstance(found, tuple):
             self._sums.noted(offer.job, self._path, offer.attempt, found)
         elif isinstance(found, str):
-            self._end(call, None, error=LinkError(f"{self._path} takes no part in the masked sum: {found}"))
+            self.refused(call, offer, found)
         elif isinstance(found, bytes):
             offer.digest = found
             self._sums.told(offer.job, self._path, offer.attempt)
         elif self._member.session is not None:
             offer.instance = self._member.session.instance
             self._sums.keyed(offer.job, self._path, offer.attempt, found)
+
+    def refused(self, call: Call, offer: Offer, why: str) -> None:
+        """A member takes no part: the others go on without it, or the run ends."""
+        if self._sums.may_lose(offer.job.hub):
+            self._sums.leave_out(offer.job.hub, offer.job.order, self._path, f"takes no part in the masked sum: {why}")
+        else:
+            self._end(call, None, error=LinkError(f"{self._path} takes no part in the masked sum: {why}"))
 
 
 def _attempt(ask: wire.Ask) -> bytes:

@@ -11,13 +11,36 @@ from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_evaluated, admit_trained
 from hierfl.link.calls import PlaceCall
 from hierfl.link.codec import seconds
-from hierfl.link.errands import Call, Offer
+from hierfl.link.errands import PLACE, Call, Offer
 from hierfl.link.payload import Shape
 from hierfl.link.remote import Given, Remote, RemoteState
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
 
-__all__ = ["evaluated", "placed", "things", "trained"]
+__all__ = ["evaluated", "failed", "placed", "refused", "things", "trained"]
+
+MOST_WORDS = 500
+_METHODS = {
+    "describe": "described",
+    "train": "trained",
+    "train_keeping": "trained",
+    "evaluate": "evaluated",
+    "fine_tune": "evaluated",
+    PLACE: "placed",
+}
+
+
+def failed(method: str, why: str) -> tuple[str, Any]:
+    """Give the answer to a call by which a member would say that it could not do it: its kind, and the message."""
+    answer = refused(_METHODS[method], 0, why)
+    return _METHODS[method], getattr(answer, _METHODS[method])
+
+
+def refused(kind: str, ask_id: int, why: object) -> wire.Answer:
+    """Give the answer in the place of one that was refused: that there is none, and why."""
+    answer = wire.Answer(id=ask_id)
+    setattr(getattr(answer, kind), "difference" if kind == "prepared" else "error", str(why)[:MOST_WORDS])
+    return answer
 
 
 def evaluated(
@@ -36,7 +59,6 @@ def trained(
     call: Call, message: wire.Trained, path: str, num_sites: int, model: Layout, *, is_masked: bool
 ) -> tuple[SiteReport, Offer | None]:
     """Give a report of a member's training, and the update that it has ready, if it has one. Errors: LinkError."""
-    assert call.ask is not None
     job: TrainJob = call.arguments[0]
     layout = model.with_channels(job.objective.channels(model.num_floats))
     shape = Shape(layout.num_floats, layout.num_ints, str(grid_of(job.opening).integer))
@@ -48,6 +70,7 @@ def trained(
     )
     if said.digest is None:
         return report, None
+    assert call.ask is not None
     return report, Offer(job, said.weight, shape, layout, said.digest, call.ask, is_masked)
 
 

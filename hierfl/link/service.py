@@ -27,6 +27,7 @@ from hierfl.link.kit import Kit
 from hierfl.link.lane import Lane
 from hierfl.link.leaders import followed
 from hierfl.link.limits import Bucket
+from hierfl.link.log import Sparing
 from hierfl.link.permits import Peer, whence
 from hierfl.link.session import NONCE_BYTES, Session, Stamps
 from hierfl.link.times import Times
@@ -119,7 +120,7 @@ class Service:
     ) -> None:
         self.agreed = agreed
         self.lanes = lanes
-        self._tell = tell
+        self._tell = Sparing(tell)
         self._closing = threading.Event()
         self._final = ""
         self._door = Door(kit, listen, agreed.federation, lanes, self._handlers(), compression, tell)
@@ -232,6 +233,7 @@ class Service:
                     return
         except LinkError as error:
             self._tell("warning", lane.path, f"broke the rules: {error}")
+            lane.strayed(session)
             session.end(f"this was refused: {error}")
         except grpc.RpcError:
             session.end("the connection is cut")

@@ -20,7 +20,8 @@ NONCE_BYTES = 16
 class Session:
     """A control stream that is open. `say`: sends a message; `end`: closes it, for a reason.
 
-    `number`: of the process at the other end among those that may serve the member, which count in one `line`.
+    `number`: of the process at the other end among those that may serve the member, which count in one `line`;
+    `is_refused`: its answer to what it was asked was refused, which is the end of that question.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Session:
         self.end = end
         self.number = number
         self.line = line
+        self.is_refused = False
 
 
 class Stamps:

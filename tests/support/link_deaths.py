@@ -108,10 +108,11 @@ def watch_member(death: Death) -> None:
 
 
 def watch_hub(death: Death) -> None:
+    from hierfl.link.collect import Collect
     from hierfl.link.lane import Lane
     from hierfl.link.masked_collect import MaskedCollect
 
-    trained, hand_up, came = Lane._trained, Lane._hand_up, MaskedCollect.came
+    trained, hand_up, came = Lane._trained, Collect._hand_up, MaskedCollect.came
     at = Path(HEARD).absolute()
 
     def hearing(self: Lane, call: Any, message: Any) -> None:
@@ -119,9 +120,9 @@ def watch_hub(death: Death) -> None:
             note(self.path, call.arguments[0].round_number, message.update.digest)
         trained(self, call, message)
 
-    def taking(self: Lane, call: Any, offer: Any) -> None:
+    def taking(self: Collect, call: Any, offer: Any) -> None:
         death.round = offer.job.round_number + 1
-        note(self.path, offer.job.round_number, offer.digest)
+        note(self._path, offer.job.round_number, offer.digest)
         hand_up(self, call, offer)
         death("took")
 
@@ -134,7 +135,7 @@ def watch_hub(death: Death) -> None:
         with at.open("a") as file:
             file.write(json.dumps({"node": path, "round": number + 1, "digest": digest.hex()}) + "\n")
 
-    Lane._trained, Lane._hand_up, MaskedCollect.came = hearing, taking, taking_masked  # type: ignore[method-assign]
+    Lane._trained, Collect._hand_up, MaskedCollect.came = hearing, taking, taking_masked  # type: ignore[method-assign]
 
 
 def main(moment: str, in_round: str, words: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,7 @@ def test_an_update_other_than_announced_does_not_count(tmp_path: Path) -> None:
 def test_what_a_member_may_not_answer_is_refused(tmp_path: Path) -> None:
     place, done = lane(tmp_path)
     prepared(place, member := FakeMember())
-    place.call(2, "train", (job(), model(LAYOUT)))
-    ask, payload = member.last.ask, payload_of(LAYOUT)
+    ask, payload = wire.Ask(), payload_of(LAYOUT)
     other = payload_of(layout(7))
     wrong = [
         (trained(ask, payload, weight=11), "weight"),
@@ -171,13 +171,19 @@ def test_what_a_member_may_not_answer_is_refused(tmp_path: Path) -> None:
         (wire.Answer(id=ask.id, described=wire.Described()), "described in answer to train"),
         (wire.Answer(id=ask.id, trained=wire.Trained(error="x" * 5000)), "at most 2000"),
     ]
-    for answer, said in wrong:
+    for ticket, (answer, said) in enumerate(wrong, 2):
+        place.call(ticket, "train", (job(), model(LAYOUT)))
+        answer.id = member.last.ask.id
         with pytest.raises(LinkError, match=said):
             place.answered(answer)
+        assert done[-1].ticket == ticket and re.search(said, done[-1].value[0].error)
+    done.clear()
+    place.call(9, "train", (job(), model(LAYOUT)))
+    ask = member.last.ask
     place.answered(wire.Answer(id=ask.id + 1, trained=wire.Trained(weight=1)))  # of something given up: not counted
-    assert len(done) == 2
+    assert not done
     place.answered(trained(ask, payload))
-    assert len(done) == 3
+    assert [one.ticket for one in done] == [9]
 
 
 def test_figures_that_all_members_together_could_not_have_are_refused(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_turn_is_not_lost_where_a_member_is_back_before_its_old_session_is_don
 def test_a_turn_is_not_lost_where_a_member_is_cut_and_back_just_as_it_comes(tmp_path: Path) -> None:
     hub = several_ready(tmp_path, payload_of(LAYOUT), 4)
     (first, cut, _), (second, _, _), (third, waits, _), (_, fourth, _) = hub.values()
-    have_turn, back = third._have_turn, FakeMember()
+    have_turn, back = third._collect._have_turn, FakeMember()
     waited = third._turns._waiting
 
     def comes() -> None:

@@ -292,20 +292,21 @@ def test_a_set_that_no_sum_may_have_any_more_is_told_with_the_way_out(play: Coho
         member.masker.key("run-1", wire.Ask(key=asked))
 
 
-def test_a_hub_believes_no_set_that_cannot_be(play: Cohort) -> None:
+@pytest.mark.parametrize(
+    ("keyed", "said"),
+    [
+        (wire.Keyed(noted=[B, C, D]), "without world/a"),
+        (wire.Keyed(noted=[A, B]), "of 2 members"),
+        (wire.Keyed(noted=[A, B, "x"]), "with 'x'"),
+        (wire.Keyed(noted=[A, B, C, D]), "keeps to the sum of those that it was asked"),
+        (wire.Keyed(noted=[A, B, C], key=wire.MemberKey(node=A)), "a key, and word of another sum, at once"),
+    ],
+)
+def test_a_hub_believes_no_set_that_cannot_be(play: Cohort, keyed: wire.Keyed, said: str) -> None:
     play.order()
     play.play("key")
-    lane, ask = play.lanes[A], play.members[A].fake.last.ask
-    for noted, said in (
-        ([B, C, D], "without world/a"),
-        ([A, B], "of 2 members"),
-        ([A, B, "x"], "with 'x'"),
-        ([A, B, C, D], "keeps to the sum of those that it was asked"),
-    ):
-        with pytest.raises(LinkError, match=said):
-            lane.answered(wire.Answer(id=ask.id, keyed=wire.Keyed(noted=noted)))
-    with pytest.raises(LinkError, match="a key, and word of another sum, at once"):
-        lane.answered(wire.Answer(id=ask.id, keyed=wire.Keyed(noted=[A, B, C], key=wire.MemberKey(node=A))))
+    with pytest.raises(LinkError, match=said):
+        play.lanes[A].answered(wire.Answer(id=play.members[A].fake.last.ask.id, keyed=keyed))
 
 
 def test_members_that_have_masked_in_two_sums_end_the_run_by_name(play: Cohort) -> None:
