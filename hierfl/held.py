@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.errors import HierflError, StrategyFailed
+from hierfl.errors import QUOTED, HierflError, StrategyFailed
 from hierfl.kinds import name_of, nearest
 from scheduler.participation import Admission, Candidates, Choice, Ending, Limits, RoundView
 from scheduler.policy import Binding, Policy
@@ -88,7 +88,12 @@ def held_attack(attack: Attack) -> Attack:
 
 
 class _Own:
-    """A kind that is asked, and what is said before what is wrong with it; all else of it is as it is."""
+    """A kind that is asked, and what is said before what is wrong with it; all else of it is as it is.
+
+    Where it is handed updates, what its code raises and gives may quote them: that stands behind `QUOTED`.
+    """
+
+    _sees_updates = False
 
     def __init__(self, kind: Any, whose: str = "") -> None:
         self._kind = kind
@@ -106,13 +111,16 @@ class _Own:
         except (HierflError, MemoryError):
             raise
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise self._wrong(method, f"failed: {told(error)}") from None
+            raise self._wrong(method, f"failed{QUOTED if self._sees_updates else ': '}{told(error)}") from None
 
     def _wrong(self, method: str, said: str) -> StrategyFailed:
         return StrategyFailed(f"{self._whose}its {method}() {said}")
 
     def _gave(self, method: str, value: object, needed: str, where: str) -> StrategyFailed:
-        return self._wrong(method, f"gave {kind_of(value)}; needed: {needed} ({where})")
+        said = kind_of(value)
+        if said != repr(value) or not self._sees_updates:
+            return self._wrong(method, f"gave {said}; needed: {needed} ({where})")
+        return self._wrong(method, f"gave a {type(value).__name__}; needed: {needed} ({where}){QUOTED}{said}")
 
 
 class OwnTopology(_Own):
@@ -219,6 +227,8 @@ class _OwnBinding(_OwnOrder):
 class OwnCompression(_Own):
     """A compression of the user's own."""
 
+    _sees_updates = True
+
     @property
     def error_feedback(self) -> bool:
         """As the kind says."""
@@ -259,6 +269,8 @@ class OwnCompression(_Own):
 
 class OwnAttack(_Own):
     """An attack of the user's own."""
+
+    _sees_updates = True
 
     @property
     def knows_honest(self) -> bool:

@@ -308,7 +308,7 @@ OTHERS = [
     ("compress", None, "its compress() gave nothing; needed: a dict of NumPy arrays by name"),
     ("restore", lambda self, code, size, dtype: (code["values"], None), "values, as many as the change has, or their"),
     ("num_bytes", 1, "its num_bytes() gave 1 for 1 elements, and its compress() made 8; needed: as many as there are"),
-    ("num_bytes", 1.5, "its num_bytes() gave 1.5; needed: a whole number of bytes"),
+    ("num_bytes", 1.5, "its num_bytes() gave a float; needed: a whole number of bytes"),
     ("change", lambda self, own, honest, num: own.astype("f8"), "its change() gave an array of shape [4] and float64"),
 ]
 

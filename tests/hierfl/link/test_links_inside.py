@@ -6,14 +6,17 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from link_inside import Inside, records_in, several_runs  # noqa: F401
 from small_runs import config_of, hub, site
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import QUOTED, ConfigError, DataError, RoundFailed, SiteFailed, told_above
+from hierfl.errors import QUOTED, ConfigError, DataError, RoundFailed, SiteFailed, StrategyFailed, told_above
 from hierfl.frames import spelt
+from hierfl.held import OwnAttack, OwnCompression
 from hierfl.lifecycle import run
+from hierfl.link.branch import what_is_said
 from hierfl.link.served import as_served
 
 LINK = {"address": "hub.example.org:8443"}
@@ -249,3 +252,41 @@ def test_a_held_out_site_needs_its_own_link(tmp_path: Path) -> None:
     config = config_of(tmp_path, hub("world", hub("north", "a", site("b", role="evaluation"), link=LINK)))
     with pytest.raises(ConfigError, match="give it one, and none above"):
         as_served(config, "world")
+
+
+class Telling:
+    """A compression, and an attack, whose code quotes what it is handed."""
+
+    error_feedback, knows_honest = False, False
+
+    def compress(self, change: Any, random: Any) -> Any:
+        raise ValueError(f"patient 4711: {change[0]} is too large")
+
+    def num_bytes(self, size: int, item_bytes: int) -> Any:
+        return "4711"
+
+    def change(self, own: Any, honest: Any, num_bad: int) -> Any:
+        raise SystemExit(f"patient 4711: {own[0]}")
+
+    def poison(self, data: Any) -> Any:
+        return 4711
+
+
+def test_what_a_compression_or_an_attack_of_ones_own_says_goes_up_no_link() -> None:
+    one = np.ones(1, np.float32)
+    own: Any = (OwnCompression(Telling()), OwnAttack(Telling()))
+    for ask, above, here in (
+        (
+            lambda: own[0].compress(one, None),
+            "its compress() failed",
+            "ValueError: patient 4711: 1.0 is too large (test",
+        ),
+        (lambda: own[0].num_bytes(1, 4), "its num_bytes() gave a str; needed: a whole number", "'4711'"),
+        (lambda: own[1].change(one, one, 1), "its change() failed", "SystemExit: patient 4711: 1.0 (test_links_inside"),
+        (lambda: own[1].poison(one), "its poison() gave a int; needed: a torch Dataset", "4711"),
+    ):
+        with pytest.raises(StrategyFailed) as raised:
+            ask()
+        said = what_is_said(raised.value, "world/us")
+        assert said.startswith(above) and "4711" not in said and said.endswith("is in the log of that site")
+        assert f"{QUOTED}{here}" in str(raised.value)
