@@ -63,7 +63,7 @@ def admit_trained(
     Errors: LinkError.
     """
     error = text(message.error, "an error")
-    loss = message.loss if abs(message.loss) <= LARGEST_LOSS else None
+    loss = message.loss if not error and abs(message.loss) <= LARGEST_LOSS else None
     figures = (
         bounded(message.num_samples, "num_samples", most=num_sites * MOST_SAMPLES),
         bounded(message.num_steps, "num_steps", most=2**53),

@@ -16,7 +16,7 @@ from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.remote import Remote
 from hierfl.runtime.jobs import TrainJob
 
-__all__ = ["ANSWERS", "describe", "evaluate", "of_call", "prepare", "train", "with_id", "written"]
+__all__ = ["ANSWERS", "describe", "evaluate", "failed", "of_call", "prepare", "train", "with_id", "written"]
 
 ANSWERS = {
     "prepare": "prepared",
@@ -29,8 +29,19 @@ ANSWERS = {
 }
 """What answers each thing that is asked."""
 
+MOST_WORDS = 500
 MOST_DROPPED = 1000
 """Names in one message."""
+
+
+def failed(kind: str, why: str) -> wire.Answer:
+    """Answer that there is nothing to answer with, and why; by the kind of the answer."""
+    answer = wire.Answer()
+    if kind == "prepared":
+        answer.prepared.difference = why[:MOST_WORDS]
+    else:
+        getattr(answer, kind).error = why[:MOST_WORDS]
+    return answer
 
 
 def with_id(ask: wire.Ask, run: str, path: str, epoch: int) -> wire.Ask:

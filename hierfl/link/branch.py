@@ -20,7 +20,7 @@ from hierfl.commits import complete, rounds_done
 from hierfl.config.membership import epochs, still_known
 from hierfl.config.schema import RunConfig
 from hierfl.config.terms import Terms
-from hierfl.errors import DataError, HierflError, LinkError, OutputError, told_above
+from hierfl.errors import QUOTED, ConfigError, DataError, HierflError, LinkError, OutputError, told_above
 from hierfl.learning.compression import as_sum
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
@@ -120,12 +120,18 @@ class Branch:
         known = still_known(self._engine.inventories, self.config, before, self._epoch)
         self._engine, self._inventory, self._has_hubs = self._open(known), None, False
 
+    def heed(self) -> None:
+        """Errors: LinkError where the terms of the institution are not kept now, or cannot be read."""
+        try:
+            self._terms()
+        except ConfigError as error:
+            said = "; ".join(str(error).splitlines())
+            raise LinkError(f"the terms of {self.path} cannot be read{QUOTED}{said}") from error
+
     def describe(self) -> Inventory:
         """Count what is at and below this node now."""
         if self._inventory is None:
             try:
-                if self.config.statistics is not None:
-                    self._terms()
                 found = self._engine.describe()
                 told = rolled_up(self._epoch.config, found).get(self.path)
             except HierflError as error:
@@ -170,7 +176,6 @@ class Branch:
 
     def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:
         """Measure a model at every site here; `tunes`: after each has made it its own. Errors: HierflError."""
-        self._terms()
         if self._run:
             self._make_hubs(self._round + 1)
         found = self._engine.tally(round_number, self._driver.put(model), tunes=tunes)

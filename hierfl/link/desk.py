@@ -1,6 +1,7 @@
 """A member's desk: what its hub asks is done here one after the other, in a thread, and answered once it is done.
 
-What was done before is answered from what is kept; what is under way is not begun twice.
+Each thing is held against the institution's terms first. What was done before is answered from what is kept; what is
+under way is not begun twice.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from hierfl.errors import HierflError, LinkError, PeerUnreached, UpdateRefused
 from hierfl.learning.state import ModelState
+from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.branch import Asked, Branch, what_is_said
 from hierfl.link.codec import (
@@ -97,15 +99,8 @@ class Desk:
             if ask.id in self._waiting:
                 self._asked_again.add(ask.id)
                 return
-            answer = self._answers.get(ask.id)
-            if answer is None and ask.WhichOneof("what") == "train":
-                answer = self._store.answer(ask.id)
-                answer = answer if answer is None else self._told(answer)
-            if answer is None:
-                self._waiting.add(ask.id)
-                self._asks.put((run, ask))
-        if answer is not None:
-            self._say(answer)
+            self._waiting.add(ask.id)
+            self._asks.put((run, ask))
 
     def offered(self, digest: bytes) -> Outgoing | None:
         """Give an update that is ready; None if it is not here."""
@@ -158,8 +153,18 @@ class Desk:
         """Do one thing. Errors: those of the member's own machine, which end it."""
         assert self._branch is not None
         self._branch.enter(ask.epoch)
-        started = time.perf_counter()
-        match ask.WhichOneof("what"):
+        started, what = time.perf_counter(), ask.WhichOneof("what")
+        if what not in asks.ANSWERS:
+            raise LinkError(f"{what} is nothing that a hub asks")
+        try:
+            self._branch.heed()
+        except HierflError as error:
+            self._tell("error", str(error))
+            return asks.failed(asks.ANSWERS[what], what_is_said(error, self._branch.path))
+        known = self._known(ask)
+        if known is not None:
+            return known
+        match what:
             case "prepare":
                 return wire.Answer(prepared=wire.Prepared(difference=self._prepare(self._branch, run, ask.prepare)))
             case "describe":
@@ -183,10 +188,16 @@ class Desk:
                 placed = self._at_place(self._branch, ask)
                 placed.duration_s = time.perf_counter() - started
                 return wire.Answer(placed=placed)
-            case "key" | "mask":
-                return self._mask(run, ask)
-            case other:
-                raise LinkError(f"{other} is nothing that a hub asks")
+        return self._mask(run, ask)
+
+    def _known(self, ask: wire.Ask) -> wire.Answer | None:
+        """Give what was answered before; None if nothing was, or it is not kept."""
+        with self._lock:
+            answer = self._answers.get(ask.id)
+        if answer is None and ask.WhichOneof("what") == "train":
+            answer = self._store.answer(ask.id)
+            answer = answer if answer is None else self._told(answer)
+        return answer
 
     def _fitting(self, said: wire.Described) -> wire.Described:
         """Say so where what is told of the records is more than a message can hold."""
@@ -326,7 +337,7 @@ class Desk:
 
 
 def _is_error(answer: wire.Answer) -> bool:
-    return any(
+    return bool(answer.prepared.difference) or any(
         getattr(answer, kind).error
         for kind in ("described", "trained", "evaluated", "placed", "keyed", "masked")
         if answer.HasField(kind)

@@ -244,7 +244,7 @@ class Lane:
                 if self._member.session is not None:
                     self._member.session.is_refused = True
                 kind = asks.ANSWERS[ask.WhichOneof("what") or ""]
-                self._admit(call, ask, reports.refused(kind, ask.id, f"its answer was refused: {error}"))
+                self._admit(call, ask, asks.failed(kind, f"its answer was refused: {error}"))
                 raise
             finally:
                 self._go_on()

@@ -7,6 +7,7 @@ from typing import Any
 
 from hierfl.errors import HierflError, PeerUnreached, RuntimeUnavailable, UpdateRefused
 from hierfl.learning.state import Layout
+from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.answers import admit_evaluated, admit_trained
 from hierfl.link.calls import PlaceCall
@@ -17,9 +18,8 @@ from hierfl.link.remote import Given, Remote, RemoteState
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Evaluated, SiteReport, TrainJob
 
-__all__ = ["evaluated", "failed", "placed", "refused", "things", "trained"]
+__all__ = ["evaluated", "failed", "placed", "things", "trained"]
 
-MOST_WORDS = 500
 _METHODS = {
     "describe": "described",
     "train": "trained",
@@ -32,15 +32,8 @@ _METHODS = {
 
 def failed(method: str, why: str) -> tuple[str, Any]:
     """Give the answer to a call by which a member would say that it could not do it: its kind, and the message."""
-    answer = refused(_METHODS[method], 0, why)
+    answer = asks.failed(_METHODS[method], why)
     return _METHODS[method], getattr(answer, _METHODS[method])
-
-
-def refused(kind: str, ask_id: int, why: object) -> wire.Answer:
-    """Give the answer in the place of one that was refused: that there is none, and why."""
-    answer = wire.Answer(id=ask_id)
-    setattr(getattr(answer, kind), "difference" if kind == "prepared" else "error", str(why)[:MOST_WORDS])
-    return answer
 
 
 def evaluated(

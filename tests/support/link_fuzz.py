@@ -226,14 +226,22 @@ class Cases:
 
 
 class Member:
-    """A member that hears what a hub says; `hear` gives "taken", or the reason for a refusal."""
+    """A member that hears what a hub says; `hear` gives "taken", or the reason for a refusal. `refusal`: why its
+    institution's terms are not kept.
+    """
 
     def __init__(self, folder: Path, tally: Tally | None = None) -> None:
         floats, ints = update(SMALL)
+        self.refusal = ""
+        member = self
 
         class Branch:
             config: Any = type("Config", (), {"hubs": {}})()
             path, layout = "world/us", SMALL
+
+            def heed(self) -> None:
+                if member.refusal:
+                    raise LinkError(member.refusal)
 
             def enter(self, number: int) -> None:
                 if number:
@@ -256,6 +264,10 @@ class Member:
         self.last: Any = None
         self._heard: queue.SimpleQueue[wire.Answer | BaseException | None] = queue.SimpleQueue()
         self._start = model(SMALL)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin another process."""
         self._desk = self._new()
 
     def hear(self, content: bytes) -> str:

@@ -10,11 +10,12 @@ import pytest
 from link_fuzz import Member, questions
 from small_runs import config_of, hub, site
 
-from hierfl.errors import LinkError
+from hierfl.config.terms import Terms
+from hierfl.errors import ConfigError, LinkError, Problem
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
-from hierfl.link.branch import Asked, Branch
+from hierfl.link.branch import Asked, Branch, what_is_said
 from hierfl.link.ledger import Ledger
 from hierfl.link.served import as_served
 from hierfl.monitor.records import Notice, Record
@@ -94,6 +95,20 @@ def test_what_is_kept_of_runs_that_were_left_goes_once_two_newer_ones_were_left(
             process.train(0)
             (tmp_path / f"states/run-{number}").touch()
     assert sorted(path.name for path in (tmp_path / "states").iterdir()) == ["run-2", "run-3", "run-4"]
+
+
+def test_terms_that_cannot_be_read_are_not_kept(tmp_path: Path) -> None:
+    def broken() -> Terms:
+        raise ConfigError([Problem("", "/kit/terms.yaml: rounds: must be a whole number"), Problem("", "until: a day")])
+
+    with Process(tmp_path, "world/c") as process:
+        process.branch._terms = broken
+        with pytest.raises(
+            LinkError, match=r"cannot be read\n  in detail: /kit/terms.yaml: .*; until: a day"
+        ) as refused:
+            process.branch.heed()
+        said = "the terms of world/c cannot be read; what is wrong there is in the log of that site"
+        assert what_is_said(refused.value, "world/c") == said
 
 
 def test_an_order_of_another_hub_is_refused(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ class FakeBranch:
     num_failures: int = 0
     path: str = "world/us"
 
+    def heed(self) -> None:
+        pass
+
     def enter(self, number: int) -> None:
         assert number == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import queue
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -213,13 +214,14 @@ def test_a_hub_with_a_plain_update_in_mind_is_given_none(play: Cohort) -> None:
     member = play.members[MEMBERS[0]]
     plain = Outgoing(*member.update)
     assert member.store.outgoing(plain.digest) is not None
-    desk = Desk(lambda: None, member.store, lambda _: None, *[lambda *_: None] * 4, masker=member.masker)  # type: ignore[arg-type, return-value]
+    branch: Any = type("Branch", (), {"enter": lambda self, number: None, "heed": lambda self: None})()
+    heard: queue.SimpleQueue[wire.Answer] = queue.SimpleQueue()
+    desk = Desk(lambda: branch, member.store, heard.put, *[lambda *_: None] * 4, masker=member.masker)  # type: ignore[arg-type]
     try:
         assert desk.offered(plain.digest) is None
-        heard: list[wire.Answer] = []
-        desk._say = heard.append
         train = next(said.ask for said in member.fake.said if said.ask.WhichOneof("what") == "train")
         desk.asked("run-1", train)
-        assert [answer.trained.weight for answer in heard] == [10] and not heard[0].trained.HasField("update")
+        answer = heard.get(timeout=60).trained
+        assert answer.weight == 10 and not answer.HasField("update")
     finally:
         desk.close(5.0)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from link_fuzz import Member, questions
 from link_inside import Inside, several_runs  # noqa: F401
 from link_members import Pki
 from small_runs import Listener, config_of, hub, site
@@ -18,6 +19,8 @@ from typer.testing import CliRunner
 from hierfl.cli import app
 from hierfl.config.terms import Terms
 from hierfl.errors import ConfigError, HierflError, LinkError
+from hierfl.link import asks
+from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.approval import plan_of
 from hierfl.link.kit import Kit
 from hierfl.link.ledger import FILE
@@ -179,6 +182,32 @@ def test_a_term_that_ends_in_the_midst_of_a_run_is_heeded_with_the_next_question
     assert (
         "until: nothing is trained or measured here after 2027-06-30, and it is 2027-07-01" in closed[3].missing["us"]
     )
+
+
+def test_whatever_a_hub_asks_is_held_against_the_terms_first(tmp_path: Path) -> None:
+    """What was answered before, too, by this process or by an earlier one; once they are kept again it is there."""
+    member, asked = Member(tmp_path), {name: said.ask for name, said in questions().items()}
+    asked["place"] = wire.Ask(id=7, place=wire.Place(hub="world"))
+    assert asked.keys() == asks.ANSWERS.keys()
+
+    def answer(name: str) -> Any:
+        assert member.hear(wire.HubSays(ask=asked[name]).SerializeToString()) == "taken"
+        return getattr(member.last, asks.ANSWERS[name])
+
+    before = answer("train")
+    assert before.HasField("update") and not answer("prepare").difference
+    member.refusal = "the terms of world/us are not kept: until: it is over"
+    for number in range(2):
+        for name in asked:
+            said = answer(name)
+            assert (said.difference if name == "prepare" else said.error) == member.refusal
+            assert len(said.ListFields()) == 1, "and nothing else is told"
+        if not number:
+            member.close()
+            member.restart()
+    member.refusal = ""
+    assert answer("train") == before and not answer("prepare").difference and answer("describe").num_train == 9
+    member.close()
 
 
 @pytest.mark.usefixtures("several_runs")
