@@ -23,7 +23,7 @@ from hierfl.link.calls import COMMIT, WRITE, model_shape, slice_shapes, state_si
 from hierfl.link.codec import MAX_WEIGHT, bounded, integer_in, text
 from hierfl.link.payload import Shape
 from hierfl.link.remote import Given, Remote, thing_in
-from hierfl.link.served import num_sites
+from hierfl.link.served import num_rounds, num_sites
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.places import Rule, Terms
 from hierfl.runtime.specs import hub_layouts, passes_up
@@ -99,7 +99,7 @@ class _Call:
         said = self.said
         if said.opened_by not in self.config.federation.hubs or not is_within(said.hub, said.opened_by):
             raise LinkError(f"a round of {text(said.opened_by, 'a hub')!r}, which is not above {said.hub}")
-        number = bounded(said.opened_round, "a round")
+        number = bounded(said.opened_round, "a round", 0, num_rounds(self.config, said.opened_by) - 1)
         total = bounded(said.total_weight, "the weight of a round", 1, MAX_WEIGHT)
         arithmetic, dtype = self.config.arithmetic, str(self.rule.layout.float_dtype)
         return Opening(said.opened_by, number, arithmetic.width, arithmetic.clip, total, dtype)
@@ -230,7 +230,8 @@ def _encode(call: _Call) -> _Read:
 
 def _commit(call: _Call) -> _Read:
     said = call.said.commit
-    first = bounded(said.rounds_done, "rounds done", 1), bounded(said.keep, "keep", 1, MOST_COMMITS)
+    most = call.config.federation.root.rounds
+    first = bounded(said.rounds_done, "rounds done", 1, most), bounded(said.keep, "keep", 1, MOST_COMMITS)
     num = bounded(len(call.said.things) - said.has_own, "the things of a commit", 1, 1 + len(call.config.hubs))
     alive = tuple(text(name, "a name") for name in said.alive)
     return (*first, said.has_own, alive), [call.model, *[call.state] * (num - 1), *[call.model] * said.has_own]

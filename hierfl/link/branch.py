@@ -17,7 +17,7 @@ from hierfl import checkpoint
 from hierfl.budget import Cost, costs
 from hierfl.checkpoint import Checkpoint
 from hierfl.commits import complete, rounds_done
-from hierfl.config.membership import epochs, still_known
+from hierfl.config.membership import epoch_of, epochs, still_known
 from hierfl.config.schema import RunConfig
 from hierfl.config.terms import Terms
 from hierfl.errors import QUOTED, ConfigError, DataError, HierflError, LinkError, OutputError, told_above
@@ -28,7 +28,7 @@ from hierfl.learning.state import Layout, ModelState
 from hierfl.link import kept
 from hierfl.link.codec import folder_name_in
 from hierfl.link.ledger import Ledger
-from hierfl.link.served import sites_here
+from hierfl.link.served import num_rounds, sites_here, stay_of
 from hierfl.link.terms import check_delta
 from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.driver import Driver
@@ -162,9 +162,9 @@ class Branch:
         """Do a round for the hub above; give the update's weight, and the update. Errors: HierflError."""
         if not self._run:
             raise LinkError("a round was asked for before the run was begun")
+        order = self._order(asked)
         self._make_hubs(asked.round_number)
         price = self._price()
-        order = self._order(asked)
         try:
             update, handle = self._engine.branch(self.path, order, self._driver.put(model))
         finally:  # before anybody hears of it, or what it left is kept; that it failed tells of the records, too
@@ -176,6 +176,9 @@ class Branch:
 
     def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:
         """Measure a model at every site here; `tunes`: after each has made it its own. Errors: HierflError."""
+        most = self.config.federation.root.rounds
+        if tunes and round_number > most:
+            raise LinkError(f"a measurement after round {round_number} is asked for, and the plan has {most}")
         if self._run:
             self._make_hubs(self._round + 1)
         found = self._engine.tally(round_number, self._driver.put(model), tunes=tunes)
@@ -189,6 +192,8 @@ class Branch:
         hubs = self.config.federation.hubs
         if asked.hub != above or not is_within(self.path, asked.opened_by) or asked.opened_by not in hubs:
             raise LinkError(f"an order of {asked.hub}, opened by {asked.opened_by}; {self.path} works for {above}")
+        self._check_round(asked.hub, asked.round_number)
+        self._check_round(asked.opened_by, asked.opened_round)
         arithmetic = self.config.arithmetic
         opening = Opening(
             *(asked.opened_by, asked.opened_round, arithmetic.width, arithmetic.clip, asked.total_weight),
@@ -196,6 +201,19 @@ class Branch:
         )
         objective = self.config.hubs[asked.hub].strategy.objective()
         return Order(asked.hub, asked.round_number, ((self.path.rpartition("/")[2], asked.weight),), opening, objective)
+
+    def _check_round(self, hub: str, number: int) -> None:
+        """Errors: LinkError for a round that the plan does not have, or not with this member and this tree."""
+        most, root, stay = num_rounds(self.config, hub), self.config.federation.root, stay_of(self.config, self.path)
+        if number >= most:
+            raise LinkError(f"round {number + 1} of {hub} is asked for, and the plan has {most}")
+        at = 1 + number // (most // root.rounds)
+        if not stay.has(at):
+            until = f" to round {stay.end - 1}" if stay.end is not None else " on"
+            said = f"takes part from round {stay.first}{until}"
+            raise LinkError(f"round {at} of {root.name} is asked for, and {self.path} {said}")
+        if epoch_of([*self._epochs.values()], at) is not self._epoch:
+            raise LinkError(f"round {at} of {root.name} is asked for with the members of another")
 
     def _price(self) -> Mapping[str, Cost]:
         """Say what a round costs sites with a privacy mechanism.

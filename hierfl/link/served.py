@@ -16,7 +16,7 @@ from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, Problem
 from hierfl.link.identity import exchanging, hub_of, members_of
 from scheduler import Device
-from tiers.federation import Federation, Hub, Member, Site, is_within, parent
+from tiers.federation import Federation, Hub, Member, Site, is_within, parent, rounds_per_round
 
 __all__ = [
     "HERE",
@@ -26,6 +26,7 @@ __all__ = [
     "label_of",
     "link_device",
     "membership",
+    "num_rounds",
     "num_sites",
     "sites_here",
     "stay_of",
@@ -54,6 +55,12 @@ def link_device(path: str) -> Device:
 def num_sites(config: RunConfig, path: str) -> int:
     """Count the sites at and below a node."""
     return sum(1 for site in config.federation.sites if is_within(site, path))
+
+
+def num_rounds(config: RunConfig, hub: str) -> int:
+    """Count the rounds that a hub has in a whole run."""
+    tree = config.federation
+    return 0 if config.only_tells else tree.root.rounds * rounds_per_round(tree, hub)
 
 
 def sites_here(config: RunConfig, path: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.link.branch import Asked, Branch, what_is_said
 from hierfl.link.ledger import Ledger
-from hierfl.link.served import as_served
+from hierfl.link.served import as_served, num_rounds
 from hierfl.monitor.records import Notice, Record
 from hierfl.runtime.local import LocalDriver
 
@@ -27,10 +29,13 @@ LINK = {"address": "hub.example.org:8443"}
 class Process:
     """One process of a member, with its runtime."""
 
-    def __init__(self, folder: Path, path: str, run: str = "run-1", **root: Any) -> None:
+    def __init__(
+        self, folder: Path, path: str, run: str = "run-1", stay: Mapping[str, int] = MappingProxyType({}), **root: Any
+    ) -> None:
         self.run = run
         self.told: list[Notice] = []
-        tree = hub("world", hub("north", "a", site("b", n=20), link=LINK), {**site("c"), "link": LINK}, **root)
+        members = [hub("north", "a", site("b", n=20), link=LINK), {**site("c"), **stay, "link": LINK}]
+        tree = hub("world", *members, **{"rounds": 5, **root})
         config = as_served(config_of(folder, tree), path)
         self.driver = LocalDriver(config.runtime)
         self.branch = Branch(config, path, self.driver, folder / "states", self._hear, Ledger(folder / "privacy.jsonl"))
@@ -117,6 +122,52 @@ def test_an_order_of_another_hub_is_refused(tmp_path: Path) -> None:
         for hub_name, opened_by in (("world/south", "world"), ("world", "world/south"), ("world/north", "world")):
             with pytest.raises(LinkError, match="world/north works for world"):
                 process.branch.train(Asked(hub_name, 0, 1, opened_by, 0, 100), start)
+
+
+def test_no_rounds_are_trained_but_those_of_the_plan(tmp_path: Path) -> None:
+    with Process(tmp_path, "world/c", rounds=2) as process:
+        for number in (0, 1, 1):
+            process.train(number)
+        for number in (2, 999_999):
+            with pytest.raises(LinkError, match=f"round {number + 1} of world is asked for, and the plan has 2"):
+                process.train(number)
+        nothing = ModelState(np.zeros(0, np.float32), np.zeros(0, np.int64))
+        with pytest.raises(LinkError, match="round 3 of world is asked for, and the plan has 2"):
+            process.branch.train(Asked("world", 0, 1, "world", 2, 100), nothing)
+        with pytest.raises(LinkError, match="a measurement after round 3 is asked for, and the plan has 2"):
+            process.branch.tally(3, nothing, tunes=True)
+
+
+def test_inner_rounds_are_counted_through(tmp_path: Path) -> None:
+    inner = hub("north", {**site("a"), "link": LINK}, rounds=3)
+    config = config_of(tmp_path, hub("world", inner, "b", rounds=2))
+    seen = as_served(config, "world/north/a")
+    assert num_rounds(config, "world") == num_rounds(seen, "world") == 2
+    assert num_rounds(config, "world/north") == num_rounds(seen, "world/north") == 6
+
+
+def test_no_rounds_are_trained_before_a_member_joins_and_after_it_has_left(tmp_path: Path) -> None:
+    with Process(tmp_path, "world/c", stay={"joins_at": 2, "leaves_at": 4}) as process:
+        for number in (0, 3, 4):
+            said = f"round {number + 1} of world is asked for, and world/c takes part from round 2 to round 3"
+            with pytest.raises(LinkError, match=said):
+                process.train(number)
+        for number in (1, 2):
+            process.train(number)
+
+
+def test_a_site_that_has_left_is_not_trained_with_the_members_of_before(tmp_path: Path) -> None:
+    members = [hub("north", "a", {**site("b"), "leaves_at": 3}, link=LINK), {**site("c"), "link": LINK}]
+    seen = as_served(config_of(tmp_path, hub("world", *members, rounds=4)), "world/north")
+    driver = LocalDriver(seen.runtime)
+    branch = Branch(seen, "world/north", driver, tmp_path / "states", lambda _: None, Ledger(tmp_path / "p.jsonl"))
+    branch.prepare("run-1", None)
+    start = ModelState(np.zeros(branch.layout.num_floats, np.float32), np.zeros(branch.layout.num_ints, np.int64))
+    with pytest.raises(LinkError, match="round 3 of world is asked for with the members of another"):
+        branch.train(Asked("world", 2, 20, "world", 2, 100), start)
+    branch.enter(1)
+    branch.train(Asked("world", 2, 20, "world", 2, 100), start)
+    driver.close()
 
 
 @pytest.mark.parametrize("run", ["../../elsewhere", "/etc", "a/b", "..", "", ".x", "a\x00b"])
