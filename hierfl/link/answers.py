@@ -11,6 +11,7 @@ from hierfl.learning.ring import Grid
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import (
     LARGEST_LOSS,
+    MOST_PREDICTIONS,
     MOST_SAMPLES,
     bounded,
     moments_in,
@@ -106,7 +107,7 @@ def admit_masked(message: wire.Masked, shape: Shape) -> bytes | str:
 def admit_evaluated(message: wire.Evaluated, num_sites: int = 1) -> tuple[Tally, float, str]:
     """Take a measurement at so many sites: its counts, its seconds, and why there is none. Errors: LinkError."""
     error = text(message.error, "an error")
-    tally = Tally() if error else tally_in(message.tally, num_sites * MOST_SAMPLES)
+    tally = Tally() if error else tally_in(message.tally, num_sites * MOST_PREDICTIONS)
     return tally, seconds(message.duration_s, "duration_s"), error
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "LARGEST_LOSS",
     "MAX_BYTES",
     "MAX_WEIGHT",
+    "MOST_PREDICTIONS",
     "MOST_SAMPLES",
     "bounded",
     "folder_name_in",
@@ -58,6 +59,9 @@ MAX_WEIGHT = 2**53 - 1
 
 MOST_SAMPLES = 2**30
 """At one site: those of a million sites, with updates that come late, are within MAX_WEIGHT."""
+
+MOST_PREDICTIONS = 2**40
+"""At one site: a thousand volumes have 2^36 voxels, each of which is one."""
 
 MOST_SECONDS = 1e9
 LARGEST_LOSS = 2**256
@@ -233,8 +237,8 @@ def tally_out(tally: Tally) -> wire.Tally:
     return found
 
 
-def tally_in(message: wire.Tally, most: int = MOST_SAMPLES) -> Tally:
-    """Read what was counted, of so many samples at most.
+def tally_in(message: wire.Tally, most: int = MOST_PREDICTIONS) -> Tally:
+    """Read what was counted, of so many predictions at most.
 
     Errors: LinkError where the counts contradict each other, or sums are larger than so many samples have.
     """

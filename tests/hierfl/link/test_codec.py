@@ -23,6 +23,7 @@ from hierfl.link.answers import limit_of
 from hierfl.link.codec import (
     LARGEST_LOSS,
     MAX_WEIGHT,
+    MOST_PREDICTIONS,
     MOST_SAMPLES,
     MOST_SECONDS,
     integer_out,
@@ -85,7 +86,7 @@ def test_moments_arrive_as_they_were(values: list[list[float]]) -> None:
         (lambda t: t.hits.__setitem__(0, 2**40), "more came true"),
         (lambda t: setattr(t, "loss", b"\x01" * 97), "97 bytes"),
         (lambda t: setattr(t, "num_left_out", 30), "where none was counted"),
-        (lambda t: setattr(t, "num_samples", MOST_SAMPLES + 1), "num_samples"),
+        (lambda t: setattr(t, "num_samples", MOST_PREDICTIONS + 1), "num_samples"),
         (lambda t: setattr(t, "loss", integer_out(-(2**700))), "a sum of loss"),
         (lambda t: setattr(t, "loss", integer_out((30 * LARGEST_LOSS << 40) + 1)), "a sum of loss"),
         (lambda t: setattr(t, "log_loss", integer_out(-1)), "a sum of log_loss"),
@@ -106,7 +107,8 @@ def test_no_numbers_that_are_admitted_are_too_large_for_what_is_made_of_them() -
     assert 4 * MOST_NODES * MOST_SAMPLES <= MAX_WEIGHT
     Grid(32, 8.0, 4 * MOST_NODES * MOST_SAMPLES)
     ends = (-LARGEST_LOSS, LARGEST_LOSS)
-    tallies = [Tally(MOST_SAMPLES, loss=MOST_SAMPLES * loss << 40, own={"mae": 0}) for loss in ends]
+    assert MOST_NODES * MOST_PREDICTIONS < 2**63
+    tallies = [Tally(MOST_PREDICTIONS, loss=MOST_PREDICTIONS * loss << 40, own={"mae": 0}) for loss in ends]
     sites = {str(n): tally_in(tally_out(one)).scalars() for n, one in enumerate(tallies)}
     assert fairness(sites)["loss"]["std"] == float(LARGEST_LOSS)
     durations = Durations()
