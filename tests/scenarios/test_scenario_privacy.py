@@ -64,7 +64,7 @@ def test_models_of_a_round_that_nobody_pays_for_are_not_made(tmp_path: Path, mon
     assert evaluate(ran.folder)["world"]["num_test"], "which trains nothing"
     alone = trial(tmp_path, private(), baseline="local")
     assert "world/a" in cross_site(alone.folder).models, "a baseline hides nothing, and trains no more"
-    monkeypatch.setattr(Loader, "get", lambda *_: pytest.fail("no data are loaded"))
+    monkeypatch.setattr("hierfl.lifecycle.open_driver", lambda *_: pytest.fail("nothing is opened"))
     said = rf"^world/a and 1 more: privacy: .* train a round more, .*; `hierfl evaluate {ran.folder}` measures"
     with pytest.raises(ConfigError, match=said):
         cross_site(ran.folder)
