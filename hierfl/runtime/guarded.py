@@ -15,6 +15,7 @@ from hierfl.learning.metrics import Tally
 from hierfl.runtime.baton import Interrupted
 from hierfl.runtime.jobs import Evaluated
 from hierfl.runtime.threads import Ended
+from hierfl.runtime.watched import Crashed
 
 __all__ = ["guarded", "measured"]
 
@@ -64,8 +65,8 @@ def guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None =
 
 
 def _is_the_tasks(error: BaseException) -> bool:
-    """Say whether the task's code has raised what is no Exception: in the main thread it would be a stop, and a thread
-    is told with others of ours to leave off.
+    """Say whether the task's code has raised what is no Exception: in the main thread it would be a stop, and with
+    others of ours a thread is told to leave off, or to begin anew, or a worker's death is rehearsed.
     """
     is_main = threading.current_thread() is threading.main_thread()
-    return not is_main and not isinstance(error, Ended | Interrupted)
+    return not is_main and not isinstance(error, Ended | Interrupted | Crashed)

@@ -28,8 +28,8 @@ class FakeBranch:
     """Trains by giving one update; counts how often it was asked."""
 
     config: Any = type("Config", (), {"hubs": {}})()
-    path = "world/us"
-    layout = LAYOUT
+    path, layout = "world/us", LAYOUT
+    heed: Any = staticmethod(lambda: None)
 
     def __init__(self) -> None:
         self.trained = 0
