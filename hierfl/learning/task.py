@@ -8,7 +8,10 @@ top of the module: only workers call them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import index
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from hierfl.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,9 +158,20 @@ def counted(task: CountsSamples, settings: SiteSettings) -> tuple[int, int]:
     if settings.pools:
         pairs = [counted(task, site) for site in settings.pools]
         return sum(train for train, _ in pairs), sum(test for _, test in pairs)
-    train, test = task.num_samples(settings.key, **settings.source)
+    train, test = _pair(task, settings.key, settings.source)
     first, step = settings.part or (0, 1)
     handed = 0
     for one in settings.handed:
-        handed += one.count(task.num_samples(one.key, **one.source)[0], settings.part)
+        handed += one.count(_pair(task, one.key, one.source)[0], settings.part)
     return len(range(first, train, step)) + handed, len(range(first, test, step))
+
+
+def _pair(task: CountsSamples, key: str, source: Mapping[str, Any]) -> tuple[int, int]:
+    """Ask a task for two numbers. Errors: DataError for anything else."""
+    found: Any = task.num_samples(key, **source)
+    try:
+        train, test = map(index, found)
+    except (TypeError, ValueError):
+        what = f"{type(task).__name__}.num_samples gave {found!r:.80}"
+        raise DataError(f"{what}; needed: the numbers of training and test samples, as (80, 20)") from None
+    return train, test

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+import pytest
 from cli_fakes import config_of, small
 
 from hierfl.learning.strategies.fedavgm import FedAvgM
@@ -61,6 +63,16 @@ def test_a_task_that_cannot_list_its_sites_may_count_them_and_fail_at_one() -> N
     assert (nodes["world/us"].num_train, nodes["world/us"].num_test) == (4, 2)
     assert nodes["world"].num_train is None
     assert draw(nodes).plain.splitlines()[-1] == "└─ budapest  data of bp  samples unknown: KeyError: 'rows'"
+
+
+@pytest.mark.parametrize(
+    ("gives", "is_sound"), [("80", False), (80, False), ((1, 2, 3), False), ([np.int64(2), 1], True)]
+)
+def test_what_a_task_counts_are_two_numbers(monkeypatch: pytest.MonkeyPatch, gives: Any, is_sound: bool) -> None:
+    monkeypatch.setattr(_OnlyCounts, "num_samples", lambda self, site, **source: gives)
+    last = draw(survey(dataclasses.replace(small(), task=_OnlyCounts()))).plain.splitlines()[-1]
+    said = f"_OnlyCounts.num_samples gave {gives!r}; needed: the numbers of training and test samples, as (80, 20)"
+    assert ("train 2, test 1" in last) if is_sound else last.endswith(f"samples unknown: {said}")
 
 
 def test_many_siblings_are_summed_up() -> None:
