@@ -213,8 +213,6 @@ def keep_counts(folder: Path, config: RunConfig, num_samples: Mapping[str, int |
     Errors: ConfigError where a run that is taken up again has other numbers: what was paid before would be another.
     """
     counts = {path: cost.num_samples for path, cost in costs(config, num_samples).items()}
-    if not any(site.privacy is not None for site in config.sites.values()):
-        return counts
     file = folder / COUNTED
     try:
         before: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))

@@ -100,6 +100,8 @@ def test_who_has_left_or_cannot_be_loaded_any_more_has_paid_all_the_same(
     assert rest["privacy"] == whole.summary["privacy"]
     left = whole.summary["privacy"]["sites"]["world/a"]["epsilon"]
     assert left == epsilon([Release(4 / 12, 0.5, 3)], 1e-5) == whole.summary["privacy"]["epsilon"]
+    alone = trial(tmp_path, private(loud, *SITES[1:], privacy=None, rounds=2))
+    assert resume(alone.folder, ["federation.rounds=3"], [])["privacy"]["sites"]["world/a"]["epsilon"] == left
     load = Doses.data
 
     def data(self: Doses, site: str, **given: Any) -> SiteData:
