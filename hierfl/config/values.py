@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.kinds import nearest
+from hierfl.learning.task import Check
 
 __all__ = ["Key", "Wrong", "convert", "evaluated", "keys_of", "plain", "shown"]
 
@@ -64,7 +65,7 @@ def convert(value: Any, to: Any) -> Any:
             return value
         raise Wrong(f"is {shown(value)}{nearest(str(value), map(str, arguments))}")
     if origin is typing.Annotated:
-        return convert(value, arguments[0])
+        return _checked(convert(value, arguments[0]), arguments[1:])
     base = origin or to
     if not isinstance(base, type) or base is object:
         return value
@@ -78,6 +79,14 @@ def convert(value: Any, to: Any) -> Any:
         return _mapping(value, arguments)
     if issubclass(base, collections.abc.Collection):
         return _collection(value, base, arguments)
+    return value
+
+
+def _checked(value: Any, checks: tuple[Any, ...]) -> Any:
+    """Hold a value against what its annotation says beside its type. Errors: Wrong."""
+    for check in checks:
+        if isinstance(check, Check) and (said := check.wrong(value)):
+            raise Wrong(said)
     return value
 
 

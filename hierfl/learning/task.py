@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from hierfl.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Applies",
+    "Check",
     "CountsSamples",
     "KnowsSites",
     "NamesMetrics",
@@ -37,6 +38,15 @@ __all__ = [
     "Task",
     "counted",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a value of `data:` or of a task must be beside its type, `Annotated[str, Check(wrong)]`: `wrong` is given it
+    before anything starts, and says why it does not do ("is 'x'; needed: ..."), or "".
+    """
+
+    wrong: Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True)

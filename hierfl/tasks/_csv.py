@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from hierfl.kinds import nearest
+from hierfl.learning.task import Check
 
-__all__ = ["Csv", "Decimal", "Delimiter"]
+__all__ = ["Csv", "Decimal", "Delimiter", "TextEncoding"]
 
 Delimiter: TypeAlias = Literal[",", ";", "tab", "|", ":", "space"]
 Decimal: TypeAlias = Literal[".", ","]
@@ -36,6 +37,20 @@ _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
 _TEXT = re.compile(r'"[^"]*"')
 _BLOCK_BYTES = 1 << 24
 """No line may be longer: a row of a hundred thousand columns has a megabyte."""
+
+
+def _no_encoding(name: str) -> str:
+    """Say why a name is not of a text encoding; nothing if it is."""
+    try:
+        found = codecs.lookup(name)
+    except (LookupError, ValueError):
+        found = None
+    if found is None or not found._is_text_encoding or found.name in _NO_ENCODINGS:
+        return f"is {name!r}, which is none{nearest(name, _ENCODINGS)}"
+    return ""
+
+
+TextEncoding: TypeAlias = Annotated[str, Check(_no_encoding)]
 
 
 @dataclass(frozen=True)
@@ -59,13 +74,8 @@ class Csv:
         ):
             if value not in allowed:
                 return f"{name} is {value!r} (allowed: {', '.join(map(repr, allowed))})"
-        try:
-            found = codecs.lookup(self.encoding)
-        except (LookupError, ValueError):
-            found = None
-        if found is None or not found._is_text_encoding or found.name in _NO_ENCODINGS:
-            return f"encoding is {self.encoding!r}, which is none{nearest(self.encoding, _ENCODINGS)}"
-        return ""
+        said = _no_encoding(self.encoding)
+        return f"encoding {said}" if said else ""
 
     def of_row(self, file: Path, words: Iterable[str] = ()) -> Exception | None:
         """Read a file that cannot be read once more, row by row: Arrow's error then says which one it is."""

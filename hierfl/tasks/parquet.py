@@ -17,7 +17,7 @@ from hierfl.errors import DataError, Problem
 from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
-from hierfl.tasks._csv import Csv, Decimal, Delimiter
+from hierfl.tasks._csv import Csv, Decimal, Delimiter, TextEncoding
 from hierfl.tasks._encoding import LARGEST, Encoding
 from hierfl.tasks._site_table import SiteTable, read_table
 
@@ -108,7 +108,7 @@ class Parquet:
         path: str,
         delimiter: Delimiter = ",",
         decimal: Decimal = ".",
-        encoding: str = Csv.encoding,
+        encoding: TextEncoding = Csv.encoding,
     ) -> SiteData:
         """Read a site's files: features float32 (n, d) in the order of `inputs`, labels int64, numbers float32 (n,).
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from hierfl.config import from_mapping
 from hierfl.errors import ConfigError, Problem
+from hierfl.learning.task import Check
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,29 @@ def test_the_shipped_tasks_say_what_they_take() -> None:
     assert found == {"federation.members.cleveland.data.foo": "unknown key (allowed: key)"}
     hub = {"name": "h", "data": {"foo": 1}, "members": [{"name": "cleveland"}]}
     assert mistakes("heart_disease", hub) == {"federation.members.h.data.foo": "unknown key; the task takes none"}
+
+
+def odd(value: int) -> str:
+    return "" if value % 2 else f"is {value}; needed: an odd number"
+
+
+@dataclass(frozen=True)
+class Checked(Wards):
+    """A value that has to be something beside its type."""
+
+    def data(self, site: str, patients: Annotated[int, "of a ward", Check(odd)] = 1) -> Any:  # type: ignore[override]
+        return patients
+
+
+def test_what_a_value_has_to_be_beside_its_type_is_told_before_anything_starts() -> None:
+    sound = from_mapping(given(own(Checked), {"name": "ward-0", "data": {"patients": "3"}}))
+    assert sound.sites["w/ward-0"].source == {"patients": 3}
+    found = mistakes(own(Checked), {"name": "ward-0", "data": {"patients": 4}})
+    assert found == {"federation.members.ward-0.data.patients": "is 4; needed: an odd number"}
+    parquet = {"kind": "parquet", "features": ["a"], "label": "b"}
+    found = mistakes(parquet, {"name": "a", "data": {"path": "x", "encoding": "utf9", "delimiter": "x"}})
+    assert "is 'utf9', which is none (did you mean 'utf-8'?" in found.pop("federation.members.a.data.encoding")
+    assert list(found) == ["federation.members.a.data.delimiter"]
 
 
 def test_a_template_is_told_once_and_many_sites_are_counted() -> None:
