@@ -61,6 +61,7 @@ def check_state(state: Path, federation: str, node: str) -> None:
         raise LinkError(
             f"{state} keeps what is of {whose}, not of {node} of {federation!r}; --state takes another folder"
         )
+    _make(state)
     _close(state, is_own=found is not None)
     if found is None:
         try:
@@ -68,6 +69,14 @@ def check_state(state: Path, federation: str, node: str) -> None:
         except LinkError as error:
             if not file.exists():  # else another process of this node has just said it
                 raise LinkError(f"{error}; --state takes another folder") from error
+
+
+def _make(state: Path) -> None:
+    """Make a folder that is not there, and those above it, for its owner alone: one of these may be another node's."""
+    for folder in reversed([state, *state.parents]):
+        if not folder.exists():
+            with contextlib.suppress(OSError):  # what is then written there is told
+                folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _close(state: Path, *, is_own: bool) -> None:

@@ -329,6 +329,12 @@ def test_a_state_is_one_nodes(pki: Pki, tmp_path: Path) -> None:
         check_state(tmp_path / "file", "heart", "world/us")
 
 
+def test_a_site_s_state_may_lie_in_its_hub_s(tmp_path: Path) -> None:
+    check_state(tmp_path / "state" / "us" / "cleveland", "heart", "world/us/cleveland")
+    check_state(tmp_path / "state" / "us", "heart", "world/us")
+    assert {folder.stat().st_mode & 0o777 for folder in (tmp_path / "state").rglob("*") if folder.is_dir()} == {0o700}
+
+
 def test_a_state_that_was_there_before_is_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state, open_to_all = tmp_path / "state", tmp_path / "shared"
     state.mkdir()
