@@ -205,15 +205,14 @@ def paid(found: Mapping[str, Cost], rounds_done: int) -> dict[str, object]:
     return {"privacy": {"epsilon": max(cost.after(rounds_done) for cost in found.values()), "sites": sites}}
 
 
-def keep_counts(folder: Path, config: RunConfig, num_samples: Mapping[str, int | None]) -> dict[str, int]:
+def keep_counts(folder: Path, found: Mapping[str, Cost]) -> dict[str, int]:
     """Note in a run's folder on how many records its privacy is counted; give that of all sites that ever were counted.
 
     One that has left, or cannot be loaded now, has paid for the rounds before all the same.
 
     Errors: ConfigError where a run that is taken up again has other numbers: what was paid before would be another.
     """
-    counts = {path: cost.num_samples for path, cost in costs(config, num_samples).items()}
-    file = folder / COUNTED
+    file, counts = folder / COUNTED, {path: cost.num_samples for path, cost in found.items()}
     try:
         before: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

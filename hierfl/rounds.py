@@ -199,7 +199,7 @@ class Rounds:
         there = samples_of(config, self.engine.inventories)
         self.num_samples = {**dict.fromkeys(self.config.federation.nodes, 0), **there}
         check_budget(config, there)
-        self.costs = costs(self.config, keep_counts(self.folder.path, config, there))
+        self.costs = costs(self.config, keep_counts(self.folder.path, costs(config, there)))
         steps = {path: site.training.num_steps(there[path]) for path, site in config.sites.items()}
         self.engine.set_up(layout, there, steps, remembered)
         self.voice.facts.update(of_epochs(self.epochs, self.epoch))

@@ -42,8 +42,7 @@ def out_of_step(config: RunConfig) -> dict[str, str]:
     both to agree (Karimireddy et al. 2020, Algorithm 1: c is the mean of the c_k; Acar et al. 2021 likewise).
     """
     tree, found = config.federation, {}
-    for site in config.sites:
-        node = parent(site)
+    for node in dict.fromkeys(map(parent, config.sites)):
         rule = config.hubs[node or ""].strategy.objective()
         while rule.keeps and not rule.is_personal and node is not None:
             if tree.hubs[node].participation.may_close_early:

@@ -230,9 +230,9 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
     if len(there) < wanted.min_count:
         return _told(counted, wanted)
     distinct, counts = np.unique(there, return_counts=True)
-    alike = _alike(there, wanted.min_count)
-    if alike is not None and _tells_no_few(distinct, counts, wanted, name) and not _tells_one(there, wanted):
-        counted = replace(counted, moments=_moments(alike))
+    if _tells_no_few(distinct, counts, wanted, name) and not _tells_one(there, wanted):
+        alike = _alike(there, wanted.min_count)
+        counted = counted if alike is None else replace(counted, moments=_moments(alike))
     if name in wanted.ranges:
         edges = _edges(wanted.ranges[name], wanted.bins)
         places = np.where(there == edges[-1], wanted.bins, np.searchsorted(edges, there, side="right"))

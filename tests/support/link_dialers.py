@@ -18,7 +18,7 @@ from hierfl.link.service import VERSIONS
 from hierfl.link.store import Store
 from hierfl.runtime.driver import Done
 
-__all__ = ["LAYOUT", "UPDATE", "Member", "part_of"]
+__all__ = ["LAYOUT", "UPDATE", "Member", "hello_of", "part_of"]
 
 LAYOUT = layout(6_000_000)
 UPDATE = update(LAYOUT, largest=2**18)
@@ -51,6 +51,18 @@ class FakeBranch:
         return 10, PartialSum(*UPDATE, 10)
 
 
+def hello_of(instance: str) -> wire_pb.Hello:
+    """What a process of the member says first."""
+    return wire_pb.Hello(
+        versions=VERSIONS,
+        federation="heart",
+        node="world/us",
+        config_digest="config",
+        task_digest="task",
+        instance=instance,
+    )
+
+
 class Member:
     """A member's process, but for its training."""
 
@@ -58,17 +70,9 @@ class Member:
         self, pki: Pki, port: int, folder: Path, deadline_s: float = 20.0, instance: str = "a", packed: str = "none"
     ) -> None:
         self.branch, self.heard = FakeBranch(), []
-        hello = wire_pb.Hello(
-            versions=VERSIONS,
-            federation="heart",
-            node="world/us",
-            config_digest="config",
-            task_digest="task",
-            instance=instance,
-        )
         kit = pki.kit("world/us", name=f"kit-{instance}")
         tell: Callable[[str, str], None] = lambda level, said: self.heard.append(said)  # noqa: E731
-        self.dialer = Dialer(kit, "world", [f"localhost:{port}"], hello, deadline_s, packed, tell)
+        self.dialer = Dialer(kit, "world", [f"localhost:{port}"], hello_of(instance), deadline_s, packed, tell)
         make: Any = lambda: self.branch  # noqa: E731
         self.desk = Desk(make, Store(folder), self.dialer.say, self.dialer.fetch, tell, lambda: None)
         self.dialer.asked, self.dialer.offered = self.desk.asked, self.desk.offered

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from link_dialers import hello_of
 from link_inside import Inside, several_runs  # noqa: F401
 from link_members import (
     FakeMember,
@@ -36,7 +37,6 @@ from hierfl.link.identity import server_name
 from hierfl.link.lane import Lane
 from hierfl.link.log import LINES_AT_ONCE, Sparing
 from hierfl.link.permits import NODE_KEY
-from hierfl.link.service import VERSIONS
 from hierfl.monitor.records import RoundClosed
 from hierfl.runtime.jobs import LeftOut
 
@@ -257,15 +257,7 @@ def test_a_member_that_breaks_the_rules_again_and_again_fills_no_log(tmp_path: P
         key, certificate, authority = pki.kit("world/us").credentials()
         credentials = grpc.ssl_channel_credentials(authority, key, certificate)
         options = [("grpc.ssl_target_name_override", server_name("heart", "world"))]
-        hello = wire.Hello(
-            versions=VERSIONS,
-            federation="heart",
-            node="world/us",
-            config_digest="config",
-            task_digest="task",
-            instance="a",
-        )
-        bad = [wire.MemberSays(hello=hello, sequence=1), wire.MemberSays(sequence=7)]
+        bad = [wire.MemberSays(hello=hello_of("a"), sequence=1), wire.MemberSays(sequence=7)]
         with grpc.secure_channel(f"localhost:{service.port}", credentials, options) as channel:
             control = channel.stream_stream(f"/{SERVICE}/Control", request_serializer=wire.MemberSays.SerializeToString)
             for _ in range(30):
