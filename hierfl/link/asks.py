@@ -16,7 +16,18 @@ from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.remote import Remote
 from hierfl.runtime.jobs import TrainJob
 
-__all__ = ["ANSWERS", "describe", "evaluate", "failed", "of_call", "prepare", "train", "with_id", "written"]
+__all__ = [
+    "ANSWERS",
+    "MOST_WORDS",
+    "describe",
+    "evaluate",
+    "failed",
+    "of_call",
+    "prepare",
+    "train",
+    "with_id",
+    "written",
+]
 
 ANSWERS = {
     "prepare": "prepared",

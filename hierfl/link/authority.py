@@ -22,6 +22,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hierfl.errors import LinkError
 from hierfl.link.files import write_private, write_public
 from hierfl.link.identity import HUB, MEMBER, PEER, Identity, server_name, uris_in
+from hierfl.link.times import moment
 
 __all__ = ["CERTIFICATE", "DENIED", "Authority", "fingerprint", "new_key", "private_pem", "request", "roles_of"]
 
@@ -106,7 +107,7 @@ class Authority:
             raise LinkError(f"this key of {path} was denied: `hierfl csr` into another folder makes a new one")
         for one in self.holding(path, now):
             if one.public_key() != key:
-                until = f"{one.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+                until = moment(one.not_valid_after_utc)
                 way = f"`hierfl revoke {path} --ca {self.folder.parent}` denies that first"
                 raise LinkError(f"{path} has a certificate of another key, which holds until {until}; {way}")
         return path, key

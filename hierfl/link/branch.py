@@ -26,6 +26,7 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link import kept
+from hierfl.link.asks import MOST_WORDS
 from hierfl.link.codec import folder_name_in
 from hierfl.link.ledger import Ledger
 from hierfl.link.served import num_rounds, sites_here, stay_of
@@ -303,4 +304,4 @@ def what_is_said(error: HierflError, path: str) -> str:
     since it may quote some.
     """
     said = told_above(str(error))
-    return f"the task's code failed at {path}; what it said is in the log there" if said is None else said[:500]
+    return f"the task's code failed at {path}; what it said is in the log there" if said is None else said[:MOST_WORDS]

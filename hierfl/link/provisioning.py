@@ -22,6 +22,7 @@ from hierfl.link.authority import (
 from hierfl.link.files import write_public
 from hierfl.link.identity import HUB, PEER, parties
 from hierfl.link.kit import KEY, Kit, folder_name, roles_in
+from hierfl.link.times import moment
 
 __all__ = ["csr", "provision", "renew", "revoke", "sign"]
 
@@ -68,7 +69,7 @@ def provision(
     for path, own in roles.items():
         folder = folders[path]
         if path in away:
-            until = f"{away[path].not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+            until = moment(away[path].not_valid_after_utc)
             way = f"where its key is lost, `hierfl revoke {path} --ca {out}` first"
             yield f"{path}: no kit is made, for it has a certificate that holds until {until}; {way}"
         if path in away or folder.exists():
@@ -151,7 +152,7 @@ def revoke(node: str, folder: Path, now: datetime, reason: str) -> Iterator[str]
     if HUB in authority.nodes[node] and until > now:
         yield (
             f"{node} is a hub: lists keep it from dialling in, but members that dial it look at none. Whoever has its"
-            f" key passes for it until {until:%Y-%m-%d %H:%M} UTC; a new authority, `hierfl provision` into another"
+            f" key passes for it until {moment(until)}; a new authority, `hierfl provision` into another"
             " folder with new kits for all, ends that at once"
         )
 

@@ -16,6 +16,7 @@ from hierfl.errors import LinkError
 from hierfl.link.denied import DenyList
 from hierfl.link.identity import Identity, uris_in
 from hierfl.link.kit import AUTHORITY, CERTIFICATE, KEY, Kit
+from hierfl.link.times import moment
 
 __all__ = ["Outlook", "certificate_of", "check_sound", "is_short", "said_until", "watched", "wrong_with"]
 
@@ -90,7 +91,7 @@ def watched(kit: Kit, tell: Callable[[str], None]) -> Iterator[None]:
 
 def said_until(kit: Kit) -> str:
     """Say until when a kit's certificate holds. Errors: LinkError."""
-    return f"{kit.folder / CERTIFICATE} holds until {certificate_of(kit).not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    return f"{kit.folder / CERTIFICATE} holds until {moment(certificate_of(kit).not_valid_after_utc)}"
 
 
 def _how_renewed(kit: Kit) -> str:
@@ -145,13 +146,11 @@ def _misnamed(kit: Kit, found: Any) -> str:
 
 def _out_of_time(kit: Kit, found: Any, now: datetime) -> str:
     """Say that a certificate does not hold now; empty if it does."""
-    place, clock = kit.folder / CERTIFICATE, f"{now:%Y-%m-%d %H:%M} UTC"
+    place, clock = kit.folder / CERTIFICATE, moment(now)
     if now >= found.not_valid_after_utc:
-        return (
-            f"{place} ran out on {found.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and it is {clock}: {_how_renewed(kit)}"
-        )
+        return f"{place} ran out on {moment(found.not_valid_after_utc)}, and it is {clock}: {_how_renewed(kit)}"
     if now < found.not_valid_before_utc:
-        said = f"{place} holds from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on, and it is {clock}"
+        said = f"{place} holds from {moment(found.not_valid_before_utc)} on, and it is {clock}"
         return f"{said} by this machine's clock: set the wrong clock right, this one's or the authority's"
     return ""
 

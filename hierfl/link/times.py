@@ -1,11 +1,14 @@
-"""Every time of a link follows from one: the deadline, how long a member may be silent before its work is given up."""
+"""Every time of a link follows from one: the deadline, how long a member may be silent before its work is given up; and
+how a moment is written, for people.
+"""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from datetime import datetime
 
-__all__ = ["Times"]
+__all__ = ["Times", "moment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +40,8 @@ class Times:
         """
         ceiling = min(self.silence_s, self.beat_s / 10 * 2.0 ** min(attempt, 16))
         return ceiling * (0.5 + 0.5 * chance.random())
+
+
+def moment(when: datetime) -> str:
+    """Write a moment, given in UTC."""
+    return f"{when:%Y-%m-%d %H:%M} UTC"
