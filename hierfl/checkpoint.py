@@ -39,7 +39,7 @@ from hierfl.learning.stopping import Progress
 from hierfl.members import check as check_member
 from hierfl.runtime.jobs import Memory
 from hierfl.tensor_file import BFLOAT16, content
-from tiers.messages import Opening, Share, Update
+from tiers.messages import Opening, Share, Shortfall, Update
 from tiers.standing import Losses, Standing
 
 __all__ = [
@@ -314,6 +314,7 @@ def _written(memory: Memory) -> dict[str, Any]:
         "round_number": standing.round_number,
         "losses": {name: asdict(lost) for name, lost in standing.losses.items()},
         "held": [asdict(update) for update in standing.held],
+        "shortfalls": {name: [asdict(one) for one in found] for name, found in standing.shortfalls.items()},
         "openings": [asdict(memory.openings[number]) for number in sorted({u.round_number for u in standing.held})],
     }
 
@@ -330,7 +331,8 @@ def _memory(hub: str, said: Mapping[str, Any], held: Arrays) -> tuple[Memory, tu
         PartialSum(held[f"{hub}:{number}:floats"], held[f"{hub}:{number}:ints"], update.shares[0].weight)
         for number, update in enumerate(updates)
     )
-    return Memory(Standing(said["round_number"], {}, losses, updates), openings), tuple(payloads)
+    short = {name: tuple(Shortfall(**one) for one in found) for name, found in said.get("shortfalls", {}).items()}
+    return Memory(Standing(said["round_number"], {}, losses, updates, short), openings), tuple(payloads)
 
 
 def _layout(said: Mapping[str, Any]) -> Layout:

@@ -155,7 +155,7 @@ def _measuring(
             if with_sites:
                 engine.describe()
             crew.prepare(saved.layout, saved.scale)
-            crew.keeper.restore(Remembered.of(saved, config.federation, driver).sites)
+            crew.keeper.restore(Remembered.of(saved, config, driver).sites)
             yield engine, config, saved, driver.put(saved.model)
 
 

@@ -173,8 +173,8 @@ class Rounds:
         self.journal.take_up(self._under_way())
         commit = _Commit(0, first, Remembered(), Progress(), saved=True)
         if saved is not None:
-            model, tree = self.driver.put(saved.model), self.epoch.config.federation
-            remembered = Remembered.of(saved, tree, self.driver)
+            model, now = self.driver.put(saved.model), self.epoch.config
+            remembered = Remembered.of(saved, now, self.driver)
             commit = _Commit(saved.rounds_done, model, remembered, saved.progress, saved=True)
         if saved is None or saved.epoch == self.epoch.number:
             commit.remembered = replace(commit.remembered, hubs=self.journal.recalled(commit.remembered.hubs))
@@ -233,7 +233,7 @@ class Rounds:
         known, self.epoch = still_known(self.engine.inventories, self.config, self.epoch, epoch), epoch
         self.engine = self._engine(known)
         self.engine.describe()
-        self._make_hubs(layout, commit.remembered.within(epoch.config.federation, commit.rounds_done))
+        self._make_hubs(layout, commit.remembered.within(epoch.config, commit.rounds_done))
         self._tell_changed()
 
     def _engine(self, known: Mapping[str, Inventory] | None = None) -> Engine:

@@ -14,16 +14,25 @@ from hierfl.learning.statistics import TableStatistics
 from hierfl.monitor.statistics import FILE, Told, write_statistics
 from hierfl.monitor.words import plural
 from hierfl.runtime.jobs import Inventory
+from hierfl.runtime.specs import passes_up
 from hierfl.summary import simulated
 from hierfl.tree import handed_out, not_kept
+from scheduler.participations.all import All
 from tiers.federation import parent
 
 __all__ = ["foretold", "keep_statistics", "out_of_step", "rolled_up"]
 
 OUT_OF_STEP = (
-    "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update to count: after one"
-    " that comes late, and is refused or counts for less, they do not agree any more, and the model ends beside the"
-    " optimum; let rounds wait for all members, or take fedprox"
+    "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count,"
+    " whose sites train several rounds for one of them: after one that comes late, or is lost, the corrections do not"
+    " agree any more, and the model ends beside the optimum; let rounds wait for all members, take rounds: 1 below, or"
+    " fedprox"
+)
+
+PARTLY = (
+    "feddyn needs all members of {hub} in each of its rounds, since the mean that it hands up is taken for that of all:"
+    " where some are not asked or lost, sites and hub keep corrections that do not agree, and the model ends beside the"
+    " optimum; take participation: all here, or scaffold"
 )
 
 
@@ -38,16 +47,24 @@ def foretold(config: RunConfig, num_samples: Mapping[str, int]) -> Iterator[tupl
 
 
 def out_of_step(config: RunConfig) -> dict[str, str]:
-    """Name hubs that may leave out or discount an update whose site has counted it already, where the strategy needs
-    both to agree (Karimireddy et al. 2020, Algorithm 1: c is the mean of the c_k; Acar et al. 2021 likewise).
+    """Name hubs where sites below and a hub above may add up different things, where the strategy needs both to agree
+    (Karimireddy et al. 2020, Algorithm 1: c is the mean of the c_k; Acar et al. 2021 likewise).
+
+    Of a site's own update that does not count, or that of a hub with as many rounds as its parent, the site takes back
+    what it kept. A hub that decodes its sum tells with the change of c how many took part; for h there is no change.
     """
-    tree, found = config.federation, {}
-    for node in dict.fromkeys(map(parent, config.sites)):
-        rule = config.hubs[node or ""].strategy.objective()
-        while rule.keeps and not rule.is_personal and node is not None:
-            if tree.hubs[node].participation.may_close_early:
-                found[node] = OUT_OF_STEP
-            node = parent(node)
+    tree, found = config.federation, dict[str, str]()
+    for path in dict.fromkeys(map(parent, config.sites)):
+        node, several = path or "", False
+        while (above := parent(node)) is not None and config.hubs[above].strategy.objective().accumulates:
+            hub, rule = tree.hubs[node], config.hubs[above].strategy.objective()
+            several = several or hub.rounds > 1
+            if several and tree.hubs[above].may_leave_out:
+                found.setdefault(above, OUT_OF_STEP.format(hub=node))
+            is_whole = isinstance(hub.participation, All) and not hub.keep_going
+            if not rule.channels(1) and not is_whole and not passes_up(config, node):
+                found.setdefault(node, PARTLY.format(hub=node))
+            node = above
     return found
 
 

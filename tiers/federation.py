@@ -61,6 +61,11 @@ class Hub:
         if not 0.0 < self.quorum <= 1.0:
             raise ValueError(f"hub {self.name!r} has quorum {self.quorum}; a fraction above 0, at most 1")
 
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether what a member sends may not count, or not whole: it comes too late, or it is lost."""
+        return self.keep_going or self.participation.may_close_early
+
 
 Member: TypeAlias = Site | Hub
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from tiers.messages import Arrived, Begin, Close, Event, Lost, Opening, Share, TimeUp, Update
+from tiers.messages import Arrived, Begin, Close, Event, Lost, Opening, Share, Shortfall, TimeUp, Update
 from tiers.standing import Errand
 
 __all__ = [
@@ -273,7 +273,7 @@ def _read(said: dict[str, Any]) -> Record:
             return Told(said["hub"], _event(said["what"], said["event"]), vectors)
         case "head":
             errands = {
-                hub: {name: Errand(**one) for name, one in members.items()} for hub, members in said["errands"].items()
+                hub: {name: _errand(one) for name, one in members.items()} for hub, members in said["errands"].items()
             }
             openings = {
                 hub: {int(number): Opening(**one) for number, one in found.items()}
@@ -301,3 +301,8 @@ def _event(word: str, said: dict[str, Any]) -> Event:
         return _EVENTS[word](**said)
     shares = tuple(Share(**share) for share in said["update"]["shares"])
     return Arrived(Update(**{**said["update"], "shares": shares}))
+
+
+def _errand(said: Mapping[str, Any]) -> Errand:
+    """Read who is at work, and with what it was told."""
+    return Errand(**{**said, "shortfalls": tuple(Shortfall(**one) for one in said.get("shortfalls", ()))})

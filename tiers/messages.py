@@ -30,6 +30,7 @@ __all__ = [
     "Refuse",
     "SetTimer",
     "Share",
+    "Shortfall",
     "TimeUp",
     "TrainMember",
     "Update",
@@ -160,12 +161,28 @@ class Advance:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Of a member's update of a round only `counted` of its `weight` has counted: it came late, or was lost.
+
+    With 0 that holds for all its updates from that round on.
+    """
+
+    round_number: int
+    counted: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainMember:
-    """Command: ask a member for its update of this round."""
+    """Command: ask a member for its update of this round.
+
+    `shortfalls`: of what it has sent since its last update that counted whole.
+    """
 
     round_number: int
     member: str
     weight: int
+    shortfalls: tuple[Shortfall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,12 +45,13 @@ from tiers.messages import (
     Open,
     Refuse,
     SetTimer,
+    Shortfall,
     TimeUp,
     TrainMember,
     Update,
 )
 from tiers.plan import Partners, Plan
-from tiers.standing import Attendance, Errand, Standing
+from tiers.standing import Attendance, Standing
 
 __all__ = ["HubRounds", "Phase"]
 
@@ -222,9 +223,9 @@ class HubRounds:
         errand = self._attendance.errands[share.member]
         if not 0 < share.weight <= errand.weight:
             return [Refuse(update, overclaims(share, errand.weight, f"round {errand.round_number}"))]
-        self._attendance.answered(share.member)
         is_open = self.phase is Phase.COLLECTING
         admission = self._admit(share.weight, errand.round_number, 0 if is_open else 1)
+        self._attendance.answered(share.member, Shortfall(errand.round_number, admission.weight, share.weight))
         if not is_open and admission.weight:
             self._attendance.held.append(update)
             return [Hold(update, admission.reason)]
@@ -288,7 +289,8 @@ class HubRounds:
             return [Advance(book.number, sum(following.values())), *self._go_on(following)]
         ending = self._ending()
         if ending is None:
-            train = [TrainMember(book.number, name, weight) for name, weight in asked.items()]
+            short = self._attendance.shortfalls
+            train = [TrainMember(book.number, name, weight, short.get(name, ())) for name, weight in asked.items()]
             return [*(self._timers() if opens else ()), *train]
         book.unplan(asked)
         return self._give_up(ending.reason) if ending.gives_up else self._close(ending.reason)
@@ -308,7 +310,7 @@ class HubRounds:
         """Close the round; without a centre its members exchange before anything else."""
         book, attendance = self._round, self._attendance
         closed = book.closed(reason)
-        attendance.errands.update({name: Errand(book.number, weight) for name, weight in book.waiting.items()})
+        attendance.at_work(book.number, book.waiting)
         book.waiting = {}
         if self.hub.topology.has_centre:
             return [closed, *self._end()]
@@ -353,7 +355,7 @@ class HubRounds:
     def _give_up(self, reason: str) -> list[Command]:
         """End the round without a result; what was asked and held is void."""
         self.phase = Phase.FAILED
-        self._attendance.errands, self._attendance.held = {}, []
+        self._attendance.give_up(self._round)
         return [GiveUp(self.round_number, reason)]
 
     def _cannot_spare(self, lost: Mapping[str, str]) -> str:

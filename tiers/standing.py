@@ -7,10 +7,11 @@ and sites alike, and makes a late hub no special case.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from scheduler.participation import Admission
-from tiers.messages import Carry, Dismiss, Refuse, Update
+from tiers.collecting import Collecting
+from tiers.messages import Carry, Dismiss, Refuse, Shortfall, Update
 
 __all__ = ["Attendance", "Errand", "Losses", "Standing"]
 
@@ -20,11 +21,14 @@ MAX_GAP = 8
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A member was asked in a round that closed without it; `dismissed`: its answer can no longer count."""
+    """A member was asked in a round that closed without it; `dismissed`: its answer can no longer count. `shortfalls`:
+    what it was told of its earlier updates.
+    """
 
     round_number: int
     weight: int
     dismissed: bool = False
+    shortfalls: tuple[Shortfall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +43,25 @@ class Losses:
 class Standing:
     """What a hub's machine remembers between two of its parent's rounds; with it a new one goes on like the old.
 
-    `held`: late updates whose payloads the hub keeps for its next round.
+    `held`: late updates whose payloads the hub keeps for its next round. `shortfalls`: by member, of updates that did
+    not count whole.
     """
 
     round_number: int = -1
     errands: Mapping[str, Errand] = field(default_factory=dict)
     losses: Mapping[str, Losses] = field(default_factory=dict)
     held: tuple[Update, ...] = ()
+    shortfalls: Mapping[str, tuple[Shortfall, ...]] = field(default_factory=dict)
 
     @property
     def awaits(self) -> bool:
         """Whether updates of earlier rounds may still come, or are held."""
         return bool(self.errands or self.held)
+
+    @property
+    def matters(self) -> bool:
+        """Whether a machine that knows nothing of it would go on otherwise."""
+        return bool(self.awaits or self.losses or self.shortfalls)
 
 
 class Attendance:
@@ -60,19 +71,49 @@ class Attendance:
         self.errands = dict(standing.errands)
         self.losses = dict(standing.losses)
         self.held = list(standing.held)
+        self.shortfalls = dict(standing.shortfalls)
 
     def standing(self, round_number: int) -> Standing:
         """Give what there is to remember after a round."""
-        return Standing(round_number, dict(self.errands), dict(self.losses), tuple(self.held))
+        kept = dict(self.errands), dict(self.losses), tuple(self.held), dict(self.shortfalls)
+        return Standing(round_number, *kept)
 
-    def answered(self, member: str) -> None:
-        """A member has been heard of: it is free, and alive."""
+    def answered(self, member: str, short: Shortfall | None = None) -> None:
+        """A member has been heard of: it is free, and alive; what it sent counts whole, or falls short."""
         self.errands.pop(member, None)
         self.losses.pop(member, None)
+        self.shortfalls.pop(member, None)
+        if short is not None:
+            self.shortfalls[member] = (short,)
+
+    def at_work(self, round_number: int, waiting: Mapping[str, int]) -> None:
+        """A round closes without these members, by their weights."""
+        for member, weight in waiting.items():
+            self.errands[member] = Errand(round_number, weight, shortfalls=self.shortfalls.get(member, ()))
+
+    def void(self, member: str, round_number: int) -> None:
+        """Nothing counts of what a member may have sent for a round, or sends for it yet."""
+        found = self.shortfalls.get(member, ())
+        if not found or found[-1].counted:
+            self.shortfalls[member] = (*found, Shortfall(round_number, 0, 1))
+
+    def give_up(self, book: Collecting) -> None:
+        """Void what members were asked or have sent in a round, and all that was asked or held before."""
+        for member in book.carried:
+            found = self.shortfalls.get(member, ())
+            self.shortfalls[member] = tuple(replace(one, counted=0) for one in found)
+        for member in (*book.reported, *book.waiting):
+            self.void(member, book.number)
+        for member, errand in self.errands.items():
+            self.void(member, errand.round_number)
+        for update in self.held:
+            self.answered(update.shares[0].member, Shortfall(update.round_number, 0, 1))
+        self.errands, self.held = {}, []
 
     def lose(self, member: str, round_number: int) -> bool:
         """A member is free, without an answer; say whether that is a loss, and not the end of what was dismissed."""
         errand = self.errands.pop(member, None)
+        self.void(member, round_number if errand is None else errand.round_number)
         if errand is not None and errand.dismissed:
             return False
         before = self.losses.get(member)
@@ -84,14 +125,16 @@ class Attendance:
         for member in members:
             errand = self.errands.get(member)
             if errand is not None and errand.round_number == round_number:
-                self.errands[member] = Errand(round_number, errand.weight, dismissed=True)
+                self.errands[member] = replace(errand, dismissed=True)
 
     def take_held(self, admit: Callable[[int, int], Admission]) -> tuple[list[Carry], list[Refuse]]:
         """Let go of the held updates, weighed for the round that opens: `admit` is told their weights and rounds."""
         carried: list[Carry] = []
         refused: list[Refuse] = []
         for update in self.held:
-            admission = admit(update.shares[0].weight, update.round_number)
+            [share], number = update.shares, update.round_number
+            admission = admit(share.weight, number)
+            self.answered(share.member, Shortfall(number, admission.weight, share.weight))
             if admission.weight:
                 carried.append(Carry(update, admission.weight, admission.reason))
             else:
@@ -125,5 +168,5 @@ class Attendance:
                 admission = admit(errand.weight, next_round - errand.round_number)
                 if not admission.weight:
                     late.setdefault(errand.round_number, {})[member] = admission.reason
-                    self.errands[member] = Errand(errand.round_number, errand.weight, dismissed=True)
+                    self.errands[member] = replace(errand, dismissed=True)
         return [Dismiss(number, members) for number, members in late.items()]

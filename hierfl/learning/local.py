@@ -129,10 +129,12 @@ class LocalRule(Protocol):
     """The sites' side of a strategy: a frozen dataclass.
 
     `keeps` says whether sites keep anything; they are then given it with every training and every measurement.
+    `accumulates`: it grows by what an update adds to the hub's own; of one that does not count whole it keeps as much.
     `is_personal`: whether that makes a model of their own, which `personal` gives.
     """
 
     keeps: ClassVar[bool]
+    accumulates: ClassVar[bool]
     is_personal: ClassVar[bool]
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
@@ -159,6 +161,7 @@ class PlainRule:
     """Trains once from the model that was sent, and sends what came out; other rules say what they do beside."""
 
     keeps: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = False
     is_personal: ClassVar[bool] = False
 
     def channels(self, num_floats: int) -> Mapping[str, int]:

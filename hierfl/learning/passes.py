@@ -14,6 +14,7 @@ from hierfl.errors import SiteFailed
 from hierfl.learning import training as local
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.local import LocalRule, Pass, State, Trained, Vector, joined
+from hierfl.learning.shortfalls import Settling
 from hierfl.learning.state import ModelState
 from hierfl.learning.task import Task
 
@@ -43,14 +44,18 @@ def follow(
     training: Training,
     run: Run,
     private: Callable[[str, ModelState], local.Private] | None = None,
+    settling: Settling | None = None,
 ) -> Followed:
     """Train by the rule from what the hub sent: the model, and its channels behind it. `sent` may share memory with
-    `bound`. `private`: gives the mechanism of a pass by its name and the model that it starts from.
+    `bound`. `private`: gives the mechanism of a pass by its name and the model that it starts from. `settling`: where
+    updates may not count whole, which did not.
 
     Errors: whatever training raises.
     """
     received, channels = split(start, rule.channels(bound.layout.num_floats), bound.layout.num_floats)
     base = received
+    if settling is not None:
+        kept = settling.settled(kept)
     if bound.rounds_on_load:
         bound.load(received)
         base = bound.start()
@@ -85,7 +90,7 @@ def follow(
         result,
         ModelState(joined([finished.model, *changes]), state.ints),
         ModelState(joined([base.floats, *zeros]), base.ints),
-        finished.kept,
+        finished.kept if settling is None else settling.remembering(kept, finished.kept),
     )
 
 

@@ -48,7 +48,8 @@ class Strategy(Protocol):
     def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
         """Take the members' weighted mean change `delta`, shaped like what went down; return the next model and state.
 
-        `share`: the part of all members' weight that is in it.
+        `share`: the part of all members' weight that is in it; above 1 where a member's late update is in it beside its
+        next one.
         """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from hierfl.learning.state import Layout
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.calls import COMMIT, PlaceCall
-from hierfl.link.codec import payload_out
+from hierfl.link.codec import payload_out, shortfalls_out
 from hierfl.link.errands import PLACE, Call
 from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.remote import Remote
@@ -123,6 +123,7 @@ def describe() -> wire.Ask:
 
 def train(job: TrainJob, shape: Shape, digest: bytes, holder: str) -> wire.Ask:
     """Ask for an update of a round, from the model of this digest, which `holder` has."""
+    settling = job.settling(job.sites[0][0])
     return wire.Ask(
         train=wire.Train(
             hub=job.hub,
@@ -133,6 +134,7 @@ def train(job: TrainJob, shape: Shape, digest: bytes, holder: str) -> wire.Ask:
             total_weight=job.opening.total_weight,
             model=payload_out(shape, digest),
             holder=holder,
+            shortfalls=shortfalls_out(settling.shortfalls) if settling is not None else (),
         )
     )
 

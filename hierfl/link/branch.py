@@ -42,7 +42,7 @@ from hierfl.runtime.specs import worker_spec
 from hierfl.runtime.survey import samples_of
 from hierfl.told import rolled_up
 from tiers.federation import is_within, parent
-from tiers.messages import Opening
+from tiers.messages import Opening, Shortfall
 
 __all__ = ["Asked", "Branch", "what_is_said"]
 
@@ -52,7 +52,10 @@ ANY_ROUND = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a hub asks of a member: an update of its round, with at most this weight, on the grid of an opening."""
+    """What a hub asks of a member: an update of its round, with at most this weight, on the grid of an opening.
+
+    `shortfalls`: of its updates that did not count whole.
+    """
 
     hub: str
     round_number: int
@@ -60,6 +63,7 @@ class Asked:
     opened_by: str
     opened_round: int
     total_weight: int
+    shortfalls: tuple[Shortfall, ...] = ()
 
 
 class Branch:
@@ -200,8 +204,9 @@ class Branch:
             *(asked.opened_by, asked.opened_round, arithmetic.width, arithmetic.clip, asked.total_weight),
             str(self.layout.float_dtype),
         )
-        objective = self.config.hubs[asked.hub].strategy.objective()
-        return Order(asked.hub, asked.round_number, ((self.path.rpartition("/")[2], asked.weight),), opening, objective)
+        objective, name = self.config.hubs[asked.hub].strategy.objective(), self.path.rpartition("/")[2]
+        short = {name: asked.shortfalls} if hubs[asked.hub].may_leave_out else None
+        return Order(asked.hub, asked.round_number, ((name, asked.weight),), opening, objective, shortfalls=short)
 
     def _check_round(self, hub: str, number: int) -> None:
         """Errors: LinkError for a round that the plan does not have, or not with this member and this tree."""
@@ -251,15 +256,14 @@ class Branch:
         elif not self._has_hubs:
             self._count()
             before_that = self._kept or Remembered()
-            self._set_up(before_that.within(self._epoch.config.federation, ANY_ROUND))
+            self._set_up(before_that.within(self._epoch.config, ANY_ROUND))
 
     def _restore(self, before: int) -> None:
         """Make the hubs, with what was kept after the newest round that came before this one."""
         remembered, self._round = Remembered(), -1
         saved = self._newest(before)
         if saved is not None:
-            tree = self._epoch.config.federation
-            remembered = Remembered.of(replace(saved, rounds_done=ANY_ROUND), tree, self._driver)
+            remembered = Remembered.of(replace(saved, rounds_done=ANY_ROUND), self._epoch.config, self._driver)
             self._round = saved.rounds_done - 1
         self._set_up(remembered)
 

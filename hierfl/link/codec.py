@@ -7,7 +7,7 @@ what was wrong. Messages are small (`MAX_BYTES`, which the transport holds); vec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from hierfl.learning.standardise import Moments
 from hierfl.learning.statistics import KINDS, MOST_CHARACTERS, Column, TableStatistics
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.payload import Shape
+from tiers.messages import Shortfall
 
 __all__ = [
     "LARGEST_LOSS",
@@ -41,6 +42,8 @@ __all__ = [
     "payload_out",
     "scale_in",
     "seconds",
+    "shortfalls_in",
+    "shortfalls_out",
     "statistics_in",
     "statistics_out",
     "tally_in",
@@ -56,6 +59,9 @@ MAX_CLASSES = 4096
 MAX_INTEGER_BYTES = 96
 MAX_WEIGHT = 2**53 - 1
 """Of a round in all: weights are exact in float64."""
+
+MOST_SHORTFALLS = 4
+"""At a member's hub and as parts of that one's own: one that counted in part, and one from which on nothing did."""
 
 MOST_SAMPLES = 2**30
 """At one site: those of a million sites, with updates that come late, are within MAX_WEIGHT."""
@@ -136,6 +142,24 @@ def scale_in(message: wire.Prepare) -> tuple[NDArray[np.float64], NDArray[np.flo
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise LinkError("features whose means or deviations are not finite, or deviations not above 0")
     return (mean, std) if mean.size else None
+
+
+def shortfalls_out(shortfalls: Iterable[Shortfall]) -> list[wire.Shortfall]:
+    """Write which updates did not count whole."""
+    return [wire.Shortfall(round_number=one.round_number, counted=one.counted, weight=one.weight) for one in shortfalls]
+
+
+def shortfalls_in(messages: Sequence[wire.Shortfall]) -> tuple[Shortfall, ...]:
+    """Read them. Errors: LinkError."""
+    bounded(len(messages), "the number of updates that did not count whole", 0, MOST_SHORTFALLS)
+    return tuple(
+        Shortfall(
+            bounded(one.round_number, "a round"),
+            bounded(one.counted, "what counted of an update", 0, one.weight),
+            bounded(one.weight, "a weight", 1, MAX_WEIGHT),
+        )
+        for one in messages
+    )
 
 
 def moments_out(moments: Moments) -> wire.Moments:

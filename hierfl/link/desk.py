@@ -27,6 +27,7 @@ from hierfl.link.codec import (
     payload_in,
     payload_out,
     scale_in,
+    shortfalls_in,
     statistics_out,
     tally_out,
     text,
@@ -266,6 +267,7 @@ class Desk:
         asked = Asked(
             *(said.hub, bounded(said.round_number, "a round"), bounded(said.weight, "a weight", 1, total)),
             *(said.opened_by, bounded(said.opened_round, "a round"), total),
+            shortfalls=shortfalls_in(said.shortfalls),
         )
         answer = wire.Answer(id=ask.id, trained=wire.Trained(loss=math.nan))
         trained = answer.trained

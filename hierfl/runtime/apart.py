@@ -42,7 +42,7 @@ def models_apart(
     Errors: SiteFailed, RoundFailed.
     """
     layout, model = saved.layout, saved.model
-    remembered = Remembered.of(saved, config.federation, engine.driver)
+    remembered = Remembered.of(saved, config, engine.driver)
     there = samples_of(config, engine.inventories)
     steps = {path: site.training.num_steps(there[path]) for path, site in config.sites.items()}
     tree = config.federation

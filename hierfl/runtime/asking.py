@@ -34,8 +34,13 @@ def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tu
     assert order is not None
     weights = tuple((site, group.weights[site]) for site in sites)
     cohort = tuple(group.sizes) if group.is_masked else ()  # with every call: a thousand names would weigh
-    job = TrainJob(group.hub, group.round_number, weights, order.opening, order.objective, group.name, cohort)
+    what = group.hub, group.round_number, weights, order.opening, order.objective, group.name, cohort
     if not group.keeps:
-        return "train", (job, group.model)
+        return "train", (TrainJob(*what), group.model)
+    short = order.shortfalls
+    if short is not None:
+        names = {site: site.rpartition("/")[2] for site in sites}
+        short = {site: short[name] for site, name in names.items() if name in short}
+    job = TrainJob(*what, short)
     places, handles = keeper.of(sites)
     return "train_keeping", (job, group.model, places, *handles)

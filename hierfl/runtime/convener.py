@@ -11,6 +11,7 @@ from typing import Any
 from hierfl.held import held
 from hierfl.runtime.hub import Aggregator, Beside
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
+from hierfl.runtime.orders import ordered
 from tiers.federation import parent
 from tiers.messages import (
     Add,
@@ -100,7 +101,7 @@ class Convener:
             else:
                 outcome = self._obey(command, outcome)
         memory = self._memory() if self._machine.phase is Phase.IDLE else None
-        return replace(outcome, orders=self._orders(asked), memory=memory), None, None, None
+        return replace(outcome, orders=ordered(self.spec, asked, self._opening), memory=memory), None, None, None
 
     def _obey(self, command: Command, outcome: Outcome) -> Outcome:
         """Enter one command into what comes out."""
@@ -147,12 +148,4 @@ class Convener:
         standing = self._machine.standing
         rounds = {errand.round_number for errand in standing.errands.values()}
         self._openings = {number: opening for number, opening in self._openings.items() if number in rounds}
-        return Memory(standing, dict(self._openings)) if standing.awaits or standing.losses else None
-
-    def _orders(self, asked: list[TrainMember]) -> tuple[Order, ...]:
-        """Bundle what is asked of members into one order."""
-        if not asked:
-            return ()
-        assert self._opening is not None
-        members = tuple((command.member, command.weight) for command in asked)
-        return (Order(self.spec.path, asked[0].round_number, members, self._opening, self.spec.strategy.objective()),)
+        return Memory(standing, dict(self._openings)) if standing.matters else None

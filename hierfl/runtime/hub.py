@@ -25,6 +25,7 @@ from hierfl.learning.stepping import first_state, reduced, sent_down, stepped
 from hierfl.learning.strategy import Reducer, State
 from hierfl.runtime.checksums import check, checksum
 from hierfl.runtime.jobs import HubSpec, Memory, Order, Outcome
+from hierfl.runtime.orders import ordered
 from hierfl.runtime.sums import Part, spared_bytes
 from tiers.federation import parent
 from tiers.messages import (
@@ -85,8 +86,7 @@ class Aggregator:
     def __init__(self, spec: HubSpec) -> None:
         self.spec = spec
         self._machine = HubRounds(held(spec.hub, spec.path), spec.weights, spec.absent, path=spec.path, seed=spec.seed)
-        self._parent: Opening | None = None
-        self._parent_round = 0
+        self._order: Order | None = None
         self._weight = 0
         self._start: ModelState | None = None
         self._model: ModelState | None = None
@@ -117,8 +117,8 @@ class Aggregator:
 
         A hub that passes its sum up needs no model; `state` None makes the strategy's first state.
         """
+        self._order = order
         if order is not None:
-            self._parent, self._parent_round = order.opening, order.round_number
             self._weight = dict(order.members)[self.spec.hub.name]
         self._start = self._model = model
         if state is None and model is not None:
@@ -155,7 +155,7 @@ class Aggregator:
         if wants.finished is not None and self._residual is not None:
             self._state = {**self._state, RESIDUAL: self._residual}
         outcome = Outcome(
-            orders=self._orders(wants.asked),
+            orders=ordered(self.spec, wants.asked, self._opening, self._order, self._machine.upcoming),
             closed=tuple(wants.closed),
             refused=tuple(wants.refused),
             dismissed=tuple(wants.dismissed),
@@ -220,8 +220,8 @@ class Aggregator:
     def _open(self, command: Open | Advance) -> None:
         """Open a round or a stage of it: its own grid, or the parent's where the raw sum is passed up."""
         if self.spec.passes_up:
-            assert self._parent is not None
-            self._opening = self._parent
+            assert self._order is not None
+            self._opening = self._order.opening
         else:
             self._opening = Opening(
                 self.spec.path,
@@ -288,7 +288,7 @@ class Aggregator:
         rounds = {errand.round_number for errand in standing.errands.values()}
         rounds |= {update.round_number for update in standing.held}
         self._openings = {number: opening for number, opening in self._openings.items() if number in rounds}
-        return Memory(standing, dict(self._openings)) if standing.awaits or standing.losses else None
+        return Memory(standing, dict(self._openings)) if standing.matters else None
 
     def _close(self) -> str | None:
         """Complete the sum; unless it is passed up, take the strategy's step. Say why, if that fails."""
@@ -320,7 +320,7 @@ class Aggregator:
             return False
         delta, counted = total.mean()
         self._mid_aggregate()
-        share = min(1.0, total.weight / sum(self.spec.weights.values()))
+        share = total.weight / sum(self.spec.weights.values())
         strategy, path = self.spec.strategy, self.spec.path
         floats, self._state = stepped(path, strategy, self._model.floats, delta, self._state, self.spec.layout, share)
         self._model = ModelState(floats, self._model.ints + counted)
@@ -350,40 +350,31 @@ class Aggregator:
         if self.spec.is_root:
             assert self._model is not None
             return Update("", command.round_number, (), self._model.num_bytes), self._model
-        assert self._parent is not None
+        assert self._order is not None
         result = self._closed if self.spec.passes_up else self._own_change()
         assert result is not None
         self._closed = None
-        share, spared = Share(self.spec.hub.name, result.weight), spared_bytes(result, grid_of(self._parent))
+        share, spared = Share(self.spec.hub.name, result.weight), spared_bytes(result, grid_of(self._order.opening))
         above = parent(self.spec.path) or ""
-        return Update(above, self._parent_round, (share,), result.num_bytes, spared, checksum(result)), result
+        return Update(above, self._order.round_number, (share,), result.num_bytes, spared, checksum(result)), result
 
     def _own_change(self) -> Part:
         """Encode this hub's change since `begin` on its parent's grid, or compress it, like a site's.
 
         Errors: UpdateRefused if the change is over the parent's clip.
         """
-        assert self._parent is not None and self._model is not None and self._start is not None
+        assert self._order is not None and self._model is not None and self._start is not None
         if self.spec.compression is not None:
+            seed = derive(self.spec.seed, "compress", self._order.round_number, self.spec.hub.name)
             packed, self._residual = pack(
                 *(self.spec.compression, self._model, self._start, self._residual, self.spec.layout, self._weight),
-                *(self._parent.clip, derive(self.spec.seed, "compress", self._parent_round, self.spec.hub.name)),
+                *(self._order.opening.clip, seed),
                 at=self.spec.path,
             )
             return packed
-        own = Accumulator(grid_of(self._parent), self.spec.layout)
+        own = Accumulator(grid_of(self._order.opening), self.spec.layout)
         own.add_update(self._model, self._start, self._weight)
         return own.total()
-
-    def _orders(self, asked: list[TrainMember]) -> tuple[Order, ...]:
-        """Bundle what is asked of members into one order."""
-        if not asked:
-            return ()
-        assert self._opening is not None
-        members = tuple((command.member, command.weight) for command in asked)
-        objective = self.spec.strategy.objective()
-        then = self._machine.upcoming
-        return (Order(self.spec.path, asked[0].round_number, members, self._opening, objective, then),)
 
 
 def _key(update: Update) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from hierfl.config.schema import Evaluation, Replication, SiteSettings
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Curve, Tally
+from hierfl.learning.shortfalls import Settling
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.learning.statistics import TableStatistics
@@ -18,7 +19,7 @@ from hierfl.learning.task import Task
 from hierfl.monitor.records import GpuSample, Scalars
 from hierfl.runtime.points import NO_POINTS, Points
 from tiers.federation import Hub
-from tiers.messages import Close, Dismiss, Exchange, Opening, Refuse, SetTimer, Update
+from tiers.messages import Close, Dismiss, Exchange, Opening, Refuse, SetTimer, Shortfall, Update
 from tiers.standing import Standing
 
 __all__ = [
@@ -122,7 +123,8 @@ class Inventory:
 class Order:
     """A hub asks these members (name and weight) for updates of its round, under an opening record.
 
-    `then`: whom it will ask in the same round once these are heard of, in order.
+    `then`: whom it will ask in the same round once these are heard of, in order. `shortfalls`: of members whose updates
+    did not count whole, by name; None at a hub where all do.
     """
 
     hub: str
@@ -131,6 +133,7 @@ class Order:
     opening: Opening
     objective: LocalRule
     then: tuple[str, ...] = ()
+    shortfalls: Mapping[str, tuple[Shortfall, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ class TrainJob:
     """A worker trains these sites (path and weight) for a hub's round.
 
     `order`: what the hub's order for this round is called, another one each time; `cohort`: the paths of all that are
-    asked and have not answered yet, where they mask their updates.
+    asked and have not answered yet, where they mask their updates. `shortfalls`: as of an order, by path.
     """
 
     hub: str
@@ -148,6 +151,13 @@ class TrainJob:
     objective: LocalRule
     order: str = ""
     cohort: tuple[str, ...] = ()
+    shortfalls: Mapping[str, tuple[Shortfall, ...]] | None = None
+
+    def settling(self, site: str) -> Settling | None:
+        """Give what a site is told of its updates that did not count whole; None where that makes no difference."""
+        if self.shortfalls is None or not self.objective.accumulates:
+            return None
+        return Settling(self.round_number, self.shortfalls.get(site, ()))
 
 
 @dataclass(frozen=True, slots=True)

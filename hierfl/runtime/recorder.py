@@ -208,7 +208,8 @@ class Recorder:
         errand = self._head.errands[above][name]
         opening = self._head.openings[above][errand.round_number]
         objective = self._config.hubs[above].strategy.objective()
-        order = Order(above, errand.round_number, ((name, errand.weight),), opening, objective)
+        asked, short = ((name, errand.weight),), {name: errand.shortfalls}
+        order = Order(above, errand.round_number, asked, opening, objective, shortfalls=short)
         return entry.record.event, order, self._driver.put(ModelState(**vectors_of(entry)))
 
     def mark(self, rounds_done: int, kept: Mapping[str, Kept], running: Mapping[str, Handle]) -> None:

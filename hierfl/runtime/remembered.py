@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from hierfl.checkpoint import Checkpoint
+from hierfl.config.schema import RunConfig
 from hierfl.learning.compression import as_sum
 from hierfl.learning.ring import PartialSum
 from hierfl.runtime.driver import Driver, Handle
@@ -15,7 +16,7 @@ from hierfl.runtime.hub import grid_of
 from hierfl.runtime.hubs import Kept
 from hierfl.runtime.jobs import Memory
 from hierfl.runtime.sums import Part
-from tiers.federation import Federation, rounds_per_round
+from tiers.federation import Federation, parent, rounds_per_round
 
 __all__ = ["Keys", "Remembered", "still_true"]
 
@@ -62,9 +63,9 @@ class Remembered:
     members: Mapping[str, Handle | Path] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, saved: Checkpoint, federation: Federation, driver: Driver) -> Remembered:
+    def of(cls, saved: Checkpoint, config: RunConfig, driver: Driver) -> Remembered:
         """Take what a checkpoint has, as far as it is true of the federation as it is now."""
-        hubs = {}
+        federation, hubs = config.federation, {}
         for path, (memory, payloads) in saved.hubs.items():
             kept = still_true(memory, payloads, path, saved.rounds_done, federation)
             if kept is not None:
@@ -73,11 +74,12 @@ class Remembered:
         own = {hub: state for hub, state in saved.states.items() if hub in federation.hubs}
         states = {hub: driver.put(dict(one) if isinstance(one, Mapping) else one) for hub, one in own.items()}
         members = {path: file for path, file in saved.members.items() if path in federation.nodes}
-        return cls(states, hubs, sites, members)
+        found = cls(states, hubs, sites, members)
+        return found if saved.epoch == federation.epoch else found._uncorrected(config)
 
-    def within(self, federation: Federation, rounds_done: int) -> Remembered:
+    def within(self, config: RunConfig, rounds_done: int) -> Remembered:
         """Take what is true of another epoch's tree: who has left is forgotten, and nobody is at work."""
-        hubs = {}
+        federation, hubs = config.federation, {}
         for path, kept in self.hubs.items():
             true = still_true(kept.memory, kept.payloads, path, rounds_done, federation)
             if true is not None:
@@ -87,6 +89,20 @@ class Remembered:
             hubs,
             {site: kept for site, kept in self.sites.items() if site in federation.sites},
             {path: model for path, model in self.members.items() if path in federation.nodes},
+        )._uncorrected(config)
+
+    def _uncorrected(self, config: RunConfig) -> Remembered:
+        """Let corrections begin anew that hubs and sites keep, with the late updates that have changes of them: with
+        other members a hub's is no mean of the sites' any more, and would not become it.
+        """
+        anew = {path for path, hub in config.hubs.items() if hub.strategy.objective().accumulates}
+        if not anew:
+            return self
+        return Remembered(
+            {hub: state for hub, state in self.states.items() if hub not in anew},
+            {hub: _without_late(kept) if hub in anew else kept for hub, kept in self.hubs.items()},
+            {site: kept for site, kept in self.sites.items() if parent(site) not in anew},
+            self.members,
         )
 
     def apart(self) -> tuple[Keys, list[Handle]]:
@@ -103,6 +119,11 @@ class Remembered:
         """Fetch the vectors, as a checkpoint holds them."""
         keys, handles = self.apart()
         return keys.joined([driver.get(handle) for handle in handles])
+
+
+def _without_late(kept: Kept) -> Kept:
+    """Forget the updates that a hub holds, and which did not count whole."""
+    return Kept(Memory(replace(kept.memory.standing, held=(), shortfalls={})), ())
 
 
 def _summed(memory: Memory, payloads: Sequence[Part]) -> Iterator[PartialSum]:
@@ -129,8 +150,10 @@ def still_true(
         if update.shares[0].member in names
     ]
     losses = {name: lost for name, lost in memory.standing.losses.items() if name in names}
-    standing = replace(memory.standing, errands={}, losses=losses, held=tuple(update for update, _ in held))
-    if not held and not losses:
+    short = {name: found for name, found in memory.standing.shortfalls.items() if name in names}
+    updates = tuple(update for update, _ in held)
+    standing = replace(memory.standing, errands={}, losses=losses, held=updates, shortfalls=short)
+    if not standing.matters:
         return None
     rounds = {update.round_number for update, _ in held}
     openings = {number: opening for number, opening in memory.openings.items() if number in rounds}

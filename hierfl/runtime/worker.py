@@ -322,7 +322,8 @@ class SiteWorker:
 
         def once() -> Followed:
             what = self._bound(), start, own, self.spec.task, data, self._training(job, site), run_pass
-            return follow(job.objective, *what, private_passes(self.spec, site, job.round_number))
+            private = private_passes(self.spec, site, job.round_number)
+            return follow(job.objective, *what, private, job.settling(site))
 
         return self._undisturbed(once)
 

@@ -56,7 +56,7 @@ class Recall:
     def __hash__(self) -> int:
         standing = self.standing
         errands, losses = tuple(standing.errands.items()), tuple(standing.losses.items())
-        return hash((standing.round_number, errands, losses, standing.held))
+        return hash((standing.round_number, errands, losses, standing.held, tuple(standing.shortfalls.items())))
 
 
 class Said:
@@ -155,7 +155,7 @@ class Brain:
         """Give what there is to remember, as the product's aggregator does."""
         standing = self.state.standing
         assert standing is not None
-        return Recall(standing, dict(self.held)) if standing.awaits or standing.losses else None
+        return Recall(standing, dict(self.held)) if standing.matters else None
 
 
 def key_of(command: Carry | Hold | Refuse) -> tuple[str, int]:

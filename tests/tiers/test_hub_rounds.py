@@ -7,7 +7,21 @@ from typing import Any
 import pytest
 
 from tiers import Hub, HubRounds, Phase, Site
-from tiers.messages import Add, Arrived, Begin, Close, Finish, GiveUp, Lost, Open, Refuse, Share, TrainMember, Update
+from tiers.messages import (
+    Add,
+    Arrived,
+    Begin,
+    Close,
+    Finish,
+    GiveUp,
+    Lost,
+    Open,
+    Refuse,
+    Share,
+    Shortfall,
+    TrainMember,
+    Update,
+)
 
 WEIGHTS = {"a": 3, "b": 5, "c": 2}
 
@@ -178,7 +192,8 @@ def test_who_was_lost_takes_part_in_the_next_round() -> None:
     hub.handle(Begin(0, rounds=2))
     hub.handle(Lost(0, {"b": "slept"}))
     commands = hub.handle(arrived("a"))
-    assert commands[-3:] == [Open(1, 8, {}), TrainMember(1, "a", 3), TrainMember(1, "b", 5)]
+    asked = TrainMember(1, "b", 5, (Shortfall(0, 0, 1),))  # should it have sent something: that did not count
+    assert commands[-3:] == [Open(1, 8, {}), TrainMember(1, "a", 3), asked]
 
 
 def test_a_failed_hub_may_begin_again() -> None:

@@ -22,6 +22,7 @@ from tiers.messages import (
     Lost,
     Open,
     Share,
+    Shortfall,
     TrainMember,
     Update,
 )
@@ -100,7 +101,7 @@ def test_a_member_that_reports_late_to_a_buffer_trains_on_at_once() -> None:
     assert commands[2] == Open(1, 160 + 28 + 40, {"c": BUSY}), "a and b, c as it comes, and c once more"
     assert hub.handle(arrived("c", 0)) == [
         Carry(update("c", 0), 28, "late by 1 round, weight 70 % of 40"),
-        TrainMember(1, "c", 40),
+        TrainMember(1, "c", 40, (Shortfall(0, 28, 40),)),
     ]
     assert hub.handle(arrived("c", 1))[1] == Close(
         1,
@@ -118,7 +119,8 @@ def test_a_member_whose_work_was_stopped_trains_on_from_the_newest_model() -> No
     hub.handle(arrived("a", 0))
     why = "late by 2 rounds, and at most 1 round count"
     assert Dismiss(0, {"b": why, "c": why}) in hub.handle(arrived("a", 1))
-    assert hub.handle(Lost(0, {"c": "stopped, as it was told"})) == [TrainMember(2, "c", 40)]
+    asked = TrainMember(2, "c", 40, (Shortfall(0, 0, 1),))
+    assert hub.handle(Lost(0, {"c": "stopped, as it was told"})) == [asked]
 
 
 def test_held_updates_may_fill_a_buffer_before_anybody_is_asked() -> None:

@@ -47,6 +47,10 @@ def after_round_zero(
     return hub, hub.handle(TimeUp(0, 30.0))
 
 
+def asks(commands: list[Command], member: str) -> bool:
+    return any(isinstance(command, TrainMember) and command.member == member for command in commands)
+
+
 def test_a_deadline_closes_with_a_quorum_and_carries_what_comes_late() -> None:
     hub = machine(HALF)
     assert hub.handle(Begin(0, rounds=2)) == [
@@ -203,7 +207,7 @@ def test_a_dead_member_is_asked_in_every_second_fourth_eighth_round(probe_after:
     seen = []
     for number in range(24):
         commands = hub.handle(Begin(number))
-        if TrainMember(number, "b", 1) in commands:
+        if asks(commands, "b"):
             seen.append(number)
             hub.handle(Lost(number, {"b": "dead"}))
         else:
@@ -213,7 +217,7 @@ def test_a_dead_member_is_asked_in_every_second_fourth_eighth_round(probe_after:
         assert hub.handle(arrived("a", number, 1))[-1] == Finish(number)
     assert seen == asked
     back = hub.handle(Begin(24))
-    assert (TrainMember(24, "b", 1) in back) == (probe_after != 1)
+    assert asks(back, "b") == (probe_after != 1)
     if probe_after != 1:
         hub.handle(arrived("a", 24, 1))
         hub.handle(arrived("b", 24, 1))
@@ -233,7 +237,7 @@ def test_a_resting_member_says_when_it_is_asked_again_and_counts_as_lost() -> No
 def test_who_has_answered_in_between_was_not_lost_in_a_row() -> None:
     hub = machine(All(probe_after=2), {"a": 1, "b": 1}, keep_going=True, quorum=0.5)
     for number in range(6):
-        assert TrainMember(number, "b", 1) in hub.handle(Begin(number))
+        assert asks(hub.handle(Begin(number)), "b")
         hub.handle(arrived("b", number, 1) if number % 2 else Lost(number, {"b": "asleep"}))
         hub.handle(arrived("a", number, 1))
 

@@ -20,11 +20,12 @@ from tiers.journal import (
     join,
     read,
 )
-from tiers.messages import Arrived, Begin, Close, Lost, Opening, Share, TimeUp, Update
+from tiers.messages import Arrived, Begin, Close, Lost, Opening, Share, Shortfall, TimeUp, Update
 from tiers.standing import Errand
 
 OPENING = Opening("w", 3, 32, 8.0, 70, "float32")
-HEAD = Head(5, "abc", ("w/far",), {"w": {"m": Errand(3, 7), "n": Errand(2, 1, dismissed=True)}}, {"w": {3: OPENING}})
+AT_WORK = {"m": Errand(3, 7, shortfalls=(Shortfall(1, 2, 7),)), "n": Errand(2, 1, dismissed=True)}
+HEAD = Head(5, "abc", ("w/far",), {"w": AT_WORK}, {"w": {3: OPENING}})
 UPDATE = Update("w", 5, (Share("a", 3), Share("b", 40)), 24, 7)
 RECORDS: list[tuple[Record, bytes]] = [
     (HEAD, b""),

@@ -62,6 +62,7 @@ class _Dynamic(PlainRule):
     alpha: float
 
     keeps: ClassVar[bool] = True
+    accumulates: ClassVar[bool] = True
 
     def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
         """Train once on the regularised loss."""

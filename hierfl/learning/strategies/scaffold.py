@@ -45,8 +45,8 @@ class Scaffold(FedAvg):
         return _ControlVariates()
 
     def inherited(self) -> Strategy:
-        """Inner hubs average model and control variates alike, and hand both down."""
-        return Below.hub(self)
+        """Inner hubs average the model, move c as far as their members took part, and hand both down."""
+        return _InnerHub.hub(self)
 
     def init(self, model: Vector) -> State:
         """Start with c = 0, shape (P,)."""
@@ -64,10 +64,23 @@ class Scaffold(FedAvg):
 
 
 @dataclass(frozen=True)
+class _InnerHub(Below):
+    """What a hub below does: c is the mean over all sites, so that of those who stayed away nothing is made up."""
+
+    def step(self, model: Vector, delta: Vector, state: State, share: float = 1.0) -> tuple[Vector, State]:
+        """Move the model along the mean change, and c along its own, as far as members took part."""
+        if share != 1.0:
+            size = delta.size // 2
+            delta = joined([delta[:size], delta.dtype.type(share) * delta[size:]])
+        return super().step(model, delta, state, share)
+
+
+@dataclass(frozen=True)
 class _ControlVariates(PlainRule):
     """The sites' side."""
 
     keeps: ClassVar[bool] = True
+    accumulates: ClassVar[bool] = True
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
         """C goes down, and changes of c come up."""

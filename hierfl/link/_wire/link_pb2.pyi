@@ -187,8 +187,18 @@ class Described(_message.Message):
     statistics: Statistics
     def __init__(self, num_train: _Optional[int] = ..., num_test: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., error: _Optional[str] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ...) -> None: ...
 
+class Shortfall(_message.Message):
+    __slots__ = ("round_number", "counted", "weight")
+    ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    round_number: int
+    counted: int
+    weight: int
+    def __init__(self, round_number: _Optional[int] = ..., counted: _Optional[int] = ..., weight: _Optional[int] = ...) -> None: ...
+
 class Train(_message.Message):
-    __slots__ = ("hub", "round_number", "weight", "opened_by", "opened_round", "total_weight", "model", "holder")
+    __slots__ = ("hub", "round_number", "weight", "opened_by", "opened_round", "total_weight", "model", "holder", "shortfalls")
     HUB_FIELD_NUMBER: _ClassVar[int]
     ROUND_NUMBER_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
@@ -197,6 +207,7 @@ class Train(_message.Message):
     TOTAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
+    SHORTFALLS_FIELD_NUMBER: _ClassVar[int]
     hub: str
     round_number: int
     weight: int
@@ -205,7 +216,8 @@ class Train(_message.Message):
     total_weight: int
     model: Payload
     holder: str
-    def __init__(self, hub: _Optional[str] = ..., round_number: _Optional[int] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ..., holder: _Optional[str] = ...) -> None: ...
+    shortfalls: _containers.RepeatedCompositeFieldContainer[Shortfall]
+    def __init__(self, hub: _Optional[str] = ..., round_number: _Optional[int] = ..., weight: _Optional[int] = ..., opened_by: _Optional[str] = ..., opened_round: _Optional[int] = ..., total_weight: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ..., holder: _Optional[str] = ..., shortfalls: _Optional[_Iterable[_Union[Shortfall, _Mapping]]] = ...) -> None: ...
 
 class Trained(_message.Message):
     __slots__ = ("weight", "num_samples", "num_steps", "loss", "duration_s", "error", "update")

@@ -31,11 +31,14 @@ from hierfl.link.codec import (
     moments_out,
     scale_in,
     seconds,
+    shortfalls_in,
+    shortfalls_out,
     tally_in,
     tally_out,
 )
 from hierfl.monitor.fairness import fairness
 from scheduler.durations import Durations
+from tiers.messages import Shortfall
 
 ROOT = Path(__file__).parents[3]
 
@@ -197,6 +200,14 @@ def test_no_pickle_is_reachable_from_the_link() -> None:
                 call = f"{node.value.id}.{node.attr}"
                 assert call not in ("torch.load", "np.load", "numpy.load"), f"{name} calls {call}"
     assert {"hierfl.link.service", "hierfl.link.lane", "hierfl.learning.ring", "hierfl.checkpoint"} <= seen
+
+
+def test_what_did_not_count_whole_arrives_as_it_was_or_not_at_all() -> None:
+    told = (Shortfall(3, 28, 40), Shortfall(5, 0, 1))
+    assert shortfalls_in(shortfalls_out(told)) == told
+    for refused in ([Shortfall(3, 41, 40)], [Shortfall(3, 0, 0)], [*told, *told, *told]):
+        with pytest.raises(LinkError):
+            shortfalls_in(shortfalls_out(refused))
 
 
 def test_a_scale_of_features_is_whole_and_finite() -> None:

@@ -1,0 +1,43 @@
+"""What a hub asks of its members, as one order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hierfl.runtime.jobs import HubSpec, Order
+from tiers.messages import Opening, Shortfall, TrainMember
+
+__all__ = ["ordered"]
+
+
+def ordered(
+    spec: HubSpec,
+    asked: Sequence[TrainMember],
+    opening: Opening | None,
+    above: Order | None = None,
+    then: tuple[str, ...] = (),
+) -> tuple[Order, ...]:
+    """Bundle what a hub's machine asks of members, if it asks anybody. `above`: the order that the hub works for;
+    `then`: as of an order.
+    """
+    if not asked:
+        return ()
+    assert opening is not None
+    members = tuple((command.member, command.weight) for command in asked)
+    objective, short = spec.strategy.objective(), _shortfalls(spec, asked, above)
+    return (Order(spec.path, asked[0].round_number, members, opening, objective, then, short),)
+
+
+def _shortfalls(
+    spec: HubSpec, asked: Sequence[TrainMember], above: Order | None
+) -> Mapping[str, tuple[Shortfall, ...]] | None:
+    """Say which members' updates did not count whole: here, or above as parts of this hub's own, where what they keep
+    is the business of a hub above; None where all do. What became of several rounds in one of the parent's is not told.
+    """
+    goes_up = above is not None and above.objective.accumulates and spec.hub.rounds == 1
+    inherited = above.shortfalls if above is not None and goes_up else None
+    if inherited is None and not spec.hub.may_leave_out:
+        return None
+    of_hub = (inherited or {}).get(spec.hub.name, ())
+    found = {command.member: (*of_hub, *command.shortfalls) for command in asked}
+    return {member: short for member, short in found.items() if short}
