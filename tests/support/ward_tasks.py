@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Deep", "Doses", "Frozen", "Lines", "MisnamedDoses", "NamedDoses", "Tabled", "Wards"]
+__all__ = ["Deep", "Doses", "Frozen", "Lines", "MisnamedDoses", "NamedDoses", "Stumbles", "Tabled", "Wards"]
 
 
 def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
@@ -58,6 +59,21 @@ class Wards:
 
     def predict(self, model: nn.Module, batch: Any) -> Prediction:
         return Prediction(model(batch[0])[:, 0].sigmoid(), batch[1])
+
+
+@dataclass(frozen=True)
+class Stumbles(Wards):
+    """Wards of which those with the fault "raise" fail only while a file is there, which the first of them removes."""
+
+    flag: str = ""
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        x, y = batch
+        if float(x[0, 3]) == 1001.0:
+            if not Path(self.flag).exists():
+                return super().loss(model, (x / 1001.0, y))
+            Path(self.flag).unlink()
+        return super().loss(model, batch)
 
 
 @dataclass(frozen=True)
