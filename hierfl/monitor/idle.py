@@ -30,7 +30,7 @@ from hierfl.monitor.span import Figures, Piece, Yard
 from scheduler.bounds import Task, price_bound, round_bound
 from scheduler.idle import Idle, Tally
 from scheduler.views import Device
-from tiers.federation import Federation, Hub
+from tiers.federation import Federation, Hub, parent
 
 __all__ = ["IdleTime"]
 
@@ -81,7 +81,7 @@ class IdleTime:
         self._closed: list[RoundClosed] = []
         self._measuring_s: float | None = None
         self._hub_rounds: dict[tuple[str, int], tuple[float, list[Task]]] = {}
-        self._wanted = {path: self._labels_below(path) for path in tree.hubs}
+        self._wanted = self._labels_below()
         self._inner = {path: [one for one in tree.members(path) if one in tree.hubs] for path in tree.hubs}
         self._num_kept = KEPT * len(tree.sites)
         self._total, self._last = Figures(), Figures()
@@ -296,11 +296,15 @@ class IdleTime:
         found = self._by_name().items()
         return [name for name, device in found if any(label <= device.labels for label in self._wanted[path])]
 
-    def _labels_below(self, path: str) -> set[frozenset[str]]:
-        """Collect the residency of the sites directly under a hub, or of those below where it has none."""
-        own = [member for member in self._tree.members(path) if member in self._tree.sites]
-        below = own or [site for site in self._tree.sites if site.startswith(f"{path}/")]
-        return {self._labels.get(site, frozenset()) for site in below}
+    def _labels_below(self) -> dict[str, set[frozenset[str]]]:
+        """Collect by hub the residency of the sites below: its rounds are made of their work."""
+        found: dict[str, set[frozenset[str]]] = {path: set() for path in self._tree.hubs}
+        for site in self._tree.sites:
+            above, labels = parent(site), self._labels.get(site, frozenset())
+            while above is not None and labels not in found[above]:  # what is known there is known further up
+                found[above].add(labels)
+                above = parent(above)
+        return found
 
 
 def _summed(tasks: Sequence[Task]) -> list[tuple[list[str], int, float]]:

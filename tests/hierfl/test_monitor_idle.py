@@ -88,6 +88,21 @@ def test_residency_is_part_of_the_floor() -> None:
     assert idle.hubs()["world/us"].busy == {"x": pytest.approx(1.0)}, "y may not take its sites and does not count"
 
 
+def test_the_devices_of_a_hub_are_those_of_all_sites_below_it() -> None:
+    """World has a site of its own in ch, and in us a hub: 5 s on x and 1 s on y are 6 of 10."""
+    labels = {"world/us/a": frozenset({"us"}), "world/us/b": frozenset({"us"}), "world/c": frozenset({"ch"})}
+    devices = {"x": Device("x", labels=frozenset({"us"})), "y": Device("y", labels=frozenset({"ch"}))}
+    idle = IdleTime(tree(), devices, labels)
+    trained(idle, "x", "world/us/a", 0, 3)
+    trained(idle, "x", "world/us/b", 3, 5)
+    trained(idle, "y", "world/c", 0, 1)
+    idle.on(closed("world/us", 1, ["a", "b"], 0, 5))
+    idle.on(closed("world", 1, ["us", "c"], 0, 5))
+    world = idle.hubs()["world"]
+    assert world.busy == {"x": pytest.approx(1.0), "y": pytest.approx(0.2)} and world.goodput == pytest.approx(6 / 10)
+    assert (world.idle, world.floor) == (pytest.approx(4 / 10), pytest.approx(4 / 10))
+
+
 def test_workers_that_share_a_device_are_one_device() -> None:
     shared = Device("gpu", places=2)
     idle = IdleTime(Federation(Hub("world", (Site("a"), Site("b")))), {"gpu.0": shared, "gpu.1": shared}, {})
