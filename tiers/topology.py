@@ -30,4 +30,8 @@ class Topology(Protocol):
         """Yield the compute plan of one round. Pure: the same partners give the same plan."""
 
     def misfit(self, partners: Partners) -> str:
-        """Say why such members cannot exchange so; empty if they can. All members of a hub are tried before a run."""
+        """Say why such members cannot exchange so; empty if they can.
+
+        Those who train at a hub are tried before a run, whenever they are others; `partners.members` are then all that
+        the hub ever has, whatever they are there for.
+        """

@@ -14,7 +14,7 @@ from hierfl.config.data import check_data
 from hierfl.config.faults import check_faults
 from hierfl.config.interpolate import escape
 from hierfl.config.keys import HUB_KEYS, SECTIONS, TOP_KEYS, TopKeys
-from hierfl.config.membership import check_membership
+from hierfl.config.membership import check_membership, rosters
 from hierfl.config.optimizer import check_option_names
 from hierfl.config.places import join
 from hierfl.config.privacy import check_privacy
@@ -93,8 +93,9 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     named = named_optimizer(config.get("training"))
     check_option_names(named, training.get("optimizer_options", {}), root, report)
     if tree is not None and tree[0] is not None:
-        check_strategies(tree[0], report)
-        check_topologies(tree[0], top["seed"], report)
+        who = rosters(tree[0])
+        check_strategies(tree[0], who, report)
+        check_topologies(tree[0], who, top["seed"], report)
         check_journal(sections["redundancy"].journal, tree[0], report)
         check_replicas(sections["redundancy"], tree[0], sections["runtime"], report)
         check_secure(tree[0], report)

@@ -6,7 +6,7 @@ tree is checked before anything starts, as if the run had no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,9 +14,8 @@ from hierfl.config.places import join
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
-from hierfl.learning.strategy import Reducer
 
-__all__ = ["Epoch", "Stay", "check_membership", "epoch_of", "epochs", "still_known"]
+__all__ = ["Epoch", "Roster", "Stay", "check_membership", "epoch_of", "epochs", "rosters", "still_known"]
 
 
 T = TypeVar("T")
@@ -62,6 +61,17 @@ class Epoch:
         return tuple(self.config.sites)
 
 
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """The members of a hub that train, or have a site below that does, by name, until there are others.
+
+    `when`: what a mistake with them begins with, "from round 3 on, "; empty where they are the same in the whole run.
+    """
+
+    names: tuple[str, ...]
+    when: str = ""
+
+
 def epochs(config: RunConfig) -> list[Epoch]:
     """List the epochs of a run that has this configuration, up to its last round.
 
@@ -102,17 +112,34 @@ def epoch_of(found: list[Epoch], round_number: int) -> Epoch:
     return next((epoch for epoch in reversed(found) if epoch.first <= round_number), found[0])
 
 
+def rosters(root: Node) -> dict[int, list[Roster]]:
+    """List the rosters of each hub, by its identity, in order: with each the hub must do as if it had no other."""
+    stays, order = _stays(root), _ordered(root)
+    found: dict[int, dict[int, tuple[str, ...]]] = {id(node): {} for node in order if node.members is not None}
+    for first in _changes(stays.values(), root):
+        trained = _trained(order, stays, first)
+        for node in order:
+            if node.members is None:
+                continue
+            names = tuple(member.name for member in node.members if id(member) in trained)
+            known = found[id(node)]
+            if not known or names != next(reversed(known.values())):
+                known[first] = names
+    return {
+        hub: [Roster(names, f"from round {first} on, " if len(known) > 1 else "") for first, names in known.items()]
+        for hub, known in found.items()
+    }
+
+
 def check_membership(baseline: str | None, root: Node, report: Report) -> None:
-    """Report stays that are none, hubs that would be empty, and rules with too few members in some epoch."""
+    """Report stays that are none, hubs that would be empty, and rounds in which nobody would train."""
     for key in _STAY:
         if root.own.settings.get(key) is not None:
             report(join(root.place, key), "the root is the federation itself; give it to its members")
     rounds = root.own.settings.get("rounds", 1)
-    stays = {id(root): Stay()}
-    changes = {1}
-    for hub, member in _members(root):
-        settings = member.own.settings
-        stay = stays[id(member)] = stays[id(hub)].within(settings)
+    stays = _stays(root)
+    for _, member in _members(root):
+        settings, stay = member.own.settings, stays[id(member)]
         if stay.end is not None and stay.end <= stay.first:
             said = f"is {stay.end}, and it joins at round {stay.first}: it would never be a member"
             report(join(member.place, "leaves_at" if settings.get("leaves_at") else "joins_at"), said)
@@ -121,48 +148,70 @@ def check_membership(baseline: str | None, root: Node, report: Report) -> None:
             said = f"is {settings['joins_at']}, and the run has {rounds} rounds: it would never be a member"
             report(join(member.place, "joins_at"), said)
             return
-        changes.update(at for at in (stay.first, stay.end) if at is not None and at <= rounds)
-    if len(changes) == 1 and all(stay == Stay() for stay in stays.values()):
+    if all(stay == Stay() for stay in stays.values()):
         return
     if baseline == "pooled":
         place = next(join(member.place, key) for _, member in _members(root) for key in _STAY if key in _given(member))
         said = "pooled trains on all data from the start, and here members change; leave out joins_at and leaves_at"
         report("baseline", f"{said}, on the command line by {place}=null")
-    for first in sorted(changes):
-        if _check_epoch(root, stays, first, report):
+    order = _ordered(root)
+    for first in _changes(stays.values(), root):
+        if _check_epoch(order, stays, first, report):
             return
 
 
-def _check_epoch(root: Node, stays: Mapping[int, Stay], first: int, report: Report) -> bool:
+def _check_epoch(order: Sequence[Node], stays: Mapping[int, Stay], first: int, report: Report) -> bool:
     """Check the tree as it is from a round on; say whether something was reported."""
-    trained: set[int] = set()
-    order = [root, *(member for _, member in _members(root))]
-    for node in reversed(order):  # members before their hub
-        if not stays[id(node)].has(first):
-            continue
-        if node.members is None:
-            if node.own.settings.get("role", "training") == "training":
-                trained.add(id(node))
-        elif any(id(member) in trained for member in node.members):
-            trained.add(id(node))
     when = f"from round {first} on"
-    if id(root) not in trained:
+    if id(order[0]) not in _trained(order, stays, first):
         report("federation", f"has no site that trains {when}: let one stay, or join before")
         return True
     for node in order:
         if node.members is None or not stays[id(node)].has(first):
             continue
-        there = [member for member in node.members if stays[id(member)].has(first)]
-        if not there:
+        if not any(stays[id(member)].has(first) for member in node.members):
             said = f"has no members {when}: give {node.name!r} joins_at or leaves_at as well, or let a member stay"
             report(join(node.place, "members"), said)
             return True
-        strategy = node.own.strategy
-        short = strategy.shortage(sum(id(one) in trained for one in there)) if isinstance(strategy, Reducer) else ""
-        if short and (first > 1 or len(there) < len(node.members)):
-            report(join(node.place, "strategy"), f"{when}, {short}")
-            return True
     return False
+
+
+def _stays(root: Node) -> dict[int, Stay]:
+    """Give the stay of each node, by identity; the root's own is the whole run."""
+    stays = {id(root): Stay()}
+    for hub, member in _members(root):
+        stay = stays[id(hub)]
+        stays[id(member)] = stay.within(member.own.settings) if _given(member) else stay
+    return stays
+
+
+def _changes(stays: Iterable[Stay], root: Node) -> list[int]:
+    """List the rounds of the run with which members change, the first one included."""
+    rounds = root.own.settings.get("rounds", 1)
+    return sorted({1, *(at for stay in stays for at in (stay.first, stay.end) if at is not None and at <= rounds)})
+
+
+def _trained(order: Sequence[Node], stays: Mapping[int, Stay], first: int) -> set[int]:
+    """Name the nodes that train in a round, or have a site below that does, by identity. `order`: hubs before members.
+
+    A hub that lists no members is taken to: what is wrong with it is told elsewhere.
+    """
+    found: set[int] = set()
+    for node in reversed(order):
+        if not stays[id(node)].has(first):
+            continue
+        if node.members is None:
+            trains = node.own.settings.get("role", "training") == "training"
+        else:
+            trains = not node.members or any(id(member) in found for member in node.members)
+        if trains:
+            found.add(id(node))
+    return found
+
+
+def _ordered(root: Node) -> list[Node]:
+    """List all nodes, hubs before their members."""
+    return [root, *(member for _, member in _members(root))]
 
 
 def _given(node: Node) -> list[str]:

@@ -4,6 +4,9 @@ subtree; and compression below a strategy that sends as much again beside the mo
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from hierfl.config.membership import Roster
 from hierfl.config.places import join
 from hierfl.config.rules import MOST_WEIGHT
 from hierfl.config.section import Report
@@ -18,12 +21,11 @@ RULE = ("shortage", "promise")
 """What makes a strategy with `reduce` a `Reducer`, beside it."""
 
 
-def check_strategies(root: Node, report: Report) -> None:
+def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], report: Report) -> None:
     """Report hubs whose strategy needs more members that train than they have, or stands below one that sends more than
-    models.
+    models. `rosters`: who trains at each hub.
     """
-    trained = _trained(root)
-    if id(root) not in trained:
+    if not _trains(root):
         report("federation", "has no site that trains: give at least one the role training")
         return
     stack: list[tuple[Node, Node | None]] = [(root, None)]
@@ -52,12 +54,21 @@ def check_strategies(root: Node, report: Report) -> None:
         if strategy is not None and (said := _unsaid(type(strategy))):
             report(join(node.place, "strategy"), said)
         if isinstance(strategy, Reducer):
-            short = strategy.shortage(sum(id(member) in trained for member in node.members))
-            if short:
-                report(join(node.place, "strategy"), short)
+            at = rosters[id(node)]
+            said = next(
+                filter(None, (_shortage(strategy, roster) for roster in at if roster.names or len(at) == 1)), ""
+            )
+            if said:
+                report(join(node.place, "strategy"), said)
         if above is None and strategy is not None and strategy.objective().channels(1):
             above = node
         stack.extend((member, above) for member in reversed(node.members))
+
+
+def _shortage(strategy: Reducer, roster: Roster) -> str:
+    """Say that members are too few for what a strategy promises, and from when on; empty if they are enough."""
+    short = strategy.shortage(len(roster.names))
+    return f"{roster.when}{short}" if short else ""
 
 
 def _unsaid(cls: type) -> str:
@@ -104,20 +115,14 @@ def _compressed(root: Node) -> dict[int, str]:
     return found
 
 
-def _trained(root: Node) -> set[int]:
-    """Name the nodes that train or have a site below that does, by identity; without recursion."""
-    order: list[Node] = []
+def _trains(root: Node) -> bool:
+    """Say whether any site trains; of a hub that lists no members it is told already that it has none."""
     stack = [root]
     while stack:
         node = stack.pop()
-        order.append(node)
+        if node.members is None and node.own.settings.get("role", "training") == "training":
+            return True
+        if node.members is not None and not node.members:
+            return True
         stack.extend(node.members or ())
-    found: set[int] = set()
-    for node in reversed(order):  # members before their hub
-        if node.members is None:
-            trains = node.own.settings.get("role", "training") == "training"
-        else:
-            trains = not node.members or any(id(member) in found for member in node.members)
-        if trains:
-            found.add(id(node))
-    return found
+    return False

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hierfl.config.membership import Roster
 from hierfl.config.places import join
 from hierfl.config.rehearse import plan_flaw, policy_flaw
 from hierfl.config.section import Report
@@ -15,10 +19,10 @@ from tiers.plan import Mix, Partners, Plan
 __all__ = ["check_journal", "check_topologies"]
 
 
-def check_topologies(root: Node, seed: int, report: Report) -> None:
+def check_topologies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: int, report: Report) -> None:
     """Report hubs whose members, strategy (own or from above) or participation policy their topology has no place for.
 
-    `seed`: the run's, from which a topology draws.
+    `rosters`: who trains at each hub; `seed`: the run's, from which a topology draws.
     """
     stack: list[tuple[Node, Node, str]] = [(root, root, root.name)]
     while stack:
@@ -33,7 +37,7 @@ def check_topologies(root: Node, seed: int, report: Report) -> None:
         if topology is not None and is_sound and (topology.sequential or not topology.has_centre):
             _check_participation(node, report)
         if topology is not None:
-            _check_plan(node, path, seed, report)
+            _check_plans(node, path, rosters[id(node)], seed, report)
         stack.extend((member, named, f"{path}/{member.name}") for member in reversed(node.members))
 
 
@@ -56,27 +60,38 @@ def check_journal(journal: str | None, root: Node, report: Report) -> None:
         stack.extend(reversed(node.members))
 
 
-def _check_plan(node: Node, path: str, seed: int, report: Report) -> None:
-    """Check that a topology takes these members, and that the strategy goes with what they hand each other."""
+def _check_plans(node: Node, path: str, rosters: Sequence[Roster], seed: int, report: Report) -> None:
+    """Check that a topology takes those who train, whenever they are others, and that the strategy goes with what they
+    hand each other.
+    """
     assert node.members is not None
-    partners = Partners(path, 0, seed, {member.name: 1 for member in node.members})
-    try:
-        said = node.own.topology.misfit(partners)
-    except Exception as error:  # a user's topology may raise anything
-        said = f"its misfit() failed: {told(error)}"
-    if node.members:  # that there are none is told already
-        said = said or plan_flaw(node.own.topology, partners)
-    if said:
-        report(join(node.place, "topology"), f"{_topology(node)}: {said}")
+    if not node.members:  # that there are none is told already
         return
-    plan: Plan = node.own.topology.plan(partners)
-    slices = any(isinstance(step, Mix) and step.part is not None for step in plan.exchange)
-    if slices and isinstance(node.own.strategy, Reducer):
-        kind = node.own.written["strategy"]["kind"]
-        fit = ", ".join(name for name in names("strategy") if not hasattr(load("strategy", name), "reduce"))
-        why = "it looks at whole updates, and members hand each other slices"
-        said = f"{kind} does not go with topology {_topology(node)}: {why} (allowed: {fit}; or topology: swarm)"
-        report(join(node.place, "strategy"), said)
+    everyone = tuple(member.name for member in node.members)
+    for roster in rosters:
+        if not roster.names:
+            continue
+        partners = Partners(path, 0, seed, dict.fromkeys(roster.names, 1))
+        if said := _misfit(node, replace(partners, members=everyone)) or plan_flaw(node.own.topology, partners):
+            report(join(node.place, "topology"), f"{_topology(node)}: {roster.when}{said}")
+            return
+        plan: Plan = node.own.topology.plan(partners)
+        slices = any(isinstance(step, Mix) and step.part is not None for step in plan.exchange)
+        if slices and isinstance(node.own.strategy, Reducer):
+            kind = node.own.written["strategy"]["kind"]
+            fit = ", ".join(name for name in names("strategy") if not hasattr(load("strategy", name), "reduce"))
+            why = "it looks at whole updates, and members hand each other slices"
+            said = f"{kind} does not go with topology {_topology(node)}: {why} (allowed: {fit}; or topology: swarm)"
+            report(join(node.place, "strategy"), said)
+            return
+
+
+def _misfit(node: Node, partners: Partners) -> str:
+    try:
+        found: str = node.own.topology.misfit(partners)
+    except Exception as error:  # a user's topology may raise anything
+        return f"its misfit() failed: {told(error)}"
+    return found
 
 
 def _check_policy(node: Node, path: str, seed: int, report: Report) -> bool:

@@ -152,7 +152,7 @@ def test_who_is_lost_keeps_its_model_and_the_others_mix_without_it(bad: str, tmp
 
 
 def test_models_that_drift_apart_over_the_clip_end_the_run_by_name(tmp_path: Path) -> None:
-    edges = {"north": {"south": 0.0}, "south": {"east": 0.0}, "east": {"west": 0.0}}
+    edges = {"north": {"south": 1e-6}, "south": {"east": 1e-6}, "east": {"west": 1e-6}}
     root = hub("world", *SITES, rounds=20, topology=peer("given", weights="given", edges=edges))
     with pytest.raises(
         HierflError, match=r"world: .*apart by more than the clip of 2; .*\n  in detail: weight\[0, [01]\] is .* apart"

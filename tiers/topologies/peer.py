@@ -11,7 +11,7 @@ complete graph with one gossip step every member has that very model, and it has
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar
 
@@ -89,16 +89,16 @@ class Peer:
 
     def misfit(self, partners: Partners) -> str:
         """Say which members have no way to the others, or are not there."""
-        names = list(partners.members or partners.weights)
+        names, known = list(partners.weights), partners.members or tuple(partners.weights)
         named = {one for edge in self._pairs() for one in edge}
-        strangers = sorted(named - set(names))
+        strangers = sorted(named - set(known))
         if strangers:
-            return f"edges names {', '.join(strangers[:3])}, which the hub has not (its members: {_few(names)})"
+            return f"edges names {', '.join(strangers[:3])}, which the hub has not (its members: {_few(list(known))})"
         if self.graph == "complete" and len(names) ** 2 > 2 * MOST_EDGES:
             return (
                 f"{len(names)} members make more than {MOST_EDGES:,} edges: choose another graph, or hubs between them"
             )
-        left_out = graphs.cut_off(self._graph(partners))
+        left_out = graphs.cut_off(self._ways(names, partners))
         if not left_out:
             return ""
         ways = {
@@ -106,7 +106,20 @@ class Peer:
             "small_world": f"raise neighbours ({self.neighbours}) or take another seed ({partners.seed})",
         }
         way_out = ways.get(self.graph, "add edges")
-        return f"the graph is not connected: no way from {names[0]} to {_few(left_out)}; {way_out}"
+        if self.weights == "given":
+            way_out += ", or weights above 0"
+        said = f"no way from {names[0]} to {_few(left_out)}"
+        return f"the graph of those who train is not connected: {said}; {way_out}"
+
+    def _ways(self, names: list[str], partners: Partners) -> Graph:
+        """Give the graph over these names alone, without edges of weight 0, over which nothing comes."""
+        graph = self._graph(replace(partners, members=tuple(names)))
+        if self.weights != "given":
+            return graph
+        pairs = self._pairs()
+        return {
+            one: tuple(two for two in others if pairs[min(one, two), max(one, two)]) for one, others in graph.items()
+        }
 
     def _graph(self, partners: Partners) -> Graph:
         """Lay the graph over all members; who takes no part in a round is missing with its edges."""

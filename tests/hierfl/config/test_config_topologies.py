@@ -112,6 +112,61 @@ def test_members_that_cannot_exchange_are_refused_before_the_start() -> None:
         from_mapping({"task": {"kind": "synthetic"}, "federation": root})
 
 
+LINE = {"kind": "peer", "graph": "given", "edges": {"a": ["b"], "b": ["c"]}}
+DRAWN = {"kind": "peer", "graph": "erdos_renyi", "probability": 0.35}
+
+
+@pytest.mark.parametrize(
+    ("topology", "between", "said"),
+    [
+        (LINE, {}, ""),
+        (LINE, {"joins_at": 3}, "peer: from round 1 on, the graph of those who train is not connected: no way from a"),
+        (LINE, {"leaves_at": 2}, "peer: from round 2 on, the graph of those who train is not connected: no way from a"),
+        (LINE, {"role": "evaluation"}, "peer: the graph of those who train is not connected: no way from a to c; add"),
+        ({**LINE, "edges": {"a": ["b", "c"], "b": ["c"]}}, {"leaves_at": 2}, ""),
+        (LINE, {"leaves_at": 5}, ""),
+    ],
+)
+def test_members_that_train_have_a_way_to_each_other_whoever_is_there(topology: Any, between: Any, said: str) -> None:
+    root = hub("world", "a", {"name": "b", **between}, "c", rounds=4, topology=topology)
+    found = _said_of(root)
+    assert bool(found) == bool(said)
+    assert not said or (found[0].path == "federation.topology" and said in found[0].message)
+
+
+@pytest.mark.parametrize("stay", [{"leaves_at": 2}, {"joins_at": 2}, {"role": "evaluation"}])
+def test_a_drawn_graph_is_refused_where_it_would_be_if_those_who_train_were_all(stay: Any) -> None:
+    members = [f"s{i}" for i in range(6)]
+    verdicts = set()
+    for seed in range(40):
+        alone = _said_of(hub("world", *members[1:], topology=DRAWN), seed)
+        whole = _said_of(hub("world", *members, topology=DRAWN), seed)
+        found = _said_of(hub("world", {"name": "s0", **stay}, *members[1:], rounds=2, topology=DRAWN), seed)
+        assert bool(found) == (bool(alone) if "role" in stay else bool(alone or whole))
+        verdicts.add((bool(whole), bool(alone)))
+    assert (False, True) in verdicts, "a graph that hangs together by a member that is not always there"
+
+
+def test_a_hub_below_takes_part_while_a_site_of_it_trains() -> None:
+    inner = hub("b", {"name": "x", "leaves_at": 3}, {"name": "y", "role": "evaluation"})
+    [problem] = _said_of(hub("world", "a", inner, "c", rounds=4, topology=LINE))
+    assert problem.path == "federation.topology" and "from round 3 on" in problem.message
+
+
+def test_nothing_comes_over_an_edge_of_weight_0() -> None:
+    edges = {"a": {"b": 0.5}, "b": {"c": 0.0}}
+    [problem] = _said_of(hub("world", *"abc", topology={**LINE, "weights": "given", "edges": edges}))
+    assert "no way from a to c; add edges, or weights above 0" in problem.message
+
+
+def _said_of(root: dict[str, Any], seed: int = 0) -> list[Problem]:
+    try:
+        from_mapping({"task": {"kind": "synthetic"}, "federation": root, "seed": seed, "runtime": {"kind": "local"}})
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
 @pytest.mark.parametrize("topology", names("topology"))
 @pytest.mark.parametrize("journal", [None, "none", "/durable/journals"])
 def test_a_journal_is_not_asked_for_where_none_is_kept(topology: str, journal: str | None) -> None:
