@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from hierfl.budget import check_budget, costs, planned
 from hierfl.errors import HierflError
 from hierfl.learning.strategies._below import Below
-from hierfl.learning.strategy import Reducer
 from hierfl.learning.task import CountsSamples, counted
 from hierfl.link.cohort import cohort
 from hierfl.monitor.outline import Row, members_by_hub, outline
@@ -35,7 +34,6 @@ __all__ = [
     "hidden_in_sums",
     "not_kept",
     "paid",
-    "promises",
     "sent_small",
     "served_by",
     "survey",
@@ -123,49 +121,6 @@ def draw(nodes: Mapping[str, Node]) -> Text:
 
     rows = outline(members_by_hub(nodes), next(iter(nodes)), rows=ROWS, siblings=SIBLINGS)
     return Text("\n").join(_line(row, nodes) for row in rows)
-
-
-def promises(config: RunConfig) -> dict[str, str]:
-    """Say what the strategies of hubs hold out against, by path, and where a hub below has no defence of its own.
-
-    A rule protects the hub at which it stands: a member that is a hub counts as one, with whatever its own sites can
-    make it send. Rules at several tiers do not add up to one over all sites; how many bad sites are held off wherever
-    they are is said where there are hubs below.
-    """
-    tree, found, trained = config.federation, {}, _trained(config)
-    takes = _takes(config, trained)
-    for path in tree.hubs:
-        strategy = config.hubs[path].strategy
-        if not isinstance(strategy, Reducer):
-            continue
-        said = f"{describe(strategy)}: {strategy.promise(sum(member in trained for member in tree.members(path)))}"
-        below = [child for child in tree.members(path) if child in tree.hubs]
-        open_ones = [child for child in below if not isinstance(config.hubs[child].strategy, Reducer)]
-        if below and takes[path] > 1:
-            said += f"; held off, wherever below it they are: {plural(takes[path] - 1, 'bad site')}"
-        if open_ones:
-            names = ", ".join(child.rpartition("/")[2] for child in open_ones[:3]) + (" ..." if open_ones[3:] else "")
-            said += f"; a hub counts as one member, and in {names} a single bad site makes its hub a bad one"
-        found[path] = said
-    return found
-
-
-def _takes(config: RunConfig, trained: set[str]) -> dict[str, int]:
-    """Count by path the fewest bad sites that can make a node send anything at all: 1 at a site, and at a hub those
-    that turn the cheapest of its members, one more than its rule tolerates.
-    """
-    tree, found = config.federation, {}
-    for path in reversed(tree.nodes):  # children before parents
-        if path not in tree.hubs:
-            found[path] = 1
-            continue
-        members = [member for member in tree.members(path) if member in trained]
-        if any(member in config.sites and config.sites[member].part is not None for member in members):
-            found[path] = 1  # the parts of one site
-            continue
-        turned = getattr(config.hubs[path].strategy, "tolerates", 0) + 1
-        found[path] = sum(sorted(found[member] for member in members)[:turned])
-    return found
 
 
 def sent_small(config: RunConfig) -> dict[str, str]:
@@ -270,17 +225,6 @@ def handed_out(config: RunConfig) -> dict[str, str]:
         told = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
         basis = next(one.basis for one in config.sites[paths[0]].handed if one.hub == hub)
         found[hub] += f"{plural(len(paths), 'site')} that train on them ({told}); basis: {basis}"
-    return found
-
-
-def _trained(config: RunConfig) -> set[str]:
-    """Name the sites that train and the hubs above them."""
-    found: set[str] = set()
-    for site, settings in config.sites.items():
-        path: str | None = site if settings.trains else None
-        while path is not None and path not in found:
-            found.add(path)
-            path = parent(path)
     return found
 
 

@@ -37,8 +37,9 @@ def told_of(config: RunConfig) -> dict[str, Any]:
     """
     from hierfl.learning.schedules import try_out
     from hierfl.link.served import check_links
+    from hierfl.promises import promises
     from hierfl.told import out_of_step
-    from hierfl.tree import handed_out, hidden_in_sums, not_kept, paid, promises, records_told, sent_small, served_by
+    from hierfl.tree import handed_out, hidden_in_sums, not_kept, paid, records_told, sent_small, served_by
 
     if config.links:
         check_links(config)

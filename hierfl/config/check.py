@@ -94,7 +94,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
     check_option_names(named, training.get("optimizer_options", {}), root, report)
     if tree is not None and tree[0] is not None:
         who = rosters(tree[0])
-        check_strategies(tree[0], who, report)
+        check_strategies(tree[0], who, top["seed"], report)
         check_topologies(tree[0], who, top["seed"], report)
         check_journal(sections["redundancy"].journal, tree[0], report)
         check_replicas(sections["redundancy"], tree[0], sections["runtime"], report)

@@ -4,7 +4,7 @@ carried out, and the mistake is told before anything starts. What a later round 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from scheduler.views import Job
 from tiers.plan import Partners
 from tiers.topology import Topology
 
-__all__ = ["flaw_of", "plan_flaw", "policy_flaw"]
+__all__ = ["fewest", "flaw_of", "plan_flaw", "policy_flaw"]
 
 
 def plan_flaw(topology: Topology, partners: Partners) -> str:
@@ -40,6 +40,35 @@ def policy_flaw(policy: Participation, hub: str, seed: int, free: Mapping[str, i
         own.admit(1, 1)
 
     return _flaw(rehearse)
+
+
+def fewest(policy: Participation, hub: str, seed: int, names: Iterable[str]) -> int:
+    """Say with how few of these members a round may close in which none is lost; all, where a policy cannot say.
+
+    A round closes early at its deadline, whatever the members weigh. Once one has closed early, a member may be in with
+    a late update and a new one: it counts once here, and to a policy as two updates.
+    """
+    free = dict.fromkeys(names, 1)
+    try:
+        own = OwnParticipation(policy)
+        choice = own.choose(Candidates(hub, 0, seed, free))
+        num_asked, num_members = len(choice.asked), len(free) - len(choice.skipped)
+        if not policy.may_close_early:
+            return num_asked
+        limits = own.limits([])
+
+        def closes(num_in: int, num_updates: int) -> bool:
+            waiting, weight = num_asked - num_in, num_members
+            figures = (num_members, weight, waiting, 0, 0, num_in, weight, num_updates)
+            ending = own.decide(RoundView(*figures, limits.close_s, limits))
+            return ending is not None and not ending.gives_up
+
+        first = next((number for number in range(1, num_asked) if closes(number, number)), num_asked)
+        if first == num_asked:  # then nobody is ever late
+            return first
+        return next((number for number in range(1, first) if closes(number, 2 * number)), first)
+    except StrategyFailed:
+        return len(free)
 
 
 def flaw_of(seam: str, kind: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from hierfl.config.membership import Roster
 from hierfl.config.places import join
+from hierfl.config.rehearse import fewest
 from hierfl.config.rules import MOST_WEIGHT
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
@@ -21,18 +22,18 @@ RULE = ("shortage", "promise")
 """What makes a strategy with `reduce` a `Reducer`, beside it."""
 
 
-def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], report: Report) -> None:
-    """Report hubs whose strategy needs more members that train than they have, or stands below one that sends more than
-    models. `rosters`: who trains at each hub.
+def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: int, report: Report) -> None:
+    """Report hubs whose strategy needs more members that train than they have, or than their rounds take, or stands
+    below one that sends more than models. `rosters`: who trains at each hub; `seed`: the run's, for whom rounds ask.
     """
     if not _trains(root):
         report("federation", "has no site that trains: give at least one the role training")
         return
-    stack: list[tuple[Node, Node | None]] = [(root, None)]
+    stack: list[tuple[Node, Node | None, str]] = [(root, None, root.name)]
     compressed = _compressed(root)
     told: set[str] = set()
     while stack:
-        node, above = stack.pop()
+        node, above, path = stack.pop()
         strategy = node.own.strategy
         if node.members is None:
             if above is not None and _grows(above) and (place := compressed[id(node)]) and place not in told:
@@ -54,21 +55,35 @@ def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], report
         if strategy is not None and (said := _unsaid(type(strategy))):
             report(join(node.place, "strategy"), said)
         if isinstance(strategy, Reducer):
-            at = rosters[id(node)]
-            said = next(
-                filter(None, (_shortage(strategy, roster) for roster in at if roster.names or len(at) == 1)), ""
-            )
-            if said:
-                report(join(node.place, "strategy"), said)
+            _check_numbers(node, path, rosters[id(node)], seed, report)
         if above is None and strategy is not None and strategy.objective().channels(1):
             above = node
-        stack.extend((member, above) for member in reversed(node.members))
+        stack.extend((member, above, f"{path}/{member.name}") for member in reversed(node.members))
 
 
-def _shortage(strategy: Reducer, roster: Roster) -> str:
-    """Say that members are too few for what a strategy promises, and from when on; empty if they are enough."""
-    short = strategy.shortage(len(roster.names))
-    return f"{roster.when}{short}" if short else ""
+def _check_numbers(node: Node, path: str, rosters: Sequence[Roster], seed: int, report: Report) -> None:
+    """Check that a rule has members enough, in each round and whenever they are others."""
+    for roster in rosters:
+        if not roster.names and len(rosters) > 1:  # nobody is asked here in these rounds
+            continue
+        if said := _shortage(node, path, roster.names, seed):
+            report(join(node.place, "strategy"), f"{roster.when}{said}")
+            return
+
+
+def _shortage(node: Node, path: str, names: Sequence[str], seed: int) -> str:
+    """Say that these are too few for what a hub's rule promises, or that a round of theirs may be; empty if not."""
+    strategy, policy = node.own.strategy, node.own.participation
+    short: str = strategy.shortage(len(names))
+    if short or policy is None:
+        return short
+    num = fewest(policy, path, seed, names)
+    if num == len(names) or not (short := strategy.shortage(num)):
+        return ""
+    kind = node.own.written["participation"]["kind"]
+    twice = ", since one may be in with a late update and a new one" if policy.rolling else ""
+    rounds = f"a round of participation {kind} may have as few as {num} of {len(names)} members{twice}"
+    return f"{rounds}: {short}, or rounds of more members (participation: all has each)"
 
 
 def _unsaid(cls: type) -> str:

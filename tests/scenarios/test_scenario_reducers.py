@@ -11,7 +11,7 @@ from small_runs import Ran, config_of, events, go, hub, site, tensors
 
 from hierfl.errors import ConfigError, RoundFailed
 from hierfl.lifecycle import resume
-from hierfl.tree import promises
+from hierfl.promises import promises
 
 GOOD: list[Any] = [site(f"ward-{i}", n=8 + i) for i in range(5)]
 WILD = site("wild", n=12, training={"lr": 6.0})
