@@ -77,12 +77,15 @@ def worker_spec(config: RunConfig) -> WorkerSpec:
 
 
 def weight_of(config: RunConfig, path: str, num_samples: int) -> int:
-    """Give a member's public integer weight at its hub; 0 where there is nothing to train on."""
+    """Give a member's public integer weight at its hub; 0 where there is nothing to train on.
+
+    The parts of a split site count by their samples, however its hub weighs the site: together they are its data.
+    """
     above = parent(path) or ""
-    weights = config.hubs[above].strategy.weights
-    if num_samples == 0 or weights == "samples":
+    weights, site = config.hubs[above].strategy.weights, config.sites.get(path)
+    if num_samples == 0 or weights == "samples" or (site is not None and site.part is not None):
         return num_samples
     if weights == "uniform":
         return ONE if config.federation.hubs[above].participation.may_close_early else 1
-    settings = config.sites.get(path) or config.hubs[path]
+    settings = site or config.hubs[path]
     return max(1, round(settings.weight * ONE))

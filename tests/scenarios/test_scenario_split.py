@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import TensorDataset
 
 from hierfl.config import from_mapping
 from hierfl.learning.parts import part_of
 from hierfl.learning.task import SiteData
 from hierfl.lifecycle import run
+from hierfl.runtime.specs import member_weights
 
 
 def configured(folder: Path, large: dict[str, Any], **runtime: Any) -> dict[str, Any]:
@@ -50,6 +52,29 @@ def test_parts_are_all_of_the_data_and_share_the_steps(tmp_path: Path) -> None:
     split, whole = run(config), run(from_mapping(configured(tmp_path, {})))
     for count in ("num_samples", "num_test"):
         assert split["nodes"]["world/large"][count] == whole["nodes"]["world/large"][count]
+
+
+@pytest.mark.parametrize(("weights", "site"), [("samples", 5), ("uniform", 1), ("given", 3 * 2**20)])
+def test_parts_weigh_by_their_samples_whatever_the_site_weighs(weights: str, site: int, tmp_path: Path) -> None:
+    raw = configured(tmp_path, {"split": 2, "weight": 3.0})
+    raw["federation"]["strategy"] = {"kind": "fedavg", "weights": weights}
+    config = from_mapping(raw)
+    there = {"world/large": 5, "world/large/part-0": 3, "world/large/part-1": 2, "world/small": 7}
+    assert member_weights(config, "world", there)["large"] == site
+    assert member_weights(config, "world/large", there) == {"part-0": 3, "part-1": 2}
+
+
+def test_a_split_site_gives_the_mean_over_its_records_under_any_weights(tmp_path: Path) -> None:
+    """Alone in its federation it has all the weight, and its parts must make the same model."""
+    found = set()
+    for weights in ("samples", "uniform", "given"):
+        raw = configured(tmp_path, {"split": 2})
+        raw["task"] |= {"num_samples_min": 5, "num_samples_max": 5}
+        raw["federation"] |= {"strategy": {"kind": "fedavg", "weights": weights}, "rounds": 1}
+        del raw["federation"]["members"][1]
+        state = load_file(Path(run(from_mapping(raw))["run_dir"]) / "model.safetensors")
+        found.add(tuple(round(float(value), 6) for tensor in state.values() for value in tensor.flatten()))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("number", [2, 3, 7])
