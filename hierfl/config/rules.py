@@ -37,7 +37,7 @@ MOST_NODES = 1_000_000
 """Nodes of a tree at most: a slip in a template's count ends with a message, not with the machine's memory."""
 
 MOST_WEIGHT = 8_000_000_000
-"""What weights of one hub's members may add up to: in parts of 2^-20 their sum must stay below 2^53."""
+"""What weights of one hub's members may add up to, in a round's sum: in parts of 2^-20 that must stay below 2^53."""
 
 FEWEST = 3
 """Members of a masked sum: of two, each one knows the other's update by the sum and its own."""

@@ -45,10 +45,8 @@ def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: 
                     " leave compression out (compression: none), or take another strategy",
                 )
             continue
-        if sum(member.own.settings.get("weight", 1.0) for member in node.members) > MOST_WEIGHT:
-            report(
-                join(node.place, "members"), f"have weights that add up to more than {MOST_WEIGHT:,}: scale them down"
-            )
+        if said := _too_heavy(node):
+            report(join(node.place, "members"), said)
         if strategy is not None and above is not None:
             said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
             report(join(node.place, "strategy"), said)
@@ -59,6 +57,20 @@ def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: 
         if above is None and strategy is not None and strategy.objective().channels(1):
             above = node
         stack.extend((member, above, f"{path}/{member.name}") for member in reversed(node.members))
+
+
+def _too_heavy(node: Node) -> str:
+    """Say that the members' weights have no room in a round's sum; empty if they have."""
+    policy = node.own.participation
+    may_come_twice = policy is not None and policy.may_close_early
+    most = MOST_WEIGHT // 2 if may_come_twice else MOST_WEIGHT
+    if sum(member.own.settings.get("weight", 1.0) for member in node.members or ()) <= most:
+        return ""
+    why = ""
+    if may_come_twice:
+        kind = node.own.written["participation"]["kind"]
+        why = f" (under participation {kind} a late update may be in the sum beside a new one)"
+    return f"have weights that add up to more than {most:,}{why}: scale them down"
 
 
 def _check_numbers(node: Node, path: str, rosters: Sequence[Roster], seed: int, report: Report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -17,8 +18,8 @@ from scheduler.participations.all import All
 from scheduler.participations.buffered import Buffered
 from scheduler.participations.deadline import Deadline
 from scheduler.participations.sample import Sample
-from tiers import Hub, HubRounds, Site
-from tiers.messages import Arrived, Begin, Close, Share, TimeUp, TrainMember, Update
+from tiers import Hub, HubRounds, Phase, Site
+from tiers.messages import Arrived, Begin, Close, Command, Open, Share, TimeUp, TrainMember, Update
 
 MEDIAN = {"kind": "median", "num_byzantine": 1}
 
@@ -36,29 +37,31 @@ def problems(*members: Any, **settings: Any) -> list[Problem]:
     return []
 
 
-def closed(policy: Participation, num_members: int, seed: int) -> list[int]:
-    """Count the members in each of 40 rounds whose members answer in a random order, and deadlines pass at random."""
+def played(policy: Participation, seed: int, weight: int = 1) -> Iterator[Command]:
+    """Play 40 rounds of six members that answer in a random order, also between rounds; deadlines pass at random."""
     random = Random(seed)
-    names = [f"m{i}" for i in range(num_members)]
+    names = [f"m{i}" for i in range(6)]
     speed = {name: random.choice([1, 5, 25]) for name in names}
-    made = Hub("w", tuple(map(Site, names)), participation=policy)
-    machine = HubRounds(made, dict.fromkeys(names, 1), seed=seed)
+    machine = HubRounds(Hub("w", tuple(map(Site, names)), participation=policy), dict.fromkeys(names, weight))
     at_work: dict[str, int] = {}
-    found: list[int] = []
-    commands = machine.handle(Begin(0, 40))
-    while True:
-        for command in commands:
-            if isinstance(command, TrainMember):
-                at_work[command.member] = command.round_number
-            elif isinstance(command, Close):
-                found.append(len({*command.members, *command.carried}))
-        if len(found) == 40:
-            return found
-        if random.random() < 0.2:
-            commands = machine.handle(TimeUp(machine.round_number, 1.0))
-            continue
-        [name] = random.choices(list(at_work), [speed[name] for name in at_work])
-        commands = machine.handle(Arrived(Update("w", at_work.pop(name), (Share(name, 1),))))
+    for number in range(40):
+        commands = machine.handle(Begin(number))
+        while True:
+            yield from commands
+            at_work |= {one.member: one.round_number for one in commands if isinstance(one, TrainMember)}
+            is_open = machine.phase is Phase.COLLECTING
+            if not is_open and (not at_work or random.random() < 0.5):
+                break
+            if is_open and random.random() < 0.2:
+                commands = machine.handle(TimeUp(number, 1.0))
+                continue
+            [name] = random.choices(list(at_work), [speed[name] for name in at_work])
+            commands = machine.handle(Arrived(Update("w", at_work.pop(name), (Share(name, weight),))))
+
+
+def closed(policy: Participation, seed: int) -> list[int]:
+    """Count the members in each round, those that are in with a late update and a new one once."""
+    return [len({*one.members, *one.carried}) for one in played(policy, seed) if isinstance(one, Close)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def closed(policy: Participation, num_members: int, seed: int) -> list[int]:
 )
 def test_no_round_has_fewer_members_than_is_said_and_some_have_as_few(policy: Participation, least: int) -> None:
     assert fewest(policy, "w", 0, [f"m{i}" for i in range(6)]) == least
-    assert min(min(closed(policy, 6, seed)) for seed in range(60)) == least
+    assert min(min(closed(policy, seed)) for seed in range(60)) == least
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,25 @@ def test_each_epoch_has_members_enough_in_each_round() -> None:
     [problem] = problems(*members, strategy=MEDIAN, participation=half)
     assert problem.path == "federation.strategy"
     assert problem.message.startswith("from round 3 on, a round of participation sample may have as few as 2 of 4 mem")
+
+
+@pytest.mark.parametrize("policy", ["all", "sample", "deadline", {"kind": "buffered", "goal": 1}])
+def test_weights_have_room_for_late_updates_beside_new_ones(policy: Any) -> None:
+    early = policy not in ("all", "sample")
+    most = 4e9 if early else 8e9
+    for total in (most, 1.01 * most):
+        members = [{"name": name, "weight": total / 2} for name in "ab"]
+        found = problems(*members, strategy={"kind": "fedavg", "weights": "given"}, participation=policy)
+        assert [problem.path for problem in found] == ([] if total == most else ["federation.members"])
+    assert f"have weights that add up to more than {most:,.0f}" in found[0].message
+    assert ("a late update may be in the sum beside a new one" in found[0].message) is early
+
+
+def test_a_member_is_in_the_total_of_a_round_at_most_twice() -> None:
+    policies = [Buffered(goal=1, discount="none"), Deadline(after_s=1.0, quorum=0.2, weight=0.1, discount="none")]
+    for policy in policies:
+        opened = [one for seed in range(60) for one in played(policy, seed, weight=100) if isinstance(one, Open)]
+        assert 900 < max(one.total_weight for one in opened) <= 1200
 
 
 def test_what_a_rule_promises_is_of_the_fewest_that_a_round_may_have() -> None:
