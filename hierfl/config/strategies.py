@@ -50,6 +50,13 @@ def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: 
         if strategy is not None and above is not None:
             said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
             report(join(node.place, "strategy"), said)
+        if (
+            above is not None
+            and (said := _too_often(node, above))
+            and (place := join(node.place, "rounds")) not in told
+        ):
+            told.add(place)
+            report(place, said)
         if strategy is not None and (said := _unsaid(type(strategy))):
             report(join(node.place, "strategy"), said)
         if isinstance(strategy, Reducer):
@@ -57,6 +64,19 @@ def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: 
         if above is None and strategy is not None and strategy.objective().channels(1):
             above = node
         stack.extend((member, above, f"{path}/{member.name}") for member in reversed(node.members))
+
+
+def _too_often(node: Node, above: Node) -> str:
+    """Say that a hub has more rounds than the strategy above can step along; empty if it has not."""
+    rounds = node.own.settings.get("rounds", 1)
+    if rounds == 1 or not getattr(above.own.strategy, "one_round_below", False):
+        return ""
+    kind = above.own.written["strategy"]["kind"]
+    return (
+        f"is {rounds}, and {kind} at {above.name!r} steps along one round of the hubs below: of {rounds} both changes"
+        f" and steps would add up, and move the model {rounds} times too far; leave it at 1 (more local_steps train"
+        f" more), or take another strategy than {kind}"
+    )
 
 
 def _too_heavy(node: Node) -> str:

@@ -51,7 +51,9 @@ def test_their_mean_is_the_model_of_the_round_that_comes(strategy: Any, tmp_path
     ids=str,
 )
 def test_every_strategy_has_its_rows(strategy: Any, topology: str, tmp_path: Path) -> None:
-    ran = go(tmp_path, {**ROOT, "strategy": strategy, "topology": topology})
+    up, *others = ROOT["members"]
+    once = {"members": [{**up, "rounds": 1}, *others]} if strategy == "fednova" else {}
+    ran = go(tmp_path, {**ROOT, **once, "strategy": strategy, "topology": topology})
     matrix = runs.cross_site(ran.folder)
     assert list(matrix.models) == ["world", *(f"world/{one}" for one in ("up", "up/a", "up/b", "c", "c/x", "c/y", "z"))]
     assert all(row["world"]["num_test"] == 30 for row in matrix.models.values())

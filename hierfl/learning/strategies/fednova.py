@@ -5,7 +5,8 @@ With tau_k plain SGD steps at site k:
 
     d_k = (x - y_k) / tau_k      x <- x - (sum_k p_k tau_k) * sum_k p_k d_k
 
-The steps travel with the updates, in the same exact sums, so that whoever takes part is counted.
+The steps travel with the updates, in the same exact sums, so that whoever takes part is counted. A hub below does one
+round per round of this one: over k of them both factors add up, and their product would move the model k times too far.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class FedNova(FedAvg):
     """
 
     linear: ClassVar[bool] = False
+    one_round_below: ClassVar[bool] = True
+    """Whether hubs below, which do as this one's sites, must have one round per round of their parent."""
 
     max_steps: int = 8192
     """More steps than this a site may not take in a round; the fewer, the finer the steps are counted."""

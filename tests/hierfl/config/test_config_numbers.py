@@ -154,3 +154,19 @@ def test_what_a_rule_promises_is_of_the_fewest_that_a_round_may_have() -> None:
     left = config(*"abcde", {"name": "f", "leaves_at": 3}, strategy=MEDIAN)
     assert promises(left)["world"].endswith("holds out against any 1 of 5 members")
     assert promises(config(*"abc", strategy=MEDIAN))["world"].endswith("holds out against any 1 of 3 members")
+
+
+def test_hubs_below_fednova_have_one_round_each() -> None:
+    inner = hub("in", "x", "y", rounds=3)
+    [problem] = problems(hub("us", inner, "b"), "c", strategy="fednova")
+    assert problem.path == "federation.members.us.members.in.rounds"
+    assert "is 3, and fednova at 'world' steps along one round of the hubs below" in problem.message
+    assert "leave it at 1 (more local_steps train more), or take another strategy than fednova" in problem.message
+    assert problems(hub("us", "a", "b", rounds=3), strategy="scaffold") == []
+    assert problems(hub("us", hub("in", "x", "y"), "b", strategy="fednova", rounds=3), "c", rounds=5) == []
+
+
+def test_rounds_of_a_template_below_fednova_are_told_once() -> None:
+    members = {"count": 3, "name": "h-{i}", "rounds": 2, "members": [{"name": "a"}]}
+    [problem] = problems(members, strategy="fednova")
+    assert problem.path == "federation.members[0].rounds"
