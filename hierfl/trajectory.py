@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.config.membership import epochs
 from hierfl.held import held
-from hierfl.runtime.specs import member_weights
+from hierfl.runtime.specs import knowing_hub, member_weights
 from hierfl.tree import Node, describe
 from tiers.federation import parent
 from tiers.messages import Begin, Open
@@ -59,7 +59,7 @@ def ways(config: RunConfig, nodes: Mapping[str, Node]) -> dict[str, Way]:
     found = {}
     for path, hub in config.federation.hubs.items():
         weights = member_weights(config, path, num_samples)
-        machine = HubRounds(held(hub, path), weights, path=path, seed=config.seed)
+        machine = HubRounds(held(knowing_hub(config, path, num_samples), path), weights, path=path, seed=config.seed)
         opened = [command for command in machine.handle(Begin(0)) if isinstance(command, Open)]
         asked = {*machine.waiting, *machine.upcoming}
         members = tuple(name for name, weight in weights.items() if weight)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from hierfl.config.schema import RunConfig
 from hierfl.learning.state import Layout
 from hierfl.runtime.jobs import HubSpec, WorkerSpec
-from tiers.federation import parent, rounds_per_round
+from scheduler.participations.sample import Sample
+from tiers.federation import Hub, parent, rounds_per_round
 
-__all__ = ["ONE", "hub_layouts", "hub_spec", "member_weights", "passes_up", "weight_of", "worker_spec"]
+__all__ = ["ONE", "hub_layouts", "hub_spec", "knowing_hub", "member_weights", "passes_up", "weight_of", "worker_spec"]
 
 ONE = 2**20
 """A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
@@ -19,7 +21,7 @@ def hub_spec(
     config: RunConfig, path: str, layout: Layout, num_samples: Mapping[str, int], absent: Mapping[str, str]
 ) -> HubSpec:
     """Fix a hub. `num_samples`: training samples by path, hubs rolled up; `absent`: members that are not there, why."""
-    hub, strategy = config.federation.hubs[path], config.hubs[path].strategy
+    hub, strategy = knowing_hub(config, path, num_samples), config.hubs[path].strategy
     above = parent(path)
     sums = passes_up(config, path)
     weights = member_weights(config, path, num_samples)
@@ -33,6 +35,15 @@ def hub_spec(
         compression=None if sums or above is None else config.hubs[path].compression,
         redundancy=config.hubs[path].redundancy,
     )
+
+
+def knowing_hub(config: RunConfig, path: str, num_samples: Mapping[str, int]) -> Hub:
+    """Give a hub whose policy, where it draws by samples, knows them. `num_samples`: as for `hub_spec`."""
+    hub = config.federation.hubs[path]
+    if type(hub.participation) is not Sample:
+        return hub
+    samples = {member.rpartition("/")[2]: num_samples[member] for member in config.federation.members(path)}
+    return replace(hub, participation=hub.participation.knowing(samples))
 
 
 def hub_layouts(config: RunConfig, path: str, layout: Layout) -> tuple[Layout, Layout]:

@@ -56,6 +56,18 @@ def test_what_is_planned_is_what_the_first_round_does(seed: int, participation: 
         assert way.skipped == closed[path, 1].missing
 
 
+def test_what_is_drawn_by_samples_is_planned_so_whatever_members_weigh(tmp_path: Path) -> None:
+    task = {"kind": "synthetic", "num_samples_min": 1, "num_samples_max": 999}
+    policy = {"kind": "sample", "count": 3, "by": "samples"}
+
+    def drawn(weights: str, seed: int) -> tuple[str, ...]:
+        root = hub("world", *"abcdefgh", participation=policy, strategy={"kind": "fedavg", "weights": weights})
+        config = config_of(tmp_path, root, task, seed=seed)
+        return ways(config, survey(config))["world"].plan.trained
+
+    assert all(drawn("uniform", seed) == drawn("samples", seed) for seed in range(8))
+
+
 def test_who_has_nothing_to_train_on_is_not_in_it(tmp_path: Path) -> None:
     watching = {**site("w"), "role": "evaluation"}
     [way] = planned(tmp_path, hub("world", "a", watching, "b", topology="cyclic")).values()

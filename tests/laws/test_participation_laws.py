@@ -158,6 +158,16 @@ def test_a_sample_by_samples_draws_the_first_in_proportion() -> None:
     assert all(abs(drawn[name] - 20 * weight) < 90 for name, weight in free.items()), drawn
 
 
+def test_a_sample_by_samples_that_knows_them_draws_by_them_whatever_members_weigh() -> None:
+    samples, policy = {"a": 10, "b": 20, "c": 30, "d": 40}, Sample(count=2, by="samples")
+    for number in range(100):
+        plain = policy.choose(Candidates("w", number, 1, samples))
+        for weight in (1, 2**20):
+            weighed = Candidates("w", number, 1, dict.fromkeys(samples, weight))
+            assert policy.knowing(samples).choose(weighed) == plain
+    assert Sample(count=2).knowing(samples) == Sample(count=2)
+
+
 def test_hubs_rounds_and_seeds_draw_apart() -> None:
     free = {f"site-{i}": 1 for i in range(20)}
     places = [("w/a", 0, 0), ("w/b", 0, 0), ("w/a", 1, 0), ("w/a", 0, 1)]

@@ -205,6 +205,22 @@ def test_a_hub_draws_among_its_members_and_the_draws_differ_from_hub_to_hub(tmp_
     assert drawn["us"] != drawn["eu"] and len({frozenset(members) for members in drawn["us"]}) > 1
 
 
+@pytest.mark.parametrize("weights", ["uniform", "given"])
+def test_draws_by_samples_are_the_same_whatever_members_weigh(weights: str, tmp_path: Path) -> None:
+    policy = {"kind": "sample", "count": 1, "by": "samples"}
+    large = hub("large", site("a", patients=24), site("b", patients=24))
+    members = [site("small", patients=4), site("middle", patients=8), large]
+
+    def drawn(weights: str) -> Counter[str]:
+        root = hub("world", *members, rounds=40, participation=policy, strategy={"kind": "fedavg", "weights": weights})
+        ran = went(tmp_path / weights, root)
+        return Counter(name for record in closed(ran) for name in record.members)
+
+    found = drawn(weights)
+    assert found == drawn("samples")
+    assert found["large"] >= 24, "of 40 rounds 32 are expected, with a deviation of 2.5; 13 were it drawn like others"
+
+
 class Gatekeeper(Listener):
     """Shuts the gate after the first round, for the second one's straggler."""
 
