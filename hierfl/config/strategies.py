@@ -48,7 +48,9 @@ def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: 
         if said := _too_heavy(node):
             report(join(node.place, "members"), said)
         if strategy is not None and above is not None:
-            said = f"what the strategy of {above.name!r} sends goes down to every site; leave strategy out here"
+            said = (
+                f"what sites do under the strategy of {above.name!r} goes for every site below; leave strategy out here"
+            )
             report(join(node.place, "strategy"), said)
         if (
             above is not None
@@ -61,7 +63,7 @@ def check_strategies(root: Node, rosters: Mapping[int, Sequence[Roster]], seed: 
             report(join(node.place, "strategy"), said)
         if isinstance(strategy, Reducer):
             _check_numbers(node, path, rosters[id(node)], seed, report)
-        if above is None and strategy is not None and strategy.objective().channels(1):
+        if above is None and strategy is not None and _binds(strategy.objective()):
             above = node
         stack.extend((member, above, f"{path}/{member.name}") for member in reversed(node.members))
 
@@ -116,6 +118,11 @@ def _shortage(node: Node, path: str, names: Sequence[str], seed: int) -> str:
     twice = ", since one may be in with a late update and a new one" if policy.rolling else ""
     rounds = f"a round of participation {kind} may have as few as {num} of {len(names)} members{twice}"
     return f"{rounds}: {short}, or rounds of more members (participation: all has each)"
+
+
+def _binds(rule: LocalRule) -> bool:
+    """Say whether a hub's step needs what sites do by its strategy's rule: they send, or keep, parts of it."""
+    return bool(rule.channels(1)) or rule.accumulates
 
 
 def _unsaid(cls: type) -> str:

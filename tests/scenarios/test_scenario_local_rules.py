@@ -285,10 +285,11 @@ def test_what_does_not_fit_the_model_is_said_before_any_training(strategy: Any, 
         go(tmp_path, root(strategy))
 
 
-def test_a_strategy_below_one_with_channels_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["scaffold", "fednova", "feddyn"])
+def test_a_strategy_below_one_that_needs_what_sites_do_is_refused(strategy: str, tmp_path: Path) -> None:
     north, south, east = SITES
-    with pytest.raises(ConfigError, match="what the strategy of 'world' sends goes down to every site"):
-        config_of(tmp_path, root("scaffold", hub("up", north, south, strategy="fedavg"), east))
+    with pytest.raises(ConfigError, match="what sites do under the strategy of 'world' goes for every site below"):
+        config_of(tmp_path, root(strategy, hub("up", north, south, strategy="fedavg"), east))
 
 
 def test_more_steps_than_fednova_counts_are_refused_by_name(tmp_path: Path) -> None:
