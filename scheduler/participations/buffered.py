@@ -3,7 +3,9 @@ Aggregation", Algorithm 1): the hub steps whenever `goal` updates are in, and no
 
 A round is one filling of the buffer. A member trains on from the newest model as soon as it reports; one that has
 already trained from the newest model waits for the next step, since it would only send the same update again. An
-update that comes s rounds after the one in which it was asked for counts 1 / sqrt(1 + s) of its weight (section 5.1).
+update that comes s rounds after the one in which it was asked for counts 1 / sqrt(1 + s) of its weight (section 5.1):
+the step is along the mean over what counts, where the paper divides by K, so that a step from updates that are all as
+late, or from one alone, is no shorter.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Buffered:
     staleness: int = 10
     """How many rounds late an update may be to count."""
     discount: str = "sqrt"
-    """What an update counts, s rounds late: sqrt: 1 / sqrt(1 + s) of its weight; linear: 1 / (1 + s); none: all."""
+    """What an update counts beside others, s rounds late: sqrt: 1 / sqrt(1 + s) of its weight; linear: 1 / (1 + s); none."""
     probe_after: int | None = 3
     """Losses in a row after which a member is asked only every second, fourth, eighth round; null: in every round."""
 
