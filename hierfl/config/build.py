@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from hierfl.config.baseline import as_baseline
@@ -133,6 +133,7 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         strategy = node.own.strategy
         if strategy is None and above.strategy is not None and (node.members is not None or "split" in settings):
             strategy = handed.setdefault(id(above.strategy), above.strategy.inherited())
+            strategy = _of_parts(strategy) if "split" in settings and node.members is None else strategy
         own_labels = settings.get("residency")
         labels = above.labels.union(own_labels) if own_labels else above.labels
         quorum = settings.get("quorum", above.quorum)
@@ -151,6 +152,13 @@ def _inherit(root: Node, start: _Inherited) -> list[_Placed]:
         here = len(placed) - 1
         stack.extend((member, f"{path}/{member.name}", here, holds) for member in reversed(node.members or ()))
     return placed
+
+
+def _of_parts(strategy: Any) -> Strategy:
+    """Weigh a split site's parts by their samples, whatever the site weighs: together they are its data."""
+    has_key = is_dataclass(strategy) and any(key.name == "weights" for key in fields(strategy))
+    found: Strategy = replace(strategy, weights="samples") if has_key else strategy
+    return found
 
 
 def _tree(nodes: list[_Placed]) -> Hub:

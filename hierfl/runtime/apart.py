@@ -21,7 +21,7 @@ from hierfl.runtime.engine import Engine
 from hierfl.runtime.hub import grid_of
 from hierfl.runtime.jobs import Order
 from hierfl.runtime.remembered import Remembered
-from hierfl.runtime.specs import hub_layouts, member_weights
+from hierfl.runtime.specs import hub_layouts, is_carrier, member_weights
 from hierfl.runtime.survey import samples_of
 from tiers.federation import parent, rounds_per_round
 from tiers.messages import Opening
@@ -76,7 +76,7 @@ def _sent(config: RunConfig, hub: str, model: ModelState, layout: Layout, states
     strategy, above = config.hubs[hub].strategy, parent(hub)
     if not strategy.objective().channels(1):
         return model
-    if above is not None and strategy == config.hubs[above].strategy.inherited():
+    if above is not None and is_carrier(config, hub):
         return _sent(config, above, model, layout, states)
     state = states.get(hub) or first_state(hub, strategy, model.floats)
     size = hub_layouts(config, hub, layout)[1].num_floats

@@ -11,7 +11,17 @@ from hierfl.runtime.jobs import HubSpec, WorkerSpec
 from scheduler.participations.sample import Sample
 from tiers.federation import Hub, parent, rounds_per_round
 
-__all__ = ["ONE", "hub_layouts", "hub_spec", "knowing_hub", "member_weights", "passes_up", "weight_of", "worker_spec"]
+__all__ = [
+    "ONE",
+    "hub_layouts",
+    "hub_spec",
+    "is_carrier",
+    "knowing_hub",
+    "member_weights",
+    "passes_up",
+    "weight_of",
+    "worker_spec",
+]
 
 ONE = 2**20
 """A weight of 1 where weights are cut in parts: given ones, and those of late updates."""
@@ -48,10 +58,14 @@ def knowing_hub(config: RunConfig, path: str, num_samples: Mapping[str, int]) ->
 
 def hub_layouts(config: RunConfig, path: str, layout: Layout) -> tuple[Layout, Layout]:
     """Give the layouts of what a hub is given and gives its parent, and of what goes down from it; see `HubSpec`."""
-    strategy, above = config.hubs[path].strategy, parent(path)
-    wire = layout.with_channels(strategy.objective().channels(layout.num_floats))
-    carries = above is not None and strategy == config.hubs[above].strategy.inherited()
-    return wire if carries else layout, wire
+    wire = layout.with_channels(config.hubs[path].strategy.objective().channels(layout.num_floats))
+    return wire if is_carrier(config, path) else layout, wire
+
+
+def is_carrier(config: RunConfig, path: str) -> bool:
+    """Say whether a hub hands down and up what a strategy above sends beside the model: all hubs below one do."""
+    above = parent(path)
+    return above is not None and bool(config.hubs[above].strategy.objective().channels(1))
 
 
 def passes_up(config: RunConfig, path: str) -> bool:
@@ -88,15 +102,12 @@ def worker_spec(config: RunConfig) -> WorkerSpec:
 
 
 def weight_of(config: RunConfig, path: str, num_samples: int) -> int:
-    """Give a member's public integer weight at its hub; 0 where there is nothing to train on.
-
-    The parts of a split site count by their samples, however its hub weighs the site: together they are its data.
-    """
+    """Give a member's public integer weight at its hub; 0 where there is nothing to train on."""
     above = parent(path) or ""
-    weights, site = config.hubs[above].strategy.weights, config.sites.get(path)
-    if num_samples == 0 or weights == "samples" or (site is not None and site.part is not None):
+    weights = config.hubs[above].strategy.weights
+    if num_samples == 0 or weights == "samples":
         return num_samples
     if weights == "uniform":
         return ONE if config.federation.hubs[above].participation.may_close_early else 1
-    settings = site or config.hubs[path]
+    settings = config.sites.get(path) or config.hubs[path]
     return max(1, round(settings.weight * ONE))

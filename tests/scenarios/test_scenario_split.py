@@ -88,3 +88,16 @@ def test_parts_make_up_the_whole(number: int) -> None:
 def test_a_split_site_written_back_is_read_the_same(tmp_path: Path) -> None:
     config = from_mapping(configured(tmp_path, {"split": 2}))
     assert from_mapping(config.resolved).sites == config.sites
+
+
+@pytest.mark.parametrize("strategy", ["scaffold", "fednova"])
+def test_what_a_strategy_sends_beside_the_model_goes_through_the_parts(strategy: str, tmp_path: Path) -> None:
+    """Two sites of as many samples weigh alike by them and without: the split one's parts send the same up."""
+    found = set()
+    for weights in ("samples", "uniform"):
+        raw = configured(tmp_path, {"split": 3})
+        raw["task"] |= {"num_samples_min": 30, "num_samples_max": 30}
+        raw["federation"]["strategy"] = {"kind": strategy, "weights": weights}
+        state = load_file(Path(run(from_mapping(raw))["run_dir"]) / "model.safetensors")
+        found.add(tuple(round(float(value), 5) for tensor in state.values() for value in tensor.flatten()))
+    assert len(found) == 1
