@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint, commits
 from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, with_spent
-from hierfl.checkpoint import Checkpoint
 from hierfl.config.membership import epoch_of, epochs, still_known
 from hierfl.errors import HierflError
 from hierfl.journal import Lead
@@ -26,7 +25,6 @@ from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.records import (
     Evaluated,
-    NodeChanged,
     Notice,
     RoundCommitted,
     RunEnded,
@@ -35,6 +33,7 @@ from hierfl.monitor.records import (
 )
 from hierfl.monitor.words import finite
 from hierfl.provenance import task_code
+from hierfl.published import Published
 from hierfl.reopen import Reopened, check_model, reopened
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
@@ -49,7 +48,6 @@ from hierfl.runtime.survey import samples_of
 from hierfl.stops import recur
 from hierfl.summary import (
     changed,
-    idle_nodes,
     idle_time,
     of_best,
     of_epochs,
@@ -58,26 +56,13 @@ from hierfl.summary import (
     of_round,
     of_schedule,
     on_all_data,
-    unmixed,
-    wide_adapters,
 )
-from hierfl.told import foretold, keep_statistics
+from hierfl.told import begun, keep_statistics
 from hierfl.voice import Voice
 
 __all__ = ["Amended", "Rounds"]
 
 STOPPING = "stopping: what is being trained is left off; Ctrl-C once more does not wait for that"
-
-
-@dataclass
-class _Commit:
-    """The newest model that the root has published."""
-
-    rounds_done: int
-    model: Handle
-    remembered: Remembered
-    progress: Progress
-    saved: bool
 
 
 class Amended(Exception):
@@ -153,7 +138,7 @@ class Rounds:
         """Say why a run that is taken up again had stopped early, if it was killed before it had written its model."""
         return None if self.folder.has_model else progress.reason
 
-    def _set_up(self) -> tuple[Layout, _Commit]:
+    def _set_up(self) -> tuple[Layout, Published]:
         """Build the model, count the samples, standardise; claim the run, now that it can go on; make the hubs."""
         layout, first = self.engine.initial()
         saved = self.saved
@@ -171,11 +156,9 @@ class Rounds:
             }
         self.crew.prepare(layout, self.scale)
         self.journal.take_up(self._under_way())
-        commit = _Commit(0, first, Remembered(), Progress(), saved=True)
+        commit = Published(0, first, Remembered(), Progress(), saved=True)
         if saved is not None:
-            model, now = self.driver.put(saved.model), self.epoch.config
-            remembered = Remembered.of(saved, now, self.driver)
-            commit = _Commit(saved.rounds_done, model, remembered, saved.progress, saved=True)
+            commit = Published.of(saved, self.epoch.config, self.driver)
         if saved is None or saved.epoch == self.epoch.number:
             commit.remembered = replace(commit.remembered, hubs=self.journal.recalled(commit.remembered.hubs))
         self._make_hubs(layout, commit.remembered)
@@ -204,7 +187,7 @@ class Rounds:
         self.engine.set_up(layout, there, steps, remembered)
         self.voice.facts.update(of_epochs(self.epochs, self.epoch))
 
-    def _take_in(self, commit: _Commit, layout: Layout) -> None:
+    def _take_in(self, commit: Published, layout: Layout) -> None:
         """Look for what was left for the run; what cannot be is refused by name. Errors: Amended, Stopped."""
         recur()
         if not (words := self.folder.amendments()):
@@ -222,7 +205,7 @@ class Rounds:
         self.engine.end("the run is amended")
         raise Amended
 
-    def _enter(self, number: int, commit: _Commit, layout: Layout) -> None:
+    def _enter(self, number: int, commit: Published, layout: Layout) -> None:
         """Let sites join and leave before a round, counted from 0; what hubs and sites that stay remember goes on."""
         epoch = epoch_of(self.epochs, number + 1)
         if epoch is self.epoch:
@@ -247,12 +230,12 @@ class Rounds:
             self.voice.emit(record)
         self._tell_statistics()
 
-    def _round(self, number: int, last: _Commit, layout: Layout) -> _Commit:
+    def _round(self, number: int, last: Published, layout: Layout) -> Published:
         """Run, measure and commit one round; its progress has the reason to stop, if there is one."""
         begun = time.perf_counter()
         model = self.engine.round(number, last.model)
         done = number + 1
-        commit = _Commit(done, model, last.remembered, replace(last.progress, reason=None), saved=False)
+        commit = replace(last, rounds_done=done, model=model, progress=replace(last.progress, reason=None), saved=False)
         every = self.config.evaluation.every
         if every and (done % every == 0 or done == self._rounds()):
             self.metrics = self.engine.evaluate(done, model)
@@ -285,16 +268,11 @@ class Rounds:
         tuning = self.config.evaluation.fine_tune
         return tuning is not None and (tuning.at == "every" or reason is not None or done == self._rounds())
 
-    def _save(self, commit: _Commit, layout: Layout) -> Path:
+    def _save(self, commit: Published, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
-        content = Checkpoint(
-            *(commit.rounds_done, epoch_of(self.epochs, commit.rounds_done).number, self.config.seed),
-            *(layout, checkpoint.NO_MODEL),
-            scale=self.scale,
-            progress=commit.progress,
-            wall_s=self.voice.before_s + self._now(),
-            writer=self.lead.epoch,
-        )
+        epoch, wall_s = epoch_of(self.epochs, commit.rounds_done).number, self.voice.before_s + self._now()
+        run = {"epoch": epoch, "seed": self.config.seed, "layout": layout, "scale": self.scale}
+        content = commit.content({**run, "wall_s": wall_s, "writer": self.lead.epoch})
         commit.saved = True
         self.journal.check()
         self.faults.reached("before_checkpoint", commit.rounds_done - 1)
@@ -305,7 +283,7 @@ class Rounds:
         self.crew.estimates.save()
         return saved
 
-    def _finish(self, commit: _Commit, layout: Layout, status: str) -> Mapping[str, Any]:
+    def _finish(self, commit: Published, layout: Layout, status: str) -> Mapping[str, Any]:
         """Write the model and the summary; a run that was killed just before measures its model first."""
         if not self.committed and self.config.evaluation.every and not self.config.only_tells:
             self.metrics = with_spent(
@@ -368,14 +346,11 @@ class Rounds:
         )
         for level, said in self.faults.story():
             self.voice.emit(Notice(self._now(), level, "", said))
-        for path, level, what in foretold(self.config, self.num_samples):
-            self.voice.emit(Notice(self._now(), level, path, what))
+        told = self.engine.inventories, self.num_samples, layout, self._now(), rounds_done + 1
+        for record in begun(self.config, self.epoch, *told):
+            self.voice.emit(record)
         self._tell_statistics()
-        for path, level, why in idle_nodes(self.config, self.epoch, self.engine.inventories, self.num_samples):
-            self.voice.emit(NodeChanged(self._now(), path, "skipped", rounds_done + 1))
-            self.voice.emit(Notice(self._now(), level, path, why))
-        unmet = unmixed(self.config, self.engine.inventories)
-        for warning in filter(None, (*self.left.warnings, wide_adapters(layout), unmet)):
+        for warning in self.left.warnings:
             self.voice.emit(Notice(self._now(), "warning", "", warning))
         for level, said in self.journal.story():
             self.voice.emit(Notice(self._now(), level, "", said))

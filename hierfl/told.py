@@ -7,20 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.budget import planned
+from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
 from hierfl.kinds import nearest
+from hierfl.learning.state import Layout
 from hierfl.learning.statistics import TableStatistics
+from hierfl.monitor.records import NodeChanged, Notice, Record
 from hierfl.monitor.statistics import FILE, Told, write_statistics
 from hierfl.monitor.words import plural
 from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.specs import passes_up
-from hierfl.summary import simulated
+from hierfl.summary import idle_nodes, simulated, unmixed, wide_adapters
 from hierfl.tree import handed_out, not_kept
 from scheduler.participations.all import All
 from tiers.federation import parent
 
-__all__ = ["foretold", "keep_statistics", "out_of_step", "rolled_up"]
+__all__ = ["begun", "foretold", "keep_statistics", "out_of_step", "rolled_up"]
 
 OUT_OF_STEP = (
     "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count,"
@@ -44,6 +47,25 @@ def foretold(config: RunConfig, num_samples: Mapping[str, int]) -> Iterator[tupl
     privacy = planned(config, num_samples)
     for path, what in (*handed_out(config).items(), *not_kept(config).items(), *privacy.items()):
         yield path, "info", what
+
+
+def begun(
+    config: RunConfig,
+    epoch: Epoch,
+    inventories: Mapping[str, Inventory],
+    num_samples: Mapping[str, int],
+    layout: Layout,
+    time_s: float,
+    first_round: int,
+) -> Iterator[Record]:
+    """Say what a person should know of a run as its first round begins, and who has nothing to train on."""
+    for path, level, what in foretold(config, num_samples):
+        yield Notice(time_s, level, path, what)
+    for path, level, why in idle_nodes(config, epoch, inventories, num_samples):
+        yield NodeChanged(time_s, path, "skipped", first_round)
+        yield Notice(time_s, level, path, why)
+    for warning in filter(None, (wide_adapters(layout), unmixed(config, inventories))):
+        yield Notice(time_s, "warning", "", warning)
 
 
 def out_of_step(config: RunConfig) -> dict[str, str]:

@@ -42,9 +42,6 @@ from tiers.messages import Update
 __all__ = ["Engine"]
 
 WAIT_S = 0.5
-SHOWN_S = 0.001
-"""Loading that takes as long is worth a record; data that lie in a worker's cache take microseconds."""
-
 LOOK_S = 3.0
 """How often the engine looks for new devices, and for work that has none."""
 
@@ -387,14 +384,4 @@ class Engine:
         for report in result.reports:
             if report.gpu is not None:
                 self._scribe.gpu(self.crew.devices[result.worker].name, result.worker, report.gpu)
-            if report.error is None:
-                self._scribe.emit(
-                    records.SiteTrained(
-                        *(self._scribe.now(), report.site, result.group.round_number + 1, result.worker),
-                        *(report.duration_s, report.num_samples, report.num_steps, report.loss),
-                        *(report.load_s, self._scribe.since(report.started_s), report.lr),
-                    )
-                )
-            if report.load_s >= SHOWN_S:
-                loaded_s = report.started_s + report.load_s
-                self._scribe.phase(result.worker, "load", report.started_s, loaded_s, [report.site])
+            self._scribe.trained(report, result.group.round_number + 1, result.worker)

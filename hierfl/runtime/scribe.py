@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hierfl.errors import GOES_ON, SiteFailed, told_above
 from hierfl.monitor import records
 from hierfl.monitor.records import Record
-from hierfl.runtime.jobs import GpuUse
+from hierfl.runtime.jobs import GpuUse, SiteReport
 from tiers.federation import Federation
 
 __all__ = ["Scribe", "first_line"]
 
 CODE_FAILED = "the task's code failed; what it said is in the log there"
+
+LOAD_S = 0.001
+"""Loading that takes as long is worth a record; data that lie in a worker's cache take microseconds."""
 
 SHOWN = 20
 """Of the members that exchange so many are named, each with so many others."""
@@ -76,6 +79,18 @@ class Scribe:
         """Say a busy span, given in seconds since the epoch."""
         begun, ended = self.since(start_s), self.since(end_s)
         self.emit(records.Phase(self.now(), actor, phase, begun, ended, nodes, self.shown))
+
+    def trained(self, report: SiteReport, round_number: int, worker: str) -> None:
+        """Say what came of a site's training, and of loading before it; `round_number` counts from 1."""
+        if report.error is None:
+            self.emit(
+                records.SiteTrained(
+                    *(self.now(), report.site, round_number, worker, report.duration_s, report.num_samples),
+                    *(report.num_steps, report.loss, report.load_s, self.since(report.started_s), report.lr),
+                )
+            )
+        if report.load_s >= LOAD_S:
+            self.phase(worker, "load", report.started_s, report.started_s + report.load_s, [report.site])
 
     def exchanged(
         self,
