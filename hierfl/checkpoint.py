@@ -5,13 +5,15 @@
                              sites.safetensors       what each site keeps, "world/us/cleveland:control", if any do
                              members/                a file for each of the root's members, if each keeps a model
                              held.safetensors        late updates that count in the next round, if there are any
+                             best.safetensors        the best model so far, where the run stops early by a metric
                              under_way/              what hubs were told whose rounds are under way, if any are
                              checkpoint.json         rounds done, epoch, seed, digests, standardisation, stopping, hubs
 
 A checkpoint is written under another name, flushed to disk and renamed; the newest that has the digests that it names
-counts (of `under_way`, each record has a checksum of its own, and the run goes on without it). It says
-which process wrote it, by the number that this one has claimed: one that was taken for dead and comes back puts nothing
-in the place of a later one's, and what it added after it had lost the run does not count.
+counts (of `under_way`, each record has a checksum of its own, and the run goes on without it; nothing that is to come
+needs the best model). It says which process wrote it, by the number that this one has claimed: one that was taken for
+dead and comes back puts nothing in the place of a later one's, and what it added after it had lost the run does not
+count.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl import durable
+from hierfl.best import BEST, link
 from hierfl.commits import FOLDER, complete, put_in_place
 from hierfl.errors import OutputError
 from hierfl.learning.blocks import threads
@@ -77,7 +80,7 @@ class Checkpoint:
     `sites`: what sites keep, by path; `members`: files with the models that the root's members keep, by path. `writer`:
     the number of the process that wrote it, 0 where nobody counts. `elsewhere`: where the model lies if not here, with
     its digest, and which states do: with members in other institutions, that keep them. `under_way`: the folder with
-    what hubs were told in rounds that are under way, where there are such.
+    what hubs were told in rounds that are under way, where there are such. `best`: the file of the best model so far.
     """
 
     rounds_done: int
@@ -95,6 +98,7 @@ class Checkpoint:
     writer: int = 0
     elsewhere: Mapping[str, Any] = field(default_factory=dict)
     under_way: Path | None = None
+    best: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,8 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         _write(partial, checkpoint)
+        if checkpoint.best is not None:
+            link(checkpoint.best, partial / BEST)
         if members is not None and members.exists():
             members.rename(partial / MEMBERS)
             durable.flush(partial / MEMBERS)
@@ -242,6 +248,7 @@ def _read(folder: Path, said: Mapping[str, Any]) -> Checkpoint:
         *(Progress(**said["progress"]), hubs, said.get("wall_s", 0.0), _by_node(kept), own, said.get("writer", 0)),
         elsewhere=elsewhere,
         under_way=folder / UNDER_WAY if (folder / UNDER_WAY).exists() else None,
+        best=folder / BEST if (folder / BEST).exists() else None,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint, commits
+from hierfl.best import Best, is_kept
 from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, with_spent
 from hierfl.config.membership import epoch_of, epochs, still_known
 from hierfl.errors import HierflError
@@ -85,7 +86,7 @@ class Rounds:
         self.idle = idle_time(config, self.crew, voice.emit)
         self.gpus, self.committed = GpuTime(), False
         voice.listen(self.idle, self.gpus)
-        self.epochs = epochs(config)
+        self.epochs, self.best = epochs(config), Best(left.folder.path, lead.epoch)
         done = left.saved.rounds_done if left.saved is not None else 0
         self.epoch = epoch_of(self.epochs, 1 + done)
         self.journal = Recorder(config, driver, self.crew.keeper, lead, done)
@@ -130,7 +131,7 @@ class Rounds:
                     self.crew.estimates.save()
                 else:
                     self._save(commit, layout)
-            self._tell_facts(commit.progress, commit.rounds_done)
+            self._tell_facts(commit)
             raise
         return self._finish(commit, layout, "finished" if reason is None else "stopped early")
 
@@ -163,7 +164,7 @@ class Rounds:
             commit.remembered = replace(commit.remembered, hubs=self.journal.recalled(commit.remembered.hubs))
         self._make_hubs(layout, commit.remembered)
         self.voice.facts["num_parameters"] = layout.num_floats
-        self._tell_started(layout, commit.rounds_done)
+        self._tell_started(layout, commit)
         if saved is not None and saved.epoch != self.epoch.number:
             self._tell_changed()
         return layout, commit
@@ -246,7 +247,8 @@ class Rounds:
                 commit.progress = advance(stopping, commit.progress, value, self.config.better, done)
                 if commit.progress.best_round == done and self.config.federation.root.topology.has_centre:
                     self.journal.check()
-                    self.engine.write_model(self.folder.best, *self._whole(layout, model))
+                    commit.best = self.best.found(done, last.best)
+                    self.engine.write_model(commit.best, *self._whole(layout, model))
             if self._tunes(done, commit.progress.reason):
                 self.metrics = self.engine.fine_tune(done, model, self.metrics)
             self.metrics = with_spent(self.metrics, self.costs, done)
@@ -278,6 +280,7 @@ class Rounds:
         self.faults.reached("before_checkpoint", commit.rounds_done - 1)
         keep = self.config.output.keep
         saved = self.engine.save(self.folder.path, content, commit.model, commit.remembered, keep)
+        commit.best = self.best.committed(saved)
         self.faults.reached("after_checkpoint", commit.rounds_done - 1)
         self.journal.rotate(commit.rounds_done, saved / checkpoint.UNDER_WAY)
         self.crew.estimates.save()
@@ -307,7 +310,7 @@ class Rounds:
             self.engine.write_model(self.folder.model, *whole)
         self.journal.end()
         self.crew.estimates.save()
-        self._tell_facts(commit.progress, commit.rounds_done)
+        self._tell_facts(commit)
         summary = self.voice.summary(status)
         self.folder.write_summary(summary)
         self.voice.emit(RunEnded(self._now(), status, summary))
@@ -317,27 +320,29 @@ class Rounds:
         """Give a model as the task has it, its adapters merged."""
         return (layout, model) if self.config.lora is None else self.engine.merged(model)
 
-    def _tell_facts(self, progress: Progress, rounds_done: int) -> None:
+    def _tell_facts(self, commit: Published) -> None:
         """Let the summary know how the nodes fared and how the devices were used, as far as there was a round."""
-        self.voice.facts.update({**of_best(self.config, progress), **paid(self.costs, rounds_done)})
+        best = of_best(self.config, commit.progress, is_kept=is_kept(commit.best))
+        self.voice.facts.update({**best, **paid(self.costs, commit.rounds_done)})
         self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
         if self.metrics:
             self.voice.facts.update(of_fairness(self.config, self.metrics))
         if self.committed:
             self.voice.facts.update(of_schedule(self.idle, self.crew.estimates, self.gpus))
 
-    def _tell_started(self, layout: Layout, rounds_done: int) -> None:
+    def _tell_started(self, layout: Layout, commit: Published) -> None:
         """Say what the run has, who has nothing to train on, and what a person should know of a run taken up again."""
-        kept = None
+        kept, replaced = None, ""
         if self.folder.resumed:
             kept = self.folder.keep_config(self.config, self.left.num_amendments)
-            commits.set_aside(self.folder.path, rounds_done, self.lead.epoch)
+            commits.set_aside(self.folder.path, commit.rounds_done, self.lead.epoch)
+            replaced = self.best.take_up(commit.best)
             self.voice.open()
         self.journal.begin()
         self.voice.emit(
             RunStarted(
                 *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
-                *(self._rounds(), rounds_done + 1, layout.num_floats, self.num_samples),
+                *(self._rounds(), commit.rounds_done + 1, layout.num_floats, self.num_samples),
                 *(self.voice.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
                 {worker: device.name for worker, device in self.crew.devices.items()},
                 [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
@@ -346,16 +351,16 @@ class Rounds:
         )
         for level, said in self.faults.story():
             self.voice.emit(Notice(self._now(), level, "", said))
-        told = self.engine.inventories, self.num_samples, layout, self._now(), rounds_done + 1
+        told = self.engine.inventories, self.num_samples, layout, self._now(), commit.rounds_done + 1
         for record in begun(self.config, self.epoch, *told):
             self.voice.emit(record)
         self._tell_statistics()
-        for warning in self.left.warnings:
+        for warning in filter(None, (*self.left.warnings, replaced)):
             self.voice.emit(Notice(self._now(), "warning", "", warning))
         for level, said in self.journal.story():
             self.voice.emit(Notice(self._now(), level, "", said))
         if kept is not None:
-            said = f"from round {rounds_done + 1} on: {' '.join(self.left.overrides)}; {kept} held before"
+            said = f"from round {commit.rounds_done + 1} on: {' '.join(self.left.overrides)}; {kept} held before"
             self.voice.emit(Notice(self._now(), "info", "", said))
 
     def _tell_statistics(self) -> None:

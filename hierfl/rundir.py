@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import durable
+from hierfl.best import BEST
 from hierfl.config.schema import RunConfig
 from hierfl.errors import OutputError
 
-__all__ = ["BEST", "SPOOL", "Origin", "RunDir", "saved_config"]
+__all__ = ["SPOOL", "Origin", "RunDir", "saved_config"]
 
 PACKAGES = ("hierfl", "torch", "numpy", "ray", "pyarrow", "omegaconf")
 OPTIONAL = ("llvmlite",)
 
 CONFIG, ORIGIN, SUMMARY = "config.yaml", "origin.json", "summary.json"
-BEST = "best.safetensors"
 FAULTY = "-faults"
 """What the folder's name says of a run in which faults are injected."""
 SPOOL = "link"

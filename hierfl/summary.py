@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from hierfl.best import BEST
 from hierfl.config.baseline import BASELINES
 from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
@@ -16,7 +17,6 @@ from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
 from hierfl.monitor.records import MembershipChanged, NodeChanged, Notice, Record, Scalars
 from hierfl.monitor.words import few, plural
-from hierfl.rundir import BEST
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import Inventory
@@ -57,9 +57,9 @@ def of_nodes(
     }
 
 
-def of_best(config: RunConfig, progress: Progress) -> dict[str, Any]:
+def of_best(config: RunConfig, progress: Progress, *, is_kept: bool) -> dict[str, Any]:
     """Write which model is the best by the metric of early stopping; empty where none is kept."""
-    if not progress.best_round or not config.federation.root.topology.has_centre:
+    if not progress.best_round or not is_kept:
         return {}
     said = {"metric": config.stopping.metric, "value": progress.best, "round": progress.best_round}
     return {"best": {**said, "file": BEST}}

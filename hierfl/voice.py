@@ -122,6 +122,8 @@ class Voice:
         if "nodes" in self.facts:
             before = earlier.get("nodes", {})
             summary["nodes"] = {path: {**before.get(path, {}), **node} for path, node in self.facts["nodes"].items()}
+            if "best" not in self.facts:
+                summary.pop("best", None)
         ended = RunEnded(self.now(), status, summary)
         with contextlib.suppress(OutputError):  # what ended the run is the better story
             self._write(ended)
