@@ -111,7 +111,8 @@ class Rounds:
             for number in range(commit.rounds_done, self._rounds()) if reason is None else ():
                 self._take_in(commit, layout)
                 self._enter(number, commit, layout)
-                commit = self._round(number, commit, layout)
+                commit, committed = self._round(number, commit, layout)
+                self.voice.emit(committed)  # who hears of it may raise, and what it was told is kept
                 reason = commit.progress.reason
                 if wrong := lacking(self.config.stopping, self.metrics.get(self._root(), {})):
                     raise wrong
@@ -231,8 +232,8 @@ class Rounds:
             self.voice.emit(record)
         self._tell_statistics()
 
-    def _round(self, number: int, last: Published, layout: Layout) -> Published:
-        """Run, measure and commit one round; its progress has the reason to stop, if there is one."""
+    def _round(self, number: int, last: Published, layout: Layout) -> tuple[Published, RoundCommitted]:
+        """Run, measure and commit one round, and say so; its progress has the reason to stop, if there is one."""
         begun = time.perf_counter()
         model = self.engine.round(number, last.model)
         done = number + 1
@@ -262,8 +263,7 @@ class Rounds:
         spent_s = time.perf_counter() - begun
         self.committed = True
         busy, place = 1.0 - self.idle.last().idle, str(folder) if folder else None
-        self.voice.emit(RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *of_round(self.idle)))
-        return commit
+        return commit, RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *of_round(self.idle))
 
     def _tunes(self, done: int, reason: str | None) -> bool:
         """Say whether sites make the model their own after this round."""

@@ -166,6 +166,19 @@ def test_a_stop_keeps_the_last_commit_and_says_how_to_go_on(error: BaseException
     assert not hasattr(refused.value, "__notes__")  # what was refused is not advised
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_the_round_that_was_told_is_kept_also_where_no_checkpoint_was_due(rounds: int) -> None:
+    output = {"tensorboard": False, "checkpoint_every": 3}
+    with pytest.raises(KeyboardInterrupt) as caught:
+        hierfl.run(wards(output=output), progress=stop_after(rounds, KeyboardInterrupt()))
+    [note] = caught.value.__notes__
+    assert f"round-{rounds:06d}; go on with" in note
+    left = hierfl.open_run(note.partition("hierfl.resume('")[2].removesuffix("')"))
+    assert (
+        left.summary["rounds"] == rounds and left.digest == hierfl.run(wards(), [f"federation.rounds={rounds}"]).digest
+    )
+
+
 def test_the_caller_s_process_stays_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     threads = torch.get_num_threads()
