@@ -81,6 +81,7 @@ class Checkpoint:
     the number of the process that wrote it, 0 where nobody counts. `elsewhere`: where the model lies if not here, with
     its digest, and which states do: with members in other institutions, that keep them. `under_way`: the folder with
     what hubs were told in rounds that are under way, where there are such. `best`: the file of the best model so far.
+    `distances`: how far from each other the models of hubs' members were last, by path, where each keeps its own.
     """
 
     rounds_done: int
@@ -99,6 +100,7 @@ class Checkpoint:
     elsewhere: Mapping[str, Any] = field(default_factory=dict)
     under_way: Path | None = None
     best: Path | None = None
+    distances: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,7 @@ def _read(folder: Path, said: Mapping[str, Any]) -> Checkpoint:
         elsewhere=elsewhere,
         under_way=folder / UNDER_WAY if (folder / UNDER_WAY).exists() else None,
         best=folder / BEST if (folder / BEST).exists() else None,
+        distances=said.get("distances", {}),
     )
 
 
@@ -286,6 +289,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "progress": asdict(checkpoint.progress),
         "wall_s": checkpoint.wall_s,
         "writer": checkpoint.writer,
+        **({"distances": dict(checkpoint.distances)} if checkpoint.distances else {}),
         "hubs": {hub: _written(memory) for hub, (memory, _) in checkpoint.hubs.items()},
         "files": {name: digest.result() for name, digest in of_files.items()},
     }

@@ -39,5 +39,11 @@ class Published:
 
     def content(self, run: Mapping[str, Any]) -> Checkpoint:
         """Make the checkpoint, without vectors. `run`: what it says of the run, by its fields."""
-        done, progress = self.rounds_done, self.progress
-        return Checkpoint(rounds_done=done, model=NO_MODEL, progress=progress, best=self.best, **run)
+        return Checkpoint(
+            rounds_done=self.rounds_done,
+            model=NO_MODEL,
+            progress=self.progress,
+            best=self.best,
+            distances=self.remembered.distances,
+            **run,
+        )

@@ -250,10 +250,7 @@ class Rounds:
                     self.journal.check()
                     commit.best = self.best.found(done, last.best)
                     self.engine.write_model(commit.best, *self._whole(layout, model))
-            if self._tunes(done, commit.progress.reason):
-                self.metrics = self.engine.fine_tune(done, model, self.metrics)
-            self.metrics = with_spent(self.metrics, self.costs, done)
-            self.voice.emit(Evaluated(self._now(), done, self.metrics))
+            self._tell_measured(commit)
         commit.remembered = self.engine.remember(done)
         self.journal.check()
         folder = None
@@ -265,10 +262,14 @@ class Rounds:
         busy, place = 1.0 - self.idle.last().idle, str(folder) if folder else None
         return commit, RoundCommitted(self._now(), done, self._rounds(), spent_s, busy, place, *of_round(self.idle))
 
-    def _tunes(self, done: int, reason: str | None) -> bool:
-        """Say whether sites make the model their own after this round."""
-        tuning = self.config.evaluation.fine_tune
-        return tuning is not None and (tuning.at == "every" or reason is not None or done == self._rounds())
+    def _tell_measured(self, commit: Published) -> None:
+        """Tell how a model does that was just measured, and where it is wanted now how what sites make of it does."""
+        done, tuning = commit.rounds_done, self.config.evaluation.fine_tune
+        is_last = done >= self._rounds() or commit.progress.reason is not None
+        if tuning is not None and (is_last or tuning.at == "every"):
+            self.metrics = self.engine.fine_tune(done, commit.model, self.metrics)
+        self.metrics = with_spent(self.metrics, self.costs, done)
+        self.voice.emit(Evaluated(self._now(), done, self.metrics))
 
     def _save(self, commit: Published, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
@@ -289,10 +290,8 @@ class Rounds:
     def _finish(self, commit: Published, layout: Layout, status: str) -> Mapping[str, Any]:
         """Write the model and the summary; a run that was killed just before measures its model first."""
         if not self.committed and self.config.evaluation.every and not self.config.only_tells:
-            self.metrics = with_spent(
-                self.engine.evaluate(commit.rounds_done, commit.model), self.costs, commit.rounds_done
-            )
-            self.voice.emit(Evaluated(self._now(), commit.rounds_done, self.metrics))
+            self.metrics = self.engine.evaluate(commit.rounds_done, commit.model)
+            self._tell_measured(commit)
         self.engine.end()
         self.faults.end()
         if self.config.baseline == "local" and self.metrics:

@@ -136,6 +136,7 @@ class Engine:
             if not top or is_within(path, top):
                 self._relay.make(path, layout, num_samples, self._survey.absent(path), remembered.hubs.get(path))
         self._relay.exchanges.restore(self._tree.root.name, remembered.members)
+        self._relay.exchanges.recall(remembered.distances)
         self._run_until(lambda: self._relay.exchanges.on_disk)
         if not self._has_warned:
             self._has_warned = True
@@ -289,8 +290,9 @@ class Engine:
         if self._recorder is not None:
             self._recorder.mark(rounds_done, hubs.kept(), hubs.under_way())
             self._complain(self._recorder)
-        own = self._relay.exchanges.models(self._tree.root.name)
-        return Remembered(dict(self._relay.states), hubs.kept(), self.crew.keeper.kept(), own)
+        exchanges = self._relay.exchanges
+        own, distances = exchanges.models(self._tree.root.name), exchanges.distances()
+        return Remembered(dict(self._relay.states), hubs.kept(), self.crew.keeper.kept(), own, distances)
 
     def _complain(self, recorder: Recorder) -> None:
         """Tell what the journal or a checkpoint could not keep."""

@@ -217,6 +217,11 @@ class Exchanges:
         """Give the consensus distance of every hub whose members keep models of their own."""
         return {path: hub.apart for path, hub in self._hubs.items() if hub.apart is not None}
 
+    def recall(self, distances: Mapping[str, float]) -> None:
+        """Know what hubs' distances were at a commit, until they give results again."""
+        for path in distances.keys() & self._hubs.keys():
+            self._hubs[path].apart = distances[path]
+
     def consensus_distance(self, path: str) -> float | None:
         """Tell how far from each other the members' models were when the hub last gave a result; None if they have one.
 

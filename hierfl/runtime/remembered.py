@@ -54,13 +54,14 @@ class Keys:
 @dataclass(frozen=True)
 class Remembered:
     """By hub; the vectors lie with the driver. `sites`: mappings that hold what a site keeps; `members`: models that
-    the root's members keep of their own, by their paths.
+    the root's members keep of their own, by their paths; `distances`: how far apart members' own models were last.
     """
 
     states: Mapping[str, Handle] = field(default_factory=dict)
     hubs: Mapping[str, Kept] = field(default_factory=dict)
     sites: Mapping[str, Handle] = field(default_factory=dict)
     members: Mapping[str, Handle | Path] = field(default_factory=dict)
+    distances: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, saved: Checkpoint, config: RunConfig, driver: Driver) -> Remembered:
@@ -74,7 +75,8 @@ class Remembered:
         own = {hub: state for hub, state in saved.states.items() if hub in federation.hubs}
         states = {hub: driver.put(dict(one) if isinstance(one, Mapping) else one) for hub, one in own.items()}
         members = {path: file for path, file in saved.members.items() if path in federation.nodes}
-        found = cls(states, hubs, sites, members)
+        distances = {path: apart for path, apart in saved.distances.items() if path in federation.hubs}
+        found = cls(states, hubs, sites, members, distances)
         return found if saved.epoch == federation.epoch else found._uncorrected(config)
 
     def within(self, config: RunConfig, rounds_done: int) -> Remembered:
@@ -89,6 +91,7 @@ class Remembered:
             hubs,
             {site: kept for site, kept in self.sites.items() if site in federation.sites},
             {path: model for path, model in self.members.items() if path in federation.nodes},
+            {path: apart for path, apart in self.distances.items() if path in federation.hubs},
         )._uncorrected(config)
 
     def _uncorrected(self, config: RunConfig) -> Remembered:
@@ -103,6 +106,7 @@ class Remembered:
             {hub: _without_late(kept) if hub in anew else kept for hub, kept in self.hubs.items()},
             {site: kept for site, kept in self.sites.items() if parent(site) not in anew},
             self.members,
+            self.distances,
         )
 
     def apart(self) -> tuple[Keys, list[Handle]]:

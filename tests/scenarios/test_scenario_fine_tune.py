@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from plain_loops import FULL, WARDS, Loop
-from small_runs import Ran, config_of, go, hub, site
+from small_runs import Copied, Ran, config_of, go, hub, site
 
 from hierfl import checkpoint
 from hierfl.errors import ConfigError, SiteFailed
 from hierfl.learning.fine_tune import FINE_TUNED
-from hierfl.lifecycle import cross_site, evaluate, resume
+from hierfl.lifecycle import cross_site, evaluate, resume, run
 from hierfl.monitor.plain import closing_lines
-from hierfl.monitor.records import Evaluated
+from hierfl.monitor.records import Evaluated, RoundCommitted
 from hierfl.monitor.report import write_report
 
 ROUNDS = 3
@@ -121,6 +121,22 @@ def test_a_resumed_run_has_the_bits_of_an_unbroken_one_and_takes_no_notice_of_it
         assert resume(broken.folder, [f"federation.rounds={ROUNDS}"])["model_digest"] == whole.digest
         assert bits(broken) == bits(whole)
         assert whole.digest == go(folder / "plain", root(strategy=strategy), training=FULL).digest
+
+
+@pytest.mark.parametrize("top", [{}, {"stopping": {"metric": "loss", "target": 100.0}}], ids=["last", "stopped early"])
+def test_a_run_that_was_killed_when_its_rounds_were_done_has_the_figures_of_an_unbroken_one(
+    top: Any, tmp_path: Path
+) -> None:
+    last = 1 if top else ROUNDS
+    monitor = Copied(
+        tmp_path / "runs", lambda record: isinstance(record, RoundCommitted) and record.round_number == last
+    )
+    tree = root(strategy={"kind": "fedper", "personal": ["bias"]})
+    config = config_of(tmp_path / "runs", tree, training=FULL, evaluation={"fine_tune": TUNE}, **top)
+    whole = run(config, [monitor])
+    again = resume(monitor.copy)
+    assert again["status"] == whole["status"] and again["nodes"] == whole["nodes"]
+    assert again["personal_fairness"] == whole["personal_fairness"]
 
 
 def test_under_personal_layers_a_site_goes_on_from_its_own(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from least_squares import EAST, NORTH, RING, SIZES, SOUTH, START, WEST, Models, close, gossip, local, mean, trained
-from small_runs import Ran, go, hub, site
+from small_runs import Copied, Ran, config_of, go, hub, site
 
 from hierfl.errors import HierflError
-from hierfl.lifecycle import resume
+from hierfl.lifecycle import resume, run
 from hierfl.members import read
+from hierfl.monitor.consensus import apart_in
 from hierfl.monitor.plain import closing_lines
-from hierfl.monitor.records import Consensus, RoundClosed
+from hierfl.monitor.records import Consensus, RoundClosed, RoundCommitted
 from hierfl.monitor.report import write_report
 
 GOES_ON = {"on_failure": "continue", "quorum": 0.3}
@@ -176,3 +177,22 @@ def test_a_resumed_run_has_the_bits_of_the_whole_one(stop: tuple[type, int], tmp
         deep(tmp_path / "cut", peer(), peer(), rounds=2, until=stop)
     [folder] = (tmp_path / "cut").iterdir()
     assert resume(folder, [])["model_digest"] == whole.digest
+
+
+@pytest.mark.parametrize("asked", ["all", {"kind": "sample", "fraction": 0.5}])
+@pytest.mark.parametrize("number", [2, 4])
+def test_a_run_that_was_killed_says_how_far_apart_models_are_as_the_unbroken_one_does(
+    number: int, asked: Any, tmp_path: Path
+) -> None:
+    """Also where that hub was not asked since, or no round is left."""
+    monitor = Copied(
+        tmp_path / "runs", lambda record: isinstance(record, RoundCommitted) and record.round_number == number
+    )
+    near, far = (hub(name, f"{name}-a", f"{name}-b", f"{name}-c", topology=peer(gossip_steps=1)) for name in "nf")
+    root = hub("world", near, far, rounds=4, topology=peer() if asked == "all" else "star", participation=asked)
+    task = "ward_tasks:Deep"
+    whole = run(config_of(tmp_path / "runs", root, task), [monitor])
+    again = resume(monitor.copy)
+    assert again["model_digest"] == whole["model_digest"]
+    found = apart_in(whole["nodes"])
+    assert apart_in(again["nodes"]) == found and {"world/n", "world/f"} <= found.keys()
