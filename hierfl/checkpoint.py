@@ -82,6 +82,7 @@ class Checkpoint:
     its digest, and which states do: with members in other institutions, that keep them. `under_way`: the folder with
     what hubs were told in rounds that are under way, where there are such. `best`: the file of the best model so far.
     `distances`: how far from each other the models of hubs' members were last, by path, where each keeps its own.
+    `goal`: what the run was to stop by.
     """
 
     rounds_done: int
@@ -101,6 +102,7 @@ class Checkpoint:
     under_way: Path | None = None
     best: Path | None = None
     distances: Mapping[str, float] = field(default_factory=dict)
+    goal: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ def _read(folder: Path, said: Mapping[str, Any]) -> Checkpoint:
         under_way=folder / UNDER_WAY if (folder / UNDER_WAY).exists() else None,
         best=folder / BEST if (folder / BEST).exists() else None,
         distances=said.get("distances", {}),
+        goal=said.get("goal", {}),
     )
 
 
@@ -287,6 +290,7 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
         "layout": asdict(layout),
         "scale": scale and {"mean": [x.hex() for x in scale[0].tolist()], "std": [x.hex() for x in scale[1].tolist()]},
         "progress": asdict(checkpoint.progress),
+        "goal": dict(checkpoint.goal),
         "wall_s": checkpoint.wall_s,
         "writer": checkpoint.writer,
         **({"distances": dict(checkpoint.distances)} if checkpoint.distances else {}),

@@ -24,10 +24,13 @@ from hierfl.learning.stopping import Progress
 from hierfl.provenance import task_code
 from hierfl.rundir import Origin, RunDir
 
-__all__ = ["Reopened", "check_model", "config_of", "lasting", "reopened", "try_out"]
+__all__ = ["Reopened", "check_model", "config_of", "goal_of", "lasting", "reopened", "try_out"]
 
 OF_THE_TASK = ("kind", "seed", "standardise")
 """Keys that decide of any task what its model is, and which records it is measured on; of hierfl's own all do."""
+
+ENDED = ("finished", "stopped early")
+"""The status of a run that has come to its end."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def reopened(
 
     `code_dir`: where that folder lies now, if it was moved. One that is `to_train` takes in what was left for it,
     before `overrides`. `elsewhere`: its model may lie with members in other institutions. Errors: OutputError, also if
-    it is `to_train` and has done its rounds; ConfigError, also for overrides that would make the checkpoint another
-    run's.
+    it is `to_train` and has done its rounds, or stopped early; ConfigError, also for overrides that would make the
+    checkpoint another run's.
     """
     folder = RunDir.open(run_dir)
     origin = _origin(folder, code_dir)
@@ -89,13 +92,9 @@ def reopened(
                 " --state folder, and `hierfl serve ... --resume` goes on with it"
             )
         if saved is not None:
-            is_done = saved.rounds_done >= config.federation.root.rounds
-            if to_train and is_done and folder.has_model:  # else it was killed before it had written its model
-                more = f"to go on, ask for more: federation.rounds={saved.rounds_done + 10}"
-                if elsewhere:
-                    more = "its members have agreed to no more: another run, without --resume, may have others"
-                raise OutputError(f"{run_dir} has done its {saved.rounds_done} rounds; {more}")
-            saved = _still_true(saved, config, before)
+            if to_train and _is_over(folder, saved):
+                _check_wanted(run_dir, saved, config, elsewhere=elsewhere)
+            saved = _still_true(saved, config)
         if to_train:
             try_out(config, saved.rounds_done if saved is not None else 0)
             warnings += [*_changed_code(folder, config), *_changed_task(before, config)]
@@ -268,22 +267,46 @@ def _before(folder: RunDir) -> Mapping[str, Any]:
     return found
 
 
-def _still_true(saved: Checkpoint, config: RunConfig, before: Mapping[str, Any] | None) -> Checkpoint:
+def _is_over(folder: RunDir, saved: Checkpoint) -> bool:
+    """Say whether the run has ended with this checkpoint; else it was killed before its model was written."""
+    said, newest = folder.summary(), checkpoint.known(folder.path)
+    if newest is None or not folder.has_model or said.get("status") not in ENDED:
+        return False
+    found = newest.rounds_done, newest.model_digest
+    return found == (said.get("rounds"), said.get("model_digest")) and saved.rounds_done == newest.rounds_done
+
+
+def _check_wanted(run_dir: Path, saved: Checkpoint, config: RunConfig, *, elsewhere: bool) -> None:
+    """Errors: OutputError for a run that has ended, and of which no more is asked."""
+    done, said = saved.rounds_done, ""
+    if done >= config.federation.root.rounds:
+        said, more = f"has done its {done} rounds", f"to go on, ask for more: federation.rounds={done + 10}"
+    elif saved.progress.reason is not None and saved.goal == goal_of(config.resolved):
+        said = f"stopped early after round {done}: {saved.progress.reason}"
+        more = "to go on, ask for it: stopping=null, or another stopping.target or stopping.patience"
+    if said and elsewhere:
+        more = "its members have agreed to no more: another run, without --resume, may have others"
+    if said:
+        raise OutputError(f"{run_dir} {said}; {more}")
+
+
+def goal_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give of a resolved configuration what a run is to stop by."""
+    return {"rounds": _section(config, "federation").get("rounds"), "stopping": dict(_section(config, "stopping"))}
+
+
+def _still_true(saved: Checkpoint, config: RunConfig) -> Checkpoint:
     """Take of a checkpoint what holds under the configuration. Errors: ConfigError for one of another run."""
     epoch = epoch_of(epochs(config), saved.rounds_done).number
     pairs = {"seed": (saved.seed, config.seed), "federation.epoch": (saved.epoch, epoch)}
     problems = [_differs(place, old, new) for place, (old, new) in pairs.items() if old != new]
     if problems:
         raise ConfigError(problems)
-    if before is None:
-        return saved
-    goals = [_section(said, "stopping") for said in (before, config.resolved)]
-    if any(goals[0].get(key) != goals[1].get(key) for key in ("metric", "mode")):
+    goal = goal_of(config.resolved)
+    old, new = _section(saved.goal, "stopping"), goal["stopping"]
+    if saved.goal and any(old.get(key) != new.get(key) for key in ("metric", "mode")):
         return replace(saved, progress=Progress())  # the best value of another metric says nothing
-    asked = [
-        (_section(said, "stopping"), _section(said, "federation").get("rounds")) for said in (before, config.resolved)
-    ]
-    return saved if asked[0] == asked[1] else replace(saved, progress=replace(saved.progress, reason=None))
+    return saved if saved.goal == goal else replace(saved, progress=replace(saved.progress, reason=None))
 
 
 def _gone(origin: Origin) -> str:

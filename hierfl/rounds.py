@@ -35,7 +35,7 @@ from hierfl.monitor.records import (
 from hierfl.monitor.words import finite
 from hierfl.provenance import task_code
 from hierfl.published import Published
-from hierfl.reopen import Reopened, check_model, reopened
+from hierfl.reopen import Reopened, check_model, goal_of, reopened
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.engine import Engine
 from hierfl.runtime.foresight import check_needs
@@ -106,7 +106,7 @@ class Rounds:
     def _go(self) -> Mapping[str, Any]:
         layout, commit = self._set_up()
         self.voice.facts["startup_s"] = round(self._now(), 3)
-        reason = self._ended(commit.progress)
+        reason = commit.progress.reason  # it had stopped early, and was killed before its end
         try:
             for number in range(commit.rounds_done, self._rounds()) if reason is None else ():
                 self._take_in(commit, layout)
@@ -135,10 +135,6 @@ class Rounds:
             self._tell_facts(commit)
             raise
         return self._finish(commit, layout, "finished" if reason is None else "stopped early")
-
-    def _ended(self, progress: Progress) -> str | None:
-        """Say why a run that is taken up again had stopped early, if it was killed before it had written its model."""
-        return None if self.folder.has_model else progress.reason
 
     def _set_up(self) -> tuple[Layout, Published]:
         """Build the model, count the samples, standardise; claim the run, now that it can go on; make the hubs."""
@@ -175,7 +171,7 @@ class Rounds:
         saved = self.saved
         if saved is None or saved.epoch != self.epoch.number:
             return None
-        has_ended = saved.rounds_done >= self._rounds() or self._ended(saved.progress) is not None
+        has_ended = saved.rounds_done >= self._rounds() or saved.progress.reason is not None
         return None if has_ended else saved.under_way
 
     def _make_hubs(self, layout: Layout, remembered: Remembered) -> None:
@@ -274,8 +270,8 @@ class Rounds:
     def _save(self, commit: Published, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
         epoch, wall_s = epoch_of(self.epochs, commit.rounds_done).number, self.voice.before_s + self._now()
-        run = {"epoch": epoch, "seed": self.config.seed, "layout": layout, "scale": self.scale}
-        content = commit.content({**run, "wall_s": wall_s, "writer": self.lead.epoch})
+        run = {"epoch": epoch, "seed": self.config.seed, "goal": goal_of(self.config.resolved), "layout": layout}
+        content = commit.content({**run, "scale": self.scale, "wall_s": wall_s, "writer": self.lead.epoch})
         commit.saved = True
         self.journal.check()
         self.faults.reached("before_checkpoint", commit.rounds_done - 1)

@@ -11,7 +11,7 @@ import pytest
 import torch
 import ward_tasks
 import yaml
-from small_runs import Listener, events, go, hub, tensors
+from small_runs import Copied, Listener, events, go, hub, tensors
 
 from hierfl import checkpoint
 from hierfl.errors import ConfigError, DataError, HierflError, OutputError
@@ -190,10 +190,48 @@ def test_a_run_that_stopped_early_and_was_killed_before_its_model_was_written_wr
         assert summary["nodes"]["world"]["loss"] == whole.summary["nodes"]["world"]["loss"]
 
 
-def test_a_run_that_stopped_early_and_is_to_go_on_does_so_up_to_its_next_measurement(tmp_path: Path) -> None:
+def test_a_run_that_stopped_early_goes_on_where_it_is_asked_to_up_to_its_next_measurement(tmp_path: Path) -> None:
     stopping = {"metric": "loss", "patience": 1, "min_delta": 1000.0}
     ran = go(tmp_path, {**TREE, "rounds": 9}, stopping=stopping, evaluation={"every": 2})
-    assert (ran.summary["rounds"], resume(ran.folder)["rounds"]) == (4, 6)
+    before = content(ran.folder)
+    said = r"stopped early after round 4: loss has not improved .*; to go on, ask for it: stopping=null, or another"
+    for overrides in ((), ("training.lr=0.3",)):
+        with pytest.raises(OutputError, match=said):
+            resume(ran.folder, overrides)
+    assert content(ran.folder) == before
+    assert (ran.summary["rounds"], resume(ran.folder, ["federation.rounds=10"])["rounds"]) == (4, 6)
+    assert resume(ran.folder, ["stopping=null"])["status"] == "finished"
+
+
+def test_what_was_asked_for_holds_also_where_the_process_that_heard_it_was_killed(tmp_path: Path) -> None:
+    """Before its first commit: the newest is of the run that had stopped early, as are the model and the summary."""
+    stopping = {"metric": "loss", "patience": 1, "min_delta": 1000.0}
+    ran = go(tmp_path / "runs", {**TREE, "rounds": 5}, stopping=stopping)
+    monitor = Copied(tmp_path / "runs", lambda record: isinstance(record, SiteTrained))
+    monitor.then = lambda: setattr(monitor, "when", lambda record: False)
+    whole = resume(ran.folder, ["stopping.patience=9"], [monitor])
+    assert (ran.summary["rounds"], whole["rounds"]) == (2, 5)
+    assert resume(monitor.copy)["model_digest"] == whole["model_digest"]
+
+
+@pytest.mark.parametrize("more", [["federation.rounds=4"], ["stopping.patience=2"]])
+def test_a_run_that_had_ended_before_and_was_killed_before_its_new_model_was_written_writes_it(
+    more: list[str], tmp_path: Path
+) -> None:
+    """The model and the summary in its folder are those of the first time."""
+    stopping = {"metric": "loss", "patience": 1, "min_delta": 1000.0} if "stopping" in more[0] else {}
+    ran = go(tmp_path / "runs", {**TREE, "rounds": 9 if stopping else 2}, stopping=stopping)
+    last = 3 if stopping else 4
+    monitor = Copied(
+        tmp_path / "runs", lambda record: isinstance(record, RoundCommitted) and record.round_number == last
+    )
+    whole = resume(ran.folder, more, [monitor])
+    assert (ran.summary["rounds"], whole["rounds"]) == (2, last)
+    again = resume(monitor.copy)
+    assert (again["status"], again["model_digest"]) == (whole["status"], whole["model_digest"])
+    assert content(monitor.copy)["model.safetensors"] == content(ran.folder)["model.safetensors"]
+    with pytest.raises(OutputError, match=r"stopped early|has done its 4 rounds"):
+        resume(monitor.copy)
 
 
 def test_a_run_is_taken_up_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
