@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hierfl import checkpoint, commits
+from hierfl import checkpoint, commits, kinds
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.generate import spread
 from hierfl.config.membership import Stay, epoch_of, epochs
@@ -155,7 +155,8 @@ def lasting(before: Mapping[str, Any], now: Mapping[str, Any], rounds_done: int 
         said = f"the run has no node {min(early)!r}, let it join: joins_at: {coming} or later"
         problems.append(Problem("federation", f"is of another shape: {said}"))
     for path in [path for path in new_nodes if path in old_nodes]:
-        kept = {} if not is_private else _paid_for(old_nodes[path][_PAID], new_nodes[path][_PAID], path)
+        held = old_nodes[path][_PAID], new_nodes[path][_PAID]
+        kept = _paid_for(*held, path) if is_private else _kept_by(*held, path)
         problems += [_differs(place, old, new) for place, (old, new) in kept.items() if old != new]
         for key, new in new_nodes[path].items():
             old = old_nodes[path][key]
@@ -186,6 +187,15 @@ def _paid_for(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> dic
     """Pair what decides how much a round costs records, by its place."""
     keys = sorted({*old, *new} & _COSTS)
     return {f"{place}.{key}": (old.get(key), new.get(key)) for key in keys}
+
+
+def _kept_by(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> dict[str, tuple[Any, Any]]:
+    """Pair what decides, under a hub's strategy, what its sites and itself keep, by its place."""
+    before, now = _section(old, "strategy"), _section(new, "strategy")
+    if not now or before.get("kind") != now.get("kind"):
+        return {}
+    names = getattr(kinds.load("strategy", now["kind"]), "lasting", ())
+    return {f"{place}: strategy.{name}": (before.get(name), now.get(name)) for name in names}
 
 
 _COSTS = {"batch_size", "local_steps", "local_epochs", "privacy", "role", "rounds", "strategy"}

@@ -24,7 +24,8 @@ class Strategy(Protocol):
     """One kind is one file in `hierfl/learning/strategies/`.
 
     `linear` says that the step is exactly "model + mean": then a hub with one round per round of its parent may hand
-    up its raw sum, and tree and flat federation have the same bits.
+    up its raw sum, and tree and flat federation have the same bits. A class may name fields that decide what sites or
+    hubs keep, `lasting: ClassVar[tuple[str, ...]] = ("personal",)`: a run that is taken up again keeps them.
     """
 
     linear: ClassVar[bool]

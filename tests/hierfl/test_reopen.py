@@ -68,6 +68,34 @@ def test_what_would_make_the_checkpoint_something_else_is_refused_by_name(
     assert says in problem.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "old", "new", "may"),
+    [
+        ("fedper", "personal", ["head.*"], ["head.bias"], False),
+        ("fedrep", "personal", ["head.*"], ["head.bias"], False),
+        ("fedrep", "head_steps", 10, 5, True),
+        ("fedper", "weights", "samples", "uniform", True),
+        ("scaffold", "weights", "samples", "uniform", False),
+        ("feddyn", "weights", "samples", "uniform", False),
+        ("feddyn", "alpha", 0.1, 0.2, True),
+        ("ditto", "lam", 0.1, 0.2, True),
+        ("centered_clipping", "radius", 1.0, 2.0, True),
+    ],
+)
+@pytest.mark.parametrize("place", ["federation", "federation.members.0"])
+def test_what_sites_and_hubs_keep_stays_what_it_is(
+    place: str, kind: str, key: str, old: Any, new: Any, may: bool
+) -> None:
+    before, now = (changed(f"{place}.strategy", {"kind": kind, key: value}) for value in (old, new))
+    path = "world" if place == "federation" else "world/us"
+    told = [(problem.path, problem.message) for problem in lasting(before, now)]
+    said = (
+        f"is {new}, of the run {old}; a run keeps it to its end; for another, start a run of its own with `hierfl run`"
+    )
+    assert told == ([] if may else [(f"{path}: strategy.{key}", said)])
+    assert lasting(before, before) == []
+
+
 def test_a_task_of_hierfls_own_stays_as_it_was_and_of_others_nobody_knows() -> None:
     [problem] = lasting(RUN, changed("task.hidden", 6))
     assert problem.path == "task.hidden" and "is 6, of the run" in problem.message

@@ -297,3 +297,15 @@ def test_more_steps_than_fednova_counts_are_refused_by_name(tmp_path: Path) -> N
 
     with pytest.raises(SiteFailed, match=r"world/\w+ could not be trained: 3 local steps, more than max_steps \(2\)"):
         go(tmp_path, root({"kind": "fednova", "max_steps": 2}), training=FULL)
+
+
+@pytest.mark.parametrize("kind", ["fedper", "fedrep"])
+def test_a_resumed_run_keeps_which_tensors_are_the_sites_own(kind: str, tmp_path: Path) -> None:
+    folder = go(tmp_path, root({"kind": kind, "personal": ["bias"]}, rounds=1)).folder
+    before = checkpoint.load(checkpoint.latest(folder) or Path()).sites
+    said = r"world: strategy\.personal: is \['weight'\], of the run \['bias'\]; a run keeps it to its end"
+    with pytest.raises(ConfigError, match=said):
+        resume(folder, ["federation.rounds=2", "federation.strategy.personal=[weight]"])
+    assert resume(folder, ["federation.rounds=2", "federation.strategy.personal=[bias]"])["rounds"] == 2
+    after = checkpoint.load(checkpoint.latest(folder) or Path()).sites
+    assert {path: kept["own"].shape for path, kept in after.items()} == dict.fromkeys(before, (1,))

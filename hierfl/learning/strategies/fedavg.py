@@ -23,6 +23,7 @@ class FedAvg:
     """The weighted mean of the members' models: the model plus the mean change, without a server optimiser."""
 
     linear: ClassVar[bool] = True
+    lasting: ClassVar[tuple[str, ...]] = ()
 
     weights: str = "samples"
     """How members are weighed: samples (N_k), uniform, or given (`weight:` of each member)."""

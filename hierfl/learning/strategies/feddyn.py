@@ -28,6 +28,8 @@ class FedDyn(FedAvg):
     """Dynamic regularisation; the paper weighs members alike (`weights: uniform`)."""
 
     linear: ClassVar[bool] = False
+    lasting: ClassVar[tuple[str, ...]] = ("weights",)
+    """With others h is no mean of the g_k any more, and the model ends beside the optimum."""
 
     alpha: float = 0.01
     """Strength of the regularisation, above 0."""

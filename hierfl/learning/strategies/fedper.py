@@ -5,6 +5,7 @@ Personalization Layers"). With `personal: [head.*]`: a shared trunk, and a head 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from hierfl.errors import ConfigError
 from hierfl.learning.local import LocalRule
@@ -18,6 +19,8 @@ __all__ = ["FedPer"]
 @dataclass(frozen=True)
 class FedPer(FedAvg):
     """The mean of what is shared; the tensors in `personal` stay at the sites, and are what is measured there."""
+
+    lasting: ClassVar[tuple[str, ...]] = ("personal",)
 
     personal: tuple[str, ...] = ("head.*",)
     """Patterns of tensors' names that are each site's own."""

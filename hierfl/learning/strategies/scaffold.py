@@ -32,6 +32,8 @@ class Scaffold(FedAvg):
     """FedAvg with control variates at the hub and at every site below it."""
 
     linear: ClassVar[bool] = False
+    lasting: ClassVar[tuple[str, ...]] = ("weights",)
+    """With others c is no mean of the c_k any more, and the model ends beside the optimum."""
 
     lr: float = 1.0
     """The hub's learning rate (eta_g)."""
