@@ -101,12 +101,11 @@ class Remembered:
         anew = {path for path, hub in config.hubs.items() if hub.strategy.objective().accumulates}
         if not anew:
             return self
-        return Remembered(
-            {hub: state for hub, state in self.states.items() if hub not in anew},
-            {hub: _without_late(kept) if hub in anew else kept for hub, kept in self.hubs.items()},
-            {site: kept for site, kept in self.sites.items() if parent(site) not in anew},
-            self.members,
-            self.distances,
+        return replace(
+            self,
+            states={hub: state for hub, state in self.states.items() if hub not in anew},
+            hubs={hub: _without_late(kept) if hub in anew else kept for hub, kept in self.hubs.items()},
+            sites={site: kept for site, kept in self.sites.items() if parent(site) not in anew},
         )
 
     def apart(self) -> tuple[Keys, list[Handle]]:
