@@ -33,7 +33,7 @@ class Buffered:
     staleness: int = 10
     """How many rounds late an update may be to count."""
     discount: str = "sqrt"
-    """What an update counts beside others, s rounds late: sqrt: 1 / sqrt(1 + s) of itself; linear: 1 / (1 + s); none."""
+    """What an update counts, s rounds late: sqrt: 1 / sqrt(1 + s) of its weight; linear: 1 / (1 + s); none: all."""
     probe_after: int | None = 3
     """Losses in a row after which a member is asked only every second, fourth, eighth round; null: in every round."""
 
