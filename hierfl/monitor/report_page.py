@@ -105,7 +105,7 @@ def page(record: RunRecord, pictures: Mapping[str, bytes]) -> str:
         *(_section("What sites have", _records(record.statistics, pictures)) if record.statistics else ()),
         *(_section("Hubs and sites", _table(record)) if record.only_tells else _model(record, pictures)),
         *_section("Timeline", _picture("timeline", pictures)),
-        *(() if record.only_tells else _section("Workers and devices", _workers(record))),
+        *(() if record.only_tells else _section(f"Workers and devices{_of_last(record)}", _workers(record))),
         *_section("Notices and failures", _notices(record)),
         *_section("Configuration", _config(record)),
         *_section("Versions", _versions(record)),
@@ -193,7 +193,8 @@ def _facts(record: RunRecord) -> Iterator[str]:
     """Write the run's figures; what is not known is left out."""
     done = record.summary.get("rounds", record.tape.commits[-1][0] if record.tape.commits else 0)
     planned = record.summary.get("rounds_planned", record.started.get("rounds"))
-    wall = record.summary.get("wall_s", record.tape.commits[-1][1] if record.tape.commits else None)
+    wall = record.summary.get("wall_s_total", record.tape.commits[-1][1] if record.tape.commits else None)
+    last = _of_last(record)
     members = members_by_hub(record.paths)
     facts = [
         ("Rounds", f"{count(done)} of {count(planned)}"),
@@ -201,13 +202,13 @@ def _facts(record: RunRecord) -> Iterator[str]:
         ("Sites", count(len(record.paths) - len(members))),
         ("Parameters", count(_find(record, "num_parameters"))),
         ("Wall time", seconds(wall)),
-        ("Start-up", seconds(_find(record, "startup_s"))),
-        ("Devices busy", percent(_find(record, "busy_fraction"))),
-        ("Devices idle", percent(_find(record, "idle_fraction"))),
-        ("Floor of idle", percent(_find(record, "idle_floor"))),
-        ("Avoidable idle", percent(_find(record, "idle_avoidable"))),
-        ("Efficiency", percent(_find(record, "efficiency"))),
-        ("Goodput", percent(_find(record, "goodput"))),
+        (f"Start-up{last}", seconds(_find(record, "startup_s"))),
+        (f"Devices busy{last}", percent(_find(record, "busy_fraction"))),
+        (f"Devices idle{last}", percent(_find(record, "idle_fraction"))),
+        (f"Floor of idle{last}", percent(_find(record, "idle_floor"))),
+        (f"Avoidable idle{last}", percent(_find(record, "idle_avoidable"))),
+        (f"Efficiency{last}", percent(_find(record, "efficiency"))),
+        (f"Goodput{last}", percent(_find(record, "goodput"))),
         *_traffic(record.summary.get("traffic", {})),
         ("Runtime", str(record.started.get("runtime", UNDEFINED))),
         ("Seed", str(record.summary.get("seed", UNDEFINED))),
@@ -219,6 +220,11 @@ def _facts(record: RunRecord) -> Iterator[str]:
     if digest:
         yield f'<div class="wide"><dt>Model digest (sha256)</dt><dd>{_esc(digest)}</dd></div>'
     yield "</dl>"
+
+
+def _of_last(record: RunRecord) -> str:
+    """Say of figures that they are the last process's, where a run had several."""
+    return " (last process)" if record.sessions > 1 else ""
 
 
 def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -28,11 +28,12 @@ the root's final metrics. What is found after a run is in `afterwards`.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hierfl.config.build import override_training
+from hierfl.config.schema import Training
 from hierfl.monitor.busy import PHASES, Account
 from hierfl.monitor.fairness import fairness
 from hierfl.monitor.gpus import GpuTime
@@ -289,19 +290,33 @@ def _is_due(number: int) -> bool:
 
 
 def _settings(config: RunConfig) -> dict[str, Any]:
-    """Name what one would compare runs by; a setting that differs between sites reads "mixed"."""
+    """Name what one would compare runs by. Of a setting that differs between sites the one that holds where no hub or
+    site overrides it; "mixed" where each is overridden.
+
+    How many rounds there are is left out: TensorBoard keeps the first process's settings, and one may go on to more.
+    """
+    written = config.resolved
+    holds = Training()
+    for own in (written.get("training"), written.get("federation", {}).get("training")):
+        holds = override_training(holds, own or {})
 
     def common(name: str) -> Any:
-        values = (getattr(site.training, name) for site in config.sites.values())
-        found = Counter(value["kind"] if isinstance(value, Mapping) else value for value in values)
-        return next(iter(found)) if len(found) == 1 else "mixed"
+        found = {_worth(site.training, name) for site in config.sites.values()}
+        usual = _worth(holds, name)
+        return next(iter(found)) if len(found) == 1 else usual if usual in found else "mixed"
 
     root = config.federation.root
     settings = {name: common(name) for name in _TRAINING}
     settings["strategy"] = _kind(config.hubs[root.name].strategy)
-    settings |= {"rounds": root.rounds, "seed": config.seed, "task": config.task_kind}
+    settings |= {"seed": config.seed, "task": config.task_kind}
     settings |= {"sites": len(config.federation.sites), "tiers": config.federation.num_tiers}
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _worth(training: Training, name: str) -> Any:
+    """Give a setting as one value: a schedule's is its kind."""
+    value = getattr(training, name)
+    return value["kind"] if isinstance(value, Mapping) else value
 
 
 def _layout(config: RunConfig, nodes: set[str], workers: Sequence[str]) -> dict[str, dict[str, list[str]]]:

@@ -4,6 +4,7 @@ import pytest
 
 from hierfl.errors import OutputError
 from hierfl.monitor.cross_site import FILE, Matrix, read_matrix, short, write_matrix
+from hierfl.monitor.pictures.heat import heat
 
 
 def test_the_metric_that_is_defined_most_often_is_shown_and_hubs_but_the_root_are_left_out():
@@ -17,6 +18,11 @@ def test_the_metric_that_is_defined_most_often_is_shown_and_hubs_but_the_root_ar
     assert (name, table) == ("accuracy", {"w": {"w": 0.5, "w/us/a": 1.0, "w/b": 0.0}})
     defined = {path: {**scalars, "auc": 0.5} for path, scalars in row.items()}
     assert Matrix(3, {"w": defined}).shown()[0] == "auc"
+
+
+def test_the_picture_says_after_which_round_it_was_measured():
+    said = [text.get_text() for text in heat(Matrix(3, {"w": {"w": {"auc": 0.75}}})).texts]
+    assert any(text.endswith("; after round 3") for text in said)
 
 
 def test_names_are_short_where_that_tells_them_apart():

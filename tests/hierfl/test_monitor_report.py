@@ -19,7 +19,7 @@ from hierfl.monitor.records import Notice, RunEnded
 from hierfl.monitor.report import write_report
 from hierfl.monitor.run_record import read_run
 from hierfl.monitor.tape import Tape
-from hierfl.monitor.words import WHAT_FIGURES_MEAN
+from hierfl.monitor.words import WHAT_FIGURES_MEAN, seconds
 from tiers.federation import Federation, Hub, Site
 
 
@@ -167,6 +167,19 @@ def test_a_resumed_runs_times_are_strung_together(tmp_path):
     assert first.tape.commits[0][1] == pytest.approx(times[0])
     assert min(bar.start_s for bar in first.tape.bars) == pytest.approx(0.4)
     assert "resumed" in write_report(tmp_path).read_text()
+
+
+def test_of_a_resumed_run_the_whole_time_stands_there_and_the_last_process_figures_say_so(tmp_path):
+    federation = script.heart()
+    once = " ".join(parsed(write_report(folder(tmp_path, federation, script.run(federation)))).text)
+    assert "(last process)" not in once
+    folder(tmp_path, federation, script.run(federation, first=15))
+    summary = json.loads((tmp_path / "summary.json").read_text()) | {"wall_s": 4.0, "wall_s_total": 125.0}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    text = " ".join(parsed(write_report(tmp_path)).text)
+    assert f"Wall time {seconds(125.0)} " in text and seconds(4.0) not in text
+    for label in ("Start-up", "Devices busy", "Goodput", "Workers and devices"):
+        assert f"{label} (last process)" in text
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

@@ -169,9 +169,31 @@ def test_each_tier_has_a_layout_whose_patterns_meet_existing_tags(heart):
 
 def test_hparams_name_the_settings_and_the_roots_metrics(heart):
     content = heart.PluginTagToContent("hparams")["_hparams_/experiment"]
-    for word in (b"lr", b"optimizer", b"batch_size", b"strategy", b"rounds", b"world/auc"):
+    for word in (b"lr", b"optimizer", b"batch_size", b"strategy", b"world/auc"):
         assert word in content
     assert b"lr_schedule" not in content
+    assert b"rounds" not in content, "a resumed run may have others, and TensorBoard keeps those of the first process"
+
+
+def _with_lr(lr, written):
+    """The heart federation; `lr` of the sites that have one of their own, and the YAML that says so."""
+    config = script.config(script.heart())
+    sites = {
+        path: dataclasses.replace(site, training=Training(lr=lr.get(path.rpartition("/")[2], 0.05)))
+        for path, site in config.sites.items()
+    }
+    return dataclasses.replace(config, sites=sites, resolved={**config.resolved, **written})
+
+
+def test_hparams_name_what_holds_where_no_hub_or_site_overrides_it():
+    written = {"training": {"lr": 0.05}}
+    assert _settings(_with_lr({}, written))["lr"] == 0.05
+    assert _settings(_with_lr({"budapest": 0.1}, written))["lr"] == 0.05
+    at_root = {"training": {"lr": 0.3}, "federation": {"training": {"lr": 0.05}}}
+    assert _settings(_with_lr({"budapest": 0.1}, at_root))["lr"] == 0.05
+    everywhere = dict.fromkeys(script.SAMPLES, 0.1)
+    assert _settings(_with_lr(everywhere, written))["lr"] == 0.1
+    assert _settings(_with_lr({**everywhere, "budapest": 0.2}, written))["lr"] == "mixed"
 
 
 def test_hparams_name_a_schedule_by_its_kind():

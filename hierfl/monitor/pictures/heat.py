@@ -51,7 +51,7 @@ def heat(matrix: Matrix) -> Figure:
     bar = made.colorbar(drawn, cax=made.add_axes((0.92, 1.0 / tall, 0.015, (tall - 2.1) / tall)))
     bar.ax.tick_params(labelsize=SIZE, labelcolor=GREY, length=0)
     bar.outline.set_visible(False)
-    heading(made, "Every model on every site's data", matrix.legend())
+    heading(made, "Every model on every site's data", f"{matrix.legend()}; after round {matrix.rounds}")
     return made
 
 

@@ -31,7 +31,7 @@ def reliability(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
     sites = [path for path in nodes if path not in members]
     hues = hues_of(hubs)
     made = figure(12, 5.6)
-    axes, beside = made.add_axes((0.06, 0.2, 0.42, 0.62)), made.add_axes((0.56, 0.2, 0.4, 0.62))
+    axes, beside = made.add_axes((0.06, 0.2, 0.42, 0.58)), made.add_axes((0.56, 0.2, 0.4, 0.58))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, zorder=1)
     for path in sites if len(sites) <= SITE_LINES else ():
         look = {"color": hues.get(path.rpartition("/")[0], GREY), "alpha": 0.6, "linestyle": (0, (4, 2))}
