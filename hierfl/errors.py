@@ -1,6 +1,7 @@
 """What can go wrong, as one small tree.
 
-HierflError                 everything a user may meet; the command line prints it without a traceback
+HierflError                 everything a user may meet; the command line prints it without a traceback, and ends with 1,
+|                           or with 2 where the command names what is not there (`misnamed`)
 |- ConfigError              the YAML or an override; lists every mistake with its path           (exit code 2)
 |- DataError                a site's data are missing, corrupt or not what the task needs
 |- UpdateRefused            an update is not finite, over the clip, or of another shape
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 __all__ = [
     "GOES_ON",
@@ -69,6 +71,14 @@ class HierflError(Exception):
 
     exit_code = 1
     run_dir: Path | None = None
+
+    def misnamed(self, found: Exception | None = None) -> Self:
+        """Give it as a mistake of the command, which names what is not there: exit code 2. `found`: what the system
+        said, which may be something else.
+        """
+        if found is None or isinstance(found, FileNotFoundError | NotADirectoryError):
+            self.exit_code = 2
+        return self
 
 
 @dataclass(frozen=True, slots=True)

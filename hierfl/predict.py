@@ -112,8 +112,12 @@ def predict(
     """
     if out.suffix.lower() not in ENDINGS:
         raise OutputError(f"{out} ends in {out.suffix!r} (allowed: {', '.join(ENDINGS)})")
-    _check_apart(out, model, file, *([Path(data)] if data else []))
+    given = [file, *([Path(data)] if data else [])]
+    _check_apart(out, model, *given)
     said = read_exported(model)
+    for path in given:
+        if not path.exists():
+            raise DataError(f"{path}: does not exist").misnamed()
     task = _task(said)
     if not isinstance(task, Applies):
         raise ConfigError(

@@ -265,7 +265,7 @@ def saved_config(run_dir: Path) -> Path:
         what = f"has no {CONFIG}" if run_dir.is_dir() else "is a file" if run_dir.exists() else "does not exist"
         raise OutputError(
             f"{run_dir} {what}: not the folder of a run, which `hierfl run` prints when it ends{_nearby(run_dir)}"
-        )
+        ).misnamed()
     return saved
 
 

@@ -78,8 +78,12 @@ def metadata_of(file: Path) -> Mapping[str, str]:
     try:
         with safe_open(file, "np") as opened:
             return opened.metadata() or {}
+    except FileNotFoundError:
+        raise OutputError(f"there is no file {file}; give one that `hierfl export` wrote").misnamed() from None
     except (OSError, SafetensorError) as error:
-        raise OutputError(f"{file} cannot be read as safetensors: {str(error).splitlines()[0]}") from error
+        raise OutputError(
+            f"{file} cannot be read as safetensors: {str(error).splitlines()[0]}; give one that `hierfl export` wrote"
+        ) from error
 
 
 def _type(name: str, tensor: NDArray[Any]) -> str:

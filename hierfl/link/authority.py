@@ -50,7 +50,7 @@ class Authority:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LinkError(
                 f"{folder} holds no certificate authority: {error}; `hierfl provision CONFIG --out DIR` makes one"
-            ) from error
+            ).misnamed(error) from error
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         self._key = key
 
@@ -197,7 +197,7 @@ class Authority:
     def _roles(self, path: str) -> tuple[str, ...]:
         """Give a node's roles. Errors: LinkError for one that has no process of its own."""
         if path not in self.nodes:
-            raise LinkError(f"{path!r} is no node with a link; known here: {', '.join(sorted(self.nodes))}")
+            raise LinkError(f"{path!r} is no node with a link; known here: {', '.join(sorted(self.nodes))}").misnamed()
         return self.nodes[path]
 
 

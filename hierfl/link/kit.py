@@ -38,7 +38,7 @@ class Kit:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LinkError(
                 f"{folder} is no start-up kit: {error}; `hierfl provision` makes kits, `hierfl csr` begins one"
-            ) from error
+            ).misnamed(error) from error
         wanted = [(KEY, "`hierfl csr`"), (CERTIFICATE, "`hierfl sign`"), (AUTHORITY, "`hierfl provision`")]
         if {HUB, PEER} & {*kit.roles}:
             wanted.append((DENIED, "`hierfl provision`"))  # without it a hub would let in whoever was denied

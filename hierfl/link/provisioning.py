@@ -106,7 +106,7 @@ def sign(asked: Path, folder: Path, now: datetime, days: float, out: Path | None
     try:
         content = asked.read_bytes()
     except OSError as error:
-        raise LinkError(f"{asked} cannot be read: {error.strerror}") from error
+        raise LinkError(f"{asked} cannot be read: {error.strerror}").misnamed(error) from error
     path, key = authority.asked(content, now)
     place = folder / KITS / folder_name(path)
     if (place / KEY).exists():

@@ -99,7 +99,7 @@ def read_run(run_dir: Path) -> RunRecord:
     """
     if not any((run_dir / name).is_file() for name in (CONFIG, SUMMARY, EVENTS, METRICS)):
         what = "is no run directory" if run_dir.is_dir() else "does not exist"
-        raise OutputError(f"{run_dir} {what}: expected {CONFIG}, {EVENTS}, {METRICS} or {SUMMARY} in it")
+        raise OutputError(f"{run_dir} {what}: expected {CONFIG}, {EVENTS}, {METRICS} or {SUMMARY} in it").misnamed()
     record = RunRecord(run_dir)
     record.config = _text(run_dir / CONFIG)
     record.summary = _object(run_dir / SUMMARY)

@@ -255,7 +255,7 @@ def test_resume_hands_on_the_overrides(run: FakeRun) -> None:
 @pytest.mark.parametrize("command", ["resume", "evaluate", "report"])
 def test_a_folder_that_is_no_run_is_named(run: FakeRun, tmp_path: Path, command: str) -> None:
     result = call(command, tmp_path / "nowhere")
-    assert (result.exit_code, run.calls) == (1, [])
+    assert (result.exit_code, run.calls) == (2, [])
     assert f"{tmp_path / 'nowhere'} does not exist" in result.stderr
     assert "has no config.yaml" in call(command, tmp_path).stderr
 

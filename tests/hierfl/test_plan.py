@@ -285,7 +285,7 @@ def test_estimates_of_another_task_and_runs_that_are_none_are_told(config: Path,
     result = call("plan", config, "--estimates", tmp_path / "kept.json")
     assert result.exit_code == 2 and "knows nothing of training 'synthetic'" in result.stderr
     result = call("plan", config, "--run", tmp_path)
-    assert result.exit_code == 1 and "has no config.yaml: not the folder of a run" in result.stderr
+    assert result.exit_code == 2 and "has no config.yaml: not the folder of a run" in result.stderr
     assert call("plan").exit_code == 2
 
 

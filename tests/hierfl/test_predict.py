@@ -210,12 +210,17 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
     for words, said in (
         ((ran.folder / "model.safetensors", porto, out), "does not say how its model is used; write one that does"),
         ((porto, porto, out), "porto.csv cannot be read as safetensors"),
-        ((tmp_path / "no.safetensors", porto, out), "no.safetensors cannot be read"),
-        ((model, tmp_path / "no.csv", out), "no.csv: does not exist"),
+        ((porto, porto, out), "; give one that `hierfl export` wrote"),
         ((model, porto, tmp_path / "out.xlsx"), "ends in '.xlsx' (allowed: .parquet, .arrow, .ipc, .feather, .csv)"),
         ((model, porto, tmp_path / "no" / "out.csv"), "out.csv cannot be written: No such file or directory"),
     ):
         assert predict(*words)[0] == 1 and said in predict(*words)[1], said
+    for words, said in (
+        ((tmp_path / "no.safetensors", porto, out), "no.safetensors; give one that `hierfl export` wrote"),
+        ((model, tmp_path / "no.csv", out), "no.csv: does not exist"),
+        ((model, porto, out, "--data", "nodata"), "nodata: does not exist"),
+    ):
+        assert predict(*words)[0] == 2 and said in predict(*words)[1], said
     pa.csv.write_csv(pa.csv.read_csv(porto).append_column("probability", [[0.5] * 120]), tmp_path / "twice.csv")
     assert "has a column 'probability', as the predictions have" in predict(model, tmp_path / "twice.csv", out)[1]
     nested = pa.csv.read_csv(porto).append_column("visits", [[[1, 2]] * 120])
