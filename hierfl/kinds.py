@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 
 from hierfl.errors import ConfigError
 
@@ -71,7 +71,7 @@ def load(seam: str, kind: str) -> type:
     allowed = names(seam)
     if kind not in allowed:
         way = f"your own as {':'.join(kind.rsplit('.', 1)) if '.' in kind else 'package.module:Class'!r}"
-        raise ConfigError(f"unknown {seam} {kind!r}{nearest(kind, allowed)}, or {way}")
+        raise ConfigError(f"unknown {seam} {kind!r}{nearest(kind, allowed)}{_as_value(seam, kind)}, or {way}")
     module = importlib.import_module(f"{FOLDERS[seam]}.{kind}")
     found = [
         value
@@ -111,6 +111,25 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     hint = f"did you mean {meant!r}? " if meant else ""
     more = f", ... ({len(options)} in all)" if len(options) > MOST_NAMED else ""
     return f" ({hint}allowed: {', '.join(options[:MOST_NAMED])}{more})" if options else ""
+
+
+def _as_value(seam: str, word: str) -> str:
+    """Say of which kind's key a word is a value: ", or {kind: peer, graph: ring}"; nothing where of none's."""
+    for kind in names(seam):
+        cls = load(seam, kind)
+        for name in (field.name for field in fields(cls) if field.init and isinstance(field.default, str)):
+            if _takes(cls, name, word) and not _takes(cls, name, "?"):
+                return f", or {{kind: {kind}, {name}: {word}}}"
+    return ""
+
+
+def _takes(cls: type, name: str, word: str) -> bool:
+    """Say whether a class takes a word for one of its fields, the others as they are by default."""
+    try:
+        cls(**{name: word})
+    except (ValueError, TypeError, ConfigError):
+        return False
+    return True
 
 
 def _load_own(seam: str, kind: str) -> type:

@@ -105,11 +105,14 @@ def with_faults(words: Sequence[str], file: Path | None) -> list[str]:
 
     from hierfl.config.read import parse, read
 
+    wanted = "a list of faults (- {kind: kill, node: ...})"
+    if not file.exists():
+        raise ConfigError(f"--faults {file}: there is no such file; it holds {wanted}, as `faults:` in the YAML")
     listed = parse(read(file), str(file))
     if isinstance(listed, dict) and set(listed) == {"faults"}:
         listed = listed["faults"]
     if not isinstance(listed, list) or not listed:
-        raise ConfigError(f"--faults {file}: must hold a list of faults (- {{kind: kill, node: ...}})")
+        raise ConfigError(f"--faults {file}: must hold {wanted}")
     return [*words, f"faults={json.dumps(listed)}"]
 
 

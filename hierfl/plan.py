@@ -162,11 +162,11 @@ def knowledge(
         return from_log(read_log(run_dir))
     if seconds_per_step is not None and not 0 < seconds_per_step < float("inf"):
         raise ConfigError(f"--seconds-per-step {seconds_per_step:g}: a number above 0 is needed")
+    if estimates is not None:
+        return from_estimates(estimates, config.task_kind, "--estimates:")
     kept = Path(config.runtime.estimates) if config.runtime.estimates else None
-    if estimates is not None or (seconds_per_step is None and kept is not None and kept.is_file()):
-        found = estimates if estimates is not None else kept
-        assert found is not None
-        return from_estimates(found, config.task_kind)
+    if seconds_per_step is None and kept is not None and kept.is_file():
+        return from_estimates(kept, config.task_kind)
     return Knowledge(seconds_per_step=seconds_per_step or SECONDS_PER_STEP)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hierfl import kinds
@@ -21,11 +22,18 @@ Report = Callable[[str, str], None]
 
 
 def fields_of(
-    cls: type, given: object, place: str, report: Report, *, skip: tuple[str, ...] = (), allowed: tuple[str, ...] = ()
+    cls: type,
+    given: object,
+    place: str,
+    report: Report,
+    *,
+    skip: tuple[str, ...] = (),
+    allowed: tuple[str, ...] = (),
+    whose: Callable[[str], str] = lambda name: "",
 ) -> dict[str, Any]:
     """Convert and check the keys that are given; wrong ones are reported and left out. `skip`ped keys are let alone.
 
-    `allowed` are the words for an unknown key, the dataclass' keys if empty.
+    `allowed` are the words for an unknown key, the dataclass' keys if empty; `whose` adds who has such a key.
     """
     if given is None:
         return {}
@@ -38,7 +46,7 @@ def fields_of(
         if name in skip:
             continue
         if name not in keys:
-            report(at, f"unknown key{kinds.nearest(str(name), allowed or keys)}")
+            report(at, f"unknown key{kinds.nearest(str(name), allowed or keys)}{whose(str(name))}")
             continue
         try:
             converted = convert(value, keys[name].type)
@@ -96,7 +104,7 @@ def make_kind(seam: str, given: object, place: str, report: Report) -> Made:
     if lacking:
         report(join(place, "kind"), f"{cls.__name__} is no {seam}: it has no {', '.join(lacking)}")
         return Made()
-    return _Maker(cls, fields, place, report).make()
+    return _Maker(seam, cls, fields, place, report).make()
 
 
 def canonical_kind(name: object, instance: Any) -> dict[str, Any]:
@@ -105,17 +113,24 @@ def canonical_kind(name: object, instance: Any) -> dict[str, Any]:
     return {"kind": named, **plain(instance)}
 
 
+def _having(seam: str, kind: str, name: str) -> str:
+    """Say which other kinds have a key that this one lacks: "; fedavg has no 'mu', fedprox has"."""
+    others = [other for other in kinds.names(seam) if other != kind and name in keys_of(kinds.load(seam, other))]
+    listed = ", ".join(others[: kinds.MOST_NAMED])
+    return f"; {kind} has no {name!r}, {listed} {'has' if len(others) == 1 else 'have'}" if others else ""
+
+
 class _Maker:
     """Makes the instance of one kind; wrong fields are reported and left at their defaults, so that others are seen."""
 
-    def __init__(self, cls: type, given: Mapping[Any, Any], place: str, report: Report) -> None:
+    def __init__(self, seam: str, cls: type, given: Mapping[Any, Any], place: str, report: Report) -> None:
         self.cls = cls
         self.keys = keys_of(cls)
         self.place = place
         self.faults = 0
         self._report = report
         self.given = {key: value for key, value in given.items() if key != "kind"}
-        self.good = fields_of(cls, self.given, place, self.tell)
+        self.good = fields_of(cls, self.given, place, self.tell, whose=partial(_having, seam, given["kind"]))
         self.values = {**self._meant(), **self.good}
         for key in self.keys.values():
             if key.required and key.name not in self.given:

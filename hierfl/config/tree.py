@@ -111,7 +111,15 @@ class _Checker:
         misplaced = [key for key in mapping if key not in allowed and key in _HOLDERS]
         for key in misplaced:
             self.report(join(place, str(key)), f"only {_HOLDERS[key]} has {key}")
-        skip = (*_NESTED, *misplaced, *(("count", "start") if template else ()))
+        members = [
+            key for key in mapping if key not in (*allowed, *misplaced) and key in _names(mapping.get("members"))
+        ]
+        for key in members:
+            at = join(place, "members", str(key))
+            keys = mapping[key] if isinstance(mapping[key], Mapping) else {}
+            meant = ", ".join(join(at, str(inner)) for inner in keys) or at
+            self.report(join(place, str(key)), f"unknown key; {key} is a member: {meant}")
+        skip = (*_NESTED, *misplaced, *members, *(("count", "start") if template else ()))
         given = {key: value for key, value in mapping.items() if value is not None or key == "name"}
         if given.get("name") is None:
             is_null = "name" in given and given.pop("name") is None
@@ -269,6 +277,12 @@ def check_tree(mapping: Any, report: Report) -> tuple[Node, dict[str, Any]] | No
         written = {**root.own.written, "strategy": canonical_kind("fedavg", root.own.strategy)}
         root.own.written = {key: written[key] for key in TEMPLATE_KEYS if key in written}
     return root, _written(mapping, checker.owns)
+
+
+def _names(members: object) -> set[object]:
+    """Give the names of the members that are listed one by one."""
+    listed = members if isinstance(members, list) else ()
+    return {one["name"] for one in listed if isinstance(one, Mapping) and isinstance(one.get("name"), str)}
 
 
 def check_training(given: Any, place: str, report: Report) -> dict[str, Any]:

@@ -66,17 +66,20 @@ class Knowledge:
         return f"{said}; {len(unseen)} of {len(sites)} sites were not seen, by their steps" if unseen else said
 
 
-def from_estimates(path: Path, model: str) -> Knowledge:
-    """Take what a run has kept in `runtime.estimates`. Errors: ConfigError if there is nothing of this task in it."""
+def from_estimates(path: Path, model: str, named: str = "runtime.estimates:") -> Knowledge:
+    """Take what a run has kept in `runtime.estimates`; `named`: what named the file.
+
+    Errors: ConfigError if there is nothing of this task in it.
+    """
     if not path.is_file():
         raise ConfigError(
-            f"estimates: there is no file {path}; a run with runtime.estimates={path} writes it, or give --run RUN_DIR"
+            f"{named} there is no file {path}; a run with runtime.estimates={path} writes it, or give --run RUN_DIR"
         )
-    found = Estimates.open(model, path)
+    found = Estimates.open(model, path, named=named)
     units = _units(found.durations, model)
     if not units:
         raise ConfigError(
-            f"estimates: {path} knows nothing of training {model!r}; give the file of a run of this task, or --run"
+            f"{named} {path} knows nothing of training {model!r}; give the file of a run of this task, or --run"
             " RUN_DIR, or --seconds-per-step S"
         )
     return Knowledge(f"earlier runs ({path})", estimates=found, units=units)

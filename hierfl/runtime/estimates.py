@@ -42,23 +42,26 @@ class Estimates:
         """What loading a site's data takes, by path."""
 
     @classmethod
-    def open(cls, model: str, path: Path | None) -> Estimates:
-        """Read what earlier runs learned, if they kept it. Errors: ConfigError for a file that cannot be read."""
+    def open(cls, model: str, path: Path | None, *, named: str = "runtime.estimates:") -> Estimates:
+        """Read what earlier runs learned, if they kept it; `named`: what named the file.
+
+        Errors: ConfigError for one that cannot be read, or is no file of estimates.
+        """
         made = cls(model, path)
         if path is None or not path.exists():
             return made
         try:
             content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if content["version"] != VERSION:
-                raise ValueError(f"it is of version {content['version']}, not {VERSION}")
+                way = "remove it to learn anew, or name another file"
+                raise ConfigError(f"{named} {path} is of version {content['version']}, not {VERSION}; {way}")
             made.durations = Durations.from_state(content["durations"])
             made.memory = Memory.from_state(content["memory"])
             made.colocation = Colocation.from_state(content["colocation"], EAGER)
             made.loads_s = {str(site): float(seconds) for site, seconds in content.get("loads_s", {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-            raise ConfigError(
-                f"runtime.estimates: {path} cannot be read: {error}; remove it to learn anew, or name another file"
-            ) from error
+            said = error if isinstance(error, OSError) else f"it is no file of estimates, which a run writes ({error})"
+            raise ConfigError(f"{named} {path} cannot be read: {said}; name another file") from error
         return made
 
     def save(self) -> None:

@@ -268,7 +268,7 @@ def test_a_person_sees_a_table_and_how_to_pull_the_levers(config: Path) -> None:
         (("--rounds", "0"), "--rounds 0: 1 or more"),
         (("--seconds-per-step", "0"), "--seconds-per-step 0: a number above 0"),
         (("--seconds-per-step", "1", "--estimates", "x"), "--estimates and --seconds-per-step all say"),
-        (("--estimates", "nowhere.json"), "there is no file nowhere.json"),
+        (("--estimates", "nowhere.json"), "--estimates: there is no file nowhere.json"),
         (("--devices", "2", "runtime.num_workers=null", "runtime.devices=[{name: a}]"), "runtime.devices.a.count=2"),
         (("task.num_samples_min=0", "federation.members=[{name: a}]"), "nothing to plan"),
     ],
