@@ -149,14 +149,17 @@ def _serve(
     with told(as_json, debug, watch), aside(as_json) as answer, contextlib.ExitStack() as stack:
         serving = _serving(words, kit, node, listen)
         stack.enter_context(_watched(serving))
+        from hierfl.link import log
         from hierfl.link.serving import serve
-        from hierfl.monitor.screen import screen
+        from hierfl.monitor.plain import Plain
 
+        if as_json:  # what is said of the run goes to the log, where every line is JSON
+            stack.enter_context(contextlib.redirect_stdout(log.Lines(serving.log, serving.kit.path)))
         if health is not None:
             stack.callback(_health(health, serving.health))
 
         def monitors() -> list[Monitor]:
-            return [screen(serving.config, force_plain=True), watch]
+            return [Plain(sys.stdout, serving.log if as_json else None), watch]
 
         if standby:
             from hierfl.link.standby import serve_in_turn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import TextIO
 from hierfl.link.limits import Bucket
 from hierfl.monitor.records import Record, RoundClosed
 
-__all__ = ["Log", "Rounds", "Sparing"]
+__all__ = ["Lines", "Log", "Rounds", "Sparing"]
 
 LINES_PER_S, LINES_AT_ONCE = 0.2, 20.0
 """Of one node."""
@@ -35,6 +36,22 @@ class Log:
         said = {"time": round(time.time(), 3), "level": level, "node": node, "message": message}
         with self._lock, contextlib.suppress(OSError):
             print(json.dumps(said), file=self._stream, flush=True)
+
+
+class Lines(io.TextIOBase):
+    """A text stream whose lines are a node's in a log."""
+
+    def __init__(self, log: Log, node: str) -> None:
+        self._log = log
+        self._node = node
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        """Log the lines that end in it; empty ones are left out."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in filter(None, lines):
+            self._log("info", self._node, line)
+        return len(text)
 
 
 class Sparing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from hierfl.learning.own_metrics import own_among
@@ -32,11 +32,13 @@ _SHOWN = ("auc", "accuracy", "loss", "consensus_distance")
 class Plain:
     """Prints a run to `stream`: how it starts, each committed round, who is late, notices, how it ends.
 
-    A line that cannot be written is dropped: a full disk under a log, or a reader that has gone, ends no run.
+    `notify` takes the level, node and message of a notice in place of a line. A line that cannot be written is dropped:
+    a full disk under a log, or a reader that has gone, ends no run.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, notify: Callable[[str, str, str], object] | None = None) -> None:
         self._stream = stream
+        self._notify = notify
         self._root: Scalars = {}
         self._measured = -1
         self._run_dir = ""
@@ -76,6 +78,9 @@ class Plain:
         return "  ".join([place, *metrics, seconds(record.duration_s), f"busy {percent(record.busy_fraction)}"])
 
     def _notice(self, record: Notice) -> None:
+        if self._notify is not None:
+            self._notify(record.level, record.node, record.message)
+            return
         self._line(f"{record.level}: {record.node + ': ' if record.node else ''}{record.message}")
 
     def _line(self, text: str) -> None:

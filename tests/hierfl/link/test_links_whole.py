@@ -13,10 +13,10 @@ from link_processes import Links, Wire, free_port, members
 
 
 def test_a_hub_in_another_process_gives_the_bits_of_the_simulation(tmp_path: Path) -> None:
-    """One member over a link, two beside the root: the world's model is the one of `hierfl run`."""
+    """One member over a link, two beside the root: the world's model is the one of `hierfl run`. All logs are JSON."""
     port, health = free_port(), free_port()
     with Links(tmp_path, {"rounds": 2, "members": members(["us"], port)}) as links:
-        links.serve("--health", f"localhost:{health}")
+        links.serve("--json", "--health", f"localhost:{health}")
         links.join("us")
         links.until("us", "has joined")
         while True:  # the member knows it a moment before the hub does
@@ -29,8 +29,10 @@ def test_a_hub_in_another_process_gives_the_bits_of_the_simulation(tmp_path: Pat
         assert links.wait("us") == 0, links.said("us")
         assert links.digest == links.simulated()
         assert "the federation has finished" in links.said("us")
-        lines = [json.loads(line) for line in (tmp_path / "us.err").read_text().splitlines()]
-        assert {"time", "level", "node", "message"} == set(lines[0])
+        logs = [(tmp_path / f"{name}.err").read_text().splitlines() for name in ("us", "world")]
+        assert all({"time", "level", "node", "message"} == set(json.loads(line)) for log in logs for line in log)
+        assert any("round 2/2  auc" in line for line in logs[1]) and "2 of 2 rounds" in links.said("world")
+        assert json.loads((tmp_path / "world.out").read_text())["model_digest"] == links.digest
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from hierfl.link.log import Log, Rounds
+from hierfl.link.log import Lines, Log, Rounds
+from hierfl.monitor.plain import Plain
 from hierfl.monitor.records import Notice, RoundClosed
 
 
@@ -36,6 +37,16 @@ def test_who_is_not_in_a_round_is_named_with_the_reason() -> None:
         "round 3: has updates of 1 of 1,202 members, without b (its data are damaged), 1,200 more (not drawn);"
         " c: an update of round 2 counts, at half its weight"
     )
+
+
+def test_lines_of_a_screen_are_lines_of_the_log_and_notices_keep_their_level_and_node() -> None:
+    stream = io.StringIO()
+    log = Log(stream)
+    screen = Plain(Lines(log, "world"), log)  # type: ignore[arg-type]
+    screen.on(Notice(1.0, "warning", "world/us", "it is late"))
+    print("in two", "pieces\n\nand", "a half", end="", file=Lines(log, "world"))
+    found = [tuple(json.loads(line).values())[1:] for line in stream.getvalue().splitlines()]
+    assert found == [("warning", "world/us", "it is late"), ("info", "world", "in two pieces")]
 
 
 def test_a_line_that_cannot_be_written_is_dropped_and_later_ones_are_not() -> None:
