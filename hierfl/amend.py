@@ -8,19 +8,28 @@ the run goes on as it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hierfl.errors import ConfigError
 from hierfl.reopen import reopened
+from hierfl.runtime.opening import store_of
+from hierfl.standby import see
+from tiers.lease import LEADS
 
 __all__ = ["amend"]
 
 
-def amend(run_dir: Path, overrides: Sequence[str], code_dir: Path | None = None) -> tuple[int, Sequence[str]]:
+def amend(
+    run_dir: Path,
+    overrides: Sequence[str],
+    code_dir: Path | None = None,
+    tell: Callable[[str], object] = lambda said: None,
+) -> tuple[int, Sequence[str]]:
     """Leave overrides for a run; return how many rounds it had committed, and all that is left for it now.
 
-    Errors: ConfigError and OutputError as of `resume`; nothing is left where these are raised.
+    `tell` hears where no process leads the run that would take them in. Errors: ConfigError and OutputError as of
+    `resume`; nothing is left where these are raised.
     """
     if not overrides:
         raise ConfigError("amend needs what is to change: KEY=VALUE, as federation.members.us.leaves_at=12")
@@ -31,4 +40,8 @@ def amend(run_dir: Path, overrides: Sequence[str], code_dir: Path | None = None)
                 " stop the run, agree on another YAML, and start a run of that"
             )
         words = left.folder.amend(overrides)
+        store = store_of(left.config, left.folder.path)
+        seen = see(store) if store is not None else None
+        if seen is not None and seen.lease is not None and seen.lease.state != LEADS:
+            tell(f"no process leads that run now: only `hierfl resume {run_dir}` takes it up, with what is left for it")
         return (left.saved.rounds_done if left.saved is not None else 0), words

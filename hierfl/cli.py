@@ -22,6 +22,7 @@ from hierfl import drilling, predicting, submitting
 from hierfl.console import Watch, aside, at_work, command, finish, show, told, usage_error
 from hierfl.errors import ConfigError
 from hierfl.link import commands as link_commands
+from hierfl.monitor.words import plural
 from hierfl.options import (
     CodeDir,
     Debug,
@@ -36,6 +37,7 @@ from hierfl.options import (
     RunDir,
     RunDirs,
     Seeds,
+    SeveralJson,
     SeveralWords,
     Words,
     configs_of,
@@ -99,7 +101,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Show the vers
 def _run(
     words: SeveralWords,
     report: Report = False,
-    as_json: Json = False,
+    as_json: SeveralJson = False,
     plain: Plain = False,
     debug: Debug = False,
     leave_out: LeaveOut = None,
@@ -172,9 +174,10 @@ def _amend(
     with told(as_json, debug), aside(as_json) as answer:
         from hierfl.amend import amend
 
-        rounds_done, words = amend(run_dir, overrides or [], code_dir)
+        notes: list[str] = []
+        rounds_done, words = amend(run_dir, overrides or [], code_dir, notes.append)
         answer.update(run_dir=str(run_dir), rounds_done=rounds_done, overrides=list(words))
-        print(f"left for {run_dir}, which has done {rounds_done} rounds: {' '.join(words)}")
+        print(f"left for {run_dir}, which has done {plural(rounds_done, 'round')}: {' '.join(words)}", *notes, sep="\n")
 
 
 @app.command("validate", cls=Discreet)
@@ -294,7 +297,7 @@ def _evaluate(
         if cross_site:
             from hierfl.lifecycle import cross_site as measure
 
-            matrix = measure(run_dir, [Lines(sys.stderr)], code_dir=code_dir)
+            matrix = measure(run_dir, [Lines(sys.stderr)], code_dir=code_dir, metric=metric)
             answer.update(matrix.record())
             if not as_json:
                 from hierfl.monitor.table import tabulate

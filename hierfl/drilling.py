@@ -44,7 +44,7 @@ def _drill(
     plain: Plain = False,
     debug: Debug = False,
 ) -> None:
-    """Rehearse faults on CONFIG, one by one, and say what came of each.
+    """Rehearse faults on CONFIG, one by one.
 
     Each fault strikes a round of its own, and the model is held against the one of a run without faults; the run itself
     is killed and resumed. Exit code 1 if anything is not as expected.

@@ -21,7 +21,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError, Fenced, HierflError, OutputError, Overtaken
 from hierfl.journal import Lead, leading
 from hierfl.monitor.afterwards import log_matrix
-from hierfl.monitor.cross_site import Matrix, write_matrix
+from hierfl.monitor.cross_site import Matrix, check_measured, write_matrix
 from hierfl.monitor.records import Monitor, Notice, Scalars
 from hierfl.own_models import of_site
 from hierfl.predict import said_of, threshold_after
@@ -80,13 +80,18 @@ def evaluate(
         return engine.fine_tune(saved.rounds_done, model, engine.evaluate(saved.rounds_done, model))
 
 
-def cross_site(run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None) -> Matrix:
+def cross_site(
+    run_dir: Path, monitors: Sequence[Monitor] = (), *, code_dir: Path | None = None, metric: str | None = None
+) -> Matrix:
     """Measure a run's model, those of its hubs and sites, and those that sites keep, at every site.
 
     The figures are kept in the run's folder. Where each site trains alone there are no models but the sites' own.
 
-    Errors: ConfigError where sites have a privacy mechanism, before anything is loaded.
+    Errors: ConfigError where sites have a privacy mechanism, or the run has not measured the `metric` that is to be
+    shown, before anything is loaded.
     """
+    if metric is not None:
+        check_measured(metric, RunDir(run_dir).summary().get("nodes", {}))
     with _measuring(run_dir, monitors, code_dir, check=partial(_check_free, run_dir)) as (engine, config, saved, model):
         rounds, found = saved.rounds_done, dict(engine.cross_site(saved.rounds_done, model))
         if config.baseline is None:

@@ -29,6 +29,7 @@ __all__ = [
     "RunDir",
     "RunDirs",
     "Seeds",
+    "SeveralJson",
     "SeveralWords",
     "Words",
     "configs_of",
@@ -53,6 +54,10 @@ CodeDir = Annotated[
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
+SeveralJson = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON document on standard output; of several CONFIGs a line each, and one more."),
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of a live display, no colours.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 LeaveOut = Annotated[

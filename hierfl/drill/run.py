@@ -20,6 +20,7 @@ from hierfl.drill.judge import Seen, absolute, by_round, seen
 from hierfl.errors import HierflError
 from hierfl.journal import LocalStore
 from hierfl.monitor.files import read_events
+from hierfl.monitor.words import plural
 from hierfl.options import loaded
 from hierfl.rundir import RunDir
 from hierfl.runtime.opening import JOURNAL
@@ -117,7 +118,7 @@ class _Runs:
         from hierfl.lifecycle import run
 
         if rounds not in self._whole:
-            self.say(f"{rounds} rounds without faults")
+            self.say(f"{plural(rounds, 'round')} without faults")
             self._whole[rounds] = str(run(self.config(f"whole-{rounds}", rounds))["model_digest"])
         return self._whole[rounds]
 

@@ -19,6 +19,7 @@ from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
 from hierfl.link.served import num_sites, stay_of
 from hierfl.monitor.statistics import asked
+from hierfl.monitor.words import plural
 from hierfl.provenance import LOCAL, code_of
 from hierfl.tree import describe
 from tiers.federation import is_within, parent
@@ -57,7 +58,7 @@ class Plan:
     def lines(self) -> list[str]:
         """Say it to a person."""
         return [
-            f"federation     {self.federation}, {self.rounds} rounds",
+            f"federation     {self.federation}, {plural(self.rounds, 'round')}",
             f"node           {self.node}",
             f"configuration  {self.config}",
             f"task           {self.task_kind}",
@@ -113,7 +114,13 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
         errors = "errors in one line without what the task's code says"
         return ["nothing of a model: nothing is trained", errors, *_counts(config, path)]
     number = num_sites(config, path)
-    whose = "this site's" if path in config.federation.sites else f"of its {number} sites together"
+    whose = (
+        "this site's"
+        if path in config.federation.sites
+        else f"of its {plural(number, 'site')} together"
+        if number > 1
+        else "of its one site"
+    )
     what = f"per round{_while(config, path)} the change of the model, {whose}, as integers of"
     what = f"{what} {config.arithmetic.width} bits"
     hidden = cohort(config, parent(path) or "")

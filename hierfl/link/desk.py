@@ -37,6 +37,7 @@ from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.place import Workplace
 from hierfl.link.spool import Spool
 from hierfl.link.store import Store
+from hierfl.monitor.words import num_bytes
 
 __all__ = ["Abandoned", "Desk"]
 
@@ -287,7 +288,7 @@ class Desk:
         trained.update.CopyFrom(payload_out(payload.shape, payload.digest))
         trained.duration_s = time.perf_counter() - started
         self._store.keep(answer)
-        size = f"{payload.shape.num_bytes / 1e6:.3g} MB"
+        size = num_bytes(payload.shape.num_bytes)
         self._tell("info", f"round {asked.round_number + 1}: an update of weight {weight} is ready, {size}")
         self._last = payload
         return self._told(answer)

@@ -15,7 +15,7 @@ from hierfl.monitor.fairness import READS
 from hierfl.monitor.files import as_json
 from hierfl.monitor.words import finite
 
-__all__ = ["FILE", "Matrix", "read_matrix", "short", "write_matrix"]
+__all__ = ["FILE", "Matrix", "check_measured", "read_matrix", "short", "write_matrix"]
 
 FILE = "cross_site.json"
 
@@ -73,6 +73,13 @@ class Matrix:
 
     def _defined(self, name: str) -> int:
         return sum(finite(scalars.get(name)) is not None for row in self.models.values() for scalars in row.values())
+
+
+def check_measured(metric: str, nodes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Errors: ConfigError for a metric that is none of those that a run has measured at its nodes, if it has any."""
+    known = dict.fromkeys(name for found in nodes.values() for name in found if name in BUILT_IN or is_own_name(name))
+    if known and metric not in known:
+        raise ConfigError(f"--metric {metric}: not measured{nearest(metric, known)}")
 
 
 def write_matrix(run_dir: Path, matrix: Matrix) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ _STYLES = {
 _STATE_WIDTH = 11
 _OWN_WIDTHS = 8, 20
 """Least and most letters of a column of a task's own metric."""
+_BESIDE = 9
+"""Letters of a closing line's first column."""
 _LEVELS = {"info": "dim", "warning": "yellow", "error": "bold red"}
 
 
@@ -99,8 +102,9 @@ class Terminal:
         self._closed = True
         self._live.stop()
         self._console.print(self._final())
-        for place, line in enumerate(self._closing()):  # never broken: paths are to be copied whole
-            self._console.print(Text(line, style="bold" if place == 0 else ""), soft_wrap=True)
+        for place, line in enumerate(self._closing()):
+            text = Text(_broken(line, self._console.width), style="bold" if place == 0 else "")
+            self._console.print(text, soft_wrap=True)
 
     def _screen(self) -> RenderableType:
         """Draw the run as it stands."""
@@ -180,6 +184,14 @@ class Terminal:
         if board.busy_fraction is not None:
             text.append(f" · workers busy {percent(board.busy_fraction)}, idle {percent(1 - board.busy_fraction)}")
         return text.append(f"\n{consensus(board.apart)}" if board.apart else "")
+
+
+def _broken(line: str, width: int) -> str:
+    """Break a closing line between words, below its second column; the run's path is to be copied whole."""
+    if line.startswith("run "):
+        return line
+    below = " " * _BESIDE
+    return textwrap.fill(line, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
 
 
 def _about(left_s: float) -> str:

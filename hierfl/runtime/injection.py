@@ -75,7 +75,7 @@ class Injection:
         found = []
         if self._faults:
             told = "; ".join(map(str, self._faults[:5])) + (" ..." if len(self._faults) > 5 else "")
-            found.append(("error", f"THIS RUN INJECTS FAULTS: it is a rehearsal, and no production run: {told}"))
+            found.append(("warning", f"THIS RUN INJECTS FAULTS: it is a rehearsal, and no production run: {told}"))
         if self._num_earlier:
             times = plural(self._num_earlier, "time")
             found.append(("warning", f"earlier processes of this run were struck by faults on purpose, {times}"))

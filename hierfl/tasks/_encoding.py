@@ -162,7 +162,7 @@ class Encoding:
         if own is None:
             raise table.error(
                 f"column {name!r} has gaps, which the {how} of the site's own training rows fills; say where these are:"
-                " --data PATH"
+                " --site NAME --data PATH"
             )
         of, trains = own
         known: list[Any]

@@ -155,7 +155,9 @@ class Parquet:
         if self.standardise != "site":
             return table.arrow, x
         if own is None:
-            raise table.error("features are scaled by the site's own training rows; say where these are: --data PATH")
+            raise table.error(
+                "features are scaled by the site's own training rows; say where these are: --site NAME --data PATH"
+            )
         mean, std = scaling.Moments.of(self._encoding.matrix(own[0], own)[own[1]]).mean_and_std()
         return table.arrow, (x - mean) / std
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hierfl.errors import OutputError
-from hierfl.monitor.cross_site import FILE, Matrix, read_matrix, short, write_matrix
+from hierfl.errors import ConfigError, OutputError
+from hierfl.monitor.cross_site import FILE, Matrix, check_measured, read_matrix, short, write_matrix
 from hierfl.monitor.pictures.heat import heat
 
 
@@ -27,6 +27,15 @@ def test_the_picture_says_after_which_round_it_was_measured():
 
 def test_names_are_short_where_that_tells_them_apart():
     assert short(["w", "w/x/a", "w/y/a", "w/b"]) == {"w": "w", "w/x/a": "w/x/a", "w/y/a": "w/y/a", "w/b": "b"}
+
+
+def test_a_metric_that_was_never_measured_is_refused_before_any_model_is():
+    nodes = {"w": {"auc": 0.5, "accuracy": None, "dice": 0.5, "num_test": 3}}
+    for known, found in (("auc", nodes), ("accuracy", nodes), ("dice", nodes), ("auk", {})):
+        check_measured(known, found)
+    for unknown in ("auk", "num_test"):
+        with pytest.raises(ConfigError, match=f"--metric {unknown}: not measured .*allowed: auc, accuracy, dice"):
+            check_measured(unknown, nodes)
 
 
 def test_it_is_read_as_it_was_written_and_a_damaged_file_is_named(tmp_path):

@@ -124,6 +124,15 @@ def test_a_narrow_screen_keeps_whole_figures():
     assert "0.768" in row
 
 
+def test_closing_lines_break_between_words_and_the_run_s_path_does_not():
+    terminal, out = at_work(script.heart(), script.run(script.heart(), run_dir=f"runs/{'a b ' * 30}"), width=80)
+    said = final(terminal, out)
+    assert f"run      runs/{'a b ' * 30}" in said
+    lines = [line for line in said[said.index("finished") :].splitlines() if not line.startswith("run ")]
+    assert all(len(line) <= 80 for line in lines) and any(line.startswith(" " * 9) for line in lines)
+    assert "world/switzerland/zurich_basel" in said, "no name is broken"
+
+
 def test_ten_thousand_sites_take_forty_rows_and_the_rest_is_counted():
     federation = script.wide(100, 100, rounds=2)
     records = script.run(federation, until=1)

@@ -168,6 +168,7 @@ def test_records_need_no_label_and_a_gap_needs_the_site_s_own_records(wards: Pat
     assert pa.csv.read_csv(tmp_path / "out.csv").column_names[-2:] == ["probability", "predicted"]
     code, said = predict(model, tmp_path / "whole.csv", tmp_path / "out.csv")
     assert code == 1 and "column 'crp' has gaps, which the median of the site's own training rows fills" in said
+    assert said.endswith("say where these are: --site NAME --data PATH\n")
     code, said = predict(model, tmp_path / "whole.csv", tmp_path / "out.csv", "--data", wards / "porto.csv")
     assert code == 1 and "--site NAME beside --data" in said
     code, said = predict(

@@ -99,7 +99,11 @@ def test_a_run_that_stands_still_takes_it_in_when_it_is_resumed(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         run(config_of(tmp_path, ROOT), [hand])
     assert amend(hand.folder, [JOIN]) == (2, [JOIN])
-    assert amend(hand.folder, [LEAVE]) == (2, [JOIN, LEAVE])
+    said = CliRunner().invoke(app, ["amend", str(hand.folder), LEAVE])
+    assert said.stdout.endswith(
+        f"which has done 2 rounds: {JOIN} {LEAVE}\nno process leads that run now: only `hierfl resume {hand.folder}`"
+        " takes it up, with what is left for it\n"
+    )
     declared = hub("world", {"name": "s0", "leaves_at": 5}, "s1", {"name": "new", "joins_at": 4}, rounds=6)
     assert resume(hand.folder)["model_digest"] == go(tmp_path, declared).digest
     assert not (hand.folder / "amend.json").exists()

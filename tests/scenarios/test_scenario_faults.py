@@ -156,7 +156,7 @@ def test_nobody_takes_a_run_with_faults_for_another(whole: Ran, tmp_path: Path) 
     ran = go(tmp_path, TREE, faults=[{"kind": "kill", "node": "world", "round": 1}])
     assert ran.folder.name.startswith("trial-faults-")
     [said] = [n for n in ran.monitor.of(Notice) if "THIS RUN INJECTS FAULTS" in n.message]
-    assert said.level == "error" and "kill of world at before_accept of update 1 in round 1" in said.message
+    assert said.level == "warning" and "kill of world at before_accept of update 1 in round 1" in said.message
     summary = json.loads((ran.folder / "summary.json").read_text())
     assert summary["faults"]["planned"] == ["kill of world at before_accept of update 1 in round 1"]
     [happened] = summary["faults"]["injected"]

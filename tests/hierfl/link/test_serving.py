@@ -56,6 +56,9 @@ def test_a_plan_is_of_what_is_shared_and_of_nothing_else(tmp_path: Path) -> None
     assert "every distinct score" in "\n".join(others[1].lines())
     assert "sums of squares of each feature" in "\n".join(others[2].lines())
     assert "of its 2 sites together" in "\n".join(plan.lines())
+    alone = config_of(tmp_path, hub("world", hub("us", "a", link={"address": "localhost:1"}), "b", rounds=1))
+    assert "of its one site, as integers" in "\n".join(plan_of(alone, "world/us").lines())
+    assert plan_of(alone, "world/us").lines()[0].endswith(", 1 round")
 
 
 NOISE = {"kind": "dp_sgd", "noise_multiplier": 2.0, "max_grad_norm": 0.5, "delta": 1e-3}
