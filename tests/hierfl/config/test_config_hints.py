@@ -50,6 +50,18 @@ def test_a_members_key_at_its_hub_says_where_it_belongs(given: str, said: str):
     assert said in message(given)
 
 
+@pytest.mark.parametrize("word", ["???", "${oc.env:NOPE}", "${training.lr}"])
+def test_a_word_that_lacks_its_quotes_within_braces_says_so(word: str, tmp_path: Path):
+    text = HEART.read_text() + "\nextra: {name: " + word + "}\n"
+    (tmp_path / "heart.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "heart.yaml")
+    said = f'within braces {word} stands in quotes: "{word}"'
+    assert said in str(caught.value) and f"line {len(text.splitlines())}" in str(caught.value)
+    assert said in message(f"training={{lr: {word}}}")
+    assert "in quotes" not in message("training={lr: ]}")
+
+
 def test_a_file_that_an_option_names_is_spoken_of_by_it(tmp_path: Path):
     nowhere, old = tmp_path / "no", tmp_path / "old.json"
     result = CliRunner().invoke(app, ["run", str(HEART), "--faults", str(nowhere)])

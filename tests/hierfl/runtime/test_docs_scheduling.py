@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import yaml
 from small_runs import hub
+from typer.testing import CliRunner
 
 import hierfl
+from hierfl.cli import app
 
 PAGE = (Path(__file__).parents[3] / "docs" / "scheduling.md").read_text(encoding="utf-8")
 SECTION = PAGE.partition("## A dispatch policy of your own\n")[2].partition("\n## ")[0]
@@ -66,3 +68,9 @@ def test_one_that_takes_every_duration_for_known_is_told_before_a_run(source: Pa
         hierfl.ConfigError, match=r"my_order:Favoured: its priority\(\) failed: TypeError: .*my_order.py"
     ):
         hierfl.validate(config(policy="my_order:Favoured"))
+
+
+def test_what_plan_says_is_what_the_page_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[3])
+    [(command, said)] = re.findall(r"^`hierfl (plan .*?)`:\n\n```\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    assert CliRunner().invoke(app, command.split()).stdout == said
