@@ -13,6 +13,7 @@ import hierfl
 from hierfl.starter import write
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.slow
@@ -26,7 +27,7 @@ def test_the_examples_run_in_the_starter_s_folder(
     monkeypatch.delitem(sys.modules, "my_task", raising=False)
     session = ModuleType("__main__").__dict__
     try:
-        for block in re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL):
+        for block in BLOCKS:
             exec(block, session)
     finally:
         sys.modules.pop("my_task", None)
@@ -38,6 +39,22 @@ def test_the_examples_run_in_the_starter_s_folder(
     assert session["all_runs"]["lr"].unique().to_pylist() == [0.003, 0.03]
     assert session["scores"].shape == (1, 1)
     assert Path("auc.png").stat().st_size > 0
+
+
+def test_a_tracker_is_fed_after_each_round(tmp_path: Path) -> None:
+    [block] = [one for one in BLOCKS if "def track" in one]
+    members = [{"name": name} for name in ("aalborg", "bergen")]
+    config = {
+        "task": {"kind": "ward_tasks:Wards"},
+        "federation": {"name": "world", "rounds": 2, "members": members},
+        "runtime": {"kind": "local", "num_workers": 1},
+        "output": {"dir": str(tmp_path), "tensorboard": False},
+    }
+    session = {"hierfl": hierfl, "config": config}
+    exec(block, session)
+    logged = session["logged"]
+    assert [step for name, _, step in logged if name == "world/loss"] == [1, 2]
+    assert {"world/aalborg/loss", "world/bergen/auc"} <= {name for name, *_ in logged}
 
 
 def test_every_name_of_the_api_is_described() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 from hierfl import kinds
 from hierfl.config.load import load
@@ -54,6 +55,17 @@ def test_the_own_task_is_short_and_learns(folder):
     assert measured["accuracy"] > 0.8
     with pytest.raises(DataError, match="site 'nowhere'"):
         task.data("nowhere")
+
+
+def test_it_can_start_from_an_earlier_model(folder):
+    [continued] = [block for block in blocks("python") if "start: str" in block]
+    source = (folder / "my_task.py").read_text()
+    (folder / "my_task.py").write_text(f"{source}\n\nfrom safetensors.torch import load_file\n\n{continued}")
+    made = kinds.load("task", "my_task:Continued")
+    earlier = made().model()
+    save_file(earlier.state_dict(), "earlier.safetensors")
+    again = made(start="earlier.safetensors").model().state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in earlier.state_dict().items())
 
 
 def test_its_yaml_is_valid(folder):
