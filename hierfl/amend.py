@@ -39,9 +39,9 @@ def amend(
                 f"amend: other institutions serve members of {run_dir}, and all keep to the YAML on which they agreed;"
                 " stop the run, agree on another YAML, and start a run of that"
             )
-        words = left.folder.amend(overrides)
         store = store_of(left.config, left.folder.path)
         seen = see(store) if store is not None else None
+        words = left.folder.amend(overrides)
         if seen is not None and seen.lease is not None and seen.lease.state != LEADS:
             tell(f"no process leads that run now: only `hierfl resume {run_dir}` takes it up, with what is left for it")
         return (left.saved.rounds_done if left.saved is not None else 0), words

@@ -114,13 +114,8 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
         errors = "errors in one line without what the task's code says"
         return ["nothing of a model: nothing is trained", errors, *_counts(config, path)]
     number = num_sites(config, path)
-    whose = (
-        "this site's"
-        if path in config.federation.sites
-        else f"of its {plural(number, 'site')} together"
-        if number > 1
-        else "of its one site"
-    )
+    together = f"of its {number} sites together" if number > 1 else "of its one site"
+    whose = "this site's" if path in config.federation.sites else together
     what = f"per round{_while(config, path)} the change of the model, {whose}, as integers of"
     what = f"{what} {config.arithmetic.width} bits"
     hidden = cohort(config, parent(path) or "")
