@@ -284,6 +284,9 @@ def _member(folder: Path, path: str, port: int, megabytes: int) -> int:
         def __init__(self) -> None:
             self.path, self.layout = path, layout
 
+        def heed(self) -> None:
+            pass
+
         def enter(self, epoch: int) -> None:
             pass
 

@@ -324,7 +324,7 @@ def _by_node(flat: Arrays) -> dict[str, dict[str, NDArray[Any]]]:
 
 def _written(memory: Memory) -> dict[str, Any]:
     """Write what a hub remembers, without who is at work."""
-    standing = memory.standing
+    standing = memory.standing.without_errands()
     return {
         "round_number": standing.round_number,
         "losses": {name: asdict(lost) for name, lost in standing.losses.items()},

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl import checkpoint, commits, kinds
+from hierfl.best import BEST
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.generate import spread
 from hierfl.config.membership import Stay, epoch_of, epochs
@@ -92,6 +93,7 @@ def reopened(
                 " --state folder, and `hierfl serve ... --resume` goes on with it"
             )
         if saved is not None:
+            saved = _completed(saved, folder, before or config.resolved)
             if to_train and _is_over(folder, saved):
                 _check_wanted(run_dir, saved, config, elsewhere=elsewhere)
             saved = _still_true(saved, config)
@@ -303,6 +305,14 @@ def _check_wanted(run_dir: Path, saved: Checkpoint, config: RunConfig, *, elsewh
 def goal_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """Give of a resolved configuration what a run is to stop by."""
     return {"rounds": _section(config, "federation").get("rounds"), "stopping": dict(_section(config, "stopping"))}
+
+
+def _completed(saved: Checkpoint, folder: RunDir, before: Mapping[str, Any]) -> Checkpoint:
+    """Add to a checkpoint of an earlier version what it was to stop by, and where the best model lies."""
+    if saved.goal:
+        return saved
+    best = folder.path / BEST
+    return replace(saved, goal=goal_of(before), best=best if best.exists() else None)
 
 
 def _still_true(saved: Checkpoint, config: RunConfig) -> Checkpoint:

@@ -214,7 +214,7 @@ class Rounds:
         known, self.epoch = still_known(self.engine.inventories, self.config, self.epoch, epoch), epoch
         self.engine = self._engine(known)
         self.engine.describe()
-        self._make_hubs(layout, commit.remembered.within(epoch.config, commit.rounds_done))
+        self._make_hubs(layout, commit.remembered.within(epoch.config, commit.rounds_done, self.driver))
         self._tell_changed()
 
     def _engine(self, known: Mapping[str, Inventory] | None = None) -> Engine:

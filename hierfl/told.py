@@ -11,6 +11,7 @@ from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
 from hierfl.kinds import nearest
+from hierfl.learning.local import adds_up
 from hierfl.learning.state import Layout
 from hierfl.learning.statistics import TableStatistics
 from hierfl.monitor.records import NodeChanged, Notice, Record
@@ -26,10 +27,10 @@ from tiers.federation import parent
 __all__ = ["begun", "foretold", "keep_statistics", "out_of_step", "rolled_up"]
 
 OUT_OF_STEP = (
-    "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count,"
-    " whose sites train several rounds for one of them: after one that comes late, or is lost, the corrections do not"
-    " agree any more, and the model ends beside the optimum; let rounds wait for all members, take rounds: 1 below, or"
-    " fedprox"
+    "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count: of"
+    " one that comes late, or is lost, its sites take back their part of its newest round, but not all that earlier"
+    " rounds left in it, and the model may end beside the optimum; let rounds here wait for all members (participation:"
+    " all, on_failure: stop), put these sites under this hub itself, or take fedprox"
 )
 
 PARTLY = (
@@ -72,16 +73,16 @@ def out_of_step(config: RunConfig) -> dict[str, str]:
     """Name hubs where sites below and a hub above may add up different things, where the strategy needs both to agree
     (Karimireddy et al. 2020, Algorithm 1: c is the mean of the c_k; Acar et al. 2021 likewise).
 
-    Of a site's own update that does not count, or that of a hub with as many rounds as its parent, the site takes back
-    what it kept. A hub that decodes its sum tells with the change of c how many took part; for h there is no change.
+    Of a site's own update that does not count the site takes back what it kept; what a hub's own update had of each of
+    them is known of its newest round alone. A hub that decodes its sum tells with the change of c how many took part;
+    for h there is no change.
     """
     tree, found = config.federation, dict[str, str]()
     for path in dict.fromkeys(map(parent, config.sites)):
-        node, several = path or "", False
-        while (above := parent(node)) is not None and config.hubs[above].strategy.objective().accumulates:
-            hub, rule = tree.hubs[node], config.hubs[above].strategy.objective()
-            several = several or hub.rounds > 1
-            if several and tree.hubs[above].may_leave_out:
+        node = path or ""
+        while (above := parent(node)) is not None and adds_up(rule := config.hubs[above].strategy.objective()):
+            hub = tree.hubs[node]
+            if tree.hubs[above].may_leave_out:
                 found.setdefault(above, OUT_OF_STEP.format(hub=node))
             is_whole = isinstance(hub.participation, All) and not hub.keep_going
             if not rule.channels(1) and not is_whole and not passes_up(config, node):

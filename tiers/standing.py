@@ -58,6 +58,13 @@ class Standing:
         """Whether updates of earlier rounds may still come, or are held."""
         return bool(self.errands or self.held)
 
+    def without_errands(self) -> Standing:
+        """Give what is left where nobody goes on with what was asked: nothing of it counts."""
+        short = dict(self.shortfalls)
+        for member, errand in self.errands.items():
+            short[member] = _voided(short.get(member, ()), errand.round_number)
+        return replace(self, errands={}, shortfalls=short)
+
     @property
     def matters(self) -> bool:
         """Whether a machine that knows nothing of it would go on otherwise."""
@@ -93,9 +100,7 @@ class Attendance:
 
     def void(self, member: str, round_number: int) -> None:
         """Nothing counts of what a member may have sent for a round, or sends for it yet."""
-        found = self.shortfalls.get(member, ())
-        if not found or found[-1].counted:
-            self.shortfalls[member] = (*found, Shortfall(round_number, 0, 1))
+        self.shortfalls[member] = _voided(self.shortfalls.get(member, ()), round_number)
 
     def give_up(self, book: Collecting) -> None:
         """Void what members were asked or have sent in a round, and all that was asked or held before."""
@@ -170,3 +175,8 @@ class Attendance:
                     late.setdefault(errand.round_number, {})[member] = admission.reason
                     self.errands[member] = replace(errand, dismissed=True)
         return [Dismiss(number, members) for number, members in late.items()]
+
+
+def _voided(found: tuple[Shortfall, ...], round_number: int) -> tuple[Shortfall, ...]:
+    """Add that nothing counts of what a member sends from a round on, unless that is known."""
+    return (*found, Shortfall(round_number, 0, 1)) if not found or found[-1].counted else found

@@ -13,7 +13,7 @@ from hierfl.config.rules import MOST_WEIGHT
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
 from hierfl.learning.compressions.none import Whole
-from hierfl.learning.local import LocalRule
+from hierfl.learning.local import LocalRule, adds_up
 from hierfl.learning.strategy import Reducer
 
 __all__ = ["check_strategies"]
@@ -122,7 +122,7 @@ def _shortage(node: Node, path: str, names: Sequence[str], seed: int) -> str:
 
 def _binds(rule: LocalRule) -> bool:
     """Say whether a hub's step needs what sites do by its strategy's rule: they send, or keep, parts of it."""
-    return bool(rule.channels(1)) or rule.accumulates
+    return bool(rule.channels(1)) or adds_up(rule)
 
 
 def _unsaid(cls: type) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "State",
     "Trained",
     "Vector",
+    "adds_up",
     "joined",
     "unmatched",
 ]
@@ -129,12 +130,12 @@ class LocalRule(Protocol):
     """The sites' side of a strategy: a frozen dataclass.
 
     `keeps` says whether sites keep anything; they are then given it with every training and every measurement.
-    `accumulates`: it grows by what an update adds to the hub's own; of one that does not count whole it keeps as much.
+    A rule may say `accumulates`: what is kept grows by what an update adds to the hub's own, and of an update that does
+    not count whole a site keeps as much; see `adds_up`.
     `is_personal`: whether that makes a model of their own, which `personal` gives.
     """
 
     keeps: ClassVar[bool]
-    accumulates: ClassVar[bool]
     is_personal: ClassVar[bool]
 
     def channels(self, num_floats: int) -> Mapping[str, int]:
@@ -198,6 +199,11 @@ class Objective(PlainRule):
     def passes(self, model: Vector, sent: State, kept: State, parts: Parts) -> Sequence[Pass]:
         """Train once, held near the model that was sent."""
         return (Pass(model, Pull(self.mu)),)
+
+
+def adds_up(rule: LocalRule) -> bool:
+    """Say whether what sites keep by a rule, added up, is what its hub keeps; one of the user's own need not say."""
+    return getattr(rule, "accumulates", False)
 
 
 def unmatched(patterns: Sequence[str], layout: Layout) -> str:

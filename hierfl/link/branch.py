@@ -205,7 +205,8 @@ class Branch:
             str(self.layout.float_dtype),
         )
         objective, name = self.config.hubs[asked.hub].strategy.objective(), self.path.rpartition("/")[2]
-        short = {name: asked.shortfalls} if hubs[asked.hub].may_leave_out else None
+        leaves_out = any(one.may_leave_out for path, one in hubs.items() if is_within(asked.hub, path))
+        short = {name: asked.shortfalls} if leaves_out else None
         return Order(asked.hub, asked.round_number, ((name, asked.weight),), opening, objective, shortfalls=short)
 
     def _check_round(self, hub: str, number: int) -> None:
@@ -256,7 +257,7 @@ class Branch:
         elif not self._has_hubs:
             self._count()
             before_that = self._kept or Remembered()
-            self._set_up(before_that.within(self._epoch.config, ANY_ROUND))
+            self._set_up(before_that.within(self._epoch.config, ANY_ROUND, self._driver))
 
     def _restore(self, before: int) -> None:
         """Make the hubs, with what was kept after the newest round that came before this one."""

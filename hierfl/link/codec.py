@@ -60,8 +60,8 @@ MAX_INTEGER_BYTES = 96
 MAX_WEIGHT = 2**53 - 1
 """Of a round in all: weights are exact in float64."""
 
-MOST_SHORTFALLS = 4
-"""At a member's hub and as parts of that one's own: one that counted in part, and one from which on nothing did."""
+MOST_SHORTFALLS = 2
+"""Of a hub, of what a member sent: one that counted in part, and one from which on nothing did."""
 
 MOST_SAMPLES = 2**30
 """At one site: those of a million sites, with updates that come late, are within MAX_WEIGHT."""
@@ -149,9 +149,10 @@ def shortfalls_out(shortfalls: Iterable[Shortfall]) -> list[wire.Shortfall]:
     return [wire.Shortfall(round_number=one.round_number, counted=one.counted, weight=one.weight) for one in shortfalls]
 
 
-def shortfalls_in(messages: Sequence[wire.Shortfall]) -> tuple[Shortfall, ...]:
-    """Read them. Errors: LinkError."""
-    bounded(len(messages), "the number of updates that did not count whole", 0, MOST_SHORTFALLS)
+def shortfalls_in(messages: Sequence[wire.Shortfall], num_hubs: int = 1) -> tuple[Shortfall, ...]:
+    """Read them; `num_hubs`: from the member's up to the root. Errors: LinkError."""
+    most = MOST_SHORTFALLS * num_hubs
+    bounded(len(messages), "the number of updates that did not count whole", 0, most)
     return tuple(
         Shortfall(
             bounded(one.round_number, "a round"),

@@ -268,7 +268,7 @@ class Desk:
         asked = Asked(
             *(said.hub, bounded(said.round_number, "a round"), bounded(said.weight, "a weight", 1, total)),
             *(said.opened_by, bounded(said.opened_round, "a round"), total),
-            shortfalls=shortfalls_in(said.shortfalls),
+            shortfalls=shortfalls_in(said.shortfalls, branch.path.count("/")),
         )
         answer = wire.Answer(id=ask.id, trained=wire.Trained(loss=math.nan))
         trained = answer.trained

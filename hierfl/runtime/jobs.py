@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hierfl.config.learning import Lora, Statistics
 from hierfl.config.schema import Evaluation, Replication, SiteSettings
 from hierfl.learning.compression import Compression
-from hierfl.learning.local import LocalRule
+from hierfl.learning.local import LocalRule, adds_up
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.shortfalls import Settling
 from hierfl.learning.standardise import Moments
@@ -155,7 +155,7 @@ class TrainJob:
 
     def settling(self, site: str) -> Settling | None:
         """Give what a site is told of its updates that did not count whole; None where that makes no difference."""
-        if self.shortfalls is None or not self.objective.accumulates:
+        if self.shortfalls is None or not adds_up(self.objective):
             return None
         return Settling(self.round_number, self.shortfalls.get(site, ()))
 

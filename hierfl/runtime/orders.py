@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from hierfl.learning.local import adds_up
 from hierfl.runtime.jobs import HubSpec, Order
 from tiers.messages import Opening, Shortfall, TrainMember
 
@@ -34,7 +35,7 @@ def _shortfalls(
     """Say which members' updates did not count whole: here, or above as parts of this hub's own, where what they keep
     is the business of a hub above; None where all do. What became of several rounds in one of the parent's is not told.
     """
-    goes_up = above is not None and above.objective.accumulates and spec.hub.rounds == 1
+    goes_up = above is not None and adds_up(above.objective) and spec.hub.rounds == 1
     inherited = above.shortfalls if above is not None and goes_up else None
     if inherited is None and not spec.hub.may_leave_out:
         return None

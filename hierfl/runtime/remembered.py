@@ -9,7 +9,8 @@ from typing import Any, TypedDict, TypeVar
 
 from hierfl.checkpoint import Checkpoint
 from hierfl.config.schema import RunConfig
-from hierfl.learning.compression import as_sum
+from hierfl.learning.compression import RESIDUAL, as_sum
+from hierfl.learning.local import adds_up
 from hierfl.learning.ring import PartialSum
 from hierfl.runtime.driver import Driver, Handle
 from hierfl.runtime.hub import grid_of
@@ -77,9 +78,9 @@ class Remembered:
         members = {path: file for path, file in saved.members.items() if path in federation.nodes}
         distances = {path: apart for path, apart in saved.distances.items() if path in federation.hubs}
         found = cls(states, hubs, sites, members, distances)
-        return found if saved.epoch == federation.epoch else found._uncorrected(config)
+        return found if saved.epoch == federation.epoch else found._uncorrected(config, driver)
 
-    def within(self, config: RunConfig, rounds_done: int) -> Remembered:
+    def within(self, config: RunConfig, rounds_done: int, driver: Driver) -> Remembered:
         """Take what is true of another epoch's tree: who has left is forgotten, and nobody is at work."""
         federation, hubs = config.federation, {}
         for path, kept in self.hubs.items():
@@ -92,21 +93,26 @@ class Remembered:
             {site: kept for site, kept in self.sites.items() if site in federation.sites},
             {path: model for path, model in self.members.items() if path in federation.nodes},
             {path: apart for path, apart in self.distances.items() if path in federation.hubs},
-        )._uncorrected(config)
+        )._uncorrected(config, driver)
 
-    def _uncorrected(self, config: RunConfig) -> Remembered:
+    def _uncorrected(self, config: RunConfig, driver: Driver) -> Remembered:
         """Let corrections begin anew that hubs and sites keep, with the late updates that have changes of them: with
-        other members a hub's is no mean of the sites' any more, and would not become it.
+        other members a hub's is no mean of the sites' any more, and would not become it. What a compression has left
+        out goes on.
         """
-        anew = {path for path, hub in config.hubs.items() if hub.strategy.objective().accumulates}
+        anew = {path for path, hub in config.hubs.items() if adds_up(hub.strategy.objective())}
         if not anew:
             return self
-        return replace(
-            self,
-            states={hub: state for hub, state in self.states.items() if hub not in anew},
-            hubs={hub: _without_late(kept) if hub in anew else kept for hub, kept in self.hubs.items()},
-            sites={site: kept for site, kept in self.sites.items() if parent(site) not in anew},
-        )
+        states = {hub: state for hub, state in self.states.items() if hub not in anew}
+        for hub in self.states.keys() & anew:
+            if config.hubs[hub].compression is not None and (left := _left_out(driver.get(self.states[hub]))):
+                states[hub] = driver.put(left)
+        sites = {site: kept for site, kept in self.sites.items() if parent(site) not in anew}
+        for site in self.sites.keys() - sites.keys():
+            if config.sites[site].compression is not None and (left := _left_out(driver.get(self.sites[site])[site])):
+                sites[site] = driver.put({site: left})
+        hubs = {hub: _without_late(kept) if hub in anew else kept for hub, kept in self.hubs.items()}
+        return replace(self, states=states, hubs=hubs, sites=sites)
 
     def apart(self) -> tuple[Keys, list[Handle]]:
         """Give whose vectors there are, and the vectors; members' own models aside."""
@@ -122,6 +128,11 @@ class Remembered:
         """Fetch the vectors, as a checkpoint holds them."""
         keys, handles = self.apart()
         return keys.joined([driver.get(handle) for handle in handles])
+
+
+def _left_out(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a compression has left out so far, of all that is kept."""
+    return {name: vector for name, vector in kept.items() if name == RESIDUAL}
 
 
 def _without_late(kept: Kept) -> Kept:
@@ -153,9 +164,9 @@ def still_true(
         if update.shares[0].member in names
     ]
     losses = {name: lost for name, lost in memory.standing.losses.items() if name in names}
-    short = {name: found for name, found in memory.standing.shortfalls.items() if name in names}
-    updates = tuple(update for update, _ in held)
-    standing = replace(memory.standing, errands={}, losses=losses, held=updates, shortfalls=short)
+    standing = memory.standing.without_errands()
+    short = {name: found for name, found in standing.shortfalls.items() if name in names}
+    standing = replace(standing, losses=losses, held=tuple(update for update, _ in held), shortfalls=short)
     if not standing.matters:
         return None
     rounds = {update.round_number for update, _ in held}

@@ -32,6 +32,8 @@ LAYOUT = Layout.of({"w": ((3,), "float32"), "seen": ((), "int64")})
 HELD = Update("world:a/us", 6, (Share("bay", 40),), 20)
 OPENINGS = {6: Opening("world:a/us", 6, 32, 8.0, 100, "float32"), 5: Opening("world:a/us", 5, 32, 8.0, 90, "float32")}
 SHORT = {"bay": (Shortfall(6, 28, 40), Shortfall(7, 0, 1))}
+VOID = {**SHORT, "hill": (Shortfall(5, 0, 1),)}
+"""And what is still under way when the run is left off."""
 STANDING = Standing(7, {"hill": Errand(5, 10)}, {"gone": Losses(3, 7)}, (HELD,), SHORT)
 PART = PartialSum(np.array([1, -2, 2**30], np.int32), np.array([2**40], np.int64), 40)
 US = Hub("us", (Site("bay"), Site("hill"), Site("gone")), rounds=2)
@@ -47,7 +49,7 @@ def saved(folder: Path) -> Checkpoint:
 
 def test_what_hubs_remember_is_read_as_it_was_written(tmp_path: Path) -> None:
     memory, [part] = saved(tmp_path).hubs[PATH]
-    assert memory.standing == Standing(7, {}, {"gone": Losses(3, 7)}, (HELD,), SHORT)  # nobody is at work any more
+    assert memory.standing == Standing(7, {}, {"gone": Losses(3, 7)}, (HELD,), VOID)  # nobody is at work any more
     assert memory.openings == {6: OPENINGS[6]}
     assert part.weight == 40 and part.floats.dtype == np.int32
     assert part.floats.tobytes() == PART.floats.tobytes() and part.ints.tobytes() == PART.ints.tobytes()
@@ -124,7 +126,7 @@ def test_a_memory_of_another_federation_is_dropped(tree: Federation, rounds_done
 
 def test_what_is_left_of_a_memory_is_what_concerns_members_that_are_there() -> None:
     assert still_true(Memory(STANDING, OPENINGS), (PART,), PATH, 4, TREE) == (
-        Memory(Standing(7, {}, {"gone": Losses(3, 7)}, (HELD,), SHORT), {6: OPENINGS[6]}),
+        Memory(Standing(7, {}, {"gone": Losses(3, 7)}, (HELD,), VOID), {6: OPENINGS[6]}),
         (PART,),
     )
     fewer = Federation(Hub("world:a", (Hub("us", (Site("gone"), Site("new")), rounds=2),)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -94,3 +95,24 @@ def test_what_was_best_by_another_metric_is_put_aside(override: str, has_best: b
         assert aside.read_bytes() == before and len(told) == 1 and aside.name in told[0]
     else:
         assert not aside.exists() and not told
+
+
+@pytest.mark.parametrize(
+    ("override", "has_best"), [("federation.rounds=10", True), ("stopping.metric=accuracy", False)]
+)
+def test_a_folder_of_an_earlier_version_goes_on_as_any(override: str, has_best: bool, tmp_path: Path) -> None:
+    """Its checkpoints neither say what the run was to stop by nor keep the best model."""
+    top = {"stopping": STOPPING, "output": {**output(tmp_path), "checkpoint_every": 2}}
+    ran = go(tmp_path, TREE, **top)
+    for folder in (ran.folder / "checkpoints").iterdir():
+        said = json.loads((folder / "checkpoint.json").read_text())
+        del said["goal"]
+        (folder / "checkpoint.json").write_text(json.dumps(said))
+        (folder / "best.safetensors").unlink(missing_ok=True)
+    before = best(ran.folder)
+    summary = resume(ran.folder, [override, "federation.rounds=10", *STANDS])
+    if has_best:
+        assert summary["best"] == ran.summary["best"] and best(ran.folder) == before
+    else:
+        assert summary["best"]["round"] > 8
+        assert (ran.folder / "earlier-best.safetensors").read_bytes() == before

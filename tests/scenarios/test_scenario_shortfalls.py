@@ -7,6 +7,7 @@ The straggler waits many times as long as the others, so that it is late whateve
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from small_runs import Copied, Ran, config_of, go, hub, site
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
+from hierfl.config.membership import epochs
+from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.shortfalls import Settling
 from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import RoundClosed, RoundCommitted
+from hierfl.runtime.local import LocalDriver
+from hierfl.runtime.remembered import Remembered
 from tiers.messages import Shortfall
 
 PATIENTS = {"a": 8, "b": 16, "slow": 24}
@@ -126,6 +131,23 @@ def test_so_it_is_among_other_members(tmp_path: Path, change: str, strategy: str
     run(config_of(copied.runs, given, TASK, **top), [copied])
     assert resume(copied.copy)["model_digest"] == ran.digest
     check(copied.copy, strategy, left)
+
+
+def test_what_a_compression_has_left_out_goes_on_among_other_members(tmp_path: Path) -> None:
+    task = {"kind": "ward_tasks:Wards"}
+    members = hub("up", "a", {**site("b"), "joins_at": 3}), "c"
+    strategy = {"kind": "feddyn", "weights": "uniform"}  # with which hubs decode, and compress their own change
+    given = hub("world", *members, strategy=strategy, rounds=2, compression={"kind": "top_k", "fraction": 0.5})
+    output = {"dir": str(tmp_path / "runs"), "tensorboard": False, "checkpoint_every": 1}
+    config = config_of(tmp_path, {**given, "rounds": 4}, task, output=output)
+    copied = Copied(tmp_path / "runs", lambda record: isinstance(record, RoundCommitted) and record.round_number == 2)
+    run(config, [copied])
+    saved = newest(copied.copy)
+    with closing(LocalDriver(config.runtime)) as driver:
+        remembered = Remembered.of(saved, epochs(config)[1].config, driver)
+        kept = {path: set(driver.get(handle)[path]) for path, handle in remembered.sites.items()}
+        assert kept == {"world/up/a": {RESIDUAL}, "world/c": {RESIDUAL}} and set(saved.sites["world/c"]) > {RESIDUAL}
+        assert {path: set(driver.get(state)) for path, state in remembered.states.items()} == {"world/up": {RESIDUAL}}
 
 
 @pytest.mark.parametrize(("quorum", "rounds"), [(0.5, 1), (0.5, 2), (1.0, 1)], ids=["goes on", "twice", "gives up"])

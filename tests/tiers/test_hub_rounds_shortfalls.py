@@ -78,6 +78,14 @@ def test_what_counted_in_part_stays_known_while_the_member_is_lost() -> None:
     assert hub._attendance.shortfalls["c"] == (Shortfall(0, 28, 40), Shortfall(2, 0, 1))
 
 
+def test_what_is_under_way_counts_nothing_where_nobody_goes_on_with_it() -> None:
+    hub = closed_without_c(CARRIES)
+    left = hub.standing.without_errands()
+    assert not left.errands and left.shortfalls == {"c": (Shortfall(0, 0, 1),)}
+    again = HubRounds(hub.hub, hub.weights, standing=left)
+    assert told(again.handle(Begin(1)))["c"] == (Shortfall(0, 0, 1),)
+
+
 def test_a_round_that_is_given_up_counts_for_nobody() -> None:
     hub = machine(Deadline(after_s=30.0, quorum=1.0, weight=1.0))
     hub.handle(Begin(4))
