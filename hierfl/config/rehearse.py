@@ -4,6 +4,7 @@ carried out, and the mistake is told before anything starts. What a later round 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -63,10 +64,10 @@ def fewest(policy: Participation, hub: str, seed: int, names: Iterable[str]) -> 
             ending = own.decide(RoundView(*figures, limits.close_s, limits))
             return ending is not None and not ending.gives_up
 
-        first = next((number for number in range(1, num_asked) if closes(number, number)), num_asked)
+        first = 1 + bisect_left(range(1, num_asked), True, key=lambda number: closes(number, number))
         if first == num_asked:  # then nobody is ever late
             return first
-        return next((number for number in range(1, first) if closes(number, 2 * number)), first)
+        return 1 + bisect_left(range(1, first), True, key=lambda number: closes(number, 2 * number))
     except StrategyFailed:
         return len(free)
 
