@@ -35,3 +35,19 @@ def test_a_round_that_a_hub_gives_up_counts_for_none_of_its_sites(tmp_path: Path
     samples = {"world/north/a": 12, "world/north/b": 20, "world/c": 12}
     mean = sum(n / 44 * saved.sites[path]["control"] for path, n in samples.items())
     assert np.abs(saved.states["world"]["control"] - mean).max() < 1e-5 * np.abs(mean).max()
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_a_member_hears_of_hubs_further_up_where_its_own_counts_all(tmp_path: Path) -> None:
+    """In the first round `north` gives up, since `bad` below it does; what `low` has handed up does not count."""
+    flag = tmp_path / "flag"
+    low = hub("low", {**site("a"), "link": LINK}, on_failure="stop")
+    north = hub("north", low, hub("bad", site("b", n=20, fault="raise")), quorum=1.0)
+    settings = {"strategy": "scaffold", "on_failure": "continue", "quorum": 0.3, "rounds": 4}
+    root = hub("world", north, {**site("c"), "link": LINK}, **settings)
+    config = config_of(tmp_path / "runs", root, {"kind": "ward_tasks:Stumbles", "flag": str(flag)})
+    flag.touch()
+    simulated = run(config)
+    flag.touch()
+    assert Inside(config, tmp_path / "linked").go()["model_digest"] == simulated["model_digest"]
+    assert not flag.exists()
