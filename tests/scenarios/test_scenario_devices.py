@@ -95,5 +95,5 @@ def test_what_was_learned_is_kept_and_read_again(tmp_path: Path) -> None:
     first = next(record for record in ears.assigned if record.kind == "train")
     assert "unknown" not in first.reason, "the second run knows from its first round on"
     kept.write_text("{}")
-    with pytest.raises(ConfigError, match=r"estimates\.json cannot be read.*remove it"):
+    with pytest.raises(ConfigError, match=r"estimates\.json cannot be read: it is no file of estimates.*name another"):
         run(from_mapping(configured(tmp_path, [], False, **settings)))
