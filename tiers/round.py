@@ -355,7 +355,7 @@ class HubRounds:
     def _give_up(self, reason: str) -> list[Command]:
         """End the round without a result; what was asked and held is void."""
         self.phase = Phase.FAILED
-        self._attendance.give_up(self._round)
+        self._attendance.errands, self._attendance.held = {}, []
         return [GiveUp(self.round_number, reason)]
 
     def _cannot_spare(self, lost: Mapping[str, str]) -> str:

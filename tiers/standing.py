@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from scheduler.participation import Admission
-from tiers.collecting import Collecting
 from tiers.messages import Carry, Dismiss, Refuse, Shortfall, Update
 
 __all__ = ["Attendance", "Errand", "Losses", "Standing"]
@@ -98,27 +97,11 @@ class Attendance:
         for member, weight in waiting.items():
             self.errands[member] = Errand(round_number, weight, shortfalls=self.shortfalls.get(member, ()))
 
-    def void(self, member: str, round_number: int) -> None:
-        """Nothing counts of what a member may have sent for a round, or sends for it yet."""
-        self.shortfalls[member] = _voided(self.shortfalls.get(member, ()), round_number)
-
-    def give_up(self, book: Collecting) -> None:
-        """Void what members were asked or have sent in a round, and all that was asked or held before."""
-        for member in book.carried:
-            found = self.shortfalls.get(member, ())
-            self.shortfalls[member] = tuple(replace(one, counted=0) for one in found)
-        for member in (*book.reported, *book.waiting):
-            self.void(member, book.number)
-        for member, errand in self.errands.items():
-            self.void(member, errand.round_number)
-        for update in self.held:
-            self.answered(update.shares[0].member, Shortfall(update.round_number, 0, 1))
-        self.errands, self.held = {}, []
-
     def lose(self, member: str, round_number: int) -> bool:
         """A member is free, without an answer; say whether that is a loss, and not the end of what was dismissed."""
         errand = self.errands.pop(member, None)
-        self.void(member, round_number if errand is None else errand.round_number)
+        asked_in = round_number if errand is None else errand.round_number
+        self.shortfalls[member] = _voided(self.shortfalls.get(member, ()), asked_in)
         if errand is not None and errand.dismissed:
             return False
         before = self.losses.get(member)

@@ -11,7 +11,7 @@ from three_members import arrived, machine
 from scheduler.participations.all import All
 from scheduler.participations.deadline import Deadline
 from tiers import HubRounds
-from tiers.messages import Begin, Command, GiveUp, Lost, Refuse, Shortfall, TimeUp, TrainMember
+from tiers.messages import Begin, Command, Lost, Refuse, Shortfall, TimeUp, TrainMember
 
 CARRIES = Deadline(after_s=30.0, quorum=0.5, weight=0.5, staleness=5)
 REFUSES = Deadline(after_s=30.0, quorum=0.5, weight=0.5, late="refuse")
@@ -84,19 +84,3 @@ def test_what_is_under_way_counts_nothing_where_nobody_goes_on_with_it() -> None
     assert not left.errands and left.shortfalls == {"c": (Shortfall(0, 0, 1),)}
     again = HubRounds(hub.hub, hub.weights, standing=left)
     assert told(again.handle(Begin(1)))["c"] == (Shortfall(0, 0, 1),)
-
-
-def test_a_round_that_is_given_up_counts_for_nobody() -> None:
-    hub = machine(Deadline(after_s=30.0, quorum=1.0, weight=1.0))
-    hub.handle(Begin(4))
-    hub.handle(arrived("a", 4))
-    assert isinstance(hub.handle(Lost(4, {"b": "dead"}))[-1], GiveUp)
-    assert told(hub.handle(Begin(5))) == dict.fromkeys("abc", (Shortfall(4, 0, 1),))
-
-
-def test_nor_what_it_had_held_or_carried() -> None:
-    hub = closed_without_c(CARRIES)
-    hub.handle(arrived("c", 0))
-    assert told(hub.handle(Begin(1)))["c"] == (Shortfall(0, 28, 40),)
-    assert isinstance(hub.handle(Lost(1, {"b": "dead"}))[-1], GiveUp)
-    assert told(hub.handle(Begin(2)))["c"] == (Shortfall(0, 0, 40),), "and with that nothing since"
