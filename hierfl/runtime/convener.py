@@ -101,7 +101,8 @@ class Convener:
             else:
                 outcome = self._obey(command, outcome)
         memory = self._memory() if self._machine.phase is Phase.IDLE else None
-        return replace(outcome, orders=ordered(self.spec, asked, self._opening), memory=memory), None, None, None
+        orders = (ordered(self.spec, asked, self._opening),) if asked else ()
+        return replace(outcome, orders=orders, memory=memory), None, None, None
 
     def _obey(self, command: Command, outcome: Outcome) -> Outcome:
         """Enter one command into what comes out."""

@@ -155,7 +155,7 @@ class Aggregator:
         if wants.finished is not None and self._residual is not None:
             self._state = {**self._state, RESIDUAL: self._residual}
         outcome = Outcome(
-            orders=ordered(self.spec, wants.asked, self._opening, self._order, self._machine.upcoming),
+            orders=self._ordered(wants.asked) if wants.asked else (),
             closed=tuple(wants.closed),
             refused=tuple(wants.refused),
             dismissed=tuple(wants.dismissed),
@@ -172,6 +172,9 @@ class Aggregator:
             self._start = self._model = self._residual = None
             self._state = {}
         return beside
+
+    def _ordered(self, asked: list[TrainMember]) -> tuple[Order, ...]:
+        return (ordered(self.spec, asked, self._opening, self._order, self._machine.upcoming),)
 
     def _sent(self) -> ModelState:
         """Give what goes down to the members: the model, and the channels of this hub's own rule."""

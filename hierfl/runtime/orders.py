@@ -17,16 +17,12 @@ def ordered(
     opening: Opening | None,
     above: Order | None = None,
     then: tuple[str, ...] = (),
-) -> tuple[Order, ...]:
-    """Bundle what a hub's machine asks of members, if it asks anybody. `above`: the order that the hub works for;
-    `then`: as of an order.
-    """
-    if not asked:
-        return ()
+) -> Order:
+    """Bundle what a machine asks of members. `above`: the order that the hub works for; `then`: as of an order."""
     assert opening is not None
     members = tuple((command.member, command.weight) for command in asked)
     objective, short = spec.strategy.objective(), _shortfalls(spec, asked, above)
-    return (Order(spec.path, asked[0].round_number, members, opening, objective, then, short),)
+    return Order(spec.path, asked[0].round_number, members, opening, objective, then, short)
 
 
 def _shortfalls(
@@ -35,8 +31,9 @@ def _shortfalls(
     """Say which members' updates did not count whole: here, or above as parts of this hub's own, where what they keep
     is the business of a hub above; None where all do. What became of several rounds in one of the parent's is not told.
     """
-    goes_up = above is not None and adds_up(above.objective) and spec.hub.rounds == 1
-    inherited = above.shortfalls if above is not None and goes_up else None
+    inherited = None
+    if above is not None and adds_up(above.objective) and spec.hub.rounds == 1:
+        inherited = above.shortfalls
     if inherited is None and not spec.hub.may_leave_out:
         return None
     of_hub = (inherited or {}).get(spec.hub.name, ())

@@ -103,14 +103,17 @@ class Remembered:
         anew = {path for path, hub in config.hubs.items() if adds_up(hub.strategy.objective())}
         if not anew:
             return self
-        states = {hub: state for hub, state in self.states.items() if hub not in anew}
-        for hub in self.states.keys() & anew:
-            if config.hubs[hub].compression is not None and (left := _left_out(driver.get(self.states[hub]))):
-                states[hub] = driver.put(left)
-        sites = {site: kept for site, kept in self.sites.items() if parent(site) not in anew}
-        for site in self.sites.keys() - sites.keys():
-            if config.sites[site].compression is not None and (left := _left_out(driver.get(self.sites[site])[site])):
-                sites[site] = driver.put({site: left})
+        states, sites = dict(self.states), dict(self.sites)
+        for hub, state in self.states.items():
+            if hub in anew:
+                del states[hub]
+                if config.hubs[hub].compression is not None and (left := _left_out(driver.get(state))):
+                    states[hub] = driver.put(left)
+        for site, handle in self.sites.items():
+            if parent(site) in anew:
+                del sites[site]
+                if config.sites[site].compression is not None and (left := _left_out(driver.get(handle)[site])):
+                    sites[site] = driver.put({site: left})
         hubs = {hub: _without_late(kept) if hub in anew else kept for hub, kept in self.hubs.items()}
         return replace(self, states=states, hubs=hubs, sites=sites)
 

@@ -27,6 +27,17 @@ def closed(node: str, number: int, members: list[str], opened_s: float, time_s: 
     return RoundClosed(time_s, node, number, "all reported", members, {}, time_s - opened_s, 0)
 
 
+def six_seconds(devices: dict[str, Device], labels: dict[str, frozenset[str]]) -> IdleTime:
+    """A round of 5 s: 3 and 2 s of us on x, one after the other, 1 s of c on y."""
+    idle = IdleTime(tree(), devices, labels)
+    trained(idle, "x", "world/us/a", 0, 3)
+    trained(idle, "x", "world/us/b", 3, 5)
+    trained(idle, "y", "world/c", 0, 1)
+    idle.on(closed("world/us", 1, ["a", "b"], 0, 5))
+    idle.on(closed("world", 1, ["us", "c"], 0, 5))
+    return idle
+
+
 def test_a_round_by_hand() -> None:
     """Jobs of 3, 2 and 4 s on two devices, in 6 s: W = 9, LB = max(4.5, 4, 2 + 3) = 5; busy 9 of 12."""
     idle = IdleTime(tree(), {"x": X, "y": Y}, {})
@@ -78,12 +89,7 @@ def test_rounds_of_an_inner_hub_are_a_chain() -> None:
 def test_residency_is_part_of_the_floor() -> None:
     """Only x may take a and b: 5 s there, while y has but 1 s of work."""
     labels = {"world/us/a": frozenset({"us"}), "world/us/b": frozenset({"us"})}
-    idle = IdleTime(tree(), {"x": Device("x", labels=frozenset({"us"})), "y": Y}, labels)
-    trained(idle, "x", "world/us/a", 0, 3)
-    trained(idle, "x", "world/us/b", 3, 5)
-    trained(idle, "y", "world/c", 0, 1)
-    idle.on(closed("world/us", 1, ["a", "b"], 0, 5))
-    idle.on(closed("world", 1, ["us", "c"], 0, 5))
+    idle = six_seconds({"x": Device("x", labels=frozenset({"us"})), "y": Y}, labels)
     assert idle.last().efficiency == pytest.approx(1.0) and idle.last().floor == pytest.approx(4 / 10)
     assert idle.hubs()["world/us"].busy == {"x": pytest.approx(1.0)}, "y may not take its sites and does not count"
 
@@ -92,12 +98,7 @@ def test_the_devices_of_a_hub_are_those_of_all_sites_below_it() -> None:
     """World has a site of its own in ch, and in us a hub: 5 s on x and 1 s on y are 6 of 10."""
     labels = {"world/us/a": frozenset({"us"}), "world/us/b": frozenset({"us"}), "world/c": frozenset({"ch"})}
     devices = {"x": Device("x", labels=frozenset({"us"})), "y": Device("y", labels=frozenset({"ch"}))}
-    idle = IdleTime(tree(), devices, labels)
-    trained(idle, "x", "world/us/a", 0, 3)
-    trained(idle, "x", "world/us/b", 3, 5)
-    trained(idle, "y", "world/c", 0, 1)
-    idle.on(closed("world/us", 1, ["a", "b"], 0, 5))
-    idle.on(closed("world", 1, ["us", "c"], 0, 5))
+    idle = six_seconds(devices, labels)
     world = idle.hubs()["world"]
     assert world.busy == {"x": pytest.approx(1.0), "y": pytest.approx(0.2)} and world.goodput == pytest.approx(6 / 10)
     assert (world.idle, world.floor) == (pytest.approx(4 / 10), pytest.approx(4 / 10))
@@ -249,12 +250,7 @@ def test_devices_that_are_alike_share_their_floor() -> None:
     """x alone may take a and b, 5 s; y and z share c: of their 10 s at best 1 is busy, wherever it is."""
     labels = {"world/us/a": frozenset({"us"}), "world/us/b": frozenset({"us"})}
     devices = {"x": Device("x", labels=frozenset({"us"})), "y": Y, "z": Device("z")}
-    idle = IdleTime(tree(), devices, labels)
-    trained(idle, "x", "world/us/a", 0, 3)
-    trained(idle, "x", "world/us/b", 3, 5)
-    trained(idle, "y", "world/c", 0, 1)
-    idle.on(closed("world/us", 1, ["a", "b"], 0, 5))
-    idle.on(closed("world", 1, ["us", "c"], 0, 5))
+    idle = six_seconds(devices, labels)
     found = idle.devices()
     assert found["x"].idle == found["x"].floor == 0.0
     assert found["y"].floor == found["z"].floor == pytest.approx(0.9)
