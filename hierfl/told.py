@@ -22,15 +22,15 @@ from hierfl.runtime.specs import passes_up
 from hierfl.summary import idle_nodes, simulated, unmixed, wide_adapters
 from hierfl.tree import handed_out, not_kept
 from scheduler.participations.all import All
-from tiers.federation import parent
+from tiers.federation import Hub, parent
 
 __all__ = ["begun", "foretold", "keep_statistics", "out_of_step", "rolled_up"]
 
 OUT_OF_STEP = (
-    "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count: of"
-    " one that comes late, or is lost, its sites take back their part of its newest round, but not all that earlier"
-    " rounds left in it, and the model may end beside the optimum; let rounds here wait for all members (participation:"
-    " all, on_failure: stop), put these sites under this hub itself, or take fedprox"
+    "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count"
+    " here, since {hub} {does}: of one that comes late, or is lost, its sites take back their part of the newest round,"
+    " but not all that earlier ones left in it, and the model may end beside the optimum; let rounds here wait for all"
+    " members (participation: all, on_failure: stop), give {hub} {instead}, or take fedprox"
 )
 
 PARTLY = (
@@ -38,6 +38,9 @@ PARTLY = (
     " where some are not asked or lost, sites and hub keep corrections that do not agree, and the model ends beside the"
     " optimum; take participation: all here, or scaffold"
 )
+
+MANY = 1_000_000
+"""A member's weight; a policy that counts late updates counts something of this one."""
 
 
 def foretold(config: RunConfig, num_samples: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
@@ -73,22 +76,34 @@ def out_of_step(config: RunConfig) -> dict[str, str]:
     """Name hubs where sites below and a hub above may add up different things, where the strategy needs both to agree
     (Karimireddy et al. 2020, Algorithm 1: c is the mean of the c_k; Acar et al. 2021 likewise).
 
-    Of a site's own update that does not count the site takes back what it kept; what a hub's own update had of each of
-    them is known of its newest round alone. A hub that decodes its sum tells with the change of c how many took part;
-    for h there is no change.
+    Of an update that does not count, its own or its hub's, a site takes back what it kept at its last training. An
+    update of a hub that has several rounds for it, or takes late ones of earlier rounds, has more of a site than that.
+    A hub that decodes its sum tells with the change of c how many took part; for h there is no change.
     """
     tree, found = config.federation, dict[str, str]()
     for path in dict.fromkeys(map(parent, config.sites)):
-        node = path or ""
+        node, several = path or "", ""
         while (above := parent(node)) is not None and adds_up(rule := config.hubs[above].strategy.objective()):
             hub = tree.hubs[node]
-            if tree.hubs[above].may_leave_out:
-                found.setdefault(above, OUT_OF_STEP.format(hub=node))
+            several = several or _has_several(node, hub)
+            if several and tree.hubs[above].may_leave_out:
+                found.setdefault(above, several)
             is_whole = isinstance(hub.participation, All) and not hub.keep_going
             if not rule.channels(1) and not is_whole and not passes_up(config, node):
                 found.setdefault(node, PARTLY.format(hub=node))
             node = above
     return found
+
+
+def _has_several(path: str, hub: Hub) -> str:
+    """Say that one update of a hub may have several of a site, and why; empty if it has not."""
+    if hub.rounds > 1:
+        return OUT_OF_STEP.format(hub=path, does=f"has {hub.rounds} rounds for each", instead="rounds: 1")
+    if hub.participation.admit(MANY, 1).weight:
+        return OUT_OF_STEP.format(
+            hub=path, does="counts late updates of its members", instead="late: refuse, or another participation"
+        )
+    return ""
 
 
 def rolled_up(config: RunConfig, inventories: Mapping[str, Inventory]) -> dict[str, TableStatistics]:

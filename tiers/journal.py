@@ -297,6 +297,8 @@ def _read(said: dict[str, Any]) -> Record:
 
 def _event(word: str, said: dict[str, Any]) -> Event:
     """Make an event of what JSON has."""
+    if word == "begin":
+        return Begin(**{**said, "shortfalls": _shortfalls(said)})
     if word != "arrived":
         return _EVENTS[word](**said)
     shares = tuple(Share(**share) for share in said["update"]["shares"])
@@ -305,4 +307,8 @@ def _event(word: str, said: dict[str, Any]) -> Event:
 
 def _errand(said: Mapping[str, Any]) -> Errand:
     """Read who is at work, and with what it was told."""
-    return Errand(**{**said, "shortfalls": tuple(Shortfall(**one) for one in said.get("shortfalls", ()))})
+    return Errand(**{**said, "shortfalls": _shortfalls(said)})
+
+
+def _shortfalls(said: Mapping[str, Any]) -> tuple[Shortfall, ...]:
+    return tuple(Shortfall(**one) for one in said.get("shortfalls", ()))

@@ -78,15 +78,29 @@ class Update:
 
 
 @dataclass(frozen=True, slots=True)
+class Shortfall:
+    """Of a member's update of a round only `counted` of its `weight` has counted: it came late, or was lost.
+
+    With 0 that holds for all its updates from that round on.
+    """
+
+    round_number: int
+    counted: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """Event: do `rounds` rounds, the first of them numbered `round_number` in this hub's own count.
 
     `forecast_s`: how long each member is predicted to take, in seconds, by name; without those that are not known.
+    `shortfalls`: of the hub's own updates, where that concerns those who had a part in them.
     """
 
     round_number: int
     rounds: int = 1
     forecast_s: Mapping[str, float] = field(default_factory=dict)
+    shortfalls: tuple[Shortfall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +172,6 @@ class Advance:
 
     round_number: int
     total_weight: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shortfall:
-    """Of a member's update of a round only `counted` of its `weight` has counted: it came late, or was lost.
-
-    With 0 that holds for all its updates from that round on.
-    """
-
-    round_number: int
-    counted: int
-    weight: int
 
 
 @dataclass(frozen=True, slots=True)

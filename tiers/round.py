@@ -119,8 +119,8 @@ class HubRounds:
             case Begin():
                 assert self.phase in (Phase.IDLE, Phase.FAILED), f"{self.hub.name} begun while {self._story()}"
                 assert not self.standing.awaits or event.round_number > self.round_number, self._story()
-                self._last_round = event.round_number + event.rounds - 1
-                self._forecast_s = event.forecast_s
+                self._last_round, self._forecast_s = event.round_number + event.rounds - 1, event.forecast_s
+                self._attendance.told(event.shortfalls, self.weights)
                 return self._open(event.round_number)
             case Arrived():
                 return self._arrived(event.update)

@@ -64,6 +64,14 @@ class Standing:
             short[member] = _voided(short.get(member, ()), errand.round_number)
         return replace(self, errands={}, shortfalls=short)
 
+    def given_up(self) -> Standing:
+        """Give what is left where the rounds that followed are given up: of what was held or asked nothing counts."""
+        short = dict(self.without_errands().shortfalls)
+        for update in self.held:
+            for share in update.shares:
+                short[share.member] = _voided((), update.round_number)
+        return Standing(self.round_number, shortfalls=short)
+
     @property
     def matters(self) -> bool:
         """Whether a machine that knows nothing of it would go on otherwise."""
@@ -91,6 +99,19 @@ class Attendance:
         self.shortfalls.pop(member, None)
         if short is not None:
             self.shortfalls[member] = (short,)
+
+    def told(self, found: Iterable[Shortfall], members: Iterable[str]) -> None:
+        """The hub's own updates did not count whole: no more did what members had sent for the same rounds.
+
+        A member that has not answered since it was told of one has no part in later ones.
+        """
+        for one in found:
+            for member in members:
+                own = self.shortfalls.get(member, ())
+                if not one.counted:
+                    self.shortfalls[member] = _voided(own, one.round_number)
+                elif not own:
+                    self.shortfalls[member] = (one,)
 
     def at_work(self, round_number: int, waiting: Mapping[str, int]) -> None:
         """A round closes without these members, by their weights."""

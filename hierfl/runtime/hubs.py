@@ -191,7 +191,8 @@ class Hubs:
             self._call(life, replica, life.replicas.told - 1)
 
     def stop(self, path: str, *, failed: bool = False) -> None:
-        """Give up the rounds of a hub and of all below it, and what they remember; fresh aggregators begin the next.
+        """Give up the rounds of a hub and of all below it; fresh aggregators begin the next, which know no more of what
+        was than which updates did not count.
 
         `failed`: because the hub gave up.
         """
@@ -201,6 +202,8 @@ class Hubs:
             life.stop()
             for replica in range(life.replicas.num_replicas):
                 self._start(life, replica)
+            if life.kept is not None:
+                self._tell(life.spec.path, "recall", (life.kept.memory,))
         if stopped and self._recorder is not None:
             self._deliver(path, self._recorder.stop(path, list(stopped), failed=failed))
 

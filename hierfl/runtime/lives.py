@@ -28,6 +28,11 @@ class Kept:
     memory: Memory
     payloads: tuple[Handle, ...] = ()
 
+    def given_up(self) -> Kept | None:
+        """Give what is left where the rounds that followed are given up: which updates did not count."""
+        standing = self.memory.standing.given_up()
+        return Kept(Memory(standing)) if standing.matters else None
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -118,8 +123,8 @@ class Life:
         return Rebased(index, recalls=True)
 
     def stop(self) -> None:
-        """All that was told is void."""
-        self.running, self.model, self.kept = False, None, None
+        """All that was told is void; what is left of what the hub remembered is to be recalled."""
+        self.running, self.model, self.kept = False, None, self.kept.given_up() if self.kept is not None else None
         self.told.clear()
         self.answers.clear()
         self.num_stops += 1

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from hierfl.learning.local import adds_up
 from hierfl.runtime.jobs import HubSpec, Order
+from tiers.federation import Hub
 from tiers.messages import Opening, Shortfall, TrainMember
 
-__all__ = ["ordered"]
+__all__ = ["of_hub", "ordered"]
 
 
 def ordered(
@@ -25,17 +26,21 @@ def ordered(
     return Order(spec.path, asked[0].round_number, members, opening, objective, then, short)
 
 
+def of_hub(order: Order | None, hub: Hub) -> tuple[Shortfall, ...] | None:
+    """Give which of a hub's own updates did not count whole above, where that concerns its members: what they keep has
+    to add up to what a hub above keeps. None where it does not.
+
+    What became of several rounds in one of the parent's is not told.
+    """
+    if order is None or order.shortfalls is None or not adds_up(order.objective) or hub.rounds > 1:
+        return None
+    return order.shortfalls.get(hub.name, ())
+
+
 def _shortfalls(
     spec: HubSpec, asked: Sequence[TrainMember], above: Order | None
 ) -> Mapping[str, tuple[Shortfall, ...]] | None:
-    """Say which members' updates did not count whole: here, or above as parts of this hub's own, where what they keep
-    is the business of a hub above; None where all do. What became of several rounds in one of the parent's is not told.
-    """
-    inherited = None
-    if above is not None and adds_up(above.objective) and spec.hub.rounds == 1:
-        inherited = above.shortfalls
-    if inherited is None and not spec.hub.may_leave_out:
+    """Say which members' updates did not count whole, here or as parts of this hub's own; None where all do."""
+    if of_hub(above, spec.hub) is None and not spec.hub.may_leave_out:
         return None
-    of_hub = (inherited or {}).get(spec.hub.name, ())
-    found = {command.member: (*of_hub, *command.shortfalls) for command in asked}
-    return {member: short for member, short in found.items() if short}
+    return {command.member: command.shortfalls for command in asked if command.shortfalls}

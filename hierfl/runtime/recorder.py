@@ -298,7 +298,8 @@ class Recorder:
     def recalled(self, kept: Mapping[str, Kept]) -> dict[str, Kept]:
         """Give what hubs remember, with who was at work: what is told again says whether they have answered."""
         forgotten = self.replay.forgotten if self.replay is not None else set()
-        found = {path: one for path, one in kept.items() if path not in forgotten}
+        left = {path: one.given_up() if path in forgotten else one for path, one in kept.items()}
+        found = {path: one for path, one in left.items() if one is not None}
         for path, errands in [one for one in self._head.errands.items() if one[0] not in forgotten]:
             before = found.get(path) or Kept(Memory(Standing(max(one.round_number for one in errands.values()))))
             standing = replace(before.memory.standing, errands=dict(errands))

@@ -24,6 +24,7 @@ from hierfl.runtime.forecasts import forecasts
 from hierfl.runtime.hubs import HubLost, Hubs, HubSaid, HubUp, Kept
 from hierfl.runtime.jobs import Order, Outcome
 from hierfl.runtime.openwork import OpenWork
+from hierfl.runtime.orders import of_hub
 from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.results import TRAIN, Group, HandedUp, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
@@ -221,10 +222,9 @@ class Relay:
     def _begin(self, path: str, number: int, rounds: int, order: Order | None, model: Handle) -> None:
         """Begin a hub's rounds."""
         self._closings.opened(path)
-        expected: Mapping[str, float] = {}
-        if self._tree.hubs[path].participation.may_close_early:
-            expected = forecasts(self._tree, path, self._p90, len(self._crew.workers))
-        event, state = Begin(number, rounds, expected), self.states.get(path)
+        hub, late = self._tree.hubs[path], self._tree.hubs[path].participation.may_close_early
+        expected = forecasts(self._tree, path, self._p90, len(self._crew.workers)) if late else {}
+        event, state = Begin(number, rounds, expected, of_hub(order, hub) or ()), self.states.get(path)
         if self.exchanges.serves(path):
             begin = partial(self.hubs.begin, path, event, order, None, None)
             self.exchanges.begin(path, model, state, begin)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_runs import Copied, Ran, config_of, go, hub, site
+from stumbling_task import TRAININGS
 
 from hierfl import checkpoint
 from hierfl.checkpoint import Checkpoint
@@ -161,6 +162,28 @@ def test_so_it_is_where_a_site_fails_and_its_hub_goes_on_or_gives_up(
     missing = [record.missing for record in ran.monitor.of(RoundClosed) if record.node == "world"]
     assert all(("west" in one) == (quorum == 1.0) for one in missing) and len(missing) == 4
     check(ran.folder, "scaffold")
+
+
+def stumbles(name: str, odd: int = 0) -> dict[str, Any]:
+    return site(name, number=ord(name), odd=odd)
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["two tiers", "three tiers"])
+def test_so_it_is_where_hubs_ask_some_and_give_up_now_and_then(tmp_path: Path, deep: bool) -> None:
+    """A site that is not asked for a while hears of its last update when it is, whatever its hub went through."""
+    TRAININGS.clear()
+    some = {"participation": {"kind": "sample", "fraction": 0.5}, "quorum": 1.0}
+    west = hub("west", stumbles("a", 3), *map(stumbles, "bcd"), **some)
+    near = hub("near", west, stumbles("e", 5), quorum=1.0) if deep else west
+    settings = {"rounds": 12, "on_failure": "continue", "quorum": 0.3}
+    strategy = {"kind": "scaffold", "weights": "uniform"}
+    given = hub("world", near, stumbles("f"), strategy=strategy, **settings)
+    one_step = {**TOP, "training": {**TOP["training"], "local_steps": 1}}
+    ran = go(tmp_path, given, {"kind": "stumbling_task:StumblingTask"}, **one_step)
+    gave_up = [record.missing for record in ran.monitor.of(RoundClosed) if near["name"] in record.missing]
+    assert 2 <= len(gave_up) <= 8
+    weights = {**dict.fromkeys("abcd", 1), "e": 4, "f": 8} if deep else {**dict.fromkeys("abcd", 1), "f": 4}
+    check(ran.folder, "scaffold", weights)
 
 
 @pytest.mark.parametrize("participation", [CARRIED, REFUSED], ids=["carried", "refused"])

@@ -78,6 +78,22 @@ def test_what_counted_in_part_stays_known_while_the_member_is_lost() -> None:
     assert hub._attendance.shortfalls["c"] == (Shortfall(0, 28, 40), Shortfall(2, 0, 1))
 
 
+def test_of_the_hubs_own_updates_those_hear_who_may_have_had_a_part_in_them() -> None:
+    """One who answers in between has no more to be told; one who has not, had no part in what came later."""
+    hub = machine(All(), keep_going=True, quorum=0.3)
+    half, whole = Shortfall(4, 1, 2), ()
+    assert told(hub.handle(Begin(5, shortfalls=(half,)))) == dict.fromkeys("abc", (half,))
+    hub.handle(arrived("a", 5))
+    hub.handle(Lost(5, {"b": "cut off"}))
+    hub.handle(arrived("c", 5))
+    lost, later, void = Shortfall(5, 0, 1), Shortfall(5, 1, 3), Shortfall(6, 0, 1)
+    assert told(hub.handle(Begin(6, shortfalls=(later,)))) == {"a": (later,), "b": (half, lost), "c": (later,)}
+    done(hub, 6)
+    assert told(hub.handle(Begin(7))) == dict.fromkeys("abc", whole)
+    done(hub, 7)
+    assert told(hub.handle(Begin(8, shortfalls=(half, void)))) == dict.fromkeys("abc", (half, void))
+
+
 def test_what_is_under_way_counts_nothing_where_nobody_goes_on_with_it() -> None:
     hub = closed_without_c(CARRIES)
     left = hub.standing.without_errands()

@@ -30,7 +30,7 @@ UPDATE = Update("w", 5, (Share("a", 3), Share("b", 40)), 24, 7)
 RECORDS: list[tuple[Record, bytes]] = [
     (HEAD, b""),
     (Barrier(1), b""),
-    (Told("w", Begin(5, 2, {"a": 0.1, "b": 1e-9})), b""),
+    (Told("w", Begin(5, 2, {"a": 0.1, "b": 1e-9}, (Shortfall(4, 1, 2),))), b""),
     (Told("w", Arrived(UPDATE), ((".floats", "int32", (4,)), (".ints", "int64", (1, 1)))), bytes(range(24))),
     (Told("w", Arrived(Update("w", 5, (Share("inner", 9),)))), b""),
     (Told("w", Lost(5, {"c": "power cut"}, excused=True)), b""),

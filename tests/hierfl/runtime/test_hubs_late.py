@@ -6,10 +6,10 @@ from typing import Any
 
 from hierfl.config.schema import Replication
 from hierfl.runtime.driver import Done
-from hierfl.runtime.hubs import Hubs, HubSaid
+from hierfl.runtime.hubs import Hubs, HubSaid, Kept
 from hierfl.runtime.jobs import Memory, Outcome
-from tiers.messages import Begin, Share, Update
-from tiers.standing import Errand, Standing
+from tiers.messages import Begin, Share, Shortfall, Update
+from tiers.standing import Errand, Losses, Standing
 
 FINISHED = Outcome(finished=Update("", 0, ()))
 
@@ -107,5 +107,21 @@ def test_what_is_kept_of_a_running_hub_is_from_before_its_rounds() -> None:
     hubs.begin("world", Begin(1), None, "model", None)
     answer(hubs, 1, Outcome())
     assert hubs.running("world") and hubs.kept()["world"].memory == holding
+
+
+def test_one_that_is_stopped_knows_only_what_did_not_count() -> None:
+    driver, hubs = begun()
+    errands, losses, half = {"c": Errand(0, 1)}, {"b": Losses(3, 0)}, Shortfall(0, 1, 2)
+    answer(hubs, 0, Outcome(finished=Update("", 0, ()), memory=Memory(Standing(0, errands))))
+    hubs.tell("world", "arrive", late(0), "payload")
+    answer(hubs, 1, Outcome(memory=Memory(Standing(0, errands, losses, (late(0),), {"a": (half,), "b": (half,)}))))
+    hubs.begin("world", Begin(1), None, "model", None)
+    answer(hubs, 2, Outcome())
     hubs.stop("world")
-    assert not hubs.running("world") and hubs.kept() == {} and hubs.settled()
+    void = Shortfall(0, 0, 1)
+    left = Memory(Standing(0, shortfalls={"a": (void,), "b": (half,), "c": (void,)}))
+    assert driver.made[-1] == ("recall", (left,)) and hubs.kept()["world"] == Kept(left)
+    answer(hubs, 3, Outcome(memory=left))
+    assert not hubs.running("world") and hubs.settled()
+    hubs.stop("world")
+    assert hubs.kept()["world"] == Kept(left), "it may be stopped before it has begun again"
