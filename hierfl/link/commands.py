@@ -196,11 +196,12 @@ def _join(
         serving = _serving(words, kit, node, listen, listen_peers)
         stack.enter_context(_watched(serving))
         from hierfl.link.log import Rounds
-        from hierfl.link.serving import check_member, join, state_folder
+        from hierfl.link.serving import check_member, join, state_folder, with_data
         from hierfl.link.standby import join_in_turn
         from hierfl.monitor.plain import Plain as Lines
 
-        check_member(serving)  # who is none is asked to agree to nothing
+        check_member(serving)  # who is none, or has no data there, is asked to agree to nothing
+        with_data(serving.config, serving.kit.path, data)
         _approve(serving, approved)
         stopping = stack.enter_context(leaving())
         way: list[Any] = [None]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hierfl.config.schema import RunConfig
-from hierfl.errors import ConfigError, Fenced, HierflError, LinkError
+from hierfl.errors import ConfigError, DataError, Fenced, HierflError, LinkError
 from hierfl.journal import Lead, LocalStore, leading
 from hierfl.kinds import nearest
 from hierfl.link import kept, noted
@@ -347,7 +347,9 @@ def _join(
 
 
 def with_data(config: RunConfig, path: str, data: Path | None) -> RunConfig:
-    """Let a site's data come from a path. Errors: ConfigError where the node is no site, or its task takes no path."""
+    """Let a site's data come from a path. Errors: ConfigError where the node is no site, or its task takes no path;
+    DataError where nothing is there.
+    """
     if data is None:
         return config
     if path not in config.sites:
@@ -358,6 +360,8 @@ def with_data(config: RunConfig, path: str, data: Path | None) -> RunConfig:
 
     if "path" not in inspect.signature(config.task.data).parameters:
         raise ConfigError(f"the task {config.task_kind} takes no path; its data are its own")
+    if not data.exists():
+        raise DataError(f"--data {data}: does not exist").misnamed()
     site = config.sites[path]
     return replace(
         config, sites={**config.sites, path: replace(site, source={**site.source, "path": str(data.resolve())})}

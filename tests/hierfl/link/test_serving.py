@@ -19,7 +19,7 @@ from link_members import Pki
 from small_runs import config_of, hub, site
 
 from hierfl.config import load, write
-from hierfl.errors import ConfigError, LinkError, OutputError
+from hierfl.errors import ConfigError, DataError, LinkError, OutputError
 from hierfl.lifecycle import run
 from hierfl.link.approval import goes_on_as, plan_of
 from hierfl.link.fits import check_state
@@ -141,6 +141,9 @@ def test_members_that_dial_several_ports_need_a_word(pki: Pki, tmp_path: Path) -
 def test_a_single_sites_data_may_come_from_a_path(tmp_path: Path) -> None:
     tables = {"kind": "parquet", "features": ["x"], "label": "y"}
     tree = hub("world", site("a", path="elsewhere.parquet"), site("b", path="b.parquet"))
+    with pytest.raises(DataError, match=r"mine\.parquet: does not exist"):
+        with_data(config_of(tmp_path, tree, tables), "world/a", tmp_path / "mine.parquet")
+    (tmp_path / "mine.parquet").touch()
     given = with_data(config_of(tmp_path, tree, tables), "world/a", tmp_path / "mine.parquet")
     assert given.sites["world/a"].source["path"] == str(tmp_path / "mine.parquet")
     assert given.sites["world/b"].source["path"] == "b.parquet"
@@ -149,6 +152,22 @@ def test_a_single_sites_data_may_come_from_a_path(tmp_path: Path) -> None:
         with_data(config(tmp_path), "world/c", tmp_path)
     with pytest.raises(ConfigError, match="world/us is a hub"):
         with_data(config(tmp_path), "world/us", tmp_path)
+
+
+def test_data_that_are_not_there_are_told_before_anybody_is_asked_to_agree(pki: Pki, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from hierfl.cli import app
+
+    tables = {"kind": "parquet", "features": ["x"], "label": "y"}
+    us, output = {"name": "us", "link": LINK, "data": {"path": "us.parquet"}}, {"dir": str(tmp_path / "runs")}
+    said = {"name": "heart", "task": tables, "federation": {"name": "world", "members": [us]}, "output": output}
+    file = tmp_path / "heart.yaml"
+    file.write_text(yaml.safe_dump(said))
+    words = ["join", str(file), "--kit", str(pki.kit("world/us").folder), "--data", str(tmp_path / "mine.parquet")]
+    ended = CliRunner().invoke(app, words)
+    assert ended.exit_code == 2 and "mine.parquet: does not exist" in ended.stderr
+    assert not ended.stdout and not (tmp_path / "runs").exists()
 
 
 def test_health_is_one_json_object(tmp_path: Path) -> None:
