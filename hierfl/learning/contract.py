@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import OutOfMemoryError, Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, default_collate
 
 from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.frames import spelt
@@ -18,7 +19,15 @@ from hierfl.learning.task import Prediction, SiteData, Task
 if TYPE_CHECKING:
     from pyarrow import Table
 
-__all__ = ["checked_data", "checked_loss", "checked_model", "checked_prediction", "checked_table"]
+__all__ = [
+    "checked_batch",
+    "checked_data",
+    "checked_loss",
+    "checked_model",
+    "checked_prediction",
+    "checked_table",
+    "form_of",
+]
 
 
 def checked_model(task: Task, *, is_base: bool = False) -> Module:
@@ -71,6 +80,23 @@ def checked_table(given: Any) -> Table:
     return given
 
 
+def checked_batch(chosen: Sequence[int], samples: Sequence[Any]) -> Any:
+    """Collate samples of a data set, at the places `chosen`. Errors: DataError for two of unlike shapes; else torch's."""
+    try:
+        return default_collate([*samples])
+    except Exception as error:
+        first = dict(_shapes(samples[0]))
+        for place, sample in zip(chosen, samples, strict=True):
+            other = dict(_shapes(sample))
+            for where in [where for where in first | other if first.get(where) != other.get(where)][:1]:
+                had, has = first.get(where, "not there"), other.get(where, "not there")
+                raise DataError(
+                    f"samples {chosen[0]} and {place} of the data set are unlike{where}: {had} and {has}; a batch needs"
+                    " one shape: pad them in the data set, and give their lengths beside"
+                ) from error
+        raise
+
+
 def checked_loss(task: Task, module: Module, batch: Any, size: int) -> Tensor:
     """Let the task take the loss of a batch of `size` samples, with a gradient where the module is in training.
 
@@ -106,6 +132,14 @@ def checked_prediction(given: Any) -> Prediction:
             raise SiteFailed(f"the task's predict() names a metric {name!r}; needed: {OWN_NAMES}")
         if not isinstance(values, Tensor) or values.dim() != 1:
             raise SiteFailed(f"the task's predict() gave {_kind(values)} as {name}; needed: a tensor of shape (n,)")
+    scores, labels = given.scores, given.labels
+    if scores is not None and labels is not None and labels.dim() == 2 and scores.shape == labels.shape:
+        n, many = scores.shape
+        if many > 1:
+            raise SiteFailed(
+                f"the task's predict() gave scores and labels of shape [{n}, {many}], several of each sample; flatten"
+                " both: one score and one label per sample and label (scores.flatten(), labels.flatten())"
+            )
     sizes = {name: len(values) for name, values in given.own.items()}
     if given.labels is not None:
         sizes["labels"] = given.labels.numel()
@@ -114,6 +148,36 @@ def checked_prediction(given: Any) -> Prediction:
     if len(given.own) > MAX_OWN:
         raise SiteFailed(f"the task's predict() gave {len(given.own)} metrics of its own; at most {MAX_OWN}")
     return given
+
+
+def form_of(given: Prediction, first: str = "") -> str:
+    """Say what a prediction is made of, `scores of shape (n, 3), labels, mae`. `first`: what the first one was.
+
+    Errors: SiteFailed where it is another: batches are put together, and would count some samples and not others.
+    """
+    parts = [*(["labels"] if given.labels is not None else []), *sorted(given.own)]
+    if given.scores is not None:
+        parts.insert(0, f"scores of shape ({', '.join(['n', *map(str, given.scores.shape[1:])])})")
+    found = ", ".join(parts)
+    if first and found != first:
+        raise SiteFailed(
+            f"the task's predict() gave for one test batch [{first}], and for a later one [{found}]; needed: the same of"
+            " every batch, with 0 values where there is nothing to tell"
+        )
+    return found
+
+
+def _shapes(sample: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Give the shapes of what a sample is made of, and the lengths of its lists, by where they are."""
+    if isinstance(sample, Tensor | np.ndarray):
+        yield where, f"shape {[*sample.shape]}"
+    elif isinstance(sample, Mapping):
+        for key, value in sample.items():
+            yield from _shapes(value, f"{where} in {key!r}")
+    elif isinstance(sample, tuple | list):
+        yield where, f"length {len(sample)}"
+        for place, value in enumerate(sample):
+            yield from _shapes(value, f"{where} in part {place}")
 
 
 def _are_columns(part: Any) -> bool:

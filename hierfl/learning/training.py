@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import Dataset, TensorDataset
 
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError, UpdateRefused
-from hierfl.learning.contract import checked_loss, checked_prediction
+from hierfl.learning.contract import checked_batch, checked_loss, checked_prediction, form_of
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.metrics import Tally
 from hierfl.learning.noise import Stream
@@ -137,7 +137,8 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
     A sample may have any number of predictions (the voxels of a volume, the labels that are known): they are what is
     counted, and each batch's mean loss weighs as many as it has.
 
-    Errors: DataError for scores or labels that are no classes'; SiteFailed as for `train`.
+    Errors: DataError for scores or labels that are no classes'; SiteFailed as for `train`, and for predictions of one
+    batch that are unlike another's.
     """
     num_samples = len(dataset)  # type: ignore[arg-type]
     if num_samples == 0:
@@ -147,10 +148,12 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
     scores: list[np.ndarray[Any, Any]] = []
     labels: list[np.ndarray[Any, Any]] = []
     own: dict[str, list[np.ndarray[Any, Any]]] = {}
+    form = ""
     with torch.inference_mode():
         for batch, size in _in_order(dataset, evaluation.batch_size, device):
-            loss = float(checked_loss(task, module, batch, size))
+            loss = float(checked_loss(task, module, _move(batch, device, copy=True), size))
             prediction = checked_prediction(task.predict(module, batch))
+            form = form_of(prediction, form)
             for name, values in prediction.own.items():
                 own.setdefault(name, []).append(values.detach().to(torch.float64).cpu().numpy())
             if prediction.scores is None or prediction.labels is None:
@@ -194,7 +197,8 @@ def _batches(
 ) -> Iterator[tuple[Any, int]]:
     """Yield (batch, size) for `num_steps` steps, in a new order for every pass over the dataset.
 
-    A batch of all samples keeps the dataset's order: its gradient is the same in any.
+    A batch of all samples keeps the dataset's order: its gradient is the same in any. Batches are the task's to change
+    in place, as layers with `inplace` do: none shares memory with the dataset.
     """
     num_samples = len(dataset)  # type: ignore[arg-type]
     size = min(batch_size or num_samples, num_samples)
@@ -214,12 +218,15 @@ def _batches(
 
 
 def _in_order(dataset: Dataset[Any], batch_size: int, device: torch.device) -> Iterator[tuple[Any, int]]:
-    """Yield (batch, size) once over the dataset; no DataLoader, which would draw from torch's global generator."""
+    """Yield (batch, size) once over the dataset; no DataLoader, which would draw from torch's global generator.
+
+    No batch shares memory with the dataset, either.
+    """
     num_samples = len(dataset)  # type: ignore[arg-type]
     for first in range(0, num_samples, batch_size):
         last = min(first + batch_size, num_samples)
         if isinstance(dataset, TensorDataset):
-            yield tuple(tensor[first:last].to(device) for tensor in dataset.tensors), last - first
+            yield tuple(tensor[first:last].to(device, copy=True) for tensor in dataset.tensors), last - first
         else:
             yield _take(dataset, range(first, last), device), last - first
 
@@ -227,7 +234,7 @@ def _in_order(dataset: Dataset[Any], batch_size: int, device: torch.device) -> I
 def _all(dataset: Dataset[Any], device: torch.device) -> Any:
     """Collate all samples."""
     if isinstance(dataset, TensorDataset):
-        return tuple(tensor.to(device) for tensor in dataset.tensors)
+        return tuple(tensor.to(device, copy=True) for tensor in dataset.tensors)
     return _take(dataset, range(len(dataset)), device)  # type: ignore[arg-type]
 
 
@@ -238,18 +245,18 @@ def cut(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:
     return _take(dataset, chosen.tolist(), device)
 
 
-def _take(dataset: Dataset[Any], chosen: Iterable[int], device: torch.device) -> Any:
+def _take(dataset: Dataset[Any], chosen: Sequence[int], device: torch.device) -> Any:
     """Collate samples one by one."""
-    return _move(default_collate([dataset[index] for index in chosen]), device)
+    return _move(checked_batch(chosen, [dataset[index] for index in chosen]), device)
 
 
-def _move(batch: Any, device: torch.device) -> Any:
-    """Move every tensor of a collated batch to the device."""
+def _move(batch: Any, device: torch.device, *, copy: bool = False) -> Any:
+    """Move every tensor of a collated batch to the device; `copy`: also those that are there."""
     if isinstance(batch, Tensor):
-        return batch.to(device)
+        return batch.to(device, copy=copy)
     if isinstance(batch, dict):
-        return {key: _move(value, device) for key, value in batch.items()}
+        return {key: _move(value, device, copy=copy) for key, value in batch.items()}
     if isinstance(batch, (list, tuple)):
-        moved = [_move(value, device) for value in batch]
+        moved = [_move(value, device, copy=copy) for value in batch]
         return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
     return batch

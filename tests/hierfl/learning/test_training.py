@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from hierfl.config.schema import Evaluation, Training
+from hierfl.errors import DataError, SiteFailed
+from hierfl.learning.contract import checked_prediction
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.task import Prediction
 from hierfl.learning.training import measure, train
@@ -103,3 +106,104 @@ def test_a_batch_without_predictions_adds_no_loss(own: bool) -> None:
         assert told["loss"] == pytest.approx(found[0]["loss"])
     nothing = TensorDataset(features[:4], torch.tensor(unknown))
     assert not measure(module, Known(own=own), nothing, Evaluation(), torch.device("cpu")).num_samples
+
+
+class Greedy:
+    """A task that changes its batch in place, in its loss and its predictions, where `changes`."""
+
+    def __init__(self, *, changes: bool = True) -> None:
+        self.changes = changes
+
+    def loss(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return (module(self._quarter(batch[0])).squeeze(1) - batch[1]).square().mean()
+
+    def predict(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Prediction:
+        return Prediction(own={"error": (module(self._quarter(batch[0])).squeeze(1) - batch[1]).abs()})
+
+    def _quarter(self, x: Tensor) -> Tensor:
+        return x.div_(4.0) if self.changes else x / 4.0
+
+
+class Pairs(Dataset):
+    """Samples that are handed out as they lie in the data set."""
+
+    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(tensor[index] for tensor in self.tensors)
+
+
+@pytest.mark.parametrize("of", [TensorDataset, Pairs])
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_what_a_task_does_to_a_batch_is_done_to_no_record(of: type, batch_size: int | None) -> None:
+    data, found = site(), {}
+    given = data if of is TensorDataset else Pairs(data.tensors)
+    before = [tensor.clone() for tensor in data.tensors]
+    for changes in (False, True):
+        bound, told = model(), []
+        for _ in range(3):
+            train(bound, Greedy(changes=changes), given, Training(batch_size=batch_size), 7)  # type: ignore[arg-type]
+            tally = measure(bound.module, Greedy(changes=changes), given, Evaluation(batch_size=5), bound.device)  # type: ignore[arg-type]
+            told.append(tally.scalars())
+        found[changes] = bound.read().floats.tobytes(), told
+    assert found[True] == found[False]
+    assert all(torch.equal(tensor, kept) for tensor, kept in zip(data.tensors, before, strict=True))
+
+
+class Mixed:
+    """A task whose predictions of batches are as they are told, one after another."""
+
+    def __init__(self, *given: Prediction) -> None:
+        self.given = iter(given)
+
+    def loss(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        return module(batch[0]).mean()
+
+    def predict(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Prediction:
+        return next(self.given)
+
+
+HALVES, ZEROS = torch.full((6,), 0.5), torch.zeros(6)
+CLASSES = Prediction(HALVES, ZEROS)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (CLASSES, Prediction(own={"mae": ZEROS}), r"\[scores of shape \(n\), labels\], and for a later one \[mae\]"),
+        (Prediction(own={"mae": ZEROS}), Prediction(HALVES, ZEROS, {"mae": ZEROS}), r"\[mae\].*labels, mae\]"),
+        (Prediction(own={"mae": ZEROS}), Prediction(own={"mae": ZEROS, "rmse": ZEROS}), r"\[mae\].*\[mae, rmse\]"),
+        (CLASSES, Prediction(HALVES[:, None].expand(6, 3), ZEROS), r"\(n\), labels\].*\[scores of shape \(n, 3\)"),
+    ],
+)
+def test_batches_whose_predictions_are_unlike_are_named(first: Prediction, second: Prediction, says: str) -> None:
+    with pytest.raises(SiteFailed, match=rf"^the task's predict\(\) gave for one test batch .*{says}"):
+        measure(nn.Linear(3, 1), Mixed(first, second), site(), Evaluation(batch_size=6), torch.device("cpu"))  # type: ignore[arg-type]
+    alike = measure(nn.Linear(3, 1), Mixed(first, first), site(), Evaluation(batch_size=6), torch.device("cpu"))  # type: ignore[arg-type]
+    assert alike.num_samples == 12
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ((torch.zeros(5, 3), torch.zeros(())), r"unlike in part 0: shape \[7, 3\] and shape \[5, 3\]"),
+        ((torch.zeros(7, 3), torch.zeros(2)), r"unlike in part 1: shape \[\] and shape \[2\]"),
+        ((torch.zeros(7, 3),), r"unlike: length 2 and length 1"),
+    ],
+)
+def test_samples_of_unlike_shapes_are_named(other: tuple[Tensor, ...], says: str) -> None:
+    ragged: Any = [(torch.zeros(7, 3), torch.zeros(()))] * 4 + [other]
+    with pytest.raises(DataError, match=rf"^samples 0 and 4 of the data set are {says}; .*pad them in the data set"):
+        train(model(), Squares(), ragged, Training(batch_size=None), 7)  # type: ignore[arg-type]
+
+
+def test_several_labels_of_a_sample_are_to_be_flattened() -> None:
+    scores, labels = torch.full((6, 3), 0.5), torch.zeros(6, 3)
+    with pytest.raises(SiteFailed, match=r"of shape \[6, 3\], several of each sample; flatten both: one score and"):
+        checked_prediction(Prediction(scores, labels))
+    checked_prediction(Prediction(scores.flatten(), labels.flatten()))
+    checked_prediction(Prediction(scores[:, :1], labels[:, :1]))
