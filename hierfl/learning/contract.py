@@ -81,7 +81,7 @@ def checked_table(given: Any) -> Table:
 
 
 def checked_batch(chosen: Sequence[int], samples: Sequence[Any]) -> Any:
-    """Collate samples of a data set, at the places `chosen`. Errors: DataError for two of unlike shapes; else torch's."""
+    """Collate samples of a data set, of these places. Errors: DataError for two of unlike shapes; else torch's."""
     try:
         return default_collate([*samples])
     except Exception as error:
@@ -161,8 +161,8 @@ def form_of(given: Prediction, first: str = "") -> str:
     found = ", ".join(parts)
     if first and found != first:
         raise SiteFailed(
-            f"the task's predict() gave for one test batch [{first}], and for a later one [{found}]; needed: the same of"
-            " every batch, with 0 values where there is nothing to tell"
+            f"the task's predict() gave for one test batch [{first}], and for a later one [{found}]; needed: the same"
+            " of every batch, with 0 values where there is nothing to tell"
         )
     return found
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
-from torch.utils.data import TensorDataset
 
 from hierfl.config.learning import Handed, Statistics
 from hierfl.config.schema import SiteSettings
@@ -19,6 +18,7 @@ from hierfl.learning.parts import part_of, together
 from hierfl.learning.shared import chosen, with_handed
 from hierfl.learning.statistics import TableStatistics, as_table, statistics_of
 from hierfl.learning.task import SiteData, Tabulates, Task
+from hierfl.runtime.footprint import Held, footprint
 from hierfl.runtime.warmth import CACHE_SITES
 
 __all__ = ["Loader", "Scale"]
@@ -38,8 +38,8 @@ class Loader:
         self._sites = sites
         self._seed = seed
         self._scale: Scale | None = None
-        self._kept: OrderedDict[str, tuple[SiteData, int]] = OrderedDict()
-        self._num_bytes = 0
+        self._kept: OrderedDict[str, tuple[SiteData, Mapping[int, int]]] = OrderedDict()
+        self._held = Held()
 
     def __contains__(self, site: str) -> bool:
         """Say whether a site's data are here."""
@@ -49,7 +49,7 @@ class Loader:
         """Scale features so from now on; what was kept without is let go."""
         if scale is not None and self._scale is None:
             self._kept.clear()
-            self._num_bytes = 0
+            self._held = Held()
         self._scale = scale
 
     def get(self, site: str) -> SiteData:
@@ -60,13 +60,13 @@ class Loader:
         started = time.perf_counter()
         data = self._whole(site)
         self.load_s += time.perf_counter() - started
-        num_bytes = _num_bytes(data)
-        if num_bytes <= CACHE_BYTES // 2:
-            self._kept[site] = (data, num_bytes)
-            self._num_bytes += num_bytes
-        while len(self._kept) > CACHE_SITES or self._num_bytes > CACHE_BYTES:
+        memory = footprint(data)
+        if sum(memory.values()) <= CACHE_BYTES // 2:
+            self._kept[site] = (data, memory)
+            self._held.add(memory)
+        while len(self._kept) > CACHE_SITES or self._held.num_bytes > CACHE_BYTES:
             _, (_, dropped) = self._kept.popitem(last=False)
-            self._num_bytes -= dropped
+            self._held.drop(dropped)
         return data
 
     def own(self, site: str) -> SiteData:
@@ -118,9 +118,3 @@ class Loader:
             return together([self._loaded(site) for site in settings.pools])
         data = checked_data(self._task.data(settings.key, **settings.source))
         return data if settings.part is None else part_of(data, *settings.part)
-
-
-def _num_bytes(data: SiteData) -> int:
-    """Count the bytes of a site's tensors; other datasets count as lazy."""
-    tensors = [tensor for part in (data.train, data.test) if isinstance(part, TensorDataset) for tensor in part.tensors]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
