@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hierfl.config.places import join
 from hierfl.config.section import Report
 from hierfl.config.tree import Node
@@ -12,15 +14,17 @@ __all__ = ["check_attacks"]
 
 def check_attacks(baseline: str | None, root: Node, report: Report) -> None:
     """Report attackers that do not train, or that would have to know what they cannot be given."""
-    stack: list[tuple[Node, Strategy | None]] = [(root, root.own.strategy)]
+    stack: list[tuple[Node, Strategy | None, bool, Any]] = [(root, root.own.strategy, False, None)]
     while stack:
-        hub, strategy = stack.pop()
+        hub, strategy, is_linked, privacy = stack.pop()
+        is_linked, privacy = is_linked or hub.own.link is not None, hub.own.privacy or privacy
         for member in hub.members or ():
             if member.members is not None:
                 inherited = strategy.inherited() if strategy is not None else None
-                stack.append((member, member.own.strategy or inherited))
+                stack.append((member, member.own.strategy or inherited, is_linked, privacy))
             elif member.own.attack is not None:
                 said = _misplaced(baseline, member) or _blind(hub, member, strategy)
+                said = said or (_pays_twice(hub, member, privacy) if is_linked else "")
                 if said:
                     report(join(member.place, "attack"), f"{_kind(member)} {said}")
 
@@ -64,6 +68,15 @@ def _blind(hub: Node, site: Node, strategy: Strategy | None) -> str:
     if linked is not None:
         return f"needs the data of all sites in one place, and {linked.name!r} is served by another institution"
     return ""
+
+
+def _pays_twice(hub: Node, site: Node, privacy: Any) -> str:
+    """Say that an honest site's noise is drawn again: behind a link each of its trainings has noise of its own."""
+    honest = (one for one in hub.members or () if one.members is None and one.own.attack is None)
+    private = next((one for one in honest if one.own.privacy or privacy), None)
+    if private is None or not site.own.attack.knows_honest:
+        return ""
+    return f"repeats the training of {private.name!r}, whose privacy counts one; rehearse it without links"
 
 
 def _kind(site: Node) -> str:

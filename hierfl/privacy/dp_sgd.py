@@ -41,8 +41,8 @@ __all__ = ["DpSgd"]
 
 METHODS = ("vmap", "loop")
 
-MOST_NOISE = 10_000
-"""More would leave the integers that double precision has."""
+LEAST_NOISE, MOST_NOISE = 1e-6, 10_000
+"""Less hides nothing, and is not counted in any time; more would leave the integers that double precision has."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DpSgd:
     """Differential privacy of every single record in what a site sends, and in all that is made of it."""
 
     noise_multiplier: float
-    """z: the noise's standard deviation over max_grad_norm, above 0, at most 10,000. More noise, less epsilon."""
+    """z: the noise's standard deviation over max_grad_norm, from 1e-6 to 10,000. More noise, less epsilon."""
     max_grad_norm: float
     """C: the longest that one record's gradient may be, above 0; a longer one is scaled down to it."""
     delta: float = 1e-5
@@ -67,8 +67,8 @@ class DpSgd:
     def __post_init__(self) -> None:
         for name in ("noise_multiplier", "max_grad_norm"):
             _above_zero(name, getattr(self, name))
-        if self.noise_multiplier > MOST_NOISE:
-            raise ConfigError(f"noise_multiplier is {self.noise_multiplier}; at most {MOST_NOISE:,}")
+        if not LEAST_NOISE <= self.noise_multiplier <= MOST_NOISE:
+            raise ConfigError(f"noise_multiplier is {self.noise_multiplier}; from {LEAST_NOISE} to {MOST_NOISE:,}")
         if not 0 < self.delta < 1:
             raise ConfigError(f"delta is {self.delta}; between 0 and 1, well below one over the number of records")
         if self.epsilon is not None:

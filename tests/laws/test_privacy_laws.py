@@ -254,6 +254,7 @@ def test_embeddings_that_shorten_themselves_are_refused_by_name() -> None:
         ("noise_multiplier", 0.0),
         ("noise_multiplier", float("nan")),
         ("noise_multiplier", 1e6),
+        ("noise_multiplier", 1e-200),
         ("max_grad_norm", -1.0),
         ("delta", 0.0),
         ("delta", 1.0),

@@ -62,14 +62,41 @@ def test_multi_krum_is_blanchard_et_al(f: int, m: int | None) -> None:
 
 def test_the_geometric_median_is_pillutla_et_al_algorithm_2() -> None:
     alpha, nu, steps = [0.1, 0.1, 0.2, 0.2, 0.1, 0.1, 0.2], 1e-6, 5
-    beta = list(alpha)
+    v = [weighted_median([row[k] for row in ROWS], alpha) for k in (0, 1)]
     for _ in range(steps):
-        v = [sum(b * row[k] for b, row in zip(beta, ROWS, strict=True)) / sum(beta) for k in (0, 1)]
         beta = [a / max(nu, distance(v, row)) for a, row in zip(alpha, ROWS, strict=True)]
-    v = [sum(b * row[k] for b, row in zip(beta, ROWS, strict=True)) / sum(beta) for k in (0, 1)]
+        v = [sum(b * row[k] for b, row in zip(beta, ROWS, strict=True)) / sum(beta) for k in (0, 1)]
     found = of("geometric_median", weights=alpha, iterations=steps, smoothing=nu)
     assert found == pytest.approx(v, rel=1e-12)
     assert distance(of("geometric_median", iterations=200), [0.5, -1.0]) < 0.2
+
+
+def weighted_median(values: list[float], weights: list[float]) -> float:
+    """By definition: no more than half of the weight lies below, nor above; midway between the two if there are."""
+
+    def lies(is_beside: Any) -> float:
+        return sum(weight for value, weight in zip(values, weights, strict=True) if is_beside(value))
+
+    half = sum(weights) / 2 + 1e-12
+    fits = [v for v in values if lies(lambda x, v=v: x < v) <= half and lies(lambda x, v=v: x > v) <= half]
+    return (min(fits) + max(fits)) / 2
+
+
+@pytest.mark.parametrize(("n", "f"), [(3, 1), (5, 2), (11, 5), (7, 3)])
+@pytest.mark.parametrize("far", [0.1, 8.0, 1e4])
+def test_the_geometric_median_stays_near_the_good_however_far_the_bad_are(n: int, f: int, far: float) -> None:
+    """With its default steps, all bad members at one place, it is where it comes to; Minsker 2015, Lemma 2.1, says how
+    near that is.
+    """
+    good = np.random.default_rng(n).normal(0.01, 0.005, (n - f, 1000))
+    rows = np.concatenate([np.full((f, 1000), -far), good]).astype(np.float32)
+    found, at_last = (
+        load("strategy", "geometric_median")(num_byzantine=f, iterations=steps).reduce(rows, np.full(n, 1 / n), {})
+        for steps in (8, 300)
+    )
+    furthest, share = np.linalg.norm(good - good.mean(axis=0), axis=1).max(), f / n
+    assert np.linalg.norm(found - good.mean(axis=0)) < (2 - 2 * share) / (1 - 2 * share) * furthest
+    assert np.linalg.norm(found - at_last) < 0.01 * furthest
 
 
 def test_norm_bounding_is_sun_et_al() -> None:

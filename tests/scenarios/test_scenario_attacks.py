@@ -20,6 +20,10 @@ from hierfl.monitor.records import Notice
 HONEST = ("north", "south", "east")
 
 
+LINK = {"address": "a.example:7000"}
+PRIVATE = {"kind": "dp_sgd", "noise_multiplier": 1.0, "max_grad_norm": 1.0}
+
+
 def attacked(attack: Any) -> dict[str, Any]:
     """Three honest sites and west, under one hub."""
     return hub("world", NORTH, SOUTH, EAST, {**WEST, "attack": attack})
@@ -95,6 +99,11 @@ def test_an_attacker_keeps_to_the_clip_that_is_public(tmp_path: Path) -> None:
             {},
             "served by another institution",
         ),
+        (
+            hub("world", hub("c", "a", {"name": "b", "attack": "alie"}, link=LINK, privacy=PRIVATE), "d"),
+            {},
+            "repeats the training of 'a', whose privacy counts one; rehearse it without links",
+        ),
         (hub("world", hub("c", "a", attack="alie")), {}, "only a site"),
     ],
 )
@@ -102,6 +111,14 @@ def test_what_cannot_be_rehearsed_is_refused_by_name(root: Any, top: Any, said: 
     with pytest.raises(ConfigError, match=re.escape(said)) as told:
         config_of(tmp_path, root, **top)
     assert all("attack" in problem.path for problem in told.value.problems)
+
+
+@pytest.mark.parametrize("attack", [{"kind": "alie"}, {"kind": "sign_flip", "factor": 2}], ids=["knows", "does not"])
+def test_attacks_go_with_privacy_where_noise_is_drawn_once(tmp_path: Path, attack: Any) -> None:
+    """In simulation the same, by the seed; over a link by whoever does not repeat others' training."""
+    link = {} if attack["kind"] == "alie" else {"link": LINK}
+    below = hub("c", "a", {"name": "b", "attack": attack}, privacy=PRIVATE, **link)
+    assert config_of(tmp_path, hub("world", below, "d")).sites["world/c/b"].privacy is not None
 
 
 def test_attacks_that_need_no_others_go_with_residency_and_what_sites_keep(tmp_path: Path) -> None:
