@@ -79,6 +79,7 @@ AT_TOP = {
     "sklearn": [],
     "tensorboard": ["hierfl/monitor/event_file.py"],
     "torch": [
+        "hierfl/learning/batches.py",
         "hierfl/learning/contract.py",
         "hierfl/learning/flat.py",
         "hierfl/learning/lora.py",

@@ -102,7 +102,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_baseline(top["baseline"], tree[0], report)
         check_attacks(top["baseline"], tree[0], report)
         check_membership(top["baseline"], tree[0], report)
-        check_privacy(training, sections["evaluation"], tree[0], report)
+        check_privacy(training, sections["evaluation"], task.instance, tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     found, faults = check_faults(config.get("faults"), root, sections, top["baseline"], report)

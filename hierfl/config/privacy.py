@@ -19,8 +19,8 @@ __all__ = ["check_privacy"]
 LIBRARY = "dp_accounting"
 
 
-def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, root: Node, report: Report) -> None:
-    """Report what a mechanism cannot be had with. `training`: the top's own keys."""
+def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, task: Any, root: Node, report: Report) -> None:
+    """Report what a mechanism cannot be had with. `training`: the top's own keys; `task`: None if it is not sound."""
     stack: list[tuple[Node, Mapping[str, Any], Any, str, Strategy | None, str]] = []
     stack.append((root, training, None, "", None, ""))
     first, told = "", set()
@@ -43,6 +43,8 @@ def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, root: Nod
         report(first, f"needs the package {LIBRARY}, which counts what it costs: pip install 'hierfl[privacy]'")
     if first and evaluation.auc == "exact":
         report("evaluation.auc", "exact sends every score up, and no noise covers them: histogram or none with privacy")
+    if first and hasattr(task, "sample_weights"):
+        report(first, "draws all records alike, which is what it counts by, and the task has sample_weights: not both")
     if first and evaluation.fine_tune is not None:
         report("evaluation.fine_tune", "trains on records without noise, and its figures go up: not with privacy")
 

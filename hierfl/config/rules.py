@@ -163,6 +163,7 @@ RULES: dict[type, dict[str, Rule]] = {
         "local_steps": _at_least(1),
         "local_epochs": _at_least(1),
         "clip_norm": _above(0),
+        "loader_workers": _from_to(0, 64),
         "precision": _one_of("float32", "bfloat16", "float16"),
     },
     Evaluation: {

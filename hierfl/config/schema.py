@@ -66,6 +66,9 @@ class Training:
     """Passes over the site's samples per round."""
     clip_norm: float | None = None
     """Clip the gradient's L2 norm to this; null does not clip."""
+    loader_workers: int = 0
+    """Processes beside each worker that take samples and make batches while it trains or measures, as those of a
+    DataLoader, at most one per core; 0: it does so itself. Not of `TensorDataset`s, nor with `privacy`."""
     precision: str = "float32"
     """float32, or mixed precision on CUDA: bfloat16, float16. On a CPU sites train in float32, and the run says so."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import OutOfMemoryError, Tensor
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
@@ -26,6 +27,7 @@ __all__ = [
     "checked_model",
     "checked_prediction",
     "checked_table",
+    "checked_weights",
     "form_of",
 ]
 
@@ -69,6 +71,21 @@ def checked_data(given: Any) -> SiteData:
     return given
 
 
+def checked_weights(given: Any, num_samples: int) -> Tensor:
+    """Take what a task's `sample_weights` gave. Errors: SiteFailed for anything but a weight for each sample, not
+    below 0, some above.
+    """
+    try:
+        weights = torch.as_tensor(given, dtype=torch.float64).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise SiteFailed(f"the task's sample_weights() gave {_kind(given)}; needed: a number for each sample") from None
+    if weights.shape != (num_samples,):
+        raise SiteFailed(f"the task's sample_weights() gave {_kind(weights)}; needed: shape [{num_samples}], one each")
+    if not bool(weights.isfinite().all()) or float(weights.min()) < 0.0 or float(weights.sum()) <= 0.0:
+        raise SiteFailed("the task's sample_weights() gave weights below 0, NaN or Inf, or none above 0")
+    return weights
+
+
 def checked_table(given: Any) -> Table:
     """Take what a task's `table` gave. Errors: DataError for anything but a pyarrow.Table."""
     import pyarrow as pa
@@ -92,7 +109,7 @@ def checked_batch(chosen: Sequence[int], samples: Sequence[Any]) -> Any:
                 had, has = first.get(where, "not there"), other.get(where, "not there")
                 raise DataError(
                     f"samples {chosen[0]} and {place} of the data set are unlike{where}: {had} and {has}; a batch needs"
-                    " one shape: pad them in the data set, and give their lengths beside"
+                    " one shape: pad them in the data set, or in the task's collate(samples)"
                 ) from error
         raise
 

@@ -20,11 +20,11 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset
 
 from hierfl.errors import HierflError, SiteFailed
+from hierfl.learning.batches import Feed
 from hierfl.learning.contract import checked_loss
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.noise import Stream
 from hierfl.learning.task import Task
-from hierfl.learning.training import cut
 
 __all__ = ["UNITS", "PerRecord", "warm_up"]
 
@@ -53,7 +53,7 @@ class PerRecord:
     def __init__(
         self, model: FlatModel, task: Task, data: Dataset[Any], bound: float, at_once: int | None = None
     ) -> None:
-        self._data = data
+        self._data, self._feed = data, Feed(task, model.device)
         self._size = len(data)  # type: ignore[arg-type]
         if self._size > MOST_RECORDS:
             raise SiteFailed(f"{self._size} records are more than the {MOST_RECORDS} whose gradients add exactly")
@@ -126,7 +126,7 @@ class PerRecord:
 
     def _rows(self, chosen: Tensor) -> Tensor:
         """Take the gradients of records, shape (n, P)."""
-        batch = cut(self._data, chosen, self._model.device)
+        batch = self._feed.taken(self._data, chosen)
         found = self._one(batch) if self._at_once is None else self._many(batch)
         return torch.cat([one.reshape(len(chosen), -1) for one in found], dim=1)
 

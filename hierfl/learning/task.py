@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Applies",
     "Check",
+    "Collates",
     "CountsSamples",
     "KnowsSites",
     "NamesMetrics",
@@ -36,6 +37,7 @@ __all__ = [
     "Standardised",
     "Tabulates",
     "Task",
+    "WeighsSamples",
     "counted",
 ]
 
@@ -95,6 +97,24 @@ class Task(Protocol):
 
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return scores and labels of one batch, or own metrics; without gradients, the model in evaluation mode."""
+
+
+@runtime_checkable
+class Collates(Protocol):
+    """A task that makes batches itself: of sequences or images of unlike sizes, say."""
+
+    def collate(self, samples: Sequence[Any]) -> Any:
+        """Make one batch of samples, as the data sets give them: tensors, or tuples, lists, dicts of these."""
+
+
+@runtime_checkable
+class WeighsSamples(Protocol):
+    """A task whose training samples are not drawn alike: rare classes more often, say."""
+
+    def sample_weights(self, train: Dataset[Any]) -> Sequence[float] | Tensor:
+        """Weigh a site's training samples, shape (n,), not below 0: every pass draws n of them with replacement, each
+        with a probability in proportion. The site's own weight in its hub's mean stays.
+        """
 
 
 @runtime_checkable

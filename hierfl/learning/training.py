@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset
 
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError, UpdateRefused
-from hierfl.learning.contract import checked_batch, checked_loss, checked_prediction, form_of
+from hierfl.learning.batches import Feed, drawn, in_order, moved
+from hierfl.learning.contract import checked_loss, checked_prediction, form_of
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.metrics import Tally
 from hierfl.learning.noise import Stream
@@ -29,7 +30,7 @@ from hierfl.learning.optimizers import make
 from hierfl.learning.privacy import Mechanism
 from hierfl.learning.task import Task
 
-__all__ = ["LocalResult", "Private", "cut", "measure", "train", "warm_up"]
+__all__ = ["LocalResult", "Private", "measure", "train", "warm_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +79,9 @@ def train(
                     pull()
                 optimizer.step()
             return LocalResult(num_steps, None)
-        mean = _steps(
-            model,
-            task,
-            _batches(dataset, training.batch_size, num_steps, seed, model.device),
-            training,
-            optimizer,
-            pull,
-        )
+        feed = Feed(task, model.device, training.loader_workers, seed)
+        batches = feed.batches(dataset, drawn(task, dataset, training.batch_size, num_steps, seed))
+        mean = _steps(model, task, batches, training, optimizer, pull)
     if not math.isfinite(mean):
         raise UpdateRefused(
             f"the training loss is {mean}; lower training.lr, set training.clip_norm, or look at the site's data"
@@ -131,8 +127,11 @@ def _steps(
     return float(total) / seen
 
 
-def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device) -> Tally:
-    """Measure the module on a dataset, in its order; the empty dataset gives the empty tally.
+def measure(
+    module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device, workers: int = 0
+) -> Tally:
+    """Measure the module on a dataset, in its order; the empty dataset gives the empty tally. `workers`: processes that
+    take samples.
 
     A sample may have any number of predictions (the voxels of a volume, the labels that are known): they are what is
     counted, and each batch's mean loss weighs as many as it has.
@@ -150,8 +149,8 @@ def measure(module: Module, task: Task, dataset: Dataset[Any], evaluation: Evalu
     own: dict[str, list[np.ndarray[Any, Any]]] = {}
     form = ""
     with torch.inference_mode():
-        for batch, size in _in_order(dataset, evaluation.batch_size, device):
-            loss = float(checked_loss(task, module, _move(batch, device, copy=True), size))
+        for batch, size in Feed(task, device, workers).batches(dataset, in_order(num_samples, evaluation.batch_size)):
+            loss = float(checked_loss(task, module, moved(batch, device, copy=True), size))
             prediction = checked_prediction(task.predict(module, batch))
             form = form_of(prediction, form)
             for name, values in prediction.own.items():
@@ -190,73 +189,3 @@ def _precision(training: Training, device: torch.device) -> contextlib.AbstractC
     if training.precision == "float32" or device.type != "cuda":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, training.precision))
-
-
-def _batches(
-    dataset: Dataset[Any], batch_size: int | None, num_steps: int, seed: int, device: torch.device
-) -> Iterator[tuple[Any, int]]:
-    """Yield (batch, size) for `num_steps` steps, in a new order for every pass over the dataset.
-
-    A batch of all samples keeps the dataset's order: its gradient is the same in any. Batches are the task's to change
-    in place, as layers with `inplace` do: none shares memory with the dataset.
-    """
-    num_samples = len(dataset)  # type: ignore[arg-type]
-    size = min(batch_size or num_samples, num_samples)
-    if size == num_samples:
-        for _ in range(num_steps):
-            yield _all(dataset, device), num_samples
-        return
-    generator = torch.Generator().manual_seed(seed)
-    done = 0
-    while done < num_steps:
-        order = torch.randperm(num_samples, generator=generator)
-        for chosen in torch.split(order, size):
-            if done == num_steps:
-                return
-            yield cut(dataset, chosen, device), len(chosen)
-            done += 1
-
-
-def _in_order(dataset: Dataset[Any], batch_size: int, device: torch.device) -> Iterator[tuple[Any, int]]:
-    """Yield (batch, size) once over the dataset; no DataLoader, which would draw from torch's global generator.
-
-    No batch shares memory with the dataset, either.
-    """
-    num_samples = len(dataset)  # type: ignore[arg-type]
-    for first in range(0, num_samples, batch_size):
-        last = min(first + batch_size, num_samples)
-        if isinstance(dataset, TensorDataset):
-            yield tuple(tensor[first:last].to(device, copy=True) for tensor in dataset.tensors), last - first
-        else:
-            yield _take(dataset, range(first, last), device), last - first
-
-
-def _all(dataset: Dataset[Any], device: torch.device) -> Any:
-    """Collate all samples."""
-    if isinstance(dataset, TensorDataset):
-        return tuple(tensor.to(device, copy=True) for tensor in dataset.tensors)
-    return _take(dataset, range(len(dataset)), device)  # type: ignore[arg-type]
-
-
-def cut(dataset: Dataset[Any], chosen: Tensor, device: torch.device) -> Any:
-    """Collate the chosen samples on the device; tensors are cut at once."""
-    if isinstance(dataset, TensorDataset):
-        return tuple(tensor[chosen].to(device) for tensor in dataset.tensors)
-    return _take(dataset, chosen.tolist(), device)
-
-
-def _take(dataset: Dataset[Any], chosen: Sequence[int], device: torch.device) -> Any:
-    """Collate samples one by one."""
-    return _move(checked_batch(chosen, [dataset[index] for index in chosen]), device)
-
-
-def _move(batch: Any, device: torch.device, *, copy: bool = False) -> Any:
-    """Move every tensor of a collated batch to the device; `copy`: also those that are there."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, copy=copy)
-    if isinstance(batch, dict):
-        return {key: _move(value, device, copy=copy) for key, value in batch.items()}
-    if isinstance(batch, (list, tuple)):
-        moved = [_move(value, device, copy=copy) for value in batch]
-        return type(batch)(*moved) if hasattr(batch, "_fields") else type(batch)(moved)
-    return batch

@@ -215,9 +215,8 @@ class SiteWorker:
 
     def _measure(self, bound: FlatModel, site: str) -> Tally:
         """Measure one site."""
-        return training.measure(
-            bound.module, self.spec.task, self._loader.get(site).test, self.spec.evaluation, self.device
-        )
+        test, workers = self._loader.get(site).test, self.spec.sites[site].training.loader_workers
+        return training.measure(bound.module, self.spec.task, test, self.spec.evaluation, self.device, workers)
 
     def _describe(self, site: str) -> Inventory:
         """Count one site's samples, and its features' moments where the task asks for them."""

@@ -16,8 +16,11 @@ import pytest
 import typer
 from link_members import Pki
 from small_runs import config_of, hub
+from typer.testing import CliRunner
 
 from hierfl import __version__
+from hierfl.cli import app
+from hierfl.config import write
 from hierfl.errors import LinkError
 from hierfl.link import commands
 from hierfl.link.agreement import OPTION, agree, agreed, agreement_here
@@ -131,3 +134,13 @@ def test_an_entry_that_lacks_something_says_so(tmp_path: Path) -> None:
     assert found is not None and found.at == "2026-01-01" and found.user == "unknown"
     (tmp_path / "approved.json").write_text(json.dumps({plan.digest: True}))
     assert agreed(plan, tmp_path) is None
+
+
+def test_data_that_are_not_there_are_told_before_anybody_is_asked_to_agree(tmp_path: Path) -> None:
+    us = {"name": "us", "link": {"address": "hub.example.org:8443"}, "data": {"path": "us.parquet"}}
+    tables, output = {"kind": "parquet", "features": ["x"], "label": "y"}, {"dir": str(tmp_path / "runs")}
+    file, kit = tmp_path / "heart.yaml", Pki(tmp_path).kit("world/us").folder
+    file.write_text(write(config_of(tmp_path, hub("world", us), tables, name="heart", output=output).resolved))
+    ended = CliRunner().invoke(app, ["join", str(file), "--kit", str(kit), "--data", str(tmp_path / "mine.parquet")])
+    assert ended.exit_code == 2 and "mine.parquet: does not exist" in ended.stderr
+    assert not ended.stdout and not (tmp_path / "runs").exists()

@@ -154,22 +154,6 @@ def test_a_single_sites_data_may_come_from_a_path(tmp_path: Path) -> None:
         with_data(config(tmp_path), "world/us", tmp_path)
 
 
-def test_data_that_are_not_there_are_told_before_anybody_is_asked_to_agree(pki: Pki, tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from hierfl.cli import app
-
-    tables = {"kind": "parquet", "features": ["x"], "label": "y"}
-    us, output = {"name": "us", "link": LINK, "data": {"path": "us.parquet"}}, {"dir": str(tmp_path / "runs")}
-    said = {"name": "heart", "task": tables, "federation": {"name": "world", "members": [us]}, "output": output}
-    file = tmp_path / "heart.yaml"
-    file.write_text(yaml.safe_dump(said))
-    words = ["join", str(file), "--kit", str(pki.kit("world/us").folder), "--data", str(tmp_path / "mine.parquet")]
-    ended = CliRunner().invoke(app, words)
-    assert ended.exit_code == 2 and "mine.parquet: does not exist" in ended.stderr
-    assert not ended.stdout and not (tmp_path / "runs").exists()
-
-
 def test_health_is_one_json_object(tmp_path: Path) -> None:
     health = Health("127.0.0.1:0", lambda: {"node": "world", "members": {"world/us": True}})
     try:
