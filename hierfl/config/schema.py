@@ -87,7 +87,8 @@ class Evaluation:
     every: int = 1
     """Measure after every n-th round and after the last; 0 never measures."""
     auc: str = "histogram"
-    """histogram (mergeable, `bins` bins per class), exact (every score leaves the site), or none."""
+    """histogram (mergeable, `bins` bins per class), exact (every score leaves the site), or none; calibration is made
+    of the same."""
     bins: int = 1024
     """Bins of the score histogram."""
     batch_size: int = 1024

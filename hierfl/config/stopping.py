@@ -10,7 +10,7 @@ from hierfl.config.schema import Evaluation, Stopping
 from hierfl.config.section import Made, Report
 from hierfl.config.values import shown
 from hierfl.kinds import nearest
-from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OWN_NAMES, is_own_name
+from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, OWN_NAMES, is_own_name
 from hierfl.learning.task import NamesMetrics
 
 __all__ = ["check_operating", "check_stopping", "measured_by"]
@@ -86,7 +86,7 @@ def check_stopping(
         report("stopping.mode", f"is {stopping.mode}, but a {better} {stopping.metric} is better: leave it out")
     if BUILT_IN.get(stopping.metric) == "max" and stopping.target is not None and not 0 <= stopping.target <= 1:
         report("stopping.target", f"must be from 0 to 1 for {stopping.metric}, not {shown(stopping.target)}")
-    if stopping.metric == "auc" and evaluation.auc == "none":
-        report("stopping.metric", "is auc, but evaluation.auc is none: measure it (histogram or exact)")
+    if stopping.metric in OF_SCORES and evaluation.auc == "none":
+        report("stopping.metric", f"is {stopping.metric}, but evaluation.auc is none: measure it (histogram or exact)")
     if evaluation.every == 0:
         report("stopping.metric", "is never measured: evaluation.every is 0")

@@ -9,7 +9,8 @@ Definitions, for n samples with class probabilities p and labels y:
 - brier: mean((p - y)^2) for two classes, mean(sum_c (p_c - [y = c])^2) for more (Brier 1950);
 - auc: P(score of a positive > score of a negative), ties count 1/2 (Mann & Whitney 1947; Hanley & McNeil 1982); for
   more than two classes the mean over one-versus-rest, over the classes that have both kinds of samples;
-- ece: the expected calibration error, and `reliability`: the curve that it is of; see `calibration`;
+- ece: the expected calibration error, for more than two classes the mean over one-versus-rest, and `reliability`: the
+  curve that it is of; both from the counts of scores that auc is made of, see `calibration`;
 - sensitivity, specificity: the share of positives, of negatives that are predicted right (two classes only);
 - dice: 2 TP / (2 TP + FP + FN), two classes only (Dice 1945; the F1 score): over all samples together, not the mean of
   each volume's, so that it adds;
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 from hierfl.errors import QUOTED
 from hierfl.learning.calibration import Reliability
 from hierfl.learning.fixed import FRACTION_BITS, quantised
-from hierfl.learning.own_metrics import BUILT_IN, added, num_bad, sums
+from hierfl.learning.own_metrics import BUILT_IN, OF_SCORES, added, num_bad, sums
 
 __all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
 
@@ -61,24 +62,26 @@ class Curve:
     """How many positives and negatives had each score, for one class against the rest; k distinct scores.
 
     `scores`: float64 (k,), rising; `positives`, `negatives`: int64 (k,). A histogram's scores are its bins' lower
-    edges; empty bins are left out, so a small site sends little.
+    edges; empty bins are left out, so a small site sends little. `bins`: their number, None where the scores are as
+    they were; of sums that differ the fewest.
     """
 
     scores: NDArray[np.float64]
     positives: Counts
     negatives: Counts
+    bins: int | None = None
 
     @classmethod
     def of(cls, scores: NDArray[np.float64], positive: NDArray[np.bool_], bins: int | None) -> Curve:
         """Count scores in [0, 1], shape (n,), rounded down to one of `bins` equal bins, or as they are for None."""
         if bins is None:
             ones = positive.astype(np.int64)
-            return cls._merged(scores, ones, 1 - ones)
+            return cls._merged(scores, ones, 1 - ones, None)
         places = _bins_of(scores, bins)
         both = np.bincount(places, minlength=bins)
         positives = np.bincount(places[positive], minlength=bins)
         full = np.flatnonzero(both)
-        return cls(full / bins, positives[full], (both - positives)[full])
+        return cls(full / bins, positives[full], (both - positives)[full], bins)
 
     @classmethod
     def total(cls, curves: Iterable[Curve]) -> Curve:
@@ -88,15 +91,17 @@ class Curve:
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.positives for part in parts]),
             np.concatenate([part.negatives for part in parts]),
+            min((part.bins for part in parts if part.bins is not None), default=None),
         )
 
     @classmethod
-    def _merged(cls, scores: NDArray[np.float64], positives: Counts, negatives: Counts) -> Curve:
+    def _merged(cls, scores: NDArray[np.float64], positives: Counts, negatives: Counts, bins: int | None) -> Curve:
         """Sort by score and add up the counts of equal scores."""
         order = np.argsort(scores, kind="stable")
         scores = scores[order]
         starts = np.flatnonzero(np.diff(scores, prepend=-1.0))
-        return cls(scores[starts], np.add.reduceat(positives[order], starts), np.add.reduceat(negatives[order], starts))
+        ones, others = (np.add.reduceat(counts[order], starts) for counts in (positives, negatives))
+        return cls(scores[starts], ones, others, bins)
 
     def auc(self) -> float | None:
         """Return the area under the ROC curve, or None where one of the two kinds is missing."""
@@ -107,6 +112,11 @@ class Curve:
         """Return the most by which binning can have moved `auc`: half the share of pairs that fell into one bin."""
         pairs = self._pairs()
         return self._sum(self.positives, self.negatives) / (2 * pairs) if pairs else None
+
+    def reliability(self) -> Reliability:
+        """Return how the scores compare with how often the class was true; of a bin's scores its middle is taken."""
+        middle = 0.0 if self.bins is None else 0.5 / self.bins
+        return Reliability.of(self.scores + middle, self.positives, self.negatives)
 
     def _pairs(self) -> int:
         return int(self.positives.sum()) * int(self.negatives.sum())
@@ -135,9 +145,8 @@ class Tally:
     `loss`, `log_loss`, `brier`: sums over samples in units of 2^-40; `confusion`: int64 (C, C), rows are the true and
     columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured;
     `num_not_finite`: samples whose scores are NaN or Inf; `num_left_out`: samples of sites with any such, or whose loss
-    is NaN or Inf. The other counts are of the other sites; `reliability` is None where there are none. `own`: sums of
-    the task's own metrics by name; beside them there may be no classes, and then the names are there at a site whose
-    samples are left out, too.
+    is NaN or Inf. The other counts are of the other sites. `own`: sums of the task's own metrics by name; beside them
+    there may be no classes, and then the names are there at a site whose samples are left out, too.
     """
 
     num_samples: int = 0
@@ -148,7 +157,6 @@ class Tally:
     brier: int = 0
     confusion: Counts | None = None
     curves: tuple[Curve, ...] = ()
-    reliability: Reliability | None = None
     own: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -207,7 +215,6 @@ class Tally:
             brier=quantised(brier / 2 if binary else brier),
             confusion=_confusion(probabilities, classes),
             curves=_curves(probabilities, classes, None if auc == "exact" else bins) if auc != "none" else (),
-            reliability=Reliability.of(probabilities, classes),
             own=sums(own or {}),
         )
 
@@ -224,7 +231,6 @@ class Tally:
             brier=sum(part.brier for part in parts),
             confusion=reduce(_added, (part.confusion for part in parts), None),
             curves=_joined([part.curves for part in parts if part.curves]),
-            reliability=Reliability.total(part.reliability for part in parts if part.reliability is not None),
             own=added(part.own for part in parts if part.own or part.num_samples > part.num_left_out),
         )
 
@@ -250,8 +256,8 @@ class Tally:
             values |= {"true_negatives": true_negatives, "false_negatives": false_negatives}
         elif self.confusion is not None and len(self.confusion) <= MAX_CLASSES:
             values["confusion"] = self.confusion.tolist()
-        if self.reliability is not None:
-            values["reliability"] = self.reliability.rows()
+        if self.curves:
+            values["reliability"] = Reliability.total(curve.reliability() for curve in self.curves).rows()
         if self.num_left_out:
             values |= {"num_left_out": self.num_left_out, "num_not_finite": self.num_not_finite}
         return {"num_test": self.num_samples, **values}
@@ -264,7 +270,7 @@ class Tally:
             return "no samples"
         if not self._num_counted:
             return f"{self.num_not_finite or self.num_samples} of {self.num_samples} not finite"
-        if metric == "auc" and not self.curves:
+        if metric in OF_SCORES and not self.curves:
             return "not measured"
         if self._value(metric) is not None:
             return None
@@ -287,7 +293,8 @@ class Tally:
         if self.confusion is None:
             return None
         if metric == "ece":
-            return self.reliability.error() if self.reliability is not None else None
+            errors = [curve.reliability().error() for curve in self.curves]
+            return math.fsum(errors) / len(errors) if errors else None
         if metric == "auc":
             areas = [area for area in (curve.auc() for curve in self.curves) if area is not None]
             return math.fsum(areas) / len(areas) if areas else None
@@ -306,8 +313,8 @@ class Tally:
         return (
             *(self.num_samples, self.num_not_finite, self.num_left_out, self.loss, self.log_loss, self.brier),
             None if self.confusion is None else self.confusion.tolist(),
-            [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist()) for c in self.curves],
-            *(self.reliability, dict(self.own)),
+            [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist(), c.bins) for c in self.curves],
+            dict(self.own),
         )
 
 

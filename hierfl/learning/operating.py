@@ -28,14 +28,13 @@ def given_threshold(threshold: float, bins: int | None) -> float:
     return threshold if bins is None else min(max(round(threshold * bins), 1), bins - 1) / bins
 
 
-def threshold_of(curve: Curve, wanted: OperatingPoint, bins: int | None = None) -> float | None:
+def threshold_of(curve: Curve, wanted: OperatingPoint) -> float | None:
     """Give the score from which on class 1 is predicted: for a wanted specificity the smallest that has it, for a
     wanted sensitivity the largest; None where that class has no samples, or no threshold up to 1 has it. Of scores as
-    they are it lies half way to the one below: whoever predicts in other batches gets other last bits.
-
-    `bins`: of the curve, None where it has the scores as they are. The last bin holds scores of 1, too, so that nothing
-    is known to lie above it.
+    they are it lies half way to the one below: whoever predicts in other batches gets other last bits. The last bin
+    holds scores of 1, too, so that nothing is known to lie above it.
     """
+    bins = curve.bins
     if wanted.threshold is not None:
         return given_threshold(wanted.threshold, bins)
     scores = curve.scores.tolist()

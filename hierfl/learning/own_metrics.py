@@ -17,6 +17,7 @@ __all__ = [
     "BUILT_IN",
     "CLASSES",
     "MAX_OWN",
+    "OF_SCORES",
     "OWN_NAMES",
     "TWO_CLASSES",
     "added",
@@ -34,6 +35,9 @@ BUILT_IN = {
     **dict.fromkeys(("loss", "log_loss", "brier", "ece"), "min"),
 }
 """hierfl's own metrics that are one figure, and which way each gets better."""
+
+OF_SCORES = ("auc", "ece")
+"""Those that are made of how many had each score: not measured where scores are not told."""
 
 CLASSES = {name: BUILT_IN[name] for name in ("auc", "accuracy", "log_loss", "brier", "ece")}
 """Those that a task has which tells samples into classes, beside its loss."""

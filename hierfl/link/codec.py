@@ -15,7 +15,6 @@ from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 
 from hierfl.errors import LinkError
-from hierfl.learning.calibration import NUM_BINS, Reliability
 from hierfl.learning.fixed import FRACTION_BITS
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
@@ -241,7 +240,7 @@ def _column_in(message: wire.Column, num_rows: int) -> Column:
 
 def tally_out(tally: Tally) -> wire.Tally:
     """Write what was counted."""
-    found = wire.Tally(
+    return wire.Tally(
         num_samples=tally.num_samples,
         num_not_finite=tally.num_not_finite,
         num_left_out=tally.num_left_out,
@@ -250,16 +249,16 @@ def tally_out(tally: Tally) -> wire.Tally:
         brier=integer_out(tally.brier),
         confusion=[] if tally.confusion is None else tally.confusion.ravel().tolist(),
         curves=[
-            wire.Curve(scores=curve.scores, positives=curve.positives.tolist(), negatives=curve.negatives.tolist())
+            wire.Curve(
+                scores=curve.scores,
+                positives=curve.positives.tolist(),
+                negatives=curve.negatives.tolist(),
+                bins=curve.bins or 0,
+            )
             for curve in tally.curves
         ],
         own={name: integer_out(value) for name, value in tally.own.items()},
     )
-    if tally.reliability is not None:
-        found.counts.extend(tally.reliability.counts)
-        found.hits.extend(tally.reliability.hits)
-        found.sums.extend(tally.reliability.sums)
-    return found
 
 
 def tally_in(message: wire.Tally, most: int = MOST_PREDICTIONS) -> Tally:
@@ -274,13 +273,13 @@ def tally_in(message: wire.Tally, most: int = MOST_PREDICTIONS) -> Tally:
     sums = [integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
     own = _own_in(message)
     if not counted:
-        if message.confusion or message.curves or message.counts or any(own.values()) or any(sums):
+        if message.confusion or message.curves or any(own.values()) or any(sums):
             raise LinkError("counts of samples where none was counted")
         return Tally(num_samples, num_not_finite, num_left_out, own=own)
     for name, value in {"loss": sums[0], **own}.items():
         _possible(name, value, -counted * LARGEST_LOSS, counted * LARGEST_LOSS)
     if own and not message.confusion:
-        if message.curves or message.counts or message.hits or message.sums or any(sums[1:]):
+        if message.curves or any(sums[1:]):
             raise LinkError("counts of classes where there are none")
         return Tally(num_samples, num_not_finite, num_left_out, sums[0], own=own)
     num_classes = math.isqrt(len(message.confusion))
@@ -296,7 +295,6 @@ def tally_in(message: wire.Tally, most: int = MOST_PREDICTIONS) -> Tally:
         *(num_samples, num_not_finite, num_left_out, sums[0], sums[1], sums[2]),
         confusion=confusion,
         curves=curves,
-        reliability=_reliability_in(message, counted),
         own=own,
     )
 
@@ -322,18 +320,10 @@ def _curve_in(message: wire.Curve, counted: int) -> Curve:
     if not len(message.positives) == len(message.negatives) == scores.size:
         raise LinkError("a curve with other numbers of scores, positives and negatives")
     both = _counts([*message.positives, *message.negatives], "a curve", counted)
-    return Curve(scores, both[: scores.size], both[scores.size :])
-
-
-def _reliability_in(message: wire.Tally, counted: int) -> Reliability:
-    rows = (message.counts, message.hits, message.sums)
-    if any(len(row) != NUM_BINS for row in rows):
-        raise LinkError(f"a curve of reliability has {NUM_BINS} bins, not {', '.join(str(len(row)) for row in rows)}")
-    counts = _counts(message.counts, "the bins of reliability", counted).tolist()
-    for count, hits, total in zip(*rows, strict=True):
-        if hits > count or total > count << FRACTION_BITS:
-            raise LinkError("a bin of reliability in which more came true, or was predicted, than there is")
-    return Reliability(tuple(counts), tuple(message.hits), tuple(message.sums))
+    bins = message.bins or None
+    if bins is not None and not (scores.max() < 1 and (np.rint(scores * bins) / bins == scores).all()):
+        raise LinkError(f"the scores of a curve are no edges of {bins} bins")
+    return Curve(scores, both[: scores.size], both[scores.size :], bins)
 
 
 def _counts(values: Sequence[int], what: str, total: int) -> Any:

@@ -123,7 +123,7 @@ def _model(record: RunRecord, pictures: Mapping[str, bytes]) -> Iterator[str]:
     yield from _section("Fairness over sites", fairness_table(_find(record, "fairness")))
     if own:
         yield from _section("Fairness of fine-tuned models", fairness_table(own))
-    if "calibration" in pictures or not record.own:
+    if "calibration" in pictures:
         yield from _section("Calibration", _picture("calibration", pictures))
     if "cross_site" in pictures:
         yield from _section("Across sites", _picture("cross_site", pictures))

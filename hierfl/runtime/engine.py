@@ -20,6 +20,7 @@ from hierfl.errors import HierflError
 from hierfl.learning.fine_tune import used
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Tally
+from hierfl.learning.own_metrics import OF_SCORES
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout
 from hierfl.monitor import records
@@ -45,7 +46,7 @@ WAIT_S = 0.5
 LOOK_S = 3.0
 """How often the engine looks for new devices, and for work that has none."""
 
-_AUC = ("auc", "held_out_auc", "personal_auc")
+_OF_SCORES = frozenset(f"{beside}{name}" for beside in ("", "held_out_", "personal_") for name in OF_SCORES)
 
 
 class Engine:
@@ -213,7 +214,8 @@ class Engine:
         return self._survey.total(tuned=tunes)
 
     def evaluate(self, round_number: int, model: Handle) -> Mapping[str, Scalars]:
-        """Measure a model at every site and roll the figures up per hub; by path, without AUC where none is wanted.
+        """Measure a model at every site and roll the figures up per hub; by path, without what is made of scores where
+        none are told.
 
         Errors: SiteFailed.
         """
@@ -233,7 +235,7 @@ class Engine:
         self._scribe.shown = round_number
         self._survey.fine_tune(round_number, model)
         self._run_until(lambda: not self._survey.busy)
-        found = self._without_auc(self._survey.tuned())
+        found = self._without_scores(self._survey.tuned())
         return {path: {**scalars, **found.get(path, {})} for path, scalars in measured.items()}
 
     def say(self, node: str, message: str) -> None:
@@ -274,13 +276,13 @@ class Engine:
         self._scribe.shown = round_number
         self._survey.evaluate(round_number, model, rules)
         self._run_until(lambda: not self._survey.busy)
-        return self._without_auc(self._survey.rolled_up())
+        return self._without_scores(self._survey.rolled_up())
 
-    def _without_auc(self, measured: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
-        """Leave AUC out where none is wanted."""
+    def _without_scores(self, measured: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
+        """Leave out what is made of scores where none are told."""
         if self._auc != "none":
             return measured
-        without = ({n: value for n, value in found.items() if n not in _AUC} for found in measured.values())
+        without = ({n: value for n, value in found.items() if n not in _OF_SCORES} for found in measured.values())
         return dict(zip(measured, without, strict=True))
 
     def remember(self, rounds_done: int) -> Remembered:

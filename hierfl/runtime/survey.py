@@ -168,8 +168,7 @@ class Survey:
         """
         root, point, level = self._tree.root.name, self._evaluation.operating_point, self._evaluation.intervals
         curves = {**self._curves, **{path: found[0] for path, found in hubs.items() if len(found) == 1}}
-        bins = self._evaluation.score_bins
-        threshold = threshold_of(curves[root], point, bins) if root in curves and point is not None else None
+        threshold = threshold_of(curves[root], point) if root in curves and point is not None else None
         for path, scalars in self._scalars.items():
             found: dict[str, Any] = dict(scalars)
             if point is not None:

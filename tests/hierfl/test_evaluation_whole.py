@@ -34,6 +34,31 @@ def test_calibration_of_every_node_adds_up_and_is_drawn(tmp_path):
     assert (ran.folder / "calibration.png").stat().st_size > 10_000
 
 
+def test_where_no_scores_are_told_nothing_is_made_of_them_and_nothing_breaks(tmp_path):
+    members = hub("us", "a", site("b", role="evaluation")), "c"
+    evaluation = {"auc": "none", "fine_tune": {"steps": 2}}
+    config = config_of(tmp_path, hub("world", *members), overrides=["output.tensorboard=true"], evaluation=evaluation)
+    folder = Path(run(config)["run_dir"])
+    kept = (folder / "metrics.jsonl").read_text() + (folder / "summary.json").read_text()
+    assert all(f'{name}"' not in kept for name in ("ece", "reliability")) and '"held_out_accuracy"' in kept
+    assert '"personal_accuracy"' in kept
+    page = write_report(folder).read_text()
+    assert "Calibration" not in page and "calibration error" not in page and not (folder / "calibration.png").exists()
+    log = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert "calibration" not in log.Tags()["images"] and not any(tag.endswith("ece") for tag in log.Tags()["scalars"])
+    stopping = {"metric": "ece", "patience": 1}
+    with pytest.raises(ConfigError, match=r"is ece, but evaluation\.auc is none: measure it"):
+        config_of(tmp_path, hub("world", "a"), evaluation={"auc": "none"}, stopping=stopping)
+
+
+def test_calibration_of_every_auc_is_that_of_its_scores(tmp_path):
+    found = {
+        auc: go(tmp_path / auc, hub("world", "a", "b"), evaluation={"auc": auc}).summary["nodes"]["world"]
+        for auc in ("histogram", "exact")
+    }
+    assert found["histogram"]["ece"] == pytest.approx(found["exact"]["ece"], abs=0.5 / 1024)
+
+
 def test_the_end_says_how_evenly_the_model_serves_the_sites(tmp_path):
     ran = go(tmp_path, hub("world", hub("us", "a", site("b", test=11)), site("c", labels=1)))
     nodes, found = ran.summary["nodes"], ran.summary["fairness"]

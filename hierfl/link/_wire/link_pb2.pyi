@@ -250,17 +250,19 @@ class Evaluate(_message.Message):
     def __init__(self, round_number: _Optional[int] = ..., model: _Optional[_Union[Payload, _Mapping]] = ..., tunes: _Optional[bool] = ..., holder: _Optional[str] = ...) -> None: ...
 
 class Curve(_message.Message):
-    __slots__ = ("scores", "positives", "negatives")
+    __slots__ = ("scores", "positives", "negatives", "bins")
     SCORES_FIELD_NUMBER: _ClassVar[int]
     POSITIVES_FIELD_NUMBER: _ClassVar[int]
     NEGATIVES_FIELD_NUMBER: _ClassVar[int]
+    BINS_FIELD_NUMBER: _ClassVar[int]
     scores: _containers.RepeatedScalarFieldContainer[float]
     positives: _containers.RepeatedScalarFieldContainer[int]
     negatives: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, scores: _Optional[_Iterable[float]] = ..., positives: _Optional[_Iterable[int]] = ..., negatives: _Optional[_Iterable[int]] = ...) -> None: ...
+    bins: int
+    def __init__(self, scores: _Optional[_Iterable[float]] = ..., positives: _Optional[_Iterable[int]] = ..., negatives: _Optional[_Iterable[int]] = ..., bins: _Optional[int] = ...) -> None: ...
 
 class Tally(_message.Message):
-    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "counts", "hits", "sums", "own")
+    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "own")
     class OwnEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -276,9 +278,6 @@ class Tally(_message.Message):
     BRIER_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
     CURVES_FIELD_NUMBER: _ClassVar[int]
-    COUNTS_FIELD_NUMBER: _ClassVar[int]
-    HITS_FIELD_NUMBER: _ClassVar[int]
-    SUMS_FIELD_NUMBER: _ClassVar[int]
     OWN_FIELD_NUMBER: _ClassVar[int]
     num_samples: int
     num_not_finite: int
@@ -288,11 +287,8 @@ class Tally(_message.Message):
     brier: bytes
     confusion: _containers.RepeatedScalarFieldContainer[int]
     curves: _containers.RepeatedCompositeFieldContainer[Curve]
-    counts: _containers.RepeatedScalarFieldContainer[int]
-    hits: _containers.RepeatedScalarFieldContainer[int]
-    sums: _containers.RepeatedScalarFieldContainer[int]
     own: _containers.ScalarMap[str, bytes]
-    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., counts: _Optional[_Iterable[int]] = ..., hits: _Optional[_Iterable[int]] = ..., sums: _Optional[_Iterable[int]] = ..., own: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., own: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Evaluated(_message.Message):
     __slots__ = ("tally", "duration_s", "error")

@@ -18,7 +18,7 @@ __all__ = ["reliability"]
 
 
 def reliability(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Draw the last measured `reliability` of every node by path; beside it, on how many samples the root's stands.
+    """Draw the last measured `reliability` of every node by path; beside it, on how many predictions the root's stands.
 
     Many sites are not drawn one by one. Errors: ValueError where no node has a curve.
     """
@@ -40,7 +40,7 @@ def reliability(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
         _line(axes, found.get(path, ()), color=hues.get(path, BLUE), linewidth=2, markersize=4)
     _line(axes, found.get(root, ()), color=INK, linewidth=3, markersize=6)
     _bars(beside, found.get(root, ()))
-    for each, what in ((axes, "share that came true"), (beside, "test samples at the root")):
+    for each, what in ((axes, "share that came true"), (beside, "predictions at the root")):
         tidy(each)
         each.set_xlim(-0.02, 1.02)
         each.set_title(what, loc="left", size=SIZE + 1, weight="bold", color=INK, pad=10)
@@ -60,7 +60,7 @@ def _line(axes: Axes, rows: Sequence[Sequence[float]], **look: Any) -> None:
 
 
 def _bars(axes: Axes, rows: Sequence[Sequence[float]]) -> None:
-    """Draw the samples of each bin, at their mean probability."""
+    """Draw the number of each bin, at their mean probability."""
     axes.bar([row[2] for row in rows], [row[0] for row in rows], width=0.03, color=BLUE)
     for number, _, mean in rows:
         axes.annotate(count(number), (mean, number), (0, 3), textcoords="offset points", ha="center", size=SIZE - 2)

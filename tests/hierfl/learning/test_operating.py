@@ -78,7 +78,7 @@ def test_what_is_told_of_bins_is_what_predicting_by_the_threshold_gives(
 ) -> None:
     scores, labels = zip(*samples, strict=True)
     binned = Curve.of(np.array(scores), np.array(labels), bins)
-    threshold = threshold_of(binned, OperatingPoint(**{kind: share}), bins)
+    threshold = threshold_of(binned, OperatingPoint(**{kind: share}))
     if threshold is not None:
         found = at_threshold(binned, threshold)
         said = [None if one is None else float(one) for one in shares(samples, threshold)]
@@ -99,7 +99,8 @@ def test_each_edge_between_bins_is_told_what_predicting_by_it_gives() -> None:
 
 
 def test_a_given_threshold_is_the_nearest_edge_between_bins() -> None:
-    given = [threshold_of(curve([(0.3, True)]), OperatingPoint(threshold=one), 1024) for one in (0.3, 1e-9, 0.99999)]
+    binned = Curve.of(np.array([0.3]), np.array([True]), 1024)
+    given = [threshold_of(binned, OperatingPoint(threshold=one)) for one in (0.3, 1e-9, 0.99999)]
     assert given == [307 / 1024, 1 / 1024, 1023 / 1024]
 
 

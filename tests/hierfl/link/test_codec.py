@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hierfl.config.rules import MOST_NODES
 from hierfl.errors import LinkError
-from hierfl.learning.metrics import Tally
+from hierfl.learning.metrics import AUC_KINDS, Tally
 from hierfl.learning.ring import Accumulator, Grid
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
@@ -85,8 +85,8 @@ def test_moments_arrive_as_they_were(values: list[list[float]]) -> None:
         (lambda t: t.curves[0].scores.__setitem__(0, float("nan")), "do not rise"),
         (lambda t: t.curves[0].scores.__setitem__(-1, 1.5), "do not rise"),
         (lambda t: t.curves[0].positives.append(1), "other numbers"),
-        (lambda t: t.counts.append(1), "has 10 bins"),
-        (lambda t: t.hits.__setitem__(0, 2**40), "more came true"),
+        (lambda t: setattr(t.curves[0], "bins", 1023), "no edges of 1023 bins"),
+        (lambda t: t.curves[0].scores.__setitem__(-1, 1.0), "no edges of 1024 bins"),
         (lambda t: setattr(t, "loss", b"\x01" * 97), "97 bytes"),
         (lambda t: setattr(t, "num_left_out", 30), "where none was counted"),
         (lambda t: setattr(t, "num_samples", MOST_PREDICTIONS + 1), "num_samples"),
@@ -103,6 +103,17 @@ def test_counts_that_contradict_each_other_are_refused(change: Callable[[Any], N
     change(message)
     with pytest.raises(LinkError, match=said):
         tally_in(message)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_of_scores_no_more_is_told_than_evaluation_auc_says(classes: int) -> None:
+    """One sample in a bin is told to a 1024th, and not as a sum to 2^-40 beside."""
+    told = {auc: tally_out(tally(classes, auc=auc)) for auc in AUC_KINDS}
+    names = {auc: {one.name for one, _ in message.ListFields()} for auc, message in told.items()}
+    assert names["none"] == {"num_samples", "loss", "log_loss", "brier", "confusion"}
+    assert names["histogram"] == names["exact"] == names["none"] | {"curves"}
+    for curve in told["histogram"].curves:
+        assert curve.bins == 1024 and all(score * 1024 == int(score * 1024) for score in curve.scores)
 
 
 def test_no_numbers_that_are_admitted_are_too_large_for_what_is_made_of_them() -> None:
