@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from hierfl.config.membership import epochs
-from hierfl.config.schema import RunConfig
+from hierfl.config.schema import Evaluation, RunConfig
 from hierfl.learning.standardise import is_federated
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
@@ -131,18 +131,22 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     if is_federated(config.task):
         found.append("once the count, sums and sums of squares of each feature")
     if config.evaluation.every:
-        how = {
-            "exact": "every distinct score",
-            "histogram": f"a histogram of scores in {config.evaluation.bins} bins",
-            "none": "no scores",
-        }[config.evaluation.auc]
-        found.append(
-            "per measurement counts of right and wrong predictions, sums of losses and of the task's own metrics, and"
-            f" {how}"
-        )
+        found.append(f"per measurement {_measured(config.evaluation)}")
         if config.evaluation.fine_tune is not None:
             found.append("the same of the models that sites fine-tune for themselves, which stay there")
     return found
+
+
+def _measured(evaluation: Evaluation) -> str:
+    """Say what a measurement tells of the test samples."""
+    scores = {
+        "exact": "every distinct score, with how many samples of which class have it, so the calibration curve, too",
+        "histogram": f"by class how many samples of it, and of others, have a score in each of {evaluation.bins} bins,"
+        f" so each score to 1/{evaluation.bins}, and the calibration curve",
+        "none": "no scores and no calibration curve",
+    }[evaluation.auc]
+    sums = "sums of the loss, log loss, Brier score and the task's own metrics (with few samples nearly those of each)"
+    return f"counts of right and wrong predictions, {sums}, and {scores}"
 
 
 def _counts(config: RunConfig, path: str) -> Iterator[str]:

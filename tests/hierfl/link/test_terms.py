@@ -17,7 +17,7 @@ from small_runs import Listener, config_of, hub, site
 from typer.testing import CliRunner
 
 from hierfl.cli import app
-from hierfl.config.terms import Terms
+from hierfl.config.terms import SCORES, Terms
 from hierfl.errors import ConfigError, HierflError, LinkError
 from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
@@ -91,6 +91,23 @@ def test_each_term_is_held_against_the_federation(
     assert not breaches(config, kit, **kept)
     found = breaches(config, kit, **broken)
     assert found.startswith(f"{next(iter(broken))}: ") and said in found
+
+
+@pytest.mark.parametrize(
+    ("auc", "told"),
+    [
+        ("none", "and no scores and no calibration curve"),
+        ("histogram", "in each of 1024 bins, so each score to 1/1024, and the calibration curve"),
+        ("exact", "every distinct score, with how many samples of which class have it, so the calibration curve, too"),
+    ],
+)
+def test_the_plan_and_the_terms_tell_what_is_told_of_scores(tmp_path: Path, kit: Kit, auc: str, told: str) -> None:
+    config = federation(tmp_path)
+    config = replace(config, evaluation=replace(config.evaluation, auc=auc))
+    [line] = [one for one in plan_of(config, kit.path).leaves if one.startswith("per measurement")]
+    assert told in line and "(with few samples nearly those of each)" in line
+    for at_most in SCORES:
+        assert bool(breaches(config, kit, scores=at_most)) == (SCORES.index(auc) > SCORES.index(at_most))
 
 
 def test_all_that_is_not_kept_is_told_at_once(tmp_path: Path, kit: Kit) -> None:
