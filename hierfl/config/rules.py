@@ -29,6 +29,7 @@ from hierfl.fault import Where
 from hierfl.kinds import nearest
 from hierfl.learning.optimizers import IMPOSSIBLE, OPTIONS, is_known
 from hierfl.learning.own_metrics import BUILT_IN, is_own_name
+from hierfl.learning.score_bins import MOST_BINS
 
 __all__ = ["FEWEST", "MOST_NODES", "MOST_WEIGHT", "RULES", "Rule", "broken"]
 
@@ -169,7 +170,7 @@ RULES: dict[type, dict[str, Rule]] = {
     Evaluation: {
         "every": _at_least(0),
         "auc": _one_of("histogram", "exact", "none"),
-        "bins": _at_least(2),
+        "bins": _from_to(2, MOST_BINS),
         "batch_size": _at_least(1),
         "intervals": Rule("a confidence level, as 0.95", lambda value: 0 < value < 1),
     },

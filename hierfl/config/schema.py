@@ -87,10 +87,9 @@ class Evaluation:
     every: int = 1
     """Measure after every n-th round and after the last; 0 never measures."""
     auc: str = "histogram"
-    """histogram (mergeable, `bins` bins per class), exact (every score leaves the site), or none; calibration is made
-    of the same."""
-    bins: int = 1024
-    """Bins of the score histogram."""
+    """histogram (`bins` bins per class), exact (every score leaves the site), or none; so for calibration."""
+    bins: int = 2048
+    """Bins of the score histogram, finer towards 0 and 1."""
     batch_size: int = 1024
     """Samples per step of the measurement."""
     intervals: float | None = None

@@ -38,6 +38,7 @@ from hierfl.errors import QUOTED
 from hierfl.learning.calibration import Reliability
 from hierfl.learning.fixed import FRACTION_BITS, quantised
 from hierfl.learning.own_metrics import BUILT_IN, OF_SCORES, added, num_bad, sums
+from hierfl.learning.score_bins import bins_of, edges, middles
 
 __all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
 
@@ -73,15 +74,15 @@ class Curve:
 
     @classmethod
     def of(cls, scores: NDArray[np.float64], positive: NDArray[np.bool_], bins: int | None) -> Curve:
-        """Count scores in [0, 1], shape (n,), rounded down to one of `bins` equal bins, or as they are for None."""
+        """Count scores in [0, 1], shape (n,), in `bins` bins (see `score_bins`), or as they are for None."""
         if bins is None:
             ones = positive.astype(np.int64)
             return cls._merged(scores, ones, 1 - ones, None)
-        places = _bins_of(scores, bins)
+        places = bins_of(scores, bins)
         both = np.bincount(places, minlength=bins)
         positives = np.bincount(places[positive], minlength=bins)
         full = np.flatnonzero(both)
-        return cls(full / bins, positives[full], (both - positives)[full], bins)
+        return cls(edges(bins)[full], positives[full], (both - positives)[full], bins)
 
     @classmethod
     def total(cls, curves: Iterable[Curve]) -> Curve:
@@ -115,8 +116,8 @@ class Curve:
 
     def reliability(self) -> Reliability:
         """Return how the scores compare with how often the class was true; of a bin's scores its middle is taken."""
-        middle = 0.0 if self.bins is None else 0.5 / self.bins
-        return Reliability.of(self.scores + middle, self.positives, self.negatives)
+        said = self.scores if self.bins is None else middles(self.scores, self.bins)
+        return Reliability.of(said, self.positives, self.negatives)
 
     def _pairs(self) -> int:
         return int(self.positives.sum()) * int(self.negatives.sum())
@@ -126,16 +127,6 @@ class Curve:
         if 2 * self._pairs() < 2**63:
             return int(left @ right)
         return sum(int(a) * int(b) for a, b in zip(left, right, strict=True))
-
-
-def _bins_of(scores: NDArray[np.float64], bins: int) -> Counts:
-    """Place scores in [0, 1] into equal bins by their edges k / bins, as whoever predicts by an edge does: a product
-    with a number of bins that is no power of two is rounded, 0.29 * 100 to less than 29.
-    """
-    places = (scores * bins).astype(np.int64)
-    places -= places / bins > scores
-    places += (places + 1) / bins <= scores
-    return np.minimum(places, bins - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +169,7 @@ class Tally:
         *,
         loss_sum: float,
         auc: str = "histogram",
-        bins: int = 1024,
+        bins: int = 2048,
         own: Mapping[str, NDArray[np.float64]] | None = None,
     ) -> Tally:
         """Count one site's n predictions.

@@ -16,6 +16,7 @@ import numpy as np
 
 from hierfl.config.learning import OperatingPoint
 from hierfl.learning.metrics import Curve
+from hierfl.learning.score_bins import bins_of, edges
 
 __all__ = ["OPERATING", "at_threshold", "given_threshold", "threshold_of"]
 
@@ -25,7 +26,10 @@ OPERATING = ("operating_sensitivity", "operating_specificity")
 
 def given_threshold(threshold: float, bins: int | None) -> float:
     """Give the edge between two of the bins that is nearest to a threshold; without bins the threshold."""
-    return threshold if bins is None else min(max(round(threshold * bins), 1), bins - 1) / bins
+    if bins is None:
+        return threshold
+    inner = edges(bins)[1:-1]
+    return float(inner[np.abs(inner - threshold).argmin()])
 
 
 def threshold_of(curve: Curve, wanted: OperatingPoint) -> float | None:
@@ -38,7 +42,7 @@ def threshold_of(curve: Curve, wanted: OperatingPoint) -> float | None:
     if wanted.threshold is not None:
         return given_threshold(wanted.threshold, bins)
     scores = curve.scores.tolist()
-    if not scores or scores[-1] < (1.0 if bins is None else (bins - 1) / bins):
+    if not scores or scores[-1] < (1.0 if bins is None else edges(bins)[-2]):
         scores.append(1.0)
     positives, negatives = (np.concatenate([[0], np.cumsum(one)]) for one in (curve.positives, curve.negatives))
     if wanted.specificity is not None:
@@ -51,7 +55,8 @@ def threshold_of(curve: Curve, wanted: OperatingPoint) -> float | None:
     if not num or place >= len(scores):
         return None
     if bins is not None:  # empty bins are left out of the curve: the first edge above what is to be below is smaller
-        above = (round(scores[place - 1] * bins) + 1) / bins if place and wanted.specificity is not None else 1.0
+        is_above = place and wanted.specificity is not None
+        above = edges(bins)[bins_of(np.array([scores[place - 1]]), bins) + 1].item() if is_above else 1.0
         return float(min(above, scores[place]))
     below = scores[place - 1] if place else scores[place]
     return float((below + scores[place]) / 2)

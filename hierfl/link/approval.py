@@ -142,7 +142,7 @@ def _measured(evaluation: Evaluation) -> str:
     scores = {
         "exact": "every distinct score, with how many samples of which class have it, so the calibration curve, too",
         "histogram": f"by class how many samples of it, and of others, have a score in each of {evaluation.bins} bins,"
-        f" so each score to 1/{evaluation.bins}, and the calibration curve",
+        f" so each score to its bin, and the calibration curve",
         "none": "no scores and no calibration curve",
     }[evaluation.auc]
     sums = "sums of the loss, log loss, Brier score and the task's own metrics (with few samples nearly those of each)"

@@ -18,6 +18,7 @@ from hierfl.errors import LinkError
 from hierfl.learning.fixed import FRACTION_BITS
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
+from hierfl.learning.score_bins import MOST_BINS, edges
 from hierfl.learning.standardise import Moments
 from hierfl.learning.statistics import KINDS, MOST_CHARACTERS, Column, TableStatistics
 from hierfl.link._wire import link_pb2 as wire
@@ -321,7 +322,7 @@ def _curve_in(message: wire.Curve, counted: int) -> Curve:
         raise LinkError("a curve with other numbers of scores, positives and negatives")
     both = _counts([*message.positives, *message.negatives], "a curve", counted)
     bins = message.bins or None
-    if bins is not None and not (scores.max() < 1 and (np.rint(scores * bins) / bins == scores).all()):
+    if bins is not None and not (2 <= bins <= MOST_BINS and np.isin(scores, edges(bins)[:-1]).all()):
         raise LinkError(f"the scores of a curve are no edges of {bins} bins")
     return Curve(scores, both[: scores.size], both[scores.size :], bins)
 

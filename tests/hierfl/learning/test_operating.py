@@ -17,6 +17,7 @@ from hierfl.config.learning import OperatingPoint
 from hierfl.errors import ConfigError
 from hierfl.learning.metrics import Curve
 from hierfl.learning.operating import at_threshold, threshold_of
+from hierfl.learning.score_bins import edges
 
 SAMPLES = st.lists(st.tuples(st.integers(0, 20).map(lambda n: n / 20), st.booleans()), min_size=1, max_size=40)
 SHARES = st.integers(1, 19).map(lambda n: n / 20)
@@ -84,7 +85,7 @@ def test_what_is_told_of_bins_is_what_predicting_by_the_threshold_gives(
         said = [None if one is None else float(one) for one in shares(samples, threshold)]
         assert [found["operating_sensitivity"], found["operating_specificity"]] == pytest.approx(said)
         if kind == "specificity" and threshold > min(binned.scores):
-            less = shares(samples, round(threshold * bins - 1) / bins)[1]
+            less = shares(samples, float(edges(bins)[np.searchsorted(edges(bins), threshold) - 1]))[1]
             assert less is not None and less < Fraction(str(share)), "the smallest edge that has it"
 
 
@@ -93,15 +94,15 @@ def test_each_edge_between_bins_is_told_what_predicting_by_it_gives() -> None:
     scores, labels = zip(*samples, strict=True)
     for bins in (7, 100, 1000, 1024):
         binned = Curve.of(np.array(scores), np.array(labels), bins)
-        for edge in range(1, bins):
-            said = [float(one or 0) for one in shares(samples, edge / bins)]
-            assert list(at_threshold(binned, edge / bins).values()) == pytest.approx(said), (bins, edge)
+        for edge in edges(bins)[1:-1].tolist():
+            said = [float(one or 0) for one in shares(samples, edge)]
+            assert list(at_threshold(binned, edge).values()) == pytest.approx(said), (bins, edge)
 
 
 def test_a_given_threshold_is_the_nearest_edge_between_bins() -> None:
     binned = Curve.of(np.array([0.3]), np.array([True]), 1024)
     given = [threshold_of(binned, OperatingPoint(threshold=one)) for one in (0.3, 1e-9, 0.99999)]
-    assert given == [307 / 1024, 1 / 1024, 1023 / 1024]
+    assert given == [0.25 + 6 / 128, 2.0**-21, 1 - 21 * 2.0**-21]
 
 
 def test_a_node_without_one_of_the_classes_or_without_scores_has_no_figure() -> None:

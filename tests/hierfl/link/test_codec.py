@@ -16,6 +16,7 @@ from hierfl.config.rules import MOST_NODES
 from hierfl.errors import LinkError
 from hierfl.learning.metrics import AUC_KINDS, Tally
 from hierfl.learning.ring import Accumulator, Grid
+from hierfl.learning.score_bins import edges
 from hierfl.learning.standardise import Moments
 from hierfl.learning.state import Layout, ModelState
 from hierfl.link._wire import link_pb2 as wire
@@ -86,7 +87,7 @@ def test_moments_arrive_as_they_were(values: list[list[float]]) -> None:
         (lambda t: t.curves[0].scores.__setitem__(-1, 1.5), "do not rise"),
         (lambda t: t.curves[0].positives.append(1), "other numbers"),
         (lambda t: setattr(t.curves[0], "bins", 1023), "no edges of 1023 bins"),
-        (lambda t: t.curves[0].scores.__setitem__(-1, 1.0), "no edges of 1024 bins"),
+        (lambda t: t.curves[0].scores.__setitem__(-1, 1.0), "no edges of 2048 bins"),
         (lambda t: setattr(t, "loss", b"\x01" * 97), "97 bytes"),
         (lambda t: setattr(t, "num_left_out", 30), "where none was counted"),
         (lambda t: setattr(t, "num_samples", MOST_PREDICTIONS + 1), "num_samples"),
@@ -113,7 +114,7 @@ def test_of_scores_no_more_is_told_than_evaluation_auc_says(classes: int) -> Non
     assert names["none"] == {"num_samples", "loss", "log_loss", "brier", "confusion"}
     assert names["histogram"] == names["exact"] == names["none"] | {"curves"}
     for curve in told["histogram"].curves:
-        assert curve.bins == 1024 and all(score * 1024 == int(score * 1024) for score in curve.scores)
+        assert curve.bins == 2048 and set(curve.scores) <= set(edges(2048)[:-1])
 
 
 def test_no_numbers_that_are_admitted_are_too_large_for_what_is_made_of_them() -> None:

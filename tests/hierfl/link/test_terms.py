@@ -97,7 +97,7 @@ def test_each_term_is_held_against_the_federation(
     ("auc", "told"),
     [
         ("none", "and no scores and no calibration curve"),
-        ("histogram", "in each of 1024 bins, so each score to 1/1024, and the calibration curve"),
+        ("histogram", "in each of 2048 bins, so each score to its bin, and the calibration curve"),
         ("exact", "every distinct score, with how many samples of which class have it, so the calibration curve, too"),
     ],
 )
