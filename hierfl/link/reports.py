@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from hierfl.errors import HierflError, PeerUnreached, RuntimeUnavailable, UpdateRefused
+from hierfl.learning.alike import Form
 from hierfl.learning.state import Layout
 from hierfl.link import asks
 from hierfl.link._wire import link_pb2 as wire
@@ -45,7 +46,9 @@ def evaluated(
     sites = {} if error else {path: tally.scalars()}
     beside = (put({path: {}}),) if call.method == "fine_tune" else ()
     curves = {path: tally.curves[0]} if len(tally.curves) == 1 else {}
-    return Evaluated(call.arguments[0], tally, sites, {path: duration_s}, errors, curves), beside
+    form = Form.of(tally)
+    forms = {} if error else {path: form}
+    return Evaluated(call.arguments[0], {form: tally}, forms, sites, {path: duration_s}, errors, curves), beside
 
 
 def trained(

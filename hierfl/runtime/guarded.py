@@ -11,6 +11,7 @@ import torch
 
 from hierfl.errors import ConfigError, HierflError
 from hierfl.frames import spelt
+from hierfl.learning.alike import Form
 from hierfl.learning.metrics import Tally
 from hierfl.runtime.baton import Interrupted
 from hierfl.runtime.jobs import Evaluated
@@ -41,7 +42,10 @@ def measured(
         durations[site] = time.perf_counter() - started
     scalars = {site: tally.scalars() for site, tally in tallies.items()}
     curves = {site: tally.curves[0] for site, tally in tallies.items() if with_curves and len(tally.curves) == 1}
-    return Evaluated(hub, Tally.total(tallies.values()), scalars, durations, errors, curves)
+    forms = {site: Form.of(tally) for site, tally in tallies.items()}
+    alike = {form: [site for site, one in forms.items() if one == form] for form in forms.values()}
+    totals = {form: Tally.total(tallies[site] for site in sites) for form, sites in alike.items()}
+    return Evaluated(hub, totals, forms, scalars, durations, errors, curves)
 
 
 def guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None = None) -> T | str:

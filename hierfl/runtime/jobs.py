@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from hierfl.config.learning import Lora, Statistics
 from hierfl.config.schema import Evaluation, Replication, SiteSettings
+from hierfl.learning.alike import Form
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule, adds_up
 from hierfl.learning.metrics import Curve, Tally
@@ -208,12 +209,13 @@ class SiteReport:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Measurements of one hub's sites by one worker: their sum, and each site's own figures; `curves`: of class 1 by
-    site, where a threshold is to be held against them.
+    """Measurements of one hub's sites by one worker: the sum of those that measure the same, what each measures
+    (`forms`), and each site's own figures; `curves`: of class 1 by site, where a threshold is to be held against them.
     """
 
     hub: str
-    total: Tally
+    totals: Mapping[Form | None, Tally]
+    forms: Mapping[str, Form | None]
     sites: Mapping[str, Scalars]
     durations: Mapping[str, float]
     errors: Mapping[str, str] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from hierfl.learning.own_metrics import CLASSES, own_among
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
+from hierfl.runtime.counted import Counted
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.driver import Handle
 from hierfl.runtime.jobs import Inventory, SiteReport
@@ -48,9 +49,7 @@ class Survey:
         self._rules = {path: rule for path, rule in rules.items() if rule.keeps}
         self._scribe = scribe
         self._work = OpenWork(crew)
-        self._tallies: dict[str, list[Tally]] = {}
-        self._beside: dict[str, list[Tally]] = {}
-        self._tuned: dict[str, list[Tally]] = {}
+        self._tallies, self._beside, self._tuned = Counted(), Counted(), Counted()
         self._personal: dict[str, Scalars] = {}
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
@@ -122,7 +121,7 @@ class Survey:
 
         `rules`: by hub, in place of the strategies' own.
         """
-        self._tallies, self._beside, self._scalars, self._curves = {}, {}, {}, {}
+        self._tallies, self._beside, self._scalars, self._curves = Counted(), Counted(), {}, {}
         for path in self._tree.hubs:
             present = [site for site in own_sites(self._tree, path) if self.inventories[site].error is None]
             rule = (self._rules if rules is None else rules).get(path)
@@ -134,7 +133,7 @@ class Survey:
     def fine_tune(self, round_number: int, model: Handle) -> None:
         """Ask every site that trains to make a model its own, from what it would use, and to measure that."""
         assert self._tuning is not None
-        self._tuned, self._personal = {}, {}
+        self._tuned, self._personal = Counted(), {}
         for path in self._tree.hubs:
             trained = [site for site in own_sites(self._tree, path) if self._sites[site].role == "training"]
             sizes = {site: self._tuning.steps for site in trained if self.inventories[site].num_train}
@@ -142,14 +141,20 @@ class Survey:
             self._work.ask(Group(name, "fine_tune", path, round_number, sizes, model=model, rule=rule))
 
     def tuned(self) -> dict[str, Scalars]:
-        """Give how the models do that sites have made their own, by path, hubs rolled up: `personal_accuracy` ..."""
-        for path, total in self._added_up(self._tuned).items():
+        """Give how the models do that sites have made their own, by path, hubs rolled up: `personal_accuracy` ...
+
+        Errors: SiteFailed.
+        """
+        for path, total in self._added_up(self._tuned, self._personal).items():
             if total.num_samples:
                 self._personal[path] = total.scalars()
         return {path: told(found) for path, found in self._alike(self._personal).items()}
 
     def rolled_up(self) -> dict[str, Scalars]:
-        """Add tallies from the leaves to the root; by path. Those of held-out sites stand beside, and add up alike."""
+        """Add tallies from the leaves to the root; by path. Those of held-out sites stand beside, and add up alike.
+
+        Errors: SiteFailed.
+        """
         beside, totals = self._added_up(self._beside), self._added_up(self._tallies)
         for path, total in totals.items():
             apart = beside[path].scalars() if beside[path].num_samples else {}
@@ -192,18 +197,23 @@ class Survey:
         }
 
     def total(self, *, tuned: bool = False) -> Tally:
-        """Give what all sites together have counted, without those that are held out; or with models of their own."""
-        return self._added_up(self._tuned if tuned else self._tallies)[self._tree.root.name]
+        """Give what all sites together have counted, without those that are held out; or with models of their own.
 
-    def _added_up(self, tallies: dict[str, list[Tally]]) -> dict[str, Tally]:
-        """Add up every hub's tallies and those of the hubs below."""
-        totals: dict[str, Tally] = {}
-        for path in reversed(list(self._tree.hubs)):
-            totals[path] = Tally.total(tallies.get(path, []))
-            above = parent(path)
-            if above is not None:
-                tallies.setdefault(above, []).append(totals[path])
-        return totals
+        Errors: SiteFailed.
+        """
+        found = self._added_up(self._tuned, self._personal) if tuned else self._added_up(self._tallies)
+        return found[self._tree.root.name]
+
+    def _added_up(self, counted: Counted, figures: dict[str, Scalars] | None = None) -> dict[str, Tally]:
+        """Add up every hub's tallies and those of the hubs below. A site that measures something else than most fails,
+        and has none of these `figures`. Errors: SiteFailed.
+        """
+        for site, why in counted.unlike(self._tree.nodes).items():
+            (self._scalars if figures is None else figures).pop(site, None)
+            if figures is None:
+                self._curves.pop(site, None)
+            self._scribe.site_failed(site, why, "measured")
+        return counted.added_up(self._tree.hubs, self._tree.nodes)
 
     def check_counted(self, reports: Iterable[SiteReport]) -> None:
         """Errors: DataError for a site that has trained on another number of records than its privacy is counted on."""
@@ -227,7 +237,7 @@ class Survey:
         evaluated = result.evaluated
         is_tuned = result.group.kind == "fine_tune"
         kept = self._beside if result.group.name.startswith(_HELD_OUT) else self._tallies
-        (self._tuned if is_tuned else kept).setdefault(result.group.hub, []).append(evaluated.total)
+        (self._tuned if is_tuned else kept).add(evaluated)
         (self._personal if is_tuned else self._scalars).update(evaluated.sites)
         self._curves.update({} if is_tuned else evaluated.curves)
         for site, scalars in evaluated.sites.items():

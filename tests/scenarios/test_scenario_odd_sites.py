@@ -153,3 +153,37 @@ def test_mixed_precision_that_a_cpu_does_not_have_is_said_when_a_run_starts(tmp_
     [said] = [notice.message for notice in ran.monitor.of(Notice) if "precision" in notice.message]
     assert said.startswith("training.precision bfloat16 is for CUDA: on a CPU, as here, sites train in float32 (")
     assert "world/north" in said and "world/south" not in said
+
+
+UNLIKE = {
+    "names": r"it measures extra, mae, and 3 sites \(world/up/north, world/up/west, world/east\) mae; all measure",
+    "classes": r"it measures 3 classes and mae, and 3 sites \(.*\) 2 classes and mae; ",
+    "none": r"it measures mae, and 3 sites \(.*\) 2 classes and mae; ",
+}
+
+
+def unlike_run(folder: Path, kind: str, num_workers: int, **failing: Any) -> Ran:
+    """Run four wards, of which south measures something else."""
+    up = hub("up", "north", site("south", odd=True), "west", **failing)
+    runtime = {"kind": "local", "num_workers": num_workers}
+    return go(folder, hub("world", up, "east"), {"kind": "odd_task:Unlike", "differs": kind}, runtime=runtime)
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+def test_a_site_that_measures_something_else_is_named(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(SiteFailed, match=rf"^world/up/south could not be measured: {UNLIKE[kind]}") as caught:
+        unlike_run(tmp_path, kind, 1)
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_run_goes_on_without_the_figures_of_a_site_that_measures_something_else(
+    kind: str, num_workers: int, tmp_path: Path
+) -> None:
+    ran = unlike_run(tmp_path, kind, num_workers, on_failure="continue", quorum=0.5)
+    nodes = ran.summary["nodes"]
+    assert nodes["world"]["num_test"] == 18 and nodes["world/up"]["num_test"] == 12
+    assert "num_test" not in nodes.get("world/up/south", {})
+    told = [(notice.level, notice.node) for notice in ran.monitor.of(Notice)]
+    assert told == [("error", "world/up/south")] * 2, "in each round, as whatever goes wrong in measuring"

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from ward_tasks import Wards
 
-from hierfl.learning.task import SiteData
+from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Odd"]
+__all__ = ["Odd", "Unlike"]
 
 MARK = 7.0
 
@@ -116,3 +116,28 @@ def is_odd(batch: tuple[Tensor, Tensor]) -> bool:
 def relabelled(part: TensorDataset, label: float) -> TensorDataset:
     x, y = part.tensors
     return TensorDataset(x, torch.full(y.shape, label))
+
+
+@dataclass(frozen=True)
+class Unlike(Wards):
+    """Wards whose predictions are of another kind where the last feature of all their records is `MARK`."""
+
+    differs: str = "classes"
+
+    def data(self, site: str, odd: bool = False, **source: Any) -> SiteData:  # type: ignore[override]
+        given = super().data(site, **source)
+        for part in (given.train, given.test) if odd else ():
+            part.tensors[0][:, 3] = MARK
+        return given
+
+    def predict(self, model: nn.Module, batch: Any) -> Prediction:
+        found = super().predict(model, batch)
+        own = {"mae": found.scores - batch[1]}
+        if not is_odd(batch):
+            return Prediction(own=own) if self.differs == "names" else replace(found, own=own)
+        match self.differs:
+            case "names":
+                return Prediction(own={**own, "extra": own["mae"]})
+            case "classes":
+                return replace(found, scores=found.scores[:, None].expand(-1, 3) / 3.0, own=own)
+        return Prediction(own=own)
