@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hierfl.errors import ConfigError, Fenced, HierflError
+from hierfl.errors import ConfigError, Fenced, HierflError, OutputError
 from hierfl.monitor.caller import LOG, AfterRound, Caller
 from hierfl.result import Result
 
@@ -65,7 +65,7 @@ def resume(
     from hierfl.takeup import take_up
 
     words = _words(overrides)
-    left = run_dir if isinstance(run_dir, Result) else Result(Path(run_dir).absolute())
+    left = run_dir if isinstance(run_dir, Result) else Result(_folder(run_dir))
     here = Path(code_dir).absolute() if code_dir is not None else left.code_dir
     with _heard(progress) as caller:
         caller.run_dir = left.run_dir
@@ -89,9 +89,18 @@ def open_run(run_dir: str | os.PathLike[str], *, code_dir: str | os.PathLike[str
     """Open the folder of a run, finished or not. `code_dir`: as of `resume`. Errors: OutputError if it is none."""
     from hierfl.rundir import saved_config
 
-    folder = Path(run_dir).absolute()
+    folder = _folder(run_dir)
     saved_config(folder)
     return Result(folder, Path(code_dir).absolute() if code_dir is not None else None)
+
+
+def _folder(run_dir: object) -> Path:
+    """Take the folder of a run. Errors: OutputError for what names none."""
+    if not isinstance(run_dir, str | os.PathLike):
+        raise OutputError(
+            f"a run is named by its folder, as a path, or for resume by what run gave, not by {run_dir!r:.80}"
+        ).misnamed()
+    return Path(run_dir).absolute()
 
 
 def _read(config: Config, overrides: Sequence[str]) -> RunConfig:

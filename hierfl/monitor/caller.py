@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, TypeAlias
 
 from hierfl.monitor.records import Evaluated, Monitor, Notice, Record, RoundCommitted, RunStarted, Scalars
@@ -52,7 +53,7 @@ class Caller(Whereabouts):
         elif isinstance(record, RoundCommitted):
             measured, self._measured = self._measured, {}
             if callable(self._progress):
-                self._progress(record.round_number, measured)
+                self._progress(record.round_number, deepcopy(measured))  # the record's own go on to the summary
 
     def advice(self) -> str:
         """Say how to go on; empty where the run has not begun."""

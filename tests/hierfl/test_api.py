@@ -166,6 +166,23 @@ def test_a_stop_keeps_the_last_commit_and_says_how_to_go_on(error: BaseException
     assert not hasattr(refused.value, "__notes__")  # what was refused is not advised
 
 
+def test_what_a_progress_function_does_to_its_metrics_is_done_to_no_record() -> None:
+    def take(rounds: int, metrics: Any) -> None:
+        metrics["world"].pop("loss")
+        metrics["world"]["reliability"].clear()
+        metrics.pop("world/us")
+
+    plain, taken = hierfl.run(wards()), hierfl.run(wards(), progress=take)
+    assert taken.summary["nodes"] == plain.summary["nodes"] and "loss" in plain.summary["nodes"]["world"]
+
+
+@pytest.mark.parametrize("wrong", [4, None, b"runs/trial"])
+def test_what_names_no_run_is_told(wrong: Any) -> None:
+    for call in (hierfl.resume, hierfl.open_run):
+        with pytest.raises(OutputError, match=rf"^a run is named by its folder, as a path, .* not by {wrong!r}$"):
+            call(wrong)
+
+
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_the_round_that_was_told_is_kept_also_where_no_checkpoint_was_due(rounds: int) -> None:
     output = {"tensorboard": False, "checkpoint_every": 3}
