@@ -19,6 +19,7 @@ HierflError                 everything a user may meet; the command line prints 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +54,22 @@ GOES_ON = "\n(on_failure: continue goes on without such a site)"
 """The way out that stands behind a site's error."""
 
 
+_FOLDERS = re.compile(
+    r"(?<=': )~?/[^:'\"\n]+/(?=[^/:'\"\n]+: )"  # site 'north': /mnt/our records/north.csv: has no column
+    r"|(?<=')~?/[^'\n]+/(?=[^/'\n]+')"  # No such file or directory: '/mnt/our records/north.csv'
+    r"|(?<![^\s'\"(\[{=,;])~?/(?:[^\s/'\"]+/)+(?=[^\s/])"
+)
+"""Of a path from a disk's root on, all but its last part: how an institution calls its folders is its affair."""
+
+
 def told_above(text: str) -> str | None:
-    """Give what of an error may go up a link: a line of ours, without what it quotes. None where there is more,
-    which is what a task's own code says.
+    """Give what of an error may go up a link: a line of ours, without what it quotes, files by their last part. None
+    where there is more, which is what a task's own code says.
     """
     ours, is_quoting, quoted = text.strip().removesuffix(GOES_ON).partition(QUOTED)
     if "\n" in ours or "\n" in quoted:
         return None
-    return ours + ("; what is wrong there is in the log of that site" if is_quoting else "")
+    return _FOLDERS.sub("", ours) + ("; what is wrong there is in the log of that site" if is_quoting else "")
 
 
 class HierflError(Exception):

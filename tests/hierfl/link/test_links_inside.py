@@ -160,6 +160,27 @@ def test_what_a_tasks_code_makes_of_an_error_of_ours_stays_where_it_is() -> None
     assert told_above(spelt(raised.value)) is None and told_above(f"{ours}\nMueller") is None
 
 
+@pytest.mark.parametrize(
+    ("said", "above"),
+    [
+        ("site 'e': /home/ann/e.csv: has no column 'x'", "site 'e': e.csv: has no column 'x'"),
+        ("site 'e': /mnt/our records/e.csv: at /mnt/x", "site 'e': e.csv: at x"),
+        (
+            "[Errno 2] No such file or directory: '/mnt/our records/e.csv'",
+            "[Errno 2] No such file or directory: 'e.csv'",
+        ),
+        ("there is no file ~/wards/e.csv (file=/a/b/c)", "there is no file e.csv (file=c)"),
+        (
+            "there is no file wards/e.csv at world/us/e, 1/2 of it",
+            "there is no file wards/e.csv at world/us/e, 1/2 of it",
+        ),
+        ("it is told at https://x.org/a/b", "it is told at https://x.org/a/b"),
+    ],
+)
+def test_a_file_is_told_above_by_its_last_part(said: str, above: str) -> None:
+    assert told_above(said) == above
+
+
 @pytest.mark.usefixtures("several_runs")
 def test_what_is_wrong_with_a_members_records_is_told_without_any_of_them(tmp_path: Path) -> None:
     for name, town in (("a", "ulm"), ("b", "secret place")):

@@ -197,7 +197,8 @@ def test_an_odd_file_is_told_in_a_line_that_holds_none_of_it(odd: str, tmp_path:
         Parquet(["a"], "b", test_fraction=0.0).data("s", str(file))
     above = told_above(str(raised.value))
     assert above is not None and re.search(says, above.partition("; what is wrong there")[0]), above
-    assert "Mueller" not in above
+    assert "Mueller" not in above and str(tmp_path) in str(raised.value)
+    assert above.startswith("site 's': odd.csv: "), "where it lies is the site's own affair"
 
 
 def test_what_is_quoted_where_it_may_be_is_read_as_it_stands(tmp_path: Path) -> None:
