@@ -38,8 +38,11 @@ NEIGHBOURS_S = 60.0
 """Seconds for which a thread that sees a late draw waits for the others, one of which may be about to fail."""
 
 LATE_DRAW = (
-    "this task draws from a global random generator in some rounds only (as making a layer does); set"
-    " runtime.num_workers: 1, or draw from a generator of your own"
+    "this task draws from a global random generator, but not at the first site that trained: at some sites or in some"
+    " steps only (augmentation at one site, noise in predict(), random_split in data(), a layer that is made on the"
+    " way). Workers that are threads share these generators and had begun to train side by side; set"
+    " runtime.num_workers: 1, or draw from a generator of your own (random_split(..., generator=torch.Generator()"
+    ".manual_seed(seed)))"
 )
 SURVIVED = (
     "this task draws from a global random generator, hung, and then went on beside others although it was interrupted:"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_runs import Ran, go, hub, site
 
-from hierfl.errors import DataError, SiteFailed
+from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.monitor.records import Notice
 from hierfl.runtime import survey
 
@@ -187,3 +187,14 @@ def test_a_run_goes_on_without_the_figures_of_a_site_that_measures_something_els
     assert "num_test" not in nodes.get("world/up/south", {})
     told = [(notice.level, notice.node) for notice in ran.monitor.of(Notice)]
     assert told == [("error", "world/up/south")] * 2, "in each round, as whatever goes wrong in measuring"
+
+
+def test_a_draw_at_one_site_alone_has_its_bits_with_one_worker_and_is_told_with_two(tmp_path: Path) -> None:
+    root = hub("world", "north", "west", site("south", draws=True))
+
+    def ran(name: str, num_workers: int) -> Ran:
+        return go(tmp_path / name, root, "odd_task:Noisy", runtime={"kind": "local", "num_workers": num_workers})
+
+    assert ran("one", 1).digest == ran("again", 1).digest
+    with pytest.raises(HierflError, match=r"at some sites or in some steps only .*; set runtime\.num_workers: 1"):
+        ran("two", 2)

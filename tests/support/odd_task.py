@@ -12,7 +12,7 @@ from ward_tasks import Wards
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Odd", "Unlike"]
+__all__ = ["Noisy", "Odd", "Unlike"]
 
 MARK = 7.0
 
@@ -141,3 +141,17 @@ class Unlike(Wards):
             case "classes":
                 return replace(found, scores=found.scores[:, None].expand(-1, 3) / 3.0, own=own)
         return Prediction(own=own)
+
+
+class Noisy(Wards):
+    """Wards some of which, by their `data`, draw from torch's global generator in training."""
+
+    def data(self, site: str, draws: bool = False, **source: Any) -> SiteData:  # type: ignore[override]
+        given = super().data(site, **source)
+        if draws:
+            given.train.tensors[0][:, 3] = MARK
+        return given
+
+    def loss(self, model: nn.Module, batch: Any) -> Any:
+        x = batch[0] + torch.randn(1) if is_odd(batch) else batch[0]
+        return super().loss(model, (x, batch[1]))

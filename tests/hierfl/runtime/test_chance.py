@@ -50,7 +50,10 @@ def test_a_late_draw_is_an_error(quiet: SharedChance, own_numbers: None, draw: C
         quiet.run(seed, lambda: None)
         quiet.check()
     quiet.run(4, draw)
-    with pytest.raises(HierflError, match="in some rounds only"):
+    with pytest.raises(
+        HierflError,
+        match=r"at some sites or in some steps only .*; set runtime\.num_workers: 1, or draw from a generator",
+    ):
         quiet.check()
 
 
