@@ -83,6 +83,7 @@ AT_TOP = {
         "hierfl/learning/contract.py",
         "hierfl/learning/flat.py",
         "hierfl/learning/lora.py",
+        "hierfl/learning/measuring.py",
         "hierfl/learning/parts.py",
         "hierfl/learning/passes.py",
         "hierfl/learning/per_record.py",

@@ -90,8 +90,8 @@ class Evaluation:
     """histogram (`bins` bins per class), exact (every score leaves the site), or none; so for calibration."""
     bins: int = 2048
     """Bins of the score histogram, finer towards 0 and 1."""
-    batch_size: int = 1024
-    """Samples per step of the measurement."""
+    batch_size: int | None = None
+    """Samples per step of the measurement; null: 1024, or fewer where samples are large (4 million numbers)."""
     intervals: float | None = None
     """Confidence level of intervals of accuracy, AUC, sensitivity and specificity at every node, 0.95 (see How sure a
     figure is, in evaluation.md); null: none are told."""

@@ -1,4 +1,4 @@
-"""Local training and measurement at one site: a loop over batches, deterministic for a seed.
+"""Local training at one site: a loop over batches, deterministic for a seed.
 
 The site's part of FedAvg (McMahan et al. 2017, Algorithm 1, ClientUpdate): `local_epochs` passes or `local_steps`
 optimizer steps over batches of `batch_size`, from the model that was loaded.
@@ -12,25 +12,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Module
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from hierfl.config.schema import Evaluation, Training
-from hierfl.errors import DataError, UpdateRefused
-from hierfl.learning.batches import Feed, drawn, in_order, moved
-from hierfl.learning.contract import checked_loss, checked_prediction, form_of
+from hierfl.config.schema import Training
+from hierfl.errors import UpdateRefused
+from hierfl.learning.batches import Feed, drawn
+from hierfl.learning.contract import checked_loss
 from hierfl.learning.flat import FlatModel
-from hierfl.learning.metrics import Tally
 from hierfl.learning.noise import Stream
 from hierfl.learning.optimizers import make
 from hierfl.learning.privacy import Mechanism
 from hierfl.learning.task import Task
 
-__all__ = ["LocalResult", "Private", "measure", "train", "warm_up"]
+__all__ = ["LocalResult", "Private", "train", "warm_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,55 +122,6 @@ def _steps(
         seen += size
     assert total is not None, "no batch to train on"
     return float(total) / seen
-
-
-def measure(
-    module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device, workers: int = 0
-) -> Tally:
-    """Measure the module on a dataset, in its order; the empty dataset gives the empty tally. `workers`: processes that
-    take samples.
-
-    A sample may have any number of predictions (the voxels of a volume, the labels that are known): they are what is
-    counted, and each batch's mean loss weighs as many as it has.
-
-    Errors: DataError for scores or labels that are no classes'; SiteFailed as for `train`, and for predictions of one
-    batch that are unlike another's.
-    """
-    num_samples = len(dataset)  # type: ignore[arg-type]
-    if num_samples == 0:
-        return Tally()
-    module.eval()
-    loss_sum = 0.0
-    scores: list[np.ndarray[Any, Any]] = []
-    labels: list[np.ndarray[Any, Any]] = []
-    own: dict[str, list[np.ndarray[Any, Any]]] = {}
-    form = ""
-    with torch.inference_mode():
-        for batch, size in Feed(task, device, workers).batches(dataset, in_order(num_samples, evaluation.batch_size)):
-            loss = float(checked_loss(task, module, moved(batch, device, copy=True), size))
-            prediction = checked_prediction(task.predict(module, batch))
-            form = form_of(prediction, form)
-            for name, values in prediction.own.items():
-                own.setdefault(name, []).append(values.detach().to(torch.float64).cpu().numpy())
-            if prediction.scores is None or prediction.labels is None:
-                loss_sum += _summed(loss, len(next(iter(prediction.own.values()))))
-                continue
-            loss_sum += _summed(loss, prediction.labels.numel())
-            scores.append(prediction.scores.detach().to(torch.float64).cpu().numpy())
-            labels.append(prediction.labels.detach().cpu().numpy())
-    try:
-        beside = {name: np.concatenate(values) for name, values in own.items()}
-        if not scores:
-            return Tally.measured(beside, loss_sum=loss_sum)
-        found, truth = np.concatenate(scores), np.concatenate(labels)
-        return Tally.of(found, truth, loss_sum=loss_sum, auc=evaluation.auc, bins=evaluation.bins, own=beside)
-    except ValueError as error:
-        raise DataError(f"the task's predictions cannot be measured: {error}") from error
-
-
-def _summed(loss: float, num: int) -> float:
-    """Turn a mean loss into a sum; over nothing that is 0, where the mean may be NaN."""
-    return loss * num if num else 0.0
 
 
 def warm_up(device: torch.device) -> None:

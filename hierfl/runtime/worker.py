@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from hierfl.config.schema import Training
 from hierfl.errors import ConfigError, RuntimeUnavailable
 from hierfl.held import held_attack
-from hierfl.learning import quantise, schedules, standardise, training
+from hierfl.learning import measuring, quantise, schedules, standardise, training
 from hierfl.learning.compression import RESIDUAL
 from hierfl.learning.contract import checked_model
 from hierfl.learning.fine_tune import FINE_TUNED, fine_tuned
@@ -216,7 +216,7 @@ class SiteWorker:
     def _measure(self, bound: FlatModel, site: str) -> Tally:
         """Measure one site."""
         test, workers = self._loader.get(site).test, self.spec.sites[site].training.loader_workers
-        return training.measure(bound.module, self.spec.task, test, self.spec.evaluation, self.device, workers)
+        return measuring.measure(bound.module, self.spec.task, test, self.spec.evaluation, self.device, workers)
 
     def _describe(self, site: str) -> Inventory:
         """Count one site's samples, and its features' moments where the task asks for them."""

@@ -14,8 +14,9 @@ from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError, SiteFailed
 from hierfl.learning.contract import checked_prediction
 from hierfl.learning.flat import FlatModel
+from hierfl.learning.measuring import measure
 from hierfl.learning.task import Prediction
-from hierfl.learning.training import measure, train
+from hierfl.learning.training import train
 
 
 class Squares:

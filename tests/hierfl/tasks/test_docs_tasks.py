@@ -12,7 +12,7 @@ from hierfl import kinds
 from hierfl.config.load import load
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import DataError
-from hierfl.learning import training
+from hierfl.learning import measuring, training
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.standardise import by_itself
 from hierfl.learning.task import Standardised, Task
@@ -50,7 +50,7 @@ def test_the_own_task_is_short_and_learns(folder):
     model = task.model()
     settings = Training(optimizer="adam", lr=0.05, batch_size=16, local_epochs=30)
     training.train(FlatModel(model), task, data.train, settings, 0)
-    measured = training.measure(model, task, data.test, Evaluation(), cpu).scalars()
+    measured = measuring.measure(model, task, data.test, Evaluation(), cpu).scalars()
     assert measured["num_test"] == 20
     assert measured["accuracy"] > 0.8
     with pytest.raises(DataError, match="site 'nowhere'"):

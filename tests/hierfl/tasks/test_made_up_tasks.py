@@ -8,8 +8,8 @@ import torch
 
 from hierfl.config.schema import Evaluation
 from hierfl.errors import ConfigError, DataError
+from hierfl.learning.measuring import measure
 from hierfl.learning.task import CountsSamples, KnowsSites, Standardised, Task
-from hierfl.learning.training import measure
 from hierfl.tasks._sites import FEWEST, Sites
 from hierfl.tasks.images import Images
 from hierfl.tasks.multitask import Multitask

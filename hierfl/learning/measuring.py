@@ -1,0 +1,157 @@
+"""Measuring a model at one site: predictions batch by batch, counted in parts, so that memory does not grow with them.
+
+A site may have millions of predictions, as every voxel of its volumes. They are counted whenever a quarter of a million
+is at hand, and the counts, which are integers, add (`metrics.Tally`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.utils.data import Dataset, TensorDataset
+
+from hierfl.config.schema import Evaluation
+from hierfl.errors import DataError
+from hierfl.learning.batches import Feed, in_order, moved
+from hierfl.learning.contract import checked_loss, checked_prediction, form_of
+from hierfl.learning.metrics import Tally
+from hierfl.learning.task import Prediction, Task
+
+__all__ = ["measure"]
+
+MOST_AT_ONCE = 1024
+"""Samples of a batch at most, where the configuration says nothing."""
+
+MOST_NUMBERS = 1 << 22
+"""Numbers in a batch at most, likewise: a thousand tables' rows, some thirty pictures of 224 x 224 x 3, or one scan."""
+
+MANY, PARTS = 1 << 18, 16
+"""Predictions that are counted at once, and counts that are added at once."""
+
+
+def measure(
+    module: Module, task: Task, dataset: Dataset[Any], evaluation: Evaluation, device: torch.device, workers: int = 0
+) -> Tally:
+    """Measure the module on a dataset, in its order; the empty dataset gives the empty tally. `workers`: processes that
+    take samples.
+
+    A sample may have any number of predictions (the voxels of a volume, the labels that are known): they are what is
+    counted, and each batch's mean loss weighs as many as it has.
+
+    Errors: DataError for scores or labels that are no classes'; SiteFailed as for `train`, and for predictions of one
+    batch that are unlike another's.
+    """
+    num_samples = len(dataset)  # type: ignore[arg-type]
+    if num_samples == 0:
+        return Tally()
+    module.eval()
+    found, form = _Counted(evaluation), ""
+    orders = in_order(num_samples, evaluation.batch_size or _at_once(dataset))
+    with torch.inference_mode():
+        for batch, size in Feed(task, device, workers).batches(dataset, orders):
+            loss = float(checked_loss(task, module, moved(batch, device, copy=True), size))
+            prediction = checked_prediction(task.predict(module, batch))
+            form = form_of(prediction, form)
+            found.add(prediction, loss)
+    return found.total()
+
+
+def _at_once(dataset: Dataset[Any]) -> int:
+    """Say how many samples are measured at once, by the numbers in the first one."""
+    first = [one[0] for one in dataset.tensors] if isinstance(dataset, TensorDataset) else dataset[0]
+    return max(1, min(MOST_AT_ONCE, MOST_NUMBERS // max(1, _numbers(first))))
+
+
+def _numbers(sample: Any) -> int:
+    """Count the numbers of a sample."""
+    if isinstance(sample, dict):
+        return sum(map(_numbers, sample.values()))
+    if isinstance(sample, list | tuple):
+        return sum(map(_numbers, sample))
+    return int(getattr(sample, "size", 1)) if not isinstance(sample, Tensor) else sample.numel()
+
+
+@dataclass
+class _Counted:
+    """What has been predicted so far: parts that are counted, and what waits for that, float64 and on the CPU."""
+
+    evaluation: Evaluation
+    parts: list[Tally] = field(default_factory=list)
+    waiting: list[Prediction] = field(default_factory=list)
+    loss_sum: float = 0.0
+    num: int = 0
+
+    def add(self, prediction: Prediction, loss: float) -> None:
+        """Take a batch's predictions, and its mean loss; over nothing that may be NaN. Errors: DataError."""
+        size = _size(prediction)
+        self.loss_sum += loss * size if size else 0.0
+        for part in _parts(prediction, size):
+            self.waiting.append(part)
+            self.num += _size(part)
+            if self.num >= MANY:
+                self._count()
+
+    def total(self) -> Tally:
+        """Give the whole tally. Where anything is not finite, nothing of the site counts. Errors: DataError."""
+        if self.waiting:
+            self._count()
+        return self._added()
+
+    def _added(self) -> Tally:
+        """Add the parts up."""
+        if len(self.parts) == 1:
+            return self.parts[0]
+        if all(part.num_left_out == 0 for part in self.parts):
+            return Tally.total(self.parts)
+        size, bad = (sum(getattr(part, name) for part in self.parts) for name in ("num_samples", "num_not_finite"))
+        names = () if self.parts[0].confusion is not None else self.parts[0].own
+        return Tally(num_samples=size, num_not_finite=bad, num_left_out=size, own=dict.fromkeys(names, 0))
+
+    def _count(self) -> None:
+        """Count what waits. Errors: DataError."""
+        if len(self.parts) == PARTS:
+            self.parts = [self._added()]
+        given, self.waiting, self.num = self.waiting, [], 0
+        loss_sum, self.loss_sum = self.loss_sum, 0.0
+        own = {name: torch.cat([one.own[name] for one in given]).numpy() for name in given[0].own}
+        scores = [one.scores for one in given if one.scores is not None]
+        labels = [one.labels for one in given if one.labels is not None]
+        try:
+            if not scores or not labels:
+                self.parts.append(Tally.measured(own, loss_sum=loss_sum))
+                return
+            settings: dict[str, Any] = {"auc": self.evaluation.auc, "bins": self.evaluation.bins, "own": own}
+            found, truth = torch.cat(scores).numpy(), torch.cat(labels).numpy()
+            self.parts.append(Tally.of(found, truth, loss_sum=loss_sum, **settings))
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"the task's predictions cannot be measured: {error}") from error
+
+
+def _size(prediction: Prediction) -> int:
+    """Count the predictions of a batch."""
+    if prediction.scores is None or prediction.labels is None:
+        return len(next(iter(prediction.own.values())))
+    return prediction.labels.numel()
+
+
+def _parts(prediction: Prediction, size: int) -> Iterator[Prediction]:
+    """Cut a batch's predictions into parts that are counted at once, as they are counted."""
+    fits = prediction.scores is None or prediction.labels is None or len(prediction.scores) == size
+    for first in range(0, size, MANY) if size > MANY and fits else [None]:
+        part = slice(None) if first is None else slice(first, first + MANY)
+        yield Prediction(
+            None if prediction.scores is None else _plain(prediction.scores[part]),
+            None if prediction.labels is None else _plain(prediction.labels.reshape(-1)[part]),
+            {name: _plain(values[part]) for name, values in prediction.own.items()},
+        )
+
+
+def _plain(values: Tensor) -> Tensor:
+    """Widen floats, so that NumPy knows them, and bring what was predicted to the CPU."""
+    values = values.detach()
+    return (values.to(torch.float64) if values.is_floating_point() else values).cpu()
