@@ -20,7 +20,7 @@ def applied(
     task: Task, file: Path, x: NDArray[np.floating], scale: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 ) -> dict[str, NDArray[Any]]:
     """Predict records (n, d) by the weights in a file; columns by name, (n,) each. `scale`: mean and deviation of the
-    federation's features, where these are scaled.
+    federation's features, where these are scaled: in float64, rounded once, as in training.
 
     Errors: OutputError where the file does not hold the task's model.
     """
@@ -35,8 +35,7 @@ def applied(
     except (RuntimeError, SafetensorError) as error:
         raise OutputError(f"{file} does not hold the model of this task: {str(error).splitlines()[0]}") from error
     model.eval()
-    taken = x.astype(np.float32)  # as in training, before anything is scaled: a time stamp loses its last digits there
-    scaled = torch.from_numpy(taken if scale is None else (taken - scale[0]) / scale[1]).float()
+    scaled = torch.from_numpy(x if scale is None else (x.astype(np.float64) - scale[0]) / scale[1]).float()
     with torch.no_grad():
         parts = [task.apply(model, batch) for batch in torch.split(scaled, _BATCH)]
     names = parts[0].keys() if parts else ()

@@ -1,15 +1,18 @@
 """Federated standardisation: every site scales its features by the federation's mean and standard deviation.
 
 Sites send counts, sums and sums of squares, which add (Chan, Golub & LeVeque 1983 give the parallel form); nobody
-sees pooled rows. Features are taken as float32, and their sums are *exact*: a float32 is an integer times a power of
-two, so are its square and all sums. Hence the result has the same bits for any order, any grouping and any tree, and
-nothing cancels: a time stamp of 1.6e9 with a spread of 100 gets its true variance.
+sees pooled rows. Features are taken as they are, float32 or float64, and their sums are *exact*: a float32 is an
+integer times a power of two, so are its square and all sums, and a float64 is up to three float32 that add up to it.
+Hence the result has the same bits for any order, any grouping and any tree, and nothing cancels: a time stamp of 1.6e9
+with a spread of 100 gets its true variance, where it comes as float64 (as float32 it is a multiple of 128).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +47,9 @@ class Moments:
     squares: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, x: NDArray[Any]) -> Moments:
-        """Count a feature matrix of shape (n, d); n may be 0.
+    def of(cls, x: NDArray[Any], *, wide: bool = False) -> Moments:
+        """Count a feature matrix of shape (n, d); n may be 0. `wide`: float64 as they are, above 2^-149; else all are
+        rounded to float32.
 
         Raises:
             DataError: NaN, Inf, or beyond float32, naming the columns.
@@ -54,9 +58,11 @@ class Moments:
             raise DataError(f"features have shape {x.shape}; standardisation needs (n, d)")
         sums, squares = [0] * x.shape[1], [0] * x.shape[1]
         for start in range(0, len(x), _ROWS):
-            block = _as_float32(x[start : start + _ROWS])
+            block = x[start : start + _ROWS]
+            rounded = _as_float32(block)
             for column in range(x.shape[1]):
-                plain, squared = _exact_sums(block[:, column])
+                rest = block[:, column] if wide and block.dtype == np.float64 else None
+                plain, squared = _exact_sums(_parts(rounded[:, column], rest))
                 sums[column] += plain
                 squares[column] += squared
         return cls(len(x), tuple(sums), tuple(squares))
@@ -141,7 +147,7 @@ def apply(data: SiteData, mean: NDArray[np.float64], std: NDArray[np.float64]) -
 
 def by_itself(data: SiteData) -> SiteData:
     """Scale a site by its own training statistics (a task's `standardise: site`); without training samples, not."""
-    own = Moments.of(feature_matrix(data))
+    own = Moments.of(feature_matrix(data), wide=True)
     return apply(data, *own.mean_and_std()) if own.count else data
 
 
@@ -176,30 +182,49 @@ def _as_float32(block: NDArray[Any]) -> NDArray[np.float32]:
     """Round to float32; refuse what is not finite there."""
     with np.errstate(over="ignore"):
         rounded = block.astype(np.float32)
-    bad = ~np.isfinite(rounded)
+    bad = ~np.isfinite(rounded) | (np.abs(block) > np.finfo(np.float32).max)
     if bad.any():
         columns = [f"{column} ({int(bad[:, column].sum())} values)" for column in np.flatnonzero(bad.any(axis=0))]
         raise DataError(f"features are NaN, Inf or beyond float32 in column {', '.join(columns)}; fill or drop them")
     return rounded
 
 
-def _exact_sums(x: NDArray[np.float32]) -> tuple[int, int]:
-    """Return sum(x) in units of 2^-172 and sum(x^2) in units of 2^-344, exactly; at most 2^20 values.
+def _parts(rounded: NDArray[np.float32], whole: NDArray[np.float64] | None) -> list[NDArray[np.float32]]:
+    """Give float32 vectors that add up to `whole`, the first of which is what it rounds to; at most three."""
+    parts = [rounded]
+    rest = None if whole is None else whole - rounded
+    while rest is not None and (part := rest.astype(np.float32)).any():
+        parts.append(part)
+        rest = rest - part
+    return parts
 
-    x = m * 2^e with an integer |m| < 2^24. Values of one e are added in float64, which is exact below 2^53; squares
-    are cut into two halves of 24 bits first.
+
+def _exact_sums(parts: Sequence[NDArray[np.float32]]) -> tuple[int, int]:
+    """Return the sum of x, the sum of its `parts`, in units of 2^-172 and that of x^2 in units of 2^-344, exactly; at
+    most 2^20 values.
+
+    A part is m * 2^e with an integer |m| < 2^24. Values of one e are added in float64, which is exact below 2^53;
+    products are cut into two halves of 24 bits first.
     """
+    split = [_split(part) for part in parts]
+    plain = sum(int(part) << place for places, mantissas in split for place, part in _per_place(places, mantissas))
+    squared = 0
+    for (places, mantissas), (others, factors) in combinations_with_replacement(split, 2):
+        products = mantissas * factors
+        high = np.floor(products / 2**_DIGITS)
+        total = sum(int(part) << place + _DIGITS for place, part in _per_place(places + others, high))
+        total += sum(int(part) << place for place, part in _per_place(places + others, products - high * 2**_DIGITS))
+        squared += total if mantissas is factors else 2 * total
+    return plain, squared
+
+
+def _split(x: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give places, from 0 at 2^-172, and mantissas of numbers (n,)."""
     fractions, exponents = np.frexp(x.astype(np.float64))
     mantissas = np.ldexp(fractions, _DIGITS)
     places = exponents.astype(np.int64) - _DIGITS - _SMALLEST
     places[mantissas == 0] = 0
-    squares = mantissas * mantissas
-    high = np.floor(squares / 2**_DIGITS)
-    low = squares - high * 2**_DIGITS
-    plain = sum(int(part) << place for place, part in _per_place(places, mantissas))
-    squared = sum(int(part) << 2 * place + _DIGITS for place, part in _per_place(places, high))
-    squared += sum(int(part) << 2 * place for place, part in _per_place(places, low))
-    return plain, squared
+    return places, mantissas
 
 
 def _per_place(places: NDArray[np.int64], parts: NDArray[np.float64]) -> list[tuple[int, float]]:

@@ -149,9 +149,10 @@ class Applies(Protocol):
     """A task whose model `hierfl predict` can use on records that are no site's."""
 
     def records(self, file: str, site: str = "", data: str = "", **source: Any) -> tuple[Table, NDArray[np.floating]]:
-        """Read records from a file: the table as it is, and their features (n, d), not scaled by the federation's mean
-        and deviation. `site`, `data`: whose own records say what stands for a gap, and where they lie; empty: nobody's.
-        `source`: what `hierfl predict` was told as KEY=VALUE; keys that you do not name are refused.
+        """Read records from a file: the table as it is, and their features (n, d), of the type in which `data` gives
+        them, not scaled by the federation's mean and deviation. `site`, `data`: whose own records say what stands for a
+        gap, and where they lie; empty: nobody's. `source`: what `hierfl predict` was told as KEY=VALUE; keys that you
+        do not name are refused.
 
         Errors: DataError that names the file.
         """

@@ -226,7 +226,7 @@ class SiteWorker:
             data = self._loader.get(site)
             moments, trains = None, self.spec.statistics is None or not self.spec.statistics.only
             if trains and standardise.is_federated(self.spec.task):
-                moments = standardise.Moments.of(standardise.feature_matrix(self._loader.own(site)))
+                moments = standardise.Moments.of(standardise.feature_matrix(self._loader.own(site)), wide=True)
             counts = len(data.train), len(data.test)  # type: ignore[arg-type]
             return Inventory(
                 *(site, *counts, moments),

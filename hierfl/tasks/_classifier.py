@@ -66,13 +66,17 @@ def metrics(num_classes: int) -> Mapping[str, str]:
     return TWO_CLASSES if num_classes == 2 else CLASSES
 
 
-def site_data(x: NDArray[np.floating], y: NDArray[np.number], is_test: NDArray[np.bool_]) -> SiteData:
-    """Make the data sets of one site: features (n, d) become float32, labels (n,) int64, floats float32."""
+def site_data(
+    x: NDArray[np.floating], y: NDArray[np.number], is_test: NDArray[np.bool_], *, wide: bool = False
+) -> SiteData:
+    """Make the data sets of one site: features (n, d) become float32, or `wide`, float64; labels (n,) int64, floats
+    float32.
+    """
     import numpy as np
     import torch
     from torch.utils.data import TensorDataset
 
-    features = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    features = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float64 if wide else np.float32))
     kind = np.float32 if np.issubdtype(y.dtype, np.floating) else np.int64
     labels = torch.from_numpy(np.ascontiguousarray(y, dtype=kind))
     test = torch.from_numpy(np.ascontiguousarray(is_test))

@@ -84,15 +84,18 @@ class Encoding:
             elif value not in _TYPICAL and not _is_number(value):
                 yield Problem("fill", f"{name} is {value!r} (allowed: {', '.join(_TYPICAL)}, or a number)")
 
-    def matrix(self, table: SiteTable, own: tuple[SiteTable, NDArray[np.bool_]] | None) -> NDArray[np.float32]:
-        """Give the features of a table, (n, d). `own`: the site's own table, and which of its rows it trains on, by
-        which gaps are filled.
+    def matrix(
+        self, table: SiteTable, own: tuple[SiteTable, NDArray[np.bool_]] | None, *, wide: bool
+    ) -> NDArray[np.floating]:
+        """Give the features of a table, (n, d), as float32, or `wide`, as float64. `own`: the site's own table, and
+        which of its rows it trains on, by which gaps are filled.
 
         Errors: DataError that names the column.
         """
         import numpy as np
 
-        x, at, gaps = np.zeros((table.num_rows, len(self.names)), np.float32), 0, {}
+        kind, at, gaps = np.float64 if wide else np.float32, 0, {}
+        x: NDArray[np.floating] = np.zeros((table.num_rows, len(self.names)), kind)
         for name in self.features:
             if name in self.categories:
                 places, gaps[name] = self._places(table, name, own)

@@ -96,6 +96,30 @@ class SiteTable:
             raise self.error(f"column {name!r} has {int(bad.sum())} values that are {what}; {way}")
         return values
 
+    def check_told_apart(self, name: str, kind: np.dtype[Any], way_out: str = "") -> None:
+        """Errors: DataError where a column's numbers, as floats of a kind, are off by a hundredth of their deviation or
+        more: times in seconds since 1970 are so as float32, and would be constant, or nearly so.
+        """
+        import numpy as np
+        from pyarrow import types
+
+        column = self.arrow[name].drop_null()
+        if not (types.is_integer(column.type) or types.is_floating(column.type)) or not len(column):
+            return
+        exact = column.to_numpy()
+        exact = exact[exact == exact]
+        held = exact.astype(kind).astype(np.float64)
+        if types.is_integer(column.type):
+            exact = exact.astype(np.uint64) - exact.min().astype(np.uint64)  # wraps round, to the right difference
+        offsets = exact.astype(np.float64)
+        if not len(held) or np.abs((held - held.min()) - (offsets - offsets.min())).max() <= offsets.std() / 100:
+            return
+        many, few = len(np.unique(exact)), len(np.unique(held))
+        raise self.error(
+            f"column {name!r} has {many} distinct values, of which {kind} tells {few} apart; {way_out}"
+            "subtract a constant from it (a time: count from a later day)"
+        )
+
     def words(self, name: str) -> list[Any]:
         """Return a column as Python values."""
         from pyarrow import types

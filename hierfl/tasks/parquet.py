@@ -36,6 +36,8 @@ __all__ = ["Parquet"]
 
 TARGETS = ("class", "number")
 
+UNSCALED = "standardise: federated (or site) scales it first; "
+
 
 @dataclass(frozen=True)
 class Parquet:
@@ -110,7 +112,8 @@ class Parquet:
         decimal: Decimal = ".",
         encoding: TextEncoding = Csv.encoding,
     ) -> SiteData:
-        """Read a site's files: features float32 (n, d) in the order of `inputs`, labels int64, numbers float32 (n,).
+        """Read a site's files: features (n, d) in the order of `inputs`, float32, or float64 where they are still to be
+        scaled by the federation's moments; labels int64, numbers float32 (n,).
 
         `delimiter`, `decimal`, `encoding`: how they are written if they are CSV, a file of each country in its own way.
         Errors: DataError that names the site, the file and the column.
@@ -120,13 +123,18 @@ class Parquet:
         csv, columns = Csv(delimiter, decimal, encoding), [*self.features, self.label]
         table = self._read(site, path, [*columns, *([self.split] if self.split else [])], csv)
         is_test = self._is_test(site, table)
-        x = self._encoding.matrix(table, (table, ~is_test))
+        x = self._encoding.matrix(table, (table, ~is_test), wide=self._scales)
+        for name in self.features:
+            if name not in self.categories:
+                table.check_told_apart(name, x.dtype, "" if self._scales else UNSCALED)
         if self.target == "number":
             y: NDArray[Any] = table.numbers(self.label, LARGEST).astype(np.float32)
+            table.check_told_apart(self.label, y.dtype)
         else:
             y = self._labels(table)
-        loaded = classifier.site_data(x, y, is_test)
-        return scaling.by_itself(loaded) if self.standardise == "site" else loaded
+        if self.standardise == "site" and not is_test.all():
+            x = _by_itself(x, x[~is_test])
+        return classifier.site_data(x, y, is_test, wide=self.standardise == "federated")
 
     def records(
         self,
@@ -151,15 +159,14 @@ class Parquet:
                 raise DataError("which rows a site trains on follows from its key: --site NAME beside --data")
             whole = self._read(site, data, [*self.features, *([self.split] if self.split else [])], csv)
             own = whole, ~self._is_test(site, whole)
-        x = self._encoding.matrix(table, own)
+        x = self._encoding.matrix(table, own, wide=self._scales)
         if self.standardise != "site":
             return table.arrow, x
         if own is None:
             raise table.error(
                 "features are scaled by the site's own training rows; say where these are: --site NAME --data PATH"
             )
-        mean, std = scaling.Moments.of(self._encoding.matrix(own[0], own)[own[1]]).mean_and_std()
-        return table.arrow, (x - mean) / std
+        return table.arrow, _by_itself(x, self._encoding.matrix(own[0], own, wide=True)[own[1]])
 
     def apply(self, model: Module, x: Tensor) -> Mapping[str, Tensor]:
         """Predict records (n, d): `predicted`, a number; or `probability` of class 1 (n,), or `probability_0` ..."""
@@ -179,18 +186,20 @@ class Parquet:
 
     def loss(self, model: Module, batch: Any) -> Tensor:
         """Return the mean cross entropy, or of numbers the mean squared error."""
+        x, y = batch[0].float(), batch[1]
         if self.target == "number":
-            return (model(batch[0])[:, 0] - batch[1]).square().mean()  # type: ignore[no-any-return]
-        return classifier.loss(model, batch)
+            return (model(x)[:, 0] - y).square().mean()  # type: ignore[no-any-return]
+        return classifier.loss(model, (x, y))
 
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1 (n,), or of every class (n, C), and the labels; of numbers the errors."""
+        x, y = batch[0].float(), batch[1]
         if self.target == "number":
             from hierfl.learning.task import Prediction
 
-            error = model(batch[0])[:, 0] - batch[1]
+            error = model(x)[:, 0] - y
             return Prediction(own={"absolute_error": error.abs(), "squared_error": error.square()})
-        return classifier.predict(model, batch)
+        return classifier.predict(model, (x, y))
 
     def metrics(self) -> Mapping[str, str]:
         """Name what is measured."""
@@ -202,6 +211,11 @@ class Parquet:
     def inputs(self) -> list[str]:
         """Name the model's inputs, in order: a column, `column=value` for each category, `column is missing`."""
         return self._encoding.names
+
+    @property
+    def _scales(self) -> bool:
+        """Whether features are scaled, before which they keep all their digits."""
+        return self.standardise != "none"
 
     @property
     def _encoding(self) -> Encoding:
@@ -239,3 +253,9 @@ class Parquet:
                 f"{wrong[0]!r} is the first",
             )
         return np.array([word == "test" for word in words], dtype=np.bool_)
+
+
+def _by_itself(x: NDArray[np.floating], own: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Scale features (n, d) by a site's own training rows (k, d)."""
+    mean, std = scaling.Moments.of(own, wide=True).mean_and_std()
+    return (x - mean) / std

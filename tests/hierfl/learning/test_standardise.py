@@ -53,6 +53,34 @@ def test_nothing_cancels_far_from_zero():
     assert std[0] == pytest.approx(128 * (2 / 3) ** 0.5, rel=1e-15)
 
 
+doubles = st.floats(2.0**-90, 1e38) | st.floats(-1e38, -(2.0**-90)) | st.just(0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(doubles, min_size=1, max_size=20))
+def test_sums_of_double_precision_are_exact(drawn):
+    moments = Moments.of(np.array(drawn)[:, None], wide=True)
+    values = [Fraction(x) for x in drawn]
+    assert Fraction(moments.sums[0], 2**172) == sum(values)
+    assert Fraction(moments.squares[0], 2**344) == sum(x * x for x in values)
+    assert moments.is_possible
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows)
+def test_what_single_precision_holds_has_the_same_moments_in_double(drawn):
+    x = matrix(drawn)
+    assert Moments.of(x.astype(np.float64), wide=True) == Moments.of(x, wide=True) == Moments.of(x)
+
+
+def test_what_single_precision_does_not_hold_keeps_its_digits():
+    x = 1_600_000_000 + np.random.default_rng(0).integers(18, 90, size=(500, 1)).astype(np.float64)
+    mean, std = Moments.of(x, wide=True).mean_and_std()
+    assert (mean[0], std[0]) == (pytest.approx(x.mean(), rel=1e-15), pytest.approx(x.std(), rel=1e-12))
+    scaled = by_itself(SiteData(TensorDataset(torch.from_numpy(x)), TensorDataset(torch.from_numpy(x[:0])))).train
+    assert len(scaled.tensors[0].unique()) == len(np.unique(x))
+
+
 def test_equals_the_plain_formula():
     x = np.random.default_rng(0).normal(3, 5, size=(1000, 4)).astype(np.float32)
     mean, std = Moments.of(x).mean_and_std()
