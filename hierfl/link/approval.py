@@ -17,6 +17,7 @@ from hierfl.config.schema import Evaluation, RunConfig
 from hierfl.learning.standardise import is_federated
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
+from hierfl.link.measured import MOST_MODELS
 from hierfl.link.served import num_sites, stay_of
 from hierfl.monitor.statistics import asked
 from hierfl.monitor.words import plural
@@ -131,10 +132,17 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
     if is_federated(config.task):
         found.append("once the count, sums and sums of squares of each feature")
     if config.evaluation.every:
-        found.append(f"per measurement {_measured(config.evaluation)}")
+        found.append(
+            f"after {_when(config.evaluation)}, of at most {MOST_MODELS} models, {_measured(config.evaluation)}"
+        )
         if config.evaluation.fine_tune is not None:
             found.append("the same of the models that sites fine-tune for themselves, which stay there")
     return found
+
+
+def _when(evaluation: Evaluation) -> str:
+    """Say after which rounds a model is measured."""
+    return "each round" if evaluation.every == 1 else f"every {evaluation.every} rounds and the last"
 
 
 def _measured(evaluation: Evaluation) -> str:

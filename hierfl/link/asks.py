@@ -90,8 +90,8 @@ def of_call(call: Call, payload: Callable[[Any], Outgoing], alive: Iterable[str]
             ask.place.commit.alive.extend(sorted(alive))
         return ask
     if call.method in ("evaluate", "fine_tune"):
-        tunes_in = call.arguments[3] if call.method == "fine_tune" else None
-        return evaluate(*_lies(call, call.arguments[2], payload), tunes_in)
+        model, round_number = call.arguments[2:4]
+        return evaluate(*_lies(call, model, payload), round_number, tunes=call.method == "fine_tune")
     job, model = call.arguments[:2]
     return train(job, *_lies(call, model, payload))
 
@@ -139,9 +139,7 @@ def train(job: TrainJob, shape: Shape, digest: bytes, holder: str) -> wire.Ask:
     )
 
 
-def evaluate(shape: Shape, digest: bytes, holder: str, tunes_in: int | None) -> wire.Ask:
-    """Ask for a measurement of a model. `tunes_in`: the round after which sites first make it their own, or None."""
-    ask = wire.Ask(evaluate=wire.Evaluate(model=payload_out(shape, digest), holder=holder))
-    if tunes_in is not None:
-        ask.evaluate.tunes, ask.evaluate.round_number = True, tunes_in
-    return ask
+def evaluate(shape: Shape, digest: bytes, holder: str, round_number: int, *, tunes: bool) -> wire.Ask:
+    """Ask for a measurement of a model after a round; `tunes`: after sites have made it their own."""
+    model = payload_out(shape, digest)
+    return wire.Ask(evaluate=wire.Evaluate(round_number=round_number, model=model, tunes=tunes, holder=holder))

@@ -29,6 +29,7 @@ from hierfl.link import kept
 from hierfl.link.asks import MOST_WORDS
 from hierfl.link.codec import folder_name_in
 from hierfl.link.ledger import Ledger
+from hierfl.link.measured import Measured, check_measurement
 from hierfl.link.served import num_rounds, sites_here, stay_of
 from hierfl.link.terms import check_delta
 from hierfl.monitor.records import Notice, Record
@@ -103,6 +104,7 @@ class Branch:
         self._layout: Layout | None = None
         self._inventory: Inventory | None = None
         self._run = ""
+        self._measured: Measured | None = None
         self._round = -1
         self._num_samples: dict[str, int] = {}
 
@@ -160,7 +162,7 @@ class Branch:
         self._ledger.check_run(self._costs(terms), run)
         self._crew.prepare(self.layout, scale)
         kept.forget_all_before(self._folder, run)
-        self._run, self._round = run, -1
+        self._run, self._round, self._measured = run, -1, Measured(self._folder / run)
         self._restore(ANY_ROUND)
 
     def train(self, asked: Asked, model: ModelState) -> tuple[int, PartialSum]:
@@ -179,13 +181,16 @@ class Branch:
         part = as_sum(self._driver.get(handle), grid_of(order.opening))
         return sum(share.weight for share in update.shares), part
 
-    def tally(self, round_number: int, model: ModelState, *, tunes: bool = False) -> Tally:
-        """Measure a model at every site here; `tunes`: after each has made it its own. Errors: HierflError."""
-        most = self.config.federation.root.rounds
-        if tunes and round_number > most:
-            raise LinkError(f"a measurement after round {round_number} is asked for, and the plan has {most}")
-        if self._run:
-            self._make_hubs(self._round + 1)
+    def tally(self, round_number: int, digest: bytes, model: ModelState, *, tunes: bool = False) -> Tally:
+        """Measure the model of a digest at every site here, after a round of the root, counted from 1; `tunes`: after
+        each site has made it its own. Errors: HierflError; LinkError for what is not in the plan.
+        """
+        if self._measured is None:
+            raise LinkError("a measurement was asked for before the run was begun")
+        check_measurement(self.config, round_number, tunes=tunes)
+        self._check_there(round_number)
+        self._measured.admit(round_number, digest)
+        self._make_hubs(self._round + 1)
         found = self._engine.tally(round_number, self._driver.put(model), tunes=tunes)
         if tunes and self._round >= 0:
             self._save(self._round)
@@ -211,10 +216,14 @@ class Branch:
 
     def _check_round(self, hub: str, number: int) -> None:
         """Errors: LinkError for a round that the plan does not have, or not with this member and this tree."""
-        most, root, stay = num_rounds(self.config, hub), self.config.federation.root, stay_of(self.config, self.path)
+        most = num_rounds(self.config, hub)
         if number >= most:
             raise LinkError(f"round {number + 1} of {hub} is asked for, and the plan has {most}")
-        at = 1 + number // (most // root.rounds)
+        self._check_there(1 + number // (most // self.config.federation.root.rounds))
+
+    def _check_there(self, at: int) -> None:
+        """Errors: LinkError for a round of the root in which this is no member, or not with this tree."""
+        root, stay = self.config.federation.root, stay_of(self.config, self.path)
         if not stay.has(at):
             until = f" to round {stay.end - 1}" if stay.end is not None else " on"
             said = f"takes part from round {stay.first}{until}"

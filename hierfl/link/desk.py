@@ -219,7 +219,8 @@ class Desk:
         """Measure a model, and say in a line why where that fails, or is more than a message can hold."""
         try:
             model = self._model(branch, asked.model, None, asked.holder)
-            counted = tally_out(branch.tally(asked.round_number, model, tunes=asked.tunes))
+            digest = bytes(asked.model.digest)
+            counted = tally_out(branch.tally(asked.round_number, digest, model, tunes=asked.tunes))
         except Abandoned:
             raise
         except HierflError as error:

@@ -11,18 +11,16 @@ one that the site's records were ever promised. A later run with a larger delta 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from hierfl.accountant import epsilon
 from hierfl.budget import Cost
-from hierfl.durable import flush
 from hierfl.errors import ConfigError, LinkError
 from hierfl.learning.privacy import Release
+from hierfl.link.files import append_private, whole_lines
 
 __all__ = ["FILE", "Ledger"]
 
@@ -37,9 +35,7 @@ class Ledger:
         self._spent: dict[tuple[str, str], Counter[tuple[float, float]]] = {}  # by run and site: steps of each kind
         self._least: dict[str, float] = {}  # delta by site
         try:
-            text = file.read_text(encoding="utf-8")
-            whole, _, _ = text.rpartition("\n")  # what comes after was not written to its end, and never told
-            for line in whole.splitlines():
+            for line in whole_lines(file):  # what was not written to its end was never told
                 said = json.loads(line)
                 deltas = {site: float(delta) for site, delta in said.get("deltas", {}).items()}  # none in old lines
                 self._take(said["run"], {site: Release(*paid) for site, paid in said["sites"].items()}, deltas)
@@ -50,8 +46,6 @@ class Ledger:
                 f"{file}, which says what was paid for privacy, cannot be read: {error}; put it back from a copy, for"
                 " without it nobody knows what may still be told of the records"
             ) from error
-        if len(whole) + 1 < len(text):
-            self._write(whole + "\n" if whole else "")
 
     def epsilon(self, cost: Cost) -> float:
         """Give what a site has paid so far, in all runs."""
@@ -100,7 +94,7 @@ class Ledger:
         values = {site: (one.rate, one.noise_multiplier, one.count) for site, one in paid.items()}
         deltas = {site: cost.delta for site, cost in costs.items()}
         line = {"run": run, "round": round_number + 1, "sites": values, "deltas": deltas}
-        self._append(json.dumps(line) + "\n")
+        append_private(self._file, json.dumps(line) + "\n")
         self._take(run, paid, deltas)
 
     def _delta(self, cost: Cost) -> float:
@@ -121,27 +115,6 @@ class Ledger:
         for site, release in paid.items():
             paid_before = self._spent.setdefault((run, site), Counter())
             paid_before[release.rate, release.noise_multiplier] += release.count
-
-    def _append(self, line: str) -> None:
-        before = None
-        try:
-            with os.fdopen(os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
-                before = os.fstat(file.fileno()).st_size
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            if not before:
-                flush(self._file.parent)  # that lists a file which is new
-        except OSError as error:
-            if before is not None:  # part of a line would spoil the next one
-                with contextlib.suppress(OSError):
-                    os.truncate(self._file, before)
-            raise LinkError(f"{self._file} cannot be written: {error.strerror or error}") from error
-
-    def _write(self, text: str) -> None:
-        from hierfl.link.files import write_private
-
-        write_private(self._file, text.encode())
 
 
 def _at(delta: float, cost: Cost) -> str:

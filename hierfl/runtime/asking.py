@@ -24,9 +24,9 @@ def asked(group: Group, sites: tuple[str, ...], keeper: Keeper) -> tuple[str, tu
         return "describe", (sites,)
     if group.kind == "evaluate":
         if group.rule is None:
-            return "evaluate", (group.hub, sites, group.model)
+            return "evaluate", (group.hub, sites, group.model, group.round_number)
         places, handles = keeper.of(sites)
-        return "evaluate", (group.hub, sites, group.model, group.rule, places, *handles)
+        return "evaluate", (group.hub, sites, group.model, group.round_number, group.rule, places, *handles)
     if group.kind == "fine_tune":
         places, handles = keeper.of(sites)
         return "fine_tune", (group.hub, sites, group.model, group.round_number, group.rule, places, *handles)

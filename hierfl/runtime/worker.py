@@ -158,11 +158,15 @@ class SiteWorker:
         hub: str,
         sites: Sequence[str],
         model: ModelState,
+        round_number: int,
         rule: LocalRule | None = None,
         places: Mapping[str, int] | None = None,
         *kept: Mapping[str, State],
     ) -> Evaluated:
-        """Measure a model on the test data of sites of one hub; under a rule, each site its own."""
+        """Measure a model on the test data of sites of one hub; under a rule, each site its own.
+
+        `round_number`: after which round; only a site that another institution serves asks.
+        """
         bound = self._bound()
         bound.load(model)
 

@@ -74,7 +74,7 @@ class Hub:
         self.asked = method
         arguments: tuple[Any, ...] = {
             "train": (job(), self.start),
-            "evaluate": ("world", ("world/us",), self.start),
+            "evaluate": ("world", ("world/us",), self.start, 1),
             "describe": (("world/us",),),
         }[method]
         self.lane.call(2, method, arguments)
@@ -256,7 +256,7 @@ class Member:
             def train(self, asked: Any, start: Any) -> tuple[int, PartialSum]:
                 return 10, PartialSum(floats, ints, 10)
 
-            def tally(self, round_number: int, start: Any, *, tunes: bool) -> Tally:
+            def tally(self, round_number: int, digest: bytes, start: Any, *, tunes: bool) -> Tally:
                 return tally or Tally(0, 0, 0)
 
         self._branch: Any = Branch()
@@ -310,7 +310,7 @@ def questions() -> dict[str, wire.HubSays]:
         "prepare": wire.Ask(id=1, prepare=prepare),
         "describe": wire.Ask(id=2, describe=wire.Describe()),
         "train": wire.Ask(id=3, train=wire.Train(**order, model=said)),
-        "evaluate": wire.Ask(id=4, evaluate=wire.Evaluate(model=said)),
+        "evaluate": wire.Ask(id=4, evaluate=wire.Evaluate(model=said, round_number=1)),
         "key": wire.Ask(
             id=5, key=wire.AskKey(train=wire.Train(**order, model=said), attempt=bytes(16), members=["world/us"])
         ),

@@ -134,8 +134,6 @@ def test_no_rounds_are_trained_but_those_of_the_plan(tmp_path: Path) -> None:
         nothing = ModelState(np.zeros(0, np.float32), np.zeros(0, np.int64))
         with pytest.raises(LinkError, match="round 3 of world is asked for, and the plan has 2"):
             process.branch.train(Asked("world", 0, 1, "world", 2, 100), nothing)
-        with pytest.raises(LinkError, match="a measurement after round 3 is asked for, and the plan has 2"):
-            process.branch.tally(3, nothing, tunes=True)
 
 
 def test_inner_rounds_are_counted_through(tmp_path: Path) -> None:

@@ -70,9 +70,10 @@ def test_an_answer_that_may_not_be_is_the_last_to_what_was_asked(
 ) -> None:
     place, done = lane(tmp_path)
     prepared(place, member := FakeMember())
-    arguments = {"train": (job(), model(LAYOUT)), "evaluate": ("world", ["world/us"], model(LAYOUT)), "describe": ([],)}
+    measuring = ("world", ["world/us"], model(LAYOUT), 1)
+    arguments = {"train": (job(), model(LAYOUT)), "evaluate": measuring, "describe": ([],)}
     place.call(2, method, arguments[method])
-    place.call(3, "evaluate", ("world", ["world/us"], model(LAYOUT, 1)))
+    place.call(3, "evaluate", ("world", ["world/us"], model(LAYOUT, 1), 1))
     answer.id = member.last.ask.id
     with pytest.raises(LinkError, match=said):
         place.answered(answer)
@@ -121,7 +122,7 @@ def test_an_answer_ends_what_was_held_against_a_member(tmp_path: Path) -> None:
     assert [one.ticket for one in done] == [0, 1, 2]
     place.reset()
     for ticket in (5, 6):
-        place.call(ticket, "evaluate", ("world", ["world/us"], model(LAYOUT)))
+        place.call(ticket, "evaluate", ("world", ["world/us"], model(LAYOUT), 1))
     with pytest.raises(LinkError):  # a refused one, too: what is asked next has its own time
         place.answered(wire.Answer(id=member.last.ask.id))
     place.strayed(member.session)

@@ -216,7 +216,7 @@ def test_figures_that_all_members_together_could_not_have_are_refused(tmp_path: 
         answer = trained(member.last.ask, payload)
         answer.trained.MergeFrom(wire.Trained(**figures))
         refused(answer, said)
-    place.call(2, "evaluate", ("world", ["world/us"], model(LAYOUT)))
+    place.call(2, "evaluate", ("world", ["world/us"], model(LAYOUT), 1))
     refused(wire.Answer(evaluated=wire.Evaluated(duration_s=1e308)), "duration_s")
 
 

@@ -26,6 +26,7 @@ from hierfl.learning.state import ModelState
 from hierfl.lifecycle import run
 from hierfl.link.approval import plan_of
 from hierfl.link.branch import Asked, Branch
+from hierfl.link.files import append_private
 from hierfl.link.ledger import FILE, Ledger
 from hierfl.link.served import as_served, check_links
 from hierfl.privacy.dp_sgd import DpSgd
@@ -69,12 +70,12 @@ def paid(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_line_that_could_not_be_written_whole_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger, file = Ledger(tmp_path / FILE), tmp_path / FILE
-    ledger._append('{"run": "a", "round": 1, "sites": {}}\n')
+    file = tmp_path / FILE
+    append_private(file, '{"run": "a", "round": 1, "sites": {}}\n')
     whole = file.read_bytes()
-    monkeypatch.setattr("hierfl.link.ledger.os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr("hierfl.link.files.os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(LinkError, match="cannot be written: full"):
-        ledger._append('{"run": "a", "round": 2, "sites": {}}\n')
+        append_private(file, '{"run": "a", "round": 2, "sites": {}}\n')
     assert file.read_bytes() == whole
 
 

@@ -104,7 +104,7 @@ def test_each_term_is_held_against_the_federation(
 def test_the_plan_and_the_terms_tell_what_is_told_of_scores(tmp_path: Path, kit: Kit, auc: str, told: str) -> None:
     config = federation(tmp_path)
     config = replace(config, evaluation=replace(config.evaluation, auc=auc))
-    [line] = [one for one in plan_of(config, kit.path).leaves if one.startswith("per measurement")]
+    [line] = [one for one in plan_of(config, kit.path).leaves if one.startswith("after each round, of at most")]
     assert told in line and "(with few samples nearly those of each)" in line
     for at_most in SCORES:
         assert bool(breaches(config, kit, scores=at_most)) == (SCORES.index(auc) > SCORES.index(at_most))
