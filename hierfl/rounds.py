@@ -88,7 +88,8 @@ class Rounds:
         voice.listen(self.idle, self.gpus)
         self.epochs, self.best = epochs(config), Best(left.folder.path, lead.epoch)
         done = left.saved.rounds_done if left.saved is not None else 0
-        self.epoch = epoch_of(self.epochs, 1 + done)
+        has_stopped = left.saved is not None and left.saved.progress.reason is not None
+        self.epoch = epoch_of(self.epochs, done if has_stopped else 1 + done)
         self.journal = Recorder(config, driver, self.crew.keeper, lead, done)
         self.engine = self._engine()
         self.metrics: Mapping[str, Scalars] = {}

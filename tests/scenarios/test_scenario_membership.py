@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from least_squares import EAST, NORTH, SIZES, SOUTH, START, WEST, close, local, mean, trained
-from small_runs import Listener, Ran, config_of, events, go, hub, site
+from small_runs import Copied, Listener, Ran, config_of, events, go, hub, site
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hierfl import checkpoint
 from hierfl.config.membership import epoch_of, epochs
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import names
-from hierfl.lifecycle import evaluate, resume
-from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed
+from hierfl.lifecycle import evaluate, resume, run
+from hierfl.monitor.records import Evaluated, MembershipChanged, Notice, RoundClosed, RoundCommitted
 from hierfl.monitor.run_record import read_run
 from hierfl.tree import draw, survey
 
@@ -242,3 +242,14 @@ def test_a_simulation_takes_no_notice_of_links(tmp_path: Path) -> None:
 def test_the_baseline_local_follows_the_members(tmp_path: Path) -> None:
     ran: Ran = go(tmp_path, {**ROOT, "rounds": 6}, baseline="local")
     assert set(ran.summary["on_all_data"]["sites"]) == {"world/a", "world/c/x", "world/c/y"}
+
+
+def test_a_run_that_was_killed_as_it_stopped_early_is_measured_by_the_members_of_its_last_round(tmp_path: Path) -> None:
+    """And not by those of the round that would have come."""
+    root = hub("world", "a", {**site("b"), "leaves_at": 3}, {**site("c"), "joins_at": 3}, rounds=5)
+    top = {"evaluation": {"every": 2}, "stopping": {"metric": "loss", "target": 100.0}}
+    killed = Copied(tmp_path / "runs", lambda record: isinstance(record, RoundCommitted) and record.round_number == 2)
+    whole = run(config_of(tmp_path / "runs", root, **top), [killed])
+    again = resume(killed.copy)
+    assert whole["status"] == again["status"] == "stopped early" and again["nodes"] == whole["nodes"]
+    assert again["nodes"]["world/b"]["loss"] is not None and "loss" not in again["nodes"]["world/c"]
