@@ -108,6 +108,29 @@ class Encoding:
             x[:, place] = gaps[name]
         return x
 
+    def places(self, table: SiteTable, name: str, way_out: str) -> NDArray[np.int64]:
+        """Give which of its categories each value of a column without gaps is, (n,). Errors: DataError."""
+        import numpy as np
+
+        words = [_word(value) for value in table.words(name)]
+        if None in words:
+            raise table.error(f"column {name!r} has {words.count(None)} gaps in {len(words)} rows; drop these rows")
+        return np.array(self._known(table, name, words, way_out), dtype=np.int64)
+
+    def _known(self, table: SiteTable, name: str, words: Sequence[str | None], way_out: str) -> list[int]:
+        """Give the place of each word among a column's categories. Errors: DataError for one that is none of them."""
+        values = self._values(name)
+        known: dict[str | None, int] = {value: place for place, value in enumerate(values)}
+        others = [word for word in words if word not in known] if ANY not in known else []
+        if others:
+            if {*values} <= {"true", "false"} and str(others[0]).lower() in ("no", "yes", "on", "off"):
+                way_out = QUOTE
+            raise table.error(
+                f"column {name!r} has {len(others)} values that are no category of it; {way_out}",
+                f"{others[0]!r} is the first{nearest(str(others[0]), values)}",
+            )
+        return [known.get(word, known.get(ANY, 0)) for word in words]
+
     def _number(
         self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -136,24 +159,16 @@ class Encoding:
         """Give which of its categories each value of a column is (n,), and where it had gaps (n,)."""
         import numpy as np
 
-        words, values = [_word(value) for value in table.words(name)], self._values(name)
-        known: dict[str | None, int] = {value: place for place, value in enumerate(values)}
+        words: list[str | None] = [_word(value) for value in table.words(name)]
         gap = np.array([word is None for word in words], dtype=np.bool_)
         if gap.any() and self._filled(name) is not None:
             filling = self._typical(table, name, own)
             words = [filling if word is None else word for word in words]
-        others = [word for word in words if word not in known] if ANY not in known else []
-        if others:
-            if None in others:
-                way_out = f"fill them (fill: {{{name}: most_frequent}}), drop them, or have a category '{ANY}'"
-                raise table.error(f"column {name!r} has {int(gap.sum())} gaps in {len(words)} rows; {way_out}")
-            is_taken = {*values} <= {"true", "false"} and str(others[0]).lower() in ("no", "yes", "on", "off")
-            way_out = QUOTE if is_taken else f"{ANY!r} among the categories is all others"
-            raise table.error(
-                f"column {name!r} has {len(others)} values that are no category of it; {way_out}",
-                f"{others[0]!r} is the first{nearest(str(others[0]), values)}",
-            )
-        return np.array([known.get(word, known.get(ANY, 0)) for word in words], dtype=np.int64), gap
+        if None in words and ANY not in self._values(name):
+            way_out = f"fill them (fill: {{{name}: most_frequent}}), drop them, or have a category '{ANY}'"
+            raise table.error(f"column {name!r} has {int(gap.sum())} gaps in {len(words)} rows; {way_out}")
+        places = self._known(table, name, words, f"{ANY!r} among the categories is all others")
+        return np.array(places, dtype=np.int64), gap
 
     def _typical(self, table: SiteTable, name: str, own: tuple[SiteTable, NDArray[np.bool_]] | None) -> Any:
         """Give what stands for a gap. Errors: DataError where nothing is known that would be typical."""

@@ -10,7 +10,7 @@ A site says where its files lie, in the machine that trains it, relative to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import DataError, Problem
@@ -18,11 +18,11 @@ from hierfl.learning import standardise as scaling
 from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
 from hierfl.tasks._csv import Csv, Decimal, Delimiter, TextEncoding
-from hierfl.tasks._encoding import LARGEST, Encoding
+from hierfl.tasks._encoding import ANY, LARGEST, Encoding
 from hierfl.tasks._site_table import SiteTable, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -46,11 +46,14 @@ class Parquet:
     features: list[str]
     """Columns to learn from: integers, floats or booleans, and those that have `categories`."""
     label: str
-    """Column that is learned, without gaps: of a class integers from 0 to num_classes - 1, or booleans."""
+    """Column that is learned, without gaps: of a class integers from 0 to num_classes - 1, booleans, or `classes`."""
     target: str = "class"
     """What the label is: class, or number (regression by least squares, measured by absolute and squared error)."""
     num_classes: int = 2
     """class: number of classes; a site need not have them all."""
+    classes: list[Any] = field(default_factory=list)
+    """class: the label's values as they stand in the files, in the order of the classes, [benign, malignant]; the files
+    of some sites may lack some. Empty: integers from 0 on."""
     categories: dict[str, list[Any]] = field(default_factory=dict)
     """Columns of words or codes, with their values in the agreed order, each of which is a feature of 0 and 1:
     {sex: [f, m], stage: [1, 2, "*"]}; "*" stands for all other values, and gaps."""
@@ -86,6 +89,7 @@ class Parquet:
             classifier.choice("target", self.target, TARGETS),
             classifier.at_least("num_classes", self.num_classes, 2),
             *(self._encoding.problems() if is_whole else ()),
+            *self._wrong_classes(),
             classifier.choice("network", self.network, classifier.NETWORKS),
             classifier.at_least("hidden", self.hidden, 1),
             classifier.at_least("test_fraction", self.test_fraction, 0, below=1),
@@ -101,7 +105,7 @@ class Parquet:
 
     def model(self) -> Module:
         """Build a model with one input per feature; one output for a number, one logit for two classes, else C."""
-        num_classes = 2 if self.target == "number" else self.num_classes
+        num_classes = 2 if self.target == "number" else self._num_classes
         return classifier.network(self.network, len(self.inputs), num_classes, self.hidden)
 
     def data(
@@ -205,7 +209,7 @@ class Parquet:
         """Name what is measured."""
         if self.target == "number":
             return {"absolute_error": "min", "squared_error": "min"}
-        return classifier.metrics(self.num_classes)
+        return classifier.metrics(self._num_classes)
 
     @property
     def inputs(self) -> list[str]:
@@ -218,18 +222,42 @@ class Parquet:
         return self.standardise != "none"
 
     @property
+    def _num_classes(self) -> int:
+        return len(self.classes) or self.num_classes
+
+    @property
     def _encoding(self) -> Encoding:
         return Encoding(self.features, self.categories, self.fill, self.flag_gaps)
 
+    @property
+    def _labelling(self) -> Encoding:
+        """The label's own values, as those of a feature."""
+        return Encoding([self.label], {self.label: self.classes} if self.classes else {}, {}, False)
+
+    def _wrong_classes(self) -> Iterator[Problem]:
+        """Say what contradicts itself in `classes`."""
+        if not self.classes:
+            return
+        yield from (replace(problem, path="classes") for problem in self._labelling.problems())
+        if self.target == "number":
+            yield Problem("classes", "are those of target: class; leave them out with target: number")
+        if len(self.classes) < 2 or ANY in self.classes:
+            yield Problem("classes", f"needs two values at least, each by its name, not {self.classes}")
+        if self.num_classes not in (2, len(self.classes)):
+            yield Problem("num_classes", f"is {self.num_classes}, and classes names {len(self.classes)}: leave one out")
+
     def _read(self, site: str, path: str, columns: list[str], csv: Csv, *, whole: bool = False) -> SiteTable:
         """Read columns; codes that would be another number stay as they are."""
-        return read_table(site, path, columns, csv, words=self._encoding.worded, whole=whole)
+        words = [*self._encoding.worded, *self._labelling.worded]
+        return read_table(site, path, columns, csv, words=words, whole=whole)
 
     def _labels(self, table: SiteTable) -> NDArray[np.int64]:
         """Return the labels, each one of the classes."""
         import numpy as np
 
-        labels = table.numbers(self.label)
+        if self.classes:
+            return self._labelling.places(table, self.label, "classes names all that there may be")
+        labels = table.numbers(self.label, else_way_out=", or the words in it (classes: [...])")
         wrong = ~np.isin(labels, np.arange(self.num_classes))
         if wrong.any():
             raise table.error(
