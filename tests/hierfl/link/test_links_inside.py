@@ -146,6 +146,17 @@ def test_a_mistake_in_a_members_task_is_told_without_what_it_says(tmp_path: Path
     assert b"a ward's own mistake" not in b"".join(inside.up)
 
 
+@pytest.mark.usefixtures("several_runs")
+def test_a_member_that_measures_something_else_is_named(tmp_path: Path) -> None:
+    root = hub("world", "a", "c", {**site("b", odd=True), "link": LINK})
+    task = {"kind": "odd_task:Unlike", "differs": "names"}
+    inside = Inside(config_of(tmp_path / "runs", root, task), tmp_path / "linked")
+    with pytest.raises(
+        SiteFailed, match=r"^world/b could not be measured: it measures extra, mae, and 2 sites \(.*\) mae"
+    ):
+        inside.go()
+
+
 def test_what_a_tasks_code_makes_of_an_error_of_ours_stays_where_it_is() -> None:
     ours = DataError(f"a.csv: column 'x' has 3 values that are no category of it{QUOTED}'Mueller' is the first")
     assert told_above(str(ours)) == (
