@@ -163,10 +163,7 @@ class SiteWorker:
         places: Mapping[str, int] | None = None,
         *kept: Mapping[str, State],
     ) -> Evaluated:
-        """Measure a model on the test data of sites of one hub; under a rule, each site its own.
-
-        `round_number`: after which round; only a site that another institution serves asks.
-        """
+        """Measure the model of a round on the test data of sites of one hub; under a rule, each site its own."""
         bound = self._bound()
         bound.load(model)
 
