@@ -45,6 +45,7 @@ ALLOWED = {
 NEVER = {
     "torch": [
         "hierfl/learning/calibration.py",
+        "hierfl/learning/disclosure.py",
         "hierfl/learning/fixed.py",
         "hierfl/learning/metrics.py",
         "hierfl/learning/native.py",

@@ -1,12 +1,11 @@
 """What sites' tables hold, column by column: counts, missing values, moments, values and bins; all of it adds.
 
 A site tells no number that stands for fewer records than `min_count`, but for how many values are missing: what would
-is put together with its neighbours, or kept back (microaggregation and suppression, Hundepool et al. 2012, *Statistical
-Disclosure Control*, ch. 3 and 5). That happens at the site, before anything is added, so that a hub above sees nothing
-else. Two figures of one column may differ by few records: hence a column is told by value or by bin, never both, and
-has no moments where these would count the few: of 103 values 0 and 1, a mean of 3/103 does; nor where they would tell
-one value, far from all others (the p% rule, ch. 4 there). Sums are integers, so a hub's figures are the same over any
-tree and in any order.
+is put together with its neighbours, or kept back (`hierfl.learning.disclosure`). That happens at the site, before
+anything is added, so that a hub above sees nothing else. Two figures of one column may differ by few records: hence a
+column is told by value or by bin, never both, and has no moments where these would count the few: of 103 values 0 and
+1, a mean of 3/103 does; nor where they would tell one value, far from all others. Sums are integers, so a hub's figures
+are the same over any tree and in any order.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import DataError
+from hierfl.learning import disclosure
 from hierfl.learning.standardise import Moments
 
 if TYPE_CHECKING:
@@ -28,13 +28,10 @@ if TYPE_CHECKING:
     from hierfl.config.learning import Statistics
     from hierfl.learning.task import SiteData
 
-__all__ = ["KINDS", "MOST_CHARACTERS", "Column", "TableStatistics", "as_table", "statistics_of"]
+__all__ = ["KINDS", "Column", "TableStatistics", "as_table", "statistics_of"]
 
 KINDS = ("", "number", "category", "other", "mixed")
 """What a column holds: nothing that is known, numbers, words or codes, neither, or not the same at all sites."""
-
-MOST_CHARACTERS = 64
-"""A longer word is told as one of the others: it may be free text."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -43,18 +40,6 @@ _EXACT = 2**53
 
 _FAR = 2.0**10
 """As many spreads from 0 a float32 has 14 of its 24 bits left for what differs."""
-
-_DOMINANT = 0.1
-"""The p of the p% rule: as near as that nobody shall be able to tell the one value that is farthest from all others."""
-
-_GRIDS = range(6, -7, -1)
-"""The powers of ten to which records may have been rounded, the coarsest first."""
-
-_FINE = 0.05
-"""Rounding to a grid of this part of a column's range changes no figure that a person reads."""
-
-_FEW = 20
-"""With so many different values, or fewer, one may know what they can be, whatever is counted one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,73 +211,41 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
     """Count numbers (n,)."""
     with np.errstate(invalid="ignore"):
         there = values[np.abs(values) <= _LARGEST]
-    counted = Column("number", len(there), len(values) - len(there))
-    if len(there) < wanted.min_count:
+    counted, least = Column("number", len(there), len(values) - len(there)), wanted.min_count
+    if len(there) < least:
         return _told(counted, wanted)
     distinct, counts = np.unique(there, return_counts=True)
-    if _tells_no_few(distinct, counts, wanted, name) and not _tells_one(there, wanted):
-        alike = _alike(there, wanted.min_count)
-        counted = counted if alike is None else replace(counted, moments=_moments(alike))
-    if name in wanted.ranges:
-        edges = _edges(wanted.ranges[name], wanted.bins)
-        places = np.where(there == edges[-1], wanted.bins, np.searchsorted(edges, there, side="right"))
-        bins = _together(np.bincount(places, minlength=wanted.bins + 2).tolist(), wanted.min_count)
-        return replace(counted, bins=bins)
-    if len(distinct) > wanted.max_values or np.mod(distinct, 1).any() or np.abs(distinct).max() >= _EXACT:
+    unknown, has_bins = there, name in wanted.ranges
+    if has_bins:
+        bins, unknown = _bins(there, _edges(wanted.ranges[name], wanted.bins), least)
+        counted = replace(counted, bins=bins)
+    elif len(distinct) <= wanted.max_values and not np.mod(distinct, 1).any() and np.abs(distinct).max() < _EXACT:
+        by_value = {str(int(value)): int(count) for value, count in zip(distinct, counts, strict=True)}
+        told, others = disclosure.pooled(by_value, len(there), least, wanted.max_values)
+        counted = replace(counted, values=told, others=others)
+        unknown = there[~np.isin(there, list(map(float, told)))]
+    tells_few = disclosure.tells_few(distinct, counts, least, wanted.max_values, wanted.bins if has_bins else 0)
+    if tells_few or disclosure.tells_one(unknown, least):
         return counted
-    by_value = {str(int(value)): int(count) for value, count in zip(distinct, counts, strict=True)}
-    told, others = _pooled(by_value, len(there), wanted)
-    return replace(counted, values=told, others=others)
+    return replace(counted, moments=_moments(distinct, counts, least))
 
 
-def _moments(values: NDArray[np.float64]) -> Moments:
-    """Sum up numbers (n,), n > 0, as float32; those far from 0 for their spread, as times are, by what is above the
-    smallest.
+def _bins(values: NDArray[np.float64], edges: NDArray[np.float64], least: int) -> tuple[tuple[int, ...], Any]:
+    """Count values (n,) by bin, as they may be told, and give how far each is from where it is told to be, (n,)."""
+    places = np.where(values == edges[-1], len(edges) - 1, np.searchsorted(edges, values, side="right"))
+    bins, where = disclosure.together(np.bincount(places, minlength=len(edges) + 1).tolist(), least)
+    middles = np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
+    return bins, values - middles[np.array(where)[places]]
+
+
+def _moments(distinct: NDArray[np.float64], counts: NDArray[np.int64], least: int) -> Moments:
+    """Sum up numbers, each of the `distinct` ones as often as it is there, as float32; those far from 0 for their
+    spread, as times are, by what is above the smallest. None where few are given more finely than most.
     """
-    low, high = float(values.min()), float(values.max())
-    if max(-low, high) <= _FAR * (high - low):
-        return Moments.of(values[:, None])
-    pivot = float(np.float32(low))
-    return Moments.of((values - pivot)[:, None]).moved(pivot)
-
-
-def _tells_no_few(distinct: NDArray[np.float64], counts: NDArray[np.int64], wanted: Statistics, name: str) -> bool:
-    """Say whether moments tell no number of few records; `counts`: of each of the `distinct` values.
-
-    With the count, sum and sum of squares are three equations in how often each value is there. Of a code nobody has to
-    guess which values there can be: each has to be frequent, and bins would say which is not. Else the rare ones have
-    to be as many as records are asked for, or none; or there are more values than are counted one by one, or nearly so.
-    """
-    num_rare, has_bins = int((counts < wanted.min_count).sum()), name in wanted.ranges
-    if not np.mod(distinct, 1).any() and distinct[-1] - distinct[0] < _FEW:
-        return not num_rare and (not has_bins or len(distinct) == 1)
-    counted = max(_FEW, wanted.max_values, 2 * wanted.bins if has_bins else 0)
-    return not 0 < num_rare < wanted.min_count or len(distinct) > counted
-
-
-def _tells_one(values: NDArray[np.float64], wanted: Statistics) -> bool:
-    """Say whether the sum of values (n,) tells how far the farthest is from the middle, to one who knows where that is
-    and perhaps the second farthest: if all the others together are no farther from it than `_DOMINANT` of that.
-    """
-    far = np.sort(np.abs(values - np.median(values)))
-    return wanted.min_count > 2 and bool(far[:-2].sum() < _DOMINANT * far[-1])
-
-
-def _alike(values: NDArray[np.float64], least: int) -> NDArray[np.float64] | None:
-    """Round those values (n,) that are given more finely than most, if they are fewer than `least`: what a sum has
-    beyond the others' grid, 0.25 of ages in whole years, is theirs alone. None where such a grid is no fine one.
-    """
-    blur = 2.0**-22 * np.abs(values)  # a decimal as float32 lies no nearer
-    span = float(values.max() - values.min())
-    for power in _GRIDS:
-        step = 10.0**power
-        if float(blur.max()) >= step / 4:
-            break
-        rounded = np.round(values, -power)
-        off = np.abs(values - rounded) > blur
-        if 0 < off.sum() < least and 2 * off.sum() <= len(values):
-            return np.where(off, rounded, values) if step <= _FINE * span else None
-    return values
+    low, high = float(distinct[0]), float(distinct[-1])
+    pivot = 0.0 if max(-low, high) <= _FAR * (high - low) else float(np.float32(low))
+    alike = disclosure.alike(distinct - pivot, counts, least)
+    return Moments() if alike is None else Moments.of(np.repeat(alike, counts)[:, None]).moved(pivot)
 
 
 def _words(words: Any, missing: int, wanted: Statistics) -> Column:
@@ -305,7 +258,7 @@ def _words(words: Any, missing: int, wanted: Statistics) -> Column:
     found, counts = words.value_counts().flatten()
     frequent = pa.array(counts.to_numpy() >= wanted.min_count)  # most may be there once
     by_word = dict(zip(found.filter(frequent).to_pylist(), counts.filter(frequent).to_pylist(), strict=True))
-    values, others = _pooled(by_word, len(words), wanted)
+    values, others = disclosure.pooled(by_word, len(words), wanted.min_count, wanted.max_values)
     return replace(counted, values=values, others=others)
 
 
@@ -314,38 +267,6 @@ def _told(counted: Column, wanted: Statistics) -> Column:
     if 0 < counted.count < wanted.min_count:
         return Column(counted.kind, 0, counted.missing, 1)
     return counted
-
-
-def _pooled(counts: Mapping[str, int], total: int, wanted: Statistics) -> tuple[dict[str, int], int]:
-    """Give the values that enough records of `total` share, the most frequent first, and how many have another one.
-
-    Where fewer than `min_count` have, the rarest value that was to be told is put to them.
-    """
-    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    told = [one for one in ordered if one[1] >= wanted.min_count and len(one[0]) <= MOST_CHARACTERS]
-    told = told[: wanted.max_values]
-    others = total - sum(count for _, count in told)
-    while 0 < others < wanted.min_count and told:
-        others += told.pop()[1]
-    return dict(told), others
-
-
-def _together(counts: Sequence[int], least: int) -> tuple[int, ...]:
-    """Put bins together with the next until each that is not empty has `least` values, told where most of them are."""
-    told, group = [0] * len(counts), list[int]()
-    groups: list[list[int]] = []
-    for place, count in enumerate(counts):
-        if not count:
-            continue
-        group.append(place)
-        if sum(counts[one] for one in group) >= least:
-            groups.append(group)
-            group = []
-    if group:
-        groups[-1] += group  # there are `least` values in all
-    for group in groups:
-        told[max(group, key=lambda one: counts[one])] = sum(counts[one] for one in group)
-    return tuple(told)
 
 
 def _edges(span: Sequence[float], bins: int) -> NDArray[np.float64]:

@@ -15,12 +15,13 @@ from google.protobuf.message import DecodeError, Message
 from numpy.typing import NDArray
 
 from hierfl.errors import LinkError
+from hierfl.learning.disclosure import MOST_CHARACTERS
 from hierfl.learning.fixed import FRACTION_BITS
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.score_bins import MOST_BINS, edges
 from hierfl.learning.standardise import Moments
-from hierfl.learning.statistics import KINDS, MOST_CHARACTERS, Column, TableStatistics
+from hierfl.learning.statistics import KINDS, Column, TableStatistics
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.payload import Shape
 from tiers.messages import Shortfall

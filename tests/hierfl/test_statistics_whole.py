@@ -19,6 +19,9 @@ from hierfl.errors import DataError, OutputError
 from hierfl.monitor.report import write_report
 from hierfl.tasks.heart_disease import HeartDisease
 
+ODD = {("long_beach", "trestbps"), ("long_beach", "oldpeak")}
+"""Columns of which a few values are no multiples of 2, or of a half, as all others are: they are told rounded."""
+
 HEART = hub("world", hub("us", "cleveland", "long_beach"), hub("switzerland", "zurich_basel"))
 
 
@@ -43,7 +46,9 @@ def test_hospitals_tell_what_they_have_and_nothing_is_trained(tmp_path: Path) ->
             values, said = table[name].drop_null().to_numpy(), found[path]["columns"][name]
             assert (said["count"], said["missing"]) == (len(values), table.num_rows - len(values))
             if "mean" in said:
-                assert said["mean"] == pytest.approx(values.mean()) and said["std"] == pytest.approx(values.std())
+                near = 0.02 if (path.rpartition("/")[2], name) in ODD else 1e-6
+                assert said["mean"] == pytest.approx(values.mean(), abs=near)
+                assert said["std"] == pytest.approx(values.std(), abs=near)
             else:  # 6 women of 200 in Long Beach, say
                 assert min(np.unique(values, return_counts=True)[1]) < 7
                 withheld.append((path.rpartition("/")[2], name))
