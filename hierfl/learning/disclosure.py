@@ -152,7 +152,7 @@ def _common(steps: Sequence[float]) -> float:
     found = 0.0
     for step in steps:
         large, small = max(found, step), min(found, step)
-        while small and (rest := abs(large - small * round(large / small))) > 2.0**-7 * small:
+        while small and (rest := abs(math.remainder(large, small))) > 2.0**-7 * small:
             large, small = small, rest
         found = small or large
     return found

@@ -46,11 +46,11 @@ _FAR = 2.0**10
 class Column:
     """One column of one or more sites; `Column()` adds to any.
 
-    `count`: values that are there and told of; `missing`: null, NaN or not finite; `num_withheld`: sites with too few
-    values to tell of them. `moments`: of numbers, one feature, without those of sites that keep them back. `values`:
-    how often each value is there, None where it has too many, or has bins; `others`: how many are told as none of
-    these. `bins`: how many values lie in each bin of the agreed range, those below it first and those above it last;
-    None where there is none.
+    `count`: values that are there and told of; `missing`: null, NaN or not finite; `num_withheld`: sites that keep
+    theirs back. `moments`: of numbers, one feature, without those of sites that keep them back. `values`: how often
+    each value is there, None where it has too many, or has bins; `others`: how many are told as none of these. `bins`:
+    how many values lie in each bin of the agreed range, those below it first and those above it last; None where there
+    is none.
     """
 
     kind: str = ""
@@ -122,11 +122,16 @@ class TableStatistics:
         return found[0] if found else cls()
 
     def beside_training(self, num_train: int, min_count: int) -> TableStatistics:
-        """Keep back the moments of columns that have only few values more, or fewer, than there are training records:
-        where these tell their own moments, the difference would be that of the few.
+        """Keep back columns of which fewer than `min_count` values may be those of no training record: the moments of
+        these are told, too, and from both, or from counts by value or bin, would follow those of the few.
+
+        Which rows are trained on, and how many of their gaps are filled, with a value that may be known, the table does
+        not say: of `count` values, at least `count - num_train` are others', and none where all rows are trained on.
         """
+        if min_count < 2 or self.num_rows == num_train:
+            return self
         columns = {
-            name: replace(one, moments=Moments()) if 0 < abs(one.count - num_train) < min_count else one
+            name: _told(one, min_count, one.count - num_train) if one.kind in ("number", "category") else one
             for name, one in self.columns.items()
         }
         return replace(self, columns=columns)
@@ -204,7 +209,7 @@ def _column(values: Any, name: str, wanted: Statistics) -> Column:
         except UnicodeDecodeError as error:
             raise DataError(f"column {name!r} holds text that is not UTF-8; write it anew in that encoding") from error
     there = len(values) - values.null_count
-    return _told(Column("" if types.is_null(kind) else "other", there, values.null_count), wanted)
+    return _told(Column("" if types.is_null(kind) else "other", there, values.null_count), wanted.min_count)
 
 
 def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Column:
@@ -213,7 +218,7 @@ def _numbers(values: NDArray[np.float64], name: str, wanted: Statistics) -> Colu
         there = values[np.abs(values) <= _LARGEST]
     counted, least = Column("number", len(there), len(values) - len(there)), wanted.min_count
     if len(there) < least:
-        return _told(counted, wanted)
+        return _told(counted, least)
     distinct, counts = np.unique(there, return_counts=True)
     unknown, has_bins = there, name in wanted.ranges
     if has_bins:
@@ -254,7 +259,7 @@ def _words(words: Any, missing: int, wanted: Statistics) -> Column:
 
     counted = Column("category", len(words), missing)
     if len(words) < wanted.min_count:
-        return _told(counted, wanted)
+        return _told(counted, wanted.min_count)
     found, counts = words.value_counts().flatten()
     frequent = pa.array(counts.to_numpy() >= wanted.min_count)  # most may be there once
     by_word = dict(zip(found.filter(frequent).to_pylist(), counts.filter(frequent).to_pylist(), strict=True))
@@ -262,9 +267,9 @@ def _words(words: Any, missing: int, wanted: Statistics) -> Column:
     return replace(counted, values=values, others=others)
 
 
-def _told(counted: Column, wanted: Statistics) -> Column:
-    """Keep a column's values back where they are too few."""
-    if 0 < counted.count < wanted.min_count:
+def _told(counted: Column, least: int, number: int | None = None) -> Column:
+    """Keep a column's values back where they, or `number` of them, are too few."""
+    if counted.count and (counted.count if number is None else number) < least:
         return Column(counted.kind, 0, counted.missing, 1)
     return counted
 

@@ -68,7 +68,7 @@ class Told:
         return (
             "mean ± standard deviation of numbers, the most frequent value of others (≥: at least, as some are not told"
             " by value), and how many values are missing;"
-            f" no number of values stands for fewer than {plural(self.min_count, 'record')}, - where there are fewer"
+            f" no number of values stands for fewer than {plural(self.min_count, 'record')}, - where it would"
         )
 
     def table(self, width: int) -> Table:
@@ -151,6 +151,8 @@ def _cell(column: Mapping[str, Any] | None, of_all: Mapping[str, int] | None) ->
     missing = column["missing"]
     if not missing:
         return said
+    if column.get("num_withheld"):  # of how many is not told
+        return f"{said} ({count(missing)} missing)"
     share = missing / (column["count"] + missing)
     return f"{said} ({'<1%' if share < 0.005 else percent(share)} missing)"
 

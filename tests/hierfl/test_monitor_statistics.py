@@ -57,3 +57,13 @@ def test_a_share_beside_others_and_a_mean_of_some_say_so() -> None:
         "sex": {"w": "1: ≥60%"},
         "age": {"w": "61 ± 9 of 7"},
     }
+
+
+def test_of_values_that_are_kept_back_nobody_knows_which_share_is_missing() -> None:
+    kept = {"kind": "number", "count": 0, "missing": 40, "num_withheld": 1}
+    some = column(kind="number", mean=61.0, std=9.0) | {"missing": 40, "num_withheld": 1}
+    assert Told(5, {"w": {"num_rows": 90, "columns": {"age": kept, "crp": some}}}).cells() == {
+        "records": {"w": "90"},
+        "age": {"w": "- (40 missing)"},
+        "crp": {"w": "61 ± 9 (40 missing)"},
+    }

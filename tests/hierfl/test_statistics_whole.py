@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 import hierfl
 from hierfl.cli import app
 from hierfl.errors import DataError, OutputError
+from hierfl.learning.standardise import feature_matrix
 from hierfl.monitor.report import write_report
 from hierfl.tasks.heart_disease import HeartDisease
+from hierfl.tasks.parquet import Parquet
 
 ODD = {("long_beach", "trestbps"), ("long_beach", "oldpeak")}
 """Columns of which a few values are no multiples of 2, or of a half, as all others are: they are told rounded."""
@@ -87,7 +89,34 @@ def test_moments_that_differ_from_those_of_training_by_few_records_are_kept_back
         task = {"kind": "ward_tasks:Wards", "standardise": standardise}
         found = told(go(tmp_path / standardise, sites, task, statistics={"only": only}).folder)
         assert [name for name in "abc" if "mean" in found[f"world/{name}"]["columns"]["feature_0"]] == with_mean
-        assert found["world/a"]["columns"]["feature_0"]["count"] == 14
+        kept = {"kind": "number", "count": 0, "missing": 0, "num_withheld": 1}
+        assert (found["world/a"]["columns"]["feature_0"] == kept) is (standardise == "federated")
+
+
+@pytest.mark.parametrize("of_test", [2, 30])
+def test_nobody_can_subtract_what_is_trained_on_where_gaps_hide_how_few_are_left(tmp_path: Path, of_test: int) -> None:
+    """Of 60 training rows 40 have a gap, which 0 fills; of 32 test rows all but few."""
+    random, rows = np.random.default_rng(0), ["train"] * 60 + ["test"] * 32
+    there = np.array([place % 3 == 0 if row == "train" else place >= 92 - of_test for place, row in enumerate(rows)])
+    values = random.normal(60, 9, 92).astype(np.float32).astype(float)
+    codes = random.integers(0, 2, 92)
+    table = {"x": pa.array(values, mask=~there), "sex": codes, "y": random.integers(0, 2, 92), "set": rows}
+    pq.write_table(pa.table(table), tmp_path / "a.parquet")
+    task = {"kind": "parquet", "features": ["x", "sex"], "label": "y", "fill": {"x": 0}, "split": "set"}
+    sites, asked = hub("world", site("a", path=str(tmp_path / "a.parquet"))), {"ranges": {"sex": [0, 2]}, "bins": 2}
+
+    def columns(standardise: str) -> Any:
+        ran = go(tmp_path / standardise, sites, {**task, "standardise": standardise}, statistics=asked)
+        return told(ran.folder)["world/a"]["columns"]
+
+    settings = {name: value for name, value in task.items() if name != "kind"}
+    trained = feature_matrix(Parquet(**settings).data("a", str(tmp_path / "a.parquet")))  # type: ignore[arg-type]
+    openly = columns("none")["x"]
+    attacked = openly["mean"] * openly["count"] - trained[:, 0].sum()
+    assert attacked == pytest.approx(values[60:][there[60:]].sum()), "a sum over the test values alone"
+    found = columns("federated")
+    assert found["x"] == {"kind": "number", "count": 0, "missing": int((~there).sum()), "num_withheld": 1}
+    assert found["sex"]["histogram"]["counts"] == [0, *np.bincount(codes).tolist(), 0]
 
 
 def test_records_in_a_pool_count_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable
 from typing import Any
@@ -138,3 +139,15 @@ def test_bins_put_together_add_up(counts: list[int], least: int) -> None:
 )
 def test_a_group_is_told_half_way_wherever_in_it_its_values_are(counts: list[int], told: tuple[int, ...]) -> None:
     assert together(counts, 5)[0] == told
+
+
+def test_codes_are_not_counted_beside_training_records_that_are_nearly_all() -> None:
+    """The sum over training records of a feature that is 0 or 1 counts them, too."""
+    table = pa.table({"sex": [0, 1] * 50, "word": ["a", "b"] * 50, "day": [datetime.date(2027, 1, 1)] * 100})
+    asked = [statistics_of(table, Statistics(ranges=ranges)) for ranges in ({}, {"sex": [0.0, 2.0]})]
+    for found in asked:
+        kept = found.beside_training(98, 5).columns
+        assert kept["sex"] == Column("number", num_withheld=1) and kept["word"] == Column("category", num_withheld=1)
+        assert kept["day"] == Column("other", 100)
+        for num_train, least in ((100, 5), (95, 5), (0, 5), (98, 1), (98, 2)):
+            assert found.beside_training(num_train, least) == found
