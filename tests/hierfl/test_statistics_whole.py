@@ -18,6 +18,7 @@ from hierfl.cli import app
 from hierfl.errors import DataError, OutputError
 from hierfl.learning.standardise import feature_matrix
 from hierfl.monitor.report import write_report
+from hierfl.monitor.statistics import read_statistics
 from hierfl.tasks.heart_disease import HeartDisease
 from hierfl.tasks.parquet import Parquet
 
@@ -67,6 +68,18 @@ def test_hospitals_tell_what_they_have_and_nothing_is_trained(tmp_path: Path) ->
     assert ran.summary["statistics"] == {"file": "statistics.json", "num_rows": 626, "num_columns": 11}
     assert (ran.summary["rounds"], ran.summary["rounds_planned"], ran.digest) == (0, 0, "None")
     assert not list(ran.folder.glob("**/*.safetensors"))
+
+
+def test_the_table_in_the_documentation_is_what_is_told(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8").replace("**", "")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:2] == "| "]
+    sites = hub("world", "cleveland", "long_beach", "budapest", "zurich_basel")
+    read = read_statistics(go(tmp_path, sites, "heart_disease", statistics={"only": True}).folder)
+    assert read is not None
+    cells = {name: list(row.values()) for name, row in read.cells().items()}
+    assert lines[0] == ["", *(path.rpartition("/")[2] for path in read.nodes)]
+    for name, *row in lines[2:6]:
+        assert row == cells[name]
 
 
 def test_a_run_that_trains_tells_them_too_and_has_the_same_bits(tmp_path: Path) -> None:
