@@ -52,7 +52,7 @@ def measure(
     module.eval()
     found, form = _Counted(evaluation), ""
     orders = in_order(num_samples, evaluation.batch_size or _at_once(dataset))
-    with torch.inference_mode():
+    with torch.no_grad():  # what a module keeps of this may be trained with afterwards
         for batch, size in Feed(task, device, workers).batches(dataset, orders):
             loss = float(checked_loss(task, module, moved(batch, device, copy=True), size))
             prediction = checked_prediction(task.predict(module, batch))
