@@ -127,10 +127,11 @@ class Result:
         Errors: as of `state_dict`; ConfigError where the task is not there any more.
         """
         weights = self.state_dict(best=best, site=site)
+        from hierfl.learning.beside import made
         from hierfl.reopen import config_of
         from hierfl.rundir import RunDir
 
-        module: torch.nn.Module = config_of(RunDir(self.run_dir), self.code_dir).task.model()
+        module: torch.nn.Module = made(config_of(RunDir(self.run_dir), self.code_dir).task.model)
         module.load_state_dict(weights)
         return module.eval()
 

@@ -81,10 +81,13 @@ AT_TOP = {
     "tensorboard": ["hierfl/monitor/event_file.py"],
     "torch": [
         "hierfl/learning/batches.py",
+        "hierfl/learning/beside.py",
         "hierfl/learning/contract.py",
         "hierfl/learning/flat.py",
         "hierfl/learning/lora.py",
         "hierfl/learning/measuring.py",
+        "hierfl/learning/overlaps.py",
+        "hierfl/learning/own.py",
         "hierfl/learning/parts.py",
         "hierfl/learning/passes.py",
         "hierfl/learning/per_record.py",

@@ -28,8 +28,10 @@ def applied(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from hierfl.learning.beside import made
+
     assert isinstance(task, Applies)
-    model = task.model()
+    model = made(task.model)
     try:
         model.load_state_dict(load_file(file))
     except (RuntimeError, SafetensorError) as error:

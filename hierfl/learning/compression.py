@@ -18,9 +18,9 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.errors import QUOTED, UpdateRefused
+from hierfl.errors import UpdateRefused
 from hierfl.held import held_compression
-from hierfl.learning.ring import Accumulator, Grid, PartialSum
+from hierfl.learning.ring import Accumulator, Grid, PartialSum, over_clip
 from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["RESIDUAL", "Change", "Code", "Compression", "Packed", "as_sum", "pack"]
@@ -177,13 +177,9 @@ def _check(
         return
     first = int(np.flatnonzero(~(np.abs(values) <= clip))[0])
     at = np.array([first if where is None else where[first]])
-    name = layout.locate(int((at if runs is None else _among_all(at, runs))[0]), is_float=True)
-    if runs is None:
-        raise UpdateRefused(
-            f"a change is over the clip of {clip:g}; lower training.lr, set training.clip_norm, look at the site's"
-            f" data, or raise arithmetic.clip{QUOTED}{name} changed by {values[first]:g}"
-        )
-    raise UpdateRefused(
-        f"a change, with what compression left out before, is over the clip of {clip:g}; lower training.lr, set"
-        f" training.clip_norm, or raise arithmetic.clip{QUOTED}{name} changed by {values[first]:g}"
-    )
+    index = int((at if runs is None else _among_all(at, runs))[0])
+    help_ = "lower training.lr, set training.clip_norm, look at the site's data, or raise arithmetic.clip"
+    said = over_clip(layout, index, clip, help_)
+    if runs is not None:
+        said = said.replace("a change", "a change, with what compression left out before,", 1)
+    raise UpdateRefused(f"{said} changed by {values[first]:g}")

@@ -14,6 +14,8 @@ from torch.utils.data import IterableDataset, default_collate
 
 from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.frames import spelt
+from hierfl.learning.beside import made
+from hierfl.learning.overlaps import overlapping
 from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.task import Prediction, SiteData, Task
 
@@ -35,11 +37,13 @@ __all__ = [
 def checked_model(task: Task, *, is_base: bool = False) -> Module:
     """Let the task build its model; `is_base`: adapters train in its place, so that nothing of it need train.
 
-    Errors: SiteFailed for what is no module, has nothing to train, or is not finite; with its traceback for what it
-    raises; memory that is short as it is raised.
+    It is nobody else's: a copy where the task holds it (`beside`).
+
+    Errors: SiteFailed for what is no module, has nothing to train, is not finite, or has tensors that overlap; with its
+    traceback for what it raises; memory that is short as it is raised.
     """
     try:
-        given: Any = task.model()
+        given: Any = made(task.model)
     except (HierflError, MemoryError, OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
@@ -53,7 +57,41 @@ def checked_model(task: Task, *, is_base: bool = False) -> Module:
             raise SiteFailed(
                 f"the task's model() gave {name!r} with NaN or Inf in it: every site would begin from that"
             )
+    _check_buffers(given)
+    _check_memory(given)
     return given
+
+
+def _check_buffers(module: Module) -> None:
+    """Errors: SiteFailed for a buffer of the state that is not finite."""
+    for name, buffer in module.state_dict(keep_vars=True).items():
+        is_summed = isinstance(buffer, Tensor) and buffer.is_floating_point() and not is_lazy(buffer)
+        if is_summed and not buffer.isfinite().all():
+            raise SiteFailed(
+                f"the task's model() gave the buffer {name!r} with NaN or Inf in it, of which no site's update could be"
+                f" added up; leave it out of the state, register_buffer({name.rpartition('.')[2]!r}, ...,"
+                " persistent=False), or let it be finite (torch.finfo(torch.float32).min in place of -inf)"
+            )
+
+
+def _check_memory(module: Module) -> None:
+    """Errors: SiteFailed for tensors that share memory, and are not one and the same."""
+    parameters = dict(module.named_parameters())
+    tensors = {**parameters, **dict(module.named_buffers())}
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    found = overlapping(floats, parameters.keys() | module.state_dict(keep_vars=True).keys())
+    if found is None:
+        return
+    one, other = found
+    both = f"the task's model() gave {one!r} and {other!r}, which share memory and are two tensors all the same"
+    if one in parameters and other in parameters:
+        raise SiteFailed(
+            f"{both} (tied by .data, or views of one); they would be trained apart: tie the parameter itself,"
+            f" {other} = {one}, or give each its own (.clone())"
+        )
+    raise SiteFailed(
+        f"{both}; they would go apart: register one tensor under both names, or give each its own (.clone())"
+    )
 
 
 def checked_data(given: Any) -> SiteData:

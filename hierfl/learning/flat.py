@@ -1,8 +1,8 @@
 """A torch module whose state lives in two flat vectors: loading a model is one copy, reading it back is none.
 
 Floating-point tensors of the layout's dtype become views of one flat tensor; others (float16, bfloat16, integers) are
-copied in and out. Buffers that the state does not hold are put back to their first value by every load, and whether a
-parameter trains, so that no site leaves a trace for the next.
+copied in and out. What the state does not hold is put back to its first value by every load, so that no site leaves a
+trace for the next: other buffers, plain attributes (`own`), and whether a parameter trains.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from operator import is_
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 from torch.optim import Optimizer
 
 from hierfl.config.schema import Training
 from hierfl.errors import UpdateRefused
 from hierfl.learning import optimizers
 from hierfl.learning.local import Parts, Pull, Vector
+from hierfl.learning.own import Own
 from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["FlatModel"]
+
+_Transient: TypeAlias = "tuple[dict[str, Any], str, Tensor | None, Tensor | None]"
+"""A buffer that the state does not hold: the layer's buffers, its name, the first one and a copy of that."""
 
 
 NORMALISATION = (
@@ -56,30 +62,50 @@ class FlatModel:
         }
         self._copied = [spec for spec in self.layout.tensors if spec.name not in self._views]
         self._tensors: Mapping[str, Tensor] = {}
+        self._transient: list[_Transient] = []
         self._stepper = optimizers.Stepper()
         self._bind(_state(module))
         self._check_bound()
         self._trains = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-        kept = module.state_dict(keep_vars=True)
+        kept = set(map(id, self._tensors.values()))
         self._transient = [
-            (buffer, buffer.detach().clone()) for name, buffer in module.named_buffers() if name not in kept
+            (layer._buffers, name, buffer, _copy_of(buffer))
+            for layer in module.modules()
+            for name, buffer in layer._buffers.items()
+            if buffer is None or id(buffer) not in kept
         ]
+        self._own = Own(module)
 
     def load(self, start: ModelState) -> None:
-        """Set the module to a model; `start` may be read-only."""
+        """Set the module to a model, as if it were new; `start` may be read-only."""
+        self.begin_anew()
+        if not self._structure.is_unchanged():
+            self._put_back()
         np.copyto(self._host, start.floats)
         if self.device.type != "cpu":
             self._flat.copy_(torch.from_numpy(self._host), non_blocking=False)
-        with torch.no_grad():
+        with torch.no_grad() if self._copied else contextlib.nullcontext():
             for spec in self._copied:
                 source = self._host if spec.is_float else start.ints
                 values = np.array(source[spec.offset : spec.offset + spec.size]).reshape(spec.shape)
                 self._tensors[spec.name].copy_(torch.from_numpy(values))
-            for buffer, first in self._transient:
-                buffer.copy_(first)
+
+    def begin_anew(self) -> None:
+        """Put back to its first value what the state does not hold; the model that is loaded stays."""
+        self._own.begin_anew()
+        if self._transient:
+            with torch.no_grad():
+                for holder, name, buffer, first in self._transient:
+                    holder[name] = buffer
+                    if buffer is not None and first is not None:
+                        buffer.copy_(first)
         for parameter, trains in self._trains:
             if parameter.requires_grad != trains:
                 parameter.requires_grad_(trains)
+
+    def mark(self) -> tuple[bool, int]:
+        """Give what is something else once anything has written to the model since it was loaded."""
+        return self._structure.is_unchanged(), sum(tensor._version for tensor in self._tensors.values())
 
     def start(self) -> ModelState:
         """Copy the model that was loaded last, as the module holds it: after a cast to float16 it may be rounded."""
@@ -187,13 +213,26 @@ class FlatModel:
     def _bind(self, state: Mapping[str, Tensor]) -> None:
         """Make the tensors of the vector's dtype views of it; those that are not yet bring their values along."""
         self._tensors = state
+        for tensor in state.values():
+            if _is_expanded(tensor):
+                tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, view in self._views.items():
             tensor = state[name]
             if tensor.data_ptr() != view.data_ptr():
                 with torch.no_grad():
                     view.copy_(tensor)
                     tensor.data = view
-        self._structure = _Structure(self.module, state.values())
+        self._structure = _Structure(self.module, state.values(), self._transient)
+
+    def _put_back(self) -> None:
+        """Put back the layers and tensors in whose places a task has put others, as a measurement may have."""
+        self._structure.put_back()
+        for spec in self.layout.tensors:
+            tensor, view = self._tensors[spec.name], self._views.get(spec.name)
+            if view is not None:
+                tensor.data = view
+            elif tuple(tensor.shape) != spec.shape:
+                tensor.data = torch.empty(spec.shape, dtype=tensor.dtype, device=tensor.device)
 
     def _check_bound(self) -> None:
         """Refuse a module whose state_dict gives copies: what is loaded would not reach it."""
@@ -203,23 +242,56 @@ class FlatModel:
 
 
 class _Structure:
-    """What a module is made of, to see at a glance that it still is; to walk its state takes a small step's time."""
+    """What a module is made of, to see at a glance that it still is; to walk its state takes a small step's time.
 
-    def __init__(self, module: Module, tensors: Iterable[Tensor]) -> None:
+    Of the `transient` buffers it is the first ones.
+    """
+
+    def __init__(self, module: Module, tensors: Iterable[Tensor], transient: Iterable[_Transient]) -> None:
         self.layers = tuple(module.modules())
         self.parameters = tuple(module.parameters())
-        self._holders = [
+        self._holders: list[dict[str, Any]] = [
             holder for layer in self.layers for holder in (layer._parameters, layer._buffers, layer._modules)
         ]
-        self._held = [part for holder in self._holders for part in holder.values()]
-        self._ids = [id(part) for part in self._held]
-        self._places = [(tensor, tensor.data_ptr(), tensor.shape) for tensor in tensors]
+        self._firsts = [dict(holder) for holder in self._holders]
+        first_of = {id(holder): first for holder, first in zip(self._holders, self._firsts, strict=True)}
+        for holder, name, buffer, _ in transient:
+            if id(holder) in first_of:
+                first_of[id(holder)][name] = buffer
+        self._held = [part for first in self._firsts for part in first.values()]
+        self._number = len(self._held)
+        self._tensors = list(tensors)
+        self._places = list(map(Tensor.data_ptr, self._tensors))
+        self._shapes = [tensor.shape for tensor in self._tensors]
 
     def is_unchanged(self) -> bool:
         """Say whether every layer holds the same layers and tensors, and each tensor lies where it lay."""
-        return [id(part) for holder in self._holders for part in holder.values()] == self._ids and all(
-            tensor.data_ptr() == place and tensor.shape == shape for tensor, place, shape in self._places
+        return (
+            sum(map(len, self._holders)) == self._number
+            and all(map(is_, self._now(), self._held))
+            and list(map(Tensor.data_ptr, self._tensors)) == self._places
+            and [tensor.shape for tensor in self._tensors] == self._shapes
         )
+
+    def put_back(self) -> None:
+        """Let every layer hold the same layers and tensors again."""
+        for holder, first in zip(self._holders, self._firsts, strict=True):
+            holder.clear()
+            holder.update(first)
+
+    def _now(self) -> Iterator[Any]:
+        return chain.from_iterable(map(dict.values, self._holders))
+
+
+def _copy_of(buffer: Tensor | None) -> Tensor | None:
+    """Copy a buffer that torch can write to."""
+    return None if buffer is None or _is_expanded(buffer) else buffer.detach().clone()
+
+
+def _is_expanded(tensor: Tensor) -> bool:
+    """Say whether several elements lie in one place, so that torch writes to none of them."""
+    is_strided = tensor.layout is torch.strided and not torch.nn.parameter.is_lazy(tensor)
+    return is_strided and any(size > 1 and not step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _state(module: Module) -> dict[str, Tensor]:
@@ -238,7 +310,7 @@ def _unshared(module: Module) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise UpdateRefused(
                 f"the model's state holds {name!r}, a {type(value).__name__}; only tensors can be summed"
             )
-        if isinstance(value, Parameter) and id(value) in seen:
+        if id(value) in seen:
             aliases[name] = seen[id(value)]
             continue
         seen[id(value)] = name

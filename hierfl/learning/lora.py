@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -58,15 +58,22 @@ class _LowRank(Module):
 def adapt(module: Module, wanted: Lora) -> str:
     """Give the module's chosen layers adapters, in place, and take its base out of its state; return the base's digest.
 
-    Draws from torch's global random numbers. Errors: ConfigError if a pattern fits no layer, or a tensor is shared.
+    Draws from torch's global random numbers. Errors: ConfigError if a pattern fits no layer, or a weight that would be
+    changed is shared, or computed.
     """
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, LAYERS)}
-    _check(wanted, module, layers)
-    whole = {name for name, _ in module.named_parameters() if _fits(name, wanted.whole)}
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad and name in whole)
+    layers = {name: layer for name, layer in _named_modules(module) if isinstance(layer, LAYERS)}
+    tensors = dict(module.named_parameters(remove_duplicate=False))
+    _check_patterns(wanted, tensors, layers)
+    whole = {id(parameter) for name, parameter in tensors.items() if _fits(name, wanted.whole)}
+    adapted: dict[int, tuple[str, Module]] = {}
     for name, layer in layers.items():
-        if _fits(name, wanted.layers) and f"{name}.weight".lstrip(".") not in whole:
+        if _fits(name, wanted.layers) and id(layer.weight) not in whole:
+            adapted.setdefault(id(layer), (name, layer))
+    _check_weights(adapted.values(), tensors, module)
+    for parameter in module.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in whole)
+    for layer in layers.values():
+        if id(layer) in adapted and not parametrize.is_parametrized(layer, "weight"):
             weight = layer.weight
             assert isinstance(weight, Tensor)
             parametrize.register_parametrization(layer, "weight", _LowRank(weight, wanted))
@@ -81,11 +88,16 @@ def adapt(module: Module, wanted: Lora) -> str:
 
 
 def merge(adapted: Module, plain: Module) -> None:
-    """Write what an adapted module has learned into a plain one of the same task, in place."""
-    values = {**dict(adapted.named_parameters()), **dict(adapted.named_buffers())}
-    for name, layer in adapted.named_modules():
+    """Write what an adapted module has learned into a plain one of the same task, in place. What is tied has the same
+    value by each of its names (`adapt`).
+    """
+    values: dict[str, Tensor] = dict(adapted.named_parameters(remove_duplicate=False))
+    values.update(adapted.named_buffers(remove_duplicate=False))
+    for name, layer in _named_modules(adapted):
         if parametrize.is_parametrized(layer, "weight"):
-            values[f"{name}.weight".lstrip(".")] = layer.weight
+            weight = layer.weight
+            assert isinstance(weight, Tensor)
+            values[f"{name}.weight".lstrip(".")] = weight
     with torch.no_grad():
         for name, tensor in plain.state_dict(keep_vars=True).items():
             tensor.copy_(values[name])
@@ -108,21 +120,34 @@ def _digest(base: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _check(wanted: Lora, module: Module, layers: Mapping[str, Module]) -> None:
+def _named_modules(module: Module) -> Iterator[tuple[str, Module]]:
+    """Name a module's layers, one at several places by each of them."""
+    yield from module.named_modules(remove_duplicate=False)
+
+
+def _check_patterns(wanted: Lora, tensors: Iterable[str], layers: Iterable[str]) -> None:
     """Hold the patterns against the model. Errors: ConfigError."""
-    tensors = [name for name, _ in module.named_parameters()]
-    for key, patterns, names in (("layers", wanted.layers, list(layers)), ("whole", wanted.whole, tensors)):
+    for key, patterns, names in (("layers", wanted.layers, list(layers)), ("whole", wanted.whole, list(tensors))):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 what = "layer that can have an adapter" if key == "layers" else "tensor of the model"
                 raise ConfigError(f"lora.{key}: no {what} is named like {pattern!r}{nearest(pattern, names)}")
-    owners: dict[int, str] = {}
-    for name, layer in layers.items():
-        if _fits(name, wanted.layers):
-            known = owners.setdefault(id(layer.weight), name)
-            if known != name:
+
+
+def _check_weights(adapted: Iterable[tuple[str, Module]], tensors: Mapping[str, Tensor], module: Module) -> None:
+    """Errors: ConfigError for a layer whose weight is not its own alone: the other one would not have its change."""
+    for name, layer in adapted:
+        weight = layer._parameters.get("weight")
+        if weight is None:
+            raise ConfigError(
+                f"lora.layers: the weight of {name!r} is computed (weight_norm, a parametrization); leave the layer out"
+            )
+        for other, tensor in tensors.items():
+            owner, _, key = other.rpartition(".")
+            if tensor is weight and (module.get_submodule(owner) is not layer or key != "weight"):
                 raise ConfigError(
-                    f"lora.layers: {known!r} and {name!r} share one weight; leave both out, or name it under lora.whole"
+                    f"lora.layers: {name!r} and {owner or other!r} share one weight, which an adapter would change in"
+                    f" {name!r} alone; leave both out of lora.layers, or name it under lora.whole ({other})"
                 )
 
 

@@ -31,10 +31,16 @@ from hierfl.learning import blocks as by
 from hierfl.learning import quantise
 from hierfl.learning.state import Layout, ModelState
 
-__all__ = ["Accumulator", "Grid", "PartialSum", "check_part", "decode", "sum_all"]
+__all__ = ["Accumulator", "Grid", "PartialSum", "check_part", "decode", "over_clip", "sum_all"]
 
 MAX_FAN_IN = 8
 """Partial sums that are added in one pass over the accumulator."""
+
+BUFFERS = (
+    "it follows the data and not the steps: bring the features to one scale (standardise), let the layer stay at the"
+    " sites (strategy: fedbn or fedper), leave the buffer out of the state (persistent=False), or raise arithmetic.clip"
+)
+"""What helps where a buffer moves too far."""
 
 
 @dataclass(frozen=True)
@@ -227,10 +233,8 @@ class Accumulator:
         """Add round(scale * change) at places."""
         if change.size and not (change.max() <= self.grid.clip and change.min() >= -self.grid.clip):
             bad = int(np.flatnonzero(~(np.abs(change) <= self.grid.clip))[0])
-            name = self.layout.locate(int(places[bad]), is_float=True)
-            raise UpdateRefused(
-                f"a change is over the clip of {self.grid.clip:g}{QUOTED}{name} changed by {change[bad]:g}"
-            )
+            said = over_clip(self.layout, int(places[bad]), self.grid.clip)
+            raise UpdateRefused(f"{said} changed by {change[bad]:g}")
         factor, multiple = self.grid.scale(weight)
         units = np.rint(np.multiply(change, factor, dtype=np.float64)).astype(self.grid.integer)
         self._floats[places] += units * self.grid.integer.type(multiple)
@@ -248,10 +252,8 @@ class Accumulator:
         index, moved = quantise.first_outside(local, start, self.grid.clip)
         name, value = self.layout.locate(index, is_float=True), local[index]
         if np.isfinite(value):
-            raise UpdateRefused(
-                f"a change is over the clip of {self.grid.clip:g}; lower training.lr, set training.clip_norm, or raise"
-                f" arithmetic.clip{QUOTED}{name} changed by {moved:g}"
-            )
+            help_ = "lower training.lr, set training.clip_norm, or raise arithmetic.clip"
+            raise UpdateRefused(over_clip(self.layout, index, self.grid.clip, help_) + f" changed by {moved:g}")
         raise UpdateRefused(
             "the model is not finite any more; lower training.lr, set training.clip_norm, or look at the site's"
             f" data{QUOTED}{name} is {value}"
@@ -285,6 +287,16 @@ def _add_up(into: NDArray[Any], vectors: Sequence[NDArray[Any]], cuts: Iterable[
             np.copyto(block, running)
         else:
             np.add(running, vectors[-1][cut], out=block)
+
+
+def over_clip(layout: Layout, index: int, clip: float, help_: str = "") -> str:
+    """Say that an element changed by more than the clip, and what helps; a buffer follows the data, not the steps. What
+    is behind it goes on, "by how much".
+    """
+    said = f"a change is over the clip of {clip:g}" + (f"; {help_}" if help_ else "")
+    if layout.is_buffer(index):
+        said = f"a change of a buffer is over the clip of {clip:g}; {BUFFERS}"
+    return f"{said}{QUOTED}{layout.locate(index, is_float=True)}"
 
 
 def check_part(part: PartialSum, grid: Grid, layout: Layout, weight: int) -> None:

@@ -28,6 +28,9 @@ FLOAT_DTYPES = ("float32", "float64", "float16", "bfloat16")
 INT_DTYPES = ("int64", "int32", "int16", "int8", "uint8", "bool")
 """Integer dtypes a model's buffers may hold (torch's names)."""
 
+CHANNEL = "channel "
+"""Before the name of a vector that travels behind a model."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
@@ -114,11 +117,19 @@ class Layout:
                 mask[spec.offset : spec.offset + spec.size] = True
         return mask
 
+    def is_buffer(self, index: int) -> bool:
+        """Say whether element `index` of `floats` follows the data, and no optimizer: it lies in a module's buffer."""
+        return any(
+            spec.name in self.buffers and not spec.name.startswith(CHANNEL)
+            for spec in self.tensors
+            if spec.is_float and spec.offset <= index < spec.offset + spec.size
+        )
+
     def with_channels(self, channels: Mapping[str, int]) -> Layout:
         """Lay further vectors out behind the floats, as they travel with a model under a local rule."""
         if not channels:
             return self
-        specs, offset, names = list(self.tensors), self.num_floats, [f"channel {name}" for name in channels]
+        specs, offset, names = list(self.tensors), self.num_floats, [f"{CHANNEL}{name}" for name in channels]
         for name, size in zip(names, channels.values(), strict=True):
             specs.append(TensorSpec(name, (size,), str(self.float_dtype), offset))
             offset += size

@@ -70,8 +70,7 @@ class SiteWorker:
     def initial(self) -> tuple[Layout, ModelState]:
         """Build the model as the run's seed makes it; return its layout and its values."""
         model = self._bound()
-        state = model.read()
-        return model.layout, ModelState(state.floats.copy(), state.ints.copy())
+        return model.layout, model.start()
 
     def merged(
         self, model: ModelState, rule: LocalRule | None = None, own: State | None = None
@@ -89,8 +88,7 @@ class SiteWorker:
             self._chance.run(seed, lambda: checked_model(self.spec.task, is_base=True), checked=False), str(self.device)
         )
         merge(bound.module, whole.module)
-        state = whole.read()
-        return whole.layout, ModelState(state.floats.copy(), state.ints.copy())
+        return whole.layout, whole.start()
 
     def prepare(self, layout: Layout | None, scale: Scale | None) -> str | None:
         """Fix the federation's layout and the features' mean and deviation; say what does not fit, if anything.
@@ -166,11 +164,14 @@ class SiteWorker:
         """Measure the model of a round on the test data of sites of one hub; under a rule, each site its own."""
         bound = self._bound()
         bound.load(model)
+        mark = bound.mark()
 
         def measure(site: str) -> Tally:
             if rule is not None and places is not None:
                 own = kept[places[site]][site] if site in places else {}
                 bound.load(ModelState(rule.personal(model.floats, own, bound.parts), model.ints))
+            elif bound.mark() != mark:
+                bound.load(model)  # its buffers follow what is measured, too
             return self._measure(bound, site)
 
         return measured(hub, sites, measure, with_curves=self.spec.evaluation.needs_curves)
@@ -216,8 +217,9 @@ class SiteWorker:
 
     def _measure(self, bound: FlatModel, site: str) -> Tally:
         """Measure one site."""
-        test, workers = self._loader.get(site).test, self.spec.sites[site].training.loader_workers
-        return measuring.measure(bound.module, self.spec.task, test, self.spec.evaluation, self.device, workers)
+        bound.begin_anew()
+        what = self.spec.task, self._loader.get(site).test, self.spec.evaluation, self.device
+        return measuring.measure(bound.module, *what, self.spec.sites[site].training.loader_workers)
 
     def _describe(self, site: str) -> Inventory:
         """Count one site's samples, and its features' moments where the task asks for them."""
@@ -291,9 +293,7 @@ class SiteWorker:
                 self._release()
             failed = 0, 0, None, outcome, 0, bool(short_of_memory)
             return SiteReport(site, duration_s, *failed, load_s=self._loader.load_s, started_s=started_s)
-        num_samples, result = outcome
-        settings = self._training(job, site)
-        peak_bytes = self._peak_bytes()
+        (num_samples, result), settings, peak_bytes = outcome, self._training(job, site), self._peak_bytes()
         if peak_bytes > KEPT * self._device_bytes():
             self._release()
         return SiteReport(

@@ -54,6 +54,31 @@ def state(floats: list[float] = [0, 0, 0], ints: list[int] = [0, 0, 0]) -> Model
     return ModelState(np.array(floats, np.float32), np.array(ints, np.int64))
 
 
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        (1, r"a change is over the clip of 8.*w\[1\] changed by 9"),
+        (
+            3,
+            r"a change of a buffer is over the clip of 8; .*fedbn.*persistent=False.*running_var\[1\] changed",
+        ),
+        (4, r"a change is over the clip of 8.*channel control\[0\] changed by 9"),
+    ],
+)
+def test_of_a_buffer_that_moves_too_far_it_is_told_what_helps_there(index: int, says: str) -> None:
+    shapes = {"w": ((2,), "float32"), "bn.running_var": ((2,), "float32")}
+    layout = Layout.of(shapes, buffers=["bn.running_var"]).with_channels({"control": 1})
+    start = ModelState(np.zeros(5, np.float32), np.zeros(0, np.int64))
+    floats = start.floats.copy()
+    floats[index] = 9.0
+    total = Accumulator(Grid(32, 8.0, 10), layout)
+    with pytest.raises(UpdateRefused, match="(?s)^" + says):
+        total.add_update(ModelState(floats, start.ints), start, 1)
+    for places in (None, np.arange(5)):
+        with pytest.raises(UpdateRefused, match="(?s)^" + says):
+            total.add_change(floats, start.ints, 1, places)
+
+
 def test_the_first_bad_value_is_told_with_a_way_out() -> None:
     total = Accumulator(Grid(32, 8.0, 10), LAYOUT)
     with pytest.raises(

@@ -100,6 +100,8 @@ def test_a_task_that_breaks_the_rules_is_told_in_a_sentence(odds: dict[str, str]
         ("class", "gave a type; needed: a torch.nn.Module$"),
         ("frozen", r"gave a module without a parameter that trains \(requires_grad\)$"),
         ("nan", "gave 'bias' with NaN or Inf in it"),
+        ("mask", r"gave the buffer 'mask' with NaN or Inf in it, .*persistent=False"),
+        ("tied", r"gave '0\.weight' and '1\.weight', which share memory .* 1\.weight = 0\.weight"),
         ("raise", r"failed: KeyError: 'hidden'\nTraceback [^\n]*\n  File [^\n]*odd_task.py"),
         ("exit", "failed: SystemExit: 3\n"),
     ],

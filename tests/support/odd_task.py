@@ -12,7 +12,7 @@ from ward_tasks import Wards
 
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Noisy", "Odd", "Unlike"]
+__all__ = ["Counted", "Noisy", "Odd", "Unlike"]
 
 MARK = 7.0
 
@@ -36,6 +36,14 @@ class Odd(Wards):
             case "nan":
                 model = super().model()
                 model.bias.data[0] = torch.nan
+                return model
+            case "mask":
+                model = super().model()
+                model.register_buffer("mask", torch.full((4,), -torch.inf))
+                return model
+            case "tied":
+                model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 1))
+                model[1].weight.data = model[0].weight.data
                 return model
             case "raise":
                 raise KeyError("hidden")
@@ -141,6 +149,36 @@ class Unlike(Wards):
             case "classes":
                 return replace(found, scores=found.scores[:, None].expand(-1, 3) / 3.0, own=own)
         return Prediction(own=own)
+
+
+class Counts(nn.Linear):
+    """Counts its passes, each of which it follows: in an attribute, and in a buffer."""
+
+    passes = 0
+
+    def __init__(self) -> None:
+        super().__init__(4, 1)
+        self.register_buffer("counted", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.passes += 1
+        self.counted += 1.0
+        return super().forward(x * self.passes) + 0.1 * self.counted
+
+
+@dataclass(frozen=True)
+class Counted(Wards):
+    """Wards whose model counts; `once`: it is made once."""
+
+    once: bool = False
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(3)
+        object.__setattr__(self, "made", Counts())
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(3)
+        return self.made if self.once else Counts()  # type: ignore[attr-defined, no-any-return]
 
 
 class Noisy(Wards):

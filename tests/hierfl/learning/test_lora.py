@@ -108,6 +108,69 @@ def test_a_weight_that_two_layers_share_is_refused_by_name() -> None:
     adapt(module, Lora(layers=["2"]))
 
 
+class Tied(nn.Module):
+    """A language model's shape: what reads words and what writes them have one weight, in either order."""
+
+    def __init__(self, head_first: bool = False) -> None:
+        super().__init__()
+        head, words = nn.Linear(8, 11, bias=False), nn.Embedding(11, 8)
+        for name, layer in (("head", head), ("words", words))[:: 1 if head_first else -1]:
+            self.add_module(name, layer)
+        self.inner = nn.Linear(8, 8)
+        self.inner_again = self.inner
+        head.weight = words.weight
+
+    def forward(self, x: Any) -> Any:
+        return self.head(self.inner_again(torch.tanh(self.inner(self.words(x)))))
+
+
+def tied(head_first: bool = False) -> Tied:
+    torch.manual_seed(1)
+    return Tied(head_first)
+
+
+@pytest.mark.parametrize("head_first", [True, False])
+@pytest.mark.parametrize("layers", [["words"], ["head"], ["*"]])
+def test_a_tie_of_which_one_end_would_learn_is_refused_by_name(head_first: bool, layers: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"'(words|head)' and '(words|head)' share one weight, .*lora\.whole"):
+        adapt(tied(head_first), Lora(layers=layers))
+
+
+@pytest.mark.parametrize("head_first", [True, False])
+@pytest.mark.parametrize("whole", [["words.weight"], ["head.weight"], ["words.*", "head.*"], []])
+def test_merged_a_model_with_ties_is_the_one_that_it_became(head_first: bool, whole: list[str]) -> None:
+    plain, adapted, merged = tied(head_first), tied(head_first), tied(head_first)
+    adapt(adapted, Lora(rank=2, whole=whole, layers=["*"] if whole else ["inner"]))
+    flat = FlatModel(adapted)
+    assert flat.layout.num_floats == 2 * (8 + 8) + (88 if whole else 0)
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.normal_()
+    merge(adapted, merged)
+    assert merged.head.weight is merged.words.weight
+    assert not torch.allclose(merged(X), plain(X))
+    torch.testing.assert_close(merged(X), adapted(X), rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_at_two_places_has_one_adapter_by_either_name() -> None:
+    for pattern in ("inner", "inner_again"):
+        adapted, merged = tied(), tied()
+        adapt(adapted, Lora(rank=2, layers=[pattern]))
+        assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) == 2 * (8 + 8)
+        with torch.no_grad():
+            adapted.inner.parametrizations.weight[0].up.normal_()
+        merge(adapted, merged)
+        torch.testing.assert_close(merged(X), adapted(X), rtol=1e-4, atol=1e-4)
+
+
+def test_a_weight_that_is_computed_is_refused_by_name() -> None:
+    module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2))
+    with pytest.raises(ConfigError, match="the weight of '0' is computed"):
+        adapt(module, Lora())
+    adapt(module, Lora(layers=["1"]))
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "site"),
     [("digits", {}, "site-0"), ("images", {"num_sites": 2}, None), ("volumes", {"num_sites": 2}, None)],

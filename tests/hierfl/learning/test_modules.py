@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from hierfl.config.schema import Evaluation, Training
-from hierfl.learning import training
+from hierfl.errors import SiteFailed
+from hierfl.learning import beside, training
+from hierfl.learning.contract import checked_model
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.measuring import measure
 from hierfl.learning.task import Prediction
@@ -16,13 +26,29 @@ DATA = TensorDataset(torch.randn(12, 3, generator=torch.Generator().manual_seed(
 
 
 class Bound:
-    """A task whose model is given to it."""
+    """A task whose model is made as it is told."""
+
+    def __init__(self, model: Callable[[], nn.Module] = lambda: net()) -> None:
+        self.model = model
 
     def loss(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         return nn.functional.binary_cross_entropy_with_logits(module(batch[0])[:, 0], batch[1].float())
 
     def predict(self, module: nn.Module, batch: tuple[Tensor, ...]) -> Prediction:
         return Prediction(scores=module(batch[0])[:, 0].sigmoid(), labels=batch[1])
+
+
+def net() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+
+def given(task: Any) -> nn.Module:
+    return checked_model(task)
+
+
+def places(module: nn.Module) -> set[int]:
+    return {one.data_ptr() for one in (*module.parameters(), *module.buffers())}
 
 
 class Places(nn.Module):
@@ -49,3 +75,204 @@ def test_what_a_module_keeps_of_measuring_can_be_trained_with() -> None:
         training.train(bound, Bound(), DATA, Training(local_steps=1), 0)  # type: ignore[arg-type]
     finally:
         KEPT.clear()
+
+
+class Once(Bound):
+    """A task that made its module once."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(lambda: module)
+
+
+class Kept(Bound):
+    """A task that keeps the module in an attribute."""
+
+    def __init__(self) -> None:
+        self.net = net()
+        super().__init__(lambda: self.net)
+
+
+class Trunk(Bound):
+    """A task that makes its head anew, and its trunk once."""
+
+    def __init__(self) -> None:
+        trunk = net()
+        super().__init__(lambda: nn.Sequential(net(), trunk))
+
+
+class Table(Bound):
+    """A task that makes its layers anew, and one parameter once."""
+
+    def __init__(self) -> None:
+        table = nn.Parameter(torch.ones(4, 3))
+        super().__init__(lambda: self._filled(table))
+
+    def _filled(self, table: nn.Parameter) -> nn.Module:
+        made: Any = net()
+        made[0].weight = table
+        return made
+
+
+class Cached(Bound):
+    """A task that makes its module when it is first asked."""
+
+    def __init__(self) -> None:
+        super().__init__(functools.cache(net))
+
+
+@pytest.mark.parametrize("task", [lambda: Once(net()), Kept, Trunk, Table, Cached, lambda: Once(nn.LSTM(3, 2))])
+def test_a_module_that_a_task_gives_again_is_bound_as_it_was_first(task: Callable[[], Bound]) -> None:
+    told = task()
+    first = FlatModel(given(told))
+    start = first.read().floats.copy()
+    first.load(first.read())
+    with torch.no_grad():
+        for parameter in first.module.parameters():
+            parameter.add_(1.0)
+    second = FlatModel(given(told))
+    assert places(first.module).isdisjoint(places(second.module))
+    assert np.array_equal(second.read().floats, start)
+    assert np.array_equal(FlatModel(told.model()).read().floats, start), "the task's own is as it was"
+
+
+def test_a_module_that_is_made_anew_is_no_copy() -> None:
+    made: list[Any] = []
+
+    def model() -> nn.Module:
+        module: Any = nn.Sequential(net(), nn.LSTM(4, 4), nn.TransformerEncoderLayer(4, 2))
+        module.list = [*module]
+        module.back = [module.forward]
+        module.register_forward_hook(lambda *_: len(module))
+        made.append(id(module))
+        return module  # type: ignore[no-any-return]
+
+    assert id(given(Bound(model))) == made[-1]
+    gc.collect()
+    assert id(given(Bound(model))) == made[-1]
+
+
+def test_what_cannot_be_copied_is_bound_once_and_then_refused() -> None:
+    module: Any = net()
+    module.lock = Lock()
+    task = Once(module)
+    assert given(task) is module
+    with pytest.raises(SiteFailed, match=r"had given before, and that cannot be copied \(TypeError: .*anew each time"):
+        given(task)
+    knowing: Any = net()
+    knowing.forward = lambda x: knowing[2](knowing[0](x))
+    task = Once(knowing)
+    given(task)
+    with pytest.raises(SiteFailed, match="a function in it knows its layers"):
+        given(task)
+
+
+def test_of_modules_that_are_gone_nothing_is_remembered() -> None:
+    gc.collect()
+    before = len(beside._GIVEN)
+    module = given(Bound())
+    assert len(beside._GIVEN) > before
+    del module
+    gc.collect()
+    assert len(beside._GIVEN) == before
+
+
+def tied_by_data() -> nn.Module:
+    module: Any = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].weight.data = module[0].weight.data
+    return module  # type: ignore[no-any-return]
+
+
+def views(of: Callable[[Tensor], tuple[Tensor, Tensor]], size: int = 12) -> nn.Module:
+    module, whole = nn.Module(), torch.arange(float(size))
+    for name, view in zip(("one", "two"), of(whole), strict=True):
+        module.register_parameter(name, nn.Parameter(view))
+    return module
+
+
+def buffer_of_a_weight() -> nn.Module:
+    module = nn.Linear(3, 3)
+    module.register_buffer("shadow", module.weight.data[0], persistent=False)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (tied_by_data, r"'0.weight' and '1.weight', which share memory .* 1.weight = 0.weight"),
+        (lambda: views(lambda whole: (whole[:7], whole[6:])), "'one' and 'two', which share memory"),
+        (lambda: views(lambda whole: (whole[1::2], whole[4:6])), "'one' and 'two'"),
+        (buffer_of_a_weight, "'weight' and 'shadow'"),
+    ],
+)
+def test_tensors_that_overlap_are_refused_by_name(model: Callable[[], nn.Module], said: str) -> None:
+    with pytest.raises(SiteFailed, match=said):
+        given(Bound(model))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda whole: (whole[:6], whole[6:]),
+        lambda whole: (whole[::2], whole[1::2]),
+        lambda whole: whole.view(4, 3).split([1, 2], dim=1),
+        lambda whole: (whole, whole[3:3]),
+        lambda whole: (whole[:0], torch.zeros(0)),
+    ],
+)
+def test_slices_of_one_tensor_that_do_not_overlap_go(of: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
+    module = given(Bound(lambda: views(of)))
+    bound = FlatModel(module)
+    first, second = of(torch.arange(12.0))
+    assert np.array_equal(bound.read().floats, torch.cat([first.flatten(), second.flatten()]).numpy())
+
+
+def masked(**how: Any) -> nn.Module:
+    module: Any = nn.Sequential(nn.Linear(3, 1))
+    module[0].register_buffer("mask", torch.full((3,), -torch.inf), **how)
+    return module  # type: ignore[no-any-return]
+
+
+def test_a_buffer_that_is_not_finite_is_refused_by_name_and_may_stay_out_of_the_state() -> None:
+    with pytest.raises(
+        SiteFailed, match=r"buffer '0.mask' with NaN or Inf .*register_buffer\('mask', .*persistent=False"
+    ):
+        given(Bound(masked))
+    assert FlatModel(given(Bound(lambda: masked(persistent=False)))).layout.num_floats == 4
+
+
+def test_a_buffer_of_two_names_is_one() -> None:
+    torch.manual_seed(1)
+    module: Any = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3), nn.Linear(3, 1))
+    norm = module[0]
+    module.append(norm)  # a layer at two places
+    module[1].register_buffer("shared", torch.ones(2))
+    module[2].register_buffer("shared", module[1].shared)
+    bound = FlatModel(given(Bound(lambda: module)))
+    aliases = dict(bound.layout.aliases)
+    assert aliases == {"2.shared": "1.shared", **{f"3.{name}": f"0.{name}" for name in norm.state_dict()}}
+    start = bound.start()
+    start.floats[:] += 1.0
+    bound.load(start)
+    bound.module[1].shared.add_(1.0)  # type: ignore[index, operator, union-attr]
+    assert torch.equal(bound.module[2].shared, torch.full((2,), 3.0))  # type: ignore[index, arg-type, union-attr]
+    assert bound.module.state_dict().keys() == {spec.name for spec in bound.layout.tensors} | aliases.keys()
+
+
+def test_a_buffer_that_is_in_the_state_by_one_of_its_names_is_loaded() -> None:
+    module: Any = nn.Sequential(nn.Linear(3, 1), nn.Linear(1, 1))
+    module[0].register_buffer("shared", torch.ones(2), persistent=False)
+    module[1].register_buffer("shared", module[0].shared)
+    bound = FlatModel(module)
+    start = bound.start()
+    start.floats[:] += 1.0
+    bound.load(start)
+    assert torch.equal(module[0].shared, torch.full((2,), 2.0))
+
+
+def test_a_buffer_that_is_expanded_goes() -> None:
+    module = nn.Linear(3, 1)
+    module.register_buffer("kinds", torch.zeros(1, dtype=torch.int64).expand(5))
+    module.register_buffer("places", torch.zeros(1).expand(5), persistent=False)
+    bound = FlatModel(module)
+    bound.load(bound.start())
+    assert bound.layout.num_ints == 5

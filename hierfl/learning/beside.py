@@ -1,0 +1,139 @@
+"""Modules of one task beside each other: for training and for merging, in workers that are threads, in run after run.
+
+Each is bound to vectors of its own and changed there, so none may share a layer or a tensor with another. Most tasks
+make theirs anew each time, and these are bound as they are: a copy is not the same for all that a module may hold. A
+task that made its module once, and holds it, gets it copied each time, and keeps its own as it was.
+
+Whether somebody else holds a part of a module is seen by its references: there are more than the module's own.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import threading
+import weakref
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from types import CellType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.nn import Module
+
+from hierfl.errors import SiteFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["made"]
+
+HOLDERS = dict, list, tuple, set, deque, MethodType, FunctionType, CellType
+"""What a layer's attributes may be that refers to layers and tensors."""
+
+_LOCK = threading.Lock()
+
+_GIVEN: dict[int, weakref.ref[Any]] = {}
+"""The layers and tensors that were given out as they are, while they live, by id."""
+
+
+def made(build: Callable[[], Any]) -> Any:
+    """Build a module that shares no layer and no tensor with one that was built before; give what is none as it is.
+
+    Errors: SiteFailed where it does share some and cannot be copied; whatever `build` raises.
+    """
+    box = [build()]  # the only reference from here: others are counted
+    if not isinstance(box[0], Module):
+        return box[0]
+    with _LOCK:
+        is_known = any(map(_is_given, _all(box[0])))
+        if not is_known and not _is_held(box):
+            return _given(box[0])
+        try:
+            _check_functions(box[0])
+            return copy.deepcopy(box[0])
+        except Exception as error:  # whatever the task's objects raise
+            if not is_known:
+                return _given(box[0])  # it is needed once, perhaps
+            raise SiteFailed(
+                "the task's model() gave a module, or a part of one, that it had given before, and that cannot be"
+                f" copied ({type(error).__name__}: {error}); let model() make it anew each time"
+            ) from error
+
+
+def _is_given(part: Any) -> bool:
+    known = _GIVEN.get(id(part))
+    return known is not None and known() is part
+
+
+def _given(module: Module) -> Module:
+    """Give a module out as it is, and remember that, as long as its parts live."""
+    for part in _all(module):
+        key = id(part)
+
+        def forget(gone: weakref.ref[Any], key: int = key) -> None:
+            if _GIVEN.get(key) is gone:
+                del _GIVEN[key]
+
+        _GIVEN[key] = weakref.ref(part, forget)
+    return module
+
+
+def _all(module: Module) -> Iterator[Any]:
+    """Give a module's layers and tensors, each once."""
+    yield from module.modules()
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _is_held(box: list[Any]) -> bool:
+    """Say whether somebody else may hold a part of the module in a box."""
+    inside = Counter(id(part) for _, part in _references(box[0]))
+    inside[id(box[0])] += 1
+    parts = [*_all(box[0]), Module()]
+    references = [sys.getrefcount(part) for part in parts]
+    alone = references.pop()
+    return any(number - inside[id(part)] > alone for part, number in zip(parts, references, strict=False))
+
+
+def _check_functions(module: Module) -> None:
+    """Errors: TypeError for a function that knows the module's layers or tensors: a copy's would know these, too."""
+    parts = set(map(id, _all(module)))
+    if any(isinstance(holder, CellType) and id(part) in parts for holder, part in _references(module)):
+        raise TypeError("a function in it knows its layers")
+
+
+def _references(module: Module) -> Iterator[tuple[Any, Any]]:
+    """Give each layer and tensor as often as the module's layers refer to it, by attributes, containers and functions
+    in them, with what refers to it.
+    """
+    waiting: list[Any] = [vars(layer) for layer in module.modules()]
+    seen: set[int] = set()
+    while waiting:
+        holder = waiting.pop()
+        if id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        for one in _held_by(holder):
+            if isinstance(one, Module | Tensor):
+                yield holder, one
+            elif isinstance(one, HOLDERS):
+                waiting.append(one)
+
+
+def _held_by(holder: Any) -> Iterable[Any]:
+    """Give what a container or a function holds."""
+    match holder:
+        case dict():
+            return holder.values()
+        case MethodType():
+            return (holder.__self__,)
+        case FunctionType():
+            return holder.__closure__ or ()
+        case CellType():
+            try:
+                return (holder.cell_contents,)
+            except ValueError:  # nothing was put there yet
+                return ()
+    held: Iterable[Any] = holder
+    return held
