@@ -27,7 +27,7 @@ TORCHS = frozenset(vars(Module()))
 
 
 class Own:
-    """The plain attributes of a module's layers as they are now, and of layers that it holds unregistered."""
+    """The plain attributes of a module's layers as they are now, and all that unregistered ones have."""
 
     def __init__(self, module: Module) -> None:
         self._layers = list(module.modules())
@@ -83,7 +83,7 @@ class Own:
             self._seen[id(value)] = value
             if isinstance(value, Module):
                 self._layers.append(value)
-                waiting += [*value.children(), *value.buffers(recurse=False)]
+                waiting += [value._parameters, value._buffers, value._modules]
                 continue
             waiting += _parts(value)
             if isinstance(value, Tensor) and _place(value) in self._memory:
@@ -174,7 +174,9 @@ def _putting_bytes(value: bytearray) -> Callable[[], None]:
 
 def _putting_tensor(value: Tensor) -> Callable[[], None] | None:
     """A tensor that torch computes of others (a weight by `weight_norm`) follows them, and inference tensors stay."""
-    if value.grad_fn is not None or value.is_inference() or value.is_meta or value.layout is not torch.strided:
+    if torch.nn.parameter.is_lazy(value) or value.grad_fn is not None or value.is_inference() or value.is_meta:
+        return None
+    if value.layout is not torch.strided:
         return None
     if any(step == 0 for size, step in zip(value.shape, value.stride(), strict=True) if size > 1):
         return None  # one that is expanded cannot be written to

@@ -111,6 +111,37 @@ def test_a_site_trains_and_is_measured_as_if_it_were_the_first() -> None:
     assert [measured(model, seed) for seed in (0, 1, 0)] == [measured(bound(), seed) for seed in (0, 1, 0)]
 
 
+class Taught(nn.Module):
+    """Follows itself with a teacher that is not in its state, and learns of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.teacher = [nn.Sequential(nn.Linear(3, 1), Replacing())]
+
+    def forward(self, x: Tensor) -> Tensor:
+        [teacher] = self.teacher
+        with torch.no_grad():
+            for one, other in zip(teacher[0].parameters(), self.layer.parameters(), strict=True):
+                one.data.mul_(0.9).add_(other, alpha=0.1)
+            said = teacher[0](x) + teacher[1](x)
+        made: Tensor = self.layer(x) + said
+        return made
+
+
+def test_a_teacher_that_is_not_registered_begins_anew() -> None:
+    start = start_of(bound(Taught))
+    alone = [trained(bound(Taught), start, seed) for seed in (0, 1)]
+    model = bound(Taught)
+    assert [trained(model, start, seed) for seed in (0, 1, 0)] == [*alone, alone[0]]
+
+
+def test_a_lazy_layer_that_is_not_registered_goes() -> None:
+    module: Any = nn.Linear(3, 1)
+    module.teacher = [nn.LazyLinear(1)]
+    Own(module).begin_anew()
+
+
 def test_what_is_one_object_stays_one() -> None:
     module = Keeping()
     own, tensor, held = Own(module), module.tensor, module.list
