@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -51,7 +52,7 @@ def made(build: Callable[[], Any]) -> Any:
             return _given(box[0])
         try:
             _check_functions(box[0])
-            return copy.deepcopy(box[0])
+            return _copied(box[0])
         except Exception as error:  # whatever the task's objects raise
             if not is_known:
                 return _given(box[0])  # it is needed once, perhaps
@@ -59,6 +60,15 @@ def made(build: Callable[[], Any]) -> Any:
                 "the task's model() gave a module, or a part of one, that it had given before, and that cannot be"
                 f" copied ({type(error).__name__}: {error}); let model() make it anew each time"
             ) from error
+
+
+def _copied(module: Module) -> Module:
+    """Copy a module; TorchScript's parameters would be computed of the first ones', and not be trained."""
+    with torch.no_grad():
+        found = copy.deepcopy(module)
+    for one, other in zip(found.parameters(), module.parameters(), strict=True):
+        one.requires_grad_(other.requires_grad)
+    return found
 
 
 def _is_given(part: Any) -> bool:

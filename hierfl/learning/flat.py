@@ -8,10 +8,11 @@ trace for the next: other buffers, plain attributes (`own`), and whether a param
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import chain
-from operator import is_
+from operator import is_, methodcaller
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -41,6 +42,9 @@ NORMALISATION = (
     torch.nn.RMSNorm,
 )
 """Layers whose scales and statistics are those of the data that they saw."""
+
+_VALUES = methodcaller("values")
+"""TorchScript's layers hold theirs in what is no dict."""
 
 
 class FlatModel:
@@ -103,9 +107,9 @@ class FlatModel:
             if parameter.requires_grad != trains:
                 parameter.requires_grad_(trains)
 
-    def mark(self) -> tuple[bool, int]:
-        """Give what is something else once anything has written to the model since it was loaded."""
-        return self._structure.is_unchanged(), sum(tensor._version for tensor in self._tensors.values())
+    def mark(self) -> tuple[bool, float]:
+        """Give what is something else once anything has written to the model since it was loaded, or may have."""
+        return self._structure.is_unchanged(), sum(map(_writes, self._tensors.values()))
 
     def start(self) -> ModelState:
         """Copy the model that was loaded last, as the module holds it: after a cast to float16 it may be rounded."""
@@ -250,7 +254,7 @@ class _Structure:
     def __init__(self, module: Module, tensors: Iterable[Tensor], transient: Iterable[_Transient]) -> None:
         self.layers = tuple(module.modules())
         self.parameters = tuple(module.parameters())
-        self._holders: list[dict[str, Any]] = [
+        self._holders: list[Any] = [
             holder for layer in self.layers for holder in (layer._parameters, layer._buffers, layer._modules)
         ]
         self._firsts = [dict(holder) for holder in self._holders]
@@ -276,16 +280,31 @@ class _Structure:
     def put_back(self) -> None:
         """Let every layer hold the same layers and tensors again."""
         for holder, first in zip(self._holders, self._firsts, strict=True):
-            holder.clear()
-            holder.update(first)
+            if isinstance(holder, dict):
+                holder.clear()
+                holder.update(first)
+                continue
+            for name, part in first.items():  # no more can be changed in TorchScript
+                if holder[name] is not part:
+                    holder[name] = part
 
     def _now(self) -> Iterator[Any]:
-        return chain.from_iterable(map(dict.values, self._holders))
+        return chain.from_iterable(map(_VALUES, self._holders))
+
+
+def _writes(tensor: Tensor) -> float:
+    """Count what was written to a tensor; NaN where torch does not, of one that was made in inference mode."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return math.nan
 
 
 def _copy_of(buffer: Tensor | None) -> Tensor | None:
     """Copy a buffer that torch can write to."""
-    return None if buffer is None or _is_expanded(buffer) else buffer.detach().clone()
+    if buffer is None or _is_expanded(buffer) or buffer.is_inference():
+        return None
+    return buffer.detach().clone()
 
 
 def _is_expanded(tensor: Tensor) -> bool:

@@ -276,3 +276,49 @@ def test_a_buffer_that_is_expanded_goes() -> None:
     bound = FlatModel(module)
     bound.load(bound.start())
     assert bound.layout.num_ints == 5
+
+
+def scripted() -> nn.Module:
+    return torch.jit.script(net())  # type: ignore[no-untyped-call, no-any-return]
+
+
+def traced() -> nn.Module:
+    return torch.jit.trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)), torch.zeros(2, 3))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def partly_scripted() -> nn.Module:
+    return nn.Sequential(scripted(), nn.Linear(1, 1))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("make", [scripted, traced, partly_scripted])
+def test_torchscript_trains_as_it_did_and_what_is_put_in_its_place_is_gone(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(1)
+    module: Any = make()
+    first: Any = next(module.parameters()).requires_grad_(False)
+    for task in (Bound(lambda: module), Once(module)):
+        bound = FlatModel(given(task))
+        assert [one.requires_grad for one in bound.module.parameters()].count(False) == 1
+        start, mark = bound.start(), bound.mark()
+        training.train(bound, task, DATA, Training(local_steps=2), 0)  # type: ignore[arg-type]
+        assert bound.mark() != mark
+        assert not np.array_equal(bound.read().floats, start.floats)
+        layer: Any = next(one for one in bound.module.modules() if "weight" in one._parameters.keys())  # noqa: SIM118
+        layer.weight = nn.Parameter(torch.zeros_like(layer.weight))
+        bound.load(start)
+        assert torch.equal(layer.weight, first) and np.array_equal(bound.start().floats, start.floats)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_buffer_made_in_inference_mode_goes(persistent: bool) -> None:
+    def model() -> nn.Module:
+        module = net()
+        with torch.inference_mode():
+            module.register_buffer("mean", torch.ones(3), persistent=persistent)
+        return module
+
+    bound = FlatModel(given(Bound(model)))
+    start, mark = bound.start(), bound.mark()
+    assert persistent == (mark != bound.mark()), "torch does not count what is written to it"
+    bound.load(start)
+    training.train(bound, Bound(), DATA, Training(local_steps=1), 0)  # type: ignore[arg-type]
