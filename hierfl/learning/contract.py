@@ -53,7 +53,7 @@ def checked_model(task: Task, *, is_base: bool = False) -> Module:
     if not is_base and not any(parameter.requires_grad for parameter in given.parameters()):
         raise SiteFailed("the task's model() gave a module without a parameter that trains (requires_grad)")
     for name, parameter in given.named_parameters():
-        if not is_lazy(parameter) and not parameter.isfinite().all():
+        if _is_plain(parameter) and not parameter.isfinite().all():
             raise SiteFailed(
                 f"the task's model() gave {name!r} with NaN or Inf in it: every site would begin from that"
             )
@@ -62,10 +62,15 @@ def checked_model(task: Task, *, is_base: bool = False) -> Module:
     return given
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Say whether a tensor has its values in a row: a lazy one has none yet, and a sparse one is refused later on."""
+    return not is_lazy(tensor) and tensor.layout is torch.strided
+
+
 def _check_buffers(module: Module) -> None:
     """Errors: SiteFailed for a buffer of the state that is not finite."""
     for name, buffer in module.state_dict(keep_vars=True).items():
-        is_summed = isinstance(buffer, Tensor) and buffer.is_floating_point() and not is_lazy(buffer)
+        is_summed = isinstance(buffer, Tensor) and _is_plain(buffer) and buffer.is_floating_point()
         if is_summed and not buffer.isfinite().all():
             raise SiteFailed(
                 f"the task's model() gave the buffer {name!r} with NaN or Inf in it, of which no site's update could be"

@@ -343,6 +343,12 @@ def _layout(module: Module) -> Layout:
     lazy = [name for name, tensor in tensors.items() if torch.nn.parameter.is_lazy(tensor)]
     if lazy:
         raise UpdateRefused(f"tensor {lazy[0]!r} has no shape yet; run the model once inside Task.model")
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided:
+            raise UpdateRefused(
+                f"tensor {name!r} is sparse and has no place in a sum; leave it out of the state, register_buffer("
+                f"{name.rpartition('.')[2]!r}, ..., persistent=False), or let it be dense (.to_dense())"
+            )
     shapes = {name: (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")) for name, tensor in tensors.items()}
     moved = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     buffers = [name for name, tensor in tensors.items() if tensor.is_floating_point() and name not in moved]

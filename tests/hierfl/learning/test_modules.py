@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from hierfl.config.schema import Evaluation, Training
-from hierfl.errors import SiteFailed
+from hierfl.errors import SiteFailed, UpdateRefused
 from hierfl.learning import beside, training
 from hierfl.learning.contract import checked_model
 from hierfl.learning.flat import FlatModel
@@ -322,3 +322,14 @@ def test_a_buffer_made_in_inference_mode_goes(persistent: bool) -> None:
     assert persistent == (mark != bound.mark()), "torch does not count what is written to it"
     bound.load(start)
     training.train(bound, Bound(), DATA, Training(local_steps=1), 0)  # type: ignore[arg-type]
+
+
+def test_a_sparse_buffer_is_refused_by_name_and_may_stay_out_of_the_state() -> None:
+    def graph(**how: Any) -> nn.Module:
+        module = net()
+        module.register_buffer("adjacent", torch.eye(3).to_sparse(), **how)
+        return module
+
+    with pytest.raises(UpdateRefused, match=r"'adjacent' is sparse .*register_buffer\('adjacent', .*persistent=False"):
+        FlatModel(given(Bound(graph)))
+    FlatModel(given(Bound(lambda: graph(persistent=False))))
