@@ -34,32 +34,27 @@ HOLDERS = dict, list, tuple, set, deque, MethodType, FunctionType, CellType
 
 _LOCK = threading.Lock()
 
-_GIVEN: dict[int, weakref.ref[Any]] = {}
-"""The layers and tensors that were given out as they are, while they live, by id."""
+_GIVEN: dict[int, tuple[weakref.ref[Any], str]] = {}
+"""The layers and tensors that were given out as they are, while they live, by id, and why they were not copied."""
 
 
 def made(build: Callable[[], Any]) -> Any:
     """Build a module that shares no layer and no tensor with one that was built before; give what is none as it is.
 
-    Errors: SiteFailed where it does share some and cannot be copied; whatever `build` raises.
+    What cannot be copied is given as it is, once. Errors: SiteFailed where it comes again; whatever `build` raises.
     """
     box = [build()]  # the only reference from here: others are counted
     if not isinstance(box[0], Module):
         return box[0]
     with _LOCK:
-        is_known = any(map(_is_given, _all(box[0])))
-        if not is_known and not _is_held(box):
-            return _given(box[0])
+        _check_anew(box[0])
+        if not _is_held(box):
+            return _given(box[0], "nobody else held it")
         try:
             _check_functions(box[0])
             return _copied(box[0])
-        except Exception as error:  # whatever the task's objects raise
-            if not is_known:
-                return _given(box[0])  # it is needed once, perhaps
-            raise SiteFailed(
-                "the task's model() gave a module, or a part of one, that it had given before, and that cannot be"
-                f" copied ({type(error).__name__}: {error}); let model() make it anew each time"
-            ) from error
+        except Exception as error:  # whatever the task's objects raise; it is needed once, perhaps
+            return _given(box[0], f"{type(error).__name__}: {error}")
 
 
 def _copied(module: Module) -> Module:
@@ -71,21 +66,27 @@ def _copied(module: Module) -> Module:
     return found
 
 
-def _is_given(part: Any) -> bool:
-    known = _GIVEN.get(id(part))
-    return known is not None and known() is part
+def _check_anew(module: Module) -> None:
+    """Errors: SiteFailed for a part that was given out as it is: what has become of it since, nobody knows."""
+    for part in _all(module):
+        known, why = _GIVEN.get(id(part), (None, ""))
+        if known is not None and known() is part:
+            raise SiteFailed(
+                "the task's model() gave a module, or a part of one, that it had given before, and that was not copied"
+                f" then ({why}); let model() make it anew each time"
+            )
 
 
-def _given(module: Module) -> Module:
-    """Give a module out as it is, and remember that, as long as its parts live."""
+def _given(module: Module, why: str) -> Module:
+    """Give a module out as it is, and remember that, and why, as long as its parts live."""
     for part in _all(module):
         key = id(part)
 
         def forget(gone: weakref.ref[Any], key: int = key) -> None:
-            if _GIVEN.get(key) is gone:
+            if _GIVEN.get(key, (None, ""))[0] is gone:
                 del _GIVEN[key]
 
-        _GIVEN[key] = weakref.ref(part, forget)
+        _GIVEN[key] = weakref.ref(part, forget), why
     return module
 
 

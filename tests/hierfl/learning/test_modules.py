@@ -156,13 +156,25 @@ def test_what_cannot_be_copied_is_bound_once_and_then_refused() -> None:
     module.lock = Lock()
     task = Once(module)
     assert given(task) is module
-    with pytest.raises(SiteFailed, match=r"had given before, and that cannot be copied \(TypeError: .*anew each time"):
+    with pytest.raises(
+        SiteFailed, match=r"had given before, and that was not copied then \(TypeError: .*anew each time"
+    ):
         given(task)
     knowing: Any = net()
     knowing.forward = lambda x: knowing[2](knowing[0](x))
     task = Once(knowing)
     given(task)
     with pytest.raises(SiteFailed, match="a function in it knows its layers"):
+        given(task)
+
+
+def test_what_could_not_be_copied_is_not_copied_once_it_has_been_trained() -> None:
+    module: Any = net()
+    module.kept = module[0](torch.zeros(1, 3))  # it hangs on the layer's weights
+    task = Once(module)
+    assert given(task) is module
+    module.kept = None
+    with pytest.raises(SiteFailed, match=r"was not copied then .*anew each time"):
         given(task)
 
 
