@@ -215,11 +215,14 @@ class FlatModel:
             raise UpdateRefused(f"{difference}; a task's loss() must leave the model's layers as they are")
 
     def _bind(self, state: Mapping[str, Tensor]) -> None:
-        """Make the tensors of the vector's dtype views of it; those that are not yet bring their values along."""
+        """Make the tensors of the vector's dtype views of it; those that are not yet bring their values along. Others
+        get memory of their own.
+        """
+        for tensor in (
+            state[spec.name] for spec in self._copied if state[spec.name] is not self._tensors.get(spec.name)
+        ):
+            tensor.data = tensor.detach().clone()  # it may lie in memory that is the task's
         self._tensors = state
-        for tensor in state.values():
-            if _is_expanded(tensor):
-                tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, view in self._views.items():
             tensor = state[name]
             if tensor.data_ptr() != view.data_ptr():

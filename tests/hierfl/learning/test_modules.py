@@ -290,12 +290,36 @@ def test_a_buffer_that_is_expanded_goes() -> None:
     assert bound.layout.num_ints == 5
 
 
+class Pretrained(Bound):
+    """A task that makes its layers anew each time, of tensors that it holds."""
+
+    def __init__(self, kind: torch.dtype) -> None:
+        self.table, self.counts = torch.ones(4, 3, dtype=kind), torch.zeros(2, dtype=torch.int64)
+        super().__init__(self._made)
+
+    def _made(self) -> nn.Module:
+        module = nn.Sequential(nn.Embedding.from_pretrained(self.table, freeze=False), nn.Linear(3, 1))
+        module.register_buffer("counts", self.counts.view(2))
+        return module
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_what_lies_in_the_tasks_memory_is_trained_in_memory_of_its_own(kind: torch.dtype) -> None:
+    task = Pretrained(kind)
+    first, second = (FlatModel(given(task)) for _ in range(2))
+    start = second.start()
+    for tensor in first.module.state_dict().values():
+        tensor.add_(1)
+    assert torch.equal(task.table, torch.ones(4, 3, dtype=kind)) and torch.equal(task.counts, torch.zeros(2).long())
+    assert np.array_equal(second.read().floats, start.floats) and np.array_equal(second.read().ints, start.ints)
+
+
 def scripted() -> nn.Module:
     return torch.jit.script(net())  # type: ignore[no-untyped-call, no-any-return]
 
 
 def traced() -> nn.Module:
-    return torch.jit.trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)), torch.zeros(2, 3))  # type: ignore[no-untyped-call, no-any-return]
+    return torch.jit.trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1)), torch.zeros(2, 3))
 
 
 def partly_scripted() -> nn.Module:
