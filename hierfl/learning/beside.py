@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from functools import lru_cache, partial
 from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["made"]
 
-HOLDERS = dict, list, tuple, set, deque, MethodType, FunctionType, CellType
+Cached: Any = type(lru_cache(len))
+"""What `lru_cache` makes of a function."""
+
+FUNCTIONS = FunctionType, Cached
+"""What deepcopy gives as it is."""
+
+HOLDERS = dict, list, tuple, set, deque, MethodType, partial, CellType, *FUNCTIONS
 """What a layer's attributes may be that refers to layers and tensors."""
 
 _LOCK = threading.Lock()
@@ -99,7 +106,7 @@ def _all(module: Module) -> Iterator[Any]:
 
 def _is_held(box: list[Any]) -> bool:
     """Say whether somebody else may hold a part of the module in a box."""
-    inside = Counter(id(part) for _, part in _references(box[0]))
+    inside = Counter(map(id, _references(_attributes(box[0]))))
     inside[id(box[0])] += 1
     parts = [*_all(box[0]), Module()]
     references = [sys.getrefcount(part) for part in parts]
@@ -110,26 +117,30 @@ def _is_held(box: list[Any]) -> bool:
 def _check_functions(module: Module) -> None:
     """Errors: TypeError for a function that knows the module's layers or tensors: a copy's would know these, too."""
     parts = set(map(id, _all(module)))
-    if any(isinstance(holder, CellType) and id(part) in parts for holder, part in _references(module)):
+    functions = [holder for holder in _holders(_attributes(module)) if isinstance(holder, FUNCTIONS)]
+    if any(id(part) in parts for part in _references(functions)):
         raise TypeError("a function in it knows its layers")
 
 
-def _references(module: Module) -> Iterator[tuple[Any, Any]]:
-    """Give each layer and tensor as often as the module's layers refer to it, by attributes, containers and functions
-    in them, with what refers to it.
-    """
-    waiting: list[Any] = [vars(layer) for layer in module.modules()]
-    seen: set[int] = set()
+def _attributes(module: Module) -> list[Any]:
+    return [vars(layer) for layer in module.modules()]
+
+
+def _references(starts: Iterable[Any]) -> Iterator[Any]:
+    """Give each layer and tensor as often as containers and functions refer to it, from some of these on."""
+    for holder in _holders(starts):
+        yield from (one for one in _held_by(holder) if isinstance(one, Module | Tensor))
+
+
+def _holders(starts: Iterable[Any]) -> Iterator[Any]:
+    """Give containers and functions, and those that they hold, each once."""
+    waiting, seen = [*starts], set[int]()
     while waiting:
         holder = waiting.pop()
-        if id(holder) in seen:
-            continue
-        seen.add(id(holder))
-        for one in _held_by(holder):
-            if isinstance(one, Module | Tensor):
-                yield holder, one
-            elif isinstance(one, HOLDERS):
-                waiting.append(one)
+        if id(holder) not in seen:
+            seen.add(id(holder))
+            yield holder
+            waiting += [one for one in _held_by(holder) if isinstance(one, HOLDERS)]
 
 
 def _held_by(holder: Any) -> Iterable[Any]:
@@ -140,7 +151,12 @@ def _held_by(holder: Any) -> Iterable[Any]:
         case MethodType():
             return (holder.__self__,)
         case FunctionType():
-            return holder.__closure__ or ()
+            named = holder.__kwdefaults__ or {}
+            return (*(holder.__closure__ or ()), *(holder.__defaults__ or ()), *named.values(), *vars(holder).values())
+        case partial():
+            return (holder.func, *holder.args, *holder.keywords.values())
+        case Cached():
+            return (holder.__wrapped__,)
         case CellType():
             try:
                 return (holder.cell_contents,)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import gc
 from collections.abc import Callable
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 from hierfl.config.schema import Evaluation, Training
 from hierfl.errors import SiteFailed, UpdateRefused
-from hierfl.learning import beside, training
+from hierfl.learning import training
 from hierfl.learning.contract import checked_model
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.measuring import measure
@@ -133,59 +131,6 @@ def test_a_module_that_a_task_gives_again_is_bound_as_it_was_first(task: Callabl
     assert places(first.module).isdisjoint(places(second.module))
     assert np.array_equal(second.read().floats, start)
     assert np.array_equal(FlatModel(told.model()).read().floats, start), "the task's own is as it was"
-
-
-def test_a_module_that_is_made_anew_is_no_copy() -> None:
-    made: list[Any] = []
-
-    def model() -> nn.Module:
-        module: Any = nn.Sequential(net(), nn.LSTM(4, 4), nn.TransformerEncoderLayer(4, 2))
-        module.list = [*module]
-        module.back = [module.forward]
-        module.register_forward_hook(lambda *_: len(module))
-        made.append(id(module))
-        return module  # type: ignore[no-any-return]
-
-    assert id(given(Bound(model))) == made[-1]
-    gc.collect()
-    assert id(given(Bound(model))) == made[-1]
-
-
-def test_what_cannot_be_copied_is_bound_once_and_then_refused() -> None:
-    module: Any = net()
-    module.lock = Lock()
-    task = Once(module)
-    assert given(task) is module
-    with pytest.raises(
-        SiteFailed, match=r"had given before, and that was not copied then \(TypeError: .*anew each time"
-    ):
-        given(task)
-    knowing: Any = net()
-    knowing.forward = lambda x: knowing[2](knowing[0](x))
-    task = Once(knowing)
-    given(task)
-    with pytest.raises(SiteFailed, match="a function in it knows its layers"):
-        given(task)
-
-
-def test_what_could_not_be_copied_is_not_copied_once_it_has_been_trained() -> None:
-    module: Any = net()
-    module.kept = module[0](torch.zeros(1, 3))  # it hangs on the layer's weights
-    task = Once(module)
-    assert given(task) is module
-    module.kept = None
-    with pytest.raises(SiteFailed, match=r"was not copied then .*anew each time"):
-        given(task)
-
-
-def test_of_modules_that_are_gone_nothing_is_remembered() -> None:
-    gc.collect()
-    before = len(beside._GIVEN)
-    module = given(Bound())
-    assert len(beside._GIVEN) > before
-    del module
-    gc.collect()
-    assert len(beside._GIVEN) == before
 
 
 def tied_by_data() -> nn.Module:
