@@ -43,9 +43,6 @@ NORMALISATION = (
 )
 """Layers whose scales and statistics are those of the data that they saw."""
 
-_VALUES = methodcaller("values")
-"""TorchScript's layers hold theirs in what is no dict."""
-
 
 class FlatModel:
     """One module on one device, bound to flat vectors. Errors: UpdateRefused for a state that cannot be summed."""
@@ -260,6 +257,8 @@ class _Structure:
         self._holders: list[Any] = [
             holder for layer in self.layers for holder in (layer._parameters, layer._buffers, layer._modules)
         ]
+        is_python = all(isinstance(holder, dict) for holder in self._holders)  # TorchScript's are none
+        self._values: Any = dict.values if is_python else methodcaller("values")
         self._firsts = [dict(holder) for holder in self._holders]
         first_of = {id(holder): first for holder, first in zip(self._holders, self._firsts, strict=True)}
         for holder, name, buffer, _ in transient:
@@ -292,7 +291,7 @@ class _Structure:
                     holder[name] = part
 
     def _now(self) -> Iterator[Any]:
-        return chain.from_iterable(map(_VALUES, self._holders))
+        return chain.from_iterable(map(self._values, self._holders))
 
 
 def _writes(tensor: Tensor) -> float:
