@@ -104,6 +104,10 @@ class FlatModel:
             if parameter.requires_grad != trains:
                 parameter.requires_grad_(trains)
 
+    def seed(self, seed: int) -> None:
+        """Seed the module's own random generators for a training."""
+        self._own.seed(seed)
+
     def mark(self) -> tuple[bool, float]:
         """Give what is something else once anything has written to the model since it was loaded, or may have."""
         return self._structure.is_unchanged(), sum(map(_writes, self._tensors.values()))

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from hierfl.learning.seeds import derive
+
 __all__ = ["Own"]
 
 TORCHS = frozenset(vars(Module()))
@@ -32,6 +34,7 @@ class Own:
     def __init__(self, module: Module) -> None:
         self._layers = list(module.modules())
         self._things: list[Callable[[], None]] = []
+        self._seeds: list[Callable[[int], Any]] = []
         registered = [*module.parameters(), *module.buffers()]
         self._seen = {id(one): one for one in (*self._layers, *registered)}
         self._memory = {place for one in registered if (place := _place(one))}
@@ -55,6 +58,11 @@ class Own:
             self._look()
         for put_back in self._things:
             put_back()
+
+    def seed(self, seed: int) -> None:
+        """Let each generator draw the numbers of this seed, and no two the same."""
+        for place, seeded in enumerate(self._seeds):
+            seeded(derive(seed, "own", place))
 
     def _look(self) -> None:
         """See which objects the attributes are; torch's own stand before the layers' own."""
@@ -88,9 +96,11 @@ class Own:
             waiting += _parts(value)
             if isinstance(value, Tensor) and _place(value) in self._memory:
                 continue  # it is the state's
-            put_back = _putting_back(value)
+            put_back, seeded = _putting_back(value), _seeding(value)
             if put_back is not None:
                 self._things.append(put_back)
+            if seeded is not None:
+                self._seeds.append(seeded)
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -211,13 +221,13 @@ def _putting_array(value: np.ndarray[Any, Any]) -> Callable[[], None] | None:
 
 
 def _putting_generator(value: Any) -> Callable[[], None] | None:
-    """A generator of the module's own draws the same at each site."""
+    """A generator of the module's own goes on from where it was."""
     if isinstance(value, torch.Generator):
         return partial(_put_drawn, value, value.get_state())
     if isinstance(value, random.Random):
         return partial(value.setstate, value.getstate())
     if isinstance(value, np.random.RandomState):
-        return partial(value.set_state, value.get_state())
+        return partial(value.set_state, value.get_state(legacy=False))
     if isinstance(value, np.random.Generator):
         return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
     return None
@@ -225,3 +235,21 @@ def _putting_generator(value: Any) -> Callable[[], None] | None:
 
 def _put_drawn(value: torch.Generator, state: Tensor) -> None:
     value.set_state(state)
+
+
+def _seeding(value: Any) -> Callable[[int], Any] | None:
+    """Give what seeds a generator; None for anything else, and for one that takes no seed."""
+    if isinstance(value, torch.Generator):
+        return value.manual_seed
+    if isinstance(value, random.Random):
+        return value.seed
+    if isinstance(value, np.random.RandomState):
+        is_twister = value.get_state(legacy=False)["bit_generator"] == "MT19937"
+        return (lambda seed: value.seed(seed % 2**32)) if is_twister else None
+    if isinstance(value, np.random.Generator):
+        return partial(_seed_bits, value.bit_generator)
+    return None
+
+
+def _seed_bits(bits: Any, seed: int) -> None:
+    bits.state = type(bits)(seed).state

@@ -68,6 +68,7 @@ def train(
     if num_steps == 0:
         return LocalResult(0, None)
     model.train_mode()
+    model.seed(seed)
     with model.optimizer(training) as optimizer:
         if private is not None:
             gradients = private.mechanism.gradients(model, task, dataset, training, num_steps, private.random)

@@ -111,6 +111,43 @@ def test_a_site_trains_and_is_measured_as_if_it_were_the_first() -> None:
     assert [measured(model, seed) for seed in (0, 1, 0)] == [measured(bound(), seed) for seed in (0, 1, 0)]
 
 
+class Drawing(nn.Module):
+    """Adds what its own generators draw, two of a kind each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 1)
+        self.torch_random = [torch.Generator().manual_seed(1) for _ in range(2)]
+        self.python_random = [random.Random(1) for _ in range(2)]
+        self.numpy_random = [np.random.default_rng(1), np.random.Generator(np.random.MT19937(1))]
+        self.legacy_random = [np.random.RandomState(1), np.random.RandomState(np.random.PCG64(1))]
+        self.drawn: list[tuple[float, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        drawn = [float(torch.rand(1, generator=one)) for one in self.torch_random]
+        drawn += [one.random() for one in (*self.python_random, *self.numpy_random, *self.legacy_random)]
+        self.drawn.append(tuple(drawn))
+        made: Tensor = self.layer(x) + sum(drawn)
+        return made
+
+
+def test_a_modules_own_generators_draw_other_numbers_in_each_training_and_the_same_for_its_seed() -> None:
+    model = bound(Drawing)
+    start = start_of(model)
+
+    def drawn(seed: int) -> tuple[float, ...]:
+        model.load(start)
+        training.train(model, TASK, site(0), Training(lr=0.01, local_steps=1), seed)
+        [found] = model.module.drawn
+        return found  # type: ignore[no-any-return]
+
+    first, other, again = drawn(1), drawn(2), drawn(1)
+    assert first == again
+    assert all(one != two for one, two in zip(first[:-1], other[:-1], strict=True))
+    assert first[-1] == other[-1], "a RandomState of other bits takes no seed, and begins anew"
+    assert len(set(first)) == len(first), "no two draw the same"
+
+
 class Taught(nn.Module):
     """Follows itself with a teacher that is not in its state, and learns of it."""
 
