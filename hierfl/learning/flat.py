@@ -241,6 +241,7 @@ class FlatModel:
                 tensor.data = view
             elif tuple(tensor.shape) != spec.shape:
                 tensor.data = torch.empty(spec.shape, dtype=tensor.dtype, device=tensor.device)
+        self._structure = _Structure(self.module, self._tensors.values(), self._transient)
 
     def _check_bound(self) -> None:
         """Refuse a module whose state_dict gives copies: what is loaded would not reach it."""
