@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 from ray_runs import Watcher, run, write_config
+from small_runs import copied_live
 
 from hierfl import checkpoint
 from hierfl.journal import LocalStore, Writer
@@ -48,7 +48,7 @@ def test_what_a_killed_run_on_ray_leaves_goes_on_there_and_in_threads(
             if isinstance(record, RoundClosed) and record.round_number > 1:
                 writers[-1].flush()
                 [folder] = (tmp_path / "runs").iterdir()
-                copies.append(Path(shutil.copytree(folder, tmp_path / f"copy-{len(copies)}")))
+                copies.append(copied_live(folder, tmp_path / f"copy-{len(copies)}"))
 
     digest = run(config, *RAY, f"federation.strategy={strategy}", watcher=Copier())["model_digest"]
     full = [folder for folder in copies if journalled(folder)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import Listener, config_of, go, hub, site
+from small_runs import Listener, config_of, copied_live, go, hub, site
 
 from hierfl.errors import RoundFailed, SiteFailed
 from hierfl.journal import Writer
@@ -44,7 +43,7 @@ class Copier(Listener):
         if isinstance(record, RoundClosed) and (record.node, record.round_number) == ("world", self.number):
             self.writers[-1].flush()
             [run_dir] = (self.folder / "runs").iterdir()
-            shutil.copytree(run_dir, self.folder / "left")
+            copied_live(run_dir, self.folder / "left")
 
 
 def test_a_cut_of_minutes_does_not_end_a_run_of_hours(tmp_path: Path, writers: list[Writer]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from small_runs import Listener, config_of, go, hub, site
+from small_runs import Listener, config_of, copied_live, go, hub, site
 from ward_tasks import Wards
 
 from hierfl import checkpoint
@@ -62,7 +62,7 @@ class Copier(Listener):
             if self.flush:
                 Taken.last.flush()
             [folder] = self.runs.iterdir()
-            self.copies.append(Path(shutil.copytree(folder, self.to / f"copy-{len(self.copies)}")))
+            self.copies.append(copied_live(folder, self.to / f"copy-{len(self.copies)}"))
 
 
 class Taken:

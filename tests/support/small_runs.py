@@ -13,7 +13,7 @@ from hierfl.config import from_mapping
 from hierfl.lifecycle import run
 from hierfl.monitor.records import Record
 
-__all__ = ["Copied", "Listener", "Ran", "config_of", "events", "go", "hub", "site", "tensors"]
+__all__ = ["Copied", "Listener", "Ran", "config_of", "copied_live", "events", "go", "hub", "site", "tensors"]
 
 
 def site(name: str, **settings: Any) -> dict[str, Any]:
@@ -48,6 +48,16 @@ class Listener:
         return [record for record in self.heard if isinstance(record, kind)]
 
 
+def copied_live(folder: Path, to: Path) -> Path:
+    """Copy a run's folder while the run goes on: what another thread clears away meanwhile is not looked for again."""
+    for _ in range(100):
+        try:
+            return Path(shutil.copytree(folder, to))
+        except shutil.Error:
+            shutil.rmtree(to)
+    raise AssertionError(f"{folder} does not stand still")
+
+
 class Copied(Listener):
     """Copies the run's folder at a moment, as if the process had been killed then; `then` happens right after."""
 
@@ -60,7 +70,7 @@ class Copied(Listener):
         super().on(record)
         if self.when(record):
             [folder] = self.runs.iterdir()
-            shutil.copytree(folder, self.copy)
+            copied_live(folder, self.copy)
             self.then()
 
 

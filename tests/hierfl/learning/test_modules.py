@@ -271,7 +271,7 @@ def partly_scripted() -> nn.Module:
     return nn.Sequential(scripted(), nn.Linear(1, 1))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:`torch.jit:FutureWarning")
 @pytest.mark.parametrize("make", [scripted, traced, partly_scripted])
 def test_torchscript_trains_as_it_did_and_what_is_put_in_its_place_is_gone(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(1)
