@@ -125,9 +125,10 @@ def test_a_narrow_screen_keeps_whole_figures():
 
 
 def test_closing_lines_break_between_words_and_the_run_s_path_does_not():
-    terminal, out = at_work(script.heart(), script.run(script.heart(), run_dir=f"runs/{'a b ' * 30}"), width=80)
+    run_dir = "runs/" + "a b " * 30 + "c"
+    terminal, out = at_work(script.heart(), script.run(script.heart(), run_dir=run_dir), width=80)
     said = final(terminal, out)
-    assert f"run      runs/{'a b ' * 30}" in said
+    assert f"run      {run_dir}" in said
     lines = [line for line in said[said.index("finished") :].splitlines() if not line.startswith("run ")]
     assert all(len(line) <= 80 for line in lines) and any(line.startswith(" " * 9) for line in lines)
     assert "world/switzerland/zurich_basel" in said, "no name is broken"
