@@ -7,18 +7,16 @@ with `training.loader_workers`, by processes of their own that work ahead while 
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeGuard
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from hierfl.learning.contract import checked_batch, checked_weights
-from hierfl.learning.seeds import derive
+from hierfl.learning.seeds import derive, seed_globally
 from hierfl.learning.task import Task
 
 __all__ = ["Feed", "Order", "drawn", "in_order", "moved"]
@@ -154,10 +152,7 @@ class _Numbered(Dataset[Any]):
 
     def __getitem__(self, which: tuple[int, Order]) -> tuple[Any, int]:
         number, chosen = which
-        seed = derive(self.feed.seed, "batch", number)
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
+        seed_globally(derive(self.feed.seed, "batch", number))
         return self.feed.collated(self.dataset, chosen), len(chosen)
 
 

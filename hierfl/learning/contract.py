@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import OutOfMemoryError, Tensor
 from torch.nn import Module
-from torch.nn.parameter import is_lazy
 from torch.utils.data import IterableDataset, default_collate
 
 from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.frames import spelt
 from hierfl.learning.beside import made
-from hierfl.learning.overlaps import overlapping
+from hierfl.learning.overlaps import has_values, overlapping
 from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
 from hierfl.learning.task import Prediction, SiteData, Task
 
@@ -53,7 +52,7 @@ def checked_model(task: Task, *, is_base: bool = False) -> Module:
     if not is_base and not any(parameter.requires_grad for parameter in given.parameters()):
         raise SiteFailed("the task's model() gave a module without a parameter that trains (requires_grad)")
     for name, parameter in given.named_parameters():
-        if _is_plain(parameter) and not parameter.isfinite().all():
+        if has_values(parameter) and not parameter.isfinite().all():
             raise SiteFailed(
                 f"the task's model() gave {name!r} with NaN or Inf in it: every site would begin from that"
             )
@@ -62,15 +61,10 @@ def checked_model(task: Task, *, is_base: bool = False) -> Module:
     return given
 
 
-def _is_plain(tensor: Tensor) -> bool:
-    """Say whether a tensor has its values in a row: a lazy one has none yet, and a sparse one is refused later on."""
-    return not is_lazy(tensor) and tensor.layout is torch.strided
-
-
 def _check_buffers(module: Module) -> None:
     """Errors: SiteFailed for a buffer of the state that is not finite."""
     for name, buffer in module.state_dict(keep_vars=True).items():
-        is_summed = isinstance(buffer, Tensor) and _is_plain(buffer) and buffer.is_floating_point()
+        is_summed = isinstance(buffer, Tensor) and has_values(buffer) and buffer.is_floating_point()
         if is_summed and not buffer.isfinite().all():
             raise SiteFailed(
                 f"the task's model() gave the buffer {name!r} with NaN or Inf in it, of which no site's update could be"

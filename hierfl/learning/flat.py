@@ -25,6 +25,7 @@ from hierfl.config.schema import Training
 from hierfl.errors import UpdateRefused
 from hierfl.learning import optimizers
 from hierfl.learning.local import Parts, Pull, Vector
+from hierfl.learning.overlaps import is_expanded
 from hierfl.learning.own import Own
 from hierfl.learning.state import Layout, ModelState
 
@@ -309,15 +310,9 @@ def _writes(tensor: Tensor) -> float:
 
 def _copy_of(buffer: Tensor | None) -> Tensor | None:
     """Copy a buffer that torch can write to."""
-    if buffer is None or _is_expanded(buffer) or buffer.is_inference():
+    if buffer is None or is_expanded(buffer) or buffer.is_inference():
         return None
     return buffer.detach().clone()
-
-
-def _is_expanded(tensor: Tensor) -> bool:
-    """Say whether several elements lie in one place, so that torch writes to none of them."""
-    is_strided = tensor.layout is torch.strided and not torch.nn.parameter.is_lazy(tensor)
-    return is_strided and any(size > 1 and not step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _state(module: Module) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-__all__ = ["overlapping"]
+__all__ = ["has_values", "is_expanded", "overlapping"]
 
 
 def overlapping(tensors: Mapping[str, Tensor], bound: Set[str]) -> tuple[str, str] | None:
@@ -32,8 +32,20 @@ def overlapping(tensors: Mapping[str, Tensor], bound: Set[str]) -> tuple[str, st
     return None
 
 
+def has_values(tensor: Tensor) -> bool:
+    """Say whether a tensor's values lie in memory by strides: a lazy one has none yet, a sparse one has others."""
+    return not is_lazy(tensor) and tensor.layout is torch.strided
+
+
+def is_expanded(tensor: Tensor) -> bool:
+    """Say whether several elements lie in one place, so that torch writes to none of them."""
+    return has_values(tensor) and any(
+        size > 1 and not step for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
 def _has_memory(tensor: Tensor) -> bool:
-    return not is_lazy(tensor) and tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0
+    return has_values(tensor) and not tensor.is_meta and tensor.numel() > 0
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:

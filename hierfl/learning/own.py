@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from hierfl.learning.overlaps import has_values, is_expanded
 from hierfl.learning.seeds import derive
 
 __all__ = ["Own"]
@@ -33,7 +34,7 @@ class Own:
 
     def __init__(self, module: Module) -> None:
         self._layers = list(module.modules())
-        self._things: list[Callable[[], None]] = []
+        self._things: list[Callable[[], Any]] = []
         self._seeds: list[Callable[[int], Any]] = []
         registered = [*module.parameters(), *module.buffers()]
         self._seen = {id(one): one for one in (*self._layers, *registered)}
@@ -113,12 +114,10 @@ def _parts(value: Any) -> Iterator[Any]:
 
 def _place(tensor: Tensor) -> int:
     """Say where a tensor's memory begins; 0 where it has none."""
-    if tensor.layout is not torch.strided or torch.nn.parameter.is_lazy(tensor):
-        return 0
-    return tensor.untyped_storage().data_ptr()
+    return tensor.untyped_storage().data_ptr() if has_values(tensor) else 0
 
 
-def _putting_back(value: Any) -> Callable[[], None] | None:
+def _putting_back(value: Any) -> Callable[[], Any] | None:
     """Give what puts a value back to what it is now; None where it cannot be changed, or nobody knows how."""
     if isinstance(value, dict):
         return _putting_dict(value)
@@ -184,12 +183,10 @@ def _putting_bytes(value: bytearray) -> Callable[[], None]:
 
 def _putting_tensor(value: Tensor) -> Callable[[], None] | None:
     """A tensor that torch computes of others (a weight by `weight_norm`) follows them, and inference tensors stay."""
-    if torch.nn.parameter.is_lazy(value) or value.grad_fn is not None or value.is_inference() or value.is_meta:
+    if not has_values(value) or is_expanded(value) or value.is_meta:
         return None
-    if value.layout is not torch.strided:
+    if value.grad_fn is not None or value.is_inference():
         return None
-    if any(step == 0 for size, step in zip(value.shape, value.stride(), strict=True) if size > 1):
-        return None  # one that is expanded cannot be written to
     first, trains = value.detach().clone(), value.requires_grad
 
     def put_back() -> None:
@@ -220,10 +217,10 @@ def _putting_array(value: np.ndarray[Any, Any]) -> Callable[[], None] | None:
     return put_back
 
 
-def _putting_generator(value: Any) -> Callable[[], None] | None:
+def _putting_generator(value: Any) -> Callable[[], Any] | None:
     """A generator of the module's own goes on from where it was."""
     if isinstance(value, torch.Generator):
-        return partial(_put_drawn, value, value.get_state())
+        return partial(value.set_state, value.get_state())
     if isinstance(value, random.Random):
         return partial(value.setstate, value.getstate())
     if isinstance(value, np.random.RandomState):
@@ -231,10 +228,6 @@ def _putting_generator(value: Any) -> Callable[[], None] | None:
     if isinstance(value, np.random.Generator):
         return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
     return None
-
-
-def _put_drawn(value: torch.Generator, state: Tensor) -> None:
-    value.set_state(state)
 
 
 def _seeding(value: Any) -> Callable[[int], Any] | None:

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from hierfl.errors import HierflError
+from hierfl.learning.seeds import seed_globally
 from hierfl.runtime.baton import LOOK_S, PATIENCE_S, Baton, Hold, Interrupted
 
 __all__ = ["Chance", "SharedChance", "surroundings"]
@@ -71,7 +72,7 @@ class Chance:
 
         Errors: Interrupted where such a site hung, and has to begin anew.
         """
-        _seed(seed)
+        seed_globally(seed)
         return work()
 
     def check(self, *, failed: bool = False) -> None:
@@ -178,7 +179,7 @@ class SharedChance(Chance):
         if kept:
             hold.undo = partial(_restore, kept)
         try:
-            _seed(seed)
+            seed_globally(seed)
             if checked and self._draws is None:
                 self._first = _First(hold, _marks(), time.monotonic())
             result = work()
@@ -228,15 +229,6 @@ def surroundings() -> Callable[[], None]:
 def _kernels() -> tuple[bool, bool]:
     """Say whether torch is to use deterministic kernels, and only to warn where it has none."""
     return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-
-
-def _seed(seed: int) -> None:
-    """Seed the three global generators; torch.manual_seed costs 2 ms a call where no CUDA was ever used."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def _marks() -> tuple[Any, ...]:
