@@ -34,7 +34,7 @@ class Counted:
             site: f"it measures {self._forms[site]}, and {plural(len(alike), 'site')} ({few(alike)}) {chosen}; all"
             " measure the same: as many classes in predict's scores, and the same metrics of the task's own"
             for site in order
-            if site in self._forms and site not in alike
+            if self._forms.get(site, chosen) != chosen
         }
 
     def added_up(self, hubs: Iterable[str], order: Iterable[str]) -> dict[str, Tally]:
