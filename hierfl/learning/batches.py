@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, TypeAlias, TypeGuard
 
 import torch
@@ -90,19 +91,18 @@ def drawn(task: Task, dataset: Dataset[Any], batch_size: int | None, num_steps: 
     """
     num_samples = len(dataset)  # type: ignore[arg-type]
     size = min(batch_size or num_samples, num_samples)
-    generator = torch.Generator().manual_seed(seed)
     weigh = getattr(task, "sample_weights", None)
     weights = None if weigh is None else checked_weights(weigh(dataset), num_samples)
+    if weights is None and size == num_samples:
+        yield from repeat(range(num_samples), num_steps)
+        return
+    generator = torch.Generator().manual_seed(seed)
     done = 0
     while done < num_steps:
-        if weights is not None:
-            order = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
-        elif size == num_samples:
-            yield range(num_samples)
-            done += 1
-            continue
-        else:
+        if weights is None:
             order = torch.randperm(num_samples, generator=generator)
+        else:
+            order = torch.multinomial(weights, num_samples, replacement=True, generator=generator)
         for chosen in torch.split(order, size)[: num_steps - done]:
             yield chosen
             done += 1

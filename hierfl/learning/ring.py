@@ -142,7 +142,8 @@ class Accumulator:
         self._check_ints(local, start, weight)
         self._clear()
         self._quantise(local.floats, start.floats, weight)
-        self._ints += (local.ints - start.ints) * np.int64(weight)
+        if self._ints.size:  # most models have none, and to add nothing takes as long as a layer's step
+            self._ints += (local.ints - start.ints) * np.int64(weight)
         self.weight += weight
 
     def add_change(
