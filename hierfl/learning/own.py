@@ -97,7 +97,7 @@ class Own:
             waiting += _parts(value)
             if isinstance(value, Tensor) and _place(value) in self._memory:
                 continue  # it is the state's
-            put_back, seeded = _putting_back(value), _seeding(value)
+            put_back, seeded = _generator(value) or (_putting_back(value), None)
             if put_back is not None:
                 self._things.append(put_back)
             if seeded is not None:
@@ -131,7 +131,7 @@ def _putting_back(value: Any) -> Callable[[], Any] | None:
         return _putting_tensor(value)
     if isinstance(value, np.ndarray):
         return _putting_array(value)
-    return _putting_generator(value)
+    return None
 
 
 def _are_same(one: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -217,30 +217,21 @@ def _putting_array(value: np.ndarray[Any, Any]) -> Callable[[], None] | None:
     return put_back
 
 
-def _putting_generator(value: Any) -> Callable[[], Any] | None:
-    """A generator of the module's own goes on from where it was."""
+def _generator(value: Any) -> tuple[Callable[[], Any], Callable[[int], Any] | None] | None:
+    """Give what puts a random generator of the module's own back to where it is now, and what seeds it, None for one
+    that takes no seed. Anything else is no generator, nor is what has no state: the system's own random numbers.
+    """
     if isinstance(value, torch.Generator):
-        return partial(value.set_state, value.get_state())
-    if isinstance(value, random.Random):
-        return partial(value.setstate, value.getstate())
+        return partial(value.set_state, value.get_state()), value.manual_seed
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return partial(value.setstate, value.getstate()), value.seed
     if isinstance(value, np.random.RandomState):
-        return partial(value.set_state, value.get_state(legacy=False))
+        state: Any = value.get_state(legacy=False)
+        is_twister = state["bit_generator"] == "MT19937"
+        return partial(value.set_state, state), (lambda seed: value.seed(seed % 2**32)) if is_twister else None
     if isinstance(value, np.random.Generator):
-        return partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-    return None
-
-
-def _seeding(value: Any) -> Callable[[int], Any] | None:
-    """Give what seeds a generator; None for anything else, and for one that takes no seed."""
-    if isinstance(value, torch.Generator):
-        return value.manual_seed
-    if isinstance(value, random.Random):
-        return value.seed
-    if isinstance(value, np.random.RandomState):
-        is_twister = value.get_state(legacy=False)["bit_generator"] == "MT19937"
-        return (lambda seed: value.seed(seed % 2**32)) if is_twister else None
-    if isinstance(value, np.random.Generator):
-        return partial(_seed_bits, value.bit_generator)
+        bits: Any = value.bit_generator
+        return partial(setattr, bits, "state", bits.state), partial(_seed_bits, bits)
     return None
 
 

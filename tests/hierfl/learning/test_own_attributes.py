@@ -173,6 +173,15 @@ def test_a_teacher_that_is_not_registered_begins_anew() -> None:
     assert [trained(model, start, seed) for seed in (0, 1, 0)] == [*alone, alone[0]]
 
 
+def test_random_numbers_of_the_system_are_left_alone() -> None:
+    module: Any = nn.Linear(3, 1)
+    module.random = random.SystemRandom()
+    own = Own(module)
+    own.begin_anew()
+    own.seed(1)
+    assert 0 <= module.random.random() < 1
+
+
 def test_a_lazy_layer_that_is_not_registered_goes() -> None:
     module: Any = nn.Linear(3, 1)
     module.teacher = [nn.LazyLinear(1)]
