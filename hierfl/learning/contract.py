@@ -15,7 +15,7 @@ from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.frames import spelt
 from hierfl.learning.beside import made
 from hierfl.learning.overlaps import has_values, overlapping
-from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
+from hierfl.learning.own_metrics import LABEL_NAMES, MAX_OWN, MOST_LABELS, OWN_NAMES, auc_of, is_own_name
 from hierfl.learning.task import Prediction, SiteData, Task
 
 if TYPE_CHECKING:
@@ -173,11 +173,14 @@ def checked_loss(task: Task, module: Module, batch: Any, size: int) -> Tensor:
     return loss
 
 
-def checked_prediction(given: Any) -> Prediction:
-    """Take what `Task.predict` gave. Errors: SiteFailed for anything but a Prediction of two tensors, or of its own."""
+def checked_prediction(given: Any, num_samples: int | None = None) -> Prediction:
+    """Take what `Task.predict` gave of so many samples; there may be more predictions, or none.
+
+    Errors: SiteFailed for anything but a Prediction of two tensors, or of its own.
+    """
     if not isinstance(given, Prediction):
         raise SiteFailed(f"the task's predict() gave {_kind(given)}; needed: Prediction(scores=..., labels=...)")
-    is_classes = not given.own or given.scores is not None or given.labels is not None
+    is_classes = not given.own or given.scores is not None or given.labels is not None or given.names
     for name in ("scores", "labels") if is_classes else ():
         if not isinstance(getattr(given, name), Tensor):
             raise SiteFailed(f"the task's predict() gave {_kind(getattr(given, name))} as {name}; needed: a tensor")
@@ -186,16 +189,11 @@ def checked_prediction(given: Any) -> Prediction:
             raise SiteFailed(f"the task's predict() names a metric {name!r}; needed: {OWN_NAMES}")
         if not isinstance(values, Tensor) or values.dim() != 1:
             raise SiteFailed(f"the task's predict() gave {_kind(values)} as {name}; needed: a tensor of shape (n,)")
-    scores, labels = given.scores, given.labels
-    if scores is not None and labels is not None and labels.dim() == 2 and scores.shape == labels.shape:
-        n, many = scores.shape
-        if many > 1:
-            raise SiteFailed(
-                f"the task's predict() gave scores and labels of shape [{n}, {many}], several of each sample; flatten"
-                " both: one score and one label per sample and label (scores.flatten(), labels.flatten())"
-            )
+    _check_labels(given)
     sizes = {name: len(values) for name, values in given.own.items()}
-    if given.labels is not None:
+    if given.names:
+        sizes["labels"] = len(given.labels)  # type: ignore[arg-type]
+    elif given.labels is not None and set(sizes.values()) != {num_samples}:
         sizes["labels"] = given.labels.numel()
     if len(set(sizes.values())) > 1:
         raise SiteFailed(f"the task's predict() gave unlike numbers of samples: {sizes}")
@@ -204,12 +202,38 @@ def checked_prediction(given: Any) -> Prediction:
     return given
 
 
+def _check_labels(given: Prediction) -> None:
+    """Errors: SiteFailed for several labels of each sample without names, or with names that are not theirs."""
+    scores, labels, names = given.scores, given.labels, tuple(given.names)
+    if scores is None or labels is None:
+        return
+    if not names:
+        if labels.dim() == 2 and scores.shape == labels.shape and scores.shape[1] > 1:
+            raise SiteFailed(
+                f"the task's predict() gave scores and labels of shape {[*scores.shape]}, several of each sample; name"
+                " these labels, Prediction(scores, labels, names=[...]), or give the one class of each, shape (n,)"
+            )
+        return
+    if scores.dim() != 2 or scores.shape != labels.shape or scores.shape[1] != len(names):
+        raise SiteFailed(
+            f"the task's predict() names {len(names)} labels, and gave {_kind(scores)} as scores and {_kind(labels)} as"
+            f" labels; needed: both of shape (n, {len(names)})"
+        )
+    if len(names) > MOST_LABELS:
+        raise SiteFailed(f"the task's predict() names {len(names)} labels; at most {MOST_LABELS}")
+    for place, name in enumerate(names):
+        own = auc_of(name) if isinstance(name, str) else ""
+        if not is_own_name(own) or own in given.own or name in names[:place]:
+            raise SiteFailed(f"the task's predict() names a label {name!r}; needed: {LABEL_NAMES}")
+
+
 def form_of(given: Prediction, first: str = "") -> str:
     """Say what a prediction is made of, `scores of shape (n, 3), labels, mae`. `first`: what the first one was.
 
     Errors: SiteFailed where it is another: batches are put together, and would count some samples and not others.
     """
-    parts = [*(["labels"] if given.labels is not None else []), *sorted(given.own)]
+    labels = f"labels {', '.join(given.names)}" if given.names else "labels"
+    parts = [*([labels] if given.labels is not None else []), *sorted(given.own)]
     if given.scores is not None:
         parts.insert(0, f"scores of shape ({', '.join(['n', *map(str, given.scores.shape[1:])])})")
     found = ", ".join(parts)

@@ -19,6 +19,7 @@ from hierfl.config.schema import Evaluation
 from hierfl.errors import DataError
 from hierfl.learning.batches import Feed, in_order, moved
 from hierfl.learning.contract import checked_loss, checked_prediction, form_of
+from hierfl.learning.labels import known_of, tally_of_labels
 from hierfl.learning.metrics import Tally
 from hierfl.learning.task import Prediction, Task
 
@@ -41,7 +42,8 @@ def measure(
     take samples.
 
     A sample may have any number of predictions (the voxels of a volume, the labels that are known): they are what is
-    counted, and each batch's mean loss weighs as many as it has.
+    counted, and each batch's mean loss weighs as many as it has. Metrics of the task's own are means over these, or
+    over the samples.
 
     Errors: DataError for scores or labels that are no classes'; SiteFailed as for `train`, and for predictions of one
     batch that are unlike another's.
@@ -55,7 +57,7 @@ def measure(
     with torch.no_grad():  # what a module keeps of this may be trained with afterwards
         for batch, size in Feed(task, device, workers).batches(dataset, orders):
             loss = float(checked_loss(task, module, moved(batch, device, copy=True), size))
-            prediction = checked_prediction(task.predict(module, batch))
+            prediction = checked_prediction(task.predict(module, batch), size)
             form = form_of(prediction, form)
             found.add(prediction, loss)
     return found.total()
@@ -91,10 +93,11 @@ class _Counted:
         size = _size(prediction)
         self.loss_sum += loss * size if size else 0.0
         for part in _parts(prediction, size):
-            self.waiting.append(part)
-            self.num += _size(part)
-            if self.num >= MANY:
+            num = _size(part)
+            if num and self.num >= MANY:  # samples of which nothing is predicted go with those before them
                 self._count()
+            self.waiting.append(part)
+            self.num += num
 
     def total(self) -> Tally:
         """Give the whole tally. Where anything is not finite, nothing of the site counts. Errors: DataError."""
@@ -109,8 +112,10 @@ class _Counted:
         if all(part.num_left_out == 0 for part in self.parts):
             return Tally.total(self.parts)
         size, bad = (sum(getattr(part, name) for part in self.parts) for name in ("num_samples", "num_not_finite"))
-        names = () if self.parts[0].confusion is not None else self.parts[0].own
-        return Tally(num_samples=size, num_not_finite=bad, num_left_out=size, own=dict.fromkeys(names, 0))
+        labels = next((part.labels for part in self.parts if part.labels), ())
+        is_told = labels or all(part.confusion is None for part in self.parts)
+        names = next((part.own for part in self.parts if part.own), {}) if is_told else {}
+        return Tally(size, bad, size, own=dict.fromkeys(names, 0), labels=labels)
 
     def _count(self) -> None:
         """Count what waits. Errors: DataError."""
@@ -127,7 +132,10 @@ class _Counted:
                 return
             settings: dict[str, Any] = {"auc": self.evaluation.auc, "bins": self.evaluation.bins, "own": own}
             found, truth = torch.cat(scores).numpy(), torch.cat(labels).numpy()
-            self.parts.append(Tally.of(found, truth, loss_sum=loss_sum, **settings))
+            if given[0].names:
+                self.parts.append(tally_of_labels(found, truth, given[0].names, loss_sum=loss_sum, **settings))
+            else:
+                self.parts.append(Tally.of(found, truth, loss_sum=loss_sum, **settings))
         except (ValueError, RuntimeError) as error:
             raise DataError(f"the task's predictions cannot be measured: {error}") from error
 
@@ -136,18 +144,25 @@ def _size(prediction: Prediction) -> int:
     """Count the predictions of a batch."""
     if prediction.scores is None or prediction.labels is None:
         return len(next(iter(prediction.own.values())))
+    if prediction.names:
+        return int(known_of(_plain(prediction.labels).numpy()).sum())
     return prediction.labels.numel()
 
 
 def _parts(prediction: Prediction, size: int) -> Iterator[Prediction]:
     """Cut a batch's predictions into parts that are counted at once, as they are counted."""
-    fits = prediction.scores is None or prediction.labels is None or len(prediction.scores) == size
-    for first in range(0, size, MANY) if size > MANY and fits else [None]:
-        part = slice(None) if first is None else slice(first, first + MANY)
+    rows, most, names = size, MANY, prediction.names
+    if prediction.labels is not None and names:
+        rows, most = len(prediction.labels), max(1, MANY // len(names))
+    fits = prediction.scores is None or prediction.labels is None or len(prediction.scores) == rows
+    for first in range(0, rows, most) if rows > most and fits else [None]:
+        part = slice(None) if first is None else slice(first, first + most)
+        labels = prediction.labels if prediction.labels is None or names else prediction.labels.reshape(-1)
         yield Prediction(
             None if prediction.scores is None else _plain(prediction.scores[part]),
-            None if prediction.labels is None else _plain(prediction.labels.reshape(-1)[part]),
+            None if labels is None else _plain(labels[part]),
             {name: _plain(values[part]) for name, values in prediction.own.items()},
+            names,
         )
 
 

@@ -16,6 +16,8 @@ Definitions, for n samples with class probabilities p and labels y:
   each volume's, so that it adds;
 - true_positives, false_positives, true_negatives, false_negatives: counts, for two classes; for more, up to 32, the
   table `confusion`, rows the true and columns the predicted class;
+- of several labels of each sample all of these over the labels that are known, each as a sample of two classes; but auc
+  and ece are the means over labels, and `auc_<label>` is of one, for up to 32; see `labels`;
 - metrics of the task's own, by their names: means over the samples of what each adds; see `own_metrics`.
 
 A site that predicts NaN or Inf for any sample, or whose loss is NaN or Inf, has no metrics, and all its samples are
@@ -37,7 +39,7 @@ from numpy.typing import NDArray
 from hierfl.errors import QUOTED
 from hierfl.learning.calibration import Reliability
 from hierfl.learning.fixed import FRACTION_BITS, quantised
-from hierfl.learning.own_metrics import BUILT_IN, OF_SCORES, added, num_bad, sums
+from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, added, auc_of, num_bad, sums
 from hierfl.learning.score_bins import bins_of, edges, middles
 
 __all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
@@ -134,10 +136,12 @@ class Tally:
     """The counts of one site, or of all sites below a hub; `Tally()` counts nothing and adds to anything.
 
     `loss`, `log_loss`, `brier`: sums over samples in units of 2^-40; `confusion`: int64 (C, C), rows are the true and
-    columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured;
+    columns the predicted class; `curves`: one for two classes, C for more, none where AUC is not measured; `labels`:
+    the names of several labels of each sample, each with a curve of its own, beside one confusion of two classes;
     `num_not_finite`: samples whose scores are NaN or Inf; `num_left_out`: samples of sites with any such, or whose loss
-    is NaN or Inf. The other counts are of the other sites. `own`: sums of the task's own metrics by name; beside them
-    there may be no classes, and then the names are there at a site whose samples are left out, too.
+    is NaN or Inf. The other counts are of the other sites. `own`: sums of the task's own metrics by name, each of
+    `num_own` values; beside them there may be no classes, and then the names are there at a site whose samples are left
+    out, too.
     """
 
     num_samples: int = 0
@@ -149,6 +153,8 @@ class Tally:
     confusion: Counts | None = None
     curves: tuple[Curve, ...] = ()
     own: Mapping[str, int] = field(default_factory=dict)
+    num_own: int = 0
+    labels: tuple[str, ...] = ()
 
     @classmethod
     def measured(cls, own: Mapping[str, NDArray[np.float64]], *, loss_sum: float) -> Tally:
@@ -159,7 +165,7 @@ class Tally:
         n, bad = len(next(iter(own.values()))), num_bad(own)
         if bad or n == 0 or not math.isfinite(loss_sum):
             return cls(num_samples=n, num_not_finite=bad, num_left_out=n, own=dict.fromkeys(sorted(own), 0))
-        return cls(num_samples=n, loss=quantised(loss_sum), own=sums(own))
+        return cls(num_samples=n, loss=quantised(loss_sum), own=sums(own), num_own=n)
 
     @classmethod
     def of(
@@ -180,7 +186,7 @@ class Tally:
             loss_sum: the task's loss, summed over the n samples.
             auc: "histogram" (`bins` bins per class), "exact" (all scores are kept) or "none".
             bins: number of bins of the histogram.
-            own: the task's own metrics, each of shape (n,).
+            own: the task's own metrics, each of shape (m,).
 
         Raises:
             ValueError: scores outside [0, 1], labels that are no class, or shapes that do not fit.
@@ -207,6 +213,7 @@ class Tally:
             confusion=_confusion(probabilities, classes),
             curves=_curves(probabilities, classes, None if auc == "exact" else bins) if auc != "none" else (),
             own=sums(own or {}),
+            num_own=len(next(iter(own.values()))) if own else 0,
         )
 
     @classmethod
@@ -223,6 +230,8 @@ class Tally:
             confusion=reduce(_added, (part.confusion for part in parts), None),
             curves=_joined([part.curves for part in parts if part.curves]),
             own=added(part.own for part in parts if part.own or part.num_samples > part.num_left_out),
+            num_own=sum(part.num_own for part in parts),
+            labels=next((part.labels for part in parts if part.labels), ()),
         )
 
     def __add__(self, other: Tally) -> Tally:
@@ -238,8 +247,9 @@ class Tally:
 
         `num_left_out` and `num_not_finite` are there only where samples are left out.
         """
-        everywhere = ("loss",) if self.own and self.confusion is None else _EVERYWHERE
-        values: dict[str, Any] = {name: self._value(name) for name in (*everywhere, *self.own)}
+        is_classes = self.confusion is not None or self.labels or not self.own
+        everywhere = _EVERYWHERE if is_classes else ("loss",)
+        values: dict[str, Any] = {name: self._value(name) for name in (*everywhere, *self._of_labels, *self.own)}
         if self.confusion is not None and len(self.confusion) == 2:
             values |= {name: self._value(name) for name in ("sensitivity", "specificity", "dice")}
             (true_negatives, false_positives), (false_negatives, true_positives) = self.confusion.tolist()
@@ -261,12 +271,17 @@ class Tally:
             return "no samples"
         if not self._num_counted:
             return f"{self.num_not_finite or self.num_samples} of {self.num_samples} not finite"
-        if metric in OF_SCORES and not self.curves:
+        if metric in (*OF_SCORES, *self._of_labels) and not self.curves:
             return "not measured"
         if self._value(metric) is not None:
             return None
         missing = {"sensitivity": "no positives", "specificity": "no negatives", "dice": "no positives"}
         return missing.get(metric, "one class")
+
+    @property
+    def _of_labels(self) -> Mapping[str, int]:
+        """Give the places of labels by the names of their areas, where these are told."""
+        return {auc_of(label): place for place, label in enumerate(self.labels)} if len(self.labels) <= MAX_OWN else {}
 
     @property
     def _num_counted(self) -> int:
@@ -278,14 +293,16 @@ class Tally:
         if not self._num_counted or (self.confusion is None and not self.own):
             return None
         if metric in self.own:
-            return self.own[metric] / (self._num_counted << FRACTION_BITS)
+            return self.own[metric] / (self.num_own << FRACTION_BITS) if self.num_own else None
         if metric in ("loss", "log_loss", "brier"):
             return int(getattr(self, metric)) / (self._num_counted << FRACTION_BITS)
         if self.confusion is None:
             return None
         if metric == "ece":
-            errors = [curve.reliability().error() for curve in self.curves]
+            errors = [curve.reliability().error() for curve in self.curves if curve.scores.size]
             return math.fsum(errors) / len(errors) if errors else None
+        if metric in self._of_labels:
+            return self.curves[self._of_labels[metric]].auc() if self.curves else None
         if metric == "auc":
             areas = [area for area in (curve.auc() for curve in self.curves) if area is not None]
             return math.fsum(areas) / len(areas) if areas else None
@@ -305,7 +322,7 @@ class Tally:
             *(self.num_samples, self.num_not_finite, self.num_left_out, self.loss, self.log_loss, self.brier),
             None if self.confusion is None else self.confusion.tolist(),
             [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist(), c.bins) for c in self.curves],
-            dict(self.own),
+            *(dict(self.own), self.num_own, self.labels),
         )
 
 

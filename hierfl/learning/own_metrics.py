@@ -16,11 +16,14 @@ from hierfl.learning.fixed import quantised
 __all__ = [
     "BUILT_IN",
     "CLASSES",
+    "LABEL_NAMES",
     "MAX_OWN",
+    "MOST_LABELS",
     "OF_SCORES",
     "OWN_NAMES",
     "TWO_CLASSES",
     "added",
+    "auc_of",
     "is_own_name",
     "num_bad",
     "own_among",
@@ -29,6 +32,9 @@ __all__ = [
 
 MAX_OWN = 32
 """The most metrics of its own that a task has; they are told at every node and in every round."""
+
+MOST_LABELS = 1024
+"""The most labels that each sample has; of more than `MAX_OWN` only means over labels are told."""
 
 BUILT_IN = {
     **dict.fromkeys(("auc", "accuracy", "sensitivity", "specificity", "dice"), "max"),
@@ -59,6 +65,15 @@ _FORM = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 OWN_NAMES = "up to 64 small letters, digits and _, and none of hierfl's own (accuracy, loss, held_out_...)"
 """What a metric of a task's own may be called, in words."""
+
+
+LABEL_NAMES = "up to 60 small letters, digits and _, each once, and no metric of the task's own is called auc_ and that"
+"""What one of several labels may be called, in words."""
+
+
+def auc_of(label: str) -> str:
+    """Name the area under the curve of one label, where each sample has several; it stands among the task's own."""
+    return f"auc_{label}"
 
 
 def is_own_name(name: object) -> bool:

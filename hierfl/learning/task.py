@@ -67,13 +67,17 @@ class Prediction:
     """Scores and labels of one batch of n samples; or metrics of the task's own, where nothing is told into classes.
 
     `scores`: shape (n,) the probability of the positive class, or (n, C) the class probabilities; `labels`: shape (n,)
-    of class indices. `own`: by name, what each sample adds, shape (n,): the metric is the mean over all samples; with
-    scores or without. Floats of any precision; on any device.
+    of class indices. `names`: where each sample has several labels, each true or not, what these are called; then both
+    are (n, L): the probability that a label is true, and 1 or 0, or -1 or NaN where it is not known.
+    `own`: by name, what each sample adds, shape (n,): the metric is the mean over all samples; with scores or without.
+    Where a sample has several predictions there may be a value for each of these or for each sample. Floats of any
+    precision; on any device.
     """
 
     scores: Tensor | None = None
     labels: Tensor | None = None
     own: Mapping[str, Tensor] = field(default_factory=dict)
+    names: Sequence[str] = ()
 
 
 @runtime_checkable

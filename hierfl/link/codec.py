@@ -18,7 +18,7 @@ from hierfl.errors import LinkError
 from hierfl.learning.disclosure import MOST_CHARACTERS
 from hierfl.learning.fixed import FRACTION_BITS
 from hierfl.learning.metrics import Curve, Tally
-from hierfl.learning.own_metrics import MAX_OWN, OWN_NAMES, is_own_name
+from hierfl.learning.own_metrics import LABEL_NAMES, MAX_OWN, MOST_LABELS, OWN_NAMES, auc_of, is_own_name
 from hierfl.learning.score_bins import MOST_BINS, edges
 from hierfl.learning.standardise import Moments
 from hierfl.learning.statistics import KINDS, Column, TableStatistics
@@ -260,6 +260,8 @@ def tally_out(tally: Tally) -> wire.Tally:
             for curve in tally.curves
         ],
         own={name: integer_out(value) for name, value in tally.own.items()},
+        num_own=tally.num_own,
+        labels=tally.labels,
     )
 
 
@@ -273,31 +275,37 @@ def tally_in(message: wire.Tally, most: int = MOST_PREDICTIONS) -> Tally:
     num_not_finite = bounded(message.num_not_finite, "num_not_finite", most=num_left_out)
     counted = num_samples - num_left_out
     sums = [integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
-    own = _own_in(message)
+    own, labels = _own_in(message), _labels_in(message)
+    num_own = bounded(message.num_own, "num_own", most=most if own and counted else 0)
     if not counted:
         if message.confusion or message.curves or any(own.values()) or any(sums):
             raise LinkError("counts of samples where none was counted")
-        return Tally(num_samples, num_not_finite, num_left_out, own=own)
-    for name, value in {"loss": sums[0], **own}.items():
-        _possible(name, value, -counted * LARGEST_LOSS, counted * LARGEST_LOSS)
+        return Tally(num_samples, num_not_finite, num_left_out, own=own, labels=labels)
+    for name, value, number in [("loss", sums[0], counted), *((name, value, num_own) for name, value in own.items())]:
+        _possible(name, value, -number * LARGEST_LOSS, number * LARGEST_LOSS)
     if own and not message.confusion:
-        if message.curves or any(sums[1:]):
+        if message.curves or any(sums[1:]) or labels or num_own != counted:
             raise LinkError("counts of classes where there are none")
-        return Tally(num_samples, num_not_finite, num_left_out, sums[0], own=own)
+        return Tally(num_samples, num_not_finite, num_left_out, sums[0], own=own, num_own=num_own)
     num_classes = math.isqrt(len(message.confusion))
     if num_classes**2 != len(message.confusion) or not 2 <= num_classes <= MAX_CLASSES:
         raise LinkError(f"a table of {len(message.confusion)} counts is none of true and predicted classes")
     _possible("log_loss", sums[1], 0, counted * _LARGEST_LOG_LOSS)
     _possible("brier", sums[2], 0, counted * num_classes)
     confusion = _counts(message.confusion, "the table of classes", counted).reshape(num_classes, num_classes)
-    if len(message.curves) not in (0, 1 if num_classes == 2 else num_classes):
-        raise LinkError(f"{len(message.curves)} curves for {num_classes} classes")
-    curves = tuple(_curve_in(curve, counted) for curve in message.curves)
+    needed = len(labels) or (1 if num_classes == 2 else num_classes)
+    if len(message.curves) not in (0, needed) or (labels and num_classes != 2):
+        raise LinkError(f"{len(message.curves)} curves for {num_classes} classes and {len(labels)} labels")
+    curves = tuple(_curve_in(curve, None if labels else counted) for curve in message.curves)
+    if labels and curves:
+        _counts([int(sum(each.positives) + sum(each.negatives)) for each in curves], "the curves of labels", counted)
     return Tally(
         *(num_samples, num_not_finite, num_left_out, sums[0], sums[1], sums[2]),
         confusion=confusion,
         curves=curves,
         own=own,
+        num_own=num_own,
+        labels=labels,
     )
 
 
@@ -315,13 +323,24 @@ def _own_in(message: wire.Tally) -> dict[str, int]:
     return {name: integer_in(message.own[name], name) for name in sorted(message.own)}
 
 
-def _curve_in(message: wire.Curve, counted: int) -> Curve:
+def _labels_in(message: wire.Tally) -> tuple[str, ...]:
+    names = tuple(message.labels)
+    if len(names) > MOST_LABELS or len({*names}) < len(names):
+        raise LinkError(f"{len(names)} names of labels; at most {MOST_LABELS}, each once")
+    if odd := [name for name in names if not is_own_name(auc_of(name)) or auc_of(name) in message.own]:
+        raise LinkError(f"a label is called {odd[0][:80]!r}; needed: {LABEL_NAMES}")
+    return names
+
+
+def _curve_in(message: wire.Curve, counted: int | None) -> Curve:
+    """Read a curve; `counted`: of how many samples, None where others say so."""
     scores = np.array(message.scores, np.float64)
     if not (np.isfinite(scores).all() and (np.diff(scores) > 0).all() and (scores >= 0).all() and (scores <= 1).all()):
         raise LinkError("the scores of a curve do not rise from 0 to 1")
     if not len(message.positives) == len(message.negatives) == scores.size:
         raise LinkError("a curve with other numbers of scores, positives and negatives")
-    both = _counts([*message.positives, *message.negatives], "a curve", counted)
+    given = [*message.positives, *message.negatives]
+    both = _counts(given, "a curve", sum(given) if counted is None else counted)
     bins = message.bins or None
     if bins is not None and not (2 <= bins <= MOST_BINS and np.isin(scores, edges(bins)[:-1]).all()):
         raise LinkError(f"the scores of a curve are no edges of {bins} bins")

@@ -34,7 +34,7 @@ from hierfl.link.times import Times
 
 __all__ = ["SUCCEEDED", "VERSIONS", "Agreed", "Service", "first_words", "take"]
 
-VERSIONS = (9,)
+VERSIONS = (10,)
 """Of the protocol. Since 2 it says which process leads the run, since 3 which one speaks for a member, since 4 it asks
 for work at places; 6 hashes payloads in another way, since 7 it asks for masked updates, since 8 it says whose a masked
 sum is, since 9 what did not count whole. No two speak to each other."""

@@ -2,8 +2,8 @@
 
 Brain tumour segmentation as in FeTS (Pati et al. 2022; the challenge's 1251 cases lie at 23 institutions, the largest
 with 41 % of them): a 3D U-Net (Cicek et al. 2016), soft Dice as the loss (Milletari et al. 2016), and scanners that
-differ from institution to institution. Metrics are of voxels, so that `num_test` counts these, and `dice` adds over the
-tree.
+differ from institution to institution. Metrics are of voxels, so that `num_test` counts these, and `dice` is of all of
+them together; `case_dice` is the mean over scans of each one's own, as challenges have it.
 """
 
 from __future__ import annotations
@@ -91,12 +91,16 @@ class Volumes(Sites):
         return 1 - dice.mean()
 
     def predict(self, model: Module, batch: Any) -> Prediction:
-        """Return each voxel's probability of being tumour, and its label."""
-        return Prediction(model(batch[0])[:, 0].float().sigmoid().flatten(), batch[1].flatten())
+        """Return each voxel's probability of being tumour, and its label; each scan's Dice, 1 where both are empty."""
+        scores, labels = model(batch[0])[:, 0].float().sigmoid().flatten(1), batch[1].flatten(1)
+        found, truth = scores > 0.5, labels > 0
+        of_either = found.sum(dim=1) + truth.sum(dim=1)
+        dice = (2 * (found & truth).sum(dim=1) / of_either).nan_to_num(1.0)
+        return Prediction(scores.flatten(), labels.flatten(), {"case_dice": dice})
 
     def metrics(self) -> Mapping[str, str]:
         """Name what is measured."""
-        return classifier.metrics(2)
+        return {**classifier.metrics(2), "case_dice": "max"}
 
     def _tumours(self, n: int, share: float, random: np.random.RandomState) -> NDArray[np.bool_]:
         """Draw an ellipsoid for each of n volumes, bool (n, size, size, size), its volume about `share` of all."""

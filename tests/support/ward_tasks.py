@@ -15,9 +15,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+from hierfl.learning.own_metrics import TWO_CLASSES
 from hierfl.learning.task import Prediction, SiteData
 
-__all__ = ["Deep", "Doses", "Frozen", "Lines", "MisnamedDoses", "NamedDoses", "Stumbles", "Tabled", "Wards"]
+__all__ = [
+    "FINDINGS",
+    "Deep",
+    "Doses",
+    "Findings",
+    "Frozen",
+    "Lines",
+    "MisnamedDoses",
+    "NamedDoses",
+    "Stumbles",
+    "Tabled",
+    "Wards",
+]
 
 
 def patients(site: str, n: int) -> tuple[Tensor, Tensor]:
@@ -103,6 +116,42 @@ class MisnamedDoses(Doses):
 
     def metrics(self) -> dict[str, str]:
         return {"absolut_error": "min"}
+
+
+FINDINGS = ("effusion", "mass", "nodule")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Three findings of each patient, a tenth of which nobody looked for; `without` one, it is known of nobody."""
+
+    def model(self) -> nn.Module:
+        return nn.Linear(4, len(FINDINGS))
+
+    def data(self, site: str, without: str = "") -> SiteData:
+        x, _ = patients(site, 60)
+        chance = np.random.default_rng(zlib.crc32(site.encode()))
+        y = (x[:, :3] - x[:, 1:] + torch.from_numpy(chance.standard_normal((60, 3))) > 0).float()
+        y[torch.from_numpy(chance.random((60, 3)) < 0.1)] = torch.nan
+        if without:
+            y[:, FINDINGS.index(without)] = -1
+        return SiteData(TensorDataset(x[:30], y[:30]), TensorDataset(x[30:], y[30:]))
+
+    @staticmethod
+    def age(site: str) -> np.ndarray:
+        """What is told of each of the patients that are measured, shape (n,)."""
+        return patients(site, 60)[0][30:, 3].abs().numpy()
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        x, y = batch
+        known = y >= 0
+        return F.binary_cross_entropy_with_logits(model(x)[known], y[known])
+
+    def predict(self, model: nn.Module, batch: Any) -> Prediction:
+        return Prediction(model(batch[0]).sigmoid(), batch[1], {"age": batch[0][:, 3].abs()}, names=FINDINGS)
+
+    def metrics(self) -> dict[str, str]:
+        return {**TWO_CLASSES, **{f"auc_{name}": "max" for name in FINDINGS}, "age": "min"}
 
 
 class Frozen(Wards):

@@ -262,7 +262,7 @@ class Curve(_message.Message):
     def __init__(self, scores: _Optional[_Iterable[float]] = ..., positives: _Optional[_Iterable[int]] = ..., negatives: _Optional[_Iterable[int]] = ..., bins: _Optional[int] = ...) -> None: ...
 
 class Tally(_message.Message):
-    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "own")
+    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "own", "num_own", "labels")
     class OwnEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -279,6 +279,8 @@ class Tally(_message.Message):
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
     CURVES_FIELD_NUMBER: _ClassVar[int]
     OWN_FIELD_NUMBER: _ClassVar[int]
+    NUM_OWN_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     num_samples: int
     num_not_finite: int
     num_left_out: int
@@ -288,7 +290,9 @@ class Tally(_message.Message):
     confusion: _containers.RepeatedScalarFieldContainer[int]
     curves: _containers.RepeatedCompositeFieldContainer[Curve]
     own: _containers.ScalarMap[str, bytes]
-    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., own: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    num_own: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., own: _Optional[_Mapping[str, bytes]] = ..., num_own: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Evaluated(_message.Message):
     __slots__ = ("tally", "duration_s", "error")

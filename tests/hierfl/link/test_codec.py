@@ -123,7 +123,8 @@ def test_no_numbers_that_are_admitted_are_too_large_for_what_is_made_of_them() -
     Grid(32, 8.0, 4 * MOST_NODES * MOST_SAMPLES)
     ends = (-LARGEST_LOSS, LARGEST_LOSS)
     assert MOST_NODES * MOST_PREDICTIONS < 2**63
-    tallies = [Tally(MOST_PREDICTIONS, loss=MOST_PREDICTIONS * loss << 40, own={"mae": 0}) for loss in ends]
+    own: dict[str, Any] = {"own": {"mae": 0}, "num_own": MOST_PREDICTIONS}
+    tallies = [Tally(MOST_PREDICTIONS, loss=MOST_PREDICTIONS * loss << 40, **own) for loss in ends]
     sites = {str(n): tally_in(tally_out(one)).scalars() for n, one in enumerate(tallies)}
     assert fairness(sites)["loss"]["std"] == float(LARGEST_LOSS)
     durations = Durations()

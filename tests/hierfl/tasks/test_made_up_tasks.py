@@ -143,6 +143,20 @@ def test_voxels_are_counted_and_the_loss_is_the_volumes_mean():
     assert values["loss"] == pytest.approx(task.loss(model, test[:]).item(), rel=1e-5)
 
 
+def test_each_scan_has_a_dice_of_its_own():
+    class Given(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    found = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]).view(3, 1, 1, 1, 4)
+    labels = torch.tensor([[0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]).view(3, 1, 1, 4)
+    prediction = Volumes().predict(Given(), (100.0 * found - 50.0, labels))
+    assert prediction.own["case_dice"].tolist() == [0.5, 1.0, 0.0]
+    task = Volumes(num_sites=1, num_cases=20, size=8, levels=2)
+    values = measure(task.model(), task, task.data("site-0").test, Evaluation(), torch.device("cpu")).scalars()
+    assert 0 <= values["case_dice"] <= 1 and values.keys() >= task.metrics().keys()
+
+
 def test_monai_is_asked_for_by_name_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
     monkeypatch.setitem(sys.modules, "monai", None)

@@ -34,4 +34,5 @@ def test_a_task_measures_what_it_names(kind: str, tmp_path: Path) -> None:
         given = task.predict(task.model().eval(), default_collate([test[i] for i in range(min(8, len(test)))]))
         scores, labels = given.scores.detach().numpy(), given.labels.numpy()
         found = Tally.of(scores, labels, loss_sum=1.0).scalars().keys() & BUILT_IN.keys()
-        assert {**task.metrics(), "loss": "min"} == {name: BUILT_IN[name] for name in found}
+        own = {name: task.metrics()[name] for name in given.own}
+        assert {**task.metrics(), "loss": "min"} == {name: BUILT_IN[name] for name in found} | own
