@@ -83,6 +83,7 @@ AT_TOP = {
         "hierfl/learning/batches.py",
         "hierfl/learning/beside.py",
         "hierfl/learning/contract.py",
+        "hierfl/learning/fitting.py",
         "hierfl/learning/flat.py",
         "hierfl/learning/lora.py",
         "hierfl/learning/measuring.py",

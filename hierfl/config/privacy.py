@@ -10,6 +10,7 @@ from hierfl.config.places import join
 from hierfl.config.schema import Evaluation, Training
 from hierfl.config.section import Report
 from hierfl.learning.strategy import Strategy
+from hierfl.learning.task import has_fit
 
 if TYPE_CHECKING:
     from hierfl.config.tree import Node
@@ -45,6 +46,10 @@ def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, task: Any
         report("evaluation.auc", "exact sends every score up, and no noise covers them: histogram or none with privacy")
     if first and hasattr(task, "sample_weights"):
         report(first, "draws all records alike, which is what it counts by, and the task has sample_weights: not both")
+    if first and has_fit(task):
+        report(
+            first, "counts what each step tells of a record, and the task has a training loop of its own, fit: not both"
+        )
     if first and evaluation.fine_tune is not None:
         report("evaluation.fine_tune", "trains on records without noise, and its figures go up: not with privacy")
 

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from hierfl.config.schema import SiteSettings
+    from hierfl.learning.fitting import LocalTraining
 
 __all__ = [
     "Applies",
     "Check",
     "Collates",
     "CountsSamples",
+    "Fits",
     "KnowsSites",
     "NamesMetrics",
     "Prediction",
@@ -39,6 +41,7 @@ __all__ = [
     "Task",
     "WeighsSamples",
     "counted",
+    "has_fit",
 ]
 
 
@@ -109,6 +112,17 @@ class Collates(Protocol):
 
     def collate(self, samples: Sequence[Any]) -> Any:
         """Make one batch of samples, as the data sets give them: tensors, or tuples, lists, dicts of these."""
+
+
+@runtime_checkable
+class Fits(Protocol):
+    """A task with a training loop of its own: several optimizers, a step on several batches, a library's trainer."""
+
+    def fit(self, model: Module, local: LocalTraining) -> float | Tensor | None:
+        """Train the model in place on `local.dataset`; return the mean loss, or nothing.
+
+        `local.step(optimizer)` stands in the place of `optimizer.step()`, wherever a strategy adds to the gradients.
+        """
 
 
 @runtime_checkable
@@ -186,6 +200,11 @@ class Standardised(Protocol):
     """
 
     standardise: str
+
+
+def has_fit(task: object) -> bool:
+    """Say whether a task has a training loop of its own; a key `fit` of its YAML is none."""
+    return callable(getattr(type(task), "fit", None))
 
 
 def counted(task: CountsSamples, settings: SiteSettings) -> tuple[int, int]:

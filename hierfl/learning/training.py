@@ -21,11 +21,12 @@ from hierfl.config.schema import Training
 from hierfl.errors import UpdateRefused
 from hierfl.learning.batches import Feed, drawn
 from hierfl.learning.contract import checked_loss
+from hierfl.learning.fitting import advance, fitted
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.noise import Stream
 from hierfl.learning.optimizers import make
 from hierfl.learning.privacy import Mechanism
-from hierfl.learning.task import Task
+from hierfl.learning.task import Task, has_fit
 
 __all__ = ["LocalResult", "Private", "train", "warm_up"]
 
@@ -59,7 +60,8 @@ def train(
 ) -> LocalResult:
     """Train the model in place. `pull` adds to each step's gradient; `num_steps` stands in for the training's own.
 
-    Under `private` a step follows the mechanism's gradient, and the loss, which no noise covers, is not told.
+    Under `private` a step follows the mechanism's gradient, and the loss, which no noise covers, is not told. A task
+    that has `fit` trains by that.
 
     Errors: UpdateRefused if the loss is not finite; SiteFailed if it is no loss; ConfigError for an optimizer's wrong
     option; whatever the task raises.
@@ -69,6 +71,9 @@ def train(
         return LocalResult(0, None)
     model.train_mode()
     model.seed(seed)
+    if has_fit(task):
+        assert private is None, "what a loop of its own does to a record is not known"
+        return LocalResult(*fitted(model, task, dataset, training, seed, num_steps, pull))
     with model.optimizer(training) as optimizer:
         if private is not None:
             gradients = private.mechanism.gradients(model, task, dataset, training, num_steps, private.random)
@@ -107,17 +112,7 @@ def _steps(
         with _precision(training, device):
             loss = checked_loss(task, model.module, batch, size)
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        if pull is not None:
-            pull()
-        if training.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
-            scaler.update()
+        advance(optimizer, parameters, training.clip_norm, pull, scaler)
         weighted = loss.detach().float() * size
         total = weighted if total is None else total + weighted
         seen += size
