@@ -10,7 +10,7 @@ from hierfl.config.schema import Evaluation, Stopping
 from hierfl.config.section import Made, Report
 from hierfl.config.values import shown
 from hierfl.kinds import nearest
-from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, OWN_NAMES, is_own_name
+from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, is_own_name, other_name
 from hierfl.learning.task import NamesMetrics
 
 __all__ = ["check_operating", "check_stopping", "measured_by"]
@@ -31,7 +31,7 @@ def measured_by(task: Made, report: Report) -> Mapping[str, str] | None:
     faults = []
     for name, way in named.items():
         if name not in BUILT_IN and not is_own_name(name):
-            faults.append(f"names a metric {shown(name)}; needed: one of hierfl's, or {OWN_NAMES}")
+            faults.append(f"names a metric {shown(name)}; needed: one of hierfl's, or {other_name(name)}")
         elif way not in ((BUILT_IN[name],) if name in BUILT_IN else _WAYS):
             faults.append(f"says that {name} gets better by {shown(way)}; needed: {BUILT_IN.get(name, 'min or max')}")
     if sum(name not in BUILT_IN for name in named) > MAX_OWN:

@@ -15,7 +15,7 @@ from hierfl.errors import DataError, HierflError, SiteFailed
 from hierfl.frames import spelt
 from hierfl.learning.beside import made
 from hierfl.learning.overlaps import has_values, overlapping
-from hierfl.learning.own_metrics import LABEL_NAMES, MAX_OWN, MOST_LABELS, OWN_NAMES, auc_of, is_own_name
+from hierfl.learning.own_metrics import LABEL_NAMES, MAX_OWN, MOST_LABELS, auc_of, is_own_name, other_name
 from hierfl.learning.task import Prediction, SiteData, Task
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def checked_prediction(given: Any, num_samples: int | None = None) -> Prediction
             raise SiteFailed(f"the task's predict() gave {_kind(getattr(given, name))} as {name}; needed: a tensor")
     for name, values in given.own.items():
         if not is_own_name(name):
-            raise SiteFailed(f"the task's predict() names a metric {name!r}; needed: {OWN_NAMES}")
+            raise SiteFailed(f"the task's predict() names a metric {name!r}; needed: {other_name(name)}")
         if not isinstance(values, Tensor) or values.dim() != 1:
             raise SiteFailed(f"the task's predict() gave {_kind(values)} as {name}; needed: a tensor of shape (n,)")
     _check_labels(given)

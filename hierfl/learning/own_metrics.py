@@ -20,12 +20,12 @@ __all__ = [
     "MAX_OWN",
     "MOST_LABELS",
     "OF_SCORES",
-    "OWN_NAMES",
     "TWO_CLASSES",
     "added",
     "auc_of",
     "is_own_name",
     "num_bad",
+    "other_name",
     "own_among",
     "sums",
 ]
@@ -63,9 +63,6 @@ _TAKEN = frozenset(
 _BESIDE = ("held_out_", "personal_")
 _FORM = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
-OWN_NAMES = "up to 64 small letters, digits and _, and none of hierfl's own (accuracy, loss, held_out_...)"
-"""What a metric of a task's own may be called, in words."""
-
 
 LABEL_NAMES = "up to 60 small letters, digits and _, each once, and no metric of the task's own is called auc_ and that"
 """What one of several labels may be called, in words."""
@@ -80,6 +77,13 @@ def is_own_name(name: object) -> bool:
     """Say whether a task may call a metric of its own so."""
     is_form = isinstance(name, str) and _FORM.fullmatch(name) is not None
     return is_form and name not in _TAKEN and not str(name).startswith(_BESIDE)
+
+
+def other_name(name: object) -> str:
+    """Say what a metric of a task's own is called in place of this, in words."""
+    if isinstance(name, str) and (name in _TAKEN or name.startswith(_BESIDE)):
+        return f"another name, mean_{name} say: hierfl tells a figure of its own by this one"
+    return "up to 64 small letters, digits and _, the first a letter"
 
 
 def own_among(names: Iterable[str]) -> list[str]:

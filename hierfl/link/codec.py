@@ -18,7 +18,7 @@ from hierfl.errors import LinkError
 from hierfl.learning.disclosure import MOST_CHARACTERS
 from hierfl.learning.fixed import FRACTION_BITS
 from hierfl.learning.metrics import Curve, Tally
-from hierfl.learning.own_metrics import LABEL_NAMES, MAX_OWN, MOST_LABELS, OWN_NAMES, auc_of, is_own_name
+from hierfl.learning.own_metrics import LABEL_NAMES, MAX_OWN, MOST_LABELS, auc_of, is_own_name, other_name
 from hierfl.learning.score_bins import MOST_BINS, edges
 from hierfl.learning.standardise import Moments
 from hierfl.learning.statistics import KINDS, Column, TableStatistics
@@ -319,7 +319,7 @@ def _own_in(message: wire.Tally) -> dict[str, int]:
     if len(message.own) > MAX_OWN:
         raise LinkError(f"{len(message.own)} metrics of a task's own; at most {MAX_OWN}")
     if odd := [name for name in message.own if not is_own_name(name)]:
-        raise LinkError(f"a metric of a task's own is called {odd[0][:80]!r}; needed: {OWN_NAMES}")
+        raise LinkError(f"a metric of a task's own is called {odd[0][:80]!r}; needed: {other_name(odd[0][:80])}")
     return {name: integer_in(message.own[name], name) for name in sorted(message.own)}
 
 

@@ -241,7 +241,12 @@ def test_a_link_takes_no_name_that_is_hierfls_own_or_none(name: str) -> None:
     ("given", "says"),
     [
         (Prediction(), r"gave nothing as scores; needed: a tensor"),
-        (Prediction(own={"loss": torch.ones(2)}), r"names a metric 'loss'; needed: up to 64 small letters"),
+        (
+            Prediction(own={"dice": torch.ones(2)}),
+            r"names a metric 'dice'; needed: another name, mean_dice say: hierfl",
+        ),
+        (Prediction(own={"held_out_x": torch.ones(2)}), r"'held_out_x'; needed: another name, mean_held_out_x say"),
+        (Prediction(own={"Dice": torch.ones(2)}), r"names a metric 'Dice'; needed: up to 64 small letters"),
         (Prediction(own={"mae": torch.ones(2, 1)}), r"gave a tensor of shape \[2, 1\] as mae; needed: .* shape \(n,\)"),
         (Prediction(own={"mae": 0.5}), r"gave a float as mae"),  # type: ignore[dict-item]
         (
