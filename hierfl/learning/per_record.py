@@ -1,12 +1,13 @@
 """Gradients of single records, clipped and added up exactly, for mechanisms that bound what each of them can do.
 
 A record's gradient is that of the task's loss on a batch of it alone, so that no other record is in it, whatever the
-model does within a batch. By `torch.func` many are taken at once; one after another where a model does not allow it.
+model does within a batch, or the task as it makes one. By `torch.func` many are taken at once; one after another where
+a model does not allow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn import Module
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.data import Dataset
 
 from hierfl.errors import HierflError, SiteFailed
@@ -126,28 +127,38 @@ class PerRecord:
 
     def _rows(self, chosen: Tensor) -> Tensor:
         """Take the gradients of records, shape (n, P)."""
-        batch = self._feed.taken(self._data, chosen)
-        found = self._one(batch) if self._at_once is None else self._many(batch)
-        return torch.cat([one.reshape(len(chosen), -1) for one in found], dim=1)
+        if self._at_once is None:
+            return _in_rows(self._one(self._feed.taken(self._data, chosen)), 1)
+        if not hasattr(self._task, "collate"):  # torch's own puts records side by side, as they are
+            whole = self._feed.taken(self._data, chosen)
+            return _in_rows(self._many(lambda: tree_map(lambda one: one.unsqueeze(1), whole)), len(chosen))
+        alike: dict[Any, list[Any]] = {}
+        for batch in [self._feed.taken(self._data, one) for one in torch.split(chosen, 1)]:
+            alike.setdefault(_form(batch), []).append(batch)
+        found = [
+            _in_rows(self._many(lambda many=many: tree_map(lambda *one: torch.stack(one), *many)), len(many))  # type: ignore[misc]
+            for many in alike.values()
+        ]
+        return torch.cat(found)
 
     def _one(self, batch: Any) -> list[Tensor]:
         """Take the gradient of a batch of one record; 0 for parameters that are not in its loss."""
         loss = checked_loss(self._task, self._model.module, batch, 1)
         parameters = list(self._parameters.values())
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
-        return [torch.zeros_like(one) if made is None else made for one, made in zip(parameters, found, strict=True)]
+        made = [torch.zeros_like(one) if its is None else its for one, its in zip(parameters, found, strict=True)]
+        return [one.to_dense() if one.is_sparse else one for one in made]
 
-    def _many(self, batch: Any) -> list[Tensor]:
-        """Take the gradients of a batch's records at once; each is a batch of its own to the task."""
+    def _many(self, batches: Callable[[], Any]) -> list[Tensor]:
+        """Take the gradients of records at once. `batches` gives a batch of each alone, one beside the other."""
         whole = _Loss(self._task, self._model.module)
 
-        def loss(parameters: dict[str, Tensor], record: Any) -> Any:
-            alone = tree_map(lambda one: one.unsqueeze(0), record)
+        def loss(parameters: dict[str, Tensor], alone: Any) -> Any:
             return functional_call(whole, {f"module.{name}": one for name, one in parameters.items()}, (alone,))
 
         held = {name: one.detach() for name, one in self._parameters.items()}
         try:
-            found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(held, batch)
+            found = vmap(grad(loss), in_dims=(None, 0), randomness="different")(held, batches())
         except (HierflError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -156,6 +167,17 @@ class PerRecord:
                 f" takes one after another:\n{type(error).__name__}: {error}"
             ) from error
         return list(found.values())
+
+
+def _in_rows(found: list[Tensor], number: int) -> Tensor:
+    """Put the parameters' gradients of a number of records side by side, shape (n, P)."""
+    return torch.cat([one.reshape(number, -1) for one in found], dim=1)
+
+
+def _form(batch: Any) -> Any:
+    """Say how a batch is made, and of what shapes: those of one form can lie side by side."""
+    leaves, made = tree_flatten(batch)
+    return str(made), tuple((tuple(one.shape), one.dtype) for one in leaves if isinstance(one, Tensor))
 
 
 def _held(module: Module) -> Iterator[tuple[str, Tensor]]:
