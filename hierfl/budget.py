@@ -215,10 +215,13 @@ def keep_counts(folder: Path, found: Mapping[str, Cost]) -> dict[str, int]:
     file, counts = folder / COUNTED, {path: cost.num_samples for path, cost in found.items()}
     try:
         before: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(before, dict) or any(type(number) is not int for number in before.values()):
+            raise ValueError("it does not give a number of records for each site")
     except FileNotFoundError:
         before = {}
     except (OSError, ValueError) as error:
-        raise OutputError(f"{file}, on which the run's privacy is counted, cannot be read: {error}") from error
+        way = "put it back as it was, or start a run of its own with `hierfl run`"
+        raise OutputError(f"{file}, on which the run's privacy is counted, cannot be read: {error}; {way}") from error
     wrong = [path for path, number in counts.items() if before.get(path, number) != number]
     if wrong:
         path = wrong[0]

@@ -40,6 +40,7 @@ def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, task: Any
                 if said and (place, said) not in told:
                     told.add((place, said))
                     report(place, said)
+    _check_apart(root, report)
     if first and find_spec(LIBRARY) is None:
         report(first, f"needs the package {LIBRARY}, which counts what it costs: pip install 'hierfl[privacy]'")
     if first and evaluation.auc == "exact":
@@ -52,6 +53,31 @@ def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, task: Any
         )
     if first and evaluation.fine_tune is not None:
         report("evaluation.fine_tune", "trains on records without noise, and its figures go up: not with privacy")
+
+
+def _check_apart(root: Node, report: Report) -> None:
+    """Report sites that train on the records of a site with a mechanism: each one's epsilon is of its own rounds.
+
+    What institutions load of one name, each behind its link, is not the same.
+    """
+    held: dict[tuple[int, str, str], tuple[Node, bool]] = {}
+    stack: list[tuple[Node, Mapping[str, Any], bool, Node]] = [(root, {}, False, root)]
+    while stack:
+        node, above, is_private, served = stack.pop()
+        is_private, served = is_private or node.own.privacy is not None, served if node.own.link is None else node
+        source = {**above, **{name: value for name, value in node.data.items() if name != "key"}}
+        if node.members is not None:
+            stack.extend((member, source, is_private, served) for member in reversed(node.members))
+        elif node.own.settings.get("role", "training") == "training":
+            whose = id(served), str(node.data.get("key", node.name)), repr(sorted(source.items()))
+            other, other_is_private = held.setdefault(whose, (node, is_private))
+            if other is not node and (is_private or other_is_private):
+                place = join(node.place, *(("data", "key") if "key" in node.data else ("name",)))
+                report(
+                    place,
+                    f"{node.name!r} trains on the records of {other.name!r} ({other.place}), and with privacy the"
+                    " epsilon of each is of its own rounds alone: let one site have them",
+                )
 
 
 def _own_topology(hub: Node) -> str:

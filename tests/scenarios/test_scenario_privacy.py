@@ -13,7 +13,8 @@ from small_runs import config_of, go, hub, site
 from torch.utils.data import TensorDataset
 from ward_tasks import Doses
 
-from hierfl.errors import ConfigError, HierflError
+from hierfl.budget import costs, keep_counts
+from hierfl.errors import ConfigError, HierflError, OutputError
 from hierfl.learning.strategies.fedavg import FedAvg
 from hierfl.learning.task import SiteData
 from hierfl.lifecycle import cross_site, evaluate, resume, run
@@ -206,6 +207,40 @@ def test_what_breaks_the_promise_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(HierflError, match="method: loop"):
         go(tmp_path, private(rounds=1))
     assert go(tmp_path, private(rounds=1, privacy={**NOISE, "method": "loop"})).summary["status"] == "finished"
+
+
+def test_sites_that_train_on_the_same_records_are_refused_where_any_hides_them(tmp_path: Path) -> None:
+    def twice(**other: Any) -> dict[str, Any]:
+        return hub(
+            "world", hub("us", site("a", n=12)), hub("eu", {**site("a", n=12), **other}, SITES[1]), privacy=NOISE
+        )
+
+    said = refused(tmp_path, twice())
+    assert (
+        "federation.members.eu.members.a.name: 'a' trains on the records of 'a' (federation.members.us.members" in said
+    )
+    again = {"name": "z", "data": {"key": "a", "n": 12}}
+    assert "members.z.data.key: 'z' trains on the records of 'a'" in refused(tmp_path, twice(**again))
+    bare = {**twice(**again), "privacy": None}
+    config_of(tmp_path, bare, DOSES, training=STEPS)
+    bare["members"][0]["privacy"] = NOISE
+    assert "'z' trains on the records of 'a'" in refused(tmp_path, bare)
+    for other in ({**again, "role": "evaluation"}, {"name": "z", "data": {"key": "a", "n": 13}}):
+        config_of(tmp_path, twice(**other), DOSES, training=STEPS)
+    linked = twice()
+    for member in linked["members"]:
+        member["link"] = {"address": "fl.example.org:8443"}
+    config_of(tmp_path, linked, DOSES, training=STEPS)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "null", '{"world/a": "12"}', '{"world/a": 12', ""])
+def test_counts_that_are_damaged_are_refused_by_name(content: str, tmp_path: Path) -> None:
+    config = config_of(tmp_path, private(), DOSES, training=STEPS)
+    found = costs(config, {"world/a": 12})
+    assert keep_counts(tmp_path, found) == {"world/a": 12} == keep_counts(tmp_path, {})
+    (tmp_path / "privacy.json").write_text(content)
+    with pytest.raises(OutputError, match=r"privacy\.json, on which .*; put it back as it was, or start"):
+        keep_counts(tmp_path, found)
 
 
 def test_without_the_accountants_package_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
