@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.config.build import override_training
 from hierfl.config.schema import Training
+from hierfl.config.write import write
 from hierfl.monitor.busy import PHASES, Account
 from hierfl.monitor.fairness import fairness
 from hierfl.monitor.gpus import GpuTime
@@ -352,9 +353,7 @@ def _kind(thing: object) -> str:
 
 def _code_block(resolved: Mapping[str, Any]) -> str:
     """Write the configuration as YAML in a Markdown code block: each line indented by four spaces."""
-    from omegaconf import OmegaConf
-
-    text = OmegaConf.to_yaml(OmegaConf.create(dict(resolved)))
+    text = write(resolved)
     if len(text) > _TEXT_LIMIT:
         text = text[:_TEXT_LIMIT] + "\n... the rest stands in config.yaml\n"
     return "".join(f"    {line}\n" for line in text.splitlines())

@@ -152,6 +152,15 @@ def test_the_configuration_is_text_and_the_tree_a_picture(heart):
     assert image.std() > 0.05
 
 
+def test_a_tree_of_a_hundred_tiers_is_text_too(tmp_path):
+    federation = {"name": "deepest", "members": [{"name": "site"}]}
+    for tier in range(100):
+        federation = {"name": f"hub-{tier}", "members": [federation]}
+    config = dataclasses.replace(script.config(script.heart()), resolved={"federation": federation})
+    found = logged(tmp_path, config, script.run(script.heart()))
+    assert b"name: deepest" in found.Tensors("config")[0].tensor_proto.string_val[0]
+
+
 def test_each_tier_has_a_layout_whose_patterns_meet_existing_tags(heart):
     layout = layout_pb2.Layout()
     layout.ParseFromString(heart.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])

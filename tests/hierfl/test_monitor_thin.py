@@ -180,3 +180,13 @@ def with_devices(record: Record) -> Iterator[Record]:
 def test_curves_say_which_rounds_they_are_drawn_of() -> None:
     said = [text.get_text() for text in pictures.curves(rows(9), ["accuracy"], every=64).texts]
     assert any("after one round of 64, and the last" in text for text in said)
+
+
+def test_a_legend_of_long_names_lies_within_the_picture() -> None:
+    hubs = [f"world/Universitätsklinikum Hamburg-Eppendorf, Kardiologie, Haus {number}" for number in range(7)]
+    nodes = ["world", *hubs, *(f"{hub}/site" for hub in hubs)]
+    made = pictures.curves([{"round": 1, "node": node, "accuracy": 0.5} for node in nodes], ["accuracy"])
+    pictures.png(made)  # draws it, which places the legend
+    (legend,), width = made.legends, made.get_size_inches()[0] * made.dpi
+    assert legend.get_window_extent().x1 <= width
+    assert "Universitätskl…logie, Haus 6" in [text.get_text() for text in legend.get_texts()]

@@ -103,3 +103,15 @@ def test_a_run_of_weeks_keeps_no_more_rounds_than_bars() -> None:
     assert len(short.bars) == 30 and len(short.open) <= 32 and len(short.commits) <= 17
     assert [number for number, _ in short.commits][-1] == 1000
     assert min(short.open)[0] <= short.bars[0].start_s, "what is drawn has all that it waited for"
+
+
+def test_the_longest_paths_leave_room_for_the_bars() -> None:
+    """Three hubs of 60 letters below each other had more than the whole picture's width, and the run a traceback."""
+    found = tape()
+    path = "world/" + "/".join(["Universitätsklinikum Hamburg-Eppendorf, Kardiologie, Haus 1"] * 3)
+    found.phase(path, "aggregate", 4, 5)
+    axes = timeline(found).axes[0]
+    assert axes.get_position().width > 0.4
+    said = axes.get_yticklabels()[-1].get_text()
+    assert said.startswith("world/Universitätsklinik…") and said.endswith("Kardiologie, Haus 1")
+    assert len(said) == 48

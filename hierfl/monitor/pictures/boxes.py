@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.patches import FancyBboxPatch
 
-from hierfl.monitor.pictures.style import BLUE, GREY, INK, ORANGE, SIZE, width_in
+from hierfl.monitor.pictures.style import BLUE, GREY, INK, ORANGE, SIZE, short, width_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["Box", "box_of", "draw_box"]
 
 _PAD, _LINE = 0.16, 0.22
-_LONGEST = 28
 
 
 @dataclass(slots=True)
@@ -45,15 +44,9 @@ _LOOK: dict[str, dict[str, Any]] = {
 
 def box_of(kind: str, name: str, note: str = "") -> Box:
     """Make a node's box, with the width that its text needs."""
-    box = Box(kind, _short(name), note)
+    box = Box(kind, short(name), note)
     box.width = max(width_in(box.title, SIZE, bold=True), width_in(note, SIZE - 1.5), 0.5) + 2 * _PAD
     return box
-
-
-def _short(name: str) -> str:
-    """Cut a long name in its middle: both ends tell siblings apart."""
-    half = _LONGEST // 2
-    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[1 - half :]}"
 
 
 def draw_box(axes: Axes, box: Box) -> None:

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from hierfl.monitor.outline import members_by_hub
-from hierfl.monitor.pictures.style import BLUE, GREY, HUES, INK, SIZE, figure, heading, legend, tidy
+from hierfl.monitor.pictures.style import BLUE, GREY, HUES, INK, SIZE, figure, heading, legend, short, tidy
 from hierfl.monitor.words import finite, metric, spoken
 
 if TYPE_CHECKING:
@@ -170,5 +170,5 @@ def _below(path: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Keep a name from being read as mathematics or as "no legend" by matplotlib."""
-    return name.replace("$", r"\$").removeprefix("_") or name
+    """Cut a long name, and keep it from being read as mathematics or as "no legend" by matplotlib."""
+    return short(name).replace("$", r"\$").removeprefix("_") or name

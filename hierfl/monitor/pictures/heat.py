@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hierfl.monitor.cross_site import Matrix, short
-from hierfl.monitor.pictures.style import GREY, INK, SIZE, figure, heading
+from hierfl.monitor.cross_site import Matrix
+from hierfl.monitor.cross_site import short as apart
+from hierfl.monitor.pictures.style import GREY, INK, SIZE, figure, heading, short
 from hierfl.monitor.words import finite, metric
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def heat(matrix: Matrix) -> Figure:
     for (row, column), value in np.ndenumerate(values) if few else ():
         dark = np.isfinite(value) and ((value > middle) == falls)
         axes.text(column, row, metric(float(value)), ha="center", va="center", size=SIZE, color="w" if dark else INK)
-    names = short(list(dict.fromkeys((*columns, *rows))))
+    names = {path: short(name) for path, name in apart(list(dict.fromkeys((*columns, *rows)))).items()}
     if len(columns) <= 3 * _MOST_NUMBERS:
         axes.set_xticks(range(len(columns)), [names[path] for path in columns], rotation=30, ha="right", size=SIZE)
     else:

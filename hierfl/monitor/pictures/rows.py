@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from matplotlib.collections import PolyCollection
 
+from hierfl.monitor.pictures.style import short
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["IDLE", "by_number", "draw_spans", "unit_of"]
+__all__ = ["IDLE", "by_number", "draw_spans", "title", "unit_of"]
 
 IDLE = "#e9edf0"
 _FINEST = 3000
@@ -21,6 +23,11 @@ _FINEST = 3000
 def by_number(name: str) -> list[tuple[int, str]]:
     """Sort worker-10 after worker-9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def title(name: str) -> str:
+    """Name a row, of the longest path so that bars have room beside it."""
+    return short(name, 48)
 
 
 def unit_of(whole_s: float) -> tuple[float, str]:

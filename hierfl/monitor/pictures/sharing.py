@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
-from hierfl.monitor.pictures.rows import IDLE, by_number, draw_spans, unit_of
+from hierfl.monitor.pictures.rows import IDLE, by_number, draw_spans, title, unit_of
 from hierfl.monitor.pictures.style import GREY, HUES, INK, SIZE, figure, heading, tidy, width_in
 from hierfl.monitor.words import percent
 
@@ -33,7 +33,7 @@ def sharing(
     since, until = min(spans[0][0] for spans in wanted.values()), max(spans[-1][1] for spans in wanted.values())
     devices = sorted(busy, key=by_number)
     rows, left_out = devices[:_MAX_DEVICES], len(devices[_MAX_DEVICES:])
-    labels = max(map(width_in, rows)) + 0.4
+    labels = max(width_in(title(device)) for device in rows) + 0.4
     height = 1.95 + 0.36 * len(rows)
     made = figure(12, height)
     axes = made.add_axes((labels / 12, 0.95 / height, 1 - (labels + 0.75) / 12, 0.36 * len(rows) / height))
@@ -50,7 +50,7 @@ def sharing(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     tidy(axes)
     axes.grid(visible=False)
-    axes.set_yticks(range(len(rows)), rows, color=INK, parse_math=False)
+    axes.set_yticks(range(len(rows)), [title(device) for device in rows], color=INK, parse_math=False)
     axes.set_xlabel(f"{unit} since the first round", size=SIZE, color=GREY, loc="right", labelpad=2)
     keys = [Patch(color=hue, label=run) for run, hue in hues.items()] + [Patch(color=IDLE, label="idle")]
     made.legend(

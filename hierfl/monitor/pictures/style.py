@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -15,7 +16,21 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-__all__ = ["BLUE", "FAINT", "GREY", "HUES", "INK", "SIZE", "figure", "heading", "legend", "png", "tidy", "width_in"]
+__all__ = [
+    "BLUE",
+    "FAINT",
+    "GREY",
+    "HUES",
+    "INK",
+    "SIZE",
+    "figure",
+    "heading",
+    "legend",
+    "png",
+    "short",
+    "tidy",
+    "width_in",
+]
 
 INK, GREY, FAINT = "#1b1f24", "#66707b", "#e8ebee"
 BLUE, SKY, GREEN, ORANGE, RED, PINK, YELLOW = (
@@ -34,6 +49,9 @@ SIZE = 11
 """Text size in points: 15 pixels in a picture 12 inches wide shown at 1200 pixels."""
 
 _DPI = 150
+_HANDLE = 0.65
+"""Inches that an entry of a legend takes beside its text."""
+
 _MEASURE = TextToPath()
 
 
@@ -54,10 +72,18 @@ def heading(made: Figure, text: str, under: str = "") -> None:
 
 
 def legend(made: Figure, told: Sequence[Artist], across: int = 6, bottom: float = 0.005) -> None:
-    """Put a legend at the bottom left, `across` entries side by side at most."""
+    """Put a legend at the bottom left, `across` entries side by side at most, and no more than there is room for."""
     look: dict[str, Any] = {"frameon": False, "fontsize": SIZE, "labelcolor": INK, "handlelength": 1.8}
-    columns: dict[str, Any] = {"ncols": min(len(told), across), "columnspacing": 1.6}
+    widths = [width_in(str(artist.get_label())) + _HANDLE for artist in told]
+    room = float(made.get_size_inches()[0]) - 0.3
+    fitting = (many for many in range(min(len(told), across), 1, -1) if _width(widths, many) <= room)
+    columns: dict[str, Any] = {"ncols": next(fitting, 1), "columnspacing": 1.6}
     made.legend(handles=told, loc="lower left", bbox_to_anchor=(0.012, bottom), **columns, **look)
+
+
+def _width(widths: Sequence[float], columns: int) -> float:
+    """Add up the widest entries of a legend's columns, which are filled from the left and differ by one entry."""
+    return float(sum(part.max() for part in np.array_split(np.array(widths), columns)))
 
 
 def tidy(axes: Axes) -> None:
@@ -69,6 +95,12 @@ def tidy(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SIZE, labelcolor=GREY, color=GREY, length=3)
     axes.tick_params(axis="y", length=0)
+
+
+def short(name: str, most: int = 28) -> str:
+    """Cut a name of more than `most` letters in its middle: both ends tell siblings apart."""
+    half = most // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[1 - half :]}"
 
 
 def width_in(text: str, size: float = SIZE, *, bold: bool = False) -> float:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import blended_transform_factory
 
 from hierfl.monitor.busy import PHASES, without
-from hierfl.monitor.pictures.rows import IDLE, by_number, draw_spans, unit_of
+from hierfl.monitor.pictures.rows import IDLE, by_number, draw_spans, title, unit_of
 from hierfl.monitor.pictures.style import (
     BLUE,
     FAINT,
@@ -97,7 +97,7 @@ def timeline(tape: Tape) -> Figure:
     commits = [commit for commit in tape.commits if commit[1] >= since]
     until = max([bar.end_s for bar in tape.bars] + [time_s for _, time_s in commits])
     rows, left_out = _rows(tape)
-    labels = max(width_in(row.name) for row in rows) + 0.4
+    labels = max(width_in(title(row.name)) for row in rows) + 0.4
     deep = rows[-1].place + rows[-1].half + 0.19
     height = 1.95 + 0.36 * deep
     made = figure(12, height)
@@ -113,7 +113,7 @@ def timeline(tape: Tape) -> Figure:
     axes.set_ylim(deep, 0.0)
     tidy(axes)
     axes.grid(visible=False)
-    axes.set_yticks([row.place for row in rows], [row.name for row in rows], color=INK, parse_math=False)
+    axes.set_yticks([row.place for row in rows], [title(row.name) for row in rows], color=INK, parse_math=False)
     axes.set_xlabel(f"{unit} since the start", size=SIZE, color=GREY, loc="right", labelpad=2)
     phases = {bar.phase for bar in tape.bars}
     keys = [Patch(color=_HUES[name], label=_WORDS[name]) for name in PHASES if name in phases]
