@@ -106,7 +106,7 @@ class Rounds:
 
     def _go(self) -> Mapping[str, Any]:
         layout, commit = self._set_up()
-        self.voice.facts["startup_s"] = round(self._now(), 3)
+        self.voice.facts["startup_s"] = round(self.voice.spent_s(), 3)
         reason = commit.progress.reason  # it had stopped early, and was killed before its end
         try:
             for number in range(commit.rounds_done, self._rounds()) if reason is None else ():
@@ -270,7 +270,7 @@ class Rounds:
 
     def _save(self, commit: Published, layout: Layout) -> Path:
         """Write a checkpoint, and what was learned on the way to it."""
-        epoch, wall_s = epoch_of(self.epochs, commit.rounds_done).number, self.voice.before_s + self._now()
+        epoch, wall_s = epoch_of(self.epochs, commit.rounds_done).number, self.voice.before_s + self.voice.spent_s()
         run = {"epoch": epoch, "seed": self.config.seed, "goal": goal_of(self.config.resolved), "layout": layout}
         content = commit.content({**run, "scale": self.scale, "wall_s": wall_s, "writer": self.lead.epoch})
         commit.saved = True

@@ -17,7 +17,9 @@ from hierfl import checkpoint
 from hierfl.errors import ConfigError, DataError, HierflError, OutputError
 from hierfl.lifecycle import cross_site, evaluate, export, resume
 from hierfl.monitor.records import Notice, RoundCommitted, RunEnded, SiteTrained
+from hierfl.reopen import reopened
 from hierfl.rounds import STOPPING
+from hierfl.voice import Voice
 
 TREE = hub("world", hub("up", "north", "south"), "east")
 DEEP = "ward_tasks:Deep"
@@ -158,6 +160,16 @@ def test_the_time_of_all_legs_is_added_up(tmp_path: Path) -> None:
     summary = resume(folder)
     assert summary["wall_s"] < 1000.0 < summary["wall_s_total"]
     assert summary["wall_s_total"] == pytest.approx(1000.0 + summary["wall_s"], abs=0.01)
+
+
+def test_a_clock_that_is_set_back_takes_nothing_from_the_time_of_a_run(tmp_path: Path) -> None:
+    """After an hour back a run had taken less than nothing, and so had all that its later processes added to."""
+    folder = broken(tmp_path, (SiteTrained, 2), {**hub("world", "north", "east"), "rounds": 3})
+    with reopened(folder) as left:
+        voice = Voice(left.folder, left.config, [], before_s=7.0)
+    voice.started_s += 3600.0
+    summary = voice.summary("finished")
+    assert 0.0 <= summary["wall_s"] < 60.0 and summary["wall_s_total"] >= 7.0
 
 
 def test_another_stopping_metric_begins_its_count_anew(tmp_path: Path) -> None:
