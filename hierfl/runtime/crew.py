@@ -322,7 +322,7 @@ class Crew:
             self._holdings.ask(worker, name)
 
     def _given_back(self, worker: str, tickets: Collection[int]) -> None:
-        """Let others do what a worker has given back, if it is still wanted; say so."""
+        """Let others do what a worker has given back, if it is still wanted; say so where there are others."""
         device = self._roster.devices[worker].name
         calls, over = self._outbox.given_back(worker, tickets, self._roster.chunks(worker))
         for chunk in over:
@@ -331,6 +331,8 @@ class Crew:
         for group, sites in calls:
             if group.name in self._groups:
                 self._queue(group, sites)
+                if len(self._roster.ready) == 1:
+                    continue
                 said = f"{few(sites)} waited behind work that should have been over, and will go to who is free"
                 self._said.append(results.Said("info", device, said))
 

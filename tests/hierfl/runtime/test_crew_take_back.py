@@ -77,6 +77,17 @@ def test_what_waits_behind_a_site_that_hangs_is_asked_back_once_and_goes_elsewhe
     assert second != worker
 
 
+def test_of_a_single_worker_that_is_late_nothing_is_said() -> None:
+    """Nobody else is there to do it: on a busy machine a run of one worker said so many times a round."""
+    play = two_workers([Device("worker-0")])
+    play.ask("world/a"), play.ask("world/b")
+    pump(play, 0.5)
+    [(ticket, _, (tickets,))] = calls(play, "take_back")
+    assert not [one for one in reply(play, ticket, "worker-0", tickets) if hasattr(one, "message")]
+    play.end("world/a")
+    assert len(trains(play)["world/b"]) == 2, "it is done all the same, after what was late"
+
+
 def test_a_run_that_was_held_up_binds_nothing_behind_what_should_have_been_over_meanwhile() -> None:
     """It hears that a is over, is busy for half a second, and only then looks how late b is."""
     play = two_workers([Device("worker-0")])
