@@ -12,6 +12,7 @@ one that the site's records were ever promised. A later run with a larger delta 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,9 +37,7 @@ class Ledger:
         self._least: dict[str, float] = {}  # delta by site
         try:
             for line in whole_lines(file):  # what was not written to its end was never told
-                said = json.loads(line)
-                deltas = {site: float(delta) for site, delta in said.get("deltas", {}).items()}  # none in old lines
-                self._take(said["run"], {site: Release(*paid) for site, paid in said["sites"].items()}, deltas)
+                self._take(*_paid_by(line))
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -115,6 +114,18 @@ class Ledger:
         for site, release in paid.items():
             paid_before = self._spent.setdefault((run, site), Counter())
             paid_before[release.rate, release.noise_multiplier] += release.count
+
+
+def _paid_by(line: str) -> tuple[str, dict[str, Release], dict[str, float]]:
+    """Read a line: its run, and by site what was paid, at which delta. Errors: ValueError, KeyError, TypeError."""
+    said = json.loads(line)
+    paid = {site: Release(*one) for site, one in dict(said["sites"]).items()}
+    deltas = {site: float(delta) for site, delta in dict(said.get("deltas", {})).items()}  # none in old lines
+    is_sound = all(0 < one.rate <= 1 and 0 < one.noise_multiplier < math.inf for one in paid.values())
+    is_sound = is_sound and all(type(one.count) is int and one.count >= 0 for one in paid.values())
+    if not (is_sound and all(0 < delta < 1 for delta in deltas.values())):
+        raise ValueError(f"{line} is nothing that a round can have paid")
+    return said["run"], paid, deltas
 
 
 def _at(delta: float, cost: Cost) -> str:

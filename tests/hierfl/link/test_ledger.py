@@ -131,6 +131,30 @@ def test_a_line_that_was_cut_off_does_not_count_and_a_spoilt_book_is_not_read_ov
         Ledger(tmp_path / FILE)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "[1]",
+        '{"run": "run-1", "sites": [1]}',
+        '{"run": ["run-1"], "sites": {"world/north/a": [0.25, 2.0, 6]}}',
+        '{"run": "run-1", "sites": {"world/north/a": ["0.25", 2.0, 6]}}',
+        '{"run": "run-1", "sites": {"world/north/a": [NaN, 2.0, 6]}}',
+        '{"run": "run-1", "sites": {"world/north/a": [0.25, Infinity, 6]}}',
+        '{"run": "run-1", "sites": {"world/north/a": [0.25, 2.0, -6]}}',
+        '{"run": "run-1", "sites": {"world/north/a": [0.25, 2.0, 6]}, "deltas": {"world/north/a": 1.5}}',
+        '{"run": "run-1", "sites": {"world/north/a": [0.25, 2.0, 6]}, "deltas": null}',
+    ],
+)
+def test_a_line_that_no_round_can_have_paid_is_refused_by_name(line: str, tmp_path: Path) -> None:
+    sound = '{"run": "run-0", "round": 1, "sites": {"world/north/a": [0.25, 2.0, 6]}}'
+    (tmp_path / FILE).write_text(f"{sound}\n")
+    Ledger(tmp_path / FILE)
+    (tmp_path / FILE).write_text(f"{sound}\n{line}\n")
+    with pytest.raises(LinkError, match=r"privacy\.jsonl, which says .* cannot be read: .*; put it back from a copy"):
+        Ledger(tmp_path / FILE)
+
+
 def test_what_a_hub_asks_costs_its_own_rounds_and_the_run_those_above_too(tmp_path: Path) -> None:
     counts = {"world/north/a": 12, "world/north/b": 20}
     one, whole = (costs(federation(tmp_path), counts, top)["world/north/a"] for top in ("world/north", ""))
