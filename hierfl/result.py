@@ -95,7 +95,8 @@ class Result:
 
         from hierfl.monitor.files import read_metrics
 
-        lines, parts = read_metrics(self.run_dir), list[pyarrow.Table]()
+        lines = read_metrics(self.run_dir)
+        parts: list[pyarrow.Table] = []
         while (rows := list(islice(lines, _TOGETHER))) or not parts:
             names = dict.fromkeys(("round", "node", *(name for row in rows for name in row)))
             if taken := sorted(names.keys() & columns.keys()):
