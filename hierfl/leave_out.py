@@ -99,9 +99,11 @@ def _sites(config: RunConfig) -> list[str]:
 
 def _left_out(name: str, site: str) -> list[str]:
     """Write the overrides that leave a site out; the run is named by it."""
+    from hierfl.config.overrides import renaming
+
     _, *way = site.split("/")
     parts = [part for node in way for part in ("members", node)]
-    return [f"{join('federation', *parts, 'role')}=evaluation", f'name="{name}-without-{"-".join(way)}"']
+    return [f"{join('federation', *parts, 'role')}=evaluation", renaming(f"{name}-without-{'-'.join(way)}")]
 
 
 def _figures(summary: Mapping[str, Any], site: str) -> dict[str, Any]:

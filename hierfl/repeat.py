@@ -45,6 +45,7 @@ def with_seeds(paths: Sequence[Path], overrides: Sequence[str], seeds: Sequence[
     Errors: ConfigError with all mistakes of all files.
     """
     from hierfl.config import load
+    from hierfl.config.overrides import renaming
 
     if any(re.match(r"\s*seed\s*=", word) for word in overrides):
         raise ConfigError("--seeds and an override of seed are both given; keep one")
@@ -60,7 +61,7 @@ def with_seeds(paths: Sequence[Path], overrides: Sequence[str], seeds: Sequence[
         raise ConfigError(problems)
     names = told_apart([config.name for config in plain])
     return {
-        name: [load(path, [*overrides, f"seed={seed}", f'name="{config.name}-seed-{seed}"']) for seed in seeds]
+        name: [load(path, [*overrides, f"seed={seed}", renaming(f"{config.name}-seed-{seed}")]) for seed in seeds]
         for name, path, config in zip(names, paths, plain, strict=True)
     }
 

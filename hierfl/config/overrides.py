@@ -7,18 +7,21 @@ touches is copied.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hierfl.config.generate import is_template, spread
+from hierfl.config.interpolate import escape
 from hierfl.config.keys import KIND_KEYS, TEMPLATE_KEYS
 from hierfl.config.places import join, split
 from hierfl.config.read import NAMING, parse
+from hierfl.config.rules import MOST_NAME_BYTES
 from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import nearest
 
-__all__ = ["NotYet", "Override", "apply", "parse_override"]
+__all__ = ["NotYet", "Override", "apply", "parse_override", "renaming"]
 
 
 APPEND = "+"
@@ -130,3 +133,12 @@ def _spread(members: Any, hub: str, place: str, override: Override) -> list[Any]
         return spread(members, hub)
     except ValueError as error:
         raise ConfigError([Problem(place, f"{override.text!r} needs the members written out: {error}")]) from None
+
+
+def renaming(name: str) -> str:
+    """Write the override that names a run so; a name that is too long is cut in its middle: both ends tell apart."""
+    said = name.encode()
+    if len(said) > MOST_NAME_BYTES:
+        half = MOST_NAME_BYTES // 2 - 2
+        name = f"{said[:half].decode(errors='ignore')}…{said[-half:].decode(errors='ignore')}"
+    return f"name={json.dumps(escape(name), ensure_ascii=False)}"

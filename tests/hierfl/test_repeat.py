@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from hierfl.cli import app
 from hierfl.config.load import load
 from hierfl.errors import ConfigError
+from hierfl.leave_out import EACH, without
 from hierfl.lifecycle import run
 from hierfl.repeat import repeat, seeds_of, tables, with_seeds
 
@@ -38,6 +39,24 @@ def test_seeds_are_read(word: str, seeds: tuple[int, ...]) -> None:
 def test_other_words_are_no_seeds(word: str) -> None:
     with pytest.raises(ConfigError, match=r"both ends count"):
         seeds_of(word)
+
+
+@pytest.mark.parametrize("name", ['the "wards"', "C:\\wards", "costs ${much}", "名" * 66, "w" * 200])
+def test_runs_of_several_seeds_and_without_a_site_bear_any_name(tmp_path: Path, name: str) -> None:
+    """What is in a YAML's quotes stands otherwise there, and paths of hospitals are longer than a folder's name."""
+    site = f"{name[:60]}-last"
+    said, last = name.replace("${", "\\${"), site.replace("${", "\\${")
+    tree = hub("world", hub(said, said, last), "b")
+    (path := tmp_path / "named.yaml").write_text(json.dumps(config_of(tmp_path, tree, name=said).resolved))
+    ((_, configs),) = with_seeds([path], [], (3, 12)).items()
+    _, others = without(path, [], EACH)
+    ends = [config.name for config in (*configs, others[f"world/{name}/{site}"])]
+    assert [end[:30] for end in ends] == [name[:30] if len(name) > 30 else end[:30] for end in ends]
+    assert ends[0].endswith("-seed-3") and ends[1].endswith("-seed-12") and ends[2].endswith(site[-30:])
+    assert max(len(end.encode()) for end in ends) <= 200
+    if len(name) < 30:
+        assert ends[:2] == [f"{name}-seed-3", f"{name}-seed-12"]
+        assert ends[2] == f"{name}-without-{name}-{site}"
 
 
 def test_each_seed_is_a_run_and_the_figures_are_put_together(tmp_path: Path) -> None:
