@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.config.values import shown
 from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import name_of
-from hierfl.provenance import is_own, own_kinds
+from hierfl.provenance import code_of, is_own, own_kinds
 
 __all__ = ["check", "from_mapping", "load"]
 
@@ -40,7 +41,12 @@ def load(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None =
     checked, problems = _checked_file(path, overrides, base)
     if problems or checked is None:
         raise ConfigError(problems)
-    return replace(build(checked), folder=(base or path.parent).absolute())
+    config = replace(build(checked), folder=(base or path.parent).absolute())
+    with suppress(OSError, TypeError):  # a class without a source file, which nothing imports
+        problems = _others_beside(code_of(config).files, base or path.parent)
+    if problems:
+        raise ConfigError(problems)
+    return config
 
 
 def check(path: Path | str, overrides: Sequence[str] = (), *, base: Path | None = None) -> list[Problem]:
@@ -69,17 +75,21 @@ def _checked_file(path: Path, overrides: Sequence[str], base: Path | None) -> tu
     try:
         text = read(path)
         content = parse(text, str(path))
-        checked, problems = _checked(content, overrides, path.stem)
+        checked, problems = _checked(content, overrides, path.stem, base or path.parent)
     except ConfigError as error:
         return None, list(error.problems)
     return checked, _with_lines(problems, text, overrides) if problems else []
 
 
-def _checked(content: Any, overrides: Sequence[str], name: str) -> tuple[Checked | None, list[Problem]]:
+def _checked(
+    content: Any, overrides: Sequence[str], name: str, folder: Path | None = None
+) -> tuple[Checked | None, list[Problem]]:
     if not isinstance(content, dict):
         what = "is empty" if content is None else "is a list" if isinstance(content, list) else f"is {shown(content)}"
         return None, [Problem("", f"the configuration {what}; it must be a mapping with task and federation")]
     config, problems = _overridden(content, overrides)
+    if folder is not None and (others := _others_beside(_imported(config), folder)):
+        return None, others
     checked, found = check_config(config, name)
     unresolved = {problem.path for problem in problems if problem.path}
     problems += [problem for problem in found if not _under(problem.path, unresolved)]
@@ -142,9 +152,28 @@ def _under(place: str, roots: set[str]) -> bool:
 
 def _make_importable(folder: Path | None) -> None:
     """Let the user's own modules be imported from where hierfl was started, and from beside the YAML."""
-    for place in (folder, Path.cwd()):
+    for place in (Path.cwd(), folder):  # what lies beside the YAML comes first
         if place is not None and place.is_dir() and str(place.resolve()) not in sys.path:
             sys.path.insert(0, str(place.resolve()))
+
+
+def _imported(config: Mapping[str, Any]) -> dict[str, Path]:
+    """Give the files of the modules of one's own that a configuration names and that are imported already."""
+    held = {name: sys.modules.get(name) for name in (kind.partition(":")[0] for kind in own_kinds(config))}
+    files = {name: getattr(module, "__file__", None) for name, module in held.items()}
+    return {name: Path(file) for name, file in files.items() if file is not None}
+
+
+def _others_beside(files: Mapping[str, Path], folder: Path) -> list[Problem]:
+    """Name the modules of which this process holds others than lie beside the YAML: Python imports a name once."""
+    problems = []
+    for name, held in ((name, file) for name, file in files.items() if is_own(name, file.absolute())):
+        place = folder.joinpath(*name.split("."))
+        for beside in (place.with_name(f"{place.name}.py"), place / "__init__.py"):
+            if beside.is_file() and held.is_file() and beside.read_bytes() != held.read_bytes():
+                way = "give one another name, or use a process for each"
+                problems.append(Problem("", f"{beside.resolve()} is not the {name} of this process, {held}; {way}"))
+    return problems
 
 
 def _home(resolved: Mapping[str, Any]) -> Path | None:

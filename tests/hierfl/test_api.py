@@ -323,3 +323,24 @@ def test_a_task_of_the_script_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ran.exit_code == 2
     assert "was a class of a script or a notebook" in ran.output
     assert "my_task:Own" in ran.output
+
+
+@pytest.mark.parametrize("other", ["study_task", "study_help"])
+def test_a_yaml_is_not_run_by_another_folders_module_of_the_name(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("study_task", "study_help"):
+        monkeypatch.setitem(sys.modules, name, sys)  # so that it is taken out again
+        del sys.modules[name]
+    for folder in ("one", "same", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "study_task.py").write_text("import study_help\nfrom ward_tasks import Wards as Study\n")
+        (tmp_path / folder / "study_help.py").write_text("")
+        (tmp_path / folder / "study.yaml").write_text(write(wards(task={"kind": "study_task:Study"})))
+    (tmp_path / f"{other}.py").write_text("raise ImportError('beside the YAML comes first')\n")
+    with (tmp_path / "two" / f"{other}.py").open("a") as file:
+        file.write("FOLDS = 3\n")
+
+    assert hierfl.run("one/study.yaml").digest == hierfl.run("same/study.yaml").digest
+    with pytest.raises(hierfl.ConfigError, match=rf"two.{other}\.py is not the {other} of this process, .*one.{other}"):
+        hierfl.run("two/study.yaml")
