@@ -167,7 +167,9 @@ def _load_own(seam: str, kind: str) -> type:
     if not inspect.isclass(found):
         fit = [name for name, value in vars(module).items() if inspect.isclass(value) and not lacking(seam, value)]
         way = nearest(class_name, fit) or f"; nor any other that is a {seam} (with {', '.join(METHODS[seam])})"
-        raise ConfigError(f"{seam} {kind!r}: {module_name} has no class {class_name!r}{way}")
+        file = getattr(module, "__file__", None)  # another module of the name may have been meant
+        where = f" ({file})" if file else ""
+        raise ConfigError(f"{seam} {kind!r}: {module_name}{where} has no class {class_name!r}{way}")
     if not is_dataclass(found):
         raise ConfigError(f"{seam} {kind!r}: {class_name} must be a dataclass; its fields are the YAML's keys")
     if undeclared := _no_fields(found):
