@@ -104,7 +104,7 @@ def parse(text: str, source: str = "") -> Any:
         mark = error.problem_mark or error.context_mark
         at = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         context = f" ({error.context})" if error.context else ""
-        raise ConfigError([Problem("", f"{where}{at}{error.problem}{context}{_unquoted(text, mark)}")]) from None
+        raise ConfigError([Problem("", f"{where}{at}{error.problem}{context}{_way_out(text, mark)}")]) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{where}not YAML: {error}") from None
     except RecursionError:
@@ -147,10 +147,13 @@ def _children(node: yaml.Node | None) -> Iterator[tuple[str, int, yaml.Node]]:
             yield str(index), value.start_mark.line + 1, value
 
 
-def _unquoted(text: str, mark: yaml.Mark | None) -> str:
-    """Say how OmegaConf's words are written where a line that is no YAML holds one."""
+def _way_out(text: str, mark: yaml.Mark | None) -> str:
+    """Say what helps where a line that is no YAML is indented by a tab, or holds one of OmegaConf's words."""
     lines = text.split("\n")
-    found = re.search(r"\?\?\?|\$\{[^}]*\}?", lines[mark.line]) if mark is not None and mark.line < len(lines) else None
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    if re.match(r" *\t", line):
+        return "; the line begins with a tab: YAML is indented by spaces"
+    found = re.search(r"\?\?\?|\$\{[^}]*\}?", line)
     return f'; within braces {found[0]} stands in quotes: "{found[0]}"' if found is not None else ""
 
 

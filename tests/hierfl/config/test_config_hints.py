@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hierfl.cli import app
-from hierfl.config import load
+from hierfl.config import check, load
 from hierfl.errors import ConfigError
 from hierfl.runtime.estimates import Estimates
 
@@ -73,3 +73,11 @@ def test_a_file_that_an_option_names_is_spoken_of_by_it(tmp_path: Path):
         Estimates.open("model", old)
     with pytest.raises(ConfigError, match=r"runtime\.estimates: .* no file of estimates.*; name another file"):
         Estimates.open("model", HEART)
+
+
+@pytest.mark.parametrize("indent", ["\t", "  \t"])
+def test_a_line_that_is_indented_by_a_tab_is_told_so(indent: str, tmp_path: Path) -> None:
+    (tmp_path / "tab.yaml").write_text(f"federation:\n{indent}name: world\n")
+    (problem,) = check(tmp_path / "tab.yaml")
+    assert "line 2, " in problem.message
+    assert problem.message.endswith("the line begins with a tab: YAML is indented by spaces")
