@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,13 +174,16 @@ def checked_loss(task: Task, module: Module, batch: Any, size: int) -> Tensor:
     return loss
 
 
-def checked_prediction(given: Any, num_samples: int | None = None) -> Prediction:
+def checked_prediction(given: object, num_samples: int | None = None) -> Prediction:
     """Take what `Task.predict` gave of so many samples; there may be more predictions, or none.
 
     Errors: SiteFailed for anything but a Prediction of two tensors, or of its own.
     """
     if not isinstance(given, Prediction):
         raise SiteFailed(f"the task's predict() gave {_kind(given)}; needed: Prediction(scores=..., labels=...)")
+    names: Any = given.names  # in whatever holds them: a list, an array, a table's columns
+    if not isinstance(names, tuple):
+        given = replace(given, names=() if names is None else tuple(names))
     is_classes = not given.own or given.scores is not None or given.labels is not None or given.names
     for name in ("scores", "labels") if is_classes else ():
         if not isinstance(getattr(given, name), Tensor):
@@ -204,7 +208,7 @@ def checked_prediction(given: Any, num_samples: int | None = None) -> Prediction
 
 def _check_labels(given: Prediction) -> None:
     """Errors: SiteFailed for several labels of each sample without names, or with names that are not theirs."""
-    scores, labels, names = given.scores, given.labels, tuple(given.names)
+    scores, labels, names = given.scores, given.labels, given.names
     if scores is None or labels is None:
         return
     if not names:

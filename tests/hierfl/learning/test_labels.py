@@ -181,6 +181,12 @@ def test_labels_that_cannot_be_told_apart_are_refused(given: Prediction, says: s
         checked_prediction(given, 6)
 
 
+@pytest.mark.parametrize("names", [[*NAMES], np.array(NAMES), dict.fromkeys(NAMES).keys(), iter(NAMES)])
+def test_names_may_lie_in_anything(names: Any) -> None:
+    assert checked_prediction(Prediction(WIDE, WIDE, names=names), 6).names == NAMES
+    assert checked_prediction(Prediction(WIDE, WIDE[:, 0], names=None), 6).names == ()  # type: ignore[arg-type]
+
+
 class Shown:
     """Predicts what it is given; `cases`: with a figure of each sample."""
 
