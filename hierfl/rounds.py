@@ -16,7 +16,7 @@ from hierfl import checkpoint, commits
 from hierfl.best import Best, is_kept
 from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, with_spent
 from hierfl.config.membership import epoch_of, epochs, still_known
-from hierfl.errors import HierflError
+from hierfl.errors import ConfigError, HierflError
 from hierfl.journal import Lead
 from hierfl.learning.standardise import wanted_scale
 from hierfl.learning.state import Layout
@@ -115,7 +115,7 @@ class Rounds:
                 commit, committed = self._round(number, commit, layout)
                 self.voice.emit(committed)  # who hears of it may raise, and what it was told is kept
                 reason = commit.progress.reason
-                if wrong := lacking(self.config.stopping, self.metrics.get(self._root(), {})):
+                if wrong := self._lacking():
                     raise wrong
                 if reason is not None:
                     said = f"stops after round {number + 1}: {reason}"
@@ -229,6 +229,10 @@ class Rounds:
             self.voice.emit(record)
         self._tell_statistics()
 
+    def _lacking(self) -> ConfigError | None:
+        """Say what is wrong where training is to stop by what is not measured."""
+        return lacking(self.config.stopping, self.metrics.get(self._root(), {}), self.config.evaluation.auc)
+
     def _round(self, number: int, last: Published, layout: Layout) -> tuple[Published, RoundCommitted]:
         """Run, measure and commit one round, and say so; its progress has the reason to stop, if there is one."""
         begun = time.perf_counter()
@@ -240,7 +244,7 @@ class Rounds:
             self.metrics = self.engine.evaluate(done, model)
             found, stopping = self.metrics[self._root()], self.config.stopping
             # A measurement only for the end must not count when the run is taken up again.
-            if done % every == 0 and lacking(stopping, found) is None:
+            if done % every == 0 and self._lacking() is None:
                 value = finite(found.get(stopping.metric or ""))
                 commit.progress = advance(stopping, commit.progress, value, self.config.better, done)
                 if commit.progress.best_round == done and self.config.federation.root.topology.has_centre:

@@ -27,12 +27,19 @@ class Progress:
     best_round: int = 0
 
 
-def lacking(stopping: Stopping, measured: Mapping[str, Any]) -> ConfigError | None:
-    """Say what is wrong where training is to stop by a metric that the root has not measured, though it has others."""
-    if stopping.metric is None or stopping.metric in measured or measured.get("loss") is None:
+def lacking(stopping: Stopping, measured: Mapping[str, Any], auc: str) -> ConfigError | None:
+    """Say what is wrong where training is to stop by a metric that the root has not measured, though it has others;
+    `auc`: how areas are measured, those of single labels, too.
+    """
+    if stopping.metric is None or measured.get("loss") is None:
+        return None
+    is_area = auc == "none" and stopping.metric not in BUILT_IN and measured.get(stopping.metric) is None
+    if stopping.metric in measured and not is_area:
         return None
     known = [*(name for name in BUILT_IN if name in measured), *own_among(measured)]
     said = f"is {stopping.metric!r}, which this task does not measure{nearest(stopping.metric, known)}"
+    if stopping.metric in measured:
+        said = f"is {stopping.metric!r}, but evaluation.auc is none: measure it (histogram or exact)"
     way = "the round is committed: resume the run with another stopping.metric, or with stopping=null"
     return ConfigError([Problem("stopping.metric", f"{said}; {way}")])
 

@@ -41,6 +41,12 @@ def test_it_ends_at_the_last_of_these_measurements_and_not_before(
 
 
 def test_what_was_measured_of_nobody_ends_no_run() -> None:
-    assert lacking(Stopping("days", patience=1), {"num_test": 0, "loss": None}) is None
-    assert lacking(Stopping("loss", patience=1), {"num_test": 2, "loss": 0.5}) is None
-    assert lacking(Stopping(), {"num_test": 2, "loss": 0.5}) is None
+    assert lacking(Stopping("days", patience=1), {"num_test": 0, "loss": None}, "exact") is None
+    assert lacking(Stopping("loss", patience=1), {"num_test": 2, "loss": 0.5}, "none") is None
+    assert lacking(Stopping(), {"num_test": 2, "loss": 0.5}, "none") is None
+
+
+def test_who_stops_by_the_area_of_a_label_measures_areas() -> None:
+    found, stopping = {"num_test": 2, "loss": 0.5, "auc_mass": None}, Stopping("auc_mass", patience=1)
+    assert lacking(stopping, found, "histogram") is None  # one class, which may change where sites join
+    assert "evaluation.auc is none: measure it" in str(lacking(stopping, found, "none"))
