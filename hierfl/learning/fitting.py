@@ -7,12 +7,17 @@ the site's, and the update is summed as any other.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.optim import Optimizer
 
 from hierfl.errors import SiteFailed, UpdateRefused
@@ -73,10 +78,17 @@ class LocalTraining:
         self.seed = seed
         self.num_steps = num_steps
         self.device = model.device
-        self.num_taken = 0
         self._module = model.module
         self._task = task
         self._pull = pull
+        self._taken: Counter[int] = Counter()
+
+    @property
+    def num_taken(self) -> int:
+        """The steps of the model that were taken by `step`: as many as the parameter has that took the most, so that
+        two optimizers, each with a part of the model, take no more than one.
+        """
+        return max(self._taken.values(), default=0)
 
     def batches(self) -> Iterator[Any]:
         """Give `num_steps` batches on the device, drawn and collated as hierfl's own loop has them; call it again for
@@ -93,15 +105,15 @@ class LocalTraining:
         """
         if parameters is None:
             parameters = [parameter for parameter in self._module.parameters() if parameter.requires_grad]
-        return optimizers.make(self.settings, parameters)
+        return optimizers.make(self.settings, parameters, is_lent=False)
 
     def step(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
         """Take a step in the place of `optimizer.step()`, of any optimizer: with what the strategy adds to the
         gradients (FedProx, SCAFFOLD ...), clipped to `training.clip_norm`, and counted; then clear these gradients.
         """
         mine = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        here = set(map(id, mine))
-        others = [(one, one.grad) for one in self._module.parameters() if id(one) not in here and one.grad is not None]
+        here, models = set(map(id, mine)), list(self._module.parameters())
+        others = [(one, one.grad) for one in models if id(one) not in here and one.grad is not None]
         for one, _ in others:
             one.grad = None  # what is added to another optimizer's gradients is added at its own step
         advance(optimizer, mine, self.settings.clip_norm, self._pull, scaler)
@@ -109,7 +121,7 @@ class LocalTraining:
             one.grad = gradient
         for one in mine:
             one.grad = None
-        self.num_taken += 1
+        self._taken.update(here.intersection(map(id, models)))
 
 
 def fitted(
@@ -129,18 +141,52 @@ def fitted(
     for parameter in model.module.parameters():
         parameter.grad = None
     local = LocalTraining(model, task, dataset, settings, seed, num_steps, pull)
-    given = task.fit(model.module, local)
+    with _without_its_hooks(model.module):
+        given = task.fit(model.module, local)
+    model.check_still()
     if pull is not None and not local.num_taken:
         raise SiteFailed(
             "the strategy adds to the gradient of each step, and the task's fit() took none by local.step(optimizer):"
             " let it stand in the place of optimizer.step(), or choose a strategy that adds nothing (fedavg, fedadam)"
         )
-    if isinstance(given, Tensor) and given.numel() == 1:
+    if isinstance(given, Tensor | np.ndarray) and math.prod(given.shape) == 1:
         given = given.item()
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int | float)):
+    if given is not None and (isinstance(given, bool) or not isinstance(given, Real)):
         raise SiteFailed(f"the task's fit() gave a {type(given).__name__}; needed: its mean loss, a number, or nothing")
     if given is not None and not math.isfinite(given):
         raise UpdateRefused(
             f"the training loss is {given}; lower training.lr, set training.clip_norm, or look at the site's data"
         )
     return local.num_taken or num_steps, None if given is None else float(given)
+
+
+@contextlib.contextmanager
+def _without_its_hooks(module: Module) -> Iterator[None]:
+    """Take away, when all is done, the hooks that were set on layers and parameters meanwhile: the next site's training
+    would have them, too.
+    """
+    layers = [
+        (vars(layer)[name], dict(vars(layer)[name]))
+        for layer in module.modules()
+        for name in vars(layer)
+        if name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called"))
+        and isinstance(vars(layer)[name], dict)
+    ]
+    tensors = [
+        (parameter, name, None if held is None else dict(held))
+        for parameter in module.parameters()
+        for name in ("_backward_hooks", "_post_accumulate_grad_hooks")
+        for held in (getattr(parameter, name, None),)
+    ]
+    try:
+        yield
+    finally:
+        for hooks, first in layers:
+            if hooks.keys() != first.keys():
+                hooks.clear()
+                hooks.update(first)
+        for parameter, name, before in tensors:
+            held = getattr(parameter, name)
+            if held is not None and held.keys() != (before or {}).keys():
+                for key in held.keys() - (before or {}).keys():
+                    del held[key]

@@ -22,7 +22,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from hierfl.config.schema import Training
-from hierfl.errors import UpdateRefused
+from hierfl.errors import SiteFailed, UpdateRefused
 from hierfl.learning import optimizers
 from hierfl.learning.local import Parts, Pull, Vector
 from hierfl.learning.overlaps import is_expanded
@@ -65,6 +65,7 @@ class FlatModel:
         self._copied = [spec for spec in self.layout.tensors if spec.name not in self._views]
         self._tensors: Mapping[str, Tensor] = {}
         self._transient: list[_Transient] = []
+        self._still: list[tuple[Tensor, float]] = []
         self._stepper = optimizers.Stepper()
         self._bind(_state(module))
         self._check_bound()
@@ -173,11 +174,23 @@ class FlatModel:
             tensor = self._tensors[spec.name]
             if spec.is_float and spec.size and mask is not None and mask[spec.offset] and tensor.requires_grad:
                 still.append(tensor.requires_grad_(False))
+        self._still = [(tensor, _writes(tensor)) for tensor in still]
         try:
             yield
         finally:
+            self._still = []
             for tensor in still:
                 tensor.requires_grad_(True)
+
+    def check_still(self) -> None:
+        """Errors: SiteFailed for a tensor that is to be held still, and trains or was written to."""
+        for tensor, writes in self._still:
+            if tensor.requires_grad or _writes(tensor) > writes:
+                name = next(name for name, one in self._tensors.items() if one is tensor)
+                raise SiteFailed(
+                    f"{name!r} was trained, or is let train (requires_grad_), where the strategy or fine_tune.tensors"
+                    " holds it still: in the task's fit() train what has requires_grad at its beginning"
+                )
 
     def _split(self, vector: Vector) -> dict[str, Tensor]:
         """Cut a vector into tensors on the device, in the parameters' dtypes."""
@@ -214,7 +227,7 @@ class FlatModel:
         """Look whether the module's state is still of the layout. Errors: UpdateRefused, naming the tensor."""
         difference = self.layout.difference(_layout(self.module))
         if difference:
-            raise UpdateRefused(f"{difference}; a task's loss() must leave the model's layers as they are")
+            raise UpdateRefused(f"{difference}; a task's loss() and fit() must leave the model's layers as they are")
 
     def _bind(self, state: Mapping[str, Tensor]) -> None:
         """Make the tensors of the vector's dtype views of it; those that are not yet bring their values along. Others

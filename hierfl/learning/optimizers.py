@@ -72,15 +72,18 @@ def takes(optimizer: str, option: str) -> bool:
     return option in OPTIONS.get(name, ()) or option in _arguments(name)
 
 
-def make(training: Training, parameters: Iterable[Parameter]) -> Optimizer:
-    """Build the optimizer named in the YAML. Errors: ConfigError with the nearest name or the wrong option."""
+def make(training: Training, parameters: Iterable[Parameter], *, is_lent: bool = True) -> Optimizer:
+    """Build the optimizer named in the YAML; `is_lent`: to hierfl's own loop, which sets no hooks on it.
+
+    Errors: ConfigError with the nearest name or the wrong option.
+    """
     kind: Any = _installed().get(training.optimizer.lower())
     if kind is None:
         raise ConfigError(
             f"training.optimizer: this torch has no {training.optimizer!r}{nearest(training.optimizer, _installed())}"
         )
     try:
-        made: Optimizer = _apart(kind)(parameters, lr=training.lr, **training.optimizer_options)
+        made: Optimizer = _apart(kind, has_hooks=not is_lent)(parameters, lr=training.lr, **training.optimizer_options)
         return made
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.optimizer_options of {training.optimizer}: {error}") from error
@@ -157,17 +160,17 @@ def _installed() -> Mapping[str, type[Optimizer]]:
 
 
 @cache
-def _apart(kind: Any) -> Any:
+def _apart(kind: Any, *, has_hooks: bool) -> Any:
     """Give an optimizer's class without what torch wraps its methods in.
 
     Its compiler, which the first call would load: that takes as long as to load torch itself. And its profiler and
-    hooks, which nobody has set: around a small model's step they take as long as the step.
+    hooks, where nobody sets any: around a small model's step they take as long as the step.
     """
     from torch import no_grad
 
     bare = {name: inspect.unwrap(getattr(kind, name)) for name in ("add_param_group", "zero_grad")}
     step = no_grad()(inspect.unwrap(kind.step))
-    step.hooked = True  # torch would wrap it in its profiler anew
+    step.hooked = not has_hooks  # else torch wraps it in its profiler and hooks anew
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, "step": step, **bare})
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_runs import events, go, hub, tensors
@@ -74,7 +75,42 @@ class Stepless(Wards):
             optimizer.step()
         if self.says == "other layers":
             model.weight = nn.Parameter(torch.zeros(2, 4))  # type: ignore[assignment]
-        return {"": None, "nan": math.nan, "words": "0.5", "other layers": 0.5}[self.says]
+        return {"nan": math.nan, "words": "0.5", "float32": np.float32(0.5), "array": np.array([0.5])}.get(self.says)
+
+
+@dataclass(frozen=True)
+class Hooked(Wards):
+    """Looks at its steps, and changes what layers give and what gradients are."""
+
+    def fit(self, model: nn.Module, local: LocalTraining) -> float:
+        optimizer, told = local.optimizer(), list[float]()
+        optimizer.register_step_post_hook(lambda *_: told.append(0.5))
+        model.register_forward_hook(lambda _, __, given: given * 2)
+        model.register_forward_pre_hook(lambda _, given: (given[0] + 1.0,))
+        for one in model.parameters():
+            one.register_hook(lambda gradient: gradient * 0.5)
+            one.register_post_accumulate_grad_hook(lambda _: None)
+        for batch in local.batches():
+            self.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+            local.step(optimizer)
+        return sum(told) / local.num_steps
+
+
+@dataclass(frozen=True)
+class Thawing(Wards):
+    """Trains all parameters, whatever is held still; `puts_back`: and says so no more afterwards."""
+
+    puts_back: bool = False
+
+    def fit(self, model: nn.Module, local: LocalTraining) -> None:
+        trained = [one.requires_grad for one in model.parameters()]
+        model.requires_grad_(True)
+        optimizer = local.optimizer()
+        for batch in local.batches():
+            self.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+            local.step(optimizer)
+        for one, was in zip(model.parameters(), trained, strict=True):
+            one.requires_grad_(was or not self.puts_back)
 
 
 @dataclass(frozen=True)
@@ -132,11 +168,31 @@ def test_a_step_may_be_on_the_gradients_of_several_batches(tmp_path: Path) -> No
     assert {line["num_steps"] for line in trained(parts)} == {1} and {line["loss"] for line in trained(parts)} == {None}
 
 
-def test_what_a_strategy_adds_is_added_once_to_each_of_two_optimizers(tmp_path: Path) -> None:
-    tree = {**TREE, "strategy": {"kind": "fedprox", "mu": 0.5}}
-    one, two = (go(tmp_path / kind.__name__, tree, task(kind)) for kind in (Looped, Two))
+@pytest.mark.parametrize("strategy", [{"kind": "fedprox", "mu": 0.5}, {"kind": "scaffold"}, {"kind": "fednova"}])
+def test_two_optimizers_of_one_half_each_do_what_one_does(tmp_path: Path, strategy: dict[str, Any]) -> None:
+    one, two = (go(tmp_path / kind.__name__, {**TREE, "strategy": strategy}, task(kind)) for kind in (Looped, Two))
     assert one.digest == two.digest
-    assert [line["num_steps"] for line in trained(two)] == [2 * line["num_steps"] for line in trained(one)]
+    assert [line["num_steps"] for line in trained(two)] == [line["num_steps"] for line in trained(one)]
+
+
+def test_hooks_are_called_and_end_with_the_training(tmp_path: Path) -> None:
+    runs = [go(tmp_path / str(n), TREE, task(Hooked), runtime={"kind": "local", "num_workers": n}) for n in (1, 2, 3)]
+    assert len({ran.digest for ran in runs}) == 1
+    assert {line["loss"] for ran in runs for line in trained(ran)} == {0.5}
+
+
+@pytest.mark.parametrize("puts_back", [False, True])
+def test_what_is_held_still_is_not_trained(tmp_path: Path, puts_back: bool) -> None:
+    thawing = task(Thawing, puts_back=puts_back)
+    with pytest.raises(SiteFailed, match=r"'weight' was trained, or .* holds it still"):
+        go(tmp_path / "a", {**TREE, "strategy": {"kind": "fedrep", "personal": ["bias"]}}, thawing)
+    with pytest.raises(SiteFailed, match=r"fine_tune\.tensors holds it still"):
+        go(tmp_path / "b", TREE, thawing, evaluation={"fine_tune": {"steps": 3, "tensors": ["bias"]}})
+
+
+@pytest.mark.parametrize("says", ["float32", "array"])
+def test_a_loss_may_be_any_one_number(tmp_path: Path, says: str) -> None:
+    assert {line["loss"] for line in trained(go(tmp_path, TREE, task(Stepless, says=says)))} == {0.5}
 
 
 def test_a_loop_may_take_its_steps_itself_where_the_strategy_adds_nothing(tmp_path: Path) -> None:
