@@ -13,6 +13,9 @@ from tiers.federation import parent
 
 __all__ = ["Counted"]
 
+_SAME = "as many classes in predict's scores"
+_SAME_LABELS = "predict names all that any site labels, in one order, with -1 or NaN where that is not known"
+
 
 class Counted:
     """Tallies by hub. Who is told to be unlike the others does not hang on who was first to answer."""
@@ -32,7 +35,8 @@ class Counted:
         alike = [site for site in order if self._forms.get(site) == chosen]
         return {
             site: f"it measures {self._forms[site]}, and {plural(len(alike), 'site')} ({few(alike)}) {chosen}; all"
-            " measure the same: as many classes in predict's scores, and the same metrics of the task's own"
+            f" measure the same: {_SAME_LABELS if self._forms[site].labels else _SAME}, and the same metrics of the"
+            " task's own"
             for site in order
             if self._forms.get(site, chosen) != chosen
         }

@@ -174,6 +174,8 @@ class Survey:
         root, point, level = self._tree.root.name, self._evaluation.operating_point, self._evaluation.intervals
         curves = {**self._curves, **{path: found[0] for path, found in hubs.items() if len(found) == 1}}
         threshold = threshold_of(curves[root], point) if root in curves and point is not None else None
+        if point is not None and len(hubs.get(root, ())) > 1:
+            self._warn_of_point()
         for path, scalars in self._scalars.items():
             found: dict[str, Any] = dict(scalars)
             if point is not None:
@@ -258,6 +260,14 @@ class Survey:
         what = f"{of} are not finite: {bad} of {total} samples" if bad else "its loss is not finite"
         said = f"{what}; it has no metrics, and all its {total} test samples are left out of those of the hubs above it"
         self._scribe.notice("warning", site, said)
+
+    def _warn_of_point(self) -> None:
+        """Say once that one threshold is chosen of two classes alone."""
+        what = "evaluation.operating_point"
+        if what not in self._warned:
+            self._warned.add(what)
+            said = "there is none, for predict gives several labels of each sample, or more than two classes"
+            self._scribe.notice("warning", self._tree.root.name, f"{what}: {said}")
 
     def _warn_of_names(self, scalars: Scalars) -> None:
         """Say once of which metrics of its own the task tells which way they get better, and has none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from small_runs import go, hub, site
+from small_runs import events, go, hub, site
 from torch import nn
 from torch.utils.data import TensorDataset
 from ward_tasks import FINDINGS, Findings
@@ -27,7 +27,7 @@ from hierfl.learning.labels import tally_of_labels
 from hierfl.learning.measuring import measure
 from hierfl.learning.metrics import Tally
 from hierfl.learning.own_metrics import MAX_OWN
-from hierfl.learning.task import Prediction
+from hierfl.learning.task import Prediction, SiteData
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.codec import tally_in, tally_out
 from hierfl.monitor.report import write_report
@@ -260,3 +260,30 @@ def test_a_federation_is_told_of_each_label_at_every_node(tmp_path: Path) -> Non
     assert {line["node"] for line in lines if line.get("auc_nodule") is not None} == {*nodes}
     page = write_report(ran.folder).read_text()
     assert "auc_effusion" in page or "auc effusion" in page
+
+
+@dataclass(frozen=True)
+class Apart(Findings):
+    """Findings of which each site names those alone that it knows."""
+
+    def data(self, site: str, without: str = "") -> SiteData:
+        found = super().data(site, without)
+        mark = torch.full((30,), float(bool(without)))
+        return SiteData(*(TensorDataset(*one.tensors, mark) for one in (found.train, found.test)))  # type: ignore[attr-defined]
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        return super().loss(model, batch[:2])
+
+    def predict(self, model: nn.Module, batch: Any) -> Prediction:
+        found = super().predict(model, batch[:2])
+        return replace(found, names=("cyst", *FINDINGS[1:])) if batch[2][0] else found
+
+
+def test_who_has_other_labels_and_who_wants_one_threshold_of_them_is_told(tmp_path: Path) -> None:
+    tree = hub("world", hub("up", "north", "south"), site("east", without="mass"), rounds=2, on_failure="continue")
+    point = {"evaluation": {"operating_point": {"specificity": 0.9}}}
+    ran = go(tmp_path, tree, {"kind": f"{__name__}:Apart"}, **point)
+    said = [event.get("error") or event.get("message") or "" for event in events(ran.folder)]
+    unlike = [one for one in said if "3 labels (cyst, " in one]
+    assert len(unlike) == 2 and "predict names all that any site labels, in one order, with -1" in unlike[0]
+    assert len([one for one in said if "operating_point: there is none, for predict gives several labels" in one]) == 1
