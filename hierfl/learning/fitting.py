@@ -52,7 +52,6 @@ def advance(
         optimizer.step()
     else:
         scaler.step(optimizer)
-        scaler.update()
 
 
 class LocalTraining:
@@ -110,6 +109,8 @@ class LocalTraining:
     def step(self, optimizer: Optimizer, scaler: torch.amp.GradScaler | None = None) -> None:
         """Take a step in the place of `optimizer.step()`, of any optimizer: with what the strategy adds to the
         gradients (FedProx, SCAFFOLD ...), clipped to `training.clip_norm`, and counted; then clear these gradients.
+
+        With a `scaler` it is its `step(optimizer)`; its `update()` comes after all optimizers' steps, as ever.
         """
         mine = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         here, models = set(map(id, mine)), list(self._module.parameters())

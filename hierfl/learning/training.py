@@ -113,6 +113,8 @@ def _steps(
             loss = checked_loss(task, model.module, batch, size)
         (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
         advance(optimizer, parameters, training.clip_norm, pull, scaler)
+        if scaler is not None:
+            scaler.update()
         weighted = loss.detach().float() * size
         total = weighted if total is None else total + weighted
         seen += size

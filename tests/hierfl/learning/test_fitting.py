@@ -62,6 +62,39 @@ class Two(Wards):
 
 
 @dataclass(frozen=True)
+class Scaled(Wards):
+    """Two optimizers under one scaler, which is updated after both; of the first batch bias has no finite gradient."""
+
+    def fit(self, model: nn.Module, local: LocalTraining) -> float:
+        optimizers = [local.optimizer([one]) for one in model.parameters()]
+        scaler, scales = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1), []
+        for number, batch in enumerate(local.batches()):
+            scales.append(scaler.get_scale())
+            scaler.scale(self.loss(model, batch)).backward()
+            if number == 0:
+                dict(model.named_parameters())["bias"].grad.fill_(math.inf)  # type: ignore[union-attr]
+            for optimizer in optimizers:
+                local.step(optimizer, scaler)
+            scaler.update()
+        assert scales[:3] == [4.0, 2.0, 4.0]
+        return 0.5
+
+
+@dataclass(frozen=True)
+class Unscaled(Wards):
+    """The same without a scaler."""
+
+    def fit(self, model: nn.Module, local: LocalTraining) -> float:
+        optimizer = local.optimizer()
+        for number, batch in enumerate(local.batches()):
+            self.loss(model, batch).backward()  # type: ignore[no-untyped-call]
+            if number == 0:
+                dict(model.named_parameters())["bias"].grad = None
+            local.step(optimizer)
+        return 0.5
+
+
+@dataclass(frozen=True)
 class Stepless(Wards):
     """Steps by itself; `says` is what its loop gives."""
 
@@ -173,6 +206,13 @@ def test_two_optimizers_of_one_half_each_do_what_one_does(tmp_path: Path, strate
     one, two = (go(tmp_path / kind.__name__, {**TREE, "strategy": strategy}, task(kind)) for kind in (Looped, Two))
     assert one.digest == two.digest
     assert [line["num_steps"] for line in trained(two)] == [line["num_steps"] for line in trained(one)]
+
+
+def test_a_scaler_is_updated_after_all_optimizers_have_stepped(tmp_path: Path) -> None:
+    tree = {**TREE, "strategy": {"kind": "fedprox", "mu": 0.5}}
+    training = {"lr": 0.1, "batch_size": 5, "local_epochs": 2}
+    one, two = (go(tmp_path / kind.__name__, tree, task(kind), training=training) for kind in (Scaled, Unscaled))
+    assert one.digest == two.digest
 
 
 def test_hooks_are_called_and_end_with_the_training(tmp_path: Path) -> None:
