@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from link_inside import Inside, several_runs  # noqa: F401
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from small_runs import events, go, hub, site
+from small_runs import config_of, events, go, hub, site
 from torch import nn
 from torch.utils.data import TensorDataset
 from ward_tasks import FINDINGS, Findings
@@ -287,3 +288,14 @@ def test_who_has_other_labels_and_who_wants_one_threshold_of_them_is_told(tmp_pa
     unlike = [one for one in said if "3 labels (cyst, " in one]
     assert len(unlike) == 2 and "predict names all that any site labels, in one order, with -1" in unlike[0]
     assert len([one for one in said if "operating_point: there is none, for predict gives several labels" in one]) == 1
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_over_links_labels_are_told_as_without(tmp_path: Path) -> None:
+    tree = hub("world", hub("up", "north", "south"), site("east", without="mass"))
+    linked = {**tree, "members": [{**one, "link": {"address": "h.example.org:8443"}} for one in tree["members"]]}
+    inside = Inside(config_of(tmp_path / "links", linked, {"kind": "ward_tasks:Findings"}), tmp_path / "members").go()
+    alone = go(tmp_path / "alone", tree, {"kind": "ward_tasks:Findings"}).summary
+    for path in ("world", "world/up", "world/east"):
+        assert inside["nodes"][path] == alone["nodes"][path]
+    assert inside["model_digest"] == alone["model_digest"]
