@@ -142,7 +142,7 @@ def fitted(
     for parameter in model.module.parameters():
         parameter.grad = None
     local = LocalTraining(model, task, dataset, settings, seed, num_steps, pull)
-    with _without_its_hooks(model.module):
+    with torch.enable_grad(), _without_its_hooks(model.module):  # who turns gradients off does so for itself alone
         given = task.fit(model.module, local)
     model.check_still()
     if pull is not None and not local.num_taken:

@@ -153,6 +153,16 @@ class Named(Wards):
     fit: str = "poisson"
 
 
+@dataclass(frozen=True)
+class Still(Looped):
+    """Leaves gradients turned off."""
+
+    def fit(self, model: nn.Module, local: LocalTraining) -> float:
+        loss = super().fit(model, local)
+        torch.set_grad_enabled(False)
+        return loss
+
+
 def task(kind: type, **keys: Any) -> dict[str, Any]:
     return {"kind": f"{__name__}:{kind.__name__}", **keys}
 
@@ -271,6 +281,10 @@ def test_privacy_is_refused_beside_a_loop_of_the_tasks_own(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="the task has a training loop of its own, fit: not both"):
         from_mapping({**told, "task": task(Looped)})
     from_mapping({**told, "task": task(Named)})
+
+
+def test_gradients_that_a_loop_turns_off_are_on_at_the_next_site(tmp_path: Path) -> None:
+    assert go(tmp_path / "a", TREE, task(Still)).digest == go(tmp_path / "b", TREE, task(Wards)).digest
 
 
 def test_a_key_called_fit_is_no_loop(tmp_path: Path) -> None:
