@@ -75,6 +75,7 @@ class Rounds:
 
     def __init__(self, left: Reopened, voice: Voice, driver: Driver, lead: Lead) -> None:
         self.left, self.voice, self.lead = left, voice, lead
+        voice.leads = lead.leads
         self.config = config = left.config
         self.folder, self.saved = left.folder, left.saved
         self.faults = Injection(config, left.folder.path, voice.emit, voice.facts, voice.started_s)

@@ -29,12 +29,13 @@ class Voice:
     """Tells every monitor; files first, so that what a person saw is on disk.
 
     Nothing is on disk before `open`. `facts`: what is known of the run beside its commits, for its summary; `before_s`:
-    seconds of its earlier processes.
+    seconds of its earlier processes; `leads`: whether the run is this process's still.
     """
 
     def __init__(self, folder: RunDir, config: RunConfig, monitors: Sequence[Monitor], before_s: float = 0.0) -> None:
         self.folder = folder
         self.facts: dict[str, Any] = {}
+        self.leads: Callable[[], bool] = lambda: True
         self.started_s = time.time()
         self._begun_s = time.monotonic()
         self.before_s = before_s
@@ -54,7 +55,7 @@ class Voice:
         from hierfl.monitor.files import JsonLines
 
         held, self._held = self._held or [], None  # a stop in the next second leaves a summary, too
-        self._lines = JsonLines(self.folder.path)
+        self._lines = JsonLines(self.folder.path, lambda: self.leads())
         self._lines.on(LogOpened(0.0, self.started_s))
         self._files.append(self._lines)
         if self._config.output.tensorboard:

@@ -95,9 +95,17 @@ class Lead:
         if self._is_lost:
             raise self._fenced()
 
+    def leads(self) -> bool:
+        """Say whether, as far as is known, this process leads; as `heed` finds it."""
+        try:
+            self.heed()
+        except Fenced:
+            return False
+        return True
+
     def check(self) -> None:
-        """Ask. Errors: Fenced if another process leads now; OSError if nobody can tell."""
-        if self.store is not None and not self.failure and self.store.epoch() > self.epoch:
+        """Ask, once the run is claimed. Errors: Fenced if another process leads now; OSError if nobody can tell."""
+        if self.store is not None and self.epoch and not self.failure and self.store.epoch() > self.epoch:
             self._is_lost = True
             raise self._fenced()
 

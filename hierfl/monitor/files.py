@@ -56,13 +56,17 @@ class JsonLines:
     Records wait for each other, up to `TOGETHER` of them: a few at a time would each find the code for it gone from
     the processor's cache, which costs more than the lines.
 
+    `leads`: whether this process leads the run; another one that does writes these files alone.
+
     Errors: OutputError that names the file, where it cannot be opened or written (a full disk).
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, leads: Callable[[], bool] = lambda: True) -> None:
+        self._leads = leads
         self._events = _Lines(run_dir / EVENTS)
         self._metrics = _Lines(run_dir / METRICS)
         self._waiting: list[Record] = []
+        self._is_let_go = False
 
     def on(self, record: Record) -> None:
         """Append one record."""
@@ -80,7 +84,10 @@ class JsonLines:
 
     def _write(self) -> None:
         """Append what waits. A stop while lines are made (Ctrl-C) leaves all of it to be written by the next call."""
-        if not self._waiting:
+        if not self._is_let_go and not self._leads():
+            self.let_go()
+        if self._is_let_go or not self._waiting:
+            self._waiting = []
             return
         waiting = self._waiting
         events = "".join([as_json(_event(record)) + "\n" for record in waiting])
@@ -100,6 +107,7 @@ class JsonLines:
 
     def let_go(self) -> None:
         """Leave both files as they are: another process writes them now."""
+        self._is_let_go = True
         self._events.let_go()
         self._metrics.let_go()
 

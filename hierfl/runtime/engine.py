@@ -340,6 +340,8 @@ class Engine:
         if now - self._looked_s < LOOK_S:
             return
         self._looked_s = now
+        if self._recorder is not None:
+            self._recorder.check()  # one that has hung does not write between the lines of its successor
         self._flush()
         self.crew.add(self.driver.grow())
         refused = self.crew.refusals()

@@ -38,6 +38,20 @@ def test_every_record_is_one_line_in_order(tmp_path):
     assert trained["num_steps"] == 100
 
 
+def test_who_leads_the_run_no_more_writes_no_more(tmp_path):
+    leads = True
+    lines = JsonLines(tmp_path, lambda: leads)
+    lines.on(Notice(0.0, "info", "", "flushed"))
+    lines.on(trained := SiteTrained(1.0, "w/a", 1, "worker-0", 0.1, 3, 1, 0.5))
+    leads = False
+    lines.on(Notice(2.0, "info", "", "flushed, too"))
+    leads = True  # what it hears afterwards makes no difference
+    for record in [trained] * (TOGETHER + 1):
+        lines.on(record)
+    lines.close()
+    assert [event["time_s"] for event in read_events(tmp_path)] == [0.0]
+
+
 def test_one_line_of_metrics_per_node_and_round(tmp_path):
     federation = script.heart()
     write(tmp_path, script.run(federation))

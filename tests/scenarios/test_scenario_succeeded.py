@@ -17,6 +17,7 @@ from hierfl.errors import Fenced, Overtaken
 from hierfl.journal import LocalStore
 from hierfl.lifecycle import resume, run
 from hierfl.monitor.records import Evaluated, Record, RoundClosed, RoundCommitted, RunEnded, RunStarted, SiteTrained
+from hierfl.runtime import engine
 from tiers.lease import FINISHED, Lease
 
 TREE = hub("world", hub("up", "north", "south", rounds=2), "east", rounds=3, strategy="fedadam")
@@ -70,8 +71,12 @@ def rounds_of(folder: Path) -> Iterator[tuple[int, str]]:
 
 
 @pytest.mark.usefixtures("several_runs")
-@pytest.mark.parametrize("every", [1, 2])
-def test_wherever_it_hangs_its_successor_alone_counts(tmp_path: Path, every: int) -> None:
+@pytest.mark.parametrize(("every", "look_s"), [(1, 3.0), (2, 3.0), (1, 0.0)])
+def test_wherever_it_hangs_its_successor_alone_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, look_s: float
+) -> None:
+    """Also where it has hung for so long that it would write at once what it has to tell."""
+    monkeypatch.setattr(engine, "LOOK_S", look_s)
     output = {**OUTPUT, "checkpoint_every": every}
     whole = go(tmp_path / "whole", TREE)
     moments = sum(isinstance(record, WORK) for record in whole.monitor.heard)
