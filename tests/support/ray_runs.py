@@ -171,7 +171,7 @@ def processes_in(folder: Path) -> dict[int, str]:
         try:
             said = (entry / "cmdline").read_bytes()
             known = needle in said or needle in (entry / "environ").read_bytes()
-            known = known or any(needle in os.readlink(link).encode() for link in (entry / "fd").iterdir())
+            known = known or any(needle in os.fsencode(os.readlink(link)) for link in (entry / "fd").iterdir())
         except OSError:
             continue
         if known:
