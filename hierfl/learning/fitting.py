@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from hierfl.errors import SiteFailed, UpdateRefused
+from hierfl.errors import SiteFailed
 from hierfl.learning import optimizers
 from hierfl.learning.batches import Feed, drawn
 
@@ -136,8 +136,8 @@ def fitted(
 ) -> tuple[int, float | None]:
     """Let a task train the model in place; return its steps and its mean loss, None where it tells none.
 
-    Errors: SiteFailed for a loop that leaves out what the strategy adds to each step, or gives no loss; UpdateRefused
-    for a loss that is not finite; whatever the loop raises.
+    Errors: SiteFailed for a loop that leaves out what the strategy adds to each step, or gives no loss; whatever the
+    loop raises.
     """
     for parameter in model.module.parameters():
         parameter.grad = None
@@ -154,10 +154,6 @@ def fitted(
         given = given.item()
     if given is not None and (isinstance(given, bool) or not isinstance(given, Real)):
         raise SiteFailed(f"the task's fit() gave a {type(given).__name__}; needed: its mean loss, a number, or nothing")
-    if given is not None and not math.isfinite(given):
-        raise UpdateRefused(
-            f"the training loss is {given}; lower training.lr, set training.clip_norm, or look at the site's data"
-        )
     return local.num_taken or num_steps, None if given is None else float(given)
 
 
@@ -174,10 +170,9 @@ def _without_its_hooks(module: Module) -> Iterator[None]:
         and isinstance(vars(layer)[name], dict)
     ]
     tensors = [
-        (parameter, name, None if held is None else dict(held))
+        (parameter, name, set(getattr(parameter, name) or ()))
         for parameter in module.parameters()
         for name in ("_backward_hooks", "_post_accumulate_grad_hooks")
-        for held in (getattr(parameter, name, None),)
     ]
     try:
         yield
@@ -187,7 +182,6 @@ def _without_its_hooks(module: Module) -> Iterator[None]:
                 hooks.clear()
                 hooks.update(first)
         for parameter, name, before in tensors:
-            held = getattr(parameter, name)
-            if held is not None and held.keys() != (before or {}).keys():
-                for key in held.keys() - (before or {}).keys():
-                    del held[key]
+            held = getattr(parameter, name) or {}
+            for key in held.keys() - before:
+                del held[key]

@@ -73,7 +73,8 @@ def train(
     model.seed(seed)
     if has_fit(task):
         assert private is None, "what a loop of its own does to a record is not known"
-        return LocalResult(*fitted(model, task, dataset, training, seed, num_steps, pull))
+        num_steps, told = fitted(model, task, dataset, training, seed, num_steps, pull)
+        return LocalResult(num_steps, _finite(told))
     with model.optimizer(training) as optimizer:
         if private is not None:
             gradients = private.mechanism.gradients(model, task, dataset, training, num_steps, private.random)
@@ -85,11 +86,16 @@ def train(
         feed = Feed(task, model.device, training.loader_workers, seed)
         batches = feed.batches(dataset, drawn(task, dataset, training.batch_size, num_steps, seed))
         mean = _steps(model, task, batches, training, optimizer, pull)
-    if not math.isfinite(mean):
+    return LocalResult(num_steps, _finite(mean))
+
+
+def _finite(mean: float | None) -> float | None:
+    """Give a mean loss, where there is one. Errors: UpdateRefused if it is not finite."""
+    if mean is not None and not math.isfinite(mean):
         raise UpdateRefused(
             f"the training loss is {mean}; lower training.lr, set training.clip_norm, or look at the site's data"
         )
-    return LocalResult(num_steps, mean)
+    return mean
 
 
 def _steps(
