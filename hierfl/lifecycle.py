@@ -23,8 +23,9 @@ from hierfl.journal import Lead, leading
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, check_measured, write_matrix
 from hierfl.monitor.records import Monitor, Notice, Scalars
+from hierfl.monitor.words import few
 from hierfl.own_models import of_site
-from hierfl.predict import said_of, threshold_after
+from hierfl.predict import said_of, thresholds_after
 from hierfl.reopen import Reopened, check_model, reopened, try_out
 from hierfl.rounds import Amended, Rounds
 from hierfl.rundir import RunDir
@@ -114,15 +115,17 @@ def export(
     with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, config, saved, model):
         own = of_site(config, saved.sites, site) if site else ()
         layout, whole = engine.merged(model, *own)
-        threshold = threshold_after(config, run_dir, saved.rounds_done, *own[:1])
-        if threshold is None and config.evaluation.operating_point is not None:
+        thresholds = thresholds_after(config, run_dir, saved.rounds_done, *own[:1])
+        missing = [label for label, at in thresholds.items() if at is None]
+        if config.evaluation.operating_point is not None and (missing or not thresholds):
+            of = f" for {few(missing)}" if any(missing) else ""
             said = (
-                f"has no threshold of this model after round {saved.rounds_done}: it was not measured, or none could be"
-                " chosen; predictions are told apart at one half"
+                f"has no threshold{of} of this model after round {saved.rounds_done}: it was not measured, or none"
+                " could be chosen; predictions are told apart at one half"
             )
             emit_to(monitors)(Notice(0.0, "warning", config.federation.root.name, said))
         digest = saved.model.digest(saved.layout)
-        about = said_of(config, saved, digest, site, threshold)
+        about = said_of(config, saved, digest, site, thresholds)
         checkpoint.save_model(path, layout, engine.driver.get(whole), about)
         return saved.rounds_done, digest
 

@@ -7,7 +7,7 @@ import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from hierfl.durable import check_file
 from hierfl.errors import ConfigError, DataError, OutputError, Problem
 from hierfl.kinds import nearest
 from hierfl.learning.local import LocalRule
+from hierfl.learning.own_metrics import by_label, figure_of
 from hierfl.learning.task import Applies, Task
 from hierfl.monitor.files import METRICS, read_raw
 from hierfl.own_models import is_measured
@@ -27,19 +28,20 @@ from hierfl.tensor_file import metadata_of
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["ENDINGS", "Exported", "predict", "read_exported", "said_of", "threshold_after"]
+__all__ = ["ENDINGS", "Exported", "predict", "read_exported", "said_of", "thresholds_after"]
 
 ENDINGS = (".parquet", ".arrow", ".ipc", ".feather", ".csv")
 """Of files that predictions are written to."""
 
 _KEY = "hierfl"
-_PROBABILITY, _CLASS = "probability", "predicted"
+_PROBABILITY, _CLASS, _OF_LABEL = "probability", "predicted", "probability_of_"
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
     """What a file says of the model in it. `scale`: mean and deviation of each feature, or None; `threshold`: of the
-    federation's operating point, if it has one; `site`: whose own model it is, or empty; `keys`: of all sites' data.
+    federation's operating point, if it has one; `thresholds`: of several labels of each record, by label; `site`: whose
+    own model it is, or empty; `keys`: of all sites' data.
     """
 
     task: Mapping[str, Any]
@@ -51,32 +53,40 @@ class Exported:
     rounds: int
     digest: str
     hierfl: str
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
-def said_of(config: RunConfig, saved: Checkpoint, digest: str, site: str, threshold: float | None) -> dict[str, str]:
-    """Write what is to be known of an exported model; `digest`: of the checkpoint's."""
+def said_of(
+    config: RunConfig, saved: Checkpoint, digest: str, site: str, thresholds: Mapping[str, float | None]
+) -> dict[str, str]:
+    """Write what is to be known of an exported model; `digest`: of the checkpoint's; `thresholds`: see there."""
     scale = None if saved.scale is None else [one.tolist() for one in saved.scale]
-    said = {"task": config.resolved["task"], "scale": scale, "threshold": threshold, "site": site, "run": config.name}
+    said = {"task": config.resolved["task"], "scale": scale, "site": site, "run": config.name}
+    said["threshold"] = thresholds.get("")
+    said["thresholds"] = {label: at for label, at in thresholds.items() if label and at is not None}
     said["keys"] = sorted({settings.key for settings in config.sites.values()})
     return {_KEY: json.dumps({**said, "rounds": saved.rounds_done, "digest": digest, "hierfl": __version__})}
 
 
-def threshold_after(config: RunConfig, run_dir: Path, rounds: int, rule: LocalRule | None = None) -> float | None:
-    """Give the threshold that was chosen for a run's model after so many rounds, or for sites' own by a rule: one of
-    another round is of another model's scores. None where these were not measured. Errors: OutputError.
+def thresholds_after(
+    config: RunConfig, run_dir: Path, rounds: int, rule: LocalRule | None = None
+) -> dict[str, float | None]:
+    """Give the thresholds that were chosen for a run's model after so many rounds, or for sites' own by a rule: those
+    of another round are of another model's scores. By label, or the one of two classes under an empty name; None where
+    none could be chosen, and none at all where these scores were not measured. Errors: OutputError.
     """
     point, root = config.evaluation.operating_point, config.federation.root.name
     if point is None:
-        return None
-    if point.threshold is not None:
-        from hierfl.learning.operating import given_threshold
+        return {}
+    from hierfl.learning.operating import THRESHOLD, given_threshold
 
-        return given_threshold(point.threshold, config.evaluation.score_bins)
+    if point.threshold is not None:
+        return {"": given_threshold(point.threshold, config.evaluation.score_bins)}
     if not is_measured(config, rule):
-        return None
-    lines = (line for line in read_raw(run_dir / METRICS) if b'"operating_threshold"' in line.text)
+        return {}
+    lines = (line for line in read_raw(run_dir / METRICS) if f'"{THRESHOLD}'.encode() in line.text)
     rows = [row for row in (line.value() for line in lines) if row["node"] == root and row["round"] == rounds]
-    return rows[-1]["operating_threshold"] if rows else None
+    return by_label(rows[-1], THRESHOLD) if rows else {}
 
 
 def read_exported(file: Path) -> Exported:
@@ -94,9 +104,10 @@ def read_exported(file: Path) -> Exported:
             isinstance(found.task["kind"], str)
             and isinstance(found.keys, list)
             and isinstance(found.threshold, int | float | None)
+            and all(isinstance(at, int | float) for at in found.thresholds.values())
         )
         assert found.scale is None or np.array(found.scale, dtype=np.float64).ndim == 2
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         raise OutputError(f"{file} is not as hierfl {__version__} writes it; export the model anew") from error
     return found
 
@@ -107,8 +118,8 @@ def predict(
     """Predict the records of a file, and write them with what is predicted; give what is said of the model, and how
     many records there were. `source`: KEY=VALUE for the task's `records`.
 
-    Two classes are told apart at the federation's operating point, or from a probability above one half. Errors:
-    OutputError, ConfigError, DataError.
+    Two classes are told apart at the federation's operating point, or from a probability above one half, and so is each
+    of several labels. Errors: OutputError, ConfigError, DataError.
     """
     if out.suffix.lower() not in ENDINGS:
         raise OutputError(f"{out} ends in {out.suffix!r} (allowed: {', '.join(ENDINGS)})")
@@ -141,17 +152,27 @@ def predict(
             f"{file}: the model predicts no finite number for {np.count_nonzero(bad)} of {len(x)} records; it has"
             " diverged, or they are far from all that it was trained on"
         )
-    if _PROBABILITY in found:
-        at, probability = said.threshold, found[_PROBABILITY].astype(np.float64)  # as they were measured
-        found[_CLASS] = (probability > 0.5 if at is None else probability >= at).astype(np.int64)
-    elif found and _CLASS not in found:
-        found[_CLASS] = np.stack(list(found.values())).argmax(axis=0)
+    found |= _told_apart(found, said)
     for name, values in found.items():
         if name in table.column_names:
             raise DataError(f"{file} has a column {name!r}, as the predictions have; rename or drop it")
         table = table.append_column(name, [values])
     _write(table, out)
     return said, table.num_rows
+
+
+def _told_apart(found: Mapping[str, Any], said: Exported) -> dict[str, Any]:
+    """Say what is predicted: whether class 1, or each label, is, by their thresholds; else the most probable class."""
+    import numpy as np
+
+    labels = {name: name.removeprefix(_OF_LABEL) for name in found if name.startswith(_OF_LABEL)}
+    told = {}
+    for name, label in ({_PROBABILITY: ""} if _PROBABILITY in found else labels).items():
+        at, probability = said.thresholds.get(label, said.threshold), found[name].astype(np.float64)  # as measured
+        told[figure_of(_CLASS, label)] = (probability > 0.5 if at is None else probability >= at).astype(np.int64)
+    if found and not told and _CLASS not in found:
+        told[_CLASS] = np.stack(list(found.values())).argmax(axis=0)
+    return told
 
 
 def _source(task: Applies, words: Sequence[str]) -> dict[str, str]:

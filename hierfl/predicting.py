@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hierfl.console import aside, told
+from hierfl.monitor.words import few
 from hierfl.options import Debug, Json
 
 __all__ = ["register"]
@@ -36,8 +37,10 @@ def _predict(
         from hierfl.predict import predict
 
         said, num_records = predict(model, file, out, site, data, source or [])
-        at = "" if said.threshold is None else f", class 1 from {said.threshold:.3f} on"
-        answer.update(file=str(out), num_records=num_records, model_digest=said.digest, threshold=said.threshold)
+        cuts = {"class 1": said.threshold} if said.threshold is not None else said.thresholds
+        at = f", {few([f'{label} from {at:.3f}' for label, at in cuts.items()])} on" if cuts else ""
+        answer.update(file=str(out), num_records=num_records, model_digest=said.digest)
+        answer.update(threshold=said.threshold, thresholds=said.thresholds)
         answer.update({"site": said.site} if said.site else {})
         whose = f"the model that {said.site} uses itself in {said.run}" if said.site else f"the model of {said.run}"
         print(f"{out}: {num_records} records, by {whose} after {said.rounds} rounds{at}")

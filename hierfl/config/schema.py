@@ -96,8 +96,8 @@ class Evaluation:
     """Confidence level of intervals of accuracy, AUC, sensitivity and specificity at every node, 0.95 (see How sure a
     figure is, in evaluation.md); null: none are told."""
     operating_point: OperatingPoint | None = None
-    """Of two classes, sensitivity and specificity of every node at one threshold of the federation, {specificity: 0.9}
-    (see Operating point); null: not."""
+    """Of two classes, or of each of several labels, sensitivity and specificity of every node at one threshold of the
+    federation, {specificity: 0.9} (see Operating point); null: not."""
     fine_tune: FineTune | None = None
     """Each site makes the model its own and is measured once more, {steps: 20} (see Fine-tuning); null: not."""
 

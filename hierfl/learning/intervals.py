@@ -4,7 +4,8 @@
 - AUC: DeLong, DeLong & Clarke-Pearson 1988, cut at 0 and 1. Its variance needs how many positives and negatives had
   each score, which the histogram says; with `auc: exact` it is the paper's. Left out where it is 0: all in order.
 
-They hold for samples that are independent: for a patient's ten records they are too narrow.
+They hold for samples that are independent: for a patient's ten records they are too narrow. So they would be for the
+labels of one sample taken together; of several labels each has its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 
 from hierfl.learning.metrics import Curve
 from hierfl.learning.operating import OPERATING
+from hierfl.learning.own_metrics import auc_of, figure_of
 
 __all__ = ["INTERVALS", "delong", "intervals", "wilson"]
 
@@ -25,22 +27,33 @@ INTERVALS = "intervals"
 """What they stand under among a node's figures: [low, high] by the figure's name."""
 
 
-def intervals(scalars: Mapping[str, Any], curve: Curve | None, level: float) -> dict[str, list[float]]:
-    """Give the interval of each figure of a node that has one; `curve`: of class 1 there, of two classes."""
+def intervals(
+    scalars: Mapping[str, Any], curves: Mapping[str, Curve], level: float, *, labels: bool = False
+) -> dict[str, list[float]]:
+    """Give the interval of each figure of a node that has one. `curves`: of class 1 of two, under an empty name; for
+    `labels` that of each label of a sample, by its name.
+    """
     z = NormalDist().inv_cdf(0.5 + level / 2)
-    counted = int(scalars.get("num_test") or 0) - int(scalars.get("num_left_out") or 0)
-    of = {"accuracy": counted}
-    if "true_positives" in scalars:
-        positives = scalars["true_positives"] + scalars["false_negatives"]
-        of |= dict.fromkeys(("sensitivity", OPERATING[0]), positives)
-        of |= dict.fromkeys(("specificity", OPERATING[1]), counted - positives)
+    of = {} if labels else _of_classes(scalars)
+    for label, curve in curves.items():
+        sides = curve.positives, curve.negatives
+        of |= {figure_of(name, label): int(side.sum()) for name, side in zip(OPERATING, sides, strict=True)}
     found = {}
     for name, number in of.items():
         share = scalars.get(name)
         if share is not None and number:
             found[name] = list(wilson(round(share * number), number, z))
-    area = delong(curve, z) if curve is not None else None
-    return {**({"auc": list(area)} if area is not None else {}), **found}
+    areas = {auc_of(label) if label else "auc": delong(curve, z) for label, curve in curves.items()}
+    return {**{name: list(area) for name, area in areas.items() if area is not None}, **found}
+
+
+def _of_classes(scalars: Mapping[str, Any]) -> dict[str, int]:
+    """Say of how many samples each share is that is told of classes."""
+    counted = int(scalars.get("num_test") or 0) - int(scalars.get("num_left_out") or 0)
+    if "true_positives" not in scalars:
+        return {"accuracy": counted}
+    positives = scalars["true_positives"] + scalars["false_negatives"]
+    return {"accuracy": counted, "sensitivity": positives, "specificity": counted - positives}
 
 
 def wilson(right: int, number: int, z: float) -> tuple[float, float]:

@@ -279,6 +279,13 @@ class Tally:
         return missing.get(metric, "one class")
 
     @property
+    def told_apart(self) -> Mapping[str, Curve]:
+        """Give the curves that one threshold each tells apart: of class 1 of two, under an empty name, or by label."""
+        if not self.labels:
+            return {"": self.curves[0]} if len(self.curves) == 1 else {}
+        return dict(zip(self.labels, self.curves, strict=True)) if self.curves and self._of_labels else {}
+
+    @property
     def _of_labels(self) -> Mapping[str, int]:
         """Give the places of labels by the names of their areas, where these are told."""
         return {auc_of(label): place for place, label in enumerate(self.labels)} if len(self.labels) <= MAX_OWN else {}

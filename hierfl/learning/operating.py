@@ -3,12 +3,14 @@
 AUC is of all thresholds; who acts on a prediction has one (Zweig & Campbell 1993). It is chosen on the scores of all
 test samples together, which add as histograms, and then held against every hub's and site's own, so that a hospital
 sees what the federation's threshold would do there. With `auc: histogram` it is the edge of a bin, a given one the
-nearest: then what is told is what predicting by it gives, to the last sample.
+nearest: then what is told is what predicting by it gives, to the last sample. Of several labels of each sample each has
+a threshold of its own.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -16,12 +18,16 @@ import numpy as np
 
 from hierfl.config.learning import OperatingPoint
 from hierfl.learning.metrics import Curve
+from hierfl.learning.own_metrics import figure_of
 from hierfl.learning.score_bins import bins_of, edges
 
-__all__ = ["OPERATING", "at_threshold", "given_threshold", "threshold_of"]
+__all__ = ["OPERATING", "THRESHOLD", "at_thresholds", "given_threshold", "threshold_of"]
+
+THRESHOLD = "operating_threshold"
+"""What is told at the root."""
 
 OPERATING = ("operating_sensitivity", "operating_specificity")
-"""What is told at every node; the root has `operating_threshold` beside."""
+"""What is told at every node."""
 
 
 def given_threshold(threshold: float, bins: int | None) -> float:
@@ -62,8 +68,19 @@ def threshold_of(curve: Curve, wanted: OperatingPoint) -> float | None:
     return float((below + scores[place]) / 2)
 
 
-def at_threshold(curve: Curve | None, threshold: float | None) -> dict[str, Any]:
-    """Give sensitivity and specificity where class 1 is predicted from a score on; None where a class is missing."""
+def at_thresholds(curves: Mapping[str, Curve], thresholds: Mapping[str, float | None]) -> dict[str, Any]:
+    """Give sensitivity and specificity by name, where each label is predicted from a score on; None where either is
+    missing, or a class.
+    """
+    return {
+        figure_of(name, label): share
+        for label, threshold in thresholds.items()
+        for name, share in _at(curves.get(label), threshold).items()
+    }
+
+
+def _at(curve: Curve | None, threshold: float | None) -> dict[str, Any]:
+    """Give sensitivity and specificity where class 1 is predicted from a score on."""
     if curve is None or threshold is None:
         return dict.fromkeys(OPERATING)
     first = int(np.searchsorted(curve.scores, threshold, side="left"))

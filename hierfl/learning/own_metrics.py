@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ __all__ = [
     "TWO_CLASSES",
     "added",
     "auc_of",
+    "by_label",
+    "figure_of",
     "is_own_name",
     "num_bad",
     "other_name",
@@ -56,11 +59,10 @@ _TAKEN = frozenset(
         *BUILT_IN,
         *("num_test", "num_samples", "num_left_out", "num_not_finite", "round", "node", "consensus_distance"),
         *("reliability", "confusion", "intervals", "role", "epsilon"),
-        *("operating_threshold", "operating_sensitivity", "operating_specificity"),
         *("true_positives", "false_positives", "true_negatives", "false_negatives", "train_loss"),
     }
 )
-_BESIDE = ("held_out_", "personal_")
+_BESIDE = ("held_out_", "personal_", "operating_")
 _FORM = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -71,6 +73,16 @@ LABEL_NAMES = "up to 60 small letters, digits and _, each once, and no metric of
 def auc_of(label: str) -> str:
     """Name the area under the curve of one label, where each sample has several; it stands among the task's own."""
     return f"auc_{label}"
+
+
+def figure_of(name: str, label: str) -> str:
+    """Name a figure of one label, where each sample has several; of two classes, whose label is empty, as it is."""
+    return f"{name}_{label}" if label else name
+
+
+def by_label(scalars: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Give a node's figure of every label, by label; that of two classes under an empty one."""
+    return {key.removeprefix(name)[1:]: at for key, at in scalars.items() if key == name or key.startswith(f"{name}_")}
 
 
 def is_own_name(name: object) -> bool:

@@ -176,7 +176,9 @@ class Applies(Protocol):
         """
 
     def apply(self, model: Module, x: Tensor) -> Mapping[str, Tensor]:
-        """Predict records (n, d): columns by name, (n,) each; `probability` is that of class 1 of two."""
+        """Predict records (n, d): columns by name, (n,) each; `probability` is that of class 1 of two,
+        `probability_of_<label>` that a label is true, where a record has several.
+        """
 
 
 @runtime_checkable

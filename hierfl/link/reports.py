@@ -45,10 +45,11 @@ def evaluated(
     errors = {path: error} if error else {}
     sites = {} if error else {path: tally.scalars()}
     beside = (put({path: {}}),) if call.method == "fine_tune" else ()
-    curves = {path: tally.curves[0]} if len(tally.curves) == 1 else {}
     form = Form.of(tally)
     forms = {} if error else {path: form}
-    return Evaluated(call.arguments[0], {form: tally}, forms, sites, {path: duration_s}, errors, curves), beside
+    return Evaluated(
+        call.arguments[0], {form: tally}, forms, sites, {path: duration_s}, errors, {path: tally.told_apart}
+    ), beside
 
 
 def trained(

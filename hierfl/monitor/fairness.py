@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hierfl.learning.own_metrics import BUILT_IN, own_among
-from hierfl.monitor.words import finite, interval, metric
+from hierfl.learning.own_metrics import BUILT_IN, auc_of, by_label, figure_of, own_among
+from hierfl.monitor.words import few, finite, interval, metric, plural
 
 __all__ = [
     "METRICS",
@@ -33,6 +33,9 @@ _AT_THRESHOLD = {
     "operating_specificity": "specificity at the threshold",
 }
 """What is told of beside, where a threshold is looked at; the more the better."""
+
+_MOST_TOLD = 14
+"""Labels of whose thresholds a run's last lines tell: as many as findings of a chest X-ray."""
 
 READS = {**METRICS, **_AT_THRESHOLD}
 
@@ -93,21 +96,24 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> I
 def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Say how sure the root's figures are, where intervals are told."""
     root = _root(nodes)
-    shown = [name for name in ("auc", "accuracy") if interval(root, name)]
+    shown = [name for name in ("auc", "accuracy", *map(auc_of, by_label(root, "auc"))) if interval(root, name)]
     if shown:
-        said = ", ".join(f"{READS[name]} {metric(root[name])}{interval(root, name)}" for name in shown)
+        said = few([f"{READS.get(name, name)} {metric(root[name])}{interval(root, name)}" for name in shown])
         yield f"{'all':<8} {said}"
 
 
 def threshold_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Say the threshold of the federation's operating point, and what it gives on all test samples, if there is one."""
+    """Say the thresholds of the federation's operating point, and what each gives on all test samples, if there are
+    any: of many labels those of the first.
+    """
     root = _root(nodes)
-    if "operating_threshold" in root:
-        given = ", ".join(
-            f"{name} {metric(root.get(f'operating_{name}'))}{interval(root, f'operating_{name}')}"
-            for name in ("sensitivity", "specificity")
-        )
-        yield f"point    class 1 from {metric(root['operating_threshold'])} on: {given}"
+    found = by_label(root, "operating_threshold")
+    for label, threshold in [*found.items()][:_MOST_TOLD]:
+        names = {name: figure_of(f"operating_{name}", label) for name in ("sensitivity", "specificity")}
+        given = ", ".join(f"{name} {metric(root.get(of))}{interval(root, of)}" for name, of in names.items())
+        yield f"point    {label or 'class 1'} from {metric(threshold)} on: {given}"
+    if len(found) > _MOST_TOLD:
+        yield f"{'':<8} {plural(len(found) - _MOST_TOLD, 'more label')} in summary.json"
 
 
 def held_out_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

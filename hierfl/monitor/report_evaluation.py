@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from hierfl.learning.operating import OPERATING, THRESHOLD
+from hierfl.learning.own_metrics import by_label, figure_of
 from hierfl.leave_out import table
 from hierfl.monitor.cross_site import short
 from hierfl.monitor.fairness import READS
 from hierfl.monitor.statistics import Told
-from hierfl.monitor.words import count, metric
+from hierfl.monitor.words import UNDEFINED, count, finite, interval, metric
 
-__all__ = ["fairness_table", "left_out_table", "statistics_table"]
+__all__ = ["fairness_table", "label_table", "left_out_table", "statistics_table"]
 
 _COLUMNS = ("worst", "worst site", "best", "best site", "mean", "weighted mean", "deviation", "sites", "undefined")
 
@@ -32,6 +34,26 @@ def fairness_table(found: object) -> Iterator[str]:
         '<p class="note">Mean and standard deviation count each site once, the weighted mean each by its test'
         " samples; sites where a metric is undefined are counted apart.</p>"
     )
+
+
+def label_table(nodes: Mapping[str, Mapping[str, Any]], root: str, sites: Sequence[str]) -> Iterator[str]:
+    """Write what the federation's thresholds give for several labels of each sample: one row per label, and the site at
+    which each figure is lowest.
+    """
+    figures = {"AUC": "auc", "sensitivity": OPERATING[0], "specificity": OPERATING[1]}
+    titles = ("label", "threshold", *(title for name in figures for title in (name, "lowest at a site")))
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
+    whole = nodes[root]
+    for label, threshold in by_label(whole, THRESHOLD).items():
+        cells = [metric(threshold)]
+        for name in (figure_of(name, label) for name in figures.values()):
+            values = {site: value for site in sites if (value := finite(nodes.get(site, {}).get(name))) is not None}
+            lowest = min(values, key=values.__getitem__, default=None)
+            cells.append(metric(whole.get(name)) + interval(whole, name))
+            cells.append(UNDEFINED if lowest is None else f"{metric(values[lowest])} ({lowest})")
+        yield f"<tr><td>{escape(label)}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+    yield "</tbody></table></div>"
 
 
 def left_out_table(found: Mapping[str, Any]) -> Iterator[str]:

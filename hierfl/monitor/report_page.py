@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from hierfl.learning.operating import THRESHOLD
+from hierfl.learning.own_metrics import by_label
 from hierfl.monitor.consensus import distance
 from hierfl.monitor.outline import members_by_hub
-from hierfl.monitor.report_evaluation import fairness_table, left_out_table, statistics_table
+from hierfl.monitor.report_evaluation import fairness_table, label_table, left_out_table, statistics_table
 from hierfl.monitor.words import (
     FIGURES,
     UNDEFINED,
@@ -121,6 +123,10 @@ def _model(record: RunRecord, pictures: Mapping[str, bytes]) -> Iterator[str]:
     yield from _section("Curves by tier", _picture("curves", pictures))
     yield from _section("Hubs and sites", _table(record))
     yield from _section("Fairness over sites", fairness_table(_find(record, "fairness")))
+    if any(by_label(_root_of(record), THRESHOLD)):
+        members = members_by_hub(record.paths)
+        sites = [path for path in record.paths if path not in members]
+        yield from _section("Labels", label_table(record.nodes, record.paths[0], sites))
     if own:
         yield from _section("Fairness of fine-tuned models", fairness_table(own))
     if "calibration" in pictures:
@@ -283,9 +289,14 @@ def _table(record: RunRecord) -> Iterator[str]:
         yield f'<p class="note">{WHY_UNDEFINED} They still count in the hub above, which adds up scores and labels.</p>'
 
 
+def _root_of(record: RunRecord) -> Mapping[str, Any]:
+    """Give the root's last metrics."""
+    return record.nodes.get(record.paths[0], {}) if record.paths else {}
+
+
 def _confusion(record: RunRecord) -> Iterator[str]:
     """Write the root's table of true and predicted classes, where there are more than two."""
-    table = record.nodes.get(record.paths[0], {}).get("confusion") if record.paths else None
+    table = _root_of(record).get("confusion")
     if not table:
         return
     head = "".join(f"<th>{predicted}</th>" for predicted in range(len(table)))

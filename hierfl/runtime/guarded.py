@@ -41,7 +41,7 @@ def measured(
             tallies[site] = outcome
         durations[site] = time.perf_counter() - started
     scalars = {site: tally.scalars() for site, tally in tallies.items()}
-    curves = {site: tally.curves[0] for site, tally in tallies.items() if with_curves and len(tally.curves) == 1}
+    curves = {site: tally.told_apart for site, tally in tallies.items() if with_curves}
     forms = {site: Form.of(tally) for site, tally in tallies.items()}
     alike = {form: [site for site, one in forms.items() if one == form] for form in forms.values()}
     totals = {form: Tally.total(tallies[site] for site in sites) for form, sites in alike.items()}

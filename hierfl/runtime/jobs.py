@@ -210,7 +210,7 @@ class SiteReport:
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """Measurements of one hub's sites by one worker: the sum of those that measure the same, what each measures
-    (`forms`), and each site's own figures; `curves`: of class 1 by site, where a threshold is to be held against them.
+    (`forms`), and each site's own figures; `curves`: by site, where thresholds are held against them, those by label.
     """
 
     hub: str
@@ -219,7 +219,7 @@ class Evaluated:
     sites: Mapping[str, Scalars]
     durations: Mapping[str, float]
     errors: Mapping[str, str] = field(default_factory=dict)
-    curves: Mapping[str, Curve] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hierfl.config.schema import RunConfig
@@ -12,8 +12,8 @@ from hierfl.learning.fine_tune import told
 from hierfl.learning.intervals import INTERVALS, intervals
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Curve, Tally
-from hierfl.learning.operating import at_threshold, threshold_of
-from hierfl.learning.own_metrics import CLASSES, own_among
+from hierfl.learning.operating import THRESHOLD, at_thresholds, threshold_of
+from hierfl.learning.own_metrics import CLASSES, MAX_OWN, figure_of, own_among
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
@@ -53,7 +53,7 @@ class Survey:
         self._personal: dict[str, Scalars] = {}
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
-        self._curves: dict[str, Curve] = {}
+        self._curves: dict[str, Mapping[str, Curve]] = {}
         self._evaluation = config.evaluation
         self._looks = config.evaluation.needs_curves
         self._named = config.better
@@ -163,26 +163,27 @@ class Survey:
                 **{f"held_out_{name}": value for name, value in apart.items() if not isinstance(value, list)},
             }
         if self._looks:
-            self._look({path: total.curves for path, total in totals.items()})
+            self._look(totals)
         found = self._alike(self._scalars)
         return {path: found[path] for path in self._tree.nodes if path in found}
 
-    def _look(self, hubs: Mapping[str, Sequence[Curve]]) -> None:
-        """Choose the federation's threshold, and say what it gives at every node that was measured, and how sure its
+    def _look(self, hubs: Mapping[str, Tally]) -> None:
+        """Choose the federation's thresholds, and say what they give at every node that was measured, and how sure its
         figures are.
         """
-        root, point, level = self._tree.root.name, self._evaluation.operating_point, self._evaluation.intervals
-        curves = {**self._curves, **{path: found[0] for path, found in hubs.items() if len(found) == 1}}
-        threshold = threshold_of(curves[root], point) if root in curves and point is not None else None
-        if point is not None and len(hubs.get(root, ())) > 1:
-            self._warn_of_point()
+        whole, point, level = hubs[self._tree.root.name], self._evaluation.operating_point, self._evaluation.intervals
+        curves = {**self._curves, **{path: total.told_apart for path, total in hubs.items()}}
+        thresholds: dict[str, float | None] = {}
+        if point is not None:
+            thresholds = {label: threshold_of(curve, point) for label, curve in whole.told_apart.items()} or {"": None}
+            if whole.curves and not whole.told_apart:
+                self._warn_of_point()
         for path, scalars in self._scalars.items():
-            found: dict[str, Any] = dict(scalars)
-            if point is not None:
-                found |= {"operating_threshold": threshold} if path == root else {}
-                found |= at_threshold(curves.get(path), threshold)
+            found: dict[str, Any] = {**scalars, **at_thresholds(curves.get(path, {}), thresholds)}
+            if path == self._tree.root.name:
+                found |= {figure_of(THRESHOLD, label): at for label, at in thresholds.items()}
             if level is not None:
-                found[INTERVALS] = intervals(found, curves.get(path), level)
+                found[INTERVALS] = intervals(found, curves.get(path, {}), level, labels=bool(whole.labels))
             self._scalars[path] = found
 
     def _alike(self, found: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
@@ -262,11 +263,11 @@ class Survey:
         self._scribe.notice("warning", site, said)
 
     def _warn_of_point(self) -> None:
-        """Say once that one threshold is chosen of two classes alone."""
+        """Say once that thresholds are chosen where each tells two apart."""
         what = "evaluation.operating_point"
         if what not in self._warned:
             self._warned.add(what)
-            said = "there is none, for predict gives several labels of each sample, or more than two classes"
+            said = f"there is none, for predict gives more than two classes, or over {MAX_OWN} labels of each sample"
             self._scribe.notice("warning", self._tree.root.name, f"{what}: {said}")
 
     def _warn_of_names(self, scalars: Scalars) -> None:

@@ -61,7 +61,7 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say() -> None:
         labels = random.random(150) < 0.4
         scores = 1 / (1 + np.exp(-(random.standard_normal(150) + labels - 0.5)))
         tally = Tally.of(scores, labels.astype(int), loss_sum=0.0)
-        found = intervals(tally.scalars(), tally.curves[0], 0.95)
+        found = intervals(tally.scalars(), tally.told_apart, 0.95)
         hits["auc"] += found["auc"][0] <= truth <= found["auc"][1]
         right = NormalDist().cdf(0.5)
         hits["accuracy"] += found["accuracy"][0] <= right <= found["accuracy"][1]

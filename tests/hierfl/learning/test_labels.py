@@ -280,14 +280,12 @@ class Apart(Findings):
         return replace(found, names=("cyst", *FINDINGS[1:])) if batch[2][0] else found
 
 
-def test_who_has_other_labels_and_who_wants_one_threshold_of_them_is_told(tmp_path: Path) -> None:
+def test_who_has_other_labels_is_told(tmp_path: Path) -> None:
     tree = hub("world", hub("up", "north", "south"), site("east", without="mass"), rounds=2, on_failure="continue")
-    point = {"evaluation": {"operating_point": {"specificity": 0.9}}}
-    ran = go(tmp_path, tree, {"kind": f"{__name__}:Apart"}, **point)
+    ran = go(tmp_path, tree, {"kind": f"{__name__}:Apart"})
     said = [event.get("error") or event.get("message") or "" for event in events(ran.folder)]
     unlike = [one for one in said if "3 labels (cyst, " in one]
     assert len(unlike) == 2 and "predict names all that any site labels, in one order, with -1" in unlike[0]
-    assert len([one for one in said if "operating_point: there is none, for predict gives several labels" in one]) == 1
 
 
 @pytest.mark.usefixtures("several_runs")

@@ -16,7 +16,7 @@ from small_runs import config_of, go, hub, site
 from hierfl.config.learning import OperatingPoint
 from hierfl.errors import ConfigError
 from hierfl.learning.metrics import Curve
-from hierfl.learning.operating import at_threshold, threshold_of
+from hierfl.learning.operating import at_thresholds, threshold_of
 from hierfl.learning.score_bins import edges
 
 SAMPLES = st.lists(st.tuples(st.integers(0, 20).map(lambda n: n / 20), st.booleans()), min_size=1, max_size=40)
@@ -28,6 +28,10 @@ TREE = hub("world", hub("us", "cleveland", "long_beach"), "budapest", hub("ch", 
 def curve(samples: list[tuple[float, bool]]) -> Curve:
     scores, labels = zip(*samples, strict=True)
     return Curve.of(np.array(scores), np.array(labels), None)
+
+
+def at(one: Curve | None, threshold: float | None) -> dict[str, Any]:
+    return at_thresholds({} if one is None else {"": one}, {"": threshold})
 
 
 def shares(samples: list[tuple[float, bool]], threshold: float) -> tuple[Fraction | None, Fraction | None]:
@@ -52,7 +56,7 @@ def test_the_threshold_is_the_first_that_has_the_specificity_and_the_last_that_h
         if threshold is not None:
             right, below = choose(good), [one for one in candidates if one < choose(good)]
             assert threshold == (right + max(below, default=right)) / 2
-            found = at_threshold(curve(samples), threshold)
+            found = at(curve(samples), threshold)
             said = [None if one is None else float(one) for one in shares(samples, threshold)]
             assert [found["operating_sensitivity"], found["operating_specificity"]] == pytest.approx(said)
 
@@ -81,7 +85,7 @@ def test_what_is_told_of_bins_is_what_predicting_by_the_threshold_gives(
     binned = Curve.of(np.array(scores), np.array(labels), bins)
     threshold = threshold_of(binned, OperatingPoint(**{kind: share}))
     if threshold is not None:
-        found = at_threshold(binned, threshold)
+        found = at(binned, threshold)
         said = [None if one is None else float(one) for one in shares(samples, threshold)]
         assert [found["operating_sensitivity"], found["operating_specificity"]] == pytest.approx(said)
         if kind == "specificity" and threshold > min(binned.scores):
@@ -96,7 +100,7 @@ def test_each_edge_between_bins_is_told_what_predicting_by_it_gives() -> None:
         binned = Curve.of(np.array(scores), np.array(labels), bins)
         for edge in edges(bins)[1:-1].tolist():
             said = [float(one or 0) for one in shares(samples, edge)]
-            assert list(at_threshold(binned, edge).values()) == pytest.approx(said), (bins, edge)
+            assert list(at(binned, edge).values()) == pytest.approx(said), (bins, edge)
 
 
 def test_a_given_threshold_is_the_nearest_edge_between_bins() -> None:
@@ -106,8 +110,8 @@ def test_a_given_threshold_is_the_nearest_edge_between_bins() -> None:
 
 
 def test_a_node_without_one_of_the_classes_or_without_scores_has_no_figure() -> None:
-    assert at_threshold(curve([(0.3, True)]), 0.2) == {"operating_sensitivity": 1.0, "operating_specificity": None}
-    assert set(at_threshold(None, 0.5).values()) == set(at_threshold(curve([(0.3, True)]), None).values()) == {None}
+    assert at(curve([(0.3, True)]), 0.2) == {"operating_sensitivity": 1.0, "operating_specificity": None}
+    assert set(at(None, 0.5).values()) == set(at(curve([(0.3, True)]), None).values()) == {None}
     assert threshold_of(curve([(0.3, True)]), OperatingPoint(specificity=0.5)) is None
     assert threshold_of(curve([(1.0, False), (1.0, True)]), OperatingPoint(specificity=0.5)) is None
     assert threshold_of(curve([(0.3, True)]), OperatingPoint(threshold=0.25)) == 0.25
