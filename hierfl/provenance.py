@@ -8,8 +8,9 @@ import importlib
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,23 +112,31 @@ def _with_imports(first: Mapping[str, Path]) -> dict[str, Path]:
     return found
 
 
-def _imported(name: str, file: Path) -> Iterator[str]:
+def _imported(name: str, file: Path) -> Sequence[str]:
     """Name all modules that a file may import: the packages on the way to each, and what may be modules of them."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    return _named(file.read_bytes(), package)
+
+
+@lru_cache(maxsize=1024)
+def _named(source: bytes, package: str) -> Sequence[str]:
+    """Name all modules that a source may import; a run asks several times."""
     try:
-        tree = ast.parse(file.read_bytes())
+        tree = ast.parse(source)
     except (SyntaxError, ValueError):  # of another version of Python, maybe: whoever imports it will see
-        return
+        return ()
+    found: dict[str, None] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield from _way(alias.name)
+                found.update(dict.fromkeys(_way(alias.name)))
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             if base:
-                yield from _way(base)
-                yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+                found.update(dict.fromkeys(_way(base)))
+                found.update(dict.fromkeys(f"{base}.{alias.name}" for alias in node.names if alias.name != "*"))
+    return tuple(found)
 
 
 def _way(name: str) -> Iterator[str]:

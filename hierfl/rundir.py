@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -198,10 +199,10 @@ class RunDir:
     @staticmethod
     def versions() -> dict[str, str]:
         """List the versions that made the run."""
-        found = {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+        found = {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
         for name in OPTIONAL:
             with contextlib.suppress(metadata.PackageNotFoundError):
-                found[name] = metadata.version(name)
+                found[name] = _version(name)
         return found
 
     @contextlib.contextmanager
@@ -251,6 +252,12 @@ class RunDir:
         except (OSError, ValueError) as error:
             raise OutputError(f"{path} cannot be read: {error}; delete it to go on without it") from error
         return found if isinstance(found, dict) else {}
+
+
+@cache
+def _version(package: str) -> str:
+    """Look a version up once: what is installed anew does not change what this process has imported."""
+    return metadata.version(package)
 
 
 def _digest(text: str) -> str:
