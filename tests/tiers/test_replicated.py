@@ -27,12 +27,12 @@ TWO_TIERS = next(one for one in TREES if len(one.shapes) == one.rounds == 2 and 
 
 
 def test_no_history_breaks_what_must_hold() -> None:
-    assert checked(range(10_000)) == 10_000
+    assert checked(range(4_000)) == 4_000
 
 
 @pytest.mark.slow
 def test_none_of_a_million_histories_breaks_what_must_hold() -> None:
-    chunks = [range(first, first + 10_000) for first in range(10_000, 1_010_000, 10_000)]
+    chunks = [range(first, first + 10_000) for first in range(0, 1_000_000, 10_000)]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("forkserver")) as pool:
         assert sum(pool.map(checked, chunks)) == 1_000_000
 
