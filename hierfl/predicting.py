@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hierfl.console import aside, told
-from hierfl.monitor.words import few
+from hierfl.monitor.words import few, metric
 from hierfl.options import Debug, Json
 
 __all__ = ["register"]
@@ -38,7 +38,7 @@ def _predict(
 
         said, num_records = predict(model, file, out, site, data, source or [])
         cuts = {"class 1": said.threshold} if said.threshold is not None else said.thresholds
-        at = f", {few([f'{label} from {at:.3f}' for label, at in cuts.items()])} on" if cuts else ""
+        at = f", {few([f'{label} from {metric(at)}' for label, at in cuts.items()])} on" if cuts else ""
         answer.update(file=str(out), num_records=num_records, model_digest=said.digest)
         answer.update(threshold=said.threshold, thresholds=said.thresholds)
         answer.update({"site": said.site} if said.site else {})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError, Problem
 from hierfl.monitor.fairness import METRICS, READS, titles
-from hierfl.monitor.words import finite, told_apart
+from hierfl.monitor.words import finite, metric, told_apart
 from hierfl.several import in_file
 
 if TYPE_CHECKING:
@@ -128,4 +128,4 @@ def _said(figure: Mapping[str, Any]) -> str:
     """Write a mean with its deviation."""
     if figure["mean"] is None:
         return "undefined"
-    return f"{figure['mean']:.3f}" + (f" +/- {figure['std']:.3f}" if figure["std"] is not None else "")
+    return metric(figure["mean"]) + (f" +/- {metric(figure['std'])}" if figure["std"] is not None else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from hierfl.monitor.words import count, finite, interval
+from hierfl.monitor.words import count, figure, finite, interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +56,7 @@ def _cell(scalars: Mapping[str, object], name: str) -> str:
         return value
     number = finite(value)
     if number is not None:
-        return count(value) if isinstance(value, int) else f"{number:.4f}{interval(scalars, name)}"
+        return count(value) if isinstance(value, int) else f"{figure(number, 4, below=1e6)}{interval(scalars, name)}"
     if name not in scalars and (name.startswith(_ONLY_THERE) or "num_test" not in scalars):
         return ""
     return "no tests" if scalars.get("num_test") == 0 else "undefined"

@@ -13,6 +13,7 @@ __all__ = [
     "WHY_UNDEFINED",
     "count",
     "few",
+    "figure",
     "finite",
     "interval",
     "metric",
@@ -46,6 +47,9 @@ UNDEFINED = "\N{EN DASH}"
 
 WHY_UNDEFINED = f"{UNDEFINED} undefined: AUC needs test samples of both classes at the node."
 
+_NOUGHT = 1e-12
+"""What rounding leaves, as of the deviation of figures that are equal, is below this."""
+
 
 def few(names: Sequence[str]) -> str:
     """Name a few, and count the rest."""
@@ -65,11 +69,21 @@ def finite(value: object) -> float | None:
 
 
 def metric(value: object) -> str:
-    """Write a metric with three decimals ("0.873"), a dash where it is undefined, exponents where it is large."""
+    """Write a metric with three decimals ("0.873"), a dash where it is undefined, an exponent where it is large or
+    these would say nothing of it ("4.59e-06").
+    """
+    return figure(value, 3, below=1e3)
+
+
+def figure(value: object, decimals: int, *, below: float) -> str:
+    """Write a number with its decimals, from 0.001 to `below`; any other with an exponent and as many digits."""
     number = finite(value)
     if number is None:
         return UNDEFINED
-    return f"{number:.3f}" if abs(number) < 1000 else f"{number:.2e}"
+    if abs(number) < _NOUGHT:
+        number = 0.0
+    plain = number == 0.0 or 1e-3 <= abs(number) < below
+    return f"{number:.{decimals}f}" if plain else f"{number:.{decimals - 1}e}"
 
 
 def interval(scalars: Mapping[str, object], name: str) -> str:

@@ -64,6 +64,8 @@ def test_a_window_is_busy_and_waiting_time_and_nothing_else():
 
 def test_numbers_read_alike_everywhere():
     assert (metric(0.87349), metric(None), metric(float("nan"))) == ("0.873", "\N{EN DASH}", "\N{EN DASH}")
+    small = [metric(value) for value in (4.5878e-6, -4.5878e-6, 0.00099, 0.001, 0.0, 1e-17, 45_878_000)]
+    assert small == ["4.59e-06", "-4.59e-06", "9.90e-04", "0.001", "0.000", "0.000", "4.59e+07"]
     assert (count(10000), percent(0.866)) == ("10,000", "87%")
     told = [seconds(value) for value in (0.0401, 0.0996, 1.237, 9.996, 59.96, 185, 7620)]
     assert told == ["40 ms", "0.10 s", "1.24 s", "10.0 s", "1 min 00 s", "3 min 05 s", "2 h 07 min"]

@@ -25,6 +25,13 @@ def test_the_table_of_metrics_names_its_nodes_at_every_width(width: int) -> None
     assert ("specificity: --json has all" in " ".join(out.getvalue().split())) == (width < 10_000)
 
 
+def test_figures_far_from_one_keep_their_digits() -> None:
+    measured = {"num_test": 9, "loss": 4.5878e-6, "absolute_error": 0.0016, "squared_error": 13378772160.0, "bias": 0.0}
+    out = io.StringIO()
+    Console(file=out, width=200).print(tabulate({"world": measured}, 200))
+    assert out.getvalue().split()[-4:] == ["4.588e-06", "0.0016", "1.338e+10", "0.0000"]
+
+
 def test_a_node_without_tests_says_so_in_every_metric() -> None:
     measured = Tally.of(np.array([0.2, 0.7]), np.array([0, 1]), loss_sum=1.0).scalars()
     not_finite = Tally.of(np.array([0.2, np.nan]), np.array([0, 1]), loss_sum=1.0).scalars()

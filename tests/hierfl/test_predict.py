@@ -23,6 +23,7 @@ from hierfl.learning.standardise import apply
 from hierfl.lifecycle import export, resume, run
 from hierfl.monitor.files import read_metrics
 from hierfl.monitor.records import Notice, RoundCommitted
+from hierfl.monitor.words import metric
 from hierfl.predict import read_exported
 from hierfl.starter import write
 from hierfl.tasks.parquet import Parquet
@@ -86,7 +87,7 @@ def test_predictions_are_those_that_were_measured(standardise: str, wards: Path,
     root = ran.summary["nodes"]["world"]
     assert right["0"][0] / right["0"][1] == pytest.approx(root["operating_specificity"])
     assert right["1"][0] / right["1"][1] == pytest.approx(root["operating_sensitivity"])
-    assert f"class 1 from {root['operating_threshold']:.3f} on" in said
+    assert f"class 1 from {metric(root['operating_threshold'])} on" in said
 
 
 @pytest.mark.parametrize("standardise", ["federated", "site"])
