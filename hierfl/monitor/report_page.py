@@ -215,7 +215,7 @@ def _facts(record: RunRecord) -> Iterator[str]:
         (f"Avoidable idle{last}", percent(_find(record, "idle_avoidable"))),
         (f"Efficiency{last}", percent(_find(record, "efficiency"))),
         (f"Goodput{last}", percent(_find(record, "goodput"))),
-        *_traffic(record.summary.get("traffic", {})),
+        *_traffic(record.summary.get("traffic", {}), last),
         ("Runtime", str(record.started.get("runtime", UNDEFINED))),
         ("Seed", str(record.summary.get("seed", UNDEFINED))),
         ("Processes", f"{record.sessions} (resumed)" if record.sessions > 1 else UNDEFINED),
@@ -233,12 +233,12 @@ def _of_last(record: RunRecord) -> str:
     return " (last process)" if record.sessions > 1 else ""
 
 
-def _traffic(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _traffic(found: Mapping[str, Any], last: str) -> Iterator[tuple[str, str]]:
     """Say how much went up the tree, and what compression spared, where it did."""
     if found:
-        yield "Sent up", num_bytes(found["bytes_up"])
+        yield f"Sent up{last}", num_bytes(found["bytes_up"])
         if found["bytes_spared"]:
-            yield "Spared by compression", num_bytes(found["bytes_spared"])
+            yield f"Spared by compression{last}", num_bytes(found["bytes_spared"])
 
 
 def _section(title: str, body: Iterator[str]) -> Iterator[str]:

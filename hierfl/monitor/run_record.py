@@ -53,8 +53,11 @@ class RunRecord:
     ended: dict[str, Any] = field(default_factory=dict)
     sessions: int = 0
     tape: Tape = field(default_factory=lambda: Tape(MOST_BARS))
-    notices: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_MAX_NOTICES))
+    notices: deque[dict[str, Any]] = field(default_factory=deque)
+    """The last ones; for a member that a hub's rounds closed without, for one reason, there is one."""
     num_notices: int = 0
+    without: dict[tuple[str, str | None], dict[str, Any]] = field(default_factory=dict)
+    """These, by the member's path and the reason."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """As `thinned` has left them, one round of `every`."""
     every: int = 1
@@ -170,9 +173,8 @@ def _event(record: RunRecord, event: Mapping[str, Any], clock: _Clock, newest: d
     elif kind == "round_closed":
         record.trained[event["node"]] = event["members"]
         _later(record, newest, partial(tape.closed, event["node"], event["time_s"] + offset, event["duration_s"]))
-        for node, why in event["missing"].items():
-            message = f"round {event['round_number']} closed without it: {why}"
-            _notice(record, {"level": "warning", "node": node, "message": message, "time_s": event["time_s"] + offset})
+        for member, why in event["missing"].items():
+            _without(record, event, member, why, event["time_s"] + offset)
     elif kind == "exchanged":
         record.mixed[event["node"]] = event["mixed"]
     elif kind == "notice":
@@ -204,9 +206,27 @@ class _Clock:
         return self._offset
 
 
+def _without(record: RunRecord, event: Mapping[str, Any], member: str, why: str, time_s: float) -> None:
+    """A hub has closed a round without a member; a resumed run may do so once more."""
+    path, number = f"{event['node']}/{member}", event["round_number"]
+    found = record.without.get((path, why))
+    if found is None:
+        level = "info" if member in event.get("late", ()) else "warning"
+        found = {"level": level, "node": path, "why": why, "first": number, "last": 0, "times": 0, "time_s": time_s}
+        record.without[path, why] = found
+        _notice(record, found)
+    if number > found["last"]:
+        found |= {"last": number, "times": found["times"] + 1}
+    many = f"{found['times']:,} rounds closed without it, from {found['first']} to {found['last']}"
+    found["message"] = f"{many if found['times'] > 1 else f'round {number} closed without it'}: {why}"
+
+
 def _notice(record: RunRecord, notice: dict[str, Any]) -> None:
     record.notices.append(notice)
     record.num_notices += 1
+    if len(record.notices) > _MAX_NOTICES:
+        gone = record.notices.popleft()
+        record.without.pop((gone["node"], gone.get("why")), None)
 
 
 def _missing(record: RunRecord) -> Iterator[str]:

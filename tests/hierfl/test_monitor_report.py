@@ -15,7 +15,7 @@ from hierfl.errors import OutputError
 from hierfl.monitor import pictures
 from hierfl.monitor.files import JsonLines
 from hierfl.monitor.pictures import _quiet
-from hierfl.monitor.records import Notice, RunEnded
+from hierfl.monitor.records import Notice, RoundClosed, RunEnded
 from hierfl.monitor.report import write_report
 from hierfl.monitor.run_record import read_run
 from hierfl.monitor.tape import Tape
@@ -175,11 +175,41 @@ def test_of_a_resumed_run_the_whole_time_stands_there_and_the_last_process_figur
     assert "(last process)" not in once
     folder(tmp_path, federation, script.run(federation, first=15))
     summary = json.loads((tmp_path / "summary.json").read_text()) | {"wall_s": 4.0, "wall_s_total": 125.0}
+    summary["traffic"] = {"bytes_up": 4500, "bytes_spared": 10}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     text = " ".join(parsed(write_report(tmp_path)).text)
     assert f"Wall time {seconds(125.0)} " in text and seconds(4.0) not in text
-    for label in ("Start-up", "Devices busy", "Goodput", "Workers and devices"):
+    for label in ("Start-up", "Devices busy", "Goodput", "Sent up", "Spared by compression", "Workers and devices"):
         assert f"{label} (last process)" in text
+
+
+def test_who_is_missing_round_after_round_is_named_by_path_once_for_each_reason(tmp_path):
+    federation = script.heart()
+
+    def closed(hub, number, missing, late=()):
+        return RoundClosed(float(number), hub, number, "enough", [], missing, 1.0, 0, late=late)
+
+    lost = [closed("world/us", number, {"site": "lost"}) for number in range(1, 301)]
+    again = [closed("world/us", 300, {"site": "lost"}), closed("world/us", 301, {"site": "no data"})]
+    late = [closed("world/hungary", 7, {"site": "late: at work since round 7"}, ["site"])]
+    folder(
+        tmp_path, federation, [Notice(0.5, "info", "world", "privacy"), *script.run(federation), *lost, *again, *late]
+    )
+    told = [(notice["level"], notice["node"], notice["message"]) for notice in read_run(tmp_path).notices]
+    assert ("info", "world", "privacy") in told
+    assert told[-3:] == [
+        ("warning", "world/us/site", "300 rounds closed without it, from 1 to 300: lost"),
+        ("warning", "world/us/site", "round 301 closed without it: no data"),
+        ("info", "world/hungary/site", "round 7 closed without it: late: at work since round 7"),
+    ]
+
+
+def test_of_many_reasons_the_last_ones_stand_there(tmp_path):
+    federation = script.heart()
+    reasons = [RoundClosed(1.0, "world", n, "enough", [], {"us": f"why {n}"}, 1.0, 0) for n in [*range(1, 251), 1]]
+    record = read_run(folder(tmp_path, federation, reasons))
+    assert (len(record.notices), record.num_notices, len(record.without)) == (200, 251, 200)
+    assert record.notices[-1]["message"] == "round 1 closed without it: why 1"
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
