@@ -45,6 +45,7 @@ _COLUMNS = (
     ("operating_sensitivity", "sensitivity at the threshold", metric),
     ("operating_specificity", "specificity at the threshold", metric),
     ("consensus_distance", "consensus distance", distance),
+    ("epsilon", "epsilon", distance),
     *(("held_out_num_test", "held-out samples", count), ("held_out_accuracy", "held-out accuracy", metric)),
     *(("held_out_auc", "held-out AUC", metric), ("num_left_out", "left out", count)),
     *(("personal_accuracy", "fine-tuned accuracy", metric), ("personal_auc", "fine-tuned AUC", metric)),
@@ -280,6 +281,12 @@ def _table(record: RunRecord) -> Iterator[str]:
     yield from _confusion(record)
     if len(paths) > _MAX_ROWS:
         yield f'<p class="note">{len(paths) - _MAX_ROWS:,} more nodes stand in metrics.jsonl.</p>'
+    if "epsilon" in measured:
+        sites = (_find(record, "privacy") or {}).get("sites", {})
+        deltas = sorted({f"{site['delta']:g}" for site in sites.values()})
+        at = f", at delta {' or '.join(deltas)}" if deltas else ""
+        said = f"what a site's training so far may tell of any one record{at}; at a hub the most of any site below"
+        yield f'<p class="note">Epsilon is {said}.</p>'
     if "num_left_out" in measured:
         said = (
             "Left out are the test samples of sites where a prediction, a metric of the task's own or the loss is not"

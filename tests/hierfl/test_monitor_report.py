@@ -127,6 +127,15 @@ def test_confusion_counts_stand_in_the_table_and_of_many_classes_at_the_root(tmp
     assert "true class, predicted as" in text and "8,001" in text and "true + " not in text
 
 
+def test_what_privacy_has_cost_stands_in_the_table(tmp_path):
+    rows = [{"round": 1, "node": "world", "epsilon": 5.6367}, {"round": 1, "node": "world/ulm", "epsilon": 5.6367}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = " ".join(parsed(write_report(tmp_path)).text)
+    assert text.count("5.64") == 2 and "at delta" not in text, "a run that goes on"
+    (tmp_path / "summary.json").write_text(json.dumps({"privacy": {"sites": {"world/ulm": {"delta": 1e-4}}}}))
+    assert "may tell of any one record, at delta 0.0001;" in " ".join(parsed(write_report(tmp_path)).text)
+
+
 def test_a_run_that_never_began_has_only_its_configuration(tmp_path):
     (tmp_path / "config.yaml").write_text("name: x\n")
     text = " ".join(parsed(write_report(tmp_path)).text)
