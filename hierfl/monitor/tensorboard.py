@@ -20,21 +20,22 @@
 
 The step is the root's round. Of single nodes below the root, devices and workers there is a point for each of the first
 1,000 rounds, for every 2nd up to 2,000, every 4th up to 4,000 and so on, and for the last one: TensorBoard shows 1,000
-points of a curve. Custom scalars show one chart per tier and metric; text holds the configuration; images
-the tree, and who worked when, drawn as the run goes, and the calibration at its end; hparams the run's settings with
-the root's final metrics. What is found after a run is in `afterwards`.
+points of a curve. Custom scalars show one chart per tier and metric, the task's own among them; text holds the
+configuration; images the tree, and who worked when, drawn as the run goes, and the calibration at its end; hparams the
+run's settings with the root's final metrics. What is found after a run is in `afterwards`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.config.build import override_training
 from hierfl.config.schema import Training
 from hierfl.config.write import write
+from hierfl.learning.own_metrics import own_among
 from hierfl.monitor.busy import PHASES, Account
 from hierfl.monitor.fairness import fairness
 from hierfl.monitor.gpus import GpuTime
@@ -99,6 +100,7 @@ class TensorBoard:
         self._replaced: dict[str, list[str]] = {}
         self._final: Scalars = {}
         self._metrics: Mapping[str, Scalars] = {}
+        self._workers: Sequence[str] = ()
         self._undue: dict[str, tuple[object, int]] = {}
         self._tree_drawn = False
         self._tape = Tape(_MAX_BARS)
@@ -157,7 +159,8 @@ class TensorBoard:
         self._tape.start(record.workers, dict(record.devices), record.first_round)
         self._account = Account(tuple(record.workers), record.time_s)
         self._writer.text("config", _code_block(self._config.resolved))
-        self._writer.custom_scalars(_layout(self._config, self._nodes, record.workers))
+        self._workers = record.workers
+        self._lay_out(())
 
     def _trained(self, record: SiteTrained) -> None:
         """Keep a site's latest figures until the round is committed: an inner hub may run several rounds."""
@@ -168,6 +171,9 @@ class TensorBoard:
     def _evaluated(self, record: Evaluated) -> None:
         root = self._config.federation.root.name
         self._final = record.metrics.get(root, {})
+        if not self._metrics:
+            known = [item for found in record.metrics.values() for item in found.items()]
+            self._lay_out({name for name, value in known if finite(value) is not None})
         self._metrics = record.metrics
         sites = self._config.sites
         counted = {path: found for path, found in record.metrics.items() if path in sites and sites[path].counts}
@@ -178,6 +184,12 @@ class TensorBoard:
         for node in self._nodes & record.metrics.keys():
             for name, value in record.metrics[node].items():
                 self._one_of(f"{node}/{name}", value, record.round_number, is_root=node == root, every=every)
+
+    def _lay_out(self, measured: Collection[str]) -> None:
+        """Say which charts there are; what a run measures is known once it has."""
+        assert self._writer is not None
+        shown = [name for name in _CHARTS if name in measured] + own_among(measured)
+        self._writer.custom_scalars(_layout(self._config, self._nodes, self._workers, shown))
 
     def _committed(self, record: RoundCommitted) -> None:
         """Write what was added up over the round: what sites trained with and to, times, bytes, the workers' shares."""
@@ -320,12 +332,14 @@ def _worth(training: Training, name: str) -> Any:
     return value["kind"] if isinstance(value, Mapping) else value
 
 
-def _layout(config: RunConfig, nodes: set[str], workers: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+def _layout(
+    config: RunConfig, nodes: set[str], workers: Sequence[str], metrics: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
     """Lay out one category per tier, one chart per metric, one line per node; tags are regular expressions there."""
     layout: dict[str, dict[str, list[str]]] = {}
     for depth in range(config.federation.num_tiers):
         tier = [path for path in config.federation.nodes if path in nodes and path.count("/") == depth]
-        charts = {name: [_exactly(f"{path}/{name}") for path in tier] for name in _CHARTS}
+        charts = {name: [_exactly(f"{path}/{name}") for path in tier] for name in metrics}
         trained = [_exactly(f"{path}/train_loss") for path in tier if path in config.federation.sites]
         layout[f"tier {depth}"] = charts | ({"train_loss": trained} if trained else {})
     layout["time"] = {"seconds by phase": [_exactly(f"time/{name}") for name in (*PHASES, "wait")]}

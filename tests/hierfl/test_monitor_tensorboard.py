@@ -161,9 +161,15 @@ def test_a_tree_of_a_hundred_tiers_is_text_too(tmp_path):
     assert b"name: deepest" in found.Tensors("config")[0].tensor_proto.string_val[0]
 
 
-def test_each_tier_has_a_layout_whose_patterns_meet_existing_tags(heart):
+def layout_of(found):
+    """The one that TensorBoard shows: it keeps the last."""
     layout = layout_pb2.Layout()
-    layout.ParseFromString(heart.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    layout.ParseFromString(found.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
+    return layout
+
+
+def test_each_tier_has_a_layout_whose_patterns_meet_existing_tags(heart):
+    layout = layout_of(heart)
     assert [category.title for category in layout.category] == [
         "tier 0",
         "tier 1",
@@ -174,6 +180,21 @@ def test_each_tier_has_a_layout_whose_patterns_meet_existing_tags(heart):
     ]
     chart = next(chart for chart in layout.category[1].chart if chart.title == "accuracy")
     assert list(chart.multiline.tag) == [f"^world/{name}/accuracy$" for name in ("us", "hungary", "switzerland")]
+
+
+def test_what_a_task_measures_has_its_charts_and_no_other(tmp_path):
+    federation = script.heart()
+    records = list(script.run(federation, until=2))
+    for place, record in enumerate(records):
+        if isinstance(record, Evaluated):
+            days = {path: {"num_test": 9, "auc": None, "loss": 2.0, "absolute_error": 1.5} for path in record.metrics}
+            records[place] = dataclasses.replace(record, metrics=days)
+    layout = layout_of(logged(tmp_path, script.config(federation), records))
+    charts = [[chart.title for chart in category.chart] for category in layout.category[:3]]
+    assert charts == [["loss", "absolute_error"], ["loss", "absolute_error"], ["loss", "absolute_error", "train_loss"]]
+    never = [record for record in records if not isinstance(record, Evaluated)]
+    found = logged(tmp_path / "never", script.config(federation), never)
+    assert [category.title for category in layout_of(found).category] == [c.title for c in layout.category]
 
 
 def test_hparams_name_the_settings_and_the_roots_metrics(heart):
