@@ -112,7 +112,10 @@ def read_run(run_dir: Path) -> RunRecord:
     measured = thinned(read_raw(run_dir / METRICS))
     record.rows, record.last, record.every = measured.rows, measured.last, measured.every
     _events(record, read_raw(run_dir / EVENTS))
-    record.missing = list(_missing(record))
+    is_outdated = bool(record.summary and record.started and not record.ended)
+    if is_outdated:  # of a process before the last one, which has come further
+        record.summary = {}
+    record.missing = list(_missing(record, is_outdated))
     return record
 
 
@@ -229,10 +232,11 @@ def _notice(record: RunRecord, notice: dict[str, Any]) -> None:
         record.without.pop((gone["node"], gone.get("why")), None)
 
 
-def _missing(record: RunRecord) -> Iterator[str]:
+def _missing(record: RunRecord, is_outdated: bool) -> Iterator[str]:
     """Say what the folder lacks, and why that may be."""
     if not record.summary:
-        yield f"{SUMMARY} is missing: the run still goes on, or was cut off; the figures are those of its event log."
+        what = "is of an earlier process" if is_outdated else "is missing"
+        yield f"{SUMMARY} {what}: the run still goes on, or was cut off; the figures are those of its event log."
     if not record.started:
         yield f"{EVENTS} tells of no start: the run failed before its first round."
     if not record.rows and not record.only_tells:

@@ -106,6 +106,20 @@ def test_a_run_that_was_cut_off_says_what_is_missing(tmp_path):
     assert "4 of 15" in text
 
 
+def test_a_run_that_was_cut_off_after_it_was_resumed_is_told_by_its_last_process(tmp_path):
+    federation = script.heart()
+    folder(tmp_path, federation, script.run(federation, until=2))
+    (tmp_path / "summary.json").write_text(
+        json.dumps({"status": "finished", "rounds": 2, "nodes": {"world": {"auc": 0.5}}})
+    )
+    folder(tmp_path, federation, script.run(federation, first=3, until=9))
+    record = read_run(tmp_path)
+    assert record.nodes["world"] == record.last["world"]
+    text = " ".join(parsed(write_report(tmp_path)).text)
+    assert "9 of 15" in text and "unfinished" in text and "summary.json is of an earlier process" in text
+    assert "finished ·" not in text
+
+
 def test_a_run_without_metrics_or_times_still_has_a_report(tmp_path):
     federation = script.heart()
     folder(tmp_path, federation, script.run(federation)[4:5], [Notice(1.0, "error", "world", "stopped")])
