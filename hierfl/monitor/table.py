@@ -14,7 +14,7 @@ __all__ = ["tabulate"]
 
 _TABLES = ("confusion", "intervals", "reliability")
 """Of which `--json` tells."""
-_ONLY_THERE = ("num_left_out", "num_not_finite", "role", "held_out_", "personal_")
+_ONLY_THERE = ("num_left_out", "num_not_finite", "role", "held_out_", "personal_", "operating_threshold")
 """How those figures begin that stand only at nodes that have some; the others stand at every one."""
 
 

@@ -32,6 +32,14 @@ def test_figures_far_from_one_keep_their_digits() -> None:
     assert out.getvalue().split()[-4:] == ["4.588e-06", "0.0016", "1.338e+10", "0.0000"]
 
 
+def test_the_threshold_which_is_the_root_s_is_not_undefined_elsewhere() -> None:
+    root = {"num_test": 9, "operating_threshold": 0.3867, "operating_sensitivity": 0.8}
+    site = {"num_test": 9, "operating_sensitivity": None}
+    out = io.StringIO()
+    Console(file=out, width=200).print(tabulate({"world": root, "world/ulm": site}, 200))
+    assert out.getvalue().splitlines()[2].split() == ["world/ulm", "9", "undefined"]
+
+
 def test_a_node_without_tests_says_so_in_every_metric() -> None:
     measured = Tally.of(np.array([0.2, 0.7]), np.array([0, 1]), loss_sum=1.0).scalars()
     not_finite = Tally.of(np.array([0.2, np.nan]), np.array([0, 1]), loss_sum=1.0).scalars()
