@@ -91,6 +91,7 @@ class Survey:
         """
         bad = {path: item.error for path, item in self.inventories.items() if item.error is not None}
         for path in [path for path in bad if self._goes_on or self._tree.hubs[parent(path) or ""].keep_going]:
+            self._scribe.changed([path], "failed", self._scribe.shown)
             self._scribe.notice("error", path, f"could not be loaded: {bad.pop(path)}")
         if bad:
             first, *others = bad

@@ -196,6 +196,8 @@ def test_a_run_may_go_on_without_a_site_that_cannot_be_loaded(tmp_path: Path) ->
     told = [notice for notice in ran.monitor.of(Notice) if notice.node == "world/up/south"]
     assert told[0].level == "error"
     assert told[0].message.startswith("could not be loaded: FileNotFoundError: south.csv is missing")
+    states = [record.state for record in ran.monitor.of(NodeChanged) if record.node == "world/up/south"]
+    assert states == ["failed"], "and on the screen it does not wait for its turn"
     assert ran.digest == go(tmp_path / "without", hub("world", hub("up", "north"), "east")).digest
     assert "accuracy" not in ran.summary["nodes"]["world/up/south"]
 
