@@ -128,13 +128,14 @@ class IdleTime:
         return {worker: self._worked_s.get(worker, 0.0) / whole_s if whole_s else 0.0 for worker in self._devices}
 
     def devices(self, *, last: bool = False) -> dict[str, Idle]:
-        """Give every device's figures, over all or in the last round.
+        """Give the figures of every device that the run had, over all or in the last round.
 
         The floor is what those of its speed, labels, memory and places have on average, and the efficiency is what was
         busy over what then could be; the goodput is the device's own.
         """
         found = self._last if last else self._total
-        return {name: found.device(device) for name, device in self._by_name().items() if name in found.devices}
+        had = {name for name, tally in found.devices.items() if tally.capacity_s > 0.0}
+        return {name: found.device(device) for name, device in self._by_name().items() if name in had}
 
     def hubs(self, *, last: bool = False) -> dict[str, Idle]:
         """Give every hub's figures: the devices that may take its sites, while its rounds were open.

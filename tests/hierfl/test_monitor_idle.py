@@ -157,6 +157,7 @@ def test_only_what_a_run_had_can_be_idle() -> None:
     idle.on(closed("world", 1, ["a"], 0, 10))
     assert idle.last().idle == pytest.approx(0.25)
     assert idle.last().busy == {"x": pytest.approx(0.75), "y": 0.0}
+    assert idle.devices().keys() == idle.devices(last=True).keys() == {"x"}, "y is neither busy nor idle"
     held["x"] = 6.0
     trained(idle, "x", "world/a", 10, 12, number=2)
     idle.on(closed("world", 2, ["a"], 10, 12))
