@@ -69,7 +69,7 @@ class RunRecord:
     left_out: dict[str, Any] = field(default_factory=dict)
     """As `hierfl.leave_out` has found it."""
     trained: dict[str, Sequence[str]] = field(default_factory=dict)
-    """By hub, the members in its last round, as they reported."""
+    """By hub, the members whose updates count in its last round, as they reported; late ones last."""
     mixed: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     """By hub without a centre, at whose places whose updates were mixed in its last round."""
 
@@ -174,7 +174,7 @@ def _event(record: RunRecord, event: Mapping[str, Any], clock: _Clock, newest: d
     elif kind == "round_committed":
         _later(record, newest, partial(tape.committed, event["round_number"], event["time_s"] + offset))
     elif kind == "round_closed":
-        record.trained[event["node"]] = event["members"]
+        record.trained[event["node"]] = list(dict.fromkeys([*event["members"], *event.get("carried", {})]))
         _later(record, newest, partial(tape.closed, event["node"], event["time_s"] + offset, event["duration_s"]))
         for member, why in event["missing"].items():
             _without(record, event, member, why, event["time_s"] + offset)

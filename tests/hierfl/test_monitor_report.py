@@ -227,6 +227,13 @@ def test_who_is_missing_round_after_round_is_named_by_path_once_for_each_reason(
     ]
 
 
+def test_members_whose_late_updates_alone_count_are_on_the_models_way(tmp_path):
+    federation = script.heart()
+    late = RoundClosed(99.0, "world", 16, "enough", ["us"], {}, 1.0, 0, carried={"hungary": "late", "us": "late"})
+    record = read_run(folder(tmp_path, federation, script.run(federation), [late]))
+    assert record.trained["world"] == ["us", "hungary"]
+
+
 def test_of_many_reasons_the_last_ones_stand_there(tmp_path):
     federation = script.heart()
     reasons = [RoundClosed(1.0, "world", n, "enough", [], {"us": f"why {n}"}, 1.0, 0) for n in [*range(1, 251), 1]]
