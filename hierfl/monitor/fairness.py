@@ -85,11 +85,15 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> I
     """Say it on one line per metric, and `where` it was measured; nothing of one that a single site has."""
     for name, figures in found.items():
         if figures["num_sites"] > 1:
+            without = figures.get("num_undefined", 0)
+            of_all = (
+                f"; undefined at {without:,} of {plural(without + figures['num_sites'], 'site')}" if without else ""
+            )
             yield (
                 f"sites    {READS.get(name, name)}{where}"
                 f" worst {metric(figures['worst_value'])} ({figures['worst']}),"
                 f" best {metric(figures['best_value'])} ({figures['best']}), mean {metric(figures['mean'])}"
-                f" (weighted {metric(figures['weighted_mean'])}), deviation {metric(figures['std'])}"
+                f" (weighted {metric(figures['weighted_mean'])}), deviation {metric(figures['std'])}{of_all}"
             )
 
 

@@ -38,4 +38,7 @@ def test_lines_leave_out_what_a_single_site_has_and_nothing_is_no_line():
     lines = list(fairness_lines(fairness(SITES)))
     assert [line.split()[1] for line in lines] == ["accuracy", "loss"]
     assert "worst 0.500 (w/b), best 0.900 (w/a), mean 0.700 (weighted 0.600), deviation 0.200" in lines[0]
+    assert lines[0].endswith("deviation 0.200; undefined at 1 of 3 sites"), "w/c has no test samples"
+    all_have = {path: SITES[path] for path in ("w/a", "w/b")}
+    assert "undefined" not in " ".join(fairness_lines(fairness(all_have)))
     assert fairness({}) == {} and list(fairness_lines({})) == []
