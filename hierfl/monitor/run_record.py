@@ -184,6 +184,8 @@ def _event(record: RunRecord, event: Mapping[str, Any], clock: _Clock, newest: d
         _notice(record, {**event, "time_s": event["time_s"] + offset})
     elif kind == "run_ended":
         record.ended = dict(event)
+        if error := event.get("summary", {}).get("error"):
+            _notice(record, {"level": "error", "node": "", "message": error, "time_s": event["time_s"] + offset})
 
 
 class _Clock:

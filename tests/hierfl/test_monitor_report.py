@@ -106,6 +106,19 @@ def test_a_run_that_was_cut_off_says_what_is_missing(tmp_path):
     assert "4 of 15" in text
 
 
+def test_what_a_run_has_failed_of_stands_there_with_its_resume_behind_it(tmp_path):
+    federation = script.heart()
+    failed = RunEnded(
+        9.0, "failed", {"status": "failed", "error": "world/us/cleveland could not be trained: no <disk>"}
+    )
+    folder(tmp_path, federation, script.run(federation, until=2), [failed])
+    assert "could not be trained: no <disk>" in " ".join(parsed(write_report(tmp_path)).text)
+    record = read_run(folder(tmp_path, federation, script.run(federation, first=3)))
+    [told] = [notice for notice in record.notices if "no <disk>" in notice["message"]]
+    assert told["level"] == "error" and record.summary["status"] == "finished"
+    assert told["time_s"] < record.tape.commits[2][1], "before the rounds of the next process"
+
+
 def test_a_run_that_was_cut_off_after_it_was_resumed_is_told_by_its_last_process(tmp_path):
     federation = script.heart()
     folder(tmp_path, federation, script.run(federation, until=2))
