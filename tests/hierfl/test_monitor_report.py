@@ -312,3 +312,17 @@ def test_letters_that_the_font_lacks_and_a_home_that_cannot_be_written_are_not_t
         pictures.png(pictures.tree(["世界", "世界/東京"]))
     assert told == []
     assert logging.getLogger("matplotlib.font_manager").getEffectiveLevel() > logging.WARNING
+
+
+def test_no_words_of_a_panel_lie_on_others():
+    names = ("loss", *(f"auc_lung_opacity_in_the_{side}_lobe_beside_the_heart" for side in ("left", "right", "middle")))
+    rows = [{"round": n, "node": "w", **dict.fromkeys(names, 0.5)} for n in (1, 2)]
+    rows += [{"round": n, "node": f"w/{site}"} for n in (1, 2) for site in range(2000)]
+    made = pictures.curves(rows, names)
+    made.canvas.draw()
+    words = [text for axes in made.axes for text in (*axes.texts, axes._left_title, axes.xaxis.label)]
+    words += [*made.texts, *(text for legend in made.legends for text in legend.get_texts())]
+    boxes = [text.get_window_extent() for text in words if text.get_text()]
+    assert sum("undefined at 2,000 of 2,001" in text.get_text() for text in words) == len(names)
+    for place, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[place + 1 :])

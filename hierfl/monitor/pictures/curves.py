@@ -27,6 +27,8 @@ SITE_LINES = 24
 """More sites than this are drawn as one band."""
 _ROOM = 0.011
 """What a letter of the root's last value takes of a panel's width, where it is the only panel."""
+_BELOW = -0.19
+"""Where a panel says that nodes are undefined: below its axis, in its heights. Beside a long title is no room."""
 
 
 @dataclass(slots=True)
@@ -131,9 +133,8 @@ def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues:
             va="center",
         )
     tidy(axes)
-    axes.set_title(
-        _TITLES.get(name) or spoken(name).capitalize(), loc="left", size=SIZE + 1, weight="bold", color=INK, pad=10
-    )
+    words = _TITLES.get(name) or short(spoken(name).capitalize())
+    axes.set_title(words, loc="left", size=SIZE + 1, weight="bold", color=INK, pad=10)
     axes.set_xlabel("round", size=SIZE, color=GREY, loc="right", labelpad=1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.margins(x=0.02, y=0.08)
@@ -144,7 +145,7 @@ def _panel(axes: Axes, name: str, data: _Data, root: str, hubs: list[str], hues:
     missing = data.undefined(name)
     if missing:
         said = f"undefined at {len(missing):,} of {len(data.paths):,} nodes"
-        axes.set_title(said, loc="right", size=SIZE - 1, color=GREY, pad=10)
+        axes.text(0.0, _BELOW, said, transform=axes.transAxes, size=SIZE - 1, color=GREY, va="top")
 
 
 def _line(axes: Axes, points: list[tuple[int, float]], **look: Any) -> None:
