@@ -86,6 +86,22 @@ def test_rounds_of_an_inner_hub_are_a_chain() -> None:
     assert found.efficiency == pytest.approx(1.0) and found.idle == pytest.approx(2 / 8) == found.floor
 
 
+def test_work_that_a_member_had_done_before_it_was_asked_is_no_work_of_the_round() -> None:
+    """Its hub was started anew: asked at 1 s, a linked member sends at once the update that it had trained for 5 s."""
+    idle = IdleTime(Federation(Hub("world", (Site("a"), Site("b")))), {"x": X, "y": Y}, {})
+    idle.on(SiteTrained(1.5, "world/a", 1, "x", 5.0, 10, 1, 0.5, start_s=1.0))
+    trained(idle, "y", "world/b", 1, 2)
+    idle.on(closed("world", 1, ["a", "b"], 1, 2))
+    first = idle.last()
+    assert (first.efficiency, first.idle) == (pytest.approx(1.0), pytest.approx(0.5 / 2)), "and it was 5.0"
+    trained(idle, "x", "world/a", 2, 3, 2)
+    trained(idle, "y", "world/b", 2, 4, 2)
+    idle.on(closed("world", 2, ["a", "b"], 2, 4))
+    assert idle.last().busy == {"x": pytest.approx(0.5), "y": pytest.approx(1.0)}, (
+        "nothing of it lies in the next round"
+    )
+
+
 def test_residency_is_part_of_the_floor() -> None:
     """Only x may take a and b: 5 s there, while y has but 1 s of work."""
     labels = {"world/us/a": frozenset({"us"}), "world/us/b": frozenset({"us"})}
