@@ -226,7 +226,7 @@ class Desk:
         except HierflError as error:
             self._tell("error", str(error))
             return wire.Evaluated(error=what_is_said(error, branch.path))
-        way_out = "evaluation.auc: histogram takes few"
+        way_out = _smaller(counted)
         why = self._over(f"what was measured at {branch.path} has", counted.ByteSize(), way_out)
         return wire.Evaluated(error=why) if why else wire.Evaluated(tally=counted)
 
@@ -338,6 +338,18 @@ class Desk:
             self._fetch(shape, digest, path, self._store.models)
             self._brought = path
         return ModelState(*self._store.read(path, shape))
+
+
+def _smaller(counted: wire.Tally) -> str:
+    """Say what makes a measurement smaller."""
+    table = wire.Tally(confusion=counted.confusion).ByteSize()
+    if table > MAX_ANSWER_BYTES:
+        return (
+            f"its table of {math.isqrt(len(counted.confusion))} true and predicted classes has {table}: fewer classes"
+        )
+    if any(not curve.bins for curve in counted.curves):
+        return "evaluation.auc: histogram takes few"
+    return "a smaller evaluation.bins takes fewer, evaluation.auc: none no more than the counts"
 
 
 def _is_error(answer: wire.Answer) -> bool:

@@ -14,7 +14,7 @@ from small_runs import config_of, hub, site
 
 from hierfl.config.terms import Terms
 from hierfl.errors import ConfigError, LinkError, Problem
-from hierfl.learning.metrics import Tally
+from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.state import ModelState
 from hierfl.link.branch import Asked, Branch, what_is_said
@@ -183,4 +183,22 @@ def test_a_measurement_that_no_message_can_hold_is_told(tmp_path: Path) -> None:
     assert member.hear(questions()["evaluate"].SerializeToString()) == "taken"
     assert "evaluation.auc: histogram takes few" in member.last.evaluated.error
     assert not member.last.evaluated.HasField("tally")
+    member.close()
+
+
+def test_a_histogram_that_no_message_can_hold_is_told_with_a_way_that_helps(tmp_path: Path) -> None:
+    """Of 600 labels each with 3,000 scores: it is a histogram as it is."""
+    chance = np.random.default_rng(0)
+    curves = tuple(Curve.of(chance.beta(0.3, 8, 3000), chance.random(3000) < 0.1, 2048) for _ in range(600))
+    member = Member(tmp_path, Tally(1_800_000, confusion=np.array([[1_800_000, 0], [0, 0]]), curves=curves))
+    assert member.hear(questions()["evaluate"].SerializeToString()) == "taken"
+    said = member.last.evaluated.error
+    assert "evaluation.bins" in said and "evaluation.auc: histogram" not in said
+    member.close()
+
+
+def test_a_table_of_classes_that_no_message_can_hold_is_told(tmp_path: Path) -> None:
+    member = Member(tmp_path, Tally(2048, confusion=np.eye(2048, dtype=np.int64)))
+    assert member.hear(questions()["evaluate"].SerializeToString()) == "taken"
+    assert "its table of 2048 true and predicted classes has 4194309" in member.last.evaluated.error
     member.close()
