@@ -58,7 +58,7 @@ class Authority:
     def create(cls, folder: Path, federation: str, now: datetime) -> Authority:
         """Make a new one, in a folder that holds none. Errors: LinkError."""
         key = new_key()
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"hierfl {federation}"[:64])])
+        name = _common_name(f"hierfl {federation}")
         usage = _usage(certifies=True)
         built = (
             _builder(name, name, key.public_key(), now, CA_DAYS)
@@ -120,7 +120,7 @@ class Authority:
         ]
         names += [x509.DNSName(server_name(self.federation, path, role)) for role in (HUB, PEER) if role in roles]
         uses = dict.fromkeys(use for role in roles for use in _USES[role])
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path[:64])])
+        subject = _common_name(path)
         made = (
             _builder(subject, self.certificate.subject, key, now, days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -222,11 +222,17 @@ def request(federation: str, path: str, roles: Sequence[str], key: ec.EllipticCu
     uris = [x509.UniformResourceIdentifier(Identity(role, federation, path).uri) for role in roles]
     made = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path[:64])]))
+        .subject_name(_common_name(path))
         .add_extension(x509.SubjectAlternativeName(uris), critical=False)
         .sign(key, hashes.SHA256())
     )
     return made.public_bytes(serialization.Encoding.PEM)
+
+
+def _common_name(text: str) -> x509.Name:
+    """Say for people whose a certificate is, in the 64 bytes that there are; parties are known by their URIs."""
+    begins = text.encode()[:64].decode(errors="ignore")
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, begins)])
 
 
 def _builder(

@@ -19,6 +19,9 @@ TERMS = "terms.yaml"
 
 OPEN_TO_OTHERS = 0o077
 
+MOST_NAME_BYTES = 150
+"""Of a node's place in a file's name: file systems take 255, and a hub writes a digest of 64 behind it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kit:
@@ -88,10 +91,13 @@ class Kit:
         return key, certificate, authority
 
 
-def folder_name(path: str) -> str:
-    """Name a node's kit among the others: `world/us` is in world__us."""
-    plain = path.replace("/", "__")
-    return f"{plain}-{hashlib.sha256(path.encode()).hexdigest()[:8]}" if "__" in path else plain
+def folder_name(path: str, before: str = "") -> str:
+    """Name a node's kit among the others: `world/us` is in world__us; `before`: what its folder's name begins with."""
+    plain = before + path.replace("/", "__")
+    begins = plain.encode()[:MOST_NAME_BYTES].decode(errors="ignore")
+    if begins != plain:
+        return f"{begins}-{_short(before + path)}"
+    return f"{plain}-{_short(path)}" if "__" in path else plain
 
 
 def roles_in(folder: Path) -> tuple[str, ...]:
@@ -100,3 +106,7 @@ def roles_in(folder: Path) -> tuple[str, ...]:
         return tuple(json.loads((folder / NODE).read_text(encoding="utf-8"))["roles"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -375,7 +375,7 @@ def member_journal(state: Path) -> LocalStore:
 
 def state_folder(config: RunConfig, path: str) -> Path:
     """Give where a member keeps its state, unless it is told otherwise."""
-    return config.output.folder / f"{config.name}-{folder_name(path)}"
+    return config.output.folder / folder_name(path, f"{config.name}-")
 
 
 def _hello(plan: Plan, number: int, line: str) -> wire.Hello:

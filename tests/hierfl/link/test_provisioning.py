@@ -20,6 +20,8 @@ from hierfl.cli import app
 from hierfl.config import load
 from hierfl.errors import LinkError
 from hierfl.link.identity import HUB, MEMBER, Identity, members_of, parties, server_name
+from hierfl.link.kit import folder_name
+from hierfl.link.serving import state_folder
 
 x509 = pytest.importorskip("cryptography.x509")
 serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
@@ -120,6 +122,28 @@ def test_kits_are_whole_private_and_of_their_nodes(call: Call, config: Path, tmp
     assert list(use) == [x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH]
     assert (kits / "world" / "denied.json").exists() and not (kits / "world__us__long_beach" / "denied.json").exists()
     us.verify_directly_issued_by(certificate(tmp_path / "pki" / "ca" / "ca.pem"))
+
+
+def test_names_may_be_as_long_as_a_configuration_has_them(call: Call, config: Path, tmp_path: Path) -> None:
+    """A common name has 64 bytes, a file's name 255, and letters may have several each."""
+    long = {"heart": "心" * 66, "world": "Ω" * 100, "us": "Ж" * 100}
+    long |= {
+        site: f"{letter * 66}, data: {{key: {site}}}" for site, letter in (("long_beach", "東"), ("budapest", "b"))
+    }
+    text = TREE
+    for name, longer in long.items():
+        text = text.replace(f"name: {name}", f"name: {longer}")
+    config.write_text(text)
+    loaded = load(config)
+    assert call("provision", config, "--out", "pki", "--days", 2).exit_code == 0
+    for path, roles in parties(loaded).items():
+        kit = tmp_path / "pki" / "kits" / folder_name(path)
+        assert uris(certificate(kit / "cert.pem")) == [Identity(role, loaded.name, path).uri for role in roles]
+        assert len(state_folder(loaded, path).name.encode()) <= 255
+        assert len(f"{kit.name}-{'0' * 64}.update.partial".encode()) <= 255, "as a hub calls what comes of it"
+    site = next(path for path in parties(loaded) if path.endswith("東"))
+    assert call("csr", config, "--node", site, "--out", "own").exit_code == 0
+    assert len({folder_name(site + str(n)) for n in range(9)}) == 9 and folder_name("world/us") == "world__us"
 
 
 def test_called_again_it_makes_what_is_missing_only(call: Call, config: Path, tmp_path: Path) -> None:
