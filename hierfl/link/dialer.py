@@ -320,6 +320,7 @@ class Dialer:
             raise Fenced(f"{self._hub} at {self.address} refuses: {said}; this process ends")
         if error.code() in _REFUSALS and not self.has_joined and not self.run:
             raise LinkError(f"{self._hub} at {self.address} refuses: {said}") from error
+        self._is_put_off = self._is_put_off or (self.has_joined and error.code() in _PUT_OFF)
         said = wrong_with(self._kit, datetime.now(UTC)) or said  # a hub that does not believe it just hangs up
         self._tell("warning", f"{self._hub} at {self.address} is not reached: {said}")
 

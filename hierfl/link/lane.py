@@ -102,7 +102,11 @@ class Lane:
             if not self._calls:
                 self._member.heard_s = self._now()
             self._calls.append(Call(ticket, method, arguments, self._epoch))
-            self._go_on()
+            try:
+                self._go_on()
+            except OSError as error:  # of the disk, which the member's next session tells
+                if self._member.session is not None:
+                    self._member.session.end(f"the hub cannot take it now: {error.strerror}")
 
     def enter(self, epoch: int) -> None:
         """The tree has another epoch: who is no member any more is asked nothing, and told so now or once it comes."""

@@ -187,11 +187,14 @@ class Service:
         reader = threading.Thread(target=self._listen, args=(requests, stamps, lane, session), daemon=True)
         has_approved = f"it has approved the plan {hello.approval or '(none)'}"
         self._tell("info", node, f"has joined from {whence(context)}; {has_approved}")
-        lane.joined(session)
-        reader.start()
-        if self._closing.is_set() or lane.parting:
-            end(lane.parting or "the hub is closing")
         try:
+            try:
+                lane.joined(session)
+            except OSError as error:
+                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, self._cannot_write(node, error))
+            reader.start()
+            if self._closing.is_set() or lane.parting:
+                end(lane.parting or "the hub is closing")
             while True:
                 try:
                     said = says.get(timeout=times.beat_s)
@@ -237,6 +240,8 @@ class Service:
             session.end(f"this was refused: {error}")
         except grpc.RpcError:
             session.end("the connection is cut")
+        except OSError as error:
+            session.end(self._cannot_write(lane.path, error))
         except Exception as error:  # ours: the member's session must not stay half alive
             self._tell("error", lane.path, f"its session failed: {error!r}")
             session.end("the hub failed")
@@ -261,8 +266,12 @@ class Service:
             self._tell("warning", node, f"a chunk was refused: {error}")
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except OSError as error:
-            self._tell("error", node, f"its update cannot be written here, and is asked for again: {error.strerror}")
-            context.abort(grpc.StatusCode.ABORTED, f"the hub cannot take it now: {error.strerror}")
+            context.abort(grpc.StatusCode.ABORTED, self._cannot_write(node, error))
         if not is_whole:
             context.abort(grpc.StatusCode.ABORTED, "the stream ended before the update")
         return wire.Receipt(digest=digest)
+
+    def _cannot_write(self, node: str, error: OSError) -> str:
+        """Tell that a member's update has no place on the disk here; say so to the member."""
+        self._tell("error", node, f"its update cannot be written here, and is asked for again: {error.strerror}")
+        return f"the hub cannot take it now: {error.strerror}"

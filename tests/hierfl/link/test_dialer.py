@@ -133,6 +133,41 @@ def test_a_hub_whose_disk_is_full_says_so_and_is_dialled_ever_more_slowly(
             member.close()
 
 
+def test_a_hub_whose_disk_takes_no_new_file_says_so_and_is_dialled_ever_more_slowly(
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for bytes, and none for another name: the update's file cannot even be begun."""
+    turns, opened = list[int](), os.open
+
+    def full(path: Any, flags: int, *mode: Any) -> int:
+        if str(path).endswith(".update.partial") and "world__us" in str(path) and len(turns) < 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return opened(path, flags, *mode)
+
+    def back_off_s(times: Times, attempt: int, chance: Any) -> float:
+        turns.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr(os, "open", full)
+    monkeypatch.setattr(Times, "back_off_s", back_off_s)
+    with hub_on_loopback(pki) as (service, lanes, done, heard):
+        member = Member(pki, service.port, tmp_path)
+        try:
+            lane = lanes["world/us"]
+            lane.call(0, "prepare", (None, None))
+            lane.call(1, "prepare", (LAYOUT, None))
+            lane.call(2, "train", (job(), model(LAYOUT)))
+            found = [done.get(timeout=300) for _ in range(3)]
+            lane.call(3, "collect", ("world", 0))
+            found.append(done.get(timeout=300))
+            assert np.array_equal(part_of(found[-1]).floats, UPDATE[0]) and member.branch.trained == 1
+            assert turns == [0, 1, 2, 3, 4]
+            said = "world/us: its update cannot be written here, and is asked for again: No space left on device"
+            assert heard.count(said) == 4 and not any("failed" in line for line in heard)
+        finally:
+            member.close()
+
+
 @pytest.mark.parametrize("limited", ["Fetch", "Deliver"])
 def test_a_call_beyond_the_limits_is_made_again_ever_more_slowly(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited: str
