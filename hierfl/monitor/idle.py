@@ -162,9 +162,7 @@ class IdleTime:
         if record.worker not in self._devices:
             return
         began_s = record.time_s - record.duration_s if record.start_s is None else record.start_s
-        ended_s = min(
-            began_s + record.duration_s, record.time_s
-        )  # a linked member may have done it, and kept it, before
+        ended_s = min(began_s + record.duration_s, record.time_s)  # a linked member may have had it done before
         piece = self._piece(record.node, record.worker, began_s + min(record.load_s, ended_s - began_s), ended_s)
         self._pieces.append(piece)
         hub = record.node.rpartition("/")[0]
