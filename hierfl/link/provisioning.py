@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from hierfl.link.authority import (
 )
 from hierfl.link.files import write_public
 from hierfl.link.identity import HUB, PEER, parties
+from hierfl.link.kit import CERTIFICATE as OWN
 from hierfl.link.kit import KEY, Kit, folder_name, roles_in
 from hierfl.link.times import moment
 
@@ -63,6 +65,10 @@ def provision(
     away = {path: held[-1] for path in roles if not folders[path].exists() and (held := authority.holding(path, now))}
     said = {path: roles_of(away[path]) if path in away else roles_in(folders[path]) for path in roles}
     grown = [line for path, own in roles.items() for line in _grown(folders[path], path, own, said[path], out)]
+    begun = [path for path, folder in folders.items() if _is_begun(folder) and not authority.holding(path, now)]
+    for path in begun:
+        shutil.rmtree(folders[path])  # nobody has this key: no certificate was ever there to go with it
+        yield f"{folders[path]}: was begun and has no certificate; it is made anew"
     if all(folder.exists() for folder in folders.values()) and not grown:
         yield f"{out / KITS}: has a kit for each node; nothing was made"
     yield from grown
@@ -175,6 +181,11 @@ def _certify(kit: Kit, authority: Authority, certificate: bytes | None) -> None:
 def _lets_in(roles: Collection[str]) -> bool:
     """Say whether others dial in at who has these roles."""
     return bool({HUB, PEER} & {*roles})
+
+
+def _is_begun(folder: Path) -> bool:
+    """Say whether a kit was broken off here, by a full disk say, before it had its certificate; nobody's own key."""
+    return (folder / KEY).exists() and not any((folder / name).exists() for name in (OWN, REQUEST))
 
 
 def _files(roles: Collection[str]) -> str:
