@@ -22,9 +22,10 @@ from hierfl.learning.task import Prediction, SiteData
 
 @dataclass(frozen=True)
 class FaultyTask:
-    """Two classes, four features; `folder` holds the orders and what was noted."""
+    """Two classes, four features; `folder` holds the orders and what was noted; a step takes at least `takes_s`."""
 
     folder: str
+    takes_s: float = 0.0
 
     def model(self) -> nn.Module:
         self._obey("model")
@@ -43,6 +44,7 @@ class FaultyTask:
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         x, y, whose = batch
         if model.training:
+            time.sleep(self.takes_s)
             self._obey(chr(int(whose[0])))
         return cross_entropy(model(x), y)
 
