@@ -9,7 +9,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 # A file's tests stay together: they may share what is dear to start. A good part of their time they wait, for processes
 # and clocks: there is one worker more than cores.
 WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
-PARALLEL = --numprocesses $(WORKERS) --dist loadfile
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What Ray of those days leaves to Python's collector, and says of days to come.
 OLD_WARNINGS := -W ignore::pytest.PytestUnraisableExceptionWarning -W ignore:Tip:FutureWarning
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet

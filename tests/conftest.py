@@ -62,6 +62,21 @@ else:
     sys.meta_path.insert(0, GUARD)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run short files last, and spread those that start Ray over the first half: else a worker is at one by itself at
+    the end, or all are at them at once.
+    """
+    files: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    dear = [path for path, own in files.items() if any(item.get_closest_marker("ray") for item in own)]
+    order = [path for path in reversed(files) if path not in dear]
+    step = max(1, len(order) // (2 * len(dear) + 1))
+    for number, path in enumerate(dear):
+        order.insert(number * (step + 1), path)
+    items[:] = [item for path in order for item in files[path]]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Allow Ray to marked tests, before any of their fixtures."""
