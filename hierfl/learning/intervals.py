@@ -19,7 +19,7 @@ import numpy as np
 
 from hierfl.learning.metrics import Curve
 from hierfl.learning.operating import OPERATING
-from hierfl.learning.own_metrics import auc_of, figure_of
+from hierfl.learning.own_metrics import figure_of
 
 __all__ = ["INTERVALS", "delong", "intervals", "wilson"]
 
@@ -43,7 +43,7 @@ def intervals(
         share = scalars.get(name)
         if share is not None and number:
             found[name] = list(wilson(round(share * number), number, z))
-    areas = {auc_of(label) if label else "auc": delong(curve, z) for label, curve in curves.items()}
+    areas = {figure_of("auc", label): delong(curve, z) for label, curve in curves.items()}
     return {**{name: list(area) for name, area in areas.items() if area is not None}, **found}
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hierfl.learning.own_metrics import BUILT_IN, auc_of, by_label, figure_of, own_among
+from hierfl.learning.own_metrics import BUILT_IN, by_label, figure_of, own_among
 from hierfl.monitor.words import few, finite, interval, metric, plural
 
 __all__ = [
@@ -100,7 +100,8 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> I
 def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Say how sure the root's figures are, where intervals are told."""
     root = _root(nodes)
-    shown = [name for name in ("auc", "accuracy", *map(auc_of, by_label(root, "auc"))) if interval(root, name)]
+    areas = [figure_of("auc", label) for label in by_label(root, "auc")]
+    shown = [name for name in (*areas, "accuracy") if interval(root, name)]
     if shown:
         said = few([f"{READS.get(name, name)} {metric(root[name])}{interval(root, name)}" for name in shown])
         yield f"{'all':<8} {said}"

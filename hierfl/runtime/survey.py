@@ -174,10 +174,11 @@ class Survey:
         """
         whole, point, level = hubs[self._tree.root.name], self._evaluation.operating_point, self._evaluation.intervals
         curves = {**self._curves, **{path: total.told_apart for path, total in hubs.items()}}
+        told_apart = curves[self._tree.root.name]
         thresholds: dict[str, float | None] = {}
         if point is not None:
-            thresholds = {label: threshold_of(curve, point) for label, curve in whole.told_apart.items()} or {"": None}
-            if whole.curves and not whole.told_apart:
+            thresholds = {label: threshold_of(curve, point) for label, curve in told_apart.items()} or {"": None}
+            if whole.curves and not told_apart:
                 self._warn_of_point()
         for path, scalars in self._scalars.items():
             found: dict[str, Any] = {**scalars, **at_thresholds(curves.get(path, {}), thresholds)}

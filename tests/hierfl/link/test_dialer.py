@@ -36,6 +36,19 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return Pki(tmp_path_factory.mktemp("pki"))
 
 
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give the numbers of the attempts after which a member has waited; it waits next to nothing."""
+    found: list[int] = []
+
+    def back_off_s(times: Times, attempt: int, chance: Any) -> float:
+        found.append(attempt)
+        return 0.01
+
+    monkeypatch.setattr(Times, "back_off_s", back_off_s)
+    return found
+
+
 @contextlib.contextmanager
 def joined(pki: Pki, folder: Path) -> Iterator[tuple[Lane, queue.SimpleQueue[Done], Wire, Member]]:
     """A hub, a wire that can be cut, and a member that is prepared."""
@@ -95,10 +108,10 @@ def test_a_process_that_was_killed_sends_its_update_and_trains_nothing(pki: Pki,
 
 
 def test_a_hub_whose_disk_is_full_says_so_and_is_dialled_ever_more_slowly(
-    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: list[int]
 ) -> None:
     """What cannot be written there comes once it can; until then nobody dials several times a second."""
-    turns, left = list[int](), [4]
+    left = [4]
     receive = Lane.receive
 
     def full(lane: Lane, chunk: Any) -> tuple[bytes, bool]:
@@ -107,12 +120,7 @@ def test_a_hub_whose_disk_is_full_says_so_and_is_dialled_ever_more_slowly(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return receive(lane, chunk)
 
-    def back_off_s(times: Times, attempt: int, chance: Any) -> float:
-        turns.append(attempt)
-        return 0.01
-
     monkeypatch.setattr(Lane, "receive", full)
-    monkeypatch.setattr(Times, "back_off_s", back_off_s)
     with hub_on_loopback(pki) as (service, lanes, done, heard):
         member = Member(pki, service.port, tmp_path)
         try:
@@ -134,22 +142,17 @@ def test_a_hub_whose_disk_is_full_says_so_and_is_dialled_ever_more_slowly(
 
 
 def test_a_hub_whose_disk_takes_no_new_file_says_so_and_is_dialled_ever_more_slowly(
-    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: list[int]
 ) -> None:
     """There is room for bytes, and none for another name: the update's file cannot even be begun."""
-    turns, opened = list[int](), os.open
+    opened = os.open
 
     def full(path: Any, flags: int, *mode: Any) -> int:
         if str(path).endswith(".update.partial") and "world__us" in str(path) and len(turns) < 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return opened(path, flags, *mode)
 
-    def back_off_s(times: Times, attempt: int, chance: Any) -> float:
-        turns.append(attempt)
-        return 0.01
-
     monkeypatch.setattr(os, "open", full)
-    monkeypatch.setattr(Times, "back_off_s", back_off_s)
     with hub_on_loopback(pki) as (service, lanes, done, heard):
         member = Member(pki, service.port, tmp_path)
         try:
@@ -170,9 +173,9 @@ def test_a_hub_whose_disk_takes_no_new_file_says_so_and_is_dialled_ever_more_slo
 
 @pytest.mark.parametrize("limited", ["Fetch", "Deliver"])
 def test_a_call_beyond_the_limits_is_made_again_ever_more_slowly(
-    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited: str
+    pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: list[int], limited: str
 ) -> None:
-    turns, left = list[int](), [4]
+    left = [4]
     enter = Limits.enter
 
     def full(limits: Limits, node: str, call: str) -> str | None:
@@ -181,12 +184,7 @@ def test_a_call_beyond_the_limits_is_made_again_ever_more_slowly(
             return "too many"
         return enter(limits, node, call)
 
-    def back_off_s(times: Times, attempt: int, chance: Any) -> float:
-        turns.append(attempt)
-        return 0.01
-
     monkeypatch.setattr(Limits, "enter", full)
-    monkeypatch.setattr(Times, "back_off_s", back_off_s)
     with joined(pki, tmp_path) as (lane, done, _, member):
         lane.call(2, "train", (job(), model(LAYOUT)))
         lane.call(3, "collect", ("world", 0))
