@@ -41,7 +41,7 @@ def each() -> list[dict[str, Any]]:
         {"kind": "hang", "node": "world/f", "round": 2, "after_s": 1.0},
         {"kind": "delay", "node": "world/eu/d", "round": 3, "after_s": 0.5},
         {"kind": "duplicate", "node": "world*", "nth": 1, "copies": 5},
-        {"kind": "corrupt", "node": "world", "nth": 2, "round": 2, "bit": 77},
+        {"kind": "corrupt", "node": "world", "nth": 2, "round": 1, "bit": 77},
         {"kind": "partition", "node": "world/us", "round": 3, "after_s": 1.0},
     ]
 
