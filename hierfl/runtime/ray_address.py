@@ -12,17 +12,20 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from ray._private.services import get_ray_address_from_environment
+from ray._private.services import get_node_ip_address, get_ray_address_from_environment
 
 from hierfl.errors import RuntimeUnavailable
 
-__all__ = ["check", "locate", "unreachable", "within"]
+__all__ = ["check", "is_on_loopback", "locate", "unreachable", "within"]
 
 CONNECT_S = 8.0
 """Seconds that an address may take to answer."""
 
 QUESTION = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 """The gRPC method that is asked, with an empty request; a refusal for the want of a token is an answer too."""
+
+LOOPBACK = ("", "localhost", "127.0.0.1", "::1")
+"""The hosts that Ray replaces by this machine's own address."""
 
 T = TypeVar("T")
 
@@ -64,6 +67,19 @@ def check(address: str, found: str, limit_s: float = CONNECT_S) -> None:
         raise unreachable(address, str(error), found) from error
     if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):  # its handshake is Ray's to make
         _ask(address, f"{host}:{port}", limit_s)
+
+
+def is_on_loopback(found: str, limit_s: float = CONNECT_S) -> bool:
+    """Say whether what listens at `found`, host:port, is this machine's alone: a Ray that a run has started."""
+    host, _, port = found.rpartition(":")
+    if host.strip("[]") not in LOOPBACK:
+        return False
+    own: str = get_node_ip_address()  # type: ignore[no-untyped-call]
+    try:
+        socket.create_connection((own.strip("[]"), int(port)), timeout=limit_s).close()
+    except OSError:
+        return True
+    return False
 
 
 def within(limit_s: float, work: Callable[[], T]) -> T:

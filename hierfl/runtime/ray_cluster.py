@@ -11,18 +11,18 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services, utils
+from ray._private import ray_constants, services, utils
 
 from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime import ray_processes
-from hierfl.runtime.ray_address import check, locate, unreachable, within
+from hierfl.runtime.ray_address import check, is_on_loopback, locate, unreachable, within
 from hierfl.stops import KEEPS_RAY_OUT, Stopped, heard
 
 __all__ = [
@@ -84,7 +84,7 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
     for name, value in BOUNDS.items():
         os.environ.setdefault(name, value)
     try:
-        with _signals_apart(), patient(), _token_apart():
+        with _signals_apart(), patient(), _token_apart(), _on_loopback():
             _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
     except BaseException as error:
         ray_processes.end()
@@ -261,7 +261,8 @@ def _join(address: str, limit_s: float) -> None:
         check(address, found)
         heard.append(found)
         logging.getLogger("ray").setLevel(logging.ERROR)  # it warns of not being in the main thread
-        _init(found)
+        with _on_loopback() if is_on_loopback(found) else nullcontext():
+            _init(found)
         return True
 
     try:
@@ -323,6 +324,20 @@ def patient() -> Iterator[None]:
         yield
     finally:
         starts.get_node = look
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that is started or joined here be this machine's alone, as it is on a Mac: all its processes listen at
+    127.0.0.1, which Ray would else replace by an address that others reach.
+    """
+    constants: Any = ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

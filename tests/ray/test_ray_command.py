@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ pytestmark = pytest.mark.ray
 
 ON_RAY = ("runtime.kind=ray", "runtime.num_cpus=2")
 LOCAL = ("runtime.kind=local",)
+HEART = SUPPORT.parents[1] / "configs" / "heart.yaml"
+SHORT = ("federation.rounds=1", "runtime.num_workers=1", "--plain")
 
 
 @pytest.fixture
@@ -152,6 +155,42 @@ def test_two_runs_at_once_do_not_meet(config: Path, digest: str, ray_temp: Path)
     assert [returned for returned, _, _ in ends] == [0, 0], ends
     assert [digest_in(folder) for folder in (config.parent / "runs").iterdir()] == [digest, digest]
     assert not processes_in(ray_temp)
+
+
+def listening(ray_temp: Path) -> dict[tuple[int, str], set[int]]:
+    """List where processes of a Ray under `ray_temp` listen: the ports by process and address."""
+    from hierfl.runtime.ray_cluster import ray_processes  # Ray, which brings psutil along, is imported first
+
+    psutil = ray_processes.psutil
+
+    found: dict[tuple[int, str], set[int]] = {}
+    for process in map(psutil.Process, processes_in(ray_temp)):
+        with suppress(psutil.NoSuchProcess):
+            for one in process.net_connections(kind="inet"):
+                if one.status == psutil.CONN_LISTEN:
+                    found.setdefault((process.pid, one.laddr.ip), set()).add(one.laddr.port)
+    return found
+
+
+def test_a_ray_of_the_runs_own_is_reached_from_this_machine_alone(config: Path, ray_temp: Path) -> None:
+    """Whoever reaches a Ray runs code there; other runs of this machine, with the token that Ray made, can join it."""
+    env = environment(ray_temp)
+    order = hold_in_second_round(config)
+    own = [*HIERFL, "run", config.name, "runtime.kind=ray", "runtime.num_cpus=3", "runtime.num_workers=2", "--plain"]
+    with started(own, config.parent, env) as going:
+        wait_for_second_round(config, going)
+        found, names = listening(ray_temp), processes_in(ray_temp)
+        (ports,) = [ports for (pid, _), ports in found.items() if "gcs_server" in names[pid]]
+        for address in (f"127.0.0.1:{ports.pop()}", "auto"):
+            guest = [*HIERFL, "run", str(HEART), "runtime.kind=ray", f"runtime.address={address}", *SHORT]
+            with started(guest, config.parent, {**env, "RAY_AUTH_MODE": "token"}) as other:
+                returned, out, err = finish(other)
+            assert returned == 0, (out, err)
+        order.unlink()
+        returned, out, err = finish(going)
+    assert returned == 0, (out, err)
+    assert len(found) > 5
+    assert {ip.removeprefix("::ffff:") for _, ip in found} == {"127.0.0.1"}, (found, names)
 
 
 @pytest.fixture
