@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from hierfl.errors import ConfigError, DataError, Problem
 
-__all__ = ["PARTITIONS", "Shard", "bundled", "partition", "shard", "site_names", "site_number", "test_mask"]
+__all__ = [
+    "PARTITIONS",
+    "Shard",
+    "bundled",
+    "partition",
+    "shard",
+    "site_names",
+    "site_number",
+    "test_mask",
+    "test_mask_of_groups",
+]
 
 PARTITIONS = ("dirichlet", "by_class", "iid")
 
@@ -99,6 +109,18 @@ def test_mask(num_samples: int, fraction: float, site: str, seed: int) -> NDArra
     mask = np.zeros(num_samples, dtype=np.bool_)
     mask[random.permutation(num_samples)[:num_test]] = True
     return mask
+
+
+def test_mask_of_groups(groups: NDArray[np.int64], fraction: float, site: str, seed: int) -> NDArray[np.bool_]:
+    """Choose a site's test samples by whole groups, (n,) their numbers from 0 on: as near to fraction * n samples as
+    the first of the drawn groups come, and never all.
+    """
+    sizes = np.bincount(groups)
+    random = np.random.RandomState([seed, zlib.crc32(site.encode())])
+    drawn = random.permutation(len(sizes))
+    filled = np.concatenate([[0], np.cumsum(sizes[drawn])[:-1]])
+    num_groups = int(np.argmin(np.abs(filled - fraction * len(groups))))
+    return np.isin(groups, drawn[:num_groups])
 
 
 @lru_cache(maxsize=4)

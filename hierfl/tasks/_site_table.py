@@ -120,6 +120,26 @@ class SiteTable:
             "subtract a constant from it (a time: count from a later day)"
         )
 
+    def codes(self, name: str) -> NDArray[np.int64]:
+        """Number a column's values from 0 on, in the order of their texts: (n,). Errors: DataError for a gap."""
+        import numpy as np
+        import pyarrow as pa
+
+        column = self.arrow[name]
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        try:
+            found = column.cast(pa.string()).combine_chunks().dictionary_encode()
+        except pa.ArrowException:
+            raise self.error(f"column {name!r} is of type {column.type}; needed: words or integers") from None
+        if found.null_count:
+            raise self.error(f"column {name!r} has gaps in {found.null_count} of {len(found)} rows; fill or drop them")
+        values = np.array(found.dictionary.to_pylist(), dtype=object)
+        ranks = np.empty(len(values), dtype=np.int64)
+        ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+        places: NDArray[np.int64] = ranks[found.indices.to_numpy()]
+        return places
+
     def words(self, name: str) -> list[Any]:
         """Return a column as Python values."""
         from pyarrow import types

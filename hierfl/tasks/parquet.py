@@ -70,13 +70,16 @@ class Parquet:
     """Column that says "train" or "test"; null draws test_fraction of the rows."""
     test_fraction: float = 0.2
     """Without split: share of each site's rows to test on."""
+    patient: str | None = None
+    """Column that says whose each row is, without gaps: no patient is in training and in test rows both. null: each row
+    is another patient's."""
     standardise: str = "federated"
     """none, site (each by its own training statistics) or federated (by the federation's)."""
     seed: int = 0
     """Seed of the drawn test rows."""
 
     def __post_init__(self) -> None:
-        columns = [*self.features, self.label, *([self.split] if self.split else [])]
+        columns = [*self.features, self.label, *self._dealing]
         is_whole = bool(self.features) and len(set(self.features)) == len(self.features)
         doubles = sorted({name for name in columns if columns.count(name) > 1})
         is_feature = doubles == [self.label] and self.features.count(self.label) == 1
@@ -98,8 +101,8 @@ class Parquet:
         )
 
     def num_samples(self, site: str, path: str, **csv: str) -> tuple[int, int]:
-        """Count a site's (train, test) rows; reads at most the split column."""
-        table = read_table(site, path, [self.split] if self.split else [], Csv(**csv))
+        """Count a site's (train, test) rows; reads at most the columns split and patient."""
+        table = self._read(site, path, self._dealing, Csv(**csv))
         is_test = self._is_test(site, table)
         return int((~is_test).sum()), int(is_test.sum())
 
@@ -124,8 +127,8 @@ class Parquet:
         """
         import numpy as np
 
-        csv, columns = Csv(delimiter, decimal, encoding), [*self.features, self.label]
-        table = self._read(site, path, [*columns, *([self.split] if self.split else [])], csv)
+        csv, columns = Csv(delimiter, decimal, encoding), [*self.features, self.label, *self._dealing]
+        table = self._read(site, path, columns, csv)
         is_test = self._is_test(site, table)
         x = self._encoding.matrix(table, (table, ~is_test), wide=self._scales)
         for name in self.features:
@@ -161,7 +164,7 @@ class Parquet:
         if data:
             if not site:
                 raise DataError("which rows a site trains on follows from its key: --site NAME beside --data")
-            whole = self._read(site, data, [*self.features, *([self.split] if self.split else [])], csv)
+            whole = self._read(site, data, [*self.features, *self._dealing], csv)
             own = whole, ~self._is_test(site, whole)
         x = self._encoding.matrix(table, own, wide=self._scales)
         if self.standardise != "site":
@@ -217,6 +220,11 @@ class Parquet:
         return self._encoding.names
 
     @property
+    def _dealing(self) -> list[str]:
+        """Name the columns by which rows are for training or for the test."""
+        return [name for name in (self.split, self.patient) if name]
+
+    @property
     def _scales(self) -> bool:
         """Whether features are scaled, before which they keep all their digits."""
         return self.standardise != "none"
@@ -248,7 +256,7 @@ class Parquet:
 
     def _read(self, site: str, path: str, columns: list[str], csv: Csv, *, whole: bool = False) -> SiteTable:
         """Read columns; codes that would be another number stay as they are."""
-        words = [*self._encoding.worded, *self._labelling.worded]
+        words = [*self._encoding.worded, *self._labelling.worded, *([self.patient] if self.patient else [])]
         return read_table(site, path, columns, csv, words=words, whole=whole)
 
     def _labels(self, table: SiteTable) -> NDArray[np.int64]:
@@ -268,9 +276,12 @@ class Parquet:
         return labels.astype(np.int64)
 
     def _is_test(self, site: str, table: SiteTable) -> NDArray[np.bool_]:
-        """Return which rows are for the test."""
+        """Return which rows are for the test. Errors: DataError, also for a patient who is in both."""
         import numpy as np
 
+        patients = table.codes(self.patient) if self.patient else None
+        if self.split is None and patients is not None:
+            return shards.test_mask_of_groups(patients, self.test_fraction, site, self.seed)
         if self.split is None:
             return shards.test_mask(table.num_rows, self.test_fraction, site, self.seed)
         words = table.words(self.split)
@@ -280,7 +291,16 @@ class Parquet:
                 f"split column {self.split!r} has {len(wrong)} values that are neither train nor test",
                 f"{wrong[0]!r} is the first",
             )
-        return np.array([word == "test" for word in words], dtype=np.bool_)
+        is_test = np.array([word == "test" for word in words], dtype=np.bool_)
+        both = np.intersect1d(patients[is_test], patients[~is_test]) if patients is not None else np.array([])
+        if len(both):
+            raise table.error(
+                f"column {self.split!r} has rows of {len(both)} patient{'s' * (len(both) > 1)} (column"
+                f" {self.patient!r}) both in training and in the test, where a model does better than on others: put"
+                " all rows of a patient on one side, or let the task draw the test (split: null)",
+                f"{table.words(self.patient or '')[int(np.flatnonzero(patients == both[0])[0])]!r} is one",
+            )
+        return is_test
 
 
 def _by_itself(x: NDArray[np.floating], own: NDArray[np.floating]) -> NDArray[np.floating]:
