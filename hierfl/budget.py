@@ -16,6 +16,7 @@ from hierfl.accountant import epsilon, least_noise, most_often
 from hierfl.config.schema import RunConfig
 from hierfl.durable import put
 from hierfl.errors import ConfigError, OutputError, Problem
+from hierfl.learning.patients import PATIENT, UNITS, unit_of
 from hierfl.learning.privacy import Mechanism, Release
 from hierfl.learning.task import Standardised
 from hierfl.monitor.records import Scalars
@@ -26,6 +27,7 @@ __all__ = [
     "Cost",
     "check_budget",
     "costs",
+    "countable",
     "keep_counts",
     "paid",
     "planned",
@@ -56,7 +58,13 @@ class Cost:
     first: int
     rounds: int
     num_samples: int
+    """Records, or patients where the mechanism protects these."""
     allowed: float | None = None
+
+    @property
+    def units(self) -> str:
+        """Name what its mechanism protects, to a person."""
+        return f"{unit_of(self.mechanism)}s"
 
     @property
     def budget(self) -> float | None:
@@ -89,8 +97,8 @@ class Cost:
     def __str__(self) -> str:
         """Say it to a person."""
         rate, steps = self.release.rate, self.release.count * self.rounds
-        often = f"{steps:,} steps, each on {rate:.3g} of its {self.num_samples:,} records" if rate < 1 else ""
-        often = often or f"{steps:,} steps on all of its {self.num_samples:,} records"
+        often = f"{steps:,} steps, each on {rate:.3g} of its {self.num_samples:,} {self.units}" if rate < 1 else ""
+        often = often or f"{steps:,} steps on all of its {self.num_samples:,} {self.units}"
         noise = f"noise {self.release.noise_multiplier:g} times what one of them can do"
         return f"epsilon {self.epsilon:.3g} at delta {self.delta:g}: {often}, with {noise}"
 
@@ -98,7 +106,8 @@ class Cost:
 def costs(config: RunConfig, num_samples: Mapping[str, int | None], top: str = "") -> dict[str, Cost]:
     """Give by path what sites with a mechanism pay for a round of the root, or for one that the hub above `top` asks.
 
-    `num_samples`: training samples by path; sites of none, or of an unknown number, are left out.
+    `num_samples`: training samples by path, or patients where these are protected; sites of none, or of an unknown
+    number, are left out.
     """
     tree, found = config.federation, {}
     last = tree.root.rounds
@@ -143,15 +152,29 @@ def planned(config: RunConfig, num_samples: Mapping[str, int | None]) -> dict[st
     told = sorted(found.values(), key=lambda cost: -cost.epsilon)[:MOST_TOLD]
     said = {cost.site: f"privacy: {cost}" for cost in told}
     unknown = [path for path in private if num_samples.get(path) is None]
-    root = [f"privacy of single records: {len(private)} of {len(config.sites)} sites"]
+    units = " or ".join(
+        f"{unit}s" for unit in UNITS if unit in {unit_of(config.sites[path].privacy) for path in private}
+    )
+    root = [f"privacy of single {units}: {len(private)} of {len(config.sites)} sites"]
     if found:
         root[0] += f", epsilon at most {told[0].epsilon:.3g}"
     if unknown:
-        root.append(f"{len(unknown)} sites' records are not counted yet; what they pay is told at the run's start")
+        root.append(f"{len(unknown)} sites' {units} are not counted yet; what they pay is told at the run's start")
     loose = [cost for cost in found.values() if cost.delta * cost.num_samples >= 1]
     if loose:
-        root.append(f"delta {loose[0].delta:g} promises nothing to {loose[0].num_samples:,} records: far below 1 / n")
+        root.append(
+            f"delta {loose[0].delta:g} promises nothing to {loose[0].num_samples:,} {loose[0].units}: far below 1 / n"
+        )
     return {config.federation.root.name: "; ".join([*root, *_limits(config)]), **said}
+
+
+def countable(config: RunConfig, num_samples: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Give by path what privacy is counted on as far as no data are loaded: nobody knows whose samples are."""
+    sites = config.sites
+    return {
+        path: None if path in sites and unit_of(sites[path].privacy) == PATIENT else number
+        for path, number in num_samples.items()
+    }
 
 
 def _limits(config: RunConfig) -> Iterator[str]:
@@ -226,7 +249,7 @@ def keep_counts(folder: Path, found: Mapping[str, Cost]) -> dict[str, int]:
     if wrong:
         path = wrong[0]
         raise ConfigError(
-            f"{path} has {counts[path]:,} training records, and what it pays for privacy is counted on"
+            f"{path} has {counts[path]:,} training {found[path].units}, and what it pays for privacy is counted on"
             f" {before[path]:,}; a run keeps them to its end; for others, start a run of its own with `hierfl run`"
         )
     if counts.keys() - before.keys():

@@ -45,7 +45,7 @@ from hierfl.runtime.opening import crew_of
 from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
-from hierfl.runtime.survey import samples_of
+from hierfl.runtime.survey import samples_of, units_of
 from hierfl.stops import recur
 from hierfl.summary import (
     changed,
@@ -181,8 +181,9 @@ class Rounds:
         config = self.epoch.config
         there = samples_of(config, self.engine.inventories)
         self.num_samples = {**dict.fromkeys(self.config.federation.nodes, 0), **there}
-        check_budget(config, there)
-        self.costs = costs(self.config, keep_counts(self.folder.path, costs(config, there)))
+        units = units_of(config, self.engine.inventories, there)
+        check_budget(config, units)
+        self.costs = costs(self.config, keep_counts(self.folder.path, costs(config, units)))
         steps = {path: site.training.num_steps(there[path]) for path, site in config.sites.items()}
         self.engine.set_up(layout, there, steps, remembered)
         self.voice.facts.update(of_epochs(self.epochs, self.epoch))

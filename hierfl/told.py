@@ -19,6 +19,7 @@ from hierfl.monitor.statistics import FILE, Told, write_statistics
 from hierfl.monitor.words import plural
 from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.specs import passes_up
+from hierfl.runtime.survey import units_of
 from hierfl.summary import idle_nodes, simulated, unmixed, wide_adapters
 from hierfl.tree import handed_out, not_kept
 from scheduler.participations.all import All
@@ -43,7 +44,7 @@ MANY = 1_000_000
 """A member's weight; a policy that counts late updates counts something of this one."""
 
 
-def foretold(config: RunConfig, num_samples: Mapping[str, int]) -> Iterator[tuple[str, str, str]]:
+def foretold(config: RunConfig, num_samples: Mapping[str, int | None]) -> Iterator[tuple[str, str, str]]:
     """Say what a person should know of a run before it trains: path, level of the notice, and what."""
     yield from simulated(config)
     for path, what in out_of_step(config).items():
@@ -63,7 +64,7 @@ def begun(
     first_round: int,
 ) -> Iterator[Record]:
     """Say what a person should know of a run as its first round begins, and who has nothing to train on."""
-    for path, level, what in foretold(config, num_samples):
+    for path, level, what in foretold(config, units_of(config, inventories, num_samples)):
         yield Notice(time_s, level, path, what)
     for path, level, why in idle_nodes(config, epoch, inventories, num_samples):
         yield NodeChanged(time_s, path, "skipped", first_round)

@@ -94,6 +94,7 @@ AT_TOP = {
         "hierfl/learning/per_record.py",
         "hierfl/learning/training.py",
         "hierfl/runtime/chance.py",
+        "hierfl/runtime/devices.py",
         "hierfl/runtime/footprint.py",
         "hierfl/runtime/guarded.py",
         "hierfl/runtime/worker.py",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl.config.places import join
 from hierfl.config.schema import Evaluation, Training
 from hierfl.config.section import Report
+from hierfl.learning.patients import PATIENT, knows_patients, unit_of
 from hierfl.learning.strategy import Strategy
 from hierfl.learning.task import has_fit
 
@@ -36,7 +37,8 @@ def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, task: Any
             stack.extend((member, holds, mechanism, place, own, odd) for member in reversed(node.members))
         elif mechanism is not None and node.own.settings.get("role", "training") == "training":
             first = first or place
-            for said in (mechanism.conflict(Training(**holds)), _uncounted(strategy), odd):
+            whose = _whose(mechanism, task, node)
+            for said in (mechanism.conflict(Training(**holds)), _uncounted(strategy), odd, whose):
                 if said and (place, said) not in told:
                     told.add((place, said))
                     report(place, said)
@@ -78,6 +80,22 @@ def _check_apart(root: Node, report: Report) -> None:
                     f"{node.name!r} trains on the records of {other.name!r} ({other.place}), and with privacy the"
                     " epsilon of each is of its own rounds alone: let one site have them",
                 )
+
+
+def _whose(mechanism: Any, task: Any, site: Node) -> str:
+    """Say why patients cannot be protected as a whole; empty if they can, or are not to be."""
+    if unit_of(mechanism) != PATIENT:
+        return ""
+    if "split" in site.own.settings:
+        return (
+            f"protects patients (unit: patient), whose records the parts of {site.name!r} would share: leave split out"
+        )
+    if task is None or knows_patients(task):
+        return ""
+    return (
+        "protects patients (unit: patient), and the task does not say whose its records are: parquet's key patient"
+        ", or a method patients of your own"
+    )
 
 
 def _own_topology(hub: Node) -> str:

@@ -1,13 +1,13 @@
-"""Gradients of single records, clipped and added up exactly, for mechanisms that bound what each of them can do.
+"""Gradients of single records, or patients, clipped and added up exactly, for mechanisms that bound what each can do.
 
 A record's gradient is that of the task's loss on a batch of it alone, so that no other record is in it, whatever the
-model does within a batch, or the task as it makes one. By `torch.func` many are taken at once; one after another where
-a model does not allow it.
+model does within a batch, or the task as it makes one; a patient's is that of a batch of all of his or her records. By
+`torch.func` many are taken at once; one after another where a model does not allow it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -45,19 +45,27 @@ _CHANGED = (
 
 
 class PerRecord:
-    """One site's records under one model. `bound`: C; `at_once`: gradients that are held at once, None: no torch.func.
+    """One site's records under one model. `bound`: C; `at_once`: gradients that are held at once, None: no torch.func;
+    `patients`: the places of each one's records, where a patient takes the place of a record; None: each is by itself.
 
     Vectors are (P,), of the parameters that train, one after another; sums are integers, in units of C / 2^30, as
     float64, which is exact.
     """
 
     def __init__(
-        self, model: FlatModel, task: Task, data: Dataset[Any], bound: float, at_once: int | None = None
+        self,
+        model: FlatModel,
+        task: Task,
+        data: Dataset[Any],
+        bound: float,
+        at_once: int | None = None,
+        patients: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
         self._data, self._feed = data, Feed(task, model.device)
-        self._size = len(data)  # type: ignore[arg-type]
+        self._patients = None if patients is None else list(map(torch.from_numpy, patients))
+        self._size = len(data) if patients is None else len(patients)  # type: ignore[arg-type]
         if self._size > MOST_RECORDS:
-            raise SiteFailed(f"{self._size} records are more than the {MOST_RECORDS} whose gradients add exactly")
+            raise SiteFailed(f"{self._size} of them are more than the {MOST_RECORDS} whose gradients add exactly")
         self._model = model
         self._task = task
         self._bound = bound
@@ -68,13 +76,13 @@ class PerRecord:
         }
 
     def drawn(self, rate: float, random: Stream) -> Tensor:
-        """Draw each record with probability `rate`, by itself; all of them at 1. Give their places, rising."""
+        """Draw each record (patient) with probability `rate`, by itself; all at 1. Give their numbers, rising."""
         if rate >= 1.0:
             return torch.arange(self._size)
         return torch.from_numpy(np.flatnonzero(random.uniforms(self._size) < rate))
 
     def clipped_sum(self, chosen: Tensor) -> NDArray[np.float64]:
-        """Add the clipped gradients of records; of none it is 0.
+        """Add the clipped gradients of records (patients); of none it is 0.
 
         One that is not finite counts as 0: what it does to the sum has to stay bounded, too.
         """
@@ -126,32 +134,41 @@ class PerRecord:
         return torch.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0).mul_(factors[:, None]).trunc_()
 
     def _rows(self, chosen: Tensor) -> Tensor:
-        """Take the gradients of records, shape (n, P)."""
+        """Take the gradients of records (patients), shape (n, P)."""
+        places = list(torch.split(chosen, 1) if self._patients is None else map(self._patients.__getitem__, chosen))
         if self._at_once is None:
-            return _in_rows(self._one(self._feed.taken(self._data, chosen)), 1)
-        if not hasattr(self._task, "collate"):  # torch's own puts records side by side, as they are
-            whole = self._feed.taken(self._data, chosen)
-            return _in_rows(self._many(lambda: tree_map(lambda one: one.unsqueeze(1), whole)), len(chosen))
+            (one,) = places
+            return _in_rows(self._one(self._feed.taken(self._data, one), len(one)), 1)
         alike: dict[Any, list[Any]] = {}
-        for batch in [self._feed.taken(self._data, one) for one in torch.split(chosen, 1)]:
-            alike.setdefault(_form(batch), []).append(batch)
+        if not hasattr(self._task, "collate"):  # torch's own puts records side by side, as they are
+            for one in places:
+                alike.setdefault(len(one), []).append(one)
+            return torch.cat([self._of_one_size(size, many) for size, many in alike.items()])
+        for one in places:
+            batch = self._feed.taken(self._data, one)
+            alike.setdefault((len(one), _form(batch)), []).append(batch)
         found = [
-            _in_rows(self._many(lambda many=many: tree_map(lambda *one: torch.stack(one), *many)), len(many))  # type: ignore[misc]
-            for many in alike.values()
+            _in_rows(self._many(lambda many=many: tree_map(lambda *one: torch.stack(one), *many), size), len(many))  # type: ignore[misc]
+            for (size, _), many in alike.items()
         ]
         return torch.cat(found)
 
-    def _one(self, batch: Any) -> list[Tensor]:
-        """Take the gradient of a batch of one record; 0 for parameters that are not in its loss."""
-        loss = checked_loss(self._task, self._model.module, batch, 1)
+    def _of_one_size(self, size: int, places: Sequence[Tensor]) -> Tensor:
+        """Take the gradients of records, or of patients with so many of them each, (n, P)."""
+        whole, number = self._feed.taken(self._data, torch.cat([*places])), len(places)
+        return _in_rows(self._many(lambda: tree_map(lambda one: one.unflatten(0, (number, size)), whole), size), number)
+
+    def _one(self, batch: Any, size: int) -> list[Tensor]:
+        """Take the gradient of a batch of one record, or patient; 0 for parameters that are not in its loss."""
+        loss = checked_loss(self._task, self._model.module, batch, size)
         parameters = list(self._parameters.values())
         found = torch.autograd.grad(loss, parameters, allow_unused=True)
         made = [torch.zeros_like(one) if its is None else its for one, its in zip(parameters, found, strict=True)]
         return [one.to_dense() if one.is_sparse else one for one in made]
 
-    def _many(self, batches: Callable[[], Any]) -> list[Tensor]:
-        """Take the gradients of records at once. `batches` gives a batch of each alone, one beside the other."""
-        whole = _Loss(self._task, self._model.module)
+    def _many(self, batches: Callable[[], Any], size: int) -> list[Tensor]:
+        """Take gradients at once. `batches` gives a batch of each record, or patient, alone, one beside the other."""
+        whole = _Loss(self._task, self._model.module, size)
 
         def loss(parameters: dict[str, Tensor], alone: Any) -> Any:
             return functional_call(whole, {f"module.{name}": one for name, one in parameters.items()}, (alone,))
@@ -201,11 +218,11 @@ def warm_up() -> None:
 class _Loss(Module):
     """A task's loss as a module, which `functional_call` can give other parameters."""
 
-    def __init__(self, task: Task, module: Module) -> None:
+    def __init__(self, task: Task, module: Module, size: int) -> None:
         super().__init__()
         self.module = module
-        self._task = task
+        self._task, self._size = task, size
 
     def forward(self, batch: Any) -> Tensor:
         """Take the loss."""
-        return checked_loss(self._task, self.module, batch, 1)
+        return checked_loss(self._task, self.module, batch, self._size)

@@ -5,9 +5,10 @@ the same probability,
 
     P[M(D) in S] <= e^epsilon P[M(D') in S] + delta
 
-for all sets S. Two data sets are neighbours here if they differ in one record of one site that in one of them gives no
-gradient ("zero-out", Kairouz et al. 2021, "Practical and Private (Deep) Learning without Sampling or Shuffling"): how
-many records a site has is public. Its epsilon is that of neighbours by adding or removing a record.
+for all sets S. Two data sets are neighbours here if they differ in one record of one site, or where a mechanism
+protects patients in all of one patient's there, that in one of them gives no gradient ("zero-out", Kairouz et al.
+2021, "Practical and Private (Deep) Learning without Sampling or Shuffling"): how many records a site has is public. Its
+epsilon is that of neighbours by adding or removing them.
 
 A mechanism stands between the records and everything else: what is made of its gradients, by optimizers, strategies,
 compressions, hubs and whoever measures, is made without the records, and costs nothing more (post-processing).
@@ -33,8 +34,8 @@ __all__ = ["Mechanism", "Release"]
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What one local training tells at most: `count` times a sum over records that are each drawn with probability
-    `rate`, with normal noise of `noise_multiplier` times what one record can change it by.
+    """What one local training tells at most: `count` times a sum over records, or patients, that are each drawn with
+    probability `rate`, with normal noise of `noise_multiplier` times what one of them can change it by.
     """
 
     rate: float
@@ -46,7 +47,8 @@ class Release:
 class Mechanism(Protocol):
     """One kind is one file in `hierfl/privacy/`: a frozen dataclass that holds parameters only.
 
-    `delta`: as in the definition, above; `epsilon`: the most that a run may cost, None: any.
+    `delta`: as in the definition, above; `epsilon`: the most that a run may cost, None: any. One that protects all
+    records of a patient as a whole has a `unit`, "patient" (hierfl.learning.patients).
     """
 
     @property
@@ -58,7 +60,7 @@ class Mechanism(Protocol):
         """Give the budget."""
 
     def release(self, training: Training, num_samples: int, num_steps: int) -> Release:
-        """Say what a local training of `num_steps` steps on `num_samples` records, 1 or more, tells."""
+        """Say what a local training of `num_steps` steps on `num_samples` records, or patients, 1 or more, tells."""
 
     def conflict(self, training: Training) -> str:
         """Say what of the training's settings breaks the promise, and the way out; empty if nothing does."""

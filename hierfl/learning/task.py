@@ -32,6 +32,7 @@ __all__ = [
     "Collates",
     "CountsSamples",
     "Fits",
+    "KnowsPatients",
     "KnowsSites",
     "NamesMetrics",
     "Prediction",
@@ -133,6 +134,14 @@ class WeighsSamples(Protocol):
         """Weigh a site's training samples, shape (n,), not below 0: every pass draws n of them with replacement, each
         with a probability in proportion. The site's own weight in its hub's mean stays.
         """
+
+
+@runtime_checkable
+class KnowsPatients(Protocol):
+    """A task that can say whose its records are: what a mechanism with `unit: patient` protects as a whole."""
+
+    def patients(self, train: Dataset[Any]) -> Sequence[int] | Sequence[str] | Tensor:
+        """Say whose each of a site's training samples is, (n,): a number or a word, the same for all of a patient."""
 
 
 @runtime_checkable

@@ -52,7 +52,8 @@ def admit_described(message: wire.Described, path: str, num_sites: int = 1) -> I
         raise LinkError(f"moments of {moments.count} training samples, and {message.num_train} of them")
     told = statistics_in(message.statistics, most) if message.HasField("statistics") else None
     counted = (0, 0, None) if error else (*counts, moments)
-    return Inventory(path, *counted, error or None, statistics=told)
+    num_patients = bounded(message.num_patients, "num_patients", most=message.num_train) or None
+    return Inventory(path, *counted, error or None, statistics=told, num_patients=None if error else num_patients)
 
 
 def admit_trained(

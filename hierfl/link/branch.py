@@ -40,7 +40,7 @@ from hierfl.runtime.jobs import Inventory, Order
 from hierfl.runtime.opening import crew_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
-from hierfl.runtime.survey import samples_of
+from hierfl.runtime.survey import samples_of, units_of
 from hierfl.told import rolled_up
 from tiers.federation import is_within, parent
 from tiers.messages import Opening, Shortfall
@@ -107,6 +107,7 @@ class Branch:
         self._measured: Measured | None = None
         self._round = -1
         self._num_samples: dict[str, int] = {}
+        self._num_units: dict[str, int | None] = {}
 
     @property
     def layout(self) -> Layout:
@@ -144,6 +145,7 @@ class Branch:
             except HierflError as error:
                 return Inventory(self.path, 0, 0, None, str(error))
             self._num_samples = samples_of(self._epoch.config, found)
+            self._num_units = units_of(self._epoch.config, found, self._num_samples)
             moments = self._engine.moments()
             num_test = sum(item.num_test for item in found.values())
             is_first = self._epoch.number == self.config.federation.epoch  # then features are standardised for the run
@@ -151,6 +153,7 @@ class Branch:
             self._inventory = Inventory(
                 *(self.path, self._num_samples[self.path], num_test, moments if has_moments else None),
                 statistics=told,
+                num_patients=found[self.path].num_patients if self.path in found else None,
             )
         return self._inventory
 
@@ -246,7 +249,7 @@ class Branch:
 
         Errors: LinkError for a delta with which the terms' epsilon says nothing.
         """
-        found = costs(self._epoch.config, self._num_samples, top)
+        found = costs(self._epoch.config, self._num_units, top)
         here = (site for site in sites_here(self._epoch.config, self.path) if site in found)
         priced = {site: replace(found[site], allowed=terms.epsilon) for site in here}
         check_delta(terms, self.path, priced.values())

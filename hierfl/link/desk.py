@@ -171,7 +171,9 @@ class Desk:
                 return wire.Answer(prepared=wire.Prepared(difference=self._prepare(self._branch, run, ask.prepare)))
             case "describe":
                 found = self._branch.describe()
-                said = wire.Described(num_train=found.num_train, num_test=found.num_test)
+                said = wire.Described(
+                    num_train=found.num_train, num_test=found.num_test, num_patients=found.num_patients or 0
+                )
                 if found.error is not None:
                     self._tell("error", found.error)
                     said.error = what_is_said(HierflError(found.error), self._branch.path)

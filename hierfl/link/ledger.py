@@ -7,6 +7,7 @@ folder add up, for they are of the same records.
 
 A site's epsilon is of all that it has released, and each run has a delta of its own: all of it is counted at the least
 one that the site's records were ever promised. A later run with a larger delta makes nothing cheaper that was paid.
+What was paid for single records and for patients does not add up: one state folder is of one of them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from hierfl.accountant import epsilon
 from hierfl.budget import Cost
 from hierfl.errors import ConfigError, LinkError
+from hierfl.learning.patients import RECORD, UNITS, unit_of
 from hierfl.learning.privacy import Release
 from hierfl.link.files import append_private, whole_lines
 
@@ -35,6 +37,7 @@ class Ledger:
         self._file = file
         self._spent: dict[tuple[str, str], Counter[tuple[float, float]]] = {}  # by run and site: steps of each kind
         self._least: dict[str, float] = {}  # delta by site
+        self._units: dict[str, set[str]] = {}  # what was protected, by site
         try:
             for line in whole_lines(file):  # what was not written to its end was never told
                 self._take(*_paid_by(line))
@@ -51,8 +54,17 @@ class Ledger:
         return epsilon(self._releases(cost.site), self._delta(cost))
 
     def check_run(self, costs: Mapping[str, Cost], run: str) -> None:
-        """Errors: ConfigError for a run that would cost more than a site's budget, with what was paid before."""
+        """Errors: ConfigError for a run that would cost more than a site's budget, with what was paid before, or that
+        protects something else than was paid for.
+        """
         for cost in costs.values():
+            others = self._units.get(cost.site, set()) - {unit_of(cost.mechanism)}
+            if others:
+                raise ConfigError(
+                    f"{cost.site}: privacy.unit is {unit_of(cost.mechanism)}, and {self._file} has what was paid before"
+                    f" with unit {min(others)}: the two do not add up; go on with unit: {min(others)}, or begin anew"
+                    " with a --state folder of its own, which counts nothing of before"
+                )
             budget = cost.budget
             if budget is None:
                 continue
@@ -92,9 +104,10 @@ class Ledger:
         paid = {site: cost.release for site, cost in costs.items()}
         values = {site: (one.rate, one.noise_multiplier, one.count) for site, one in paid.items()}
         deltas = {site: cost.delta for site, cost in costs.items()}
+        units = {site: unit for site, cost in costs.items() if (unit := unit_of(cost.mechanism)) != RECORD}
         line = {"run": run, "round": round_number + 1, "sites": values, "deltas": deltas}
-        append_private(self._file, json.dumps(line) + "\n")
-        self._take(run, paid, deltas)
+        append_private(self._file, json.dumps({**line, "units": units} if units else line) + "\n")
+        self._take(run, paid, deltas, units)
 
     def _delta(self, cost: Cost) -> float:
         """Give the least delta that a site's records were promised, this run's among them."""
@@ -108,24 +121,32 @@ class Ledger:
             for (rate, noise_multiplier), count in paid.items()
         ]
 
-    def _take(self, run: str, paid: Mapping[str, Release], deltas: Mapping[str, float]) -> None:
+    def _take(
+        self, run: str, paid: Mapping[str, Release], deltas: Mapping[str, float], units: Mapping[str, str]
+    ) -> None:
         for site, delta in deltas.items():
             self._least[site] = min(delta, self._least.get(site, delta))
         for site, release in paid.items():
+            self._units.setdefault(site, set()).add(units.get(site, RECORD))
             paid_before = self._spent.setdefault((run, site), Counter())
             paid_before[release.rate, release.noise_multiplier] += release.count
 
 
-def _paid_by(line: str) -> tuple[str, dict[str, Release], dict[str, float]]:
-    """Read a line: its run, and by site what was paid, at which delta. Errors: ValueError, KeyError, TypeError."""
+def _paid_by(line: str) -> tuple[str, dict[str, Release], dict[str, float], dict[str, str]]:
+    """Read a line: its run, and by site what was paid, at which delta, and what for.
+
+    Errors: ValueError, KeyError, TypeError.
+    """
     said = json.loads(line)
     paid = {site: Release(*one) for site, one in dict(said["sites"]).items()}
     deltas = {site: float(delta) for site, delta in dict(said.get("deltas", {})).items()}  # none in old lines
     is_sound = all(0 < one.rate <= 1 and 0 < one.noise_multiplier < math.inf for one in paid.values())
     is_sound = is_sound and all(type(one.count) is int and one.count >= 0 for one in paid.values())
+    units = {site: str(unit) for site, unit in dict(said.get("units", {})).items()}
+    is_sound = is_sound and set(units.values()) <= {*UNITS}
     if not (is_sound and all(0 < delta < 1 for delta in deltas.values())):
         raise ValueError(f"{line} is nothing that a round can have paid")
-    return said["run"], paid, deltas
+    return said["run"], paid, deltas, units
 
 
 def _at(delta: float, cost: Cost) -> str:

@@ -12,6 +12,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.config.section import fields_of
 from hierfl.config.terms import SCORES, Terms
 from hierfl.errors import ConfigError, LinkError, Problem
+from hierfl.learning.patients import unit_of
 from hierfl.link.approval import Plan
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.kit import Kit
@@ -57,8 +58,9 @@ def check_delta(terms: Terms, path: str, costs: Iterable[Cost]) -> None:
     if terms.epsilon is None or terms.delta is not None:
         return
     broken = [
-        f"epsilon: its delta of {cost.delta:g} promises nothing to the {cost.num_samples:,} records of {cost.site};"
-        f" privacy.delta has to be below {1 / cost.num_samples:.2g}, or a delta here says how much is allowed"
+        f"epsilon: its delta of {cost.delta:g} promises nothing to the {cost.num_samples:,} {cost.units} of"
+        f" {cost.site}; privacy.delta has to be below {1 / cost.num_samples:.2g}, or a delta here says how much is"
+        " allowed"
         for cost in costs
         if cost.delta * cost.num_samples >= 1
     ]
@@ -116,9 +118,9 @@ def _breaches(terms: Terms, config: RunConfig, path: str, plan: Plan, today: dat
 
 def _unhidden(terms: Terms, config: RunConfig, trained: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Give those of the terms about noise that are not kept."""
-    if terms.epsilon is None and terms.delta is None:
+    key = next((key for key in ("epsilon", "delta", "unit") if getattr(terms, key) is not None), None)
+    if key is None:
         return
-    key = "epsilon" if terms.epsilon is not None else "delta"
     if config.statistics is not None and terms.min_count is None:
         yield key, "no noise hides records in the statistics that it asks for; min_count here would allow them"
     for site in trained:
@@ -129,6 +131,12 @@ def _unhidden(terms: Terms, config: RunConfig, trained: Iterable[str]) -> Iterat
             yield (
                 "delta",
                 f"{site} has {mechanism.delta:g}, and at most {terms.delta:g} is agreed to; privacy.delta is it",
+            )
+        if mechanism is not None and terms.unit not in (None, unit_of(mechanism)):
+            yield (
+                "unit",
+                f"noise hides each {unit_of(mechanism)} of {site}, and each {terms.unit} is to be hidden; privacy.unit"
+                " is it",
             )
 
 

@@ -6,8 +6,10 @@ bound C and the noise multiplier z
 
     g = (sum over the batch of g_i * min(1, C / |g_i|) + N(0, z^2 C^2 I)) / batch_size
 
-is what the optimizer follows, also where the batch happens to be empty. One step is the Poisson-subsampled Gaussian
-mechanism of sensitivity C; a run composes rounds * local steps of them (hierfl.accountant).
+is what the optimizer follows, also where the batch happens to be empty. With `unit: patient` n counts patients, and g_i
+is the gradient of the mean loss over all records of one (user-level privacy, McMahan et al. 2018, "Learning
+Differentially Private Recurrent Language Models"). One step is the Poisson-subsampled Gaussian mechanism of sensitivity
+C; a run composes rounds * local steps of them (hierfl.accountant).
 
 Sums are exact here, too: a clipped gradient is cut towards 0 to a grid of C / 2^30, so that it is no longer than C and
 the integers add without rounding, whatever their order. Noise is rounded to the same grid. What comes out is what the
@@ -21,11 +23,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError
 from hierfl.kinds import nearest
+from hierfl.learning.patients import PATIENT, RECORD, UNITS
 from hierfl.learning.privacy import Release
 
 if TYPE_CHECKING:
@@ -47,16 +50,19 @@ LEAST_NOISE, MOST_NOISE = 1e-6, 10_000
 
 @dataclass(frozen=True)
 class DpSgd:
-    """Differential privacy of every single record in what a site sends, and in all that is made of it."""
+    """Differential privacy of every single record, or patient, in what a site sends, and in all that is made of it."""
 
     noise_multiplier: float
     """z: the noise's standard deviation over max_grad_norm, from 1e-6 to 10,000. More noise, less epsilon."""
     max_grad_norm: float
-    """C: the longest that one record's gradient may be, above 0; a longer one is scaled down to it."""
+    """C: the longest that one record's, or patient's, gradient may be, above 0; a longer one is scaled down to it."""
     delta: float = 1e-5
-    """delta, between 0 and 1: well below one over the number of a site's records."""
+    """delta, between 0 and 1: well below one over the number of a site's records, or patients."""
     epsilon: float | None = None
-    """The budget: a run that would cost any record of this site more is refused; null: any cost, which is told."""
+    """The budget: a run that would cost any of this site's records more is refused; null: any cost, which is told."""
+    unit: str = field(default=RECORD, repr=False)
+    """What is protected as a whole: record, or patient, all records of one at a site; batch_size counts patients then,
+    and the task says whose each record is (parquet: patient)."""
     method: str = "vmap"
     """How gradients are taken: vmap, of many records at once; loop, one after another, for models that torch.func
     cannot take."""
@@ -73,6 +79,8 @@ class DpSgd:
             raise ConfigError(f"delta is {self.delta}; between 0 and 1, well below one over the number of records")
         if self.epsilon is not None:
             _above_zero("epsilon", self.epsilon)
+        if self.unit not in UNITS:
+            raise ConfigError(f"unit is {self.unit!r}{nearest(self.unit, UNITS)}")
         if self.method not in METHODS:
             raise ConfigError(f"method is {self.method!r}{nearest(self.method, METHODS)}")
         if self.at_once < 1:
@@ -89,6 +97,8 @@ class DpSgd:
             return "clips each record's gradient (max_grad_norm), and training.clip_norm their mean: leave that out"
         if training.precision != "float32":
             return f"takes gradients in float32: leave out training.precision {training.precision}"
+        if self.unit == PATIENT and training.local_steps is None:
+            return "draws patients, and an epoch's steps are counted by records: say training.local_steps"
         return ""
 
     def misfit(self, module: Module) -> str:
@@ -113,12 +123,15 @@ class DpSgd:
         self, model: FlatModel, task: Task, data: Dataset[Any], training: Training, num_steps: int, random: Stream
     ) -> Iterator[None]:
         """Draw a batch, clip, add up, add noise; see the top of the file."""
+        from hierfl.learning.patients import places_by_patient
         from hierfl.learning.per_record import PerRecord
 
-        num_samples = len(data)  # type: ignore[arg-type]
-        rate = self.release(training, num_samples, 1).rate
-        records = PerRecord(model, task, data, self.max_grad_norm, self.at_once if self.method == "vmap" else None)
-        expected = training.batch_size if rate < 1.0 else num_samples
+        patients = places_by_patient(task, data) if self.unit == PATIENT else None
+        num_units = len(data) if patients is None else len(patients)  # type: ignore[arg-type]
+        rate = self.release(training, num_units, 1).rate
+        at_once = self.at_once if self.method == "vmap" else None
+        records = PerRecord(model, task, data, self.max_grad_norm, at_once, patients)
+        expected = training.batch_size if rate < 1.0 else num_units
         assert expected is not None
         for _ in range(num_steps):
             total = records.clipped_sum(records.drawn(rate, random))

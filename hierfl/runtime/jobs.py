@@ -104,7 +104,8 @@ class Inventory:
     """What a site has: sample counts, the moments of its features where the task asks for them, and statistics of its
     records where the federation does; these also where there is an `error`.
 
-    `load_s`, `is_kept`: as in `SiteReport`; `duration_s`: what it took to find out; `on_cpu`: who described it has no
+    `num_patients`: in training, where a privacy mechanism protects them as a whole. `load_s`, `is_kept`: as in
+    `SiteReport`; `duration_s`: what it took to find out; `on_cpu`: who described it has no
     GPU to train it on.
     """
 
@@ -118,6 +119,7 @@ class Inventory:
     duration_s: float = 0.0
     on_cpu: bool = False
     statistics: TableStatistics | None = None
+    num_patients: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,7 @@ class SiteReport:
     `peak_bytes`: the device's memory that was in use at most, 0 where it cannot be told; `out_of_memory`: the error is
     that there was too little of it. `load_s`: the seconds, of `duration_s`, that went into loading the site's data, 0
     where the worker held them; `is_kept`: it holds them now. `gpu`: at the last report of a call, where it can be had.
+    `num_patients`: as in `Inventory`.
     """
 
     site: str
@@ -200,6 +203,7 @@ class SiteReport:
     started_s: float = 0.0
     gpu: GpuUse | None = None
     lr: float | None = None
+    num_patients: int | None = None
 
     @property
     def work_s(self) -> float:

@@ -15,6 +15,7 @@ from hierfl.errors import QUOTED, DataError, HierflError
 from hierfl.learning import standardise
 from hierfl.learning.contract import checked_data, checked_table
 from hierfl.learning.parts import part_of, together
+from hierfl.learning.patients import PATIENT, places_by_patient, unit_of
 from hierfl.learning.shared import chosen, with_handed
 from hierfl.learning.statistics import TableStatistics, as_table, statistics_of
 from hierfl.learning.task import SiteData, Tabulates, Task
@@ -68,6 +69,11 @@ class Loader:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._held.drop(dropped)
         return data
+
+    def num_patients(self, site: str) -> int | None:
+        """Count the patients in a site's training data, where its mechanism protects them. Errors: as of `get`."""
+        is_counted = unit_of(self._sites[site].privacy) == PATIENT
+        return len(places_by_patient(self._task, self.get(site).train)) if is_counted else None
 
     def own(self, site: str) -> SiteData:
         """Give what a site has itself, as the task gives it."""

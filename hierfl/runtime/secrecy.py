@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hierfl.errors import ConfigError
 from hierfl.learning.noise import Stream
+from hierfl.learning.patients import RECORD, unit_of
 from hierfl.learning.state import ModelState
 from hierfl.learning.training import Private
 from hierfl.runtime.jobs import WorkerSpec
@@ -52,7 +53,8 @@ def private_passes(spec: WorkerSpec, site: str, round_number: int) -> Callable[[
     key = os.urandom(KEY_BYTES) if spec.secret else f"seed {spec.seed}".encode()
     data = settings.key, settings.part, sorted(settings.source.items())
     # By what a site is, and not where in the tree: a tree and a flat federation have the same bits.
-    who = repr((site.rpartition("/")[2], data, settings.training, mechanism)).encode()
+    unit = () if unit_of(mechanism) == RECORD else (unit_of(mechanism),)
+    who = repr((site.rpartition("/")[2], data, settings.training, mechanism, *unit)).encode()
 
     number = count()
 

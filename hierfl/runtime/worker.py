@@ -6,7 +6,6 @@ it is asked to: the sum is exact, so nothing depends on which worker trained who
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hierfl.config.schema import Training
-from hierfl.errors import ConfigError, RuntimeUnavailable
+from hierfl.errors import ConfigError
 from hierfl.held import held_attack
 from hierfl.learning import measuring, quantise, schedules, standardise, training
 from hierfl.learning.compression import RESIDUAL
@@ -28,6 +27,7 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.passes import Followed, follow
 from hierfl.learning.seeds import derive
 from hierfl.learning.state import Layout, ModelState
+from hierfl.runtime import devices
 from hierfl.runtime.adversary import Adversary
 from hierfl.runtime.baton import Interrupted
 from hierfl.runtime.chance import Chance
@@ -53,10 +53,10 @@ class SiteWorker:
 
     def __init__(self, spec: WorkerSpec, chance: Chance | None = None) -> None:
         self.spec = spec
-        self.device = torch.device(_device(spec.device))
+        self.device = torch.device(devices.chosen(spec.device))
         torch.set_num_threads(spec.threads)
         if self.device.type == "cuda":
-            _deterministic_cuda()
+            devices.deterministic_cuda()
         self._chance = chance or Chance()
         self._adversary = Adversary(spec.sites)
         self._model: FlatModel | None = None
@@ -237,6 +237,7 @@ class SiteWorker:
                 is_kept=site in self._loader,
                 duration_s=time.perf_counter() - started,
                 on_cpu=self.device.type == "cpu",
+                num_patients=self._loader.num_patients(site),
             )
 
         self._loader.load_s = 0.0
@@ -254,7 +255,7 @@ class SiteWorker:
         """Train one site; whatever goes wrong there is told, not raised, and leaves the sum as it was."""
         started_s, started = time.time(), time.perf_counter()
 
-        def run() -> tuple[int, training.LocalResult]:
+        def run() -> tuple[int, int | None, training.LocalResult]:
             data = self._loader.get(site).train
             settings, own = self.spec.sites[site], dict(kept.get(site, {}))
             self.spec.points.reached(site, "training", job.round_number)
@@ -278,7 +279,7 @@ class SiteWorker:
                     *(job.hub, job.round_number, share, followed, settings.compression, residual, seed)
                 )
                 kept[site] = {**followed.kept, **({} if left_out is None else {RESIDUAL: left_out})}
-            return len(data), followed.result  # type: ignore[arg-type]
+            return len(data), self._loader.num_patients(site), followed.result  # type: ignore[arg-type]
 
         self._watch_memory()
         self._loader.load_s = 0.0
@@ -293,7 +294,8 @@ class SiteWorker:
                 self._release()
             failed = 0, 0, None, outcome, 0, bool(short_of_memory)
             return SiteReport(site, duration_s, *failed, load_s=self._loader.load_s, started_s=started_s)
-        (num_samples, result), settings, peak_bytes = outcome, self._training(job, site), self._peak_bytes()
+        num_samples, num_patients, result = outcome
+        settings, peak_bytes = self._training(job, site), self._peak_bytes()
         if peak_bytes > KEPT * self._device_bytes():
             self._release()
         return SiteReport(
@@ -303,6 +305,7 @@ class SiteWorker:
             is_kept=site in self._loader,
             started_s=started_s,
             lr=settings.lr if settings.lr_schedule is not None else None,
+            num_patients=num_patients,
         )
 
     def _follow(self, job: TrainJob, site: str, data: Dataset[Any], start: ModelState, own: State) -> Followed:
@@ -381,20 +384,3 @@ class SiteWorker:
         from hierfl.learning.lora import adapt
 
         return module, adapt(module, self.spec.lora)
-
-
-def _device(wanted: str) -> str:
-    """Choose the device. Errors: RuntimeUnavailable if cuda is asked for and not there."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RuntimeUnavailable("runtime.device is cuda, but torch sees no CUDA device here; set runtime.device: auto")
-    return wanted
-
-
-def _deterministic_cuda() -> None:
-    """Make CUDA kernels repeat themselves, where torch has a deterministic one."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.use_deterministic_algorithms(True, warn_only=True)

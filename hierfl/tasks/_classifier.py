@@ -26,6 +26,7 @@ __all__ = [
     "metrics",
     "multiple",
     "network",
+    "owners",
     "predict",
     "site_data",
     "unknown_site",
@@ -67,10 +68,15 @@ def metrics(num_classes: int) -> Mapping[str, str]:
 
 
 def site_data(
-    x: NDArray[np.floating], y: NDArray[np.number], is_test: NDArray[np.bool_], *, wide: bool = False
+    x: NDArray[np.floating],
+    y: NDArray[np.number],
+    is_test: NDArray[np.bool_],
+    *,
+    wide: bool = False,
+    owners: NDArray[np.int64] | None = None,
 ) -> SiteData:
     """Make the data sets of one site: features (n, d) become float32, or `wide`, float64; labels (n,) int64, floats
-    float32.
+    float32. `owners`: whose each sample is, (n,), which the training data say after all else.
     """
     import numpy as np
     import torch
@@ -80,7 +86,14 @@ def site_data(
     kind = np.float32 if np.issubdtype(y.dtype, np.floating) else np.int64
     labels = torch.from_numpy(np.ascontiguousarray(y, dtype=kind))
     test = torch.from_numpy(np.ascontiguousarray(is_test))
-    return SiteData(TensorDataset(features[~test], labels[~test]), TensorDataset(features[test], labels[test]))
+    whose = [] if owners is None else [torch.from_numpy(owners)[~test]]
+    return SiteData(TensorDataset(features[~test], labels[~test], *whose), TensorDataset(features[test], labels[test]))
+
+
+def owners(train: Any) -> Tensor:
+    """Give whose each training sample is, (n,), where `site_data` was told."""
+    whose: Tensor = train.tensors[-1]
+    return whose
 
 
 def choice(field: str, value: str, allowed: Iterable[str]) -> Problem | None:

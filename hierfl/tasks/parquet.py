@@ -22,7 +22,7 @@ from hierfl.tasks._encoding import ANY, LARGEST, Encoding
 from hierfl.tasks._site_table import SiteTable, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -71,8 +71,8 @@ class Parquet:
     test_fraction: float = 0.2
     """Without split: share of each site's rows to test on."""
     patient: str | None = None
-    """Column that says whose each row is, without gaps: no patient is in training and in test rows both. null: each row
-    is another patient's."""
+    """Column that says whose each row is, without gaps: no patient is in training and in test rows both, and
+    `privacy: {unit: patient}` protects all rows of each. null: each row is another patient's."""
     standardise: str = "federated"
     """none, site (each by its own training statistics) or federated (by the federation's)."""
     seed: int = 0
@@ -141,7 +141,8 @@ class Parquet:
             y = self._labels(table)
         if self.standardise == "site" and not is_test.all():
             x = _by_itself(x, x[~is_test])
-        return classifier.site_data(x, y, is_test, wide=self.standardise == "federated")
+        owners = table.codes(self.patient) if self.patient else None
+        return classifier.site_data(x, y, is_test, wide=self.standardise == "federated", owners=owners)
 
     def records(
         self,
@@ -218,6 +219,11 @@ class Parquet:
     def inputs(self) -> list[str]:
         """Name the model's inputs, in order: a column, `column=value` for each category, `column is missing`."""
         return self._encoding.names
+
+    @property
+    def patients(self) -> Callable[[Any], Tensor] | None:
+        """Whose each of a site's training rows is, (n,); None where no column says it."""
+        return None if self.patient is None else classifier.owners
 
     @property
     def _dealing(self) -> list[str]:

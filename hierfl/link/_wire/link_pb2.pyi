@@ -174,18 +174,20 @@ class Statistics(_message.Message):
     def __init__(self, num_rows: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ...) -> None: ...
 
 class Described(_message.Message):
-    __slots__ = ("num_train", "num_test", "moments", "error", "statistics")
+    __slots__ = ("num_train", "num_test", "moments", "error", "statistics", "num_patients")
     NUM_TRAIN_FIELD_NUMBER: _ClassVar[int]
     NUM_TEST_FIELD_NUMBER: _ClassVar[int]
     MOMENTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    NUM_PATIENTS_FIELD_NUMBER: _ClassVar[int]
     num_train: int
     num_test: int
     moments: Moments
     error: str
     statistics: Statistics
-    def __init__(self, num_train: _Optional[int] = ..., num_test: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., error: _Optional[str] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ...) -> None: ...
+    num_patients: int
+    def __init__(self, num_train: _Optional[int] = ..., num_test: _Optional[int] = ..., moments: _Optional[_Union[Moments, _Mapping]] = ..., error: _Optional[str] = ..., statistics: _Optional[_Union[Statistics, _Mapping]] = ..., num_patients: _Optional[int] = ...) -> None: ...
 
 class Shortfall(_message.Message):
     __slots__ = ("round_number", "counted", "weight")

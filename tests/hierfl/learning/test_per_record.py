@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from series_task import Padding, network, series
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -17,17 +18,6 @@ from hierfl.learning.flat import FlatModel
 from hierfl.learning.per_record import UNITS, PerRecord
 
 BOUND = 0.3
-
-
-class Padding:
-    """Pads to the longest of a batch, and takes the mean over what is padded, too."""
-
-    def collate(self, samples: Sequence[Any]) -> Any:
-        series, labels = zip(*samples, strict=True)
-        return {"x": pad_sequence([*series], batch_first=True), "y": torch.tensor(labels)}
-
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        return F.cross_entropy(model(batch["x"]).mean(dim=1), batch["y"])
 
 
 class LongFirst(Padding):
@@ -54,16 +44,6 @@ class Telling(Padding):
 
     def collate(self, samples: Sequence[Any]) -> Any:
         return {**super().collate(samples), "longest": max(len(one) for one, _ in samples)}
-
-
-def series(lengths: Sequence[int] = (4, 9, 4, 2, 9, 6)) -> list[tuple[Tensor, int]]:
-    generator = torch.Generator().manual_seed(1)
-    return [(torch.randn(length, 5, generator=generator), place % 3) for place, length in enumerate(lengths)]
-
-
-def network() -> FlatModel:
-    torch.manual_seed(3)
-    return FlatModel(nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)))
 
 
 def summed(task: Any, data: Any, at_once: int | None, model: FlatModel | None = None) -> Any:

@@ -202,6 +202,7 @@ def test_figures_that_all_members_together_could_not_have_are_refused(tmp_path: 
         (wire.Described(num_train=2**53), "num_train"),
         (wire.Described(num_train=most + 1), "num_train"),
         (wire.Described(num_test=most + 1), "num_test"),
+        (wire.Described(num_train=3, num_patients=4), "num_patients"),
         (wire.Described(num_train=4, moments=moments), "moments of 3 training samples, and 4 of them"),
         (wire.Described(num_train=3, statistics=wire.Statistics(num_rows=most + 1)), "num_rows"),
     ):

@@ -303,3 +303,29 @@ def test_an_epsilon_without_a_delta_wants_one_below_one_over_the_records(tmp_pat
         terms[0] = Terms()
         member.prepare("run-1", None)
     assert not (tmp_path / FILE).exists()
+
+
+def test_what_was_paid_for_records_and_for_patients_does_not_add_up(tmp_path: Path) -> None:
+    [a, b] = costs(federation(tmp_path), {"world/north/a": 12, "world/north/b": 20}, "world/north").values()
+    of_patients = {"world/north/a": replace(a, mechanism=replace(a.mechanism, unit="patient"))}
+    of_records = {"world/north/a": a, "world/north/b": b}
+    book = Ledger(tmp_path / FILE)
+    book.pay(of_patients, "run-1", 0)
+    line = json.loads((tmp_path / FILE).read_text())
+    assert line["units"] == {"world/north/a": "patient"}
+    for again in (book, Ledger(tmp_path / FILE)):
+        again.check_run(of_patients, "run-2")
+        again.check_run({"world/north/b": b}, "run-2")
+        with pytest.raises(
+            ConfigError, match=r"world/north/a: privacy\.unit is record, and .*privacy\.jsonl has .* unit p"
+        ):
+            again.check_run(of_records, "run-2")
+    (tmp_path / FILE).write_text(json.dumps({**line, "units": {"world/north/a": "ward"}}) + "\n")
+    with pytest.raises(LinkError, match="is nothing that a round can have paid"):
+        Ledger(tmp_path / FILE)
+    (tmp_path / FILE).unlink()
+    book = Ledger(tmp_path / FILE)
+    book.pay(of_records, "run-1", 0)
+    assert "units" not in json.loads((tmp_path / FILE).read_text())
+    with pytest.raises(ConfigError, match=r"go on with unit: record, or begin anew"):
+        book.check_run(of_patients, "run-1")

@@ -81,6 +81,7 @@ def test_without_a_file_nothing_is_bounded(tmp_path: Path, kit: Kit) -> None:
         ({"scores": "histogram"}, {"scores": "none"}, "evaluation.auc is histogram, which tells more"),
         ({}, {"members": 3}, "world may see each update by itself, and 3 are to be in each"),
         ({}, {"epsilon": 8}, "no noise hides the records of world/us/a"),
+        ({}, {"unit": "patient"}, "no noise hides the records of world/us/a"),
         ({}, {"code": ["0" * 64]}, "which is not among those here"),
     ],
 )
@@ -122,6 +123,10 @@ def test_code_and_noise_that_are_there_keep_their_terms(tmp_path: Path, kit: Kit
     assert lines(config, kit)[0].endswith(f"; epsilon 3.0; delta below one over a site's records ({kit.terms})")
     assert not breaches(config, kit, epsilon=3.0, delta=0.001)
     assert lines(config, kit)[0] == f"own terms      epsilon 3.0; delta 0.001 ({kit.terms})"
+    assert not breaches(config, kit, unit="record")
+    assert "noise hides each record of world/us/a, and each patient is to be hidden" in breaches(
+        config, kit, unit="patient"
+    )
     found = breaches(config, kit, epsilon=3.0, delta=0.0001)
     assert found.startswith("delta: world/us/a has 0.001, and at most 0.0001 is agreed to") and "world/us/b" in found
     assert "delta: no noise hides the records of world/us/a" in breaches(federation(tmp_path), kit, delta=0.001)

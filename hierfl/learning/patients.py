@@ -1,0 +1,52 @@
+"""Whose a site's training records are, where a privacy mechanism protects these and not single records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.errors import SiteFailed
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+__all__ = ["PATIENT", "RECORD", "UNITS", "knows_patients", "places_by_patient", "unit_of"]
+
+RECORD, PATIENT = UNITS = ("record", "patient")
+"""What a mechanism may protect as a whole."""
+
+
+def unit_of(mechanism: object) -> str:
+    """Say what a privacy mechanism protects as a whole; single records where it says nothing."""
+    return str(getattr(mechanism, "unit", RECORD))
+
+
+def knows_patients(task: object) -> bool:
+    """Say whether a task can tell whose its records are; a key `patients` of its YAML is no answer."""
+    return callable(getattr(task, "patients", None))
+
+
+def places_by_patient(task: Any, data: Dataset[Any]) -> list[NDArray[np.int64]]:
+    """Give the places of each patient's records in a site's training data, rising, (k,) with k at least 1.
+
+    Errors: SiteFailed for what is no number or word for each record; whatever the task raises.
+    """
+    num_samples = len(data)  # type: ignore[arg-type]
+    given: Any = task.patients(data)
+    try:
+        owners = np.asarray(given.cpu() if hasattr(given, "cpu") else given)
+        known = owners.shape == (num_samples,) and (not num_samples or owners.dtype.kind in "biuUS")
+    except (TypeError, ValueError, RuntimeError):
+        known = False
+    if not known:
+        raise SiteFailed(
+            f"the task's patients() gave {type(given).__name__}; needed: for each of the {num_samples} training samples"
+            " an integer or a word, the same for all of one patient"
+        )
+    if not num_samples:
+        return []
+    _, codes = np.unique(owners, return_inverse=True)
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(codes))[:-1])
