@@ -218,6 +218,7 @@ def paid(found: Mapping[str, Cost], rounds_done: int) -> dict[str, object]:
         path: {
             "epsilon": cost.after(rounds_done),
             "epsilon_planned": cost.epsilon,
+            "unit": unit_of(cost.mechanism),
             "delta": cost.delta,
             "noise_multiplier": cost.release.noise_multiplier,
             "sampling_rate": cost.release.rate,

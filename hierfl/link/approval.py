@@ -14,6 +14,7 @@ from typing import Any
 
 from hierfl.config.membership import epochs
 from hierfl.config.schema import Evaluation, RunConfig
+from hierfl.learning.patients import unit_of
 from hierfl.learning.standardise import is_federated
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
@@ -193,7 +194,7 @@ def _hidden(config: RunConfig, path: str) -> Iterator[str]:
         if mechanism.epsilon is not None:
             most = f"epsilon at most {mechanism.epsilon:g}, in all runs from one --state together"
         how = f"{describe(mechanism)}, at delta {mechanism.delta:g}"
-        yield f"{site}: noise hides single records in the change, {how}: {most}"
+        yield f"{site}: noise hides single {unit_of(mechanism)}s in the change, {how}: {most}"
     yield "no noise is in anything else of this"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
 from hierfl.learning.own_metrics import own_among
+from hierfl.learning.patients import RECORD
 from hierfl.monitor.consensus import apart_in, consensus
 from hierfl.monitor.fairness import fairness_lines, held_out_lines, interval_lines, threshold_lines
 from hierfl.monitor.lateness import lateness
@@ -95,7 +96,8 @@ def _privacy(found: Mapping[str, Any]) -> list[str]:
     if not sites:
         return []
     most = max(sites, key=lambda path: float(sites[path]["epsilon"]))
-    said = f"epsilon {sites[most]['epsilon']:.3g} at delta {sites[most]['delta']:g}"
+    whose = f" for any {unit}" if (unit := sites[most].get("unit", RECORD)) != RECORD else ""
+    said = f"epsilon {sites[most]['epsilon']:.3g} at delta {sites[most]['delta']:g}{whose}"
     return [f"privacy  {said} ({most})" + (", the most of any site" if len(sites) > 1 else "")]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.learning.operating import THRESHOLD
 from hierfl.learning.own_metrics import by_label
+from hierfl.learning.patients import RECORD
 from hierfl.monitor.consensus import distance
 from hierfl.monitor.outline import members_by_hub
 from hierfl.monitor.report_evaluation import fairness_table, label_table, left_out_table, statistics_table
@@ -285,7 +286,8 @@ def _table(record: RunRecord) -> Iterator[str]:
         sites = (_find(record, "privacy") or {}).get("sites", {})
         deltas = sorted({f"{site['delta']:g}" for site in sites.values()})
         at = f", at delta {' or '.join(deltas)}" if deltas else ""
-        said = f"what a site's training so far may tell of any one record{at}; at a hub the most of any site below"
+        whose = " or ".join(sorted({site.get("unit", RECORD) for site in sites.values()})) or RECORD
+        said = f"what a site's training so far may tell of any one {whose}{at}; at a hub the most of any site below"
         yield f'<p class="note">Epsilon is {said}.</p>'
     if "num_left_out" in measured:
         said = (

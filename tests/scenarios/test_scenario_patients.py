@@ -15,7 +15,9 @@ from small_runs import config_of, go, hub, site
 
 from hierfl.errors import ConfigError, HierflError
 from hierfl.lifecycle import resume
+from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice
+from hierfl.monitor.report import write_report
 from hierfl.tasks import _classifier
 from hierfl.tree import paid, survey
 
@@ -72,6 +74,9 @@ def test_privacy_is_counted_on_patients(tmp_path: Path, sites: list[Any]) -> Non
     said = {one.node: one.message for one in ran.monitor.of(Notice)}
     assert "privacy of single patients: 3 of 3 sites, epsilon at most" in said["world"]
     assert "3 steps" not in said["world/b"] and "6 steps, each on 0.25 of its 16 patients" in said["world/b"]
+    [line] = [line for line in closing_lines("finished", ran.summary, "") if line.startswith("privacy")]
+    assert line.endswith(" at delta 1e-05 for any patient (world/a), the most of any site")
+    assert "may tell of any one patient, at delta 1e-05" in write_report(ran.folder).read_text()
     assert json.loads((ran.folder / "privacy.json").read_text()) == {
         f"world/{name}": n for name, n in NUM_TRAIN.items()
     }

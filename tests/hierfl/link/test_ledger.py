@@ -329,3 +329,26 @@ def test_what_was_paid_for_records_and_for_patients_does_not_add_up(tmp_path: Pa
     assert "units" not in json.loads((tmp_path / FILE).read_text())
     with pytest.raises(ConfigError, match=r"go on with unit: record, or begin anew"):
         book.check_run(of_patients, "run-1")
+
+
+@pytest.mark.usefixtures("several_runs")
+def test_patients_are_counted_over_links_as_they_are_in_a_simulation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    north = hub("north", site("a", n=12), site("b", n=20), link=LINK, rounds=2)
+    tree = hub("world", north, {**site("c", n=16), "link": LINK}, privacy={**NOISE, "unit": "patient"})
+    settings = {"batch_size": 4, "local_steps": 3}
+    config = config_of(tmp_path / "runs", tree, "ward_tasks:Visits", training=settings)
+    simulated = run(config)
+    monkeypatch.setattr("hierfl.runtime.secrecy.os.urandom", lambda size: f"seed {config.seed}".encode())
+    linked = Inside(config, tmp_path / "linked").go()
+    assert "world/c: noise hides single patients in the change, dp_sgd" in "\n".join(plan_of(config, "world/c").lines())
+    assert linked["model_digest"] == simulated["model_digest"]
+    assert linked["privacy"]["sites"]["world/c"] == simulated["privacy"]["sites"]["world/c"]
+    assert simulated["privacy"]["sites"]["world/c"]["sampling_rate"] == 4 / 8
+    for path, rates in {"world/north": {"a": 4 / 6, "b": 4 / 10}, "world/c": {"": 4 / 8}}.items():
+        for line in paid(tmp_path / "linked" / path.replace("/", "__")):
+            assert line["sites"] == {
+                f"{path}/{name}".rstrip("/"): [rate, 2.0, 6 if name else 3] for name, rate in rates.items()
+            }
+            assert {*line["units"].values()} == {"patient"}
