@@ -63,6 +63,7 @@ class PerRecord:
     ) -> None:
         self._data, self._feed = data, Feed(task, model.device)
         self._patients = None if patients is None else list(map(torch.from_numpy, patients))
+        self._sizes = None if patients is None else torch.tensor([len(places) for places in patients])
         self._size = len(data) if patients is None else len(patients)  # type: ignore[arg-type]
         if self._size > MOST_RECORDS:
             raise SiteFailed(f"{self._size} of them are more than the {MOST_RECORDS} whose gradients add exactly")
@@ -88,6 +89,8 @@ class PerRecord:
         """
         total: Tensor | None = None
         before = {name: one.detach().clone() for name, one in self._parameters.items()} if len(chosen) else {}
+        if self._sizes is not None:  # alike many records at once; a sum of integers is the same in any order
+            chosen = chosen[torch.argsort(self._sizes[chosen], stable=True)]
         for part in torch.split(chosen, self._at_once or 1) if len(chosen) else ():
             rows = self._rows(part)
             added = self._on_grid(rows).sum(dim=0)
