@@ -194,14 +194,14 @@ class Parquet:
 
     def loss(self, model: Module, batch: Any) -> Tensor:
         """Return the mean cross entropy, or of numbers the mean squared error."""
-        x, y = batch[0].float(), batch[1]
+        x, y = batch[0].float(), batch[-1]
         if self.target == "number":
             return (model(x)[:, 0] - y).square().mean()  # type: ignore[no-any-return]
         return classifier.loss(model, (x, y))
 
     def predict(self, model: Module, batch: Any) -> Prediction:
         """Return the probability of class 1 (n,), or of every class (n, C), and the labels; of numbers the errors."""
-        x, y = batch[0].float(), batch[1]
+        x, y = batch[0].float(), batch[-1]
         if self.target == "number":
             from hierfl.learning.task import Prediction
 

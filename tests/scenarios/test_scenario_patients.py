@@ -114,7 +114,7 @@ def test_patients_who_change_during_a_run_end_it(
 
     def owners(train: Any) -> Any:
         calls.append(len(train))
-        return train.tensors[-1] if len(calls) <= 3 else train.tensors[-1] // 2
+        return train.tensors[1] if len(calls) <= 3 else train.tensors[1] // 2
 
     monkeypatch.setattr(_classifier, "owners", owners)
     with pytest.raises(HierflError, match=r"has trained on \d+ patients, and what it pays for privacy is counted on"):
@@ -132,3 +132,12 @@ def test_what_cannot_be_counted_by_patients_is_refused_by_name(tmp_path: Path, s
     assert "unit is 'patients' (did you mean 'patient'?" in refused(
         tmp_path, private(*sites, privacy={**NOISE, "unit": "patients"})
     )
+
+
+def test_an_attack_turns_the_labels_round_and_not_the_patients(tmp_path: Path, sites: list[Any]) -> None:
+    flip = {"kind": "label_flip", "num_classes": 2}
+    little = {"privacy": {**NOISE, "noise_multiplier": 0.1}, "rounds": 6}
+    honest = trial(tmp_path, private(*sites, **little))
+    attacked = trial(tmp_path, private(*({**one, "attack": flip} for one in sites), **little))
+    assert attacked.summary["privacy"]["sites"] == honest.summary["privacy"]["sites"]
+    assert attacked.summary["nodes"]["world"]["auc"] < 0.5 < honest.summary["nodes"]["world"]["auc"]
