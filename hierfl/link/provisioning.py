@@ -30,6 +30,12 @@ __all__ = ["csr", "provision", "renew", "revoke", "sign"]
 
 CA, KITS, REQUEST = "ca", "kits", "request.pem"
 
+_BESIDE_A_KEY = {
+    REQUEST: f"its request is {{}}/{REQUEST}",
+    OWN: f"with its certificate {{}}/{OWN}: it needs no request",
+}
+"""What a key that is there is told to have, by the first file that lies beside it."""
+
 
 def provision(
     config: RunConfig, out: Path, now: datetime, days: float, own_keys: Collection[str] = ()
@@ -96,8 +102,9 @@ def csr(config: RunConfig, node: str, out: Path) -> Iterator[str]:
     """Make a node's key and its request in `out`. Errors: ConfigError for a node without a link; LinkError."""
     roles = parties(config)
     _known(node, roles)
-    if (out / "key.pem").exists():
-        raise LinkError(f"{out / 'key.pem'} is there, its request is {out / REQUEST}; another folder gets a new key")
+    if (out / KEY).exists():
+        beside = next((said for name, said in _BESIDE_A_KEY.items() if (out / name).exists()), "without a request")
+        raise LinkError(f"{out / KEY} is there, {beside.format(out)}; another folder gets a new key")
     key = new_key()
     Kit.write(out, config.name, node, roles[node], key=private_pem(key))
     write_public(out / REQUEST, request(config.name, node, roles[node], key))

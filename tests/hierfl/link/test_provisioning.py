@@ -249,7 +249,10 @@ def test_a_site_makes_its_own_key_and_the_authority_signs_it(call: Call, config:
     der = found.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     for told in (made, signed):  # which the two people compare
         assert hashlib.sha256(der).hexdigest() in told.stdout
-    assert "is there" in call("csr", config, "--node", node, "--out", "kit").stderr
+    assert "is there, its request is kit/request.pem" in call("csr", config, "--node", node, "--out", "kit").stderr
+    (tmp_path / "kit/request.pem").unlink()
+    assert "is there, without a request;" in call("csr", config, "--node", node, "--out", "kit").stderr
+    assert "world/cert.pem: it needs no" in call("csr", config, "--node", "world", "--out", "pki/kits/world").stderr
 
 
 def test_a_request_in_the_name_of_a_node_that_has_a_key_is_not_signed(call: Call, config: Path, tmp_path: Path) -> None:
@@ -361,10 +364,7 @@ def test_the_authority_signs_for_its_own_nodes_with_their_own_roles_only(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (
-            ("provision", "heart.yaml", "--out", "p", "--own-key", "world/u"),
-            "neither the root nor a member with a link",
-        ),
+        (("provision", "heart.yaml", "--out", "p", "--own-key", "world/u"), "neither the root nor a member"),
         (("provision", "heart.yaml", "federation.members.us.link.address=x", "--out", "p"), "must be host:port"),
         (("csr", "heart.yaml", "--node", "world/zurich_basel", "--out", "p"), "neither the root nor a member"),
         (("sign", "missing.pem", "--ca", "nowhere"), "holds no certificate authority"),
