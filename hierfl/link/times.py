@@ -43,5 +43,5 @@ class Times:
 
 
 def moment(when: datetime) -> str:
-    """Write a moment, given in UTC."""
-    return f"{when:%Y-%m-%d %H:%M} UTC"
+    """Write a moment, given in UTC, to the second: a certificate may hold for minutes."""
+    return f"{when:%Y-%m-%d %H:%M:%S} UTC"

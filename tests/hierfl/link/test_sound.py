@@ -39,7 +39,7 @@ def test_a_sound_kit_is_sound_while_its_certificate_holds(kit: Kit) -> None:
     now = datetime.now(UTC)
     check_sound(kit, now)
     assert not is_short(kit, now) and is_short(kit, now + timedelta(hours=20))
-    assert f"{certificate_of(kit).not_valid_after_utc:%Y-%m-%d %H:%M}" in said_until(kit)
+    assert f"{certificate_of(kit).not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC" in said_until(kit)
     with pytest.raises(LinkError, match=r"ran out on .* UTC, and it is .* UTC: `hierfl renew world/us --ca DIR`"):
         check_sound(kit, now + timedelta(days=2))
     with pytest.raises(LinkError, match=r"holds from .* on, and it is .* by this machine's clock: set the wrong clock"):
