@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hierfl.learning.operating import OPERATING, THRESHOLD
 from hierfl.learning.own_metrics import BUILT_IN, by_label, figure_of, own_among
 from hierfl.monitor.words import few, finite, interval, metric, plural
 
@@ -28,22 +29,19 @@ __all__ = [
 METRICS = {"accuracy": "accuracy", "auc": "AUC", "loss": "loss"}
 """What is told of, and how it reads."""
 
-_AT_THRESHOLD = {
-    "operating_sensitivity": "sensitivity at the threshold",
-    "operating_specificity": "specificity at the threshold",
-}
+_AT_THRESHOLD = dict(zip(OPERATING, ("sensitivity", "specificity"), strict=True))
 """What is told of beside, where a threshold is looked at; the more the better."""
 
 _MOST_TOLD = 14
 """Labels of whose thresholds a run's last lines tell: as many as findings of a chest X-ray."""
 
-READS = {**METRICS, **_AT_THRESHOLD}
+READS = {**METRICS, **{name: f"{share} at the threshold" for name, share in _AT_THRESHOLD.items()}}
 
 
 def titles(*nodes: Mapping[str, Any]) -> dict[str, str]:
     """Name what is compared of nodes' figures, and how it reads: `METRICS`, and metrics of the task's own."""
     named = {name for node in nodes for name in node}
-    looked_at = {name: said for name, said in _AT_THRESHOLD.items() if name in named}
+    looked_at = {name: READS[name] for name in OPERATING if name in named}
     return {**METRICS, **looked_at, **{name: name for name in own_among(named)}}
 
 
@@ -57,7 +55,7 @@ def fairness(
     `num_undefined` sites have no value and count in none of them. Ties: the first by path.
     """
     found = {}
-    looked_at = dict.fromkeys((name for name in _AT_THRESHOLD if any(name in site for site in sites.values())), "max")
+    looked_at = dict.fromkeys((name for name in OPERATING if any(name in site for site in sites.values())), "max")
     ways = {**{name: BUILT_IN[name] for name in METRICS}, **looked_at, **(better or {})}
     for name, way in ways.items():
         values = {path: number for path in sorted(sites) if (number := finite(sites[path].get(name))) is not None}
@@ -112,10 +110,10 @@ def threshold_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     any: of many labels those of the first.
     """
     root = _root(nodes)
-    found = by_label(root, "operating_threshold")
+    found = by_label(root, THRESHOLD)
     for label, threshold in [*found.items()][:_MOST_TOLD]:
-        names = {name: figure_of(f"operating_{name}", label) for name in ("sensitivity", "specificity")}
-        given = ", ".join(f"{name} {metric(root.get(of))}{interval(root, of)}" for name, of in names.items())
+        names = {figure_of(name, label): share for name, share in _AT_THRESHOLD.items()}
+        given = ", ".join(f"{share} {metric(root.get(name))}{interval(root, name)}" for name, share in names.items())
         yield f"point    {label or 'class 1'} from {metric(threshold)} on: {given}"
     if len(found) > _MOST_TOLD:
         yield f"{'':<8} {plural(len(found) - _MOST_TOLD, 'more label')} in summary.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hierfl.learning.operating import THRESHOLD
 from hierfl.monitor.words import count, figure, finite, interval
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ __all__ = ["tabulate"]
 
 _TABLES = ("confusion", "intervals", "reliability")
 """Of which `--json` tells."""
-_ONLY_THERE = ("num_left_out", "num_not_finite", "role", "held_out_", "personal_", "operating_threshold")
+_ONLY_THERE = ("num_left_out", "num_not_finite", "role", "held_out_", "personal_", THRESHOLD)
 """How those figures begin that stand only at nodes that have some; the others stand at every one."""
 
 
