@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError, Problem
-from hierfl.monitor.fairness import METRICS, READS, titles
+from hierfl.monitor.fairness import METRICS, reads, titles
 from hierfl.monitor.words import finite, metric, told_apart
 from hierfl.several import in_file
 
@@ -92,10 +92,7 @@ def tables(answer: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
     over = f"mean and deviation over {len(answer['seeds'])} seeds"
     if len(configs) == 1:
         ((name, found),) = configs.items()
-        rows = {
-            path: {READS.get(key, key): _said(own) for key, own in node.items()}
-            for path, node in found["nodes"].items()
-        }
+        rows = {path: {reads(key): _said(own) for key, own in node.items()} for path, node in found["nodes"].items()}
         return {f"{name}, {over}": {path: row for path, row in rows.items() if row}}
     told = {key for found in configs.values() for node in found["nodes"].values() for key in node}
     return {

@@ -11,7 +11,7 @@ from typing import Any
 from hierfl.errors import ConfigError, OutputError
 from hierfl.kinds import nearest
 from hierfl.learning.own_metrics import BUILT_IN, is_own_name, own_among
-from hierfl.monitor.fairness import READS
+from hierfl.monitor.fairness import reads
 from hierfl.monitor.files import as_json
 from hierfl.monitor.words import finite
 
@@ -64,8 +64,7 @@ class Matrix:
     def legend(self, metric: str | None = None) -> str:
         """Say what the table shows."""
         name, _ = self.shown(metric)
-        title = READS.get(name, name)
-        return f"{title} of each row's model on the test samples of each column; at the root, on all that count"
+        return f"{reads(name)} of each row's model on the test samples of each column; at the root, on all that count"
 
     def lower_is_better(self, metric: str) -> bool:
         """Say whether a metric falls as the model gets better."""

@@ -8,7 +8,7 @@ tells the worst and the best devices and the variance over all of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hierfl.learning.operating import OPERATING, THRESHOLD
@@ -17,11 +17,11 @@ from hierfl.monitor.words import few, finite, interval, metric, plural
 
 __all__ = [
     "METRICS",
-    "READS",
     "fairness",
     "fairness_lines",
     "held_out_lines",
     "interval_lines",
+    "reads",
     "threshold_lines",
     "titles",
 ]
@@ -33,16 +33,27 @@ _AT_THRESHOLD = dict(zip(OPERATING, ("sensitivity", "specificity"), strict=True)
 """What is told of beside, where a threshold is looked at; the more the better."""
 
 _MOST_TOLD = 14
-"""Labels of whose thresholds a run's last lines tell: as many as findings of a chest X-ray."""
+"""Labels of whose thresholds a run's last lines tell, as many as findings of a chest X-ray; and figures at thresholds
+that they tell of over the sites."""
 
-READS = {**METRICS, **{name: f"{share} at the threshold" for name, share in _AT_THRESHOLD.items()}}
+
+def reads(name: str) -> str:
+    """Write a metric's name as a person reads it; one at a threshold has its label behind it, where a sample has
+    several.
+    """
+    of = next((of for of in OPERATING if name.startswith(of)), None)
+    if of is None:
+        return METRICS.get(name, name)
+    label = name.removeprefix(of)[1:]
+    return f"{_AT_THRESHOLD[of]} at the threshold{label and f' of {label}'}"
 
 
 def titles(*nodes: Mapping[str, Any]) -> dict[str, str]:
-    """Name what is compared of nodes' figures, and how it reads: `METRICS`, and metrics of the task's own."""
+    """Name what is compared of nodes' figures, and how it reads: `METRICS`, what is told at thresholds, and metrics of
+    the task's own.
+    """
     named = {name for node in nodes for name in node}
-    looked_at = {name: READS[name] for name in OPERATING if name in named}
-    return {**METRICS, **looked_at, **{name: name for name in own_among(named)}}
+    return {name: reads(name) for name in (*METRICS, *_at_thresholds(named), *own_among(named))}
 
 
 def fairness(
@@ -55,8 +66,8 @@ def fairness(
     `num_undefined` sites have no value and count in none of them. Ties: the first by path.
     """
     found = {}
-    looked_at = dict.fromkeys((name for name in OPERATING if any(name in site for site in sites.values())), "max")
-    ways = {**{name: BUILT_IN[name] for name in METRICS}, **looked_at, **(better or {})}
+    looked_at = _at_thresholds(name for site in sites.values() for name in site)
+    ways = {**{name: BUILT_IN[name] for name in METRICS}, **dict.fromkeys(looked_at, "max"), **(better or {})}
     for name, way in ways.items():
         values = {path: number for path in sorted(sites) if (number := finite(sites[path].get(name))) is not None}
         if not values:
@@ -80,19 +91,25 @@ def fairness(
 
 
 def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> Iterator[str]:
-    """Say it on one line per metric, and `where` it was measured; nothing of one that a single site has."""
-    for name, figures in found.items():
-        if figures["num_sites"] > 1:
+    """Say it on one line per metric, and `where` it was measured; nothing of one that a single site has, and of many
+    labels' thresholds the first.
+    """
+    told = {name: figures for name, figures in found.items() if figures["num_sites"] > 1}
+    rest = _at_thresholds(told)[_MOST_TOLD:]
+    for name, figures in told.items():
+        if name not in rest:
             without = figures.get("num_undefined", 0)
             of_all = (
                 f"; undefined at {without:,} of {plural(without + figures['num_sites'], 'site')}" if without else ""
             )
             yield (
-                f"sites    {READS.get(name, name)}{where}"
+                f"sites    {reads(name)}{where}"
                 f" worst {metric(figures['worst_value'])} ({figures['worst']}),"
                 f" best {metric(figures['best_value'])} ({figures['best']}), mean {metric(figures['mean'])}"
                 f" (weighted {metric(figures['weighted_mean'])}), deviation {metric(figures['std'])}{of_all}"
             )
+    if rest:
+        yield f"{'':<8} {plural(len(rest), 'more figure')} at thresholds in summary.json"
 
 
 def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -101,7 +118,7 @@ def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     areas = [figure_of("auc", label) for label in by_label(root, "auc")]
     shown = [name for name in (*areas, "accuracy") if interval(root, name)]
     if shown:
-        said = few([f"{READS.get(name, name)} {metric(root[name])}{interval(root, name)}" for name in shown])
+        said = few([f"{reads(name)} {metric(root[name])}{interval(root, name)}" for name in shown])
         yield f"{'all':<8} {said}"
 
 
@@ -131,6 +148,11 @@ def held_out_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     figures = {title: root[f"held_out_{name}"] for name, title in wanted if f"held_out_{name}" in root}
     if figures:
         yield "held out all: " + ", ".join(f"{title} {metric(value)}" for title, value in figures.items())
+
+
+def _at_thresholds(names: Iterable[str]) -> list[str]:
+    """List those of a node's figures that are told at a threshold, each once."""
+    return sorted({name for name in names if name.startswith(OPERATING)})
 
 
 def _root(nodes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from hierfl.learning.operating import OPERATING, THRESHOLD
 from hierfl.learning.own_metrics import by_label, figure_of
 from hierfl.leave_out import table
 from hierfl.monitor.cross_site import short
-from hierfl.monitor.fairness import READS
+from hierfl.monitor.fairness import reads
 from hierfl.monitor.statistics import Told
 from hierfl.monitor.words import UNDEFINED, count, finite, interval, metric
 
@@ -28,7 +28,7 @@ def fairness_table(found: object) -> Iterator[str]:
     yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
     for name, figures in found.items():
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in _cells(figures))
-        yield f"<tr><td>{escape(READS.get(str(name), str(name)))}</td>{cells}</tr>"
+        yield f"<tr><td>{escape(reads(str(name)))}</td>{cells}</tr>"
     yield "</tbody></table></div>"
     yield (
         '<p class="note">Mean and standard deviation count each site once, the weighted mean each by its test'

@@ -14,7 +14,7 @@ from hierfl.learning.operating import OPERATING, THRESHOLD
 from hierfl.learning.own_metrics import by_label
 from hierfl.learning.patients import RECORD
 from hierfl.monitor.consensus import distance
-from hierfl.monitor.fairness import READS
+from hierfl.monitor.fairness import reads
 from hierfl.monitor.outline import members_by_hub
 from hierfl.monitor.report_evaluation import fairness_table, label_table, left_out_table, statistics_table
 from hierfl.monitor.words import (
@@ -44,7 +44,7 @@ _MAX_CONFIG = 200_000
 _COLUMNS = (
     *(("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric)),
     *(("loss", "loss", metric), ("ece", "calibration error", metric)),
-    *((name, READS[name], metric) for name in OPERATING),
+    *((name, reads(name), metric) for name in OPERATING),
     ("consensus_distance", "consensus distance", distance),
     ("epsilon", "epsilon", distance),
     *(("held_out_num_test", "held-out samples", count), ("held_out_accuracy", "held-out accuracy", metric)),

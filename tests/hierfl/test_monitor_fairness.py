@@ -2,7 +2,7 @@
 
 import pytest
 
-from hierfl.monitor.fairness import fairness, fairness_lines
+from hierfl.monitor.fairness import fairness, fairness_lines, titles
 
 SITES = {
     "w/a": {"num_test": 10, "accuracy": 0.9, "auc": None, "loss": 0.2},
@@ -42,3 +42,19 @@ def test_lines_leave_out_what_a_single_site_has_and_nothing_is_no_line():
     all_have = {path: SITES[path] for path in ("w/a", "w/b")}
     assert "undefined" not in " ".join(fairness_lines(fairness(all_have)))
     assert fairness({}) == {} and list(fairness_lines({})) == []
+
+
+def test_what_is_told_at_each_labels_threshold_is_told_of_over_the_sites():
+    def of(num: int, share: float | None) -> dict[str, object]:
+        labels = {f"operating_{kind}_l{n:02}": share for kind in ("sensitivity", "specificity") for n in range(num)}
+        return {"num_test": 10, "operating_threshold_l00": 0.3, **labels}
+
+    found = fairness({"w/a": of(2, 0.9), "w/b": of(2, 0.5), "w/c": of(2, None)})
+    assert [*found] == [f"operating_{kind}_l{n:02}" for kind in ("sensitivity", "specificity") for n in range(2)]
+    figures = found["operating_sensitivity_l01"]
+    assert (figures["worst"], figures["worst_value"], figures["num_undefined"]) == ("w/b", 0.5, 1)
+    lines = list(fairness_lines(found))
+    assert lines[1].startswith("sites    sensitivity at the threshold of l01 worst 0.500 (w/b), best 0.900 (w/a)")
+    assert titles(of(1, 0.9))["operating_specificity_l00"] == "specificity at the threshold of l00"
+    many = list(fairness_lines(fairness({"w/a": of(20, 0.9), "w/b": of(20, 0.5)})))
+    assert len(many) == 15 and many[-1].strip() == "26 more figures at thresholds in summary.json"

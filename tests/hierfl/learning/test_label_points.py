@@ -98,6 +98,10 @@ def test_each_label_has_a_threshold_of_its_own_and_every_node_what_it_gives(tmp_
     shares = {name for node in nodes.values() for name in node["intervals"]}
     assert not shares & {"accuracy", "auc", "sensitivity"}, "the labels of one patient are not independent"
     assert "operating_threshold" not in nodes["world"]
+    told = ran.summary["fairness"]["operating_sensitivity_mass"]
+    shares = {path: nodes[f"world/up/{path}"]["operating_sensitivity_mass"] for path in ("north", "south")}
+    assert told["worst_value"] == min(shares.values()) and told["best_value"] == max(shares.values())
+    assert told["num_undefined"] == 1, "in the east nobody looked for it"
 
 
 def test_the_last_lines_and_the_report_tell_of_each(tmp_path: Path) -> None:
