@@ -29,7 +29,7 @@ HEADER = ("policy", "rounds", "s per round", "efficiency", "simulated / live", "
 
 @dataclass(frozen=True)
 class LiveRow:
-    """A policy's live rounds: medians and means with their 95 % intervals; `over_fifo`: its time over first in's."""
+    """A policy's live rounds: medians and means with their 95% intervals; `over_fifo`: its time over first in's."""
 
     policy: str
     num_rounds: int
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = rows_of(json.loads(said.strip().splitlines()[-1]))
     about = machine()
     print(in_words(about))
-    print(f"16 sites on 4 devices, {options.turns} turns of {options.rounds} rounds; [95 % intervals of the mean]\n")
+    print(f"16 sites on 4 devices, {options.turns} turns of {options.rounds} rounds; [95% intervals of the mean]\n")
     print(table(HEADER, map(_cells, rows)))
     if options.json is not None:
         found = {**about, "turns": options.turns, **setting, "rows": [asdict(row) for row in rows]}

@@ -212,7 +212,7 @@ def rows(work: Work, seeds: int, rounds: int) -> Iterator[Row]:
 
 
 def reached(own: Curve, waiting: Curve) -> float | None:
-    """Give the time to 99 % of what waiting for all has at its end, over its own time to there; None: not reached."""
+    """Give the time to 99% of what waiting for all has at its end, over its own time to there; None: not reached."""
     target = 0.99 * waiting.points[-1][1]
     first_s, own_s = (next((at_s for at_s, value in one.points if value >= target), None) for one in (waiting, own))
     return None if own_s is None or first_s is None else own_s / first_s

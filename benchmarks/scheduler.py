@@ -47,7 +47,7 @@ Run = Callable[[Workload, Actual, float], Outcome]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A contender in a scenario, over the seeds: means, and 95 % intervals where there are two numbers more."""
+    """A contender in a scenario, over the seeds: means, and 95% intervals where there are two numbers more."""
 
     scenario: str
     policy: str
@@ -99,11 +99,11 @@ CONTENDERS: dict[str, Run] = {
 }
 SEQUENCES: dict[str, Run] = {SEQUENCE: learning(Fifo(), True), "static, in sequence": learning(Static(), True)}
 STRESS: dict[str, tuple[float, Run]] = {
-    "noise 15 %": (0.15, learning(ChainFirst())),
-    "noise 50 %": (0.5, learning(ChainFirst())),
-    "prediction error 0 %": (NOISE, knowing(ChainFirst(), 0.0)),
-    "prediction error 10 %": (NOISE, knowing(ChainFirst(), 0.1)),
-    "prediction error 50 %": (NOISE, knowing(ChainFirst(), 0.5)),
+    "noise 15%": (0.15, learning(ChainFirst())),
+    "noise 50%": (0.5, learning(ChainFirst())),
+    "prediction error 0%": (NOISE, knowing(ChainFirst(), 0.0)),
+    "prediction error 10%": (NOISE, knowing(ChainFirst(), 0.1)),
+    "prediction error 50%": (NOISE, knowing(ChainFirst(), 0.5)),
 }
 
 
@@ -129,13 +129,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     planned = plan(options.sites, options.devices)
     said = machine()
     print(in_words(said))
-    print(f"{options.seeds} seeds, noise {NOISE:.0%}; [95 % intervals of the mean]\n")
+    print(f"{options.seeds} seeds, noise {NOISE:.0%}; [95% intervals of the mean]\n")
     drawn, stressed = (table(HEADER, map(_cells, some)) for some in (rows, stress))
     print(drawn, "\n\nchain_first under stress; x FIFO under the same\n", stressed, sep="\n")
     print("\nLost:", *(lost([*rows, *stress]) or ["nothing"]), sep="\n  ")
     print(
         f"\n{options.sites} sites on {options.devices} devices: planned in {planned['plan_s']:.2f} s,"
-        f" then {planned['event_ms']:.2f} ms per event, 99 % within {planned['p99_ms']:.1f} ms,"
+        f" then {planned['event_ms']:.2f} ms per event, 99% within {planned['p99_ms']:.1f} ms,"
         f" the longest {planned['longest_ms']:.1f} ms"
     )
     if options.json is not None:
@@ -211,7 +211,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Give a mean and its 95 % interval by the bootstrap (Efron 1979)."""
+    """Give a mean and its 95% interval by the bootstrap (Efron 1979)."""
     drawn = np.random.default_rng(0).choice(np.array(values), (2000, len(values))).mean(axis=1)
     return _mean(values), float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
 

@@ -17,6 +17,7 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.errors import ConfigError
 from hierfl.kinds import load, names
+from hierfl.monitor.words import percent
 from hierfl.planning.case import Case, Figures, case_of
 from hierfl.planning.costs import SECONDS_PER_STEP, Knowledge, from_estimates, from_log
 from hierfl.planning.devices import devices, settle
@@ -258,7 +259,7 @@ def _better_policy(rows: list[Ranked]) -> Iterator[Lever]:
     own = next(row for row in rows if row.is_configured)
     best = min(rows, key=lambda row: row.figures.round_s)
     if best.figures.round_s < own.figures.round_s * (1 - LEAST_TIME):
-        reason = f"{own.policy} leaves {100 * own.figures.avoidable:.0f} % of the devices' time idle that need not be"
+        reason = f"{own.policy} leaves {percent(own.figures.avoidable)} of the devices' time idle that need not be"
         what = f"dispatch by {best.policy} in place of {own.policy}"
         yield Lever("policy", what, reason, (f"runtime.policy={best.policy}",), own.figures, best.figures)
 

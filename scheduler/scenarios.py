@@ -4,11 +4,11 @@
 |---|---|
 | `uniform-24x4` | one hub of 24 sites, U(0.5, 1.5) s, on 4 devices |
 | `lognormal-48` | two hubs of 24 sites, log-sd 1, each on 4 devices of its own |
-| `fets-23` | 23 hospitals, log-sd 1.27, the largest 41 % of all (FeTS, Pati et al. 2022), pooled on 4 devices |
+| `fets-23` | 23 hospitals, log-sd 1.27, the largest 41% of all (FeTS, Pati et al. 2022), pooled on 4 devices |
 | `fets-23-own` | the same, each hospital on a device of its own |
 | `fets-23-split` | pooled, the two largest split over two devices each |
 | `fets-23-two` | pooled, a second federation of the same hospitals beside the first |
-| `fets-33` | 33 hospitals, log-sd 1.13, the largest 14 %, on 4 devices |
+| `fets-33` | 33 hospitals, log-sd 1.13, the largest 14%, on 4 devices |
 | `isic`, `lidc`, `kits` | the hospitals of FLamby (Ogier du Terrail et al. 2022), on 4 devices |
 | `membound-mix` | four federations, each with a model of 1 to 14.5 GB, on 4 devices of 16 GB that hold up to 4 jobs |
 | `multi-fed-3` | three federations over three nations, 6 sites each, kappa 2, on unequal devices |
@@ -16,7 +16,7 @@
 | `multi-fed-kappa` | four federations over three nations, 5 sites each, kappa 1, 2 and 4 |
 
 Durations follow the samples up to a site's own factor of log-sd 0.08: what was measured from site to site has a median
-of 3.4 % and a 90th percentile of 13.7 %.
+of 3.4% and a 90th percentile of 13.7%.
 """
 
 from __future__ import annotations

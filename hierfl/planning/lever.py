@@ -18,7 +18,7 @@ from hierfl.planning.ran import Ran
 from hierfl.planning.simulation import simulate
 from scheduler.policy import Policy
 
-__all__ = ["LEAST_IDLE", "LEAST_TIME", "Bench", "Lever", "Say", "in_percent", "place_of", "silent"]
+__all__ = ["LEAST_IDLE", "LEAST_TIME", "Bench", "Lever", "Say", "place_of", "silent"]
 
 Say: TypeAlias = Callable[[str], None]
 """Hears what is being done, in a few words."""
@@ -110,11 +110,6 @@ class Bench:
         if case is None or (not case.closes_early and case.bound_s > at_most_s * case.rounds):
             return None
         return Lever(kind, what, reason, overrides, self.before, self.after(case))
-
-
-def in_percent(fraction: float) -> str:
-    """Write a fraction in whole points of a hundred."""
-    return f"{100 * fraction:.0f} %"
 
 
 def place_of(path: str) -> str:

@@ -1,7 +1,7 @@
 """Levers: changes of the configuration that would shorten a round or keep the devices busier, each simulated.
 
 What is gained is told in two ways, for they can differ: less time for a round, and less idle time. A lever counts if it
-gains more than 2 % of the time or one point of a hundred of idle time.
+gains more than 2% of the time or one point of a hundred of idle time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from hierfl.config.places import join
 from hierfl.config.schema import RunConfig
-from hierfl.monitor.words import plural, seconds
+from hierfl.monitor.words import percent, plural, seconds
 from hierfl.planning.case import Case, Figures
 from hierfl.planning.costs import Knowledge
-from hierfl.planning.lever import LEAST_IDLE, LEAST_TIME, Bench, Lever, Say, in_percent, place_of, silent
+from hierfl.planning.lever import LEAST_IDLE, LEAST_TIME, Bench, Lever, Say, place_of, silent
 from hierfl.planning.ran import Ran
 from hierfl.planning.simulation import simulate
 from scheduler.bounds import Task, round_bound
@@ -101,13 +101,13 @@ def _wait(case: Case, site: str, figures: Figures) -> str:
     share = case.sites[site].seconds * rounds_per_round(case.tree, parent(site) or "") / figures.round_s
     num = len(case.devices)
     whole = _name(site) if not _name(site).startswith("part-") else f"a part of {_name(parent(site) or '')}"
-    said = f"{whole} takes {in_percent(share)} of the round"
+    said = f"{whole} takes {percent(share)} of the round"
     if num == 1:
         return said
     if share < NEARLY_ALL:
-        return f"{said}; the {num} devices stand idle {in_percent(figures.idle)} of it"
+        return f"{said}; the {num} devices stand idle {percent(figures.idle)} of it"
     others = max(0.0, num * figures.idle - (1.0 - share)) / (num - 1)
-    return f"{said}; the other{f' {num - 1} devices wait' if num > 2 else ' device waits'} {in_percent(others)} of it"
+    return f"{said}; the other{f' {num - 1} devices wait' if num > 2 else ' device waits'} {percent(others)} of it"
 
 
 def _fleet(bench: Bench) -> Iterator[Lever | None]:
@@ -138,7 +138,7 @@ def _fleet(bench: Bench) -> Iterator[Lever | None]:
 
 
 def _busy(bench: Bench) -> str:
-    num, busy = len(bench.case.devices), in_percent(1.0 - bench.before.idle)
+    num, busy = len(bench.case.devices), percent(1.0 - bench.before.idle)
     return f"the {num} devices are busy {busy} of the time" if num > 1 else f"the device is busy {busy} of the time"
 
 
@@ -152,8 +152,8 @@ def _company(bench: Bench) -> Iterator[Lever | None]:
     found = Lever("company", "run a second federation of this kind beside it", "", (), bench.before, after, 2)
     longer = after.round_s / bench.before.round_s - 1.0
     reason = (
-        f"the other has work while one waits for its longest site: both take {in_percent(found.time_gain)} less than"
-        f" one after the other, each {in_percent(longer)} longer than alone"
+        f"the other has work while one waits for its longest site: both take {percent(found.time_gain)} less than"
+        f" one after the other, each {percent(longer)} longer than alone"
     )
     yield replace(found, reason=reason)
 
@@ -184,7 +184,7 @@ def _deadline(bench: Bench) -> Iterator[Lever | None]:
         f" weight: {min(QUORUM, math.floor(100 * (1 - share)) / 100):g}, staleness: {staleness}}}"
     )
     named = " and ".join(_name(path) for path in late)
-    what = f"close {_name(hub)}'s rounds without {named}, {in_percent(share)} of its weight is then late in each round"
+    what = f"close {_name(hub)}'s rounds without {named}, {percent(share)} of its weight is then late in each round"
     overrides = (f"{place_of(hub)}.participation={settings}",)
     yield bench.lever("deadline", what, _wait(case, site, bench.before), overrides)
 
@@ -214,7 +214,7 @@ def _kappa(bench: Bench) -> Iterator[Lever | None]:
         place = f"{place_of(path)}.rounds"
         own_s = _alone_s(case, path)
         above_s = bench.before.round_s / rounds_per_round(case.tree, parent(path) or "")
-        share = in_percent(min(1.0, own_s / above_s))
+        share = percent(min(1.0, own_s / above_s))
         more = bench.lever(
             *("kappa", _kappa_words(path, hub, 1), _slack(path, share), (f"{place}={hub.rounds + 1}",)),
             at_most_s=bench.before.round_s * (1 + LEAST_TIME),

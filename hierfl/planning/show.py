@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from hierfl.monitor.words import plural, seconds
-from hierfl.planning.lever import in_percent
+from hierfl.monitor.words import percent, plural, seconds
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -95,7 +94,7 @@ def _levers(levers: Sequence[Lever]) -> Text:
     from rich.text import Text
 
     if not levers:
-        return Text("no lever gains more than 2 % of the time or a point of idle time")
+        return Text("no lever gains more than 2% of the time or a point of idle time")
     return Text("\n").join(line for lever in levers for line in _lever(lever))
 
 
@@ -103,7 +102,7 @@ def _lever(lever: Lever) -> Iterable[Text]:
     from rich.text import Text
 
     after, before = lever.after, lever.before
-    idle = f"idle {100 * before.idle:.0f} -> {in_percent(after.idle)}"
+    idle = f"idle {100 * before.idle:.0f} -> {percent(after.idle)}"
     times = f"a round {seconds(before.round_s)} -> {seconds(after.round_s)}"
     yield Text(f"{lever.what}: {idle}, {times}", style="bold")
     yield Text(f"    {lever.reason}")
@@ -112,8 +111,8 @@ def _lever(lever: Lever) -> Iterable[Text]:
 
 
 def _beside(excess: float) -> str:
-    return f"{100 * (1 + excess):.1f} %"
+    return f"{100 * (1 + excess):.1f}%"
 
 
 def _share(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+    return f"{100 * fraction:.1f}%"

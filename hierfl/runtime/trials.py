@@ -105,7 +105,7 @@ def try_orders(
     predict: Predict,
     clock: Callable[[], float],
 ) -> tuple[Policy, Choice]:
-    """Choose the order of a round; the policy's own stays unless another is predicted to gain more than 1 %."""
+    """Choose the order of a round; the policy's own stays unless another is predicted to gain more than 1%."""
     rules = rules_for(policy)
     own = next(iter(rules))
     staged = stage(tree, needs, devices, rates, predict)

@@ -1,7 +1,7 @@
 """Heart disease in four hospitals: 920 patients, is a coronary artery narrowed by more than half?
 
 UCI Heart Disease, doi 10.24432/C52P4X, CC BY 4.0 (`data/NOTICE` names the creators). `patients: complete` is the
-protocol of FLamby (Ogier du Terrail et al. 2022): the patients without a gap in ten columns, 13 features, 66 % of each
+protocol of FLamby (Ogier du Terrail et al. 2022): the patients without a gap in ten columns, 13 features, 66% of each
 site to train on. `patients: all` keeps everyone: gaps are filled with the site's own training median (numbers) or most
 frequent value (codes), so nothing leaves a site; a cholesterol or blood pressure of 0 means "not measured" and is a
 gap too; where a site has measured none (cholesterol in Zurich and Basel) the agreed 240 mg/dl stands in.

@@ -1,7 +1,7 @@
 """Tumours in scans of made-up patients, voxel by voxel: the data are synthetic.
 
 Brain tumour segmentation as in FeTS (Pati et al. 2022; the challenge's 1251 cases lie at 23 institutions, the largest
-with 41 % of them): a 3D U-Net (Cicek et al. 2016), soft Dice as the loss (Milletari et al. 2016), and scanners that
+with 41% of them): a 3D U-Net (Cicek et al. 2016), soft Dice as the loss (Milletari et al. 2016), and scanners that
 differ from institution to institution. Metrics are of voxels, so that `num_test` counts these, and `dice` is of all of
 them together; `case_dice` is the mean over scans of each one's own, as challenges have it.
 """

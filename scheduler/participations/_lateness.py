@@ -27,7 +27,7 @@ def admit_within(weight: int, staleness: int, bound: int, discount: str) -> Admi
     if staleness > bound:
         return Admission(0, f"{late}, and at most {_rounds(bound)} count")
     counted = discounted(weight, staleness, discount)
-    return Admission(counted, f"{late}, weight {100 * counted / weight:.0f} % of {weight}")
+    return Admission(counted, f"{late}, weight {100 * counted / weight:.0f}% of {weight}")
 
 
 def never(staleness: int) -> Admission:

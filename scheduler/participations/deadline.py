@@ -79,10 +79,10 @@ class Deadline:
         if view.elapsed_s < (view.limits.close_s if enough else view.limits.give_up_s):
             return None
         share = 100 * view.weight_in / max(1, view.total_weight)
-        said = f"{view.num_in} of {view.num_members} members and {share:.0f} % of the weight are in"
+        said = f"{view.num_in} of {view.num_members} members and {share:.0f}% of the weight are in"
         if enough:
             return Ending(f"{said} at the deadline of {view.limits.close_s:g} s")
-        why = f"{members} and {100 * self.weight:.0f} % are needed"
+        why = f"{members} and {100 * self.weight:.0f}% are needed"
         return Ending(f"{said} after {view.elapsed_s:g} s, {why}", gives_up=True)
 
     def admit(self, weight: int, staleness: int) -> Admission:

@@ -1,7 +1,7 @@
 """Longest remaining chain first (Graham 1969; Hu 1961): what the end of a federation waits for longest goes first.
 
 A federation of several tiers and rounds ends with its longest chain of barriers, so the key is the time from a job's
-begin to the end of its federation, not the job alone. The chain is known to some 10 % at best; inside such a bucket the
+begin to the end of its federation, not the job alone. The chain is known to some 10% at best; inside such a bucket the
 site with the fewest eligible devices goes first, for it is the hardest to place later (least flexible job first,
 Pinedo 2016, section 5.2).
 """
@@ -26,7 +26,7 @@ class ChainFirst:
 
     rollout: bool = True
     """Before a round of the root try other orders in simulated time, for at most 20 ms; one that is predicted to gain
-    more than 1 % orders this round."""
+    more than 1% orders this round."""
 
     claims: ClassVar[bool] = True
     """Whether jobs may wait for a faster device while another job takes the free one."""
@@ -39,7 +39,7 @@ class ChainFirst:
 
     def __post_init__(self) -> None:
         if not self.bucket > 0.0:
-            raise ValueError(f"bucket must be above 0, not {self.bucket!r}; 0.1 takes chains within 10 % as equal")
+            raise ValueError(f"bucket must be above 0, not {self.bucket!r}; 0.1 takes chains within 10% as equal")
 
     def priority(self, job: Job, num_eligible: int) -> tuple[float, ...]:
         """Unknown durations go before all known ones, by samples; among equals the earliest asked for."""

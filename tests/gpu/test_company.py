@@ -73,7 +73,7 @@ def card_gib() -> float:
 
 
 def test_jobs_whose_measured_memory_does_not_fit_together_never_meet(tmp_path: Path) -> None:
-    """Each takes 60 % of the card, which is known from the first that has ended."""
+    """Each takes 60% of the card, which is known from the first that has ended."""
     summary = trained(tmp_path, GREEDY, 4, places=2, memory_gib=card_gib())
     assert summary["status"] == "finished" and not short_of_memory(summary)
     assert not met(summary)
@@ -83,5 +83,5 @@ def test_who_runs_out_of_memory_beside_another_is_tried_again(tmp_path: Path) ->
     """The card is declared to be larger than it is, so that company is tried and fails."""
     alone = trained(tmp_path, GREEDY, 4)
     together = trained(tmp_path, GREEDY, 4, places=2, memory_gib=10 * card_gib())
-    assert short_of_memory(together), "two at once take 120 %"
+    assert short_of_memory(together), "two at once take 120%"
     assert together["status"] == "finished" and together["model_digest"] == alone["model_digest"]

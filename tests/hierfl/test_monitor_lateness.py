@@ -12,7 +12,7 @@ from hierfl.monitor.lateness import lateness
 from hierfl.monitor.plain import Plain
 from hierfl.monitor.records import NodeChanged, RoundClosed, RoundCommitted, SiteTrained
 
-QUORUM = "3 of 4 members and 81 % of the weight are in at the deadline of 30 s"
+QUORUM = "3 of 4 members and 81% of the weight are in at the deadline of 30 s"
 BEACH = "world/us/long_beach"
 
 
@@ -33,8 +33,8 @@ def test_a_round_that_closes_without_somebody_says_without_whom_and_why() -> Non
 
 
 def test_a_late_update_that_counts_says_how_much() -> None:
-    counts = {"long_beach": "late by 1 round, weight 71 % of 85"}
-    assert lines(closed(carried=counts)) == [f"info: {BEACH}: late by 1 round, weight 71 % of 85"]
+    counts = {"long_beach": "late by 1 round, weight 71% of 85"}
+    assert lines(closed(carried=counts)) == [f"info: {BEACH}: late by 1 round, weight 71% of 85"]
     many = {f"s{number}": "late by 1 round" for number in range(1005)}
     assert [notice.message for notice in lateness(closed(carried=many))] == [
         *["late by 1 round"] * 3,

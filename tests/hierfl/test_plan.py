@@ -78,7 +78,7 @@ def test_an_order_that_matters_by_hand() -> None:
     assert rows["fifo"].round_s == pytest.approx(0.8) and rows["longest_first"].round_s == pytest.approx(0.6)
     assert rows["fifo"].idle == pytest.approx(1 - 1.0 / 1.6) and rows["fifo"].floor == pytest.approx(1 / 6)
     better = lever(found, "policy")
-    assert better.time_gain == pytest.approx(1 / 4) and "21 % of the devices' time idle" in better.reason
+    assert better.time_gain == pytest.approx(1 / 4) and "21% of the devices' time idle" in better.reason
     assert from_mapping(mapping(), better.overrides).runtime.policy is not None
 
 
@@ -92,7 +92,7 @@ def test_split_gains_what_it_says_and_its_override_works(config: Path) -> None:
     """60 steps over two devices: 30 each, and 20 beside them: 0.5 s on either, none idle."""
     found = lever(planned(), "split")
     assert found.what == "split large over 2 devices"
-    assert found.reason == "large takes 100 % of the round; the other device waits 33 % of it"
+    assert found.reason == "large takes 100% of the round; the other device waits 33% of it"
     assert found.overrides == ("federation.members.large.split=2",)
     assert found.after.round_s == pytest.approx(0.5) and found.after.idle == pytest.approx(0.0)
     changed = load(config, found.overrides)
@@ -151,10 +151,10 @@ def test_a_second_federation_fills_the_gaps() -> None:
 
 
 def test_a_deadline_leaves_the_slowest_behind_and_says_what_that_costs(config: Path) -> None:
-    """Of six like sites one takes ten times as long; five are 83 % of the members and of the weight."""
+    """Of six like sites one takes ten times as long; five are 83% of the members and of the weight."""
     members = [site("slow", 100), *(site(f"s{i}", 10) for i in range(5))]
     found = lever(planned(*members), "deadline")
-    assert "17 % of its weight is then late" in found.what
+    assert "17% of its weight is then late" in found.what
     assert 0.3 < found.after.round_s <= 0.5 + 1e-9, "five of 0.1 s on two devices, or on one that the slow one leaves"
     changed = from_mapping(mapping(*members), found.overrides)
     policy: Any = changed.federation.root.participation
@@ -256,8 +256,8 @@ def test_a_person_sees_a_table_and_how_to_pull_the_levers(config: Path) -> None:
     end = "5 rounds of training in 3.00 s (guessed); measuring and start-up come on top"
     assert f"* the configuration's policy: {end}" in lines
     assert any(line.startswith("floor: the idle time that no order of the work avoids") for line in lines)
-    assert any("both take 17 % less than one after the other, each 67 % longer than alone" in line for line in lines)
-    assert "split large over 2 devices: idle 17 -> 0 %, a round 0.60 s -> 0.50 s" in lines
+    assert any("both take 17% less than one after the other, each 67% longer than alone" in line for line in lines)
+    assert "split large over 2 devices: idle 17 -> 0%, a round 0.60 s -> 0.50 s" in lines
     assert "    federation.members.large.split=2" in lines
 
 
@@ -331,4 +331,4 @@ def test_places_count_as_far_as_sharing_was_measured_to_gain() -> None:
     units = dict.fromkeys((f"world/s{name}" for name in range(4)), 10.0)
     known = type(known)("a test", estimates=measured, units=units)
     both = plan(parsed, known)
-    assert both.policies[0].figures.round_s == pytest.approx(0.4 / 1.6, rel=0.01), "two at once, each at 80 %"
+    assert both.policies[0].figures.round_s == pytest.approx(0.4 / 1.6, rel=0.01), "two at once, each at 80%"

@@ -20,7 +20,7 @@ def test_policies_take_turns_in_both_orders() -> None:
 
 
 def test_rows_by_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """First in, first out takes 4 s where 3 are needed, chain first 3.2; the simulator is 1 % fast, and right."""
+    """First in, first out takes 4 s where 3 are needed, chain first 3.2; the simulator is 1% fast, and right."""
     asked: list[Any] = []
 
     def watch(command: list[str], **options: Any) -> tuple[str, int, float]:

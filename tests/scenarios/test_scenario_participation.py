@@ -105,7 +105,7 @@ def test_a_deadline_closes_rounds_without_a_straggler_and_carries_its_update_lat
     assert len(without) > 20 and carried and len(rounds) == 50
     assert all("slow" not in record.members for record in without)
     assert without[0].missing["slow"].startswith("late: at work since round")
-    assert re.fullmatch(r"late by \d+ rounds, weight \d+ % of 8", carried[0].carried["slow"])
+    assert re.fullmatch(r"late by \d+ rounds, weight \d+% of 8", carried[0].carried["slow"])
     assert trainings(ran.monitor, "world/slow") - counts(rounds, "slow") in (0, 1)
     assert "world/slow" in {record.node for record in ran.monitor.of(NodeChanged) if record.state == "late"}
     event = next(event for event in events(ran.folder) if "slow" in event.get("carried", ()))
@@ -149,7 +149,7 @@ def test_a_deadline_follows_what_was_learned(tmp_path: Path) -> None:
     rounds = closed(ran)
     assert rounds[0].late == () and rounds[0].reason == "all reported"
     without = [record.reason for record in rounds if "slow" in record.late]  # on a busy machine one more, at times
-    assert any("0 % of the weight are in at the deadline of" in reason for reason in without)
+    assert any("0% of the weight are in at the deadline of" in reason for reason in without)
 
 
 def test_late_updates_may_be_refused(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_an_update_that_came_between_two_rounds_survives_the_process(tmp_path: P
     assert [update.shares[0].member for update in memory.standing.held] == ["slow"] and len(payloads) == 1
     assert resume(folder, monitors=[second])["status"] == "finished"
     [last] = closed(second)
-    assert last.carried["slow"] == "late by 1 round, weight 75 % of 8"
+    assert last.carried["slow"] == "late by 1 round, weight 75% of 8"
     assert trainings(first, "world/slow") == 2
 
 

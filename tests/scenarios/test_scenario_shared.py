@@ -36,7 +36,7 @@ def mixed(folder: Path, *members: Any, training: Any = FULL, **settings: Any) ->
 
 
 def test_sites_train_on_their_own_and_a_part_of_the_public_set_as_in_zhao_et_al(tmp_path: Path) -> None:
-    """D_k and a random 30 % of G at each ward; N_k counts both."""
+    """D_k and a random 30% of G at each ward; N_k counts both."""
     loop = Loop()
     x, y = loop.task.data("open", n=PUBLIC).train.tensors
     number = math.ceil(0.3 * PUBLIC)

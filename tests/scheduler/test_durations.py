@@ -167,7 +167,7 @@ def test_another_version_is_refused() -> None:
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4, 8])
 def test_slow_first_calls_of_all_workers_are_soon_forgotten(num_workers: int) -> None:
-    """Each worker's first job pays for imports, 100 times the usual 0.1 s; sites are equal, noise 5 %."""
+    """Each worker's first job pays for imports, 100 times the usual 0.1 s; sites are equal, noise 5%."""
     rng = np.random.default_rng(num_workers)
     durations = Durations()
     for place in range(num_workers):
@@ -228,7 +228,7 @@ def rounds_of(
 @pytest.mark.parametrize("explained", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_two_rounds_of_unequal_sites_teach_each_site(seed: int, explained: bool) -> None:
-    """23 sites, log-sd 1.27, noise 5 %. A site's mean of two has an error of 3.5 % (90 %: 5.8 %), units or none."""
+    """23 sites, log-sd 1.27, noise 5%. A site's mean of two has an error of 3.5% (90%: 5.8%), units or none."""
     rng = np.random.default_rng(seed)
     sizes = np.exp(rng.normal(0, 1.27, 23))
     true = {f"s{i}": (100 * size if explained else 50.0, 0.05 + size) for i, size in enumerate(sizes)}
@@ -258,7 +258,7 @@ def means(jobs: Jobs) -> Callable[[str, float], float]:
 
 @pytest.mark.parametrize("own_sd", [0.0, 0.3, 1.27])
 def test_no_worse_than_a_linear_fit_or_the_sites_means(own_sd: float) -> None:
-    """Log-normal sizes (log-sd 1.27) with factors that the units do not explain, noise 5 %; 8 seeds of 23 sites."""
+    """Log-normal sizes (log-sd 1.27) with factors that the units do not explain, noise 5%; 8 seeds of 23 sites."""
     found: dict[tuple[int, str], list[float]] = {}
     for seed in range(8):
         rng = np.random.default_rng(seed)
@@ -339,7 +339,7 @@ def test_nine_jobs_of_ten_keep_the_upper_prediction(noise: float, share: float, 
 
 
 def test_errors_are_those_of_predictions_made_before() -> None:
-    """The first job has none; 11 s instead of 10 is an error of 1/11, 10 again of about 0; places are 5 % wide."""
+    """The first job has none; 11 s instead of 10 is an error of 1/11, 10 again of about 0; places are 5% wide."""
     durations = Durations()
     assert durations.error() == {}
     durations.observe("train", "a", 10, 10.0)
@@ -377,7 +377,7 @@ def test_largest_first_does_not_bend_the_line() -> None:
 
 
 def test_one_round_longest_first_teaches_sites_that_units_do_not_explain() -> None:
-    """200 sites of equal units, log-sd 1.27, noise 5 %: each is known by its one job, the shortest at the end too."""
+    """200 sites of equal units, log-sd 1.27, noise 5%: each is known by its one job, the shortest at the end too."""
     rng = np.random.default_rng(0)
     seconds = np.sort(np.exp(rng.normal(0, 1.27, 200)))[::-1]
     true = {f"s{i}": (50.0, float(usual_s)) for i, usual_s in enumerate(seconds)}

@@ -90,10 +90,10 @@ def test_late_weights_are_the_nearest_integers(weight: int, staleness: int, disc
 
 
 def test_late_updates_are_told_what_they_count() -> None:
-    assert Deadline().admit(120, 1) == Admission(85, "late by 1 round, weight 71 % of 120")
+    assert Deadline().admit(120, 1) == Admission(85, "late by 1 round, weight 71% of 120")
     assert Deadline().admit(120, 3) == Admission(0, "late by 3 rounds, and at most 2 rounds count")
     assert Deadline(late="refuse").admit(120, 1) == Admission(0, "late by 1 round, and late updates do not count here")
-    assert Buffered().admit(40, 3) == Admission(20, "late by 3 rounds, weight 50 % of 40")
+    assert Buffered().admit(40, 3) == Admission(20, "late by 3 rounds, weight 50% of 40")
     assert Buffered(staleness=1).admit(40, 2) == Admission(0, "late by 2 rounds, and at most 1 round count")
 
 
@@ -119,13 +119,13 @@ DEADLINE = Deadline(after_s=30.0, give_up_s=90.0, quorum=0.8, weight=0.9)
         (view(9, lost=1), Ending("9 of 10 reported, the rest lost")),
         (
             view(8, waiting=2, weight=90, elapsed_s=30.0, limits=LIMITS),
-            Ending("8 of 10 members and 90 % of the weight are in at the deadline of 30 s"),
+            Ending("8 of 10 members and 90% of the weight are in at the deadline of 30 s"),
         ),
         (view(7, waiting=3, weight=95, elapsed_s=30.0, limits=LIMITS), None),
         (view(9, waiting=1, weight=89, elapsed_s=30.0, limits=LIMITS), None),
         (
             view(7, waiting=3, weight=95, elapsed_s=90.0, limits=LIMITS),
-            Ending("7 of 10 members and 95 % of the weight are in after 90 s, 8 and 90 % are needed", gives_up=True),
+            Ending("7 of 10 members and 95% of the weight are in after 90 s, 8 and 90% are needed", gives_up=True),
         ),
         (view(7, late=3), None),
         (view(9, late=1), Ending("9 of 10 reported, 0 lost, 1 still at an earlier round")),

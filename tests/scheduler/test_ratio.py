@@ -35,7 +35,7 @@ def test_a_long_site_that_one_kind_has_to_itself_is_no_speed() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_equal_threads_that_are_called_by_two_kinds_are_equal(seed: int) -> None:
-    """12 sites of log-sd 1.27 that the units do not explain, noise 5 %, dealt out anew in each of four rounds."""
+    """12 sites of log-sd 1.27 that the units do not explain, noise 5%, dealt out anew in each of four rounds."""
     rng = np.random.default_rng(seed)
     usual = np.exp(rng.normal(0, 1.27, 12))
     durations = Durations()

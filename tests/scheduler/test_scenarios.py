@@ -56,7 +56,7 @@ def test_flamby_sizes_are_the_real_ones(name: str, sizes: tuple[int, ...]) -> No
 
 
 def test_samples_tell_durations_as_well_as_was_measured() -> None:
-    """The median site is 3.4 % off its samples' line, the 90th percentile 13.7 %: a log-sd of 0.08 lies between."""
+    """The median site is 3.4% off its samples' line, the 90th percentile 13.7%: a log-sd of 0.08 lies between."""
     sites = [site for seed in range(20) for _, _, site in workload("fets-33", seed).sites()]
     off = np.abs(np.log([site.size / site.duration_s for site in sites if site.size > 20]))
     assert 0.034 < np.median(off) < 0.07 and 0.1 < np.quantile(off, 0.9) < 0.16
@@ -74,8 +74,8 @@ def test_splitting_a_site_keeps_the_work() -> None:
 
 
 def test_the_floor_of_a_hospital_with_a_device_each_and_the_levers_that_lower_it() -> None:
-    """FeTS-like: about 90 % idle with a device per hospital; pooling takes it to 39 %, and with it either of splitting
-    the two largest sites and a second federation to below 10 %, with durations learned in the run."""
+    """FeTS-like: about 90% idle with a device per hospital; pooling takes it to 39%, and with it either of splitting
+    the two largest sites and a second federation to below 10%, with durations learned in the run."""
     floors = {}
     for name in ("fets-23-own", "fets-23"):
         work = workload(name, 0)
@@ -91,7 +91,7 @@ WORST = {"multi-fed-3": 0.92, "multi-fed-kappa": 0.92}
 """Where the worst seed that is held is not 0.95: a bad first round, before devices are known, under this noise."""
 
 SEQUENCE = 2.0
-"""How much faster than in sequence federations are that share devices, or 95 % of what any schedule could be."""
+"""How much faster than in sequence federations are that share devices, or 95% of what any schedule could be."""
 
 ALL = range(20)
 each_scenario = pytest.mark.parametrize("name", SCENARIOS)

@@ -100,7 +100,7 @@ def test_a_member_that_reports_late_to_a_buffer_trains_on_at_once() -> None:
     commands = hub.handle(arrived("b", 0))
     assert commands[2] == Open(1, 160 + 28 + 40, {"c": BUSY}), "a and b, c as it comes, and c once more"
     assert hub.handle(arrived("c", 0)) == [
-        Carry(update("c", 0), 28, "late by 1 round, weight 70 % of 40"),
+        Carry(update("c", 0), 28, "late by 1 round, weight 70% of 40"),
         TrainMember(1, "c", 40, (Shortfall(0, 28, 40),)),
     ]
     assert hub.handle(arrived("c", 1))[1] == Close(
@@ -109,7 +109,7 @@ def test_a_member_that_reports_late_to_a_buffer_trains_on_at_once() -> None:
         {"a": LATE, "b": LATE},
         68,
         "2 updates are in, the goal is 2",
-        {"c": "late by 1 round, weight 70 % of 40"},
+        {"c": "late by 1 round, weight 70% of 40"},
     )
 
 
@@ -157,7 +157,7 @@ def test_a_hub_may_be_asynchronous_to_its_parent_and_synchronous_inside() -> Non
     _, closed, finished = inner.handle(Arrived(Update("w/slow", 0, (Share("y", 10),))))
     assert isinstance(closed, Close) and closed.weight == 40 and isinstance(finished, Finish)
     commands = outer.handle(Arrived(Update("w", 0, (Share("slow", closed.weight),))))
-    assert isinstance(commands[0], Carry) and commands[0].reason == "late by 2 rounds, weight 58 % of 40"
+    assert isinstance(commands[0], Carry) and commands[0].reason == "late by 2 rounds, weight 58% of 40"
     assert isinstance(commands[1], Close) and commands[1].missing == {"a": LATE}
     ask(commands)
     assert begun == [0, 3] and inner.phase is Phase.COLLECTING

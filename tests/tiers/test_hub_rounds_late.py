@@ -59,8 +59,8 @@ def test_a_deadline_closes_with_a_quorum_and_carries_what_comes_late() -> None:
         *(TrainMember(0, name, weight) for name, weight in WEIGHTS.items()),
     ]
     assert hub.handle(arrived("b", 0)) == [Add(update("b", 0))]
-    assert hub.handle(TimeUp(0, 30.0)) == [], "1 of 3 members and 30 % of the weight are too few"
-    said = "2 of 3 members and 80 % of the weight are in at the deadline of 30 s"
+    assert hub.handle(TimeUp(0, 30.0)) == [], "1 of 3 members and 30% of the weight are too few"
+    said = "2 of 3 members and 80% of the weight are in at the deadline of 30 s"
     assert hub.handle(arrived("a", 0)) == [
         Add(update("a", 0)),
         Close(0, ("b", "a"), {"c": LATE}, 160, said),
@@ -69,7 +69,7 @@ def test_a_deadline_closes_with_a_quorum_and_carries_what_comes_late() -> None:
         TrainMember(1, "a", 100),
         TrainMember(1, "b", 60),
     ]
-    why = "late by 1 round, weight 70 % of 40"
+    why = "late by 1 round, weight 70% of 40"
     assert hub.handle(arrived("c", 0)) == [Carry(update("c", 0), 28, why)]
     assert hub.handle(arrived("a", 1)) == [Add(update("a", 1))], "c is in, b is waited for, the deadline is not over"
     assert hub.handle(arrived("b", 1)) == [
@@ -82,13 +82,13 @@ def test_a_deadline_closes_with_a_quorum_and_carries_what_comes_late() -> None:
 def test_what_comes_between_two_calls_of_the_parent_is_held_and_its_member_is_asked_again() -> None:
     hub, commands = after_round_zero()
     assert commands[-1] == Finish(0)
-    why = "late by 1 round, weight 70 % of 40"
-    assert hub.handle(arrived("c", 0, 39)) == [Hold(update("c", 0, 39), "late by 1 round, weight 72 % of 39")]
+    why = "late by 1 round, weight 70% of 40"
+    assert hub.handle(arrived("c", 0, 39)) == [Hold(update("c", 0, 39), "late by 1 round, weight 72% of 39")]
     [refusal] = hub.handle(arrived("c", 0, 39))
     assert isinstance(refusal, Refuse)
     opened, carried, *rest = hub.handle(Begin(1))
     assert opened == Open(1, 200 + 28, {})
-    assert carried == Carry(update("c", 0, 39), 28, why.replace("70 % of 40", "72 % of 39"))
+    assert carried == Carry(update("c", 0, 39), 28, why.replace("70% of 40", "72% of 39"))
     assert [command.member for command in rest if isinstance(command, TrainMember)] == ["a", "b", "c"]
     hub.handle(arrived("c", 1))
     assert hub.handle(TimeUp(1, 30.0)) == [], "c is one member of three, though two of its updates are in"
@@ -103,7 +103,7 @@ def test_a_quorum_of_weight_counts_a_member_once() -> None:
     hub.handle(Begin(1))
     hub.handle(arrived("c", 1))
     hub.handle(arrived("b", 1))
-    assert hub.handle(TimeUp(1, 30.0)) == [], "c's 40 and b's 60 are less than 60 % of 200; c's earlier 28 do not help"
+    assert hub.handle(TimeUp(1, 30.0)) == [], "c's 40 and b's 60 are less than 60% of 200; c's earlier 28 do not help"
     closed = hub.handle(arrived("a", 1))[1]
     assert isinstance(closed, Close) and closed.weight == 228 and closed.reason == "all reported"
 
@@ -163,7 +163,7 @@ def test_too_few_at_the_time_to_give_up() -> None:
     hub.handle(arrived("a", 0))
     assert hub.handle(TimeUp(0, 30.0)) == hub.handle(TimeUp(0, 30.0)) == []
     [given_up] = hub.handle(TimeUp(0, 90.0))
-    assert isinstance(given_up, GiveUp) and "1 of 3 members and 50 % of the weight are in after 90 s" in given_up.reason
+    assert isinstance(given_up, GiveUp) and "1 of 3 members and 50% of the weight are in after 90 s" in given_up.reason
     assert hub.handle(TimeUp(0, 90.0)) == []
     [refusal] = hub.handle(arrived("b", 0))
     assert isinstance(refusal, Refuse), "what was asked is void"

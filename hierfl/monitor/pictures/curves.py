@@ -84,7 +84,7 @@ def keys(root: str, hubs: list[str], hues: Mapping[str, str], num_sites: int) ->
     else:
         found.append(Line2D([], [], color=BLUE, linewidth=2, alpha=0.6, label=f"{len(hubs):,} hubs"))
     if num_sites > SITE_LINES:
-        found.append(Patch(color=GREY, alpha=0.22, linewidth=0, label=f"middle 80 % of {num_sites:,} sites"))
+        found.append(Patch(color=GREY, alpha=0.22, linewidth=0, label=f"middle 80% of {num_sites:,} sites"))
     else:
         found.append(
             Line2D([], [], color=GREY, linewidth=1.1, linestyle=(0, (4, 2)), label="sites, in their hub's colour")
@@ -155,7 +155,7 @@ def _line(axes: Axes, points: list[tuple[int, float]], **look: Any) -> None:
 
 
 def _band(axes: Axes, lines: list[list[tuple[int, float]]]) -> None:
-    """Draw the middle 80 % of many sites in each round."""
+    """Draw the middle 80% of many sites in each round."""
     by_round: dict[int, list[float]] = {}
     for line in lines:
         for number, value in line:

@@ -49,7 +49,7 @@ def reliability(nodes: Mapping[str, Mapping[str, Any]]) -> Figure:
     told = keys(root, hubs, hues, len(sites))
     told = told[:-1] if len(sites) > SITE_LINES else told
     legend(made, told, across=len(HUES))
-    heading(made, "Calibration", "on the grey line what is predicted with 70 % comes true 7 times of 10")
+    heading(made, "Calibration", "on the grey line what is predicted with 70% comes true 7 times of 10")
     return made
 
 

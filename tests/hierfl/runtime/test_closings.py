@@ -35,11 +35,11 @@ def test_the_late_are_told_from_the_lost_and_until_they_are_carried() -> None:
     closings.asked("world", 1, ["a", "c"])
     closings.closed("world", Close(1, ("a", "c"), {"b": "still at work for round 0"}, 2, "all others"))
     closings.asked("world", 2, ["a"])
-    closings.closed("world", Close(2, ("a",), {}, 2, "all", {"b": "late by 2 rounds, weight 58 % of 10"}))
+    closings.closed("world", Close(2, ("a",), {}, 2, "all", {"b": "late by 2 rounds, weight 58% of 10"}))
     first, second, third = rounds(said)
     assert first.late == ("b",) and first.missing == {"b": "late: at work since round 1", "c": "power cut"}
     assert second.late == ("b",) and second.missing == {"b": "late: at work since round 1"}
-    assert third.late == () and third.carried == {"b": "late by 2 rounds, weight 58 % of 10"}
+    assert third.late == () and third.carried == {"b": "late by 2 rounds, weight 58% of 10"}
     assert states(said) == [("world/b", "late", 1)]
 
 
