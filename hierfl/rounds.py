@@ -45,7 +45,7 @@ from hierfl.runtime.opening import crew_of
 from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
-from hierfl.runtime.survey import samples_of, units_of
+from hierfl.runtime.survey import as_told, samples_of, units_of
 from hierfl.stops import recur
 from hierfl.summary import (
     changed,
@@ -227,7 +227,7 @@ class Rounds:
 
     def _tell_changed(self) -> None:
         """Say who joins and leaves with the round that comes."""
-        for record in changed(self.epoch, self.num_samples, self._now()):
+        for record in changed(self.epoch, self._told_samples(), self._now()):
             self.voice.emit(record)
         self._tell_statistics()
 
@@ -344,7 +344,7 @@ class Rounds:
         self.voice.emit(
             RunStarted(
                 *(self._now(), self.config.name, str(self.folder.path), self.driver.kind, self.crew.workers),
-                *(self._rounds(), commit.rounds_done + 1, layout.num_floats, self.num_samples),
+                *(self._rounds(), commit.rounds_done + 1, layout.num_floats, self._told_samples()),
                 *(self.voice.started_s, self.driver.link.cluster if self.driver.link is not None else ""),
                 {worker: device.name for worker, device in self.crew.devices.items()},
                 [path for path, hub in self.config.federation.hubs.items() if hub.topology.sequential],
@@ -370,6 +370,10 @@ class Rounds:
         told = keep_statistics(self.epoch.config, self.engine.inventories, self.folder.path, self.voice.facts)
         if told:
             self.voice.emit(Notice(self._now(), "info", self._root(), told))
+
+    def _told_samples(self) -> dict[str, int | None]:
+        """Give every node's training samples, as people are told of them."""
+        return as_told(self.num_samples, self.config.federation, self.engine.inventories)
 
     def _rounds(self) -> int:
         return 0 if self.config.only_tells else self.config.federation.root.rounds

@@ -119,7 +119,7 @@ def of_epochs(found: Sequence[Epoch], now: Epoch) -> dict[str, Any]:
     return {"epochs": said}
 
 
-def changed(epoch: Epoch, num_samples: Mapping[str, int], time_s: float) -> Iterator[Record]:
+def changed(epoch: Epoch, num_samples: Mapping[str, int | None], time_s: float) -> Iterator[Record]:
     """Say who has joined and left, to files and to people."""
     tree = epoch.config.federation
     there = {path: num_samples[path] for path in tree.nodes}

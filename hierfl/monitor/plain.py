@@ -173,7 +173,7 @@ def _started(record: RunStarted) -> str:
     """Say what runs on what."""
     paths = record.num_samples
     hubs = {path.rpartition("/")[0] for path in paths} - {""}
-    samples = paths[min(paths, key=len)] if paths else 0
+    samples = paths[min(paths, key=len)] or 0 if paths else 0
     resumed = f", from round {record.first_round}" if record.first_round > 1 else ""
     return (
         f"{record.name}: {plural(len(paths) - len(hubs), 'site')} under {plural(len(hubs), 'hub')},"

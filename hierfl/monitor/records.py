@@ -66,8 +66,8 @@ class RunStarted:
     """The first round that this process runs, counted from 1 as in `Evaluated` and `RoundCommitted`; a resumed run's
     is the one after its checkpoint's."""
     num_parameters: int
-    num_samples: Mapping[str, int]
-    """Training samples by path, hubs rolled up."""
+    num_samples: Mapping[str, int | None]
+    """Training samples by path, hubs rolled up; None where a site's data could not be loaded."""
     epoch_s: float = 0.0
     """The run's start, `time_s` 0, in seconds since the epoch: what logs of several runs have in common."""
     cluster: str = ""
@@ -86,7 +86,7 @@ class RunStarted:
 class MembershipChanged:
     """Sites have joined or left: the tree has another epoch from round `round_number` on, which is about to begin.
 
-    `num_samples`: training samples by path, hubs rolled up, of the nodes that are there now.
+    `num_samples`: training samples by path, hubs rolled up, of the nodes that are there now; None as in `RunStarted`.
     """
 
     time_s: float
@@ -94,7 +94,7 @@ class MembershipChanged:
     round_number: int
     joined: Sequence[str]
     left: Sequence[str]
-    num_samples: Mapping[str, int]
+    num_samples: Mapping[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)

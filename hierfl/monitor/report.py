@@ -13,7 +13,7 @@ from hierfl.monitor.pictures import curves, heat, histograms, png, reliability, 
 from hierfl.monitor.report_page import page
 from hierfl.monitor.run_record import RunRecord, read_run
 from hierfl.monitor.thin import CURVES
-from hierfl.monitor.words import count, finite, metric, spoken
+from hierfl.monitor.words import finite, metric, plural, spoken
 
 __all__ = ["write_report"]
 
@@ -63,10 +63,15 @@ def _notes(record: RunRecord) -> dict[str, str]:
     samples, nodes = record.started.get("num_samples", {}), record.nodes
     notes = {}
     for path in record.paths:
-        said = [f"{count(samples[path])} samples"] if path in samples else []
+        said = [_of_samples(samples[path])] if path in samples else []
         found = nodes.get(path, {})
         shown = next((name for name in ("auc", "accuracy", *record.own) if finite(found.get(name)) is not None), None)
         if shown:
             said.append(f"{'AUC' if shown == 'auc' else spoken(shown)} {metric(found[shown])}")
         notes[path] = " · ".join(said)
     return notes
+
+
+def _of_samples(number: int | None) -> str:
+    """Say how many samples a node trains on, or that nobody knows."""
+    return "samples unknown" if number is None else plural(number, "sample")

@@ -142,7 +142,7 @@ class _Reading:
         """Take an event. Errors: KeyError, TypeError or ValueError for one that hierfl has not written."""
         match event.get("event"):
             case "run_started":
-                self.samples.update({path: int(count) for path, count in event["num_samples"].items()})
+                self.samples.update({path: int(count or 0) for path, count in event["num_samples"].items()})
                 self.workers.update(dict.fromkeys(map(str, event.get("workers", ()))))
                 self.process, self.begun_s = self.process + 1, self.latest_s
                 self.asked_s, self.last_s, self.sent_s = {}, {}, {}

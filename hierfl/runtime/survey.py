@@ -27,7 +27,7 @@ from hierfl.runtime.results import Described, Group, Measured, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
 from tiers.federation import Federation, parent
 
-__all__ = ["Survey", "own_sites", "samples_of", "units_of"]
+__all__ = ["Survey", "as_told", "own_sites", "samples_of", "units_of"]
 
 
 _HELD_OUT = "evaluate beside"
@@ -324,3 +324,14 @@ def samples_of(config: RunConfig, inventory: Mapping[str, Inventory]) -> dict[st
         if above is not None:
             counts[above] += counts[path]
     return counts
+
+
+def as_told(
+    counts: Mapping[str, int], federation: Federation, inventory: Mapping[str, Inventory]
+) -> dict[str, int | None]:
+    """Give samples by path as people are told: None at a site that could not say, and at a hub of such alone."""
+    unknown = {path for path, found in inventory.items() if found.error is not None}
+    for hub in reversed(list(federation.hubs)):
+        if unknown.issuperset(federation.members(hub)):
+            unknown.add(hub)
+    return {path: None if path in unknown else count for path, count in counts.items()}

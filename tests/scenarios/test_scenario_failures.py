@@ -13,7 +13,10 @@ from small_runs import Ran, events, go, hub, site, tensors
 from ward_tasks import Wards
 
 from hierfl.errors import DataError, HierflError, RoundFailed, SiteFailed
-from hierfl.monitor.records import NodeChanged, Notice, RoundClosed, RunEnded
+from hierfl.monitor.records import NodeChanged, Notice, RoundClosed, RunEnded, RunStarted
+from hierfl.monitor.report import write_report
+from hierfl.monitor.words import UNDEFINED
+from hierfl.planning.log import read_log
 from tiers.collecting import Collecting
 from tiers.messages import Share
 
@@ -200,6 +203,18 @@ def test_a_run_may_go_on_without_a_site_that_cannot_be_loaded(tmp_path: Path) ->
     assert states == ["failed"], "and on the screen it does not wait for its turn"
     assert ran.digest == go(tmp_path / "without", hub("world", hub("up", "north"), "east")).digest
     assert "accuracy" not in ran.summary["nodes"]["world/up/south"]
+
+
+def test_what_a_site_has_that_cannot_be_loaded_is_unknown(tmp_path: Path) -> None:
+    root = hub("world", hub("up", site("south", fault="no file"), **GOES_ON), "north", "east", **GOES_ON)
+    ran = go(tmp_path, root)
+    (started,) = ran.monitor.of(RunStarted)
+    assert [started.num_samples[path] for path in ("world/up/south", "world/up", "world/north")] == [None, None, 12]
+    assert started.num_samples["world"] == 24
+    page = write_report(ran.folder).read_text(encoding="utf-8")
+    assert [page.count(f">{name}</td><td>{UNDEFINED}</td>") for name in ("south", "up", "north")] == [1, 1, 0]
+    assert ran.summary["nodes"]["world/up/south"]["num_samples"] == 0
+    assert read_log(ran.folder).num_samples["world/up/south"] == 0, "a plan from it has no work for the site"
 
 
 def test_a_site_that_cannot_be_measured(tmp_path: Path) -> None:
