@@ -147,11 +147,13 @@ def _when(evaluation: Evaluation) -> str:
 
 
 def _measured(evaluation: Evaluation) -> str:
-    """Say what a measurement tells of the test samples."""
+    """Say what a measurement tells of the test samples. Whether each has several labels, `predict` alone knows."""
+    each = "by class, or by label where a sample has several,"
     scores = {
-        "exact": "every distinct score, with how many samples of which class have it, so the calibration curve, too",
-        "histogram": f"by class how many samples of it, and of others, have a score in each of {evaluation.bins} bins,"
-        f" so each score to its bin, and the calibration curve",
+        "exact": f"{each} every distinct score, with how many samples of it, and of others, have it, so the calibration"
+        " curve, too",
+        "histogram": f"{each} how many samples of it, and of others, have a score in each of {evaluation.bins} bins, so"
+        " each score to its bin, and the calibration curve",
         "none": "no scores and no calibration curve",
     }[evaluation.auc]
     sums = "sums of the loss, log loss, Brier score and the task's own metrics (with few samples nearly those of each)"

@@ -99,7 +99,10 @@ def test_each_term_is_held_against_the_federation(
     [
         ("none", "and no scores and no calibration curve"),
         ("histogram", "in each of 2048 bins, so each score to its bin, and the calibration curve"),
-        ("exact", "every distinct score, with how many samples of which class have it, so the calibration curve, too"),
+        (
+            "exact",
+            "by label where a sample has several, every distinct score, with how many samples of it, and of others",
+        ),
     ],
 )
 def test_the_plan_and_the_terms_tell_what_is_told_of_scores(tmp_path: Path, kit: Kit, auc: str, told: str) -> None:
