@@ -188,10 +188,7 @@ class Service:
         has_approved = f"it has approved the plan {hello.approval or '(none)'}"
         self._tell("info", node, f"has joined from {whence(context)}; {has_approved}")
         try:
-            try:
-                lane.joined(session)
-            except OSError as error:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, self._cannot_write(node, error))
+            self._enter(lane, session, context)
             reader.start()
             if self._closing.is_set() or lane.parting:
                 end(lane.parting or "the hub is closing")
@@ -211,6 +208,13 @@ class Service:
                     return
         finally:
             lane.left(session)
+
+    def _enter(self, lane: Lane, session: Session, context: Any) -> None:
+        """Let a member speak in a session from now on; the stream is cut where that cannot be written."""
+        try:
+            lane.joined(session)
+        except OSError as error:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, self._cannot_write(lane.path, error))
 
     def _over(self, lane: Lane, peer: Peer, times: Times) -> str:
         """Say why a stream must end now; empty if it may go on."""
