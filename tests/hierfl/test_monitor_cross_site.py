@@ -1,10 +1,13 @@
 """The table of models by sites: what is shown of it, and a file that is damaged."""
 
+from itertools import pairwise
+
 import pytest
 
 from hierfl.errors import ConfigError, OutputError
 from hierfl.monitor.cross_site import FILE, Matrix, check_measured, read_matrix, short, write_matrix
 from hierfl.monitor.pictures.heat import heat
+from hierfl.monitor.pictures.style import SIZE
 
 
 def test_the_metric_that_is_defined_most_often_is_shown_and_hubs_but_the_root_are_left_out():
@@ -23,6 +26,23 @@ def test_the_metric_that_is_defined_most_often_is_shown_and_hubs_but_the_root_ar
 def test_the_picture_says_after_which_round_it_was_measured():
     said = [text.get_text() for text in heat(Matrix(3, {"w": {"w": {"auc": 0.75}}})).texts]
     assert any(text.endswith("; after round 3") for text in said)
+
+
+@pytest.mark.parametrize("num", [1, 22, 23, 48, 49])
+def test_names_in_the_picture_lie_within_it_and_do_not_touch(num: int):
+    paths = ["w", *(f"w/the hospital of Saint Nobody, number {place}" for place in range(1, num))]
+    made = heat(Matrix(3, {path: {key: {"auc": 0.75} for key in paths} for path in paths}))
+    made.canvas.draw()
+    axes, whole = made.axes[0], made.bbox
+    for labels, along in ((axes.get_xticklabels(), "x"), (axes.get_yticklabels(), "y")):
+        boxes = [label.get_window_extent() for label in labels if label.get_text()]
+        assert len(boxes) == (num if num <= 48 else 0)
+        assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= whole.x1 for box in boxes)
+        if labels and labels[0].get_rotation() in (0.0, 90.0):
+            ends = [(getattr(box, f"{along}0"), getattr(box, f"{along}1")) for box in boxes]
+            assert all(one[1] <= two[0] for one, two in pairwise(sorted(ends)))
+        elif len(boxes) > 1:  # slanted by 30 degrees: lines of text lie apart by half of what columns do
+            assert (boxes[1].x1 - boxes[0].x1) / 2 > SIZE / 72 * made.dpi
 
 
 def test_names_are_short_where_that_tells_them_apart():
