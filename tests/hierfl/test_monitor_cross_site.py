@@ -1,13 +1,14 @@
 """The table of models by sites: what is shown of it, and a file that is damaged."""
 
+import warnings
 from itertools import pairwise
 
 import pytest
 
 from hierfl.errors import ConfigError, OutputError
 from hierfl.monitor.cross_site import FILE, Matrix, check_measured, read_matrix, short, write_matrix
+from hierfl.monitor.pictures import style
 from hierfl.monitor.pictures.heat import heat
-from hierfl.monitor.pictures.style import SIZE
 
 
 def test_the_metric_that_is_defined_most_often_is_shown_and_hubs_but_the_root_are_left_out():
@@ -42,7 +43,22 @@ def test_names_in_the_picture_lie_within_it_and_do_not_touch(num: int):
             ends = [(getattr(box, f"{along}0"), getattr(box, f"{along}1")) for box in boxes]
             assert all(one[1] <= two[0] for one, two in pairwise(sorted(ends)))
         elif len(boxes) > 1:  # slanted by 30 degrees: lines of text lie apart by half of what columns do
-            assert (boxes[1].x1 - boxes[0].x1) / 2 > SIZE / 72 * made.dpi
+            assert (boxes[1].x1 - boxes[0].x1) / 2 > style.SIZE / 72 * made.dpi
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn_in_another_that_is_installed(monkeypatch: pytest.MonkeyPatch):
+    """A font that matplotlib brings along has the one Japanese letter."""
+    monkeypatch.setattr(style, "_OTHER_SCRIPTS", ("STIXGeneral", "Not Installed"))
+    made = heat(Matrix(3, {path: {"w": {"auc": 0.75}, "w/のの": {"auc": 0.5}} for path in ("w", "w/のの")}))
+    style.png(made)
+    assert [label.get_fontfamily() for label in made.axes[0].get_yticklabels()] == [
+        ["sans-serif"],
+        ["sans-serif", "STIXGeneral"],
+    ]
+    with warnings.catch_warnings(action="ignore"):
+        drawn = style.width_in("のの")
+        monkeypatch.setattr(style, "_OTHER_SCRIPTS", ())
+        assert style.width_in("のの") != drawn, "what is measured is what is drawn"
 
 
 def test_names_are_short_where_that_tells_them_apart():

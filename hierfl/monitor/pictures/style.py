@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.text import Text
 from matplotlib.textpath import TextToPath
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ _HANDLE = 0.65
 """Inches that an entry of a legend takes beside its text."""
 
 _MEASURE = TextToPath()
+
+_OTHER_SCRIPTS = (
+    *("Noto Sans CJK", "Source Han Sans", "WenQuanYi", "Droid Sans Fallback", "IPAexGothic", "IPAGothic"),
+    *("Nanum Gothic", "Hiragino Sans", "PingFang", "Apple SD Gothic Neo", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Yu Gothic", "MS Gothic", "Malgun Gothic", "SimHei"),
+)
+"""How fonts are called that have Chinese, Japanese or Korean letters, of which matplotlib's own has none."""
 
 
 def figure(width: float, height: float) -> Figure:
@@ -105,12 +113,21 @@ def short(name: str, most: int = 28) -> str:
 
 def width_in(text: str, size: float = SIZE, *, bold: bool = False) -> float:
     """Measure a text's width in inches."""
-    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    font = FontProperties(family=_families(FontProperties()), size=size, weight="bold" if bold else "normal")
     return float(_MEASURE.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
 def png(made: Figure) -> bytes:
-    """Draw a figure as PNG, at 150 dots per inch."""
+    """Draw a figure as PNG, at 150 dots per inch; letters that the usual font lacks in another that is installed."""
+    for text in made.findobj(Text):
+        if not text.get_text().isascii():
+            text.set_fontfamily(_families(text.get_fontproperties()))
     out = io.BytesIO()
     made.savefig(out, format="png", dpi=_DPI)
     return out.getvalue()
+
+
+def _families(font: FontProperties) -> list[str]:
+    """Name the font's families, and behind them the installed ones that have other scripts."""
+    names = sorted({entry.name for entry in fontManager.ttflist if entry.name.startswith(_OTHER_SCRIPTS)})
+    return [*font.get_family(), *names]
