@@ -10,6 +10,7 @@ are the same over any tree and in any order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import add
@@ -159,7 +160,7 @@ def statistics_of(table: Table, wanted: Statistics) -> TableStatistics:
     Columns that are wanted and not there are left out: others may have them. Errors: DataError for a name twice.
     """
     names = table.column_names
-    doubles = sorted({name for name in names if names.count(name) > 1})
+    doubles = sorted(name for name, many in Counter(names).items() if many > 1)
     if doubles:
         raise DataError(f"the table has several columns {', '.join(map(repr, doubles))}; each needs a name of its own")
     chosen = [name for name in names if wanted.columns is None or name in wanted.columns]

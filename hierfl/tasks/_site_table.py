@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["SiteTable", "read_table"]
+
+_ASIDE = (".", "_")
+"""With what the names begin of files and folders that programs put aside: .ipynb_checkpoints, _temporary, _SUCCESS."""
 
 _FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".ipc": "ipc", ".feather": "ipc", ".csv": "csv"}
 
@@ -158,7 +163,9 @@ def read_table(
     if not path:
         raise _error(site, Path(), "data.path is empty; name a file or a folder")
     where = Path(path).expanduser().absolute()
-    if not where.exists():
+    with _readable(site, where):
+        is_there = where.exists()
+    if not is_there:
         counted = "" if Path(path).is_absolute() else f" ({path} counts from the folder in which the run was started)"
         said = f"does not exist on the machine that trains this site{counted}" if site else "does not exist"
         raise _error(site, where, said)
@@ -176,13 +183,29 @@ def read_table(
 
 
 def _files(site: str, path: Path) -> list[Path]:
-    """List the files under a path, sorted; hidden files and those that begin with "_" are left out."""
+    """List the files under a path, sorted; those that begin with "." or "_", and all in such folders, are left out.
+
+    Errors: DataError for what is there and cannot be read: its records would be missing.
+    """
     if path.is_file():
         return [path]
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith((".", "_")))
+
+    def unreadable(error: OSError) -> None:
+        raise _error(site, Path(error.filename or path), f"cannot be read: {error.strerror}") from error
+
+    files = []
+    for folder, inside, names in os.walk(path, onerror=unreadable, followlinks=True):
+        where = Path(folder)
+        if where.is_symlink() and where.resolve() in [above.resolve() for above in where.parents]:
+            raise _error(site, where, "is a link to a folder that it lies in; remove it")
+        inside[:] = [name for name in inside if not name.startswith(_ASIDE)]
+        for file in (where / name for name in names if not name.startswith(_ASIDE)):
+            if not os.path.exists(file):
+                raise _error(site, file, "is a link to what is not there, or may not be read")
+            files += [file] if file.is_file() else []
     if not files:
         raise _error(site, path, f"is a folder without files ({', '.join(_FORMATS)})")
-    return files
+    return sorted(files)
 
 
 def _format(site: str, path: Path, files: list[Path]) -> str:
@@ -207,9 +230,10 @@ def _columns(site: str, file: Path, kind: str, columns: list[str], whole: bool) 
         options = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
         checked = dataset.ParquetFileFormat(default_fragment_scan_options=options)
         made = checked if kind == "parquet" else dataset.IpcFileFormat()
-        names = made.inspect(str(file), filesystem=fs.LocalFileSystem()).names
-        _check_columns(site, file, columns, names, whole)
-        table = dataset.dataset(str(file), format=made).to_table(names if whole else columns)
+        schema = made.inspect(str(file), filesystem=fs.LocalFileSystem())
+        _check_columns(site, file, columns, schema.names, whole)
+        wanted = schema if whole else pa.schema([schema.field(column) for column in columns])
+        table = dataset.dataset(str(file), schema=wanted, format=made).to_table(wanted.names)
     for place, name in enumerate(table.column_names):
         column = table.column(place)
         if pa.types.is_primitive(column.type):
@@ -269,16 +293,17 @@ def _check_columns(
     """Errors: DataError for a column that is not there, or there twice. `csv`: of a file that may have no names of
     columns at all, but a patient's record in their place.
     """
+    counts = Counter(names)  # there may be tens of thousands
     for column in columns:
-        if column not in names:
+        if column not in counts:
             if csv is None:
                 raise _error(site, file, f"has no column {column!r}{nearest(column, names)}")
             first = f"; its first line is to name the columns{QUOTED}it names others{nearest(column, names)}"
             raise _error(site, file, f"has no column {column!r}{csv.hint(file) or first}")
     for column in columns:
-        if names.count(column) > 1:
+        if counts[column] > 1:
             raise _error(site, file, f"has several columns {column!r}; rename or drop all but one")
-    doubles = sorted({column for column in names if names.count(column) > 1}) if whole else []
+    doubles = sorted(column for column, many in counts.items() if many > 1) if whole else []
     if doubles:
         way_out = f"has several columns of one name; rename or drop all but one{QUOTED}"
         raise _error(site, file, way_out + ", ".join(map(repr, doubles)))

@@ -10,6 +10,7 @@ A site says where its files lie, in the machine that trains it, relative to the 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ class Parquet:
     def __post_init__(self) -> None:
         columns = [*self.features, self.label, *self._dealing]
         is_whole = bool(self.features) and len(set(self.features)) == len(self.features)
-        doubles = sorted({name for name in columns if columns.count(name) > 1})
+        doubles = sorted(name for name, many in Counter(columns).items() if many > 1)
         is_feature = doubles == [self.label] and self.features.count(self.label) == 1
         classifier.check(
             None if self.features else Problem("features", "needs at least one column"),
