@@ -232,6 +232,8 @@ def _word(value: Any) -> str | None:
     """Write a value as YAML would, 1 for 1.0; None for a gap, which an empty word is."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Decimal) and Decimal(str(float(value))) == value:
+        value = float(value)  # 0.10 as 0.1
     if isinstance(value, float | Decimal):
         return None if math.isnan(value) else str(int(value)) if math.isfinite(value) and value % 1 == 0 else str(value)
     return None if value is None else str(value) or None

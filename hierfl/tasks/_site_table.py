@@ -146,11 +146,20 @@ class SiteTable:
         return places
 
     def words(self, name: str) -> list[Any]:
-        """Return a column as Python values."""
+        """Return a column as Python values. Errors: DataError for one of a type that has no words."""
         from pyarrow import types
 
         column = self.arrow[name]
-        values: list[Any] = (column.cast("string") if types.is_timestamp(column.type) else column).to_pylist()
+        if types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        kind = column.type
+        if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+            raise self.error(f"column {name!r} is of type {kind}; needed: words (text, in UTF-8), or numbers")
+        if types.is_timestamp(kind) or types.is_float32(kind):
+            column = column.cast("string")
+        if types.is_float32(kind):
+            column = column.cast("float64")  # 0.1 as it is written, and not 0.10000000149
+        values: list[Any] = column.to_pylist()
         return values
 
 
@@ -333,7 +342,7 @@ def _together(tables: list[Any]) -> Any:
     return pa.concat_tables(
         pa.table(
             {
-                name: table[name].cast(kind, safe=False)
+                name: table[name].cast(kind, safe=pa.types.is_integer(kind))
                 if name in table.column_names
                 else pa.nulls(table.num_rows, kind)
                 for name, kind in types.items()
@@ -351,6 +360,8 @@ def _type(types: list[Any]) -> Any:
     plain = [one.value_type if pa.types.is_dictionary(one) else one for one in types]
     if not any(pa.types.is_string(one) for one in plain):
         plain = [pa.uint8() if pa.types.is_boolean(one) else one for one in plain]
+    if any(map(pa.types.is_decimal, plain)):
+        plain = [pa.decimal128(20) if pa.types.is_integer(one) else one for one in plain]  # digits of any of them
     try:
         found = pa.unify_schemas([pa.schema([("", one)]) for one in plain], promote_options="permissive")
         return found.field(0).type
