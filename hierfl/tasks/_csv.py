@@ -34,6 +34,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(([., '\u00a0\u202f\u2019])\d{3})(\2\d{3})*([.,]\d+)?")
 _TEXT = re.compile(r'"[^"]*"')
 _BLOCK_BYTES = 1 << 24
 """No line may be longer: a row of a hundred thousand columns has a megabyte."""
@@ -172,11 +173,19 @@ class Csv:
         """Say what to do with words that are numbers with other decimals than were told; nothing if they are not."""
         words = [value.strip() for value in values if isinstance(value, str)]
         other = {".": ",", ",": "."}[self.decimal]
-        is_other = any(other in word for word in words) and not any(self.decimal in word for word in words)
-        if not is_other or not all(map(_NUMBER.fullmatch, words)):
-            return ""
         what = "commas" if other == "," else "points"
-        return f"; it has decimal {what}, which is to be told: data: {{decimal: '{other}'}}"
+        told = [word for word in words if not _NUMBER.fullmatch(word) or {*word} >= {*".,"}]
+        if told and all(map(_THOUSANDS.fullmatch, told)):
+            return "; it has separators of thousands: write its numbers without them"
+        is_other = any(other in word for word in words) and not any(self.decimal in word for word in words)
+        if told or not is_other:
+            return ""
+        way_out = f"data: {{decimal: '{other}'}}"
+        if all(map(_THOUSANDS.fullmatch, (word for word in words if other in word))):
+            return (
+                f"; it has {what}: of decimals, which is to be told, {way_out}, or of thousands: write it without them"
+            )
+        return f"; it has decimal {what}, which is to be told: {way_out}"
 
 
 def _is_utf8(content: bytes) -> bool:

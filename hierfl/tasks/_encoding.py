@@ -29,6 +29,7 @@ LARGEST = 3.4028234663852886e38
 """Of float32."""
 
 _PADDED = re.compile(r"[+-]?0[\dxX]")
+_TIME = re.compile(r"\d{1,2}:\d\d|\d{4}-\d\d-\d\d[ T]\d")
 
 _TYPICAL = ("median", "mean", "most_frequent")
 
@@ -54,7 +55,9 @@ class Encoding:
 
     @property
     def worded(self) -> list[str]:
-        """List the columns some of whose values would not be the same if they were read as numbers: 01, 250.10, 1E2."""
+        """List the columns some of whose values would not be the same if they were read as numbers, 01, 250.10, 1E2, or
+        as times, 10:00.
+        """
         return [name for name in self.categories if not all(map(_is_kept, self._values(name)))]
 
     def problems(self) -> Iterator[Problem]:
@@ -121,6 +124,9 @@ class Encoding:
         """Give the place of each word among a column's categories. Errors: DataError for one that is none of them."""
         values = self._values(name)
         known: dict[str | None, int] = {value: place for place, value in enumerate(values)}
+        for value in {"true", "false"} & {*values}:  # beside other words they stand as their program writes them
+            for written in (value.title(), value.upper()):
+                known.setdefault(written, known[value])
         others = [word for word in words if word not in known] if ANY not in known else []
         if others:
             if {*values} <= {"true", "false"} and str(others[0]).lower() in ("no", "yes", "on", "off"):
@@ -219,8 +225,8 @@ class Encoding:
 
 
 def _is_kept(word: str) -> bool:
-    """Say whether a word is the same after it was read as a number or a truth value, or is none of these."""
-    if _PADDED.match(word) or (word.lower() in ("true", "false") and not word.islower()):
+    """Say whether a word is the same after it was read as a number, a time or a truth value, or is none of these."""
+    if _PADDED.match(word) or _TIME.match(word) or (word.lower() in ("true", "false") and not word.islower()):
         return False
     try:
         return _word(float(word)) == word or not math.isfinite(float(word))

@@ -72,3 +72,42 @@ def test_files_of_a_folder_may_hold_numbers_in_several_types(one, other, tmp_pat
 def test_whole_numbers_that_no_type_holds_together_are_told(tmp_path):
     with pytest.raises(DataError, match="cannot be read: Integer value 18446744073709551615 not in range"):
         rows(tmp_path, pa.array([2**64 - 1], pa.uint64()), pa.array([-1]))
+
+
+@pytest.mark.parametrize(
+    ("words", "categories"),
+    [
+        (["True", "False", "not known"], [True, False, "*"]),
+        (["TRUE", "FALSE", "not known"], [True, False, "*"]),
+        (["TRUE", "FALSE", "true"], ["TRUE", "FALSE", "*"]),
+        (["10:00", "15:00", "23:00"], ["10:00", "15:00", "*"]),
+        (
+            ["2020-01-01 07:00", "2020-01-01 15:00", "2020-01-01 15:00:30"],
+            ["2020-01-01 07:00", "2020-01-01 15:00", "*"],
+        ),
+    ],
+)
+def test_words_of_a_csv_are_their_categories_whatever_they_look_like(words, categories, tmp_path):
+    file = tmp_path / "north.csv"
+    file.write_text("dose,sick\n" + "".join(f"{word},0\n" for word in words), encoding="utf-8")
+    task = Parquet(["dose"], "sick", categories={"dose": categories}, standardise="none", test_fraction=0)
+    assert task.data("north", path=str(file)).train.tensors[0].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        (
+            ["1,020", "310"],
+            r"; it has commas: of decimals, .*\{decimal: ','\}, or of thousands: write it without them$",
+        ),
+        (["1,020.5", "310"], "; it has separators of thousands: write its numbers without them$"),
+        (["1 020", "310"], "; it has separators of thousands: write its numbers without them$"),
+        (["1,020", "31,5"], r"; it has decimal commas, which is to be told: data: \{decimal: ','\}$"),
+    ],
+)
+def test_separators_of_thousands_are_not_taken_for_decimal_commas(cells, says, tmp_path):
+    file = tmp_path / "north.csv"
+    file.write_text("dose,sick\n" + "".join(f'"{cell}",0\n' for cell in cells), encoding="utf-8")
+    with pytest.raises(DataError, match=says):
+        Parquet(["dose"], "sick").data("north", path=str(file))
