@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import inspect
 import json
@@ -127,8 +128,12 @@ def predict(
     _check_apart(out, model, *given)
     said = read_exported(model)
     for path in given:
-        if not path.exists():
-            raise DataError(f"{path}: does not exist").misnamed()
+        try:
+            path.stat()
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise DataError(f"{path}: does not exist").misnamed() from error
+            raise DataError(f"{path}: cannot be read: {_why(error)}").misnamed() from error
     task = _task(said)
     if not isinstance(task, Applies):
         raise ConfigError(
@@ -194,7 +199,7 @@ def _check_apart(out: Path, *inputs: Path) -> None:
     """Errors: OutputError where what is read would be written over, or records be read with predictions among them."""
     there = out.resolve()
     for given in inputs:
-        if given.resolve() == there or (given.is_dir() and there.is_relative_to(given.resolve())):
+        if given.resolve() == there or (os.path.isdir(given) and there.is_relative_to(given.resolve())):
             where = "is" if given.resolve() == there else "lies in"
             raise OutputError(f"{out} {where} {given}, which is read and stays as it is; write to another file")
 
@@ -221,9 +226,24 @@ def _write(table: pyarrow.Table, out: Path) -> None:
         writers.get(out.suffix.lower(), feather.write_feather)(table, str(partial))
         partial.replace(out)
     except (OSError, pa.ArrowException) as error:
-        raise OutputError(f"{out} cannot be written: {_why(error)}") from error
+        wordless = _wordless(table) if out.suffix.lower() == ".csv" and not isinstance(error, OSError) else ""
+        raise OutputError(f"{out} cannot be written: {wordless or _why(error)}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _wordless(table: pyarrow.Table) -> str:
+    """Say of which column CSV has no words; nothing if it has of all."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    for name in table.column_names:
+        try:
+            csv.write_csv(table.select([name]), pa.MockOutputStream())
+        except pa.ArrowException:
+            return f"CSV has no words for column {name!r}, of type {table[name].type}; drop it, or write to .parquet"
+    return ""
 
 
 def _why(error: Exception) -> str:

@@ -216,12 +216,14 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
         ((porto, porto, out), "; give one that `hierfl export` wrote"),
         ((model, porto, tmp_path / "out.xlsx"), "ends in '.xlsx' (allowed: .parquet, .arrow, .ipc, .feather, .csv)"),
         ((model, porto, tmp_path / "no" / "out.csv"), "out.csv cannot be written: No such file or directory"),
+        ((model, porto, tmp_path / f"{'x' * 300}.csv"), "x.csv cannot be written: File name too long"),
     ):
         assert predict(*words)[0] == 1 and said in predict(*words)[1], said
     for words, said in (
         ((tmp_path / "no.safetensors", porto, out), "no.safetensors; give one that `hierfl export` wrote"),
         ((model, tmp_path / "no.csv", out), "no.csv: does not exist"),
         ((model, porto, out, "--data", "nodata"), "nodata: does not exist"),
+        ((model, tmp_path / ("x" * 300), out), "x: cannot be read: File name too long"),
     ):
         assert predict(*words)[0] == 2 and said in predict(*words)[1], said
     pa.csv.write_csv(pa.csv.read_csv(porto).append_column("probability", [[0.5] * 120]), tmp_path / "twice.csv")
@@ -229,7 +231,7 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
     nested = pa.csv.read_csv(porto).append_column("visits", [[[1, 2]] * 120])
     pa.parquet.write_table(nested, tmp_path / "nested.parquet")
     code, told = predict(model, tmp_path / "nested.parquet", out)
-    assert code == 1 and "out.csv cannot be written: " in told and "list" in told
+    assert code == 1 and "out.csv cannot be written: CSV has no words for column 'visits', of type list" in told
     assert predict(model, tmp_path / "nested.parquet", tmp_path / "nested.arrow")[0] == 0
     assert not out.exists() and not list(tmp_path.glob(".*partial"))
     save_file({"weight": np.zeros((1, 3), np.float32)}, tmp_path / "other.safetensors", metadata(model))
