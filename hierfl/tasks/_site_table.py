@@ -68,7 +68,7 @@ class SiteTable:
         import numpy as np
         from pyarrow import types
 
-        column = self.arrow[name]
+        column = self._plain(name)
         kind = column.type
         if types.is_null(kind) and (gaps or not len(column)):
             return np.full(len(column), np.nan)
@@ -108,7 +108,8 @@ class SiteTable:
         import numpy as np
         from pyarrow import types
 
-        column = self.arrow[name].drop_null()
+        column = self._plain(name).drop_null()
+        column = column.cast("float64", safe=False) if types.is_decimal(column.type) else column
         if not (types.is_integer(column.type) or types.is_floating(column.type)) or not len(column):
             return
         exact = column.to_numpy()
@@ -149,9 +150,7 @@ class SiteTable:
         """Return a column as Python values. Errors: DataError for one of a type that has no words."""
         from pyarrow import types
 
-        column = self.arrow[name]
-        if types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        column = self._plain(name)
         kind = column.type
         if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
             raise self.error(f"column {name!r} is of type {kind}; needed: words (text, in UTF-8), or numbers")
@@ -161,6 +160,13 @@ class SiteTable:
             column = column.cast("float64")  # 0.1 as it is written, and not 0.10000000149
         values: list[Any] = column.to_pylist()
         return values
+
+    def _plain(self, name: str) -> Any:
+        """Give a column, not as a dictionary (a factor) and its codes."""
+        from pyarrow import types
+
+        column = self.arrow[name]
+        return column.cast(column.type.value_type) if types.is_dictionary(column.type) else column
 
 
 def read_table(

@@ -140,7 +140,9 @@ class Parquet:
             table.check_told_apart(self.label, y.dtype)
         else:
             y = self._labels(table)
-        if self.standardise == "site" and not is_test.all():
+        if self.standardise == "site" and len(x):
+            if is_test.all():  # as hierfl predict says of it
+                raise table.error("no row is for training, by which standardise: site scales features; take federated")
             x = _by_itself(x, x[~is_test])
         owners = table.codes(self.patient) if self.patient else None
         return classifier.site_data(x, y, is_test, wide=self.standardise == "federated", owners=owners)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
@@ -67,6 +68,31 @@ def test_many_digits_of_a_decimal_stay(tmp_path):
 def test_files_of_a_folder_may_hold_numbers_in_several_types(one, other, tmp_path):
     ones = [Decimal(1), Decimal(2)] if pa.types.is_decimal(one) else [1, 2]
     assert rows(tmp_path, pa.array(ones, one), pa.array([7], other)) == [[1], [2], [7]]
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.float64()])
+def test_a_factor_of_numbers_is_numbers(kind, tmp_path):
+    column = pa.array([7, 8, 7]).cast(kind).dictionary_encode()
+    pa.feather.write_feather(pa.table({"dose": column, "sick": column}), tmp_path / "north.feather")
+    task = Parquet(["dose"], "sick", target="number", standardise="none", test_fraction=0)
+    x, y = task.data("north", path=str(tmp_path / "north.feather")).train.tensors
+    assert x.tolist() == [[7], [8], [7]] and y.tolist() == [7, 8, 7]
+
+
+def test_decimals_that_would_run_into_each_other_are_named(tmp_path):
+    seconds = pa.array([Decimal(1_600_000_000 + n) for n in range(9)], pa.decimal128(12, 2))
+    with pytest.raises(DataError, match=r"'dose' has 9 distinct values, of which float32 tells 1 apart"):
+        rows(tmp_path, seconds)
+
+
+def test_a_site_without_training_rows_cannot_scale_by_them(tmp_path):
+    task = Parquet(["dose"], "sick", split="use", standardise="site")
+    table = pa.table({"dose": [1, 2, 9], "sick": [0, 1, 1], "use": ["test"] * 3})
+    pa.parquet.write_table(table, tmp_path / "north.parquet")
+    with pytest.raises(DataError, match=r"site 'north': .*no row is for training, by which standardise: site scales"):
+        task.data("north", path=str(tmp_path / "north.parquet"))
+    pa.parquet.write_table(table.slice(0, 0), tmp_path / "north.parquet")
+    assert not len(task.data("north", path=str(tmp_path / "north.parquet")).test)
 
 
 def test_whole_numbers_that_no_type_holds_together_are_told(tmp_path):
