@@ -152,7 +152,8 @@ class SiteTable:
 
         column = self._plain(name)
         kind = column.type
-        if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+        is_text = types.is_string(kind) or types.is_large_string(kind)
+        if not (is_text or types.is_primitive(kind) or types.is_decimal(kind) or types.is_null(kind)):
             raise self.error(f"column {name!r} is of type {kind}; needed: words (text, in UTF-8), or numbers")
         if types.is_timestamp(kind) or types.is_float32(kind):
             column = column.cast("string")
@@ -260,7 +261,18 @@ def _columns(site: str, file: Path, kind: str, columns: list[str], whole: bool) 
             if is_text or pa.types.is_dictionary(column.type):  # all else can be read as it is
                 said = "some of its text is no UTF-8" if is_text else "it is damaged"
                 raise _error(site, file, f"column {name!r}: {said}; write the file anew") from error
+        if (usual := _as_usual(column)) is not column:
+            table = table.set_column(place, name, usual)
     return table
+
+
+def _as_usual(column: Any) -> Any:
+    """Give a column as most programs write it: Polars has text as views, which Arrow does little with."""
+    from pyarrow import compute, types
+
+    if types.is_run_end_encoded(column.type):
+        column = compute.run_end_decode(column)
+    return column.cast("large_string") if str(column.type) == "string_view" else column
 
 
 def _of_csv(site: str, file: Path, columns: list[str], whole: bool, csv: Csv, words: Sequence[str]) -> Any:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet
 import pytest
 
+from hierfl.config.learning import Statistics
 from hierfl.errors import DataError
+from hierfl.learning.statistics import statistics_of
 from hierfl.tasks.parquet import Parquet
 
 DOSES = [0.1, 250.1, 2, 3.25]
@@ -42,11 +46,33 @@ def test_a_value_is_the_same_category_in_any_type(column, tmp_path):
     assert found == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
+@pytest.mark.skipif(not hasattr(pa, "string_view"), reason="this pyarrow has no views")
+@pytest.mark.parametrize("how", ["string_view", "runs"])
+def test_text_as_newer_programs_write_it_is_text(how, tmp_path):
+    plain = pa.array(["f", "f", "m"])
+    column = pa.compute.run_end_encode(plain) if how == "runs" else plain.cast(pa.string_view())
+    file = tmp_path / "north.feather"
+    pa.feather.write_feather(pa.table({"dose": column, "sick": [0] * 3, "more": column}), file)
+    task = Parquet(["dose"], "sick", categories={"dose": ["f", "m"]}, standardise="none", test_fraction=0)
+    assert task.data("north", path=str(file)).train.tensors[0].tolist() == [[1, 0], [1, 0], [0, 1]]
+    told = statistics_of(task.table("north", path=str(file)), Statistics(min_count=1))
+    assert told.columns["dose"].values == {"f": 2, "m": 1}
+    pa.csv.write_csv(task.records(str(file))[0], tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().splitlines()[1] == '"f",0,"f"'
+
+
 @pytest.mark.parametrize(
-    "column", [pa.array([b"f", b"m"]), pa.array([["f"], ["m"]]), pa.array([{"is": "f"}, {"is": "m"}])]
+    "column",
+    [
+        pa.array([b"f", b"m"]),
+        pa.array([b"f", b"m"], pa.binary(1)),
+        pa.array([["f"], ["m"]]),
+        pa.array([{"is": "f"}, {"is": "m"}]),
+    ],
+    ids=lambda column: str(column.type),
 )
 def test_what_is_no_word_is_none_of_all_others(column, tmp_path):
-    with pytest.raises(DataError, match=r"column 'dose' is of type (binary|list|struct).*; needed: words \(text"):
+    with pytest.raises(DataError, match=r"column 'dose' is of type (binary|fixed|list|struct).*; needed: words \(text"):
         rows(tmp_path, column, categories={"dose": ["f", "m", "*"]})
 
 
