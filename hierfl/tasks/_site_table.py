@@ -131,9 +131,7 @@ class SiteTable:
         import numpy as np
         import pyarrow as pa
 
-        column = self.arrow[name]
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        column = self._plain(name)
         try:
             found = column.cast(pa.string()).combine_chunks().dictionary_encode()
         except pa.ArrowException:

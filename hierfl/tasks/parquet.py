@@ -307,7 +307,7 @@ class Parquet:
                 f"column {self.split!r} has rows of {len(both)} patient{'s' * (len(both) > 1)} (column"
                 f" {self.patient!r}) both in training and in the test, where a model does better than on others: put"
                 " all rows of a patient on one side, or let the task draw the test (split: null)",
-                f"{table.words(self.patient or '')[int(np.flatnonzero(patients == both[0])[0])]!r} is one",
+                f"{table.arrow[self.patient or ''][int(np.flatnonzero(patients == both[0])[0])].as_py()!r} is one",
             )
         return is_test
 

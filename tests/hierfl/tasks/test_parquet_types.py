@@ -163,3 +163,11 @@ def test_separators_of_thousands_are_not_taken_for_decimal_commas(cells, says, t
     file.write_text("dose,sick\n" + "".join(f'"{cell}",0\n' for cell in cells), encoding="utf-8")
     with pytest.raises(DataError, match=says):
         Parquet(["dose"], "sick").data("north", path=str(file))
+
+
+def test_a_patient_whose_number_is_bytes_is_told_as_well(tmp_path):
+    patients = pa.array([b"ab", b"cd", b"ab"], pa.binary(2))
+    table = pa.table({"dose": [1, 2, 3], "sick": [0, 1, 0], "who": patients, "use": ["train", "train", "test"]})
+    pa.parquet.write_table(table, tmp_path / "north.parquet")
+    with pytest.raises(DataError, match=r"(?s)'use' has rows of 1 patient \(column 'who'\) both.*b'ab' is one"):
+        Parquet(["dose"], "sick", split="use", patient="who").data("north", path=str(tmp_path / "north.parquet"))
