@@ -23,21 +23,23 @@ LIBRARY = "dp_accounting"
 
 def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, task: Any, root: Node, report: Report) -> None:
     """Report what a mechanism cannot be had with. `training`: the top's own keys; `task`: None if it is not sound."""
-    stack: list[tuple[Node, Mapping[str, Any], Any, str, Strategy | None, str]] = []
-    stack.append((root, training, None, "", None, ""))
+    stack: list[tuple[Node, Mapping[str, Any], Any, str, Strategy | None, str, str]] = []
+    stack.append((root, training, None, "", None, "", ""))
     first, told = "", set()
     while stack:
-        node, above, mechanism, place, strategy, odd = stack.pop()
+        node, above, mechanism, place, strategy, odd, sharing = stack.pop()
         holds = {**above, **node.own.training}
         if node.own.privacy is not None:
             mechanism, place = node.own.privacy, join(node.place, "privacy")
         if node.members is not None:
             own = node.own.strategy or (strategy.inherited() if strategy is not None else None)
             odd = odd or _own_topology(node)
-            stack.extend((member, holds, mechanism, place, own, odd) for member in reversed(node.members))
+            sharing = node.name if node.own.settings.get("shared") is not None else sharing
+            below = holds, mechanism, place, own, odd, sharing
+            stack.extend((member, *below) for member in reversed(node.members))
         elif mechanism is not None and node.own.settings.get("role", "training") == "training":
             first = first or place
-            whose = _whose(mechanism, task, node)
+            whose = _whose(mechanism, task, node, sharing)
             for said in (mechanism.conflict(Training(**holds)), _uncounted(strategy), odd, whose):
                 if said and (place, said) not in told:
                     told.add((place, said))
@@ -82,13 +84,20 @@ def _check_apart(root: Node, report: Report) -> None:
                 )
 
 
-def _whose(mechanism: Any, task: Any, site: Node) -> str:
-    """Say why patients cannot be protected as a whole; empty if they can, or are not to be."""
+def _whose(mechanism: Any, task: Any, site: Node, sharing: str) -> str:
+    """Say why patients cannot be protected as a whole; empty if they can, or are not to be. `sharing`: the hub that
+    hands public data to the site.
+    """
     if unit_of(mechanism) != PATIENT:
         return ""
     if "split" in site.own.settings:
         return (
             f"protects patients (unit: patient), whose records the parts of {site.name!r} would share: leave split out"
+        )
+    if sharing:  # a task names patients within one set: two people of one name would be clipped as one
+        return (
+            "protects patients (unit: patient), and nobody tells a site's from those of the data that"
+            f" {sharing!r} shares: leave shared out"
         )
     if task is None or knows_patients(task):
         return ""

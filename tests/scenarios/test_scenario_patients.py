@@ -129,6 +129,9 @@ def test_what_cannot_be_counted_by_patients_is_refused_by_name(tmp_path: Path, s
     assert "say training.local_steps" in refused(tmp_path, private(*sites), training=epochs)
     halves = {**sites[0], "split": 2}
     assert "leave split out" in refused(tmp_path, private(halves, *sites[1:]))
+    public = {"key": "public", "basis": "open data", "data": {"path": str(tmp_path / "c.parquet")}}
+    deep = hub("us", hub("east", *sites[:2]), shared=public)
+    assert "data that 'us' shares: leave shared out" in refused(tmp_path, private(deep, sites[2]))
     assert "unit is 'patients' (did you mean 'patient'?" in refused(
         tmp_path, private(*sites, privacy={**NOISE, "unit": "patients"})
     )
