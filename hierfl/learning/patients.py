@@ -35,15 +35,19 @@ def places_by_patient(task: Any, data: Dataset[Any]) -> list[NDArray[np.int64]]:
     """
     num_samples = len(data)  # type: ignore[arg-type]
     given: Any = task.patients(data)
+    what = type(given).__name__
     try:
         owners = np.asarray(given.cpu() if hasattr(given, "cpu") else given)
+        what += f" of {owners.dtype}, shape {owners.shape}"
+        if owners.dtype == object and all(isinstance(one, str) for one in owners.flat):  # as pandas keeps words
+            owners = owners.astype(str)
         known = owners.shape == (num_samples,) and (not num_samples or owners.dtype.kind in "biuUS")
     except (TypeError, ValueError, RuntimeError):
         known = False
     if not known:
         raise SiteFailed(
-            f"the task's patients() gave {type(given).__name__}; needed: for each of the {num_samples} training samples"
-            " an integer or a word, the same for all of one patient"
+            f"the task's patients() gave {what}; needed: for each of the {num_samples} training samples an integer or a"
+            " word, the same for all of one patient"
         )
     if not num_samples:
         return []

@@ -99,8 +99,11 @@ def test_a_patient_changes_the_sum_by_the_bound_at_most_however_many_records_the
     assert by_record > 20 * UNITS
 
 
+WORDS = [f"p{owner}" for owner in OWNERS]
+
+
 @pytest.mark.parametrize(
-    "owners", [OWNERS, np.array(OWNERS), torch.tensor(OWNERS), [f"p{owner}" for owner in OWNERS]], ids=str
+    "owners", [OWNERS, np.array(OWNERS), torch.tensor(OWNERS), WORDS, np.array(WORDS, dtype=object)], ids=str
 )
 def test_patients_are_known_by_numbers_or_words(owners: Any) -> None:
     found = places_by_patient(Series(owners), OWNERS)  # type: ignore[arg-type]
@@ -114,6 +117,13 @@ def test_patients_are_known_by_numbers_or_words(owners: Any) -> None:
 def test_what_says_nothing_of_each_record_is_refused(owners: Any) -> None:
     with pytest.raises(SiteFailed, match="the task's patients"):
         places_by_patient(Series(owners), OWNERS)  # type: ignore[arg-type]
+
+
+def test_what_was_given_in_place_of_patients_is_told() -> None:
+    with pytest.raises(SiteFailed, match=r"gave ndarray of int64, shape \(8,\); needed: for each of the 9 training"):
+        places_by_patient(Series(np.array(OWNERS[1:])), OWNERS)  # type: ignore[arg-type]
+    with pytest.raises(SiteFailed, match="gave ndarray of object, shape"):
+        places_by_patient(Series(np.array([*WORDS[1:], 7], dtype=object)), OWNERS)  # type: ignore[arg-type]
 
 
 def test_a_key_of_the_yaml_is_no_answer() -> None:
