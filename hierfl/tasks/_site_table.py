@@ -127,7 +127,9 @@ class SiteTable:
         )
 
     def codes(self, name: str) -> NDArray[np.int64]:
-        """Number a column's values from 0 on, in the order of their texts: (n,). Errors: DataError for a gap."""
+        """Number a column's values from 0 on, in the order of their texts: (n,). Errors: DataError for a gap, which is
+        NaN among numbers and a blank among words, too: who has no name is not one with others.
+        """
         import numpy as np
         import pyarrow as pa
 
@@ -136,13 +138,17 @@ class SiteTable:
             found = column.cast(pa.string()).combine_chunks().dictionary_encode()
         except pa.ArrowException:
             raise self.error(f"column {name!r} is of type {column.type}; needed: words or integers") from None
-        if found.null_count:
-            raise self.error(f"column {name!r} has gaps in {found.null_count} of {len(found)} rows; fill or drop them")
         values = np.array(found.dictionary.to_pylist(), dtype=object)
+        gap = "nan" if pa.types.is_floating(column.type) else ""
+        empty = [place for place, word in enumerate(values) if word.strip() == gap]
+        places = found.indices.to_numpy(zero_copy_only=False)
+        num_gaps = found.null_count + int(np.isin(places, empty).sum())
+        if num_gaps:
+            raise self.error(f"column {name!r} has gaps in {num_gaps} of {len(found)} rows; fill or drop them")
         ranks = np.empty(len(values), dtype=np.int64)
         ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
-        places: NDArray[np.int64] = ranks[found.indices.to_numpy()]
-        return places
+        numbers: NDArray[np.int64] = ranks[places]
+        return numbers
 
     def words(self, name: str) -> list[Any]:
         """Return a column as Python values. Errors: DataError for one of a type that has no words."""

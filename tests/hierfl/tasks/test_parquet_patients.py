@@ -95,9 +95,11 @@ def test_rows_to_predict_need_not_name_their_patients(tmp_path):
     ("column", "said"),
     [
         (pa.array([None, *["a"] * (NUM_ROWS - 1)]), "'pid' has gaps in 1 of 400 rows"),
+        (pa.array([None, "", " ", *["a"] * (NUM_ROWS - 3)]), "'pid' has gaps in 3 of 400 rows"),
+        (pa.array([np.nan, np.nan, *[1.0] * (NUM_ROWS - 2)]), "'pid' has gaps in 2 of 400 rows"),
         (pa.array([[1]] * NUM_ROWS), "'pid' is of type list.*needed: words or integers"),
     ],
-    ids=["gap", "list"],
+    ids=["gap", "blanks", "nan", "list"],
 )
 def test_a_column_that_does_not_say_whose_rows_are_is_refused(tmp_path, column, said):
     path = written(tmp_path, table(pid=column))
