@@ -20,7 +20,8 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
 from hierfl.tasks._csv import Csv, Decimal, Delimiter, TextEncoding
 from hierfl.tasks._encoding import ANY, LARGEST, Encoding
-from hierfl.tasks._site_table import SiteTable, read_table
+from hierfl.tasks._site_files import read_table
+from hierfl.tasks._site_table import SiteTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

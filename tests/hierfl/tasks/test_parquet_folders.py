@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from hierfl.errors import DataError
-from hierfl.tasks import _site_table
+from hierfl.tasks import _site_files
 from hierfl.tasks.parquet import Parquet
 
 TASK = Parquet(features=["age"], label="sick", standardise="none", test_fraction=0)
@@ -65,7 +65,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path, monkeypatch):
             raise PermissionError(13, "Permission denied", os.fspath(path))
         return listed(path)
 
-    monkeypatch.setattr(_site_table.os, "scandir", refused)  # root may read all
+    monkeypatch.setattr(_site_files.os, "scandir", refused)  # root may read all
     with pytest.raises(DataError, match=r"site 'north': .*site/ward: cannot be read: Permission denied"):
         ages(tmp_path / "site")
 

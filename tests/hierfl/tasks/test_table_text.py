@@ -6,7 +6,7 @@ import pyarrow.parquet
 import pytest
 
 from hierfl.errors import DataError
-from hierfl.tasks import _site_table
+from hierfl.tasks import _site_files
 from hierfl.tasks._csv import Csv
 from hierfl.tasks.parquet import Parquet
 
@@ -44,7 +44,7 @@ def test_what_arrow_thinks_odd_and_can_be_read_is_read(ending, tmp_path):
     late = pa.array([86_400_000 + i for i in range(10)], pa.int32()).view(pa.time32("ms"))
     WRITERS[ending](columns(seen=noon, until=late), file)
     assert len(task().data("north", path=str(file)).train) == 8
-    whole = _site_table.read_table("north", str(file), [], Csv(), whole=True)
+    whole = _site_files.read_table("north", str(file), [], Csv(), whole=True)
     assert "until" in whole.arrow.column_names
 
 
@@ -53,4 +53,4 @@ def test_a_dictionary_that_points_outside_is_told(tmp_path):
     words = pa.DictionaryArray.from_arrays(codes, pa.array(["cold", "hot"]), safe=False)
     pa.feather.write_feather(columns(ward=words), tmp_path / "north.feather")
     with pytest.raises(DataError, match="column 'ward': it is damaged; write the file anew"):
-        _site_table.read_table("north", str(tmp_path / "north.feather"), ["ward"], Csv())
+        _site_files.read_table("north", str(tmp_path / "north.feather"), ["ward"], Csv())
