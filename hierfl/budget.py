@@ -27,7 +27,7 @@ __all__ = [
     "Cost",
     "check_budget",
     "costs",
-    "countable",
+    "counted_on",
     "keep_counts",
     "paid",
     "planned",
@@ -168,13 +168,17 @@ def planned(config: RunConfig, num_samples: Mapping[str, int | None]) -> dict[st
     return {config.federation.root.name: "; ".join([*root, *_limits(config)]), **said}
 
 
-def countable(config: RunConfig, num_samples: Mapping[str, int | None]) -> dict[str, int | None]:
-    """Give by path what privacy is counted on as far as no data are loaded: nobody knows whose samples are."""
-    sites = config.sites
-    return {
-        path: None if path in sites and unit_of(sites[path].privacy) == PATIENT else number
-        for path, number in num_samples.items()
-    }
+def counted_on(
+    config: RunConfig, num_samples: Mapping[str, int | None], num_patients: Mapping[str, int | None] | None = None
+) -> dict[str, int | None]:
+    """Give by path what privacy is counted on: training samples, or patients where these are protected, whose number
+    nobody knows before data are loaded.
+    """
+    patients, found = num_patients or {}, dict(num_samples)
+    for path, site in config.sites.items():
+        if unit_of(site.privacy) == PATIENT and found.get(path):
+            found[path] = patients.get(path)
+    return found
 
 
 def _limits(config: RunConfig) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hierfl import checkpoint, commits
 from hierfl.best import Best, is_kept
-from hierfl.budget import Cost, check_budget, costs, keep_counts, paid, with_spent
+from hierfl.budget import Cost, check_budget, costs, counted_on, keep_counts, paid, with_spent
 from hierfl.config.membership import epoch_of, epochs, still_known
 from hierfl.errors import ConfigError, HierflError
 from hierfl.journal import Lead
@@ -45,7 +45,7 @@ from hierfl.runtime.opening import crew_of
 from hierfl.runtime.recorder import Recorder
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
-from hierfl.runtime.survey import as_told, samples_of, units_of
+from hierfl.runtime.survey import as_told, patients_of, samples_of
 from hierfl.stops import recur
 from hierfl.summary import (
     changed,
@@ -181,7 +181,7 @@ class Rounds:
         config = self.epoch.config
         there = samples_of(config, self.engine.inventories)
         self.num_samples = {**dict.fromkeys(self.config.federation.nodes, 0), **there}
-        units = units_of(config, self.engine.inventories, there)
+        units = counted_on(config, there, patients_of(self.engine.inventories))
         check_budget(config, units)
         self.costs = costs(self.config, keep_counts(self.folder.path, costs(config, units)))
         steps = {path: site.training.num_steps(there[path]) for path, site in config.sites.items()}

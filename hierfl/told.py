@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hierfl.budget import planned
+from hierfl.budget import counted_on, planned
 from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
@@ -19,7 +19,7 @@ from hierfl.monitor.statistics import FILE, Told, write_statistics
 from hierfl.monitor.words import plural
 from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.specs import passes_up
-from hierfl.runtime.survey import units_of
+from hierfl.runtime.survey import patients_of
 from hierfl.summary import idle_nodes, simulated, unmixed, wide_adapters
 from hierfl.tree import handed_out, not_kept
 from scheduler.participations.all import All
@@ -64,7 +64,7 @@ def begun(
     first_round: int,
 ) -> Iterator[Record]:
     """Say what a person should know of a run as its first round begins, and who has nothing to train on."""
-    for path, level, what in foretold(config, units_of(config, inventories, num_samples)):
+    for path, level, what in foretold(config, counted_on(config, num_samples, patients_of(inventories))):
         yield Notice(time_s, level, path, what)
     for path, level, why in idle_nodes(config, epoch, inventories, num_samples):
         yield NodeChanged(time_s, path, "skipped", first_round)

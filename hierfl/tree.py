@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from hierfl.budget import check_budget, costs, countable, planned
+from hierfl.budget import check_budget, costs, counted_on, planned
 from hierfl.errors import HierflError
 from hierfl.learning.strategies._below import Below
 from hierfl.learning.task import CountsSamples, counted
@@ -102,7 +102,7 @@ def survey(config: RunConfig) -> dict[str, Node]:
             strategy=describe(config.hubs[path].strategy),
             redundancy=_replicas(config.hubs[path].redundancy),
         )
-    for path, cost in costs(config, countable(config, {path: node.num_train for path, node in nodes.items()})).items():
+    for path, cost in costs(config, counted_on(config, {path: node.num_train for path, node in nodes.items()})).items():
         nodes[path] = replace(nodes[path], epsilon=cost.epsilon)
     return {path: nodes[path] for path in federation.nodes}
 
@@ -110,7 +110,7 @@ def survey(config: RunConfig) -> dict[str, Node]:
 def paid(config: RunConfig) -> dict[str, str]:
     """Say what privacy costs, by path, as far as the records can be counted here. Errors: ConfigError for too much."""
     private = [path for path, site in config.sites.items() if site.privacy is not None]
-    counts = countable(config, {path: _site(config, path).num_train for path in private})
+    counts = counted_on(config, {path: _site(config, path).num_train for path in private})
     check_budget(config, counts)
     return planned(config, counts)
 

@@ -138,15 +138,18 @@ class PerRecord:
 
     def _rows(self, chosen: Tensor) -> Tensor:
         """Take the gradients of records (patients), shape (n, P)."""
+        collates = hasattr(self._task, "collate")  # torch's own puts records side by side, as they are
+        if self._patients is None and self._at_once is not None and not collates:
+            return self._of_one_size(1, chosen)
         places = list(torch.split(chosen, 1) if self._patients is None else map(self._patients.__getitem__, chosen))
         if self._at_once is None:
             (one,) = places
             return _in_rows(self._one(self._feed.taken(self._data, one), len(one)), 1)
         alike: dict[Any, list[Any]] = {}
-        if not hasattr(self._task, "collate"):  # torch's own puts records side by side, as they are
+        if not collates:
             for one in places:
                 alike.setdefault(len(one), []).append(one)
-            return torch.cat([self._of_one_size(size, many) for size, many in alike.items()])
+            return torch.cat([self._of_one_size(size, torch.cat(many)) for size, many in alike.items()])
         for one in places:
             batch = self._feed.taken(self._data, one)
             alike.setdefault((len(one), _form(batch)), []).append(batch)
@@ -156,9 +159,9 @@ class PerRecord:
         ]
         return torch.cat(found)
 
-    def _of_one_size(self, size: int, places: Sequence[Tensor]) -> Tensor:
-        """Take the gradients of records, or of patients with so many of them each, (n, P)."""
-        whole, number = self._feed.taken(self._data, torch.cat([*places])), len(places)
+    def _of_one_size(self, size: int, places: Tensor) -> Tensor:
+        """Take the gradients of records, or of patients with so many of them each, one after the other, (n, P)."""
+        whole, number = self._feed.taken(self._data, places), len(places) // size
         return _in_rows(self._many(lambda: tree_map(lambda one: one.unflatten(0, (number, size)), whole), size), number)
 
     def _one(self, batch: Any, size: int) -> list[Tensor]:

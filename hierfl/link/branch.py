@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hierfl import checkpoint
-from hierfl.budget import Cost, costs
+from hierfl.budget import Cost, costs, counted_on
 from hierfl.checkpoint import Checkpoint
 from hierfl.commits import complete, rounds_done
 from hierfl.config.membership import epoch_of, epochs, still_known
@@ -40,7 +40,7 @@ from hierfl.runtime.jobs import Inventory, Order
 from hierfl.runtime.opening import crew_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
-from hierfl.runtime.survey import samples_of, units_of
+from hierfl.runtime.survey import patients_of, samples_of
 from hierfl.told import rolled_up
 from tiers.federation import is_within, parent
 from tiers.messages import Opening, Shortfall
@@ -145,7 +145,7 @@ class Branch:
             except HierflError as error:
                 return Inventory(self.path, 0, 0, None, str(error))
             self._num_samples = samples_of(self._epoch.config, found)
-            self._num_units = units_of(self._epoch.config, found, self._num_samples)
+            self._num_units = counted_on(self._epoch.config, self._num_samples, patients_of(found))
             moments = self._engine.moments()
             num_test = sum(item.num_test for item in found.values())
             is_first = self._epoch.number == self.config.federation.epoch  # then features are standardised for the run

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import ConfigError
 from hierfl.kinds import nearest
-from hierfl.learning.patients import PATIENT, RECORD, UNITS
+from hierfl.learning.patients import PATIENT, RECORD, UNITS, places_by_patient
 from hierfl.learning.privacy import Release
 
 if TYPE_CHECKING:
@@ -123,7 +123,6 @@ class DpSgd:
         self, model: FlatModel, task: Task, data: Dataset[Any], training: Training, num_steps: int, random: Stream
     ) -> Iterator[None]:
         """Draw a batch, clip, add up, add noise; see the top of the file."""
-        from hierfl.learning.patients import places_by_patient
         from hierfl.learning.per_record import PerRecord
 
         patients = places_by_patient(task, data) if self.unit == PATIENT else None

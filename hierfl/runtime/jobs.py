@@ -105,8 +105,7 @@ class Inventory:
     records where the federation does; these also where there is an `error`.
 
     `num_patients`: in training, where a privacy mechanism protects them as a whole. `load_s`, `is_kept`: as in
-    `SiteReport`; `duration_s`: what it took to find out; `on_cpu`: who described it has no
-    GPU to train it on.
+    `SiteReport`; `duration_s`: what it took to find out; `on_cpu`: who described it has no GPU to train it on.
     """
 
     site: str

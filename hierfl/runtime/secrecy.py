@@ -53,6 +53,7 @@ def private_passes(spec: WorkerSpec, site: str, round_number: int) -> Callable[[
     key = os.urandom(KEY_BYTES) if spec.secret else f"seed {spec.seed}".encode()
     data = settings.key, settings.part, sorted(settings.source.items())
     # By what a site is, and not where in the tree: a tree and a flat federation have the same bits.
+    # A mechanism does not write its unit itself: the noise of single records is as it was before there were others.
     unit = () if unit_of(mechanism) == RECORD else (unit_of(mechanism),)
     who = repr((site.rpartition("/")[2], data, settings.training, mechanism, *unit)).encode()
 

@@ -14,7 +14,6 @@ from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.operating import THRESHOLD, at_thresholds, threshold_of
 from hierfl.learning.own_metrics import CLASSES, MAX_OWN, figure_of, own_among
-from hierfl.learning.patients import PATIENT, unit_of
 from hierfl.learning.standardise import Moments
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
@@ -27,7 +26,7 @@ from hierfl.runtime.results import Described, Group, Measured, SitesLost
 from hierfl.runtime.scribe import Scribe, first_line
 from tiers.federation import Federation, parent
 
-__all__ = ["Survey", "as_told", "own_sites", "samples_of", "units_of"]
+__all__ = ["Survey", "as_told", "own_sites", "patients_of", "samples_of"]
 
 
 _HELD_OUT = "evaluate beside"
@@ -227,14 +226,13 @@ class Survey:
             known = self.inventories.get(report.site)
             if report.error is not None or known is None or self._sites[report.site].privacy is None:
                 continue
-            found, counted = (report.num_samples, "records"), (known.num_train, "records")
-            if report.num_patients is not None and found == counted:
-                found, counted = (report.num_patients, "patients"), (known.num_patients or 0, "patients")
-            if found != counted:
-                raise DataError(
-                    f"{report.site} has trained on {found[0]:,} {found[1]}, and what it pays for privacy is"
-                    f" counted on {counted[0]:,}; a run keeps its records to its end"
-                )
+            records = "records", report.num_samples, known.num_train
+            for what, trained, counted in (records, ("patients", report.num_patients, known.num_patients)):
+                if trained is not None and trained != counted:
+                    raise DataError(
+                        f"{report.site} has trained on {trained:,} {what}, and what it pays for privacy is"
+                        f" counted on {counted or 0:,}; a run keeps its records to its end"
+                    )
 
     def described(self, result: Described) -> None:
         """Keep what sites have."""
@@ -303,15 +301,9 @@ def own_sites(federation: Federation, hub: str) -> tuple[str, ...]:
     return tuple(member for member in federation.members(hub) if member in federation.sites)
 
 
-def units_of(
-    config: RunConfig, inventory: Mapping[str, Inventory], num_samples: Mapping[str, int]
-) -> dict[str, int | None]:
-    """Give by path what privacy is counted on: samples that are trained on, or patients where these are protected."""
-    found: dict[str, int | None] = {**num_samples}
-    for path, site in config.sites.items():
-        if unit_of(site.privacy) == PATIENT and path in inventory and site.trains:
-            found[path] = inventory[path].num_patients
-    return found
+def patients_of(inventory: Mapping[str, Inventory]) -> dict[str, int | None]:
+    """Give the patients that are trained on by path, where they are counted."""
+    return {path: found.num_patients for path, found in inventory.items()}
 
 
 def samples_of(config: RunConfig, inventory: Mapping[str, Inventory]) -> dict[str, int]:

@@ -105,7 +105,7 @@ class Parquet:
     def num_samples(self, site: str, path: str, **csv: str) -> tuple[int, int]:
         """Count a site's (train, test) rows; reads at most the columns split and patient."""
         table = self._read(site, path, self._dealing, Csv(**csv))
-        is_test = self._is_test(site, table)
+        is_test = self._is_test(site, table, self._owners(table))
         return int((~is_test).sum()), int(is_test.sum())
 
     def model(self) -> Module:
@@ -131,7 +131,8 @@ class Parquet:
 
         csv, columns = Csv(delimiter, decimal, encoding), [*self.features, self.label, *self._dealing]
         table = self._read(site, path, columns, csv)
-        is_test = self._is_test(site, table)
+        owners = self._owners(table)
+        is_test = self._is_test(site, table, owners)
         x = self._encoding.matrix(table, (table, ~is_test), wide=self._scales)
         for name in self.features:
             if name not in self.categories:
@@ -145,7 +146,6 @@ class Parquet:
             if is_test.all():  # as hierfl predict says of it
                 raise table.error("no row is for training, by which standardise: site scales features; take federated")
             x = _by_itself(x, x[~is_test])
-        owners = table.codes(self.patient) if self.patient else None
         return classifier.site_data(x, y, is_test, wide=self.standardise == "federated", owners=owners)
 
     def records(
@@ -170,7 +170,7 @@ class Parquet:
             if not site:
                 raise DataError("which rows a site trains on follows from its key: --site NAME beside --data")
             whole = self._read(site, data, [*self.features, *self._dealing], csv)
-            own = whole, ~self._is_test(site, whole)
+            own = whole, ~self._is_test(site, whole, self._owners(whole))
         x = self._encoding.matrix(table, own, wide=self._scales)
         if self.standardise != "site":
             return table.arrow, x
@@ -285,11 +285,14 @@ class Parquet:
             )
         return labels.astype(np.int64)
 
-    def _is_test(self, site: str, table: SiteTable) -> NDArray[np.bool_]:
+    def _owners(self, table: SiteTable) -> NDArray[np.int64] | None:
+        """Say whose each row is, (n,); None where no column says it. Errors: DataError."""
+        return table.codes(self.patient) if self.patient else None
+
+    def _is_test(self, site: str, table: SiteTable, patients: NDArray[np.int64] | None) -> NDArray[np.bool_]:
         """Return which rows are for the test. Errors: DataError, also for a patient who is in both."""
         import numpy as np
 
-        patients = table.codes(self.patient) if self.patient else None
         if self.split is None and patients is not None:
             return shards.test_mask_of_groups(patients, self.test_fraction, site, self.seed)
         if self.split is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,5 +130,10 @@ def png(made: Figure) -> bytes:
 
 def _families(font: FontProperties) -> list[str]:
     """Name the font's families, and behind them the installed ones that have other scripts."""
-    names = sorted({entry.name for entry in fontManager.ttflist if entry.name.startswith(_OTHER_SCRIPTS)})
-    return [*font.get_family(), *names]
+    return [*font.get_family(), *_others()]
+
+
+@cache
+def _others() -> tuple[str, ...]:
+    """Name the installed families that have other scripts; hundreds are looked through."""
+    return tuple(sorted({entry.name for entry in fontManager.ttflist if entry.name.startswith(_OTHER_SCRIPTS)}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+from hierfl.config.schema import Training
 from hierfl.errors import SiteFailed
+from hierfl.learning.noise import Stream
 from hierfl.learning.patients import knows_patients, places_by_patient
 from hierfl.learning.per_record import UNITS, PerRecord
+from hierfl.privacy.dp_sgd import DpSgd
 
 BOUND = 0.3
 OWNERS = [7, 2, 7, 7, 9, 2, 9, 4, 4]
@@ -69,6 +72,22 @@ def by_hand(data: TensorDataset) -> Any:
 @pytest.mark.parametrize("at_once", [None, 1, 2, 32])
 def test_all_records_of_a_patient_make_one_gradient(at_once: int | None) -> None:
     assert np.abs(summed(Wards(), table(), at_once) / UNITS - by_hand(table())).max() < 1e-5
+
+
+@pytest.mark.parametrize("method", ["loop", "vmap"])
+def test_a_private_step_follows_the_mean_over_patients(method: str) -> None:
+    """With noise too small to see: of records the mean would be another."""
+    model, data = network(), table()
+    training = Training(batch_size=100, local_steps=1)
+
+    def followed(unit: str) -> Any:
+        mechanism = DpSgd(noise_multiplier=1e-6, max_grad_norm=BOUND, unit=unit, method=method)
+        [_] = mechanism.gradients(model, cast(Any, Wards()), data, training, 1, Stream(b"key"))
+        return torch.cat([one.grad.reshape(-1) for one in model.module.parameters() if one.grad is not None]).numpy()
+
+    expected = by_hand(data) * BOUND / len(set(OWNERS))
+    assert np.abs(followed("patient") - expected).max() < 1e-5
+    assert np.abs(followed("record") - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize("at_once", [None, 4])
