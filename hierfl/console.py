@@ -16,7 +16,7 @@ import typer
 
 from hierfl.errors import ConfigError, Fenced, HierflError
 from hierfl.monitor.whereabouts import Whereabouts
-from hierfl.stops import heard
+from hierfl.stops import heard, is_stop
 
 if TYPE_CHECKING:
     from hierfl.monitor.records import Record
@@ -81,7 +81,7 @@ def told(as_json: bool, debug: bool, watch: Watch | None = None) -> Iterator[Non
 
                 traceback.print_exc()
             _say_error(error)
-        if isinstance(error, KeyboardInterrupt) or heard().heard is not None:  # whatever a stop became on its way
+        if is_stop(error):
             raise typer.Exit(stopped(watch.advice(), as_json=as_json, **watch.record())) from None
         known = {} if isinstance(error, Fenced) else watch.record()  # it is not this process's any more
         if isinstance(error, HierflError) and watch.words is None and known and (way := watch.advice()):
@@ -210,7 +210,7 @@ def usage_error(ended: SystemExit) -> None:
         _say_json({"error": {"kind": "UsageError", "message": understood()}})
 
 
-def _error_record(error: Exception) -> dict[str, Any]:
+def _error_record(error: BaseException) -> dict[str, Any]:
     """Make an error ready for JSON."""
     record: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, ConfigError):

@@ -35,6 +35,7 @@ from hierfl.runtime.engine import Engine
 from hierfl.runtime.opening import Opened, closing, crew_of, open_driver, store_of
 from hierfl.runtime.remembered import Remembered
 from hierfl.runtime.specs import worker_spec
+from hierfl.stops import is_stop
 from hierfl.voice import Voice, closed_on_error, emit_to
 
 __all__ = ["cross_site", "evaluate", "export", "go_on", "resume", "run"]
@@ -216,14 +217,13 @@ def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> Mapping
         voice.let_go()
         voice.end("fenced", error=str(error))
         raise
-    except KeyboardInterrupt:
-        voice.end("interrupted")
-        raise
-    except OSError as error:
-        voice.end("failed", error=str(error))
-        raise OutputError(f"{error.filename or folder.path}: {error.strerror or error}") from error
-    except Exception as error:
-        voice.end("failed", error=str(error) if isinstance(error, HierflError) else repr(error))
+    except (Exception, KeyboardInterrupt) as error:
+        if is_stop(error):
+            voice.end("interrupted")
+        else:
+            voice.end("failed", error=str(error) if isinstance(error, HierflError | OSError) else repr(error))
+        if isinstance(error, OSError):
+            raise OutputError(f"{error.filename or folder.path}: {error.strerror or error}") from error
         raise
     finally:
         voice.close(is_over=is_over)

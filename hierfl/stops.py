@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
-__all__ = ["KEEPS_RAY_OUT", "Leaving", "Stopped", "Stops", "heard", "leaving", "recur", "unbroken"]
+__all__ = ["KEEPS_RAY_OUT", "Leaving", "Stopped", "Stops", "heard", "is_stop", "leaving", "recur", "unbroken"]
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -109,6 +109,11 @@ def heard() -> Stops:
         if isinstance(handler, Stops):
             return handler
     return Stops()
+
+
+def is_stop(error: BaseException) -> bool:
+    """Say whether a stop ends what this error ends, whatever the stop became on its way."""
+    return isinstance(error, KeyboardInterrupt) or heard().heard is not None
 
 
 def recur() -> None:

@@ -121,10 +121,13 @@ def test_a_stop_before_the_first_commit_is_one_json_document_with_the_runs_folde
     assert json.loads((run_dir / "summary.json").read_text())["status"] == "interrupted"
 
 
-def test_a_stop_that_was_swallowed_on_its_way_ends_the_run_before_its_next_round(home: Path) -> None:
-    """As where it meets a module that Cython has made while it is loaded."""
+@pytest.mark.parametrize(("becomes", "rounds"), [("pass", 1), ("raise ImportError('half loaded')", 0)])
+def test_a_stop_that_is_lost_on_its_way_ends_the_run_before_its_next_round(
+    home: Path, becomes: str, rounds: int
+) -> None:
+    """As where it meets a module that Cython has made while it is loaded, or one that is half loaded."""
     (home / "deaf.py").write_text(
-        """
+        f"""
 import signal
 from dataclasses import dataclass
 from typing import ClassVar
@@ -138,7 +141,7 @@ class Deaf(FedAvg):
         try:
             signal.raise_signal(signal.SIGINT)
         except:
-            pass
+            {becomes}
         return super().step(*given)
 """
     )
@@ -146,7 +149,7 @@ class Deaf(FedAvg):
     assert ran.returncode == 130, ran.stderr
     error = json.loads(ran.stdout)["error"]
     summary = json.loads((home / error["run_dir"] / "summary.json").read_text())
-    assert (error["kind"], summary["status"], summary["rounds"]) == ("Interrupted", "interrupted", 1)
+    assert (error["kind"], summary["status"], summary["rounds"]) == ("Interrupted", "interrupted", rounds)
 
 
 @pytest.mark.slow

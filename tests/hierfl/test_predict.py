@@ -74,7 +74,7 @@ def test_predictions_are_those_that_were_measured(standardise: str, wards: Path,
         texts = pa.csv.read_csv(file, convert_options=pa.csv.ConvertOptions(column_types=typed))
         assert found.select(given.column_names).equals(texts)
         is_test = Parquet(**{k: v for k, v in {**TASK, "standardise": standardise}.items() if k != "kind"})._is_test(
-            name, type("Table", (), {"num_rows": given.num_rows})()
+            name, type("Table", (), {"num_rows": given.num_rows})(), None
         )
         labels = given["readmitted"].to_numpy()[is_test]
         probability, predicted = (found[one].to_numpy()[is_test] for one in ("probability", "predicted"))

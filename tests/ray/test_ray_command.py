@@ -157,18 +157,18 @@ def test_two_runs_at_once_do_not_meet(config: Path, digest: str, ray_temp: Path)
     assert not processes_in(ray_temp)
 
 
-def listening(ray_temp: Path) -> dict[tuple[int, str], set[int]]:
-    """List where processes of a Ray under `ray_temp` listen: the ports by process and address."""
+def listening(ray_temp: Path) -> dict[tuple[int, str, str], set[int]]:
+    """List where processes of a Ray under `ray_temp` listen: the ports by process, its program and address."""
     from hierfl.runtime.ray_cluster import ray_processes  # Ray, which brings psutil along, is imported first
 
     psutil = ray_processes.psutil
 
-    found: dict[tuple[int, str], set[int]] = {}
+    found: dict[tuple[int, str, str], set[int]] = {}
     for process in map(psutil.Process, processes_in(ray_temp)):
         with suppress(psutil.NoSuchProcess):
             for one in process.net_connections(kind="inet"):
                 if one.status == psutil.CONN_LISTEN:
-                    found.setdefault((process.pid, one.laddr.ip), set()).add(one.laddr.port)
+                    found.setdefault((process.pid, process.name(), one.laddr.ip), set()).add(one.laddr.port)
     return found
 
 
@@ -177,12 +177,12 @@ def test_a_ray_of_the_runs_own_is_reached_from_this_machine_alone(config: Path, 
     order = hold_in_second_round(config)
     with started([*HIERFL, "run", config.name, *ON_RAY, "--plain"], config.parent, environment(ray_temp)) as going:
         wait_for_second_round(config, going)
-        found, names = listening(ray_temp), processes_in(ray_temp)
+        found = listening(ray_temp)
         order.unlink()
         returned, out, err = finish(going)
     assert returned == 0, (out, err)
-    assert len(found) > 5 and any("gcs_server" in names[pid] for pid, _ in found)
-    assert {ip.removeprefix("::ffff:") for _, ip in found} == {"127.0.0.1"}, (found, names)
+    assert len(found) > 5 and any(program == "gcs_server" for _, program, _ in found)
+    assert {ip.removeprefix("::ffff:") for *_, ip in found} == {"127.0.0.1"}, found
 
 
 @pytest.mark.slow
@@ -193,8 +193,7 @@ def test_other_runs_of_this_machine_join_a_ray_of_the_runs_own(config: Path, ray
     own = [*HIERFL, "run", config.name, "runtime.kind=ray", "runtime.num_cpus=3", "runtime.num_workers=2", "--plain"]
     with started(own, config.parent, env) as going:
         wait_for_second_round(config, going)
-        found, names = listening(ray_temp), processes_in(ray_temp)
-        [port] = next(ports for (pid, _), ports in found.items() if "gcs_server" in names[pid])
+        [port] = next(ports for (_, program, _), ports in listening(ray_temp).items() if program == "gcs_server")
         guest = [*HIERFL, "run", str(HEART), "runtime.kind=ray", f"runtime.address=127.0.0.1:{port}", *SHORT]
         with started(guest, config.parent, {**env, "RAY_AUTH_MODE": "token"}) as other:
             returned, out, err = finish(other)

@@ -130,10 +130,10 @@ def png(made: Figure) -> bytes:
 
 def _families(font: FontProperties) -> list[str]:
     """Name the font's families, and behind them the installed ones that have other scripts."""
-    return [*font.get_family(), *_others()]
+    return [*font.get_family(), *_installed(_OTHER_SCRIPTS)]
 
 
 @cache
-def _others() -> tuple[str, ...]:
-    """Name the installed families that have other scripts; hundreds are looked through."""
-    return tuple(sorted({entry.name for entry in fontManager.ttflist if entry.name.startswith(_OTHER_SCRIPTS)}))
+def _installed(starts: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the installed families whose names start with one of these; hundreds are looked through."""
+    return tuple(sorted({entry.name for entry in fontManager.ttflist if entry.name.startswith(starts)}))
