@@ -99,6 +99,18 @@ class Moments:
             for plain, squared in zip(self.sums, self.squares, strict=True)
         )
 
+    @property
+    def is_constant(self) -> list[bool]:
+        """Whether a feature has one value in all rows."""
+        pairs = zip(self.sums, self.squares, strict=True)
+        return [self.count * squared == plain * plain for plain, squared in pairs]
+
+    @property
+    def is_indicator(self) -> list[bool]:
+        """Whether a feature is as if its values were 0 and 1."""
+        pairs = zip(self.sums, self.squares, strict=True)
+        return [squared == plain << -_SMALLEST for plain, squared in pairs]
+
     def mean_and_std(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and population standard deviation, float64 (d,) each; a constant feature's deviation reads 1.
 

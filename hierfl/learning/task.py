@@ -207,7 +207,8 @@ class Standardised(Protocol):
 
     `standardise` is "none", "site" (the task does it itself, by each site's own training statistics) or "federated":
     hierfl adds up counts, sums and squares over the tree, and every site scales the first tensor of its
-    `TensorDataset`s, shape (n, d), by the federation's mean and standard deviation.
+    `TensorDataset`s, shape (n, d), by the federation's mean and standard deviation. Where a task has `inputs`, a list
+    of d names, these are told of features that are not alike at all sites.
     """
 
     standardise: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import add
 from typing import Any
 
 from hierfl.config.schema import RunConfig
@@ -15,6 +17,7 @@ from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.operating import THRESHOLD, at_thresholds, threshold_of
 from hierfl.learning.own_metrics import CLASSES, MAX_OWN, figure_of, own_among
 from hierfl.learning.standardise import Moments
+from hierfl.learning.unlike import unlike
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
 from hierfl.runtime.counted import Counted
@@ -31,6 +34,9 @@ __all__ = ["Survey", "as_told", "own_sites", "patients_of", "samples_of"]
 
 _HELD_OUT = "evaluate beside"
 
+SHOWN = 3
+"""Features that a warning names of a site."""
+
 TOLD_AFTER_S = 10.0
 """What is waited for no longer needs no word; then it is said whom one waits for, ever less often."""
 
@@ -45,6 +51,7 @@ class Survey:
         self.inventories = {path: known[path] for path in config.federation.sites if path in known}
         self._tree = config.federation
         self._sites = config.sites
+        self._task = config.task
         rules = {path: hub.strategy.objective() for path, hub in config.hubs.items()}
         self._rules = {path: rule for path, rule in rules.items() if rule.keeps}
         self._scribe = scribe
@@ -100,11 +107,21 @@ class Survey:
             raise DataError(f"{first}: {bad[first]}" + "".join(more))
 
     def moments(self) -> Moments:
-        """Add up the features' moments of the sites that say how to standardise; exact in any order."""
-        total = Moments()
-        for path, item in self.inventories.items():
-            if item.moments is not None and self._sites[path].standardises:
-                total = total + item.moments
+        """Add up the features' moments of the sites that say how to standardise; exact in any order.
+
+        Sites whose features are not what the others call so are warned of.
+        """
+        told = {
+            path: item.moments
+            for path, item in self.inventories.items()
+            if item.moments is not None and self._sites[path].standardises
+        }
+        total = reduce(add, told.values(), Moments())
+        for path, differing in unlike(told, getattr(self._task, "inputs", None)).items():
+            said = "; ".join(differing[:SHOWN]) + (f"; and {len(differing) - SHOWN} more" if differing[SHOWN:] else "")
+            self._scribe.notice(
+                "warning", path, f"{said}: is it the same quantity, in the same unit, with no code for gaps?"
+            )
         return total
 
     def absent(self, hub: str) -> dict[str, str]:

@@ -68,6 +68,11 @@ class HeartDisease:
             classifier.choice("standardise", self.standardise, scaling.STANDARDISE),
         )
 
+    @property
+    def inputs(self) -> list[str]:
+        """Name the model's inputs, in order."""
+        return list(FEATURES)
+
     def sites(self) -> Sequence[str]:
         """List the four hospitals."""
         return SITES

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_runs import Ran, go, hub, site
 
@@ -200,3 +201,22 @@ def test_a_draw_at_one_site_alone_has_its_bits_with_one_worker_and_is_told_with_
     assert ran("one", 1).digest == ran("again", 1).digest
     with pytest.raises(HierflError, match=r"at some sites or in some steps only .*; set runtime\.num_workers: 1"):
         ran("two", 2)
+
+
+def test_a_site_that_has_another_unit_is_warned_of_by_name_and_trained_on(tmp_path: Path) -> None:
+    """Only where its moments are told: a site that scales its features by itself may count in any unit."""
+    members = []
+    for number, (name, scale) in enumerate({"a": 1.0, "b": 1.0, "c": 0.01}.items()):
+        heights = np.random.RandomState(number).normal(170.0, 10.0, 50)
+        rows = "".join(f"{height * scale:.4f},{int(height > 170)}\n" for height in heights)
+        (tmp_path / f"{name}.csv").write_text(f"height,tall\n{rows}")
+        members.append(site(name, path=str(tmp_path / f"{name}.csv")))
+    task = {"kind": "parquet", "features": ["height"], "label": "tall"}
+    told = {}
+    for standardise in ("federated", "site"):
+        ran = go(tmp_path, hub("world", *members, rounds=1), {**task, "standardise": standardise})
+        told[standardise] = [notice for notice in ran.monitor.of(Notice) if "typically" in notice.message]
+        assert ran.summary["status"] == "finished" and ran.summary["nodes"]["world/c"]["num_samples"] == 40
+    [warning] = told["federated"]
+    assert (warning.level, warning.node) == ("warning", "world/c") and not told["site"]
+    assert warning.message.startswith("height is 1.") and "in the same unit" in warning.message

@@ -1,0 +1,75 @@
+"""Sites whose features are not what the others call so: another unit (m for cm, Fahrenheit), a code for what is missing
+(-9, 999) among the values, a column that was never filled in. The model would learn which site it is from them.
+
+Found in the moments by which the federation standardises anyway: nothing more leaves a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hierfl.learning.standardise import Moments
+
+__all__ = ["unlike"]
+
+FEWEST = 20
+"""Records of a site from which on its figures are judged: those of a few say little."""
+
+TIMES = 10.0
+"""Deviations by which a mean, or times by which a deviation, departs from the typical site's."""
+
+MOST = 1_000_000
+"""Figures of all sites together that are looked through at a run's start, which is a second's work."""
+
+
+def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, list[str]]:
+    """Say by site which of its features depart from the typical site's, the median's, each in a few words.
+
+    `moments`: of all sites, alike in their features; `names`: a list of the features' names, if it is one.
+
+    Left out are features of 0 and 1, which may be rare, those that vary at fewer than half of the sites, and sites of
+    fewer than 20 records.
+    """
+    judged = {site: one for site, one in moments.items() if one.count >= FEWEST}
+    num_features = len(next(iter(judged.values())).sums) if judged else 0
+    if len(judged) < 2 or len(judged) * num_features > MOST:
+        return {}
+    means, stds = (np.array(rows) for rows in zip(*map(_mean_and_std, judged.values()), strict=True))
+    looked_at = 2 * (stds > 0.0).sum(axis=0) >= len(judged)
+    looked_at &= ~np.all([one.is_indicator for one in judged.values()], axis=0)
+    of_mean, of_std = (_typical(values, stds > 0.0, looked_at) for values in (means, stds))
+    is_far = np.abs(means - of_mean) > TIMES * np.maximum(stds, of_std)
+    is_far |= (stds > TIMES * of_std) | (stds < of_std / TIMES)
+    called: list[Any] = [f"feature {place}" for place in range(num_features)]
+    if isinstance(names, list | tuple) and len(names) == num_features:
+        called = list(names)
+    found: dict[str, list[str]] = {}
+    for (row, site), place in product(enumerate(judged), np.flatnonzero(looked_at)):
+        if is_far[row, place]:
+            mean, std = means[row, place], stds[row, place]
+            own = f"{mean:.4g} ± {std:.3g}" if std else f"{mean:.4g} in all {judged[site].count:,} records"
+            others = f"{of_mean[row, place]:.4g} ± {of_std[row, place]:.3g}"
+            found.setdefault(site, []).append(f"{called[place]} is {own}, typically {others}")
+    return found
+
+
+def _typical(values: NDArray[np.float64], varies: NDArray[np.bool_], at: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Give what is typical beside each site (S, d): the median of the sites where a feature varies, of two the other's
+    value; 0 where no feature is looked `at`.
+    """
+    if len(values) == 2:
+        return np.where(varies[::-1], values[::-1], values)
+    medians = np.zeros(values.shape[1])
+    medians[at] = np.nanmedian(np.where(varies, values, np.nan)[:, at], axis=0)
+    return np.broadcast_to(medians, values.shape)
+
+
+def _mean_and_std(moments: Moments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give mean and deviation, 0 for a constant feature."""
+    mean, std = moments.mean_and_std()
+    return mean, np.where(moments.is_constant, 0.0, std)

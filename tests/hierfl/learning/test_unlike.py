@@ -1,0 +1,92 @@
+"""Sites whose features are not what the others call so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hierfl.learning.standardise import Moments
+from hierfl.learning.unlike import FEWEST, MOST, unlike
+
+NAMES = ["height", "temperature", "age", "smokes"]
+
+
+def table(seed: int, num: int = 200) -> NDArray[np.float64]:
+    """Make records (num, 4): centimetres, degrees Celsius, years, and 1 of 100 who smokes."""
+    random = np.random.RandomState(seed)
+    draws = random.randn(num, 3) * (10.0, 0.7, 15.0) + (170.0, 37.0, 60.0)
+    return np.column_stack([draws, np.arange(num) % 100 == 0])
+
+
+def found(*tables: NDArray[np.float64], names: Any = NAMES) -> dict[str, list[str]]:
+    return unlike({site: Moments.of(one, wide=True) for site, one in zip("abcdef", tables, strict=False)}, names)
+
+
+def metres(x: NDArray[np.float64]) -> None:
+    x[:, 0] /= 100
+
+
+def fahrenheit(x: NDArray[np.float64]) -> None:
+    x[:, 1] = x[:, 1] * 1.8 + 32
+
+
+def a_code_for_gaps(x: NDArray[np.float64]) -> None:
+    x[:8, 2] = 999
+
+
+def never_filled_in(x: NDArray[np.float64]) -> None:
+    x[:, 2] = 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (metres, "height is 1."),
+        (fahrenheit, "temperature is 98."),
+        (a_code_for_gaps, "age is 9"),
+        (never_filled_in, "age is 0 in all 200 records, typically 5"),
+    ],
+)
+def test_what_is_not_the_same_is_told_of_the_one_site_in_which_it_is_not(
+    spoil: Callable[[NDArray[np.float64]], None], said: str
+) -> None:
+    tables = [table(seed) for seed in range(4)]
+    assert found(*tables) == {}
+    spoil(tables[2])
+    told = found(*tables)
+    assert list(told) == ["c"] and len(told["c"]) == 1 and told["c"][0].startswith(said), told
+    assert found(*tables, names=None)["c"][0].startswith("feature ")
+    assert found(*tables, names=7) == found(*tables, names=None), "a task's key of that name may be anything"
+
+
+def test_of_two_sites_each_is_held_against_the_other() -> None:
+    tables = [table(0), table(1)]
+    metres(tables[1])
+    told = found(*tables)
+    assert told["a"][0].endswith(told["b"][0].split("is ")[1].split(",")[0]) and list(told) == ["a", "b"]
+
+
+def test_what_may_well_differ_is_not_told() -> None:
+    elderly, children, all_smoke, few = (table(seed) for seed in range(4))
+    elderly[:, 2] += 25
+    children[:, 0] -= 60
+    all_smoke[:, 3] = 1
+    metres(few)
+    assert found(elderly, children, all_smoke, few[: FEWEST - 1]) == {}
+    assert found(few) == {} and found() == {}
+
+
+def test_what_varies_at_few_sites_is_not_told_of_all_the_others() -> None:
+    tables = [table(seed) for seed in range(5)]
+    for one in tables[:3]:
+        never_filled_in(one)
+    assert found(*tables) == {}
+
+
+def test_so_many_figures_that_the_start_would_wait_are_not_looked_through() -> None:
+    wide = Moments(FEWEST, (0,) * (MOST // 2 + 1), (0,) * (MOST // 2 + 1))
+    assert unlike({"a": wide, "b": wide}) == {}
