@@ -197,10 +197,11 @@ def _source(task: Applies, words: Sequence[str]) -> dict[str, str]:
 
 def _check_apart(out: Path, *inputs: Path) -> None:
     """Errors: OutputError where what is read would be written over, or records be read with predictions among them."""
-    there = out.resolve()
+    there = Path(os.path.realpath(out))  # which does not mind links in a circle
     for given in inputs:
-        if given.resolve() == there or (os.path.isdir(given) and there.is_relative_to(given.resolve())):
-            where = "is" if given.resolve() == there else "lies in"
+        own = os.path.realpath(given)
+        if own == str(there) or (os.path.isdir(given) and there.is_relative_to(own)):
+            where = "is" if own == str(there) else "lies in"
             raise OutputError(f"{out} {where} {given}, which is read and stays as it is; write to another file")
 
 

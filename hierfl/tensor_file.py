@@ -76,13 +76,14 @@ def metadata_of(file: Path) -> Mapping[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, "np") as opened:
+        with file.open("rb"), safe_open(file, "np") as opened:  # which calls whatever cannot be opened not there
             return opened.metadata() or {}
     except FileNotFoundError:
         raise OutputError(f"there is no file {file}; give one that `hierfl export` wrote").misnamed() from None
     except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OutputError(
-            f"{file} cannot be read as safetensors: {str(error).splitlines()[0]}; give one that `hierfl export` wrote"
+            f"{file} cannot be read as safetensors: {why}; give one that `hierfl export` wrote"
         ) from error
 
 

@@ -33,6 +33,7 @@ from hierfl.runtime.ray_cluster import (
     needs,
     num_slots,
     num_workers,
+    refuse_taken,
     with_gpus,
 )
 from hierfl.runtime.ray_hosts import ASIDE, HubProcess, WorkerProcess
@@ -116,12 +117,12 @@ class RayDriver:
         return self._sit(tuple(_seat(f"worker-{number}") for number in range(have, have + more_slots(self.runtime))))
 
     def _seats(self) -> tuple[Seat, ...]:
-        """Give the workers: those of `runtime.devices`, or as many alike as are wanted or fit."""
+        """Give the workers: of `runtime.devices`, or as many alike as are wanted or fit. Errors: RuntimeUnavailable."""
         if self.runtime.devices:
             check_devices(self.runtime)
         if self.runtime.share and self.runtime.address is not None:
             self.link = self._join()
-            return self._leasable(self.link)
+            return self._leasable(self.link) or refuse_taken(self.runtime)
         if self.runtime.devices:
             return seats(self.runtime)
         return tuple(_seat(f"worker-{number}") for number in range(num_workers(self.runtime)))

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ray
 from ray._private import ray_constants, services, utils
@@ -37,6 +37,7 @@ __all__ = [
     "num_that_fit",
     "num_workers",
     "patient",
+    "refuse_taken",
     "with_gpus",
 ]
 
@@ -183,6 +184,18 @@ def check_devices(runtime: Runtime) -> None:
             fewer = f"declare fewer devices, or fewer cpus for each (cpus: {need.get('CPU', 0) / 4:g})"
             said = _too_few(wanted, slots, need, nodes).replace("lower runtime.num_workers", fewer)
             raise RuntimeUnavailable(f"runtime.devices, group {group.name!r}: {said}")
+
+
+def refuse_taken(runtime: Runtime) -> NoReturn:
+    """Errors: RuntimeUnavailable: others have all that a worker needs."""
+    free, have = ray.available_resources(), ray.cluster_resources()  # type: ignore[no-untyped-call]
+    groups: list[DeviceGroup | None] = [*runtime.devices] or [None]
+    names = dict.fromkeys(name for group in groups for name in _positive(needs(runtime, group)))
+    left = ", ".join(f"{free.get(name, 0.0):g} of {have.get(name, 0.0):g} {name}" for name in names)
+    raise RuntimeUnavailable(
+        f"the Ray cluster has no room for a worker now: {left} are free; begin again when what has the others is over"
+        " (ray status), or ask for less (runtime.cpus_per_worker)"
+    )
 
 
 def more_slots(runtime: Runtime) -> int:

@@ -210,7 +210,9 @@ def test_numbers_and_several_classes(wards: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
     ran, model = trained(wards, tmp_path, {"fill": {"crp": 10}})
     porto, out = wards / "porto.csv", tmp_path / "out.csv"
+    (tmp_path / "loop").symlink_to("loop")
     for words, said in (
+        ((tmp_path / "loop", porto, out), "loop cannot be read as safetensors: Too many levels of symbolic links"),
         ((ran.folder / "model.safetensors", porto, out), "does not say how its model is used; write one that does"),
         ((porto, porto, out), "porto.csv cannot be read as safetensors"),
         ((porto, porto, out), "; give one that `hierfl export` wrote"),

@@ -231,6 +231,23 @@ def test_a_run_that_does_not_share_leaves_what_is_reserved_alone(runs: Runs) -> 
 
 
 @pytest.mark.slow
+def test_a_run_for_which_others_leave_no_room_says_so(runs: Runs) -> None:
+    import ray
+
+    class Other:
+        def name(self) -> str:
+            return "other"
+
+    holder = ray.remote(num_cpus=2)(Other).remote()  # type: ignore[attr-defined]
+    assert ray.get(holder.name.remote()) == "other"
+    returned, out, err = finish(runs.start("one"))
+    assert returned == 1, (out, err)
+    assert "no room for a worker now: 0 of 2 CPU are free; begin again when" in err
+    ray.kill(holder)
+    nothing_left()
+
+
+@pytest.mark.slow
 def test_different_devices_of_one_name_are_told_apart(runs: Runs) -> None:
     runs.hold("one")
     one = runs.start("one", "runtime.devices=[{name: gpu, count: 2}]")
