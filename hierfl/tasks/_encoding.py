@@ -127,8 +127,17 @@ class Encoding:
         for value in {"true", "false"} & {*values}:  # beside other words they stand as their program writes them
             for written in (value.title(), value.upper()):
                 known.setdefault(written, known[value])
-        others = [word for word in words if word not in known] if ANY not in known else []
-        if others:
+        others = [word for word in words if word not in known]
+        if ANY in known:
+            meant = {_plain(value): value for value in values}
+            nearly = [word for word in others if word is not None and _plain(word) in meant]
+            if nearly:
+                raise table.error(
+                    f"column {name!r} has {len(nearly)} values that differ from a category of it in case or blanks"
+                    f" alone, and would be others ({ANY!r}); write them as they stand there, or name them beside it",
+                    f"{nearly[0]!r} is the first ({meant[_plain(nearly[0])]!r} is a category)",
+                )
+        elif others:
             if {*values} <= {"true", "false"} and str(others[0]).lower() in ("no", "yes", "on", "off"):
                 way_out = QUOTE
             raise table.error(
@@ -243,6 +252,11 @@ def _word(value: Any) -> str | None:
     if isinstance(value, float | Decimal):
         return None if math.isnan(value) else str(int(value)) if math.isfinite(value) and value % 1 == 0 else str(value)
     return None if value is None else str(value) or None
+
+
+def _plain(word: str) -> str:
+    """Write a word without what people do not see, or do not mind."""
+    return "".join(word.split()).casefold()
 
 
 def _is_number(value: Any) -> bool:

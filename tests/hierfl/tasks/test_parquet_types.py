@@ -131,7 +131,7 @@ def test_whole_numbers_that_no_type_holds_together_are_told(tmp_path):
     [
         (["True", "False", "not known"], [True, False, "*"]),
         (["TRUE", "FALSE", "not known"], [True, False, "*"]),
-        (["TRUE", "FALSE", "true"], ["TRUE", "FALSE", "*"]),
+        (["TRUE", "FALSE", "never"], ["TRUE", "FALSE", "*"]),
         (["10:00", "15:00", "23:00"], ["10:00", "15:00", "*"]),
         (
             ["2020-01-01 07:00", "2020-01-01 15:00", "2020-01-01 15:00:30"],
@@ -171,3 +171,15 @@ def test_a_patient_whose_number_is_bytes_is_told_as_well(tmp_path):
     pa.parquet.write_table(table, tmp_path / "north.parquet")
     with pytest.raises(DataError, match=r"(?s)'use' has rows of 1 patient \(column 'who'\) both.*b'ab' is one"):
         Parquet(["dose"], "sick", split="use", patient="who").data("north", path=str(tmp_path / "north.parquet"))
+
+
+@pytest.mark.parametrize("word", ["F", " f", "f ", "F\u00a0", "Not known", "NOTKNOWN"])
+def test_a_word_that_is_a_category_but_for_case_or_blanks_is_none_of_the_others(word: str, tmp_path) -> None:
+    """Among these would lie all records of a hospital that writes it otherwise."""
+    categories = {"dose": ["f", "m", "not known", "*"]}
+    assert rows(tmp_path, pa.array(["x", "ff", None]), categories=categories) == [[0, 0, 0, 1]] * 3
+    told = r"'dose' has 2 values that differ from a category of it in case or blanks alone"
+    with pytest.raises(DataError, match=told):
+        rows(tmp_path, pa.array(["x", word, "m", word]), categories=categories)
+    named = {"dose": [*categories["dose"], word]}
+    assert rows(tmp_path, pa.array(["x", word]), categories=named) == [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
