@@ -1,5 +1,6 @@
 """Sites whose features are not what the others call so: another unit (m for cm, Fahrenheit), a code for what is missing
-(-9, 999) among the values, a column that was never filled in. The model would learn which site it is from them.
+(-9, 999) among the values, a column that was never filled in, words that are others to a category "*". The model would
+learn which site it is from them.
 
 Found in the moments by which the federation standardises anyway: nothing more leaves a site.
 """
@@ -7,8 +8,7 @@ Found in the moments by which the federation standardises anyway: nothing more l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,14 @@ FEWEST = 20
 TIMES = 10.0
 """Deviations by which a mean, or times by which a deviation, departs from the typical site's."""
 
+CHANCE = 1e-9
+"""How likely a feature of 0 and 1 is the same in all records of a site, if it is as frequent there as typically."""
+
 MOST = 1_000_000
 """Figures of all sites together that are looked through at a run's start, which is a second's work."""
+
+_Table: TypeAlias = NDArray[np.float64]
+"""Figures by site and feature, (S, d)."""
 
 
 def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, list[str]]:
@@ -32,35 +38,51 @@ def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, li
 
     `moments`: of all sites, alike in their features; `names`: a list of the features' names, if it is one.
 
-    Left out are features of 0 and 1, which may be rare, those that vary at fewer than half of the sites, and sites of
-    fewer than 20 records.
+    Of features of 0 and 1, which may be rare, those are told that have the value that is rarer in all records of a
+    site. Left out are others that vary at fewer than half of the sites, and sites of fewer than 20 records.
     """
     judged = {site: one for site, one in moments.items() if one.count >= FEWEST}
     num_features = len(next(iter(judged.values())).sums) if judged else 0
     if len(judged) < 2 or len(judged) * num_features > MOST:
         return {}
     means, stds = (np.array(rows) for rows in zip(*map(_mean_and_std, judged.values()), strict=True))
-    looked_at = 2 * (stds > 0.0).sum(axis=0) >= len(judged)
-    looked_at &= ~np.all([one.is_indicator for one in judged.values()], axis=0)
-    of_mean, of_std = (_typical(values, stds > 0.0, looked_at) for values in (means, stds))
-    is_far = np.abs(means - of_mean) > TIMES * np.maximum(stds, of_std)
-    is_far |= (stds > TIMES * of_std) | (stds < of_std / TIMES)
+    is_share = np.all([one.is_indicator for one in judged.values()], axis=0)
+    told = {
+        **_unlike_shares(means, np.array([one.count for one in judged.values()]), is_share),
+        **_unlike_numbers(means, stds, ~is_share & (2 * (stds > 0.0).sum(axis=0) >= len(judged))),
+    }
     called: list[Any] = [f"feature {place}" for place in range(num_features)]
     if isinstance(names, list | tuple) and len(names) == num_features:
         called = list(names)
     found: dict[str, list[str]] = {}
-    for (row, site), place in product(enumerate(judged), np.flatnonzero(looked_at)):
-        if is_far[row, place]:
-            mean, std = means[row, place], stds[row, place]
-            own = f"{mean:.4g} ± {std:.3g}" if std else f"{mean:.4g} in all {judged[site].count:,} records"
-            others = f"{of_mean[row, place]:.4g} ± {of_std[row, place]:.3g}"
-            found.setdefault(site, []).append(f"{called[place]} is {own}, typically {others}")
+    for (row, place), typically in sorted(told.items()):
+        site, mean, std = list(judged)[row], means[row, place], stds[row, place]
+        own = f"{mean:.4g} ± {std:.3g}" if std else f"{mean:.4g} in all {judged[site].count:,} records"
+        found.setdefault(site, []).append(f"{called[place]} is {own}, typically {typically}")
     return found
 
 
-def _typical(values: NDArray[np.float64], varies: NDArray[np.bool_], at: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give what is typical beside each site (S, d): the median of the sites where a feature varies, of two the other's
-    value; 0 where no feature is looked `at`.
+def _unlike_numbers(means: _Table, stds: _Table, at: NDArray[np.bool_]) -> dict[tuple[int, int], str]:
+    """Find features that lie elsewhere, or vary otherwise, and say what is typical; by places of site and feature."""
+    of_mean, of_std = (_typical(values, stds > 0.0, at) for values in (means, stds))
+    is_far = np.abs(means - of_mean) > TIMES * np.maximum(stds, of_std)
+    is_far |= (stds > TIMES * of_std) | (stds < of_std / TIMES)
+    return {(r, c): f"{of_mean[r, c]:.4g} ± {of_std[r, c]:.3g}" for r, c in np.argwhere(is_far & at).tolist()}
+
+
+def _unlike_shares(means: _Table, counts: NDArray[np.int64], at: NDArray[np.bool_]) -> dict[tuple[int, int], str]:
+    """Find features of 0 and 1 that are everywhere what is rarer, and say how frequent 1 is typically; likewise."""
+    of_mean = _typical(means, np.ones_like(means, np.bool_), at)
+    with np.errstate(divide="ignore"):
+        chance = np.log(np.where(means == 0.0, 1.0 - of_mean, of_mean)) * counts[:, np.newaxis]
+    is_rarer = ((means == 0.0) & (of_mean >= 0.5)) | ((means == 1.0) & (of_mean <= 0.5))
+    is_far = is_rarer & (chance < np.log(CHANCE))
+    return {(r, c): f"1 in {of_mean[r, c]:.0%} of them" for r, c in np.argwhere(is_far & at).tolist()}
+
+
+def _typical(values: _Table, varies: NDArray[np.bool_], at: NDArray[np.bool_]) -> _Table:
+    """Give what is typical beside each site: the median of the sites where a feature varies, of two the other's value;
+    0 where no feature is looked `at`.
     """
     if len(values) == 2:
         return np.where(varies[::-1], values[::-1], values)

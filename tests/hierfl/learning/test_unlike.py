@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from hierfl.learning.standardise import Moments
 from hierfl.learning.unlike import FEWEST, MOST, unlike
 
-NAMES = ["height", "temperature", "age", "smokes"]
+NAMES = ["height", "temperature", "age", "smokes", "sex=f", "sex=*"]
 
 
 def table(seed: int, num: int = 200) -> NDArray[np.float64]:
-    """Make records (num, 4): centimetres, degrees Celsius, years, and 1 of 100 who smokes."""
+    """Make records (num, 6): centimetres, degrees Celsius, years, 1 of 100 who smokes, 6 of 10 men, and no others."""
     random = np.random.RandomState(seed)
     draws = random.randn(num, 3) * (10.0, 0.7, 15.0) + (170.0, 37.0, 60.0)
-    return np.column_stack([draws, np.arange(num) % 100 == 0])
+    return np.column_stack([draws, np.arange(num) % 100 == 0, np.arange(num) % 10 < 4, np.zeros(num)])
 
 
 def found(*tables: NDArray[np.float64], names: Any = NAMES) -> dict[str, list[str]]:
@@ -42,9 +42,14 @@ def never_filled_in(x: NDArray[np.float64]) -> None:
     x[:, 2] = 0
 
 
+def other_words(x: NDArray[np.float64]) -> None:
+    x[:, 4:] = 0, 1
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
+        (other_words, "sex=* is 1 in all 200 records, typically 1 in 0% of them"),
         (metres, "height is 1."),
         (fahrenheit, "temperature is 98."),
         (a_code_for_gaps, "age is 9"),
@@ -71,12 +76,14 @@ def test_of_two_sites_each_is_held_against_the_other() -> None:
 
 
 def test_what_may_well_differ_is_not_told() -> None:
-    elderly, children, all_smoke, few = (table(seed) for seed in range(4))
+    elderly, children, women, few = (table(seed) for seed in range(4))
     elderly[:, 2] += 25
+    elderly[:, 3] = 0
     children[:, 0] -= 60
-    all_smoke[:, 3] = 1
+    women[:, 4] = 1
     metres(few)
-    assert found(elderly, children, all_smoke, few[: FEWEST - 1]) == {}
+    assert found(elderly, children, women[:22], few[: FEWEST - 1]) == {}, "all may be women of 22 who come"
+    assert found(elderly, children, women)["c"] == ["sex=f is 1 in all 200 records, typically 1 in 40% of them"]
     assert found(few) == {} and found() == {}
 
 
