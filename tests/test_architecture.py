@@ -27,6 +27,7 @@ ALLOWED = {
     "cryptography": ["hierfl/link/*.py", "hierfl/runtime/witness.py"],
     "dp_accounting": ["hierfl/accountant.py"],
     "llvmlite": ["hierfl/learning/native.py"],
+    "prometheus_client": ["hierfl/link/gauges.py"],
     "ray": ["hierfl/runtime/ray*.py"],
     "grpc": ["hierfl/link/*.py", "hierfl/runtime/ray_address.py"],
     "tensorboard": ["hierfl/monitor/event_file.py"],

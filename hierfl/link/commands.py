@@ -36,7 +36,9 @@ ListenPeers = Annotated[
     str | None,
     typer.Option("--listen-peers", metavar="HOST:PORT", help="Where other members dial in; the port of link.peers."),
 ]
-HealthAt = Annotated[str | None, typer.Option("--health", metavar="HOST:PORT", help="Answer GET /healthz here.")]
+HealthAt = Annotated[
+    str | None, typer.Option("--health", metavar="HOST:PORT", help="Answer GET /healthz and /metrics here.")
+]
 Ca = Annotated[Path, typer.Option("--ca", metavar="DIR", help="The folder that `hierfl provision` wrote.")]
 
 
@@ -155,11 +157,10 @@ def _serve(
 
         if as_json:  # what is said of the run goes to the log, where every line is JSON
             stack.enter_context(contextlib.redirect_stdout(log.Lines(serving.log, serving.kit.path)))
-        if health is not None:
-            stack.callback(_health(health, serving.health))
+        gauges = _gauges(stack, health, serving.health)
 
         def monitors() -> list[Monitor]:
-            return [Plain(sys.stdout, serving.log if as_json else None), watch]
+            return [Plain(sys.stdout, serving.log if as_json else None), watch, *gauges]
 
         if standby:
             from hierfl.link.standby import serve_in_turn
@@ -214,11 +215,10 @@ def _join(
             known = {"up": dialer.is_up, "run": dialer.run} if dialer is not None else {"up": False, "run": ""}
             return {**serving.health(), "leads": dialer is not None, **known}
 
-        if health is not None:
-            stack.callback(_health(health, said))
+        gauges = _gauges(stack, health, said)
 
         def monitors() -> list[Monitor]:
-            return [Lines(sys.stdout), Rounds(serving.log)]
+            return [Lines(sys.stdout), Rounds(serving.log), *gauges]
 
         place = state or state_folder(serving.config, serving.kit.path)
         if standby:
@@ -301,17 +301,24 @@ def _approve(serving: Serving, approved: str | None) -> None:
     _say([agreement.line()])
 
 
-def _health(address: str, say: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
-    """Answer at an address; give what ends that. Errors: LinkError."""
+def _gauges(
+    stack: contextlib.ExitStack, address: str | None, say: Callable[[], Mapping[str, Any]]
+) -> Sequence[Monitor]:
+    """Answer at an address, if there is one; give what is to hear of the run for that. Errors: LinkError."""
+    if address is None:
+        return ()
+    from hierfl.link.gauges import Gauges
     from hierfl.link.health import Health
 
-    return Health(address, say).close
+    gauges = Gauges(say)
+    stack.callback(Health(address, say, gauges.page).close)
+    return [gauges]
 
 
 def _need_packages() -> None:
     """Errors: LinkError naming the extra, where its packages are not installed."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("blake3", "cryptography") if find_spec(name) is None]
+    missing = [name for name in ("blake3", "cryptography", "prometheus_client") if find_spec(name) is None]
     if missing:
         raise LinkError(f"links need {' and '.join(missing)}: pip install 'hierfl[link]'")

@@ -1,4 +1,6 @@
-"""How a process that serves a node is: one JSON object over HTTP, for whoever watches services on this machine."""
+"""How a process that serves a node is, over HTTP, for whoever watches services on this machine: one JSON object, and
+what Prometheus collects.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +8,33 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeAlias
 
 from hierfl.errors import LinkError
 
-__all__ = ["Health"]
+__all__ = ["Health", "Page"]
+
+Page: TypeAlias = Callable[[], tuple[str, bytes]]
+"""Gives its content's type, and the content."""
+
+_JSON = "application/json"
 
 
 class Health:
-    """Answers `GET /healthz` at an address while it is open. Errors: LinkError if it cannot listen there."""
+    """Answers `GET /healthz` and `GET /metrics` at an address while it is open. Errors: LinkError if it cannot listen
+    there.
+    """
 
-    def __init__(self, address: str, say: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, address: str, say: Callable[[], Mapping[str, Any]], metrics: Page) -> None:
         host, _, port = address.rpartition(":")
+        pages: dict[str, Page] = {"/healthz": lambda: (_JSON, json.dumps(say()).encode()), "/metrics": metrics}
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                is_known = self.path == "/healthz"
-                content = json.dumps(say()).encode() if is_known else b"{}"
-                self.send_response(200 if is_known else 404)
-                self.send_header("Content-Type", "application/json")
+                page = pages.get(self.path.partition("?")[0])
+                kind, content = page() if page is not None else (_JSON, b"{}")
+                self.send_response(200 if page is not None else 404)
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

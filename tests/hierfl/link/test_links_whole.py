@@ -25,6 +25,8 @@ def test_a_hub_in_another_process_gives_the_bits_of_the_simulation(tmp_path: Pat
             if said["members"]["world/us"]:
                 break
             assert links.processes["world"].poll() is None, links.said("world")
+        gauges = urllib.request.urlopen(f"http://localhost:{health}/metrics", timeout=60).read().decode()
+        assert 'hierfl_member_up{member="world/us"} 1.0' in gauges.splitlines()
         assert links.wait("world") == 0, links.said("world")
         assert links.wait("us") == 0, links.said("us")
         assert links.digest == links.simulated()

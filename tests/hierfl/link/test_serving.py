@@ -155,7 +155,9 @@ def test_a_single_sites_data_may_come_from_a_path(tmp_path: Path) -> None:
 
 
 def test_health_is_one_json_object(tmp_path: Path) -> None:
-    health = Health("127.0.0.1:0", lambda: {"node": "world", "members": {"world/us": True}})
+    health = Health(
+        "127.0.0.1:0", lambda: {"node": "world", "members": {"world/us": True}}, lambda: ("text/plain", b"")
+    )
     try:
         place = f"http://127.0.0.1:{health.port}"
         assert json.loads(urllib.request.urlopen(f"{place}/healthz", timeout=10).read())["node"] == "world"
@@ -164,7 +166,7 @@ def test_health_is_one_json_object(tmp_path: Path) -> None:
     finally:
         health.close()
     with pytest.raises(LinkError, match="give HOST:PORT"):
-        Health("nonsense", dict)
+        Health("nonsense", dict, lambda: ("text/plain", b""))
 
 
 def test_a_log_is_one_object_per_line() -> None:
