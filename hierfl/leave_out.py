@@ -1,4 +1,5 @@
-"""Leave one site out: how does a model do at a hospital that it has seen nothing of, and how if it had?
+"""Leave one site out: how does a model do at a hospital that it has seen nothing of, and how if it had? And how at the
+others: what the hospital gives to them (leave-one-out valuation, as in Ghorbani & Zou 2019, "Data Shapley").
 
 The federation runs once whole, and once more for each site that is left out, with the role `evaluation` there: on the
 same seed, so that nothing but the site's part in the training differs. The whole run's folder keeps the comparison.
@@ -6,6 +7,7 @@ same seed, so that nothing but the site's part in the training differs. The whol
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +18,17 @@ from hierfl.kinds import nearest
 from hierfl.monitor.afterwards import log_left_out
 from hierfl.monitor.fairness import titles
 from hierfl.monitor.files import as_json
+from hierfl.monitor.words import finite
 
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
 
-__all__ = ["EACH", "leave_out", "table", "without"]
+__all__ = ["EACH", "OTHERS", "leave_out", "table", "without"]
 
 FILE = "leave_out.json"
 EACH = "each"
+
+OTHERS = "what a site gives to the others: their means, of each site once, without it and with it"
 
 
 def without(path: Path, overrides: Sequence[str], which: str) -> tuple[RunConfig, dict[str, RunConfig]]:
@@ -50,7 +55,8 @@ def without(path: Path, overrides: Sequence[str], which: str) -> tuple[RunConfig
 def leave_out(
     whole: RunConfig, others: Mapping[str, RunConfig], run: Callable[[RunConfig], Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Run all, one after the other; say of each site what it measured with the model that saw it and without.
+    """Run all, one after the other; say of each site what it measured with the model that saw it and without, and what
+    the other sites that train did on the mean.
 
     The whole run's folder keeps what there is so far, in leave_out.json. Errors: as of `run`; OutputError.
     """
@@ -62,15 +68,17 @@ def leave_out(
         found[site] = {
             "with": _figures(summary, site),
             "without": _figures(apart, site),
+            "others": _of_others(summary, apart, [path for path in _sites(whole) if path != site]),
             "run_dir": apart["run_dir"],
         }
         _keep(Path(summary["run_dir"]), answer)
-    log_left_out(Path(summary["run_dir"]), table(answer))
+    log_left_out(Path(summary["run_dir"]), table(answer), table(answer, others=True))
     return answer
 
 
-def table(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Write it as rows by site: each metric without the site in the training, and with it."""
+def table(answer: Mapping[str, Any], *, others: bool = False) -> dict[str, dict[str, Any]]:
+    """Write it as rows by site: each metric without the site in the training, and with it; there, or at the others."""
+    figures = {site: found.get("others") if others else found for site, found in answer["sites"].items()}
     return {
         site: {
             f"{title} {which}": found[which][name]
@@ -78,7 +86,8 @@ def table(answer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             for which in ("without", "with")
             if name in found[which]
         }
-        for site, found in answer["sites"].items()
+        for site, found in figures.items()
+        if found
     }
 
 
@@ -112,3 +121,20 @@ def _figures(summary: Mapping[str, Any], site: str) -> dict[str, Any]:
     beside = "" if node.get("num_test") or "held_out_num_test" not in node else "held_out_"
     figures = {name.removeprefix(beside): value for name, value in node.items() if name.startswith(beside)}
     return {name: figures[name] for name in ("num_test", *titles(figures)) if name in figures}
+
+
+def _of_others(whole: Mapping[str, Any], apart: Mapping[str, Any], sites: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Give the mean of what sites measured at the end of two runs, each site once, where both have it."""
+    pairs = [(_figures(whole, site), _figures(apart, site)) for site in sites]
+    found: dict[str, dict[str, Any]] = {"with": {}, "without": {}}
+    for name in titles(*(figures for pair in pairs for figures in pair)):
+        both = [
+            (one, other)
+            for with_it, without_it in pairs
+            if None not in (one := finite(with_it.get(name)), other := finite(without_it.get(name)))
+        ]
+        if both:
+            found["with"][name], found["without"][name] = (
+                math.fsum(values) / len(both) for values in zip(*both, strict=True)
+            )
+    return found

@@ -99,7 +99,7 @@ def run_without(
                 "--leave-out and --seeds are both given, and each runs CONFIG several times in a way of its own: give"
                 " --leave-out once for each seed (seed=1 ...), or --seeds with the site's role=evaluation"
             )
-        from hierfl.leave_out import leave_out, table, without
+        from hierfl.leave_out import OTHERS, leave_out, table, without
 
         whole, others = without(*split(words), which)
         answer.update(leave_out(whole, others, _one_by_one(watch, report, plain)))
@@ -107,6 +107,8 @@ def run_without(
             from hierfl.monitor.table import tabulate
 
             show(lambda width: tabulate(table(answer), width), plain)
+            print(f"\n{OTHERS}:\n")
+            show(lambda width: tabulate(table(answer, others=True), width), plain)
         if report:
             from hierfl.monitor.report import write_report
 

@@ -110,7 +110,12 @@ class Gauges(Collector):
                 ("missing_updates", "Updates that rounds of a hub went on without.", "node", dict(self._missing)),
                 ("trainings", "Trainings of a hub's own sites that have ended well.", "node", dict(self._trained)),
                 ("failures", "Trainings, measurements and members that have failed.", "node", dict(self._failures)),
-                ("notices", "What a person should know, by level; the log has the words.", "level", dict(self._notices)),
+                (
+                    "notices",
+                    "What a person should know, by level; the log has the words.",
+                    "level",
+                    dict(self._notices),
+                ),
             ]
         for name, help_ in _ROUNDS.items():
             if name in rounds:

@@ -3,7 +3,7 @@
 | tag | what |
 |---|---|
 | `cross_site` | the picture of every model on every site's data |
-| `left_out` | the table of each site with and without it in the training, as text |
+| `left_out` | the table of each site with and without it in the training, as text; `left_out/others`: of the others |
 """
 
 from __future__ import annotations
@@ -32,14 +32,20 @@ def log_matrix(run_dir: Path, matrix: Matrix) -> None:
     log.close()
 
 
-def log_left_out(run_dir: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add the comparison of runs without a site, rows by site as in the terminal. Errors: OutputError."""
+def log_left_out(
+    run_dir: Path, rows: Mapping[str, Mapping[str, Any]], of_others: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Add the comparison of runs without a site, there and at the others, rows by site as in the terminal.
+
+    Errors: OutputError.
+    """
     if not (run_dir / FOLDER).is_dir() or not rows:
         return
     from hierfl.monitor.event_file import EventFile
 
     log = EventFile(run_dir / FOLDER)
     log.text("left_out", "\n".join(_table(rows)))
+    log.text("left_out/others", "\n".join(_table(of_others)))
     log.close()
 
 

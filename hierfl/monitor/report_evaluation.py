@@ -8,7 +8,7 @@ from typing import Any
 
 from hierfl.learning.operating import OPERATING, THRESHOLD
 from hierfl.learning.own_metrics import by_label, figure_of
-from hierfl.leave_out import table
+from hierfl.leave_out import OTHERS, table
 from hierfl.monitor.cross_site import short
 from hierfl.monitor.fairness import reads
 from hierfl.monitor.statistics import Told
@@ -57,8 +57,22 @@ def label_table(nodes: Mapping[str, Mapping[str, Any]], root: str, sites: Sequen
 
 
 def left_out_table(found: Mapping[str, Any]) -> Iterator[str]:
-    """Write what `hierfl run --leave-out` has kept: one row per site, without it in the training and with it."""
-    rows = table(found)
+    """Write what `hierfl run --leave-out` has kept: one row per site, without it in the training and with it; of the
+    site itself, and of the others.
+    """
+    yield from _without_and_with(table(found))
+    yield (
+        '<p class="note">How the model does at a site that had no part in its training, in a run of its own with the'
+        " same seed, beside how this run's does there.</p>"
+    )
+    of_others = table(found, others=True)
+    if of_others:
+        yield from _without_and_with(of_others)
+        yield f'<p class="note">{escape(OTHERS[0].upper() + OTHERS[1:])}.</p>'
+
+
+def _without_and_with(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Write a table of the figures without and with each site."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     head = "".join(f"<th>{escape(title)}</th>" for title in ("site", *columns))
     yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>'
@@ -66,10 +80,6 @@ def left_out_table(found: Mapping[str, Any]) -> Iterator[str]:
         cells = "".join(f"<td>{escape(metric(row.get(column)))}</td>" for column in columns)
         yield f"<tr><td>{escape(site)}</td>{cells}</tr>"
     yield "</tbody></table></div>"
-    yield (
-        '<p class="note">How the model does at a site that had no part in its training, in a run of its own with the'
-        " same seed, beside how this run's does there.</p>"
-    )
 
 
 def statistics_table(told: Told) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import config_of, go, hub, site
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hierfl.errors import ConfigError
-from hierfl.leave_out import leave_out, table, without
+from hierfl.leave_out import FILE, leave_out, table, without
 from hierfl.lifecycle import cross_site, run
 from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.fairness import held_out_lines
@@ -157,6 +158,37 @@ def test_tensorboard_has_fairness_calibration_the_cross_site_table_and_the_sites
     assert {"calibration", "cross_site", "tree"} <= set(log.Tags()["images"])
     [left_out] = log.Tensors("left_out")
     assert b"| world/c | " in left_out.tensor_proto.string_val[0]
+    [of_others] = log.Tensors("left_out/others")
+    assert b"| world/c | " in of_others.tensor_proto.string_val[0] != left_out.tensor_proto.string_val[0]
+    found = answer["sites"]["world/c"]
+    for which, where in (("with", folder), ("without", Path(found["run_dir"]))):
+        nodes = json.loads((where / "summary.json").read_text())["nodes"]
+        for name in ("accuracy", "auc", "loss"):
+            mean = (nodes["world/a"][name] + nodes["world/b"][name]) / 2
+            assert found["others"][which][name] == pytest.approx(mean), "each of the others counts once"
+    page = write_report(folder).read_text()
+    assert page.index("Each site left out") < page.index("What a site gives to the others")
+    before = json.loads((folder / FILE).read_text())
+    del before["sites"]["world/c"]["others"]  # as runs of before have it
+    (folder / FILE).write_text(json.dumps(before))
+    assert "What a site gives to the others" not in write_report(folder).read_text()
+
+
+def test_what_is_undefined_in_a_run_without_a_site_counts_in_neither_mean_of_the_others(tmp_path):
+    def ran(auc: float | None, loss: float) -> dict[str, Any]:
+        nodes = {"world/a": {"auc": auc, "loss": loss}, "world/b": {"auc": 0.5, "loss": 2 * loss}, "world/c": {}}
+        return {"run_dir": str(tmp_path), "nodes": nodes}
+
+    runs = iter([ran(0.75, 1.0), ran(None, 3.0)])
+    config = config_of(tmp_path, hub("world", "a", "b", "c"))
+    answer = leave_out(config, {"world/c": config}, lambda _: next(runs))
+    assert answer["sites"]["world/c"]["others"] == {
+        "with": {"auc": 0.5, "loss": 1.5},
+        "without": {"auc": 0.5, "loss": 4.5},
+    }
+    assert table(answer, others=True) == {
+        "world/c": {"AUC without": 0.5, "AUC with": 0.5, "loss without": 4.5, "loss with": 1.5}
+    }
 
 
 def test_under_plain_averaging_the_models_of_the_round_that_comes_stand_beside_the_federations(tmp_path):
