@@ -184,7 +184,7 @@ class Rounds:
         units = counted_on(config, there, patients_of(self.engine.inventories))
         check_budget(config, units)
         self.costs = costs(self.config, keep_counts(self.folder.path, costs(config, units)))
-        steps = {path: site.training.num_steps(there[path]) for path, site in config.sites.items()}
+        steps = {path: site.training.num_steps(units[path] or 0) for path, site in config.sites.items()}
         self.engine.set_up(layout, there, steps, remembered)
         self.voice.facts.update(of_epochs(self.epochs, self.epoch))
 

@@ -45,10 +45,12 @@ def follow(
     run: Run,
     private: Callable[[str, ModelState], local.Private] | None = None,
     settling: Settling | None = None,
+    num_units: int | None = None,
 ) -> Followed:
     """Train by the rule from what the hub sent: the model, and its channels behind it. `sent` may share memory with
     `bound`. `private`: gives the mechanism of a pass by its name and the model that it starts from. `settling`: where
-    updates may not count whole, which did not.
+    updates may not count whole, which did not. `num_units`: what an epoch goes through, where that is not the samples
+    one by one.
 
     Errors: whatever training raises.
     """
@@ -61,8 +63,9 @@ def follow(
         base = bound.start()
     ends: list[Vector] = []
     passes = rule.passes(base.floats, channels, kept, bound.parts)
+    steps = training.num_steps(len(dataset) if num_units is None else num_units)  # type: ignore[arg-type]
     if private is not None:
-        _check_counted(rule, passes, training.num_steps(len(dataset)))  # type: ignore[arg-type]
+        _check_counted(rule, passes, steps)
     for one in passes:
         if one.start is not None:
             bound.load(ModelState(one.start, start.ints))
@@ -77,7 +80,7 @@ def follow(
                     training,
                     seed,
                     pull=bound.pulling(one.pull),
-                    num_steps=one.num_steps,
+                    num_steps=steps if one.num_steps is None else one.num_steps,
                     private=under,
                 ),
             )

@@ -282,9 +282,9 @@ class Branch:
 
     def _set_up(self, remembered: Remembered) -> None:
         """Make the hubs, with what they keep."""
-        there, sites = self._num_samples, self._epoch.config.sites
-        steps = {site: settings.training.num_steps(there[site]) for site, settings in sites.items()}
-        self._engine.set_up(self.layout, there, steps, remembered, top=self.path)
+        units, sites = self._num_units, self._epoch.config.sites
+        steps = {site: settings.training.num_steps(units[site] or 0) for site, settings in sites.items()}
+        self._engine.set_up(self.layout, self._num_samples, steps, remembered, top=self.path)
         self._kept, self._has_hubs = remembered, True
 
     def _newest(self, before: int) -> Checkpoint | None:

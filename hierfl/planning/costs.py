@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, HierflError, OutputError, Problem
+from hierfl.learning.patients import PATIENT, unit_of
 from hierfl.learning.task import CountsSamples, counted
 from hierfl.planning.log import Log
 from hierfl.planning.shape import Pauses, SiteWork
@@ -22,6 +23,8 @@ from scheduler.durations import Durations
 __all__ = ["SECONDS_PER_STEP", "Knowledge", "from_estimates", "from_log", "site_works"]
 
 SECONDS_PER_STEP = 0.01
+
+BY_PATIENT = "its epochs go over patients (privacy: {unit: patient}), who are counted as its data are loaded"
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,10 @@ def site_works(config: RunConfig, known: Knowledge, kind: str) -> dict[str, Site
             continue
         found = _samples(config, path, settings, known, counts, problems)
         steps = settings.training.num_steps(found or 0)
-        if found is None:
+        is_by_patient = unit_of(settings.privacy) == PATIENT and settings.training.local_steps is None
+        if found is None or (found and is_by_patient):
             if settings.training.local_steps is None and path not in known.units:
-                problems.setdefault(path, "")
+                problems.setdefault(path, BY_PATIENT if is_by_patient else "")
                 continue
             problems.pop(path, None)
             steps = settings.training.local_steps or round(known.units[path])
@@ -127,16 +131,13 @@ def site_works(config: RunConfig, known: Knowledge, kind: str) -> dict[str, Site
     if problems:
         first, why = next(iter(problems.items()))
         more = f" (and {len(problems) - 1} more sites)" if len(problems) > 1 else ""
-        because = f": {why}" if why else f": the task {config.task_kind!r} does not count samples without loading them"
-        raise ConfigError(
-            [
-                Problem(
-                    "",
-                    f"the steps of {first}{more} are not known{because}; give --run RUN_DIR of an earlier run of this"
-                    " tree, set training.local_steps, or give the task a method num_samples (docs/tasks.md)",
-                )
-            ]
-        )
+        because = why or f"the task {config.task_kind!r} does not count samples without loading them"
+        ways = "give --run RUN_DIR of an earlier run of this tree, "
+        if why == BY_PATIENT:
+            ways += "or set training.local_steps"
+        else:
+            ways += "set training.local_steps, or give the task a method num_samples (docs/tasks.md)"
+        raise ConfigError([Problem("", f"the steps of {first}{more} are not known: {because}; {ways}")])
     if not works:
         raise ConfigError("no site has anything to train on: there is nothing to plan")
     return works

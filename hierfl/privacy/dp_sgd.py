@@ -62,7 +62,7 @@ class DpSgd:
     """The budget: a run that would cost any of this site's records more is refused; null: any cost, which is told."""
     unit: str = field(default=RECORD, repr=False)
     """What is protected as a whole: record, or patient, all records of one at a site; batch_size counts patients then,
-    and the task says whose each record is (parquet: patient)."""
+    epochs go over them, and the task says whose each record is (parquet: patient)."""
     method: str = "vmap"
     """How gradients are taken: vmap, of many records at once; loop, one after another, for models that torch.func
     cannot take."""
@@ -97,8 +97,6 @@ class DpSgd:
             return "clips each record's gradient (max_grad_norm), and training.clip_norm their mean: leave that out"
         if training.precision != "float32":
             return f"takes gradients in float32: leave out training.precision {training.precision}"
-        if self.unit == PATIENT and training.local_steps is None:
-            return "draws patients, and an epoch's steps are counted by records: say training.local_steps"
         return ""
 
     def misfit(self, module: Module) -> str:

@@ -326,7 +326,7 @@ class SiteWorker:
         def once() -> Followed:
             what = self._bound(), start, own, self.spec.task, data, self._training(job, site), run_pass
             private = private_passes(self.spec, site, job.round_number)
-            return follow(job.objective, *what, private, job.settling(site))
+            return follow(job.objective, *what, private, job.settling(site), self._loader.num_patients(site))
 
         return self._undisturbed(once)
 

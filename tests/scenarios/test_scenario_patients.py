@@ -16,8 +16,10 @@ from small_runs import config_of, go, hub, site
 from hierfl.errors import ConfigError, HierflError
 from hierfl.lifecycle import resume
 from hierfl.monitor.plain import closing_lines
-from hierfl.monitor.records import Notice
+from hierfl.monitor.records import Notice, SiteTrained
 from hierfl.monitor.report import write_report
+from hierfl.plan import knowledge, plan
+from hierfl.planning.costs import site_works
 from hierfl.tasks import _classifier
 from hierfl.tree import paid, survey
 
@@ -82,6 +84,31 @@ def test_privacy_is_counted_on_patients(tmp_path: Path, sites: list[Any]) -> Non
     }
 
 
+@pytest.mark.parametrize(("strategy", "more"), [("fednova", 0), ("scaffold", 0), ("fedrep", 5)])
+def test_an_epoch_goes_over_patients(tmp_path: Path, sites: list[Any], strategy: str, more: int) -> None:
+    rule = {"kind": strategy, **({"personal": ["*bias"], "head_steps": more} if more else {})}
+    tree = hub("us", *sites[:2]), {**sites[2], "training": {"batch_size": None}}
+    ran = trial(tmp_path, private(*tree, strategy=rule), training={"lr": 0.1, "batch_size": 5, "local_epochs": 2})
+    steps = {"world/us/a": 2 * 2, "world/us/b": 2 * 4, "world/c": 2 * 1}
+    told = ran.summary["privacy"]["sites"]
+    assert {path: one["steps_per_round"] - more for path, one in told.items()} == steps
+    assert told["world/us/b"]["sampling_rate"] == 5 / 16 and told["world/c"]["sampling_rate"] == 1
+    assert {(one.node, one.num_steps) for one in ran.monitor.of(SiteTrained)} == {*steps.items()}
+    assert resume(ran.folder, ["federation.rounds=3"], [])["privacy"]["sites"].keys() == told.keys()
+
+
+def test_a_plan_says_that_patients_are_not_counted_yet(tmp_path: Path, sites: list[Any]) -> None:
+    root, epochs = private(*sites), {"lr": 0.1, "batch_size": 4}
+    config = config_of(tmp_path, root, TASK, training=epochs)
+    with pytest.raises(
+        ConfigError, match=r"the steps of world/a \(and 2 more sites\) are not known: its epochs go over"
+    ):
+        plan(config)
+    ran = trial(tmp_path, root, training=epochs)
+    works = site_works(config, knowledge(config, run_dir=ran.folder), "")
+    assert {path: work.steps for path, work in works.items()} == {"world/a": 2, "world/b": 4, "world/c": 3}
+
+
 def test_a_tree_has_the_bits_of_a_flat_federation_and_so_has_a_run_that_goes_on(
     tmp_path: Path, sites: list[Any]
 ) -> None:
@@ -125,8 +152,6 @@ def test_what_cannot_be_counted_by_patients_is_refused_by_name(tmp_path: Path, s
     nobody = {key: value for key, value in TASK.items() if key != "patient"}
     said = refused(tmp_path, private(*sites), nobody)
     assert "federation.privacy" in said and "does not say whose its records are: parquet's key patient" in said
-    epochs = {"lr": 0.1, "batch_size": 4, "local_epochs": 1}
-    assert "say training.local_steps" in refused(tmp_path, private(*sites), training=epochs)
     halves = {**sites[0], "split": 2}
     assert "leave split out" in refused(tmp_path, private(halves, *sites[1:]))
     public = {"key": "public", "basis": "open data", "data": {"path": str(tmp_path / "c.parquet")}}
