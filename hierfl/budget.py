@@ -16,7 +16,7 @@ from hierfl.accountant import epsilon, least_noise, most_often
 from hierfl.config.schema import RunConfig
 from hierfl.durable import put
 from hierfl.errors import ConfigError, OutputError, Problem
-from hierfl.learning.patients import PATIENT, UNITS, unit_of
+from hierfl.learning.patients import PATIENT, spoken_units, unit_of
 from hierfl.learning.privacy import Mechanism, Release
 from hierfl.learning.task import Standardised
 from hierfl.monitor.records import Scalars
@@ -152,9 +152,7 @@ def planned(config: RunConfig, num_samples: Mapping[str, int | None]) -> dict[st
     told = sorted(found.values(), key=lambda cost: -cost.epsilon)[:MOST_TOLD]
     said = {cost.site: f"privacy: {cost}" for cost in told}
     unknown = [path for path in private if num_samples.get(path) is None]
-    units = " or ".join(
-        f"{unit}s" for unit in UNITS if unit in {unit_of(config.sites[path].privacy) for path in private}
-    )
+    units = spoken_units(config.sites[path].privacy for path in private)
     root = [f"privacy of single {units}: {len(private)} of {len(config.sites)} sites"]
     if found:
         root[0] += f", epsilon at most {told[0].epsilon:.3g}"
@@ -183,7 +181,9 @@ def counted_on(
 
 def _limits(config: RunConfig) -> Iterator[str]:
     """Say what noise does not cover, and on what it rests."""
-    uncovered = ["numbers of samples", "measurements on test records", "how long a site takes", "errors"]
+    has_patients = any(unit_of(site.privacy) == PATIENT for site in config.sites.values())
+    numbers = f"numbers of samples{' and of patients' if has_patients else ''}"
+    uncovered = [numbers, "measurements on test records", "how long a site takes", "errors"]
     if isinstance(config.task, Standardised) and config.task.standardise != "none":
         uncovered.insert(0, f"the features' mean and deviation (standardise: {config.task.standardise})")
     if config.statistics is not None:
@@ -244,7 +244,7 @@ def keep_counts(folder: Path, found: Mapping[str, Cost]) -> dict[str, int]:
     try:
         before: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(before, dict) or any(type(number) is not int for number in before.values()):
-            raise ValueError("it does not give a number of records for each site")
+            raise ValueError("it does not give a number of records, or patients, for each site")
     except FileNotFoundError:
         before = {}
     except (OSError, ValueError) as error:

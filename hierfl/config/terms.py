@@ -18,9 +18,9 @@ SCORES = ("none", "histogram", "exact")
 class Terms:
     """Bounds; None: any. `tasks`: kinds of task; `code`: digests of a task's code; `rounds`: of the root; `until`: the
     last day of work, ISO; `members`: in each sum that the hub sees of this node's updates; `epsilon`: what each site
-    may pay for its records' privacy; `delta`: at which it is counted, None: below one over the number of its records;
-    `unit`: what noise hides as a whole, None: a record or a patient; `min_count`: records that each number of
-    `statistics` stands for, at least.
+    may pay for its records' privacy; `delta`: at which it is counted, None: below one over the number of these, or of
+    patients; `unit`: what noise hides as a whole, None: a record or a patient; `min_count`: records that each number
+    of `statistics` stands for, at least.
     """
 
     tasks: tuple[str, ...] | None = None

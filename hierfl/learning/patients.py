@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hierfl.errors import SiteFailed
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-__all__ = ["PATIENT", "RECORD", "UNITS", "knows_patients", "places_by_patient", "unit_of"]
+__all__ = ["PATIENT", "RECORD", "UNITS", "knows_patients", "places_by_patient", "spoken_units", "unit_of"]
 
 RECORD, PATIENT = UNITS = ("record", "patient")
 """What a mechanism may protect as a whole."""
@@ -21,6 +22,12 @@ RECORD, PATIENT = UNITS = ("record", "patient")
 def unit_of(mechanism: object) -> str:
     """Say what a privacy mechanism protects as a whole; single records where it says nothing."""
     return str(getattr(mechanism, "unit", RECORD))
+
+
+def spoken_units(mechanisms: Iterable[object]) -> str:
+    """Name what any of these protect to a person: records, patients, or both; records where there are none."""
+    units = {unit_of(mechanism) for mechanism in mechanisms} or {RECORD}
+    return " or ".join(f"{unit}s" for unit in UNITS if unit in units)
 
 
 def knows_patients(task: object) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hierfl.config.membership import epochs
 from hierfl.config.schema import Evaluation, RunConfig
-from hierfl.learning.patients import unit_of
+from hierfl.learning.patients import PATIENT, unit_of
 from hierfl.learning.standardise import is_federated
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
@@ -162,7 +162,9 @@ def _measured(evaluation: Evaluation) -> str:
 
 def _counts(config: RunConfig, path: str) -> Iterator[str]:
     """List what a member tells of its records."""
-    yield f"once{_again(config, path)} the numbers of training and test samples"
+    owned = config.sites.get(path)
+    patients = ", and of patients who are trained on" if owned and unit_of(owned.privacy) == PATIENT else ""
+    yield f"once{_again(config, path)} the numbers of training and test samples{patients}"
     if config.statistics is not None:
         yield f"once of {asked(config.statistics)}"
 
@@ -196,7 +198,10 @@ def _hidden(config: RunConfig, path: str) -> Iterator[str]:
         if mechanism.epsilon is not None:
             most = f"epsilon at most {mechanism.epsilon:g}, in all runs from one --state together"
         how = f"{describe(mechanism)}, at delta {mechanism.delta:g}"
-        yield f"{site}: noise hides single {unit_of(mechanism)}s in the change, {how}: {most}"
+        whose = f"{unit_of(mechanism)}s"
+        column = getattr(config.task, "patient", None) if unit_of(mechanism) == PATIENT else None
+        whose += f", one for each value of {column!r}," if isinstance(column, str) else ""
+        yield f"{site}: noise hides single {whose} in the change, {how}: {most}"
     yield "no noise is in anything else of this"
 
 

@@ -12,7 +12,7 @@ from hierfl.config.schema import RunConfig
 from hierfl.config.section import fields_of
 from hierfl.config.terms import SCORES, Terms
 from hierfl.errors import ConfigError, LinkError, Problem
-from hierfl.learning.patients import unit_of
+from hierfl.learning.patients import spoken_units, unit_of
 from hierfl.link.approval import Plan
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.kit import Kit
@@ -53,7 +53,7 @@ def heeded(config: RunConfig, kit: Kit, plan: Plan, today: Callable[[], date] = 
 def check_delta(terms: Terms, path: str, costs: Iterable[Cost]) -> None:
     """Hold sites' deltas against terms that name an epsilon and no delta: an epsilon says nothing without one.
 
-    Errors: LinkError, naming every site whose delta is not below one over the number of its training records.
+    Errors: LinkError, naming every site whose delta is not below one over the number of its records, or patients.
     """
     if terms.epsilon is None or terms.delta is not None:
         return
@@ -73,7 +73,8 @@ def terms_lines(config: RunConfig, kit: Kit, plan: Plan) -> Iterator[str]:
     found = read_terms(kit.terms)
     said = [f"{key} {_said(getattr(found, key))}" for key in Terms.__slots__ if getattr(found, key) is not None]
     if found.epsilon is not None and found.delta is None:
-        said.append("delta below one over a site's records")
+        units = spoken_units(config.sites[site].privacy for site in sites_here(config, kit.path))
+        said.append(f"delta below one over a site's {units}")
     yield f"own terms      {'; '.join(said) or 'none'} ({kit.terms})"
     for number, (key, why) in enumerate(_breaches(found, config, kit.path, plan, date.today())):
         yield f"{'not kept' if not number else '':<15}{key}: {why}"

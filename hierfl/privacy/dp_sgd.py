@@ -76,7 +76,9 @@ class DpSgd:
         if not LEAST_NOISE <= self.noise_multiplier <= MOST_NOISE:
             raise ConfigError(f"noise_multiplier is {self.noise_multiplier}; from {LEAST_NOISE} to {MOST_NOISE:,}")
         if not 0 < self.delta < 1:
-            raise ConfigError(f"delta is {self.delta}; between 0 and 1, well below one over the number of records")
+            raise ConfigError(
+                f"delta is {self.delta}; between 0 and 1, well below one over the number of records, or patients"
+            )
         if self.epsilon is not None:
             _above_zero("epsilon", self.epsilon)
         if self.unit not in UNITS:

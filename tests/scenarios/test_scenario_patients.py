@@ -15,6 +15,7 @@ from small_runs import config_of, go, hub, site
 
 from hierfl.errors import ConfigError, HierflError
 from hierfl.lifecycle import resume
+from hierfl.link.approval import plan_of
 from hierfl.monitor.plain import closing_lines
 from hierfl.monitor.records import Notice, SiteTrained
 from hierfl.monitor.report import write_report
@@ -74,6 +75,7 @@ def test_privacy_is_counted_on_patients(tmp_path: Path, sites: list[Any]) -> Non
         assert told[f"world/{name}"]["epsilon"] == pytest.approx(once)
         assert ran.summary["nodes"][f"world/{name}"]["num_samples"] > number
     said = {one.node: one.message for one in ran.monitor.of(Notice)}
+    assert "numbers of samples and of patients" in said["world"]
     assert "privacy of single patients: 3 of 3 sites, epsilon at most" in said["world"]
     assert "3 steps" not in said["world/b"] and "6 steps, each on 0.25 of its 16 patients" in said["world/b"]
     [line] = [line for line in closing_lines("finished", ran.summary, "") if line.startswith("privacy")]
@@ -127,6 +129,13 @@ def test_who_is_not_counted_before_the_run_is_not_taken_for_a_record(tmp_path: P
     config = config_of(tmp_path, private(*sites), TASK, training=STEPS)
     assert "3 sites' patients are not counted yet" in paid(config)["world"]
     assert all(node.epsilon is None for node in survey(config).values())
+
+
+def test_a_member_agrees_to_whom_the_yaml_takes_for_a_patient(tmp_path: Path, sites: list[Any]) -> None:
+    linked = ({**one, "link": {"address": "hub.example.org:8443"}} for one in sites)
+    config = config_of(tmp_path, private(*linked), TASK, training=STEPS)
+    [said] = [line for line in plan_of(config, "world/a").leaves if line.startswith("world/a: noise hides")]
+    assert said.startswith("world/a: noise hides single patients, one for each value of 'pid', in the change, dp_sgd")
 
 
 def test_a_budget_is_held_before_anything_is_trained(tmp_path: Path, sites: list[Any]) -> None:

@@ -337,18 +337,20 @@ def test_patients_are_counted_over_links_as_they_are_in_a_simulation(
 ) -> None:
     north = hub("north", site("a", n=12), site("b", n=20), link=LINK, rounds=2)
     tree = hub("world", north, {**site("c", n=16), "link": LINK}, privacy={**NOISE, "unit": "patient"})
-    settings = {"batch_size": 4, "local_steps": 3}
+    settings = {"batch_size": 4, "local_epochs": 1}
     config = config_of(tmp_path / "runs", tree, "ward_tasks:Visits", training=settings)
     simulated = run(config)
     monkeypatch.setattr("hierfl.runtime.secrecy.os.urandom", lambda size: f"seed {config.seed}".encode())
     linked = Inside(config, tmp_path / "linked").go()
-    assert "world/c: noise hides single patients in the change, dp_sgd" in "\n".join(plan_of(config, "world/c").lines())
+    said = {path: "\n".join(plan_of(config, path).lines()) for path in ("world/c", "world/north")}
+    assert "world/c: noise hides single patients in the change, dp_sgd" in said["world/c"]
+    assert "the numbers of training and test samples, and of patients who are trained on" in said["world/c"]
+    assert "of patients who" not in said["world/north"], "a hub tells nobody how many its sites have"
     assert linked["model_digest"] == simulated["model_digest"]
     assert linked["privacy"]["sites"]["world/c"] == simulated["privacy"]["sites"]["world/c"]
     assert simulated["privacy"]["sites"]["world/c"]["sampling_rate"] == 4 / 8
-    for path, rates in {"world/north": {"a": 4 / 6, "b": 4 / 10}, "world/c": {"": 4 / 8}}.items():
+    prices = {"world/north": {"a": [4 / 6, 2.0, 2 * 2], "b": [4 / 10, 2.0, 2 * 3]}, "world/c": {"": [4 / 8, 2.0, 2]}}
+    for path, sites in prices.items():
         for line in paid(tmp_path / "linked" / path.replace("/", "__")):
-            assert line["sites"] == {
-                f"{path}/{name}".rstrip("/"): [rate, 2.0, 6 if name else 3] for name, rate in rates.items()
-            }
+            assert line["sites"] == {f"{path}/{name}".rstrip("/"): price for name, price in sites.items()}
             assert {*line["units"].values()} == {"patient"}

@@ -44,9 +44,9 @@ def kit(pki: Pki, tmp_path: Path) -> Kit:
     return Kit.open(tmp_path / "kit")
 
 
-def federation(folder: Path, **root: Any) -> Any:
+def federation(folder: Path, *, task: str = "ward_tasks:Wards", **root: Any) -> Any:
     members = [hub("us", "a", site("b"), link=LINK), *({**site(name), "link": LINK} for name in "cdef")]
-    return config_of(folder, hub("world", *members, rounds=20, **root), name="heart")
+    return config_of(folder, hub("world", *members, rounds=20, **root), task, name="heart")
 
 
 def breaches(config: Any, kit: Kit, today: date = DAY, **terms: Any) -> str:
@@ -124,6 +124,8 @@ def test_code_and_noise_that_are_there_keep_their_terms(tmp_path: Path, kit: Kit
     config = federation(tmp_path, privacy=NOISE)
     assert not breaches(config, kit, epsilon=3.0, code=[plan_of(config, kit.path).task])
     assert lines(config, kit)[0].endswith(f"; epsilon 3.0; delta below one over a site's records ({kit.terms})")
+    by_patient = federation(tmp_path, privacy={**NOISE, "unit": "patient"}, task="ward_tasks:Visits")
+    assert "; delta below one over a site's patients (" in lines(by_patient, kit)[0]
     assert not breaches(config, kit, epsilon=3.0, delta=0.001)
     assert lines(config, kit)[0] == f"own terms      epsilon 3.0; delta 0.001 ({kit.terms})"
     assert not breaches(config, kit, unit="record")
