@@ -20,6 +20,9 @@ __all__ = ["SiteTable", "error_at"]
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf|nan|infinity)", re.IGNORECASE)
 _KEY = re.compile(r"data: \{(?P<key>\w+): (?P<value>[^}]+)\}")
 
+GAPS = ("", "nan", "none", "null", "nat", "<na>")
+"""What stands for a gap among words, in any case: Python and its tables write such a word where they had no value."""
+
 
 @dataclass(frozen=True)
 class SiteTable:
@@ -116,7 +119,8 @@ class SiteTable:
 
     def codes(self, name: str) -> NDArray[np.int64]:
         """Number a column's values from 0 on, in the order of their texts: (n,). Errors: DataError for a gap, which is
-        NaN among numbers and a blank among words, too: who has no name is not one with others.
+        NaN among numbers, and among words a blank, or what programs write for a gap, too: who has no name is not one
+        with others. So it is for numbers that their type cannot tell apart.
         """
         import numpy as np
         import pyarrow as pa
@@ -127,12 +131,20 @@ class SiteTable:
         except pa.ArrowException:
             raise self.error(f"column {name!r} is of type {column.type}; needed: words or integers") from None
         values = np.array(found.dictionary.to_pylist(), dtype=object)
-        gap = "nan" if pa.types.is_floating(column.type) else ""
-        empty = [place for place, word in enumerate(values) if word.strip() == gap]
+        empty = [place for place, word in enumerate(values) if word.strip().casefold() in GAPS]
         places = found.indices.to_numpy(zero_copy_only=False)
         num_gaps = found.null_count + int(np.isin(places, empty).sum())
         if num_gaps:
-            raise self.error(f"column {name!r} has gaps in {num_gaps} of {len(found)} rows; fill or drop them")
+            words = sorted({values[place].strip() for place in empty} - {""})
+            which = f" ({', '.join(words)})" if words else ""
+            raise self.error(f"column {name!r} has gaps{which} in {num_gaps} of {len(found)} rows; fill or drop them")
+        if pa.types.is_floating(column.type):
+            given = column.to_numpy()
+            if np.abs(given).max(initial=0.0) >= 2.0 ** (np.finfo(given.dtype).nmant + 1):
+                raise self.error(
+                    f"column {name!r} is of type {column.type}, in which numbers as large as these run into each other;"
+                    " write them as integers or words"
+                )
         ranks = np.empty(len(values), dtype=np.int64)
         ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
         numbers: NDArray[np.int64] = ranks[places]

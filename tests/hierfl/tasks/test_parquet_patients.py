@@ -96,10 +96,16 @@ def test_rows_to_predict_need_not_name_their_patients(tmp_path):
     [
         (pa.array([None, *["a"] * (NUM_ROWS - 1)]), "'pid' has gaps in 1 of 400 rows"),
         (pa.array([None, "", " ", *["a"] * (NUM_ROWS - 3)]), "'pid' has gaps in 3 of 400 rows"),
-        (pa.array([np.nan, np.nan, *[1.0] * (NUM_ROWS - 2)]), "'pid' has gaps in 2 of 400 rows"),
+        (pa.array([np.nan, np.nan, *[1.0] * (NUM_ROWS - 2)]), r"'pid' has gaps \(nan\) in 2 of 400 rows"),
+        (pa.array(["nan", " NaN", "None", "<NA>", *["a"] * (NUM_ROWS - 4)]), r"gaps \(<NA>, NaN, None, nan\) in 4 of"),
+        (
+            pa.array([2.0**53 + 2, *[1.0] * (NUM_ROWS - 1)]),
+            "'pid' is of type double, in which numbers .* run into each",
+        ),
+        (pa.array([2.0**24 + 2, *[1.0] * (NUM_ROWS - 1)], pa.float32()), "'pid' is of type float, in which numbers"),
         (pa.array([[1]] * NUM_ROWS), "'pid' is of type list.*needed: words or integers"),
     ],
-    ids=["gap", "blanks", "nan", "list"],
+    ids=["gap", "blanks", "nan", "words for gaps", "double", "float", "list"],
 )
 def test_a_column_that_does_not_say_whose_rows_are_is_refused(tmp_path, column, said):
     path = written(tmp_path, table(pid=column))
