@@ -49,6 +49,12 @@ def places_by_patient(task: Any, data: Dataset[Any]) -> list[NDArray[np.int64]]:
         if owners.dtype == object and all(isinstance(one, str) for one in owners.flat):  # as pandas keeps words
             owners = owners.astype(str)
         known = owners.shape == (num_samples,) and (not num_samples or owners.dtype.kind in "biuUS")
+        if (
+            owners.dtype.kind in "US"
+            and not hasattr(given, "dtype")
+            and not all(isinstance(x, str | bytes) for x in given)
+        ):
+            known, what = False, f"{what}, words among others"  # NumPy makes the word nan of a gap
     except (TypeError, ValueError, RuntimeError):
         known = False
     if not known:

@@ -143,6 +143,8 @@ def test_what_was_given_in_place_of_patients_is_told() -> None:
         places_by_patient(Series(np.array(OWNERS[1:])), OWNERS)  # type: ignore[arg-type]
     with pytest.raises(SiteFailed, match="gave ndarray of object, shape"):
         places_by_patient(Series(np.array([*WORDS[1:], 7], dtype=object)), OWNERS)  # type: ignore[arg-type]
+    with pytest.raises(SiteFailed, match=r"gave list of <U32, shape \(9,\), words among others; needed"):
+        places_by_patient(Series([*WORDS[1:], float("nan")]), OWNERS)  # type: ignore[arg-type]
 
 
 def test_a_key_of_the_yaml_is_no_answer() -> None:
