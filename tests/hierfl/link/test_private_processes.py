@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 pytest.importorskip("dp_accounting")
@@ -85,7 +88,7 @@ def private(folder: Path, tree: list[dict[str, Any]], num_rounds: int, root: Any
     """Give a federation that may pay more than its plan says, by a good deal. `root`, `top`: more of its settings."""
     whole = {"rounds": num_rounds, "privacy": {**NOISE, "epsilon": BUDGET}, "members": tree, **(root or {})}
     top["output"] = {"dir": "runs", "tensorboard": False, **top.get("output", {})}
-    return Private(folder, whole, training=TRAINING, **top)
+    return Private(folder, whole, **{"training": TRAINING, **top})
 
 
 @pytest.mark.slow
@@ -183,6 +186,61 @@ def test_masked_updates_are_paid_for_too(tmp_path: Path) -> None:
                 assert f"epsilon {once:.3g} at delta 0.0001" in told[path]
                 assert links.spent(name, path) < BUDGET
         assert links.summary["nodes"]["world"]["auc"] > 0.8
+
+
+@pytest.mark.slow
+def test_epochs_of_patients_masks_and_adapters_have_the_bits_of_the_simulation_whoever_is_killed(
+    tmp_path: Path,
+) -> None:
+    """Noise is no secret here: each training's key is what the simulation has for it."""
+    num_visits = {"a": 12, "b": 20, "c": 16, "d": 24}
+    for name, number in num_visits.items():  # two visits each
+        x, z = np.random.RandomState(number).randn(2, number)
+        visits = {"x": x, "z": z, "sick": (x > 0).astype(int), "pid": np.arange(number) // 2, "use": ["train"] * number}
+        pa.parquet.write_table(pa.table(visits), tmp_path / f"{name}.parquet")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "drawn = os.urandom\n"
+        "def known(size):\n"
+        "    is_noise = sys._getframe(1).f_globals['__name__'] == 'hierfl.runtime.secrecy'\n"
+        "    return b'seed 0' if is_noise else drawn(size)\n"
+        "os.urandom = known\n"
+    )
+    deaths = {"c": [("paid", 2)], "us": [("masked", 2)], "d": [("sent", 2)]}
+    link = {"address": f"localhost:{free_port()}", "deadline_s": 300}
+    here = {name: {"name": name, "data": {"path": f"{name}.parquet"}} for name in num_visits}
+    us = {"name": "us", "rounds": 2, "members": [here["a"], here["b"]], "link": link}
+    tree = [us, *({**here[name], "link": link} for name in "cd")]
+    task = {
+        "kind": "parquet",
+        "features": ["x", "z"],
+        "label": "sick",
+        "patient": "pid",
+        "split": "use",
+        "network": "mlp",
+    }
+    top = {"task": {**task, "standardise": "none"}, "lora": {"rank": 1}, "seed": 0, "evaluation": {"every": 0}}
+    root = {"secure_aggregation": "masks", "privacy": {**NOISE, "epsilon": 1000.0, "unit": "patient"}}
+    with private(tmp_path, tree, 3, root, **top, training={"lr": 0.1, "batch_size": 4, "local_epochs": 2}) as links:
+        links.env["PYTHONPATH"] += f":{tmp_path}"
+        links.die("world", "took", 3)
+        links.serve()
+        links.join_to_die(deaths)
+        links.has_died("world")
+        links.resume()
+        links.end("world", "us", "c", "d")
+        assert links.digest == links.simulated()
+        prices = {"us": {"us/a": [4 / 6, 1.5, 2 * 4], "us/b": [4 / 10, 1.5, 2 * 6]}}
+        prices |= {"c": {"c": [4 / 8, 1.5, 4]}, "d": {"d": [4 / 12, 1.5, 6]}}
+        for name, sites in prices.items():
+            anew = Counter(number for moment, number in deaths[name] if moment in PAID_FOR_NOTHING)
+            assert rounds(links.ledger(name)) == Counter(range(1, 4)) + anew
+            for line in links.ledger(name):
+                assert line["sites"] == {f"world/{site}": price for site, price in sites.items()}
+                assert {*line["units"].values()} == {"patient"}
+        said = links.summary["privacy"]["sites"]["world/d"]
+        assert said["epsilon"] == said["epsilon_planned"] == links.spent("d")
+        assert not any("Traceback" in links.said(name) for name in ("world", "us", "c", "d"))
 
 
 @pytest.mark.slow
