@@ -59,7 +59,8 @@ class DpSgd:
     delta: float = 1e-5
     """delta, between 0 and 1: well below one over the number of a site's records, or patients."""
     epsilon: float | None = None
-    """The budget: a run that would cost any of this site's records more is refused; null: any cost, which is told."""
+    """The budget: a run that would cost any of this site's records, or patients, more is refused; null: any cost, which
+    is told."""
     unit: str = field(default=RECORD, repr=False)
     """What is protected as a whole: record, or patient, all records of one at a site; batch_size counts patients then,
     epochs go over them, and the task says whose each record is (parquet: patient)."""
@@ -67,8 +68,8 @@ class DpSgd:
     """How gradients are taken: vmap, of many records at once; loop, one after another, for models that torch.func
     cannot take."""
     at_once: int = 32
-    """vmap: how many records' gradients are held at once; memory is so many times the model's. Another number may give
-    other bits."""
+    """vmap: how many records', or patients', gradients are held at once; memory is so many times the model's. Another
+    number may give other bits."""
 
     def __post_init__(self) -> None:
         for name in ("noise_multiplier", "max_grad_norm"):
