@@ -113,10 +113,11 @@ def export(
     Return the rounds that the model has done, and the digest of what was read, the checkpoint's `model_digest`.
     Errors: ConfigError for a site that has no model of its own.
     """
+    folder = run_dir.resolve()  # what follows is done in the folder that the run was started in
     with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, config, saved, model):
         own = of_site(config, saved.sites, site) if site else ()
         layout, whole = engine.merged(model, *own)
-        thresholds = thresholds_after(config, run_dir, saved.rounds_done, *own[:1])
+        thresholds = thresholds_after(config, folder, saved.rounds_done, *own[:1])
         missing = [label for label, at in thresholds.items() if at is None]
         if config.evaluation.operating_point is not None and (missing or not thresholds):
             of = f" for {few(missing)}" if any(missing) else ""

@@ -272,6 +272,14 @@ def test_the_threshold_is_of_the_very_model_that_is_exported(wards: Path, tmp_pa
     assert "has no threshold of this model after round 7: it was not measured" in heard.of(Notice)[-1].message
 
 
+def test_the_threshold_is_found_from_any_folder(wards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran, _ = trained(wards, tmp_path, {}, evaluation={"operating_point": {"specificity": 0.8}})
+    monkeypatch.chdir(ran.folder.parent)
+    export(Path(ran.folder.name), tmp_path / "from_there.safetensors")
+    chosen = ran.summary["nodes"]["world"]["operating_threshold"]
+    assert read_exported(tmp_path / "from_there.safetensors").threshold == chosen
+
+
 def test_a_threshold_is_of_the_models_that_sites_were_measured_with(wards: Path, tmp_path: Path) -> None:
     point = {"operating_point": {"specificity": 0.8}}
     sites = [site(name, path=str(wards / f"{name}.csv")) for name in SITES]
