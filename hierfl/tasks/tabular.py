@@ -150,8 +150,8 @@ class Tabular(Sites):
         random = self.random(site, "gaps")
         rates = np.minimum(2 * self.missing * random.random_sample(self.num_features), 1)
         gaps = random.random_sample(values.shape) < rates
-        known = np.ma.masked_array(values, gaps)[is_train]
-        typical = np.ma.filled(np.ma.median(known, axis=0), 0.0)  # type: ignore[no-untyped-call]
+        masked: Any = np.ma  # its types are not the same in all releases of NumPy
+        typical = masked.filled(masked.median(masked.masked_array(values, gaps)[is_train], axis=0), 0.0)
         return np.concatenate([np.where(gaps, typical, values), gaps], axis=1)
 
 
