@@ -68,6 +68,20 @@ def test_it_can_start_from_an_earlier_model(folder):
     assert all(torch.equal(tensor, again[name]) for name, tensor in earlier.state_dict().items())
 
 
+@pytest.mark.parametrize("patient", [None, "pid"])
+def test_tables_draw_a_rare_class_more_often(folder, patient):
+    [balanced] = [block for block in blocks("python") if "class Balanced" in block]
+    source = (folder / "my_task.py").read_text()
+    (folder / "my_task.py").write_text(f"{source}\n\nfrom hierfl.tasks.parquet import Parquet\n\n{balanced}")
+    lines = [f"{n},p{n // 3},{int(n % 10 == 0)}" for n in range(60)]
+    (folder / "rare.csv").write_text("\n".join(["x,pid,died", *lines]))
+    task = kinds.load("task", "my_task:Balanced")(features=["x"], label="died", patient=patient)
+    train = task.data("aalborg", path="rare.csv").train
+    weights, died = task.sample_weights(train), torch.tensor([label for *_, label in train]).bool()
+    assert weights[died].sum() == pytest.approx(1.0)
+    assert weights[~died].sum() == pytest.approx(1.0)
+
+
 def test_its_yaml_is_valid(folder):
     config = load("wards.yaml")
     assert config.task.hidden == 16
