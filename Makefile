@@ -14,6 +14,9 @@ PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 OLD_WARNINGS := -W ignore::pytest.PytestUnraisableExceptionWarning -W ignore:Tip:FutureWarning
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# Hundreds of processes start below: each would compile hierfl anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-all test-lowest check bench clean
 .DEFAULT_GOAL := help
 
@@ -38,7 +41,7 @@ test-lowest: ## The tests but the slow ones, with the oldest packages that pypro
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@$(BIN)/python -m pytest --collect-only --quiet > /dev/null 2>&1 & $(BIN)/mypy; found=$$?; wait; exit $$found
 
 bench: $(VENV)/.installed-dev ## Measure, beside a plain loop and a bare Ray actor pool
 	$(BIN)/python -m benchmarks

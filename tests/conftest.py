@@ -1,5 +1,6 @@
 """Tests are pure unless marked `ray`: in all others `ray.init` raises, also where Ray is imported only later."""
 
+import gc
 import importlib.abc
 import importlib.util
 import os
@@ -60,6 +61,16 @@ if "ray" in sys.modules:
     GUARD.guard(sys.modules["ray"])
 else:
     sys.meta_path.insert(0, GUARD)
+
+
+def pytest_sessionstart() -> None:
+    """Collect tests without looking through what they have loaded: it stays, and it grows to millions of objects."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look after what the tests leave, as ever."""
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
