@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from random import Random
 from typing import Any
@@ -107,6 +108,13 @@ class HubSchedule:
 
     def fresh(self) -> HubRounds:
         return HubRounds(self.hub, self.weights, path="w/h", seed=7)
+
+    def copied(self) -> HubSchedule:
+        """One that goes on by itself from here; what is frozen they share."""
+        random = Random()
+        random.setstate(self.random.getstate())
+        shared = {id(one): one for one in (self.hub, self.policy, *self.told)}
+        return deepcopy(self, {id(self.random): random, **shared})
 
     @property
     def waiting(self) -> set[str]:
