@@ -75,8 +75,9 @@ def _must(holds: bool, what: str) -> None:
 class Process:
     """One process of the run: a machine, a recorder, and the members that it has asked."""
 
-    def __init__(self, world: Schedule) -> None:
-        self.world, disk = world, world.disk
+    def __init__(self, world: Schedule, found: set[tuple[str, int]]) -> None:
+        """`found`: whose updates are durable as it begins."""
+        self.world, disk, self.found = world, world.disk, found
         self.saved = disk.saved or Saved(0, 1, None, frozenset())
         self.queue = Queue(disk, world.next_epoch(disk))
         disk.claim(self.queue.epoch)
@@ -85,7 +86,6 @@ class Process:
         self.recorder = Recorder(world.config, driver, Keeper(), lead, self.saved.rounds_done)  # type: ignore[arg-type]
         streams = disk.read(self.saved.rounds_done)
         self.recorder.resume(self.queue, streams, self.saved.before)  # type: ignore[arg-type]
-        self.found = _durable(streams, self.saved.before)
         self.recorder.begin()
         self.model, self.number = self.saved.model, self.saved.rounds_done
         self.counted = set(self.saved.counted)
@@ -251,7 +251,7 @@ class Schedule:
 
     def run(self) -> None:
         """Play until the last round is published."""
-        self.process = Process(self)
+        self.process = Process(self, set())
         while not (self.disk.saved and self.disk.saved.rounds_done == ROUNDS):
             self.steps += 1
             _must(self.steps < 250, "the run does not end")
@@ -319,11 +319,12 @@ class Schedule:
         counted = self.disk.saved.counted if self.disk.saved else frozenset()
         kept = self.disk.saved.kept if self.disk.saved else None
         held = {(one.shares[0].member, one.round_number) for one in kept.memory.standing.held} if kept else set()
-        found = _durable(self.disk.read(rounds_done), self.disk.saved and self.disk.saved.before) | counted | held
+        durable = _durable(self.disk.read(rounds_done), self.disk.saved and self.disk.saved.before)
+        found = durable | counted | held
         if rounds_done == self.known_at:
             _must(self.known <= found, f"{self.known - found} were durable, and are lost")
         self.known, self.known_at = found, rounds_done
-        self.process = Process(self)
+        self.process = Process(self, durable)
 
     def calm(self) -> dict[int, int]:
         """What is published where nothing happens."""
