@@ -25,7 +25,7 @@ from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.config.section import Made, Report, canonical_kind, fields_of, kind, make_kind, section
 from hierfl.config.secure import check_secure
 from hierfl.config.shared import check_shared
-from hierfl.config.stopping import check_operating, check_stopping, measured_by
+from hierfl.config.stopping import check_intervals, check_operating, check_stopping, measured_by
 from hierfl.config.strategies import check_strategies
 from hierfl.config.topologies import check_journal, check_topologies
 from hierfl.config.tree import Node, check_training, check_tree, named_optimizer
@@ -103,6 +103,7 @@ def check_config(config: Mapping[Any, Any], name: str) -> tuple[Checked, list[Pr
         check_attacks(top["baseline"], tree[0], report)
         check_membership(top["baseline"], tree[0], report)
         check_privacy(training, sections["evaluation"], task.instance, tree[0], report)
+        check_intervals(sections["evaluation"], task.instance, tree[0], report)
         _residency(config, tree[0], sections["runtime"], report)
         _timeouts(tree[0], sections["runtime"], report)
     found, faults = check_faults(config.get("faults"), root, sections, top["baseline"], report)

@@ -1,4 +1,6 @@
-"""Checks early stopping against what is measured, as far as that is known before anything starts."""
+"""Checks early stopping, and what measurements are to tell, against what is measured, as far as that is known before
+anything starts.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +10,14 @@ from typing import Any
 from hierfl.config.places import join
 from hierfl.config.schema import Evaluation, Stopping
 from hierfl.config.section import Made, Report
+from hierfl.config.tree import Node
 from hierfl.config.values import shown
 from hierfl.kinds import nearest
 from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, is_own_name, other_name
+from hierfl.learning.patients import knows_patients
 from hierfl.learning.task import NamesMetrics
 
-__all__ = ["check_operating", "check_stopping", "measured_by"]
+__all__ = ["check_intervals", "check_operating", "check_stopping", "measured_by"]
 
 _WAYS = ("min", "max")
 
@@ -51,6 +55,19 @@ def check_operating(evaluation: Evaluation, measured: Mapping[str, str] | None, 
         report(at, f"is never measured: {never}")
     if measured is not None and "sensitivity" not in measured:
         report(at, f"is of two classes, and the task measures {', '.join(sorted(measured))}")
+
+
+def check_intervals(evaluation: Evaluation, task: Any, root: Node, report: Report) -> None:
+    """Report sites whose parts would share patients, where intervals go by these; `task`: None if it is not sound."""
+    if evaluation.intervals is None or not knows_patients(task):
+        return
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.members is None and "split" in node.own.settings:
+            said = "cuts patients in parts, and evaluation.intervals goes by patients, whom the task knows"
+            report(join(node.place, "split"), f"{said}: leave one of the two out")
+        stack.extend(reversed(node.members or ()))
 
 
 def check_stopping(

@@ -36,10 +36,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hierfl.errors import QUOTED
 from hierfl.learning.calibration import Reliability
+from hierfl.learning.clusters import Clusters
 from hierfl.learning.fixed import FRACTION_BITS, quantised
 from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, added, auc_of, num_bad, sums
+from hierfl.learning.predictions import classes_of, predicted_of, probabilities_of
 from hierfl.learning.score_bins import bins_of, edges, middles
 
 __all__ = ["AUC_KINDS", "LOWER_IS_BETTER", "Curve", "Tally"]
@@ -55,7 +56,6 @@ MAX_CLASSES = 32
 
 _EVERYWHERE = ("accuracy", "auc", "loss", "log_loss", "brier", "ece")
 _SMALLEST = 2.0**-23
-_SLACK = 1e-4
 
 Counts = NDArray[np.int64]
 
@@ -155,6 +155,7 @@ class Tally:
     own: Mapping[str, int] = field(default_factory=dict)
     num_own: int = 0
     labels: tuple[str, ...] = ()
+    clusters: Clusters | None = None
 
     @classmethod
     def measured(cls, own: Mapping[str, NDArray[np.float64]], *, loss_sum: float) -> Tally:
@@ -193,8 +194,8 @@ class Tally:
         """
         if auc not in AUC_KINDS:
             raise ValueError(f"auc is {auc!r}; allowed: {', '.join(AUC_KINDS)}")
-        probabilities = _probabilities(np.asarray(scores))
-        classes = _classes(np.asarray(labels).reshape(-1), probabilities)
+        probabilities = probabilities_of(np.asarray(scores))
+        classes = classes_of(np.asarray(labels).reshape(-1), probabilities)
         n = len(classes)
         if n == 0:
             return cls()
@@ -232,7 +233,30 @@ class Tally:
             own=added(part.own for part in parts if part.own or part.num_samples > part.num_left_out),
             num_own=sum(part.num_own for part in parts),
             labels=next((part.labels for part in parts if part.labels), ()),
+            clusters=Tally._spread(parts),
         )
+
+    @staticmethod
+    def _spread(parts: list[Tally]) -> Clusters | None:
+        """Add up how predictions are spread over patients; where only some know these, the others' have one each."""
+        if all(part.clusters is None for part in parts):
+            return None
+        counted = [part for part in parts if part._num_counted]
+        return Clusters.total(part.clusters or Clusters.alone(*part.numbers()) for part in counted)
+
+    def numbers(self) -> tuple[list[int], list[int]]:
+        """Give how many predictions there are, of which `clusters` says how they are spread, and how many of the first
+        of these are right: in all, of two classes beside that of positives and of negatives, or of each label so.
+        """
+        assert self.confusion is not None
+        right = [int(count) for count in np.diagonal(self.confusion)]
+        if self.labels:
+            sides = [side.sum() for curve in self.told_apart.values() for side in (curve.positives, curve.negatives)]
+            return [self._num_counted, *map(int, sides)], []
+        if len(right) > 2:
+            return [self._num_counted], [sum(right)]
+        negatives, positives = (int(row.sum()) for row in self.confusion)
+        return [self._num_counted, positives, negatives], [sum(right), right[1], right[0]]
 
     def __add__(self, other: Tally) -> Tally:
         return Tally.total((self, other))
@@ -329,45 +353,14 @@ class Tally:
             *(self.num_samples, self.num_not_finite, self.num_left_out, self.loss, self.log_loss, self.brier),
             None if self.confusion is None else self.confusion.tolist(),
             [(c.scores.tolist(), c.positives.tolist(), c.negatives.tolist(), c.bins) for c in self.curves],
-            *(dict(self.own), self.num_own, self.labels),
+            *(dict(self.own), self.num_own, self.labels, self.clusters),
         )
-
-
-def _probabilities(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """Return scores as float64 (n, C) within [0, 1]; a single column is the probability of class 1."""
-    if scores.ndim not in (1, 2):
-        raise ValueError(f"predict's scores have shape {scores.shape}; needed: (n,) or (n, C)")
-    wide = scores.astype(np.float64)
-    wide = wide[:, np.newaxis] if wide.ndim == 1 else wide
-    finite = np.isfinite(wide)
-    low, high = wide[finite].min(initial=0.0), wide[finite].max(initial=1.0)
-    if low < -_SLACK or high > 1.0 + _SLACK:
-        raise ValueError(
-            "predict's scores are beyond 0 to 1; needed: probabilities (torch.sigmoid of one logit, torch.softmax of"
-            f" several){QUOTED}they range from {low:g} to {high:g}"
-        )
-    wide = np.where(finite, np.clip(wide, 0.0, 1.0) + 0.0, np.nan)
-    return np.concatenate([1.0 - wide, wide], axis=1) if wide.shape[1] == 1 else wide
-
-
-def _classes(labels: NDArray[Any], probabilities: NDArray[np.float64]) -> Counts:
-    """Return labels as int64 (n,), each a class of the scores."""
-    n, num_classes = probabilities.shape
-    if len(labels) != n:
-        raise ValueError(f"predict gave {n} scores for {len(labels)} labels")
-    wide = labels.astype(np.float64)
-    known = (wide >= 0) & (wide < num_classes) & (wide == np.floor(wide))
-    if not known.all():
-        bad = labels[~known]
-        raise ValueError(f"{len(bad)} labels are no class; allowed: 0 to {num_classes - 1}{QUOTED}label {bad[0]}")
-    return labels.astype(np.int64)
 
 
 def _confusion(probabilities: NDArray[np.float64], classes: Counts) -> Counts:
-    """Count (true, predicted) pairs, int64 (C, C); of equal probabilities the first class is predicted."""
+    """Count (true, predicted) pairs, int64 (C, C)."""
     num_classes = probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
-    counts = np.bincount(classes * num_classes + predicted, minlength=num_classes**2)
+    counts = np.bincount(classes * num_classes + predicted_of(probabilities), minlength=num_classes**2)
     return counts.astype(np.int64).reshape(num_classes, num_classes)
 
 

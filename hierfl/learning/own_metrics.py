@@ -58,7 +58,7 @@ _TAKEN = frozenset(
     {
         *BUILT_IN,
         *("num_test", "num_samples", "num_left_out", "num_not_finite", "round", "node", "consensus_distance"),
-        *("reliability", "confusion", "intervals", "role", "epsilon"),
+        *("reliability", "confusion", "intervals", "num_test_patients", "role", "epsilon"),
         *("true_positives", "false_positives", "true_negatives", "false_negatives", "train_loss"),
     }
 )

@@ -1,4 +1,4 @@
-"""Whose a site's training records are, where a privacy mechanism protects these and not single records."""
+"""Whose a site's records are: what privacy may protect as a whole, and what a figure's interval goes by."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hierfl.errors import SiteFailed
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-__all__ = ["PATIENT", "RECORD", "UNITS", "knows_patients", "places_by_patient", "spoken_units", "unit_of"]
+__all__ = ["PATIENT", "RECORD", "UNITS", "codes_of", "knows_patients", "places_by_patient", "spoken_units", "unit_of"]
 
 RECORD, PATIENT = UNITS = ("record", "patient")
 """What a mechanism may protect as a whole."""
@@ -38,6 +38,18 @@ def knows_patients(task: object) -> bool:
 def places_by_patient(task: Any, data: Dataset[Any]) -> list[NDArray[np.int64]]:
     """Give the places of each patient's records in a site's training data, rising, (k,) with k at least 1.
 
+    Errors: as of `codes_of`.
+    """
+    codes = codes_of(task, data, "training")
+    if not len(codes):
+        return []
+    order = np.argsort(codes, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(codes))[:-1])
+
+
+def codes_of(task: Any, data: Dataset[Any], use: str) -> NDArray[np.int64]:
+    """Number a site's patients from 0 on, and say whose each record of these data is, (n,). `use`: training or test.
+
     Errors: SiteFailed for what is no number or word for each record; whatever the task raises.
     """
     num_samples = len(data)  # type: ignore[arg-type]
@@ -59,11 +71,7 @@ def places_by_patient(task: Any, data: Dataset[Any]) -> list[NDArray[np.int64]]:
         known = False
     if not known:
         raise SiteFailed(
-            f"the task's patients() gave {what}; needed: for each of the {num_samples} training samples an integer or a"
+            f"the task's patients() gave {what}; needed: for each of the {num_samples} {use} samples an integer or a"
             " word, the same for all of one patient"
         )
-    if not num_samples:
-        return []
-    _, codes = np.unique(owners, return_inverse=True)
-    order = np.argsort(codes, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(codes))[:-1])
+    return np.unique(owners, return_inverse=True)[1].astype(np.int64)

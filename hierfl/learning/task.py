@@ -138,10 +138,14 @@ class WeighsSamples(Protocol):
 
 @runtime_checkable
 class KnowsPatients(Protocol):
-    """A task that can say whose its records are: what a mechanism with `unit: patient` protects as a whole."""
+    """A task that can say whose its records are: what a mechanism with `unit: patient` protects as a whole, and what
+    intervals of figures go by.
+    """
 
-    def patients(self, train: Dataset[Any]) -> Sequence[int] | Sequence[str] | Tensor:
-        """Say whose each of a site's training samples is, (n,): a number or a word, the same for all of a patient."""
+    def patients(self, data: Dataset[Any]) -> Sequence[int] | Sequence[str] | Tensor:
+        """Say whose each of a site's training samples is, or with `evaluation.intervals` of its test samples, whichever
+        data set is given, (n,): a number or a word, the same for all of a patient.
+        """
 
 
 @runtime_checkable

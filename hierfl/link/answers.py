@@ -18,12 +18,12 @@ from hierfl.link.codec import (
     payload_in,
     seconds,
     statistics_in,
-    tally_in,
     text,
 )
 from hierfl.link.masks import SECRET_BYTES
 from hierfl.link.payload import Shape
 from hierfl.link.signed import MOST_BYTES
+from hierfl.link.tallies import tally_in
 from hierfl.runtime.jobs import Inventory
 
 __all__ = ["Trained", "admit_described", "admit_evaluated", "admit_keyed", "admit_masked", "admit_trained", "limit_of"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from hierfl.config.membership import epochs
 from hierfl.config.schema import Evaluation, RunConfig
-from hierfl.learning.patients import PATIENT, unit_of
+from hierfl.learning.patients import PATIENT, knows_patients, unit_of
 from hierfl.learning.standardise import is_federated
 from hierfl.link.cohort import cohort, fewest
 from hierfl.link.identity import exchanging
@@ -138,6 +138,13 @@ def _leaves(config: RunConfig, path: str) -> list[str]:
         )
         if config.evaluation.fine_tune is not None:
             found.append("the same of the models that sites fine-tune for themselves, which stay there")
+        if config.evaluation.intervals is not None and knows_patients(config.task):
+            found.append(
+                "of the model after these rounds how many patients have test samples, in all, of either class, or with"
+                " and without each label, and sums over patients of the square of how many each has (with few patients"
+                " nearly each one's number); of classes also of how many of them are predicted right, squared and times"
+                " how many there are"
+            )
     return found
 
 

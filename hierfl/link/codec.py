@@ -6,7 +6,6 @@ what was wrong. Messages are small (`MAX_BYTES`, which the transport holds); vec
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,10 +15,6 @@ from numpy.typing import NDArray
 
 from hierfl.errors import LinkError
 from hierfl.learning.disclosure import MOST_CHARACTERS
-from hierfl.learning.fixed import FRACTION_BITS
-from hierfl.learning.metrics import Curve, Tally
-from hierfl.learning.own_metrics import LABEL_NAMES, MAX_OWN, MOST_LABELS, auc_of, is_own_name, other_name
-from hierfl.learning.score_bins import MOST_BINS, edges
 from hierfl.learning.standardise import Moments
 from hierfl.learning.statistics import KINDS, Column, TableStatistics
 from hierfl.link._wire import link_pb2 as wire
@@ -47,8 +42,6 @@ __all__ = [
     "shortfalls_out",
     "statistics_in",
     "statistics_out",
-    "tally_in",
-    "tally_out",
     "text",
 ]
 
@@ -56,7 +49,6 @@ MAX_BYTES = 4 << 20
 """Of one message that is no chunk."""
 
 MAX_TEXT = 2000
-MAX_CLASSES = 4096
 MAX_INTEGER_BYTES = 96
 MAX_WEIGHT = 2**53 - 1
 """Of a round in all: weights are exact in float64."""
@@ -74,8 +66,6 @@ MOST_SECONDS = 1e9
 LARGEST_LOSS = 2**256
 """Of one sample: the square of a float32 is less."""
 
-_LARGEST_LOG_LOSS = 16
-"""Probabilities are clipped at 2^-23."""
 _MOST = 2**63 - 1
 
 
@@ -238,120 +228,6 @@ def _column_in(message: wire.Column, num_rows: int) -> Column:
         message.others,
         tuple(message.bins) or None,
     )
-
-
-def tally_out(tally: Tally) -> wire.Tally:
-    """Write what was counted."""
-    return wire.Tally(
-        num_samples=tally.num_samples,
-        num_not_finite=tally.num_not_finite,
-        num_left_out=tally.num_left_out,
-        loss=integer_out(tally.loss),
-        log_loss=integer_out(tally.log_loss),
-        brier=integer_out(tally.brier),
-        confusion=[] if tally.confusion is None else tally.confusion.ravel().tolist(),
-        curves=[
-            wire.Curve(
-                scores=curve.scores,
-                positives=curve.positives.tolist(),
-                negatives=curve.negatives.tolist(),
-                bins=curve.bins or 0,
-            )
-            for curve in tally.curves
-        ],
-        own={name: integer_out(value) for name, value in tally.own.items()},
-        num_own=tally.num_own,
-        labels=tally.labels,
-    )
-
-
-def tally_in(message: wire.Tally, most: int = MOST_PREDICTIONS) -> Tally:
-    """Read what was counted, of so many predictions at most.
-
-    Errors: LinkError where the counts contradict each other, or sums are larger than so many samples have.
-    """
-    num_samples = bounded(message.num_samples, "num_samples", most=most)
-    num_left_out = bounded(message.num_left_out, "num_left_out", most=num_samples)
-    num_not_finite = bounded(message.num_not_finite, "num_not_finite", most=num_left_out)
-    counted = num_samples - num_left_out
-    sums = [integer_in(getattr(message, name), name) for name in ("loss", "log_loss", "brier")]
-    own, labels = _own_in(message), _labels_in(message)
-    num_own = bounded(message.num_own, "num_own", most=most if own and counted else 0)
-    if not counted:
-        if message.confusion or message.curves or any(own.values()) or any(sums):
-            raise LinkError("counts of samples where none was counted")
-        return Tally(num_samples, num_not_finite, num_left_out, own=own, labels=labels)
-    for name, value, number in [("loss", sums[0], counted), *((name, value, num_own) for name, value in own.items())]:
-        _possible(name, value, -number * LARGEST_LOSS, number * LARGEST_LOSS)
-    if own and not message.confusion:
-        if message.curves or any(sums[1:]) or labels or num_own != counted:
-            raise LinkError("counts of classes where there are none")
-        return Tally(num_samples, num_not_finite, num_left_out, sums[0], own=own, num_own=num_own)
-    num_classes = math.isqrt(len(message.confusion))
-    if num_classes**2 != len(message.confusion) or not 2 <= num_classes <= MAX_CLASSES:
-        raise LinkError(f"a table of {len(message.confusion)} counts is none of true and predicted classes")
-    _possible("log_loss", sums[1], 0, counted * _LARGEST_LOG_LOSS)
-    _possible("brier", sums[2], 0, counted * num_classes)
-    confusion = _counts(message.confusion, "the table of classes", counted).reshape(num_classes, num_classes)
-    needed = len(labels) or (1 if num_classes == 2 else num_classes)
-    if len(message.curves) not in (0, needed) or (labels and num_classes != 2):
-        raise LinkError(f"{len(message.curves)} curves for {num_classes} classes and {len(labels)} labels")
-    curves = tuple(_curve_in(curve, None if labels else counted) for curve in message.curves)
-    if labels and curves:
-        _counts([int(sum(each.positives) + sum(each.negatives)) for each in curves], "the curves of labels", counted)
-    return Tally(
-        *(num_samples, num_not_finite, num_left_out, sums[0], sums[1], sums[2]),
-        confusion=confusion,
-        curves=curves,
-        own=own,
-        num_own=num_own,
-        labels=labels,
-    )
-
-
-def _possible(what: str, value: int, least: int, most: int) -> None:
-    """Errors: LinkError for a sum of losses, in units of 2^-40, that is out of its range."""
-    if not least << FRACTION_BITS <= value <= most << FRACTION_BITS:
-        raise LinkError(f"a sum of {what} that no such number of samples has")
-
-
-def _own_in(message: wire.Tally) -> dict[str, int]:
-    if len(message.own) > MAX_OWN:
-        raise LinkError(f"{len(message.own)} metrics of a task's own; at most {MAX_OWN}")
-    if odd := [name for name in message.own if not is_own_name(name)]:
-        raise LinkError(f"a metric of a task's own is called {odd[0][:80]!r}; needed: {other_name(odd[0][:80])}")
-    return {name: integer_in(message.own[name], name) for name in sorted(message.own)}
-
-
-def _labels_in(message: wire.Tally) -> tuple[str, ...]:
-    names = tuple(message.labels)
-    if len(names) > MOST_LABELS or len({*names}) < len(names):
-        raise LinkError(f"{len(names)} names of labels; at most {MOST_LABELS}, each once")
-    if odd := [name for name in names if not is_own_name(auc_of(name)) or auc_of(name) in message.own]:
-        raise LinkError(f"a label is called {odd[0][:80]!r}; needed: {LABEL_NAMES}")
-    return names
-
-
-def _curve_in(message: wire.Curve, counted: int | None) -> Curve:
-    """Read a curve; `counted`: of how many samples, None where others say so."""
-    scores = np.array(message.scores, np.float64)
-    if not (np.isfinite(scores).all() and (np.diff(scores) > 0).all() and (scores >= 0).all() and (scores <= 1).all()):
-        raise LinkError("the scores of a curve do not rise from 0 to 1")
-    if not len(message.positives) == len(message.negatives) == scores.size:
-        raise LinkError("a curve with other numbers of scores, positives and negatives")
-    given = [*message.positives, *message.negatives]
-    both = _counts(given, "a curve", sum(given) if counted is None else counted)
-    bins = message.bins or None
-    if bins is not None and not (2 <= bins <= MOST_BINS and np.isin(scores, edges(bins)[:-1]).all()):
-        raise LinkError(f"the scores of a curve are no edges of {bins} bins")
-    return Curve(scores, both[: scores.size], both[scores.size :], bins)
-
-
-def _counts(values: Sequence[int], what: str, total: int) -> Any:
-    """Give counts as int64. Errors: LinkError unless they add up to all samples that were counted."""
-    if sum(values) != total:
-        raise LinkError(f"{what} counts {sum(values)} samples of {total}")
-    return np.array(values, np.int64)
 
 
 def integer_out(value: int) -> bytes:

@@ -29,7 +29,6 @@ from hierfl.link.codec import (
     scale_in,
     shortfalls_in,
     statistics_out,
-    tally_out,
     text,
 )
 from hierfl.link.masker import Masker
@@ -37,6 +36,7 @@ from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.place import Workplace
 from hierfl.link.spool import Spool
 from hierfl.link.store import Store
+from hierfl.link.tallies import tally_out
 from hierfl.monitor.words import num_bytes
 
 __all__ = ["Abandoned", "Desk"]

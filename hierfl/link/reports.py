@@ -47,8 +47,9 @@ def evaluated(
     beside = (put({path: {}}),) if call.method == "fine_tune" else ()
     form = Form.of(tally)
     forms = {} if error else {path: form}
+    clusters = {} if tally.clusters is None else {path: tally.clusters}
     return Evaluated(
-        call.arguments[0], {form: tally}, forms, sites, {path: duration_s}, errors, {path: tally.told_apart}
+        call.arguments[0], {form: tally}, forms, sites, {path: duration_s}, errors, {path: tally.told_apart}, clusters
     ), beside
 
 

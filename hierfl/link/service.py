@@ -34,10 +34,11 @@ from hierfl.link.times import Times
 
 __all__ = ["SUCCEEDED", "VERSIONS", "Agreed", "Service", "first_words", "take"]
 
-VERSIONS = (10,)
+VERSIONS = (11,)
 """Of the protocol. Since 2 it says which process leads the run, since 3 which one speaks for a member, since 4 it asks
 for work at places; 6 hashes payloads in another way, since 7 it asks for masked updates, since 8 it says whose a masked
-sum is, since 9 what did not count whole. No two speak to each other."""
+sum is, since 9 what did not count whole, since 10 what was counted of each label, since 11 how predictions are spread
+over patients. No two speak to each other."""
 
 SUCCEEDED = grpc.StatusCode.ABORTED
 """What a member's process is answered that another one has succeeded."""

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from hierfl.learning.intervals import NUM_PATIENTS
 from hierfl.learning.operating import OPERATING, THRESHOLD
 from hierfl.learning.own_metrics import BUILT_IN, by_label, figure_of, own_among
 from hierfl.monitor.words import few, finite, interval, metric, plural
@@ -113,13 +114,14 @@ def fairness_lines(found: Mapping[str, Mapping[str, Any]], where: str = "") -> I
 
 
 def interval_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Say how sure the root's figures are, where intervals are told."""
+    """Say how sure the root's figures are, where intervals are told, and of how many patients, where that is known."""
     root = _root(nodes)
     areas = [figure_of("auc", label) for label in by_label(root, "auc")]
     shown = [name for name in (*areas, "accuracy") if interval(root, name)]
     if shown:
         said = few([f"{reads(name)} {metric(root[name])}{interval(root, name)}" for name in shown])
-        yield f"{'all':<8} {said}"
+        whose = f"; intervals over {plural(root[NUM_PATIENTS], 'patient')}" if NUM_PATIENTS in root else ""
+        yield f"{'all':<8} {said}{whose}"
 
 
 def threshold_lines(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

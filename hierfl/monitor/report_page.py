@@ -42,9 +42,9 @@ __all__ = ["image", "page", "whole"]
 _MAX_ROWS = 1000
 _MAX_CONFIG = 200_000
 _COLUMNS = (
-    *(("num_test", "test samples", count), ("accuracy", "accuracy", metric), ("auc", "AUC", metric)),
-    *(("loss", "loss", metric), ("ece", "calibration error", metric)),
-    *((name, reads(name), metric) for name in OPERATING),
+    *(("num_test", "test samples", count), ("num_test_patients", "test patients", count)),
+    *(("accuracy", "accuracy", metric), ("auc", "AUC", metric), ("loss", "loss", metric)),
+    *(("ece", "calibration error", metric), *((name, reads(name), metric) for name in OPERATING)),
     ("consensus_distance", "consensus distance", distance),
     ("epsilon", "epsilon", distance),
     *(("held_out_num_test", "held-out samples", count), ("held_out_accuracy", "held-out accuracy", metric)),
@@ -289,6 +289,8 @@ def _table(record: RunRecord) -> Iterator[str]:
         whose = " or ".join(sorted({site.get("unit", RECORD) for site in sites.values()})) or RECORD
         said = f"what a site's training so far may tell of any one {whose}{at}; at a hub the most of any site below"
         yield f'<p class="note">Epsilon is {said}.</p>'
+    if "num_test_patients" in measured:
+        yield '<p class="note">Intervals, in brackets, are over test patients, each with all of his or her samples.</p>'
     if "num_left_out" in measured:
         said = (
             "Left out are the test samples of sites where a prediction, a metric of the task's own or the loss is not"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from hierfl.learning.intervals import NUM_PATIENTS
 from hierfl.learning.operating import THRESHOLD
 from hierfl.monitor.words import count, figure, finite, interval
 
@@ -15,7 +16,7 @@ __all__ = ["tabulate"]
 
 _TABLES = ("confusion", "intervals", "reliability")
 """Of which `--json` tells."""
-_ONLY_THERE = ("num_left_out", "num_not_finite", "role", "held_out_", "personal_", THRESHOLD)
+_ONLY_THERE = (NUM_PATIENTS, "num_left_out", "num_not_finite", "role", "held_out_", "personal_", THRESHOLD)
 """How those figures begin that stand only at nodes that have some; the others stand at every one."""
 
 

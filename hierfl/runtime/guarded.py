@@ -45,7 +45,8 @@ def measured(
     forms = {site: Form.of(tally) for site, tally in tallies.items()}
     alike = {form: [site for site, one in forms.items() if one == form] for form in forms.values()}
     totals = {form: Tally.total(tallies[site] for site in sites) for form, sites in alike.items()}
-    return Evaluated(hub, totals, forms, scalars, durations, errors, curves)
+    clusters = {site: tally.clusters for site, tally in tallies.items() if tally.clusters is not None}
+    return Evaluated(hub, totals, forms, scalars, durations, errors, curves, clusters)
 
 
 def guarded(work: Callable[[], T], short_of_memory: list[BaseException] | None = None) -> T | str:

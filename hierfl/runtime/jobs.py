@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hierfl.config.learning import Lora, Statistics
 from hierfl.config.schema import Evaluation, Replication, SiteSettings
 from hierfl.learning.alike import Form
+from hierfl.learning.clusters import Clusters
 from hierfl.learning.compression import Compression
 from hierfl.learning.local import LocalRule, adds_up
 from hierfl.learning.metrics import Curve, Tally
@@ -213,7 +214,8 @@ class SiteReport:
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """Measurements of one hub's sites by one worker: the sum of those that measure the same, what each measures
-    (`forms`), and each site's own figures; `curves`: by site, where thresholds are held against them, those by label.
+    (`forms`), and each site's own figures; `curves`: by site, where thresholds are held against them, those by label;
+    `clusters`: by site, where it is counted how samples are spread over patients.
     """
 
     hub: str
@@ -223,6 +225,7 @@ class Evaluated:
     durations: Mapping[str, float]
     errors: Mapping[str, str] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
+    clusters: Mapping[str, Clusters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.config.learning import Handed, Statistics
@@ -15,7 +16,7 @@ from hierfl.errors import QUOTED, DataError, HierflError
 from hierfl.learning import standardise
 from hierfl.learning.contract import checked_data, checked_table
 from hierfl.learning.parts import part_of, together
-from hierfl.learning.patients import PATIENT, places_by_patient, unit_of
+from hierfl.learning.patients import PATIENT, codes_of, knows_patients, places_by_patient, unit_of
 from hierfl.learning.shared import chosen, with_handed
 from hierfl.learning.statistics import TableStatistics, as_table, statistics_of
 from hierfl.learning.task import SiteData, Tabulates, Task
@@ -40,6 +41,7 @@ class Loader:
         self._seed = seed
         self._scale: Scale | None = None
         self._kept: OrderedDict[str, tuple[SiteData, Mapping[int, int]]] = OrderedDict()
+        self._owners: dict[str, NDArray[np.int64]] = {}
         self._held = Held()
 
     def __contains__(self, site: str) -> bool:
@@ -50,6 +52,7 @@ class Loader:
         """Scale features so from now on; what was kept without is let go."""
         if scale is not None and self._scale is None:
             self._kept.clear()
+            self._owners.clear()
             self._held = Held()
         self._scale = scale
 
@@ -66,7 +69,8 @@ class Loader:
             self._kept[site] = (data, memory)
             self._held.add(memory)
         while len(self._kept) > CACHE_SITES or self._held.num_bytes > CACHE_BYTES:
-            _, (_, dropped) = self._kept.popitem(last=False)
+            gone, (_, dropped) = self._kept.popitem(last=False)
+            self._owners.pop(gone, None)
             self._held.drop(dropped)
         return data
 
@@ -74,6 +78,21 @@ class Loader:
         """Count the patients in a site's training data, where its mechanism protects them. Errors: as of `get`."""
         is_counted = unit_of(self._sites[site].privacy) == PATIENT
         return len(places_by_patient(self._task, self.get(site).train)) if is_counted else None
+
+    def test_owners(self, site: str) -> NDArray[np.int64] | None:
+        """Say whose each of a site's test samples is, (n,), where there are any and the task knows patients.
+
+        Errors: as of `get`.
+        """
+        test = self.get(site).test
+        if not knows_patients(self._task) or not len(test):  # type: ignore[arg-type]
+            return None
+        if site in self._owners:
+            return self._owners[site]
+        found = codes_of(self._task, test, "test")
+        if site in self._kept:
+            self._owners[site] = found
+        return found
 
     def own(self, site: str) -> SiteData:
         """Give what a site has itself, as the task gives it."""

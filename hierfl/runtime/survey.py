@@ -10,12 +10,14 @@ from typing import Any
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
 from hierfl.kinds import nearest
+from hierfl.learning.clusters import Clusters
 from hierfl.learning.fine_tune import told
-from hierfl.learning.intervals import INTERVALS, intervals
+from hierfl.learning.intervals import INTERVALS, NUM_PATIENTS, intervals
 from hierfl.learning.local import LocalRule
 from hierfl.learning.metrics import Curve, Tally
 from hierfl.learning.operating import THRESHOLD, at_thresholds, threshold_of
 from hierfl.learning.own_metrics import CLASSES, MAX_OWN, figure_of, own_among
+from hierfl.learning.patients import knows_patients
 from hierfl.learning.standardise import Moments
 from hierfl.learning.unlike import unlike
 from hierfl.monitor.records import Scalars
@@ -61,6 +63,8 @@ class Survey:
         self._tuning = config.evaluation.fine_tune
         self._scalars: dict[str, Scalars] = {}
         self._curves: dict[str, Mapping[str, Curve]] = {}
+        self._clusters: dict[str, Clusters] = {}
+        self._knows_patients = knows_patients(config.task)
         self._evaluation = config.evaluation
         self._looks = config.evaluation.needs_curves
         self._named = config.better
@@ -139,7 +143,7 @@ class Survey:
 
         `rules`: by hub, in place of the strategies' own.
         """
-        self._tallies, self._beside, self._scalars, self._curves = Counted(), Counted(), {}, {}
+        self._tallies, self._beside, self._scalars, self._curves, self._clusters = Counted(), Counted(), {}, {}, {}
         for path in self._tree.hubs:
             present = [site for site in own_sites(self._tree, path) if self.inventories[site].error is None]
             rule = (self._rules if rules is None else rules).get(path)
@@ -192,18 +196,24 @@ class Survey:
         whole, point, level = hubs[self._tree.root.name], self._evaluation.operating_point, self._evaluation.intervals
         curves = {**self._curves, **{path: total.told_apart for path, total in hubs.items()}}
         told_apart = curves[self._tree.root.name]
+        clusters = {**self._clusters, **{path: total.clusters for path, total in hubs.items()}}
         thresholds: dict[str, float | None] = {}
         if point is not None:
             thresholds = {label: threshold_of(curve, point) for label, curve in told_apart.items()} or {"": None}
             if whole.curves and not told_apart:
                 self._warn_of_point()
         for path, scalars in self._scalars.items():
-            found: dict[str, Any] = {**scalars, **at_thresholds(curves.get(path, {}), thresholds)}
+            spread = clusters.get(path) if level is not None else None
+            known = {} if spread is None else {"num_test": scalars["num_test"], NUM_PATIENTS: spread.num_patients}
+            found: dict[str, Any] = {**known, **scalars, **at_thresholds(curves.get(path, {}), thresholds)}
             if path == self._tree.root.name:
                 found |= {figure_of(THRESHOLD, label): at for label, at in thresholds.items()}
             if level is not None:
-                found[INTERVALS] = intervals(found, curves.get(path, {}), level, labels=bool(whole.labels))
+                what = found, curves.get(path, {}), level
+                found[INTERVALS] = intervals(*what, labels=bool(whole.labels), clusters=spread)
             self._scalars[path] = found
+        if self._knows_patients and level is not None and whole.confusion is not None and whole.clusters is None:
+            self._warn_of_patients()
 
     def _alike(self, found: Mapping[str, Scalars]) -> Mapping[str, Scalars]:
         """Let nodes without test samples, which cannot know, tell what the root does: of a regression no accuracy."""
@@ -234,6 +244,7 @@ class Survey:
             (self._scalars if figures is None else figures).pop(site, None)
             if figures is None:
                 self._curves.pop(site, None)
+                self._clusters.pop(site, None)
             self._scribe.site_failed(site, why, "measured")
         return counted.added_up(self._tree.hubs, self._tree.nodes)
 
@@ -264,6 +275,7 @@ class Survey:
         (self._tuned if is_tuned else kept).add(evaluated)
         (self._personal if is_tuned else self._scalars).update(evaluated.sites)
         self._curves.update({} if is_tuned else evaluated.curves)
+        self._clusters.update({} if is_tuned else evaluated.clusters)
         for site, scalars in evaluated.sites.items():
             self._warn_of_left_out(site, scalars)
             self._warn_of_names(scalars)
@@ -289,6 +301,14 @@ class Survey:
         if what not in self._warned:
             self._warned.add(what)
             said = f"there is none, for predict gives more than two classes, or over {MAX_OWN} labels of each sample"
+            self._scribe.notice("warning", self._tree.root.name, f"{what}: {said}")
+
+    def _warn_of_patients(self) -> None:
+        """Say once that patients are known, and nobody can tell whose the predictions are."""
+        what = "evaluation.intervals"
+        if what not in self._warned:
+            self._warned.add(what)
+            said = "each prediction counts as another patient's, for those that predict gives do not stand by samples"
             self._scribe.notice("warning", self._tree.root.name, f"{what}: {said}")
 
     def _warn_of_names(self, scalars: Scalars) -> None:

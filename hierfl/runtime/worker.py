@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from hierfl.config.schema import Training
@@ -172,7 +174,7 @@ class SiteWorker:
                 bound.load(ModelState(rule.personal(model.floats, own, bound.parts), model.ints))
             elif bound.mark() != mark:
                 bound.load(model)  # its buffers follow what is measured, too
-            return self._measure(bound, site)
+            return self._measure(bound, site, owners=self._owners(site))
 
         return measured(hub, sites, measure, with_curves=self.spec.evaluation.needs_curves)
 
@@ -215,11 +217,15 @@ class SiteWorker:
 
         return measured(hub, sites, measure), tuned
 
-    def _measure(self, bound: FlatModel, site: str) -> Tally:
-        """Measure one site."""
+    def _measure(self, bound: FlatModel, site: str, owners: NDArray[np.int64] | None = None) -> Tally:
+        """Measure one site; `owners`: whose its test samples are, where figures have intervals by these."""
         bound.begin_anew()
         what = self.spec.task, self._loader.get(site).test, self.spec.evaluation, self.device
-        return measuring.measure(bound.module, *what, self.spec.sites[site].training.loader_workers)
+        return measuring.measure(bound.module, *what, self.spec.sites[site].training.loader_workers, owners)
+
+    def _owners(self, site: str) -> NDArray[np.int64] | None:
+        """Say whose a site's test samples are, where that is known and figures have intervals."""
+        return None if self.spec.evaluation.intervals is None else self._loader.test_owners(site)
 
     def _describe(self, site: str) -> Inventory:
         """Count one site's samples, and its features' moments where the task asks for them."""
@@ -231,6 +237,9 @@ class SiteWorker:
             if trains and standardise.is_federated(self.spec.task):
                 moments = standardise.Moments.of(standardise.feature_matrix(self._loader.own(site)), wide=True)
             counts = len(data.train), len(data.test)  # type: ignore[arg-type]
+            settings, is_measured = self.spec.sites[site], trains and self.spec.evaluation.every > 0
+            if is_measured and (settings.counts or settings.is_held_out):
+                self._owners(site)  # before anything is trained: what the task says of them may be no answer
             return Inventory(
                 *(site, *counts, moments),
                 load_s=self._loader.load_s,

@@ -76,7 +76,7 @@ def site_data(
     owners: NDArray[np.int64] | None = None,
 ) -> SiteData:
     """Make the data sets of one site: features (n, d) become float32, or `wide`, float64; labels (n,) int64, floats
-    float32. `owners`: whose each sample is, (n,), which the training data say between the two.
+    float32. `owners`: whose each sample is, (n,), which the data say between the two.
     """
     import numpy as np
     import torch
@@ -86,13 +86,13 @@ def site_data(
     kind = np.float32 if np.issubdtype(y.dtype, np.floating) else np.int64
     labels = torch.from_numpy(np.ascontiguousarray(y, dtype=kind))
     test = torch.from_numpy(np.ascontiguousarray(is_test))
-    whose = [] if owners is None else [torch.from_numpy(owners)[~test]]
-    return SiteData(TensorDataset(features[~test], *whose, labels[~test]), TensorDataset(features[test], labels[test]))
+    columns = [features, *([] if owners is None else [torch.from_numpy(owners)]), labels]
+    return SiteData(*(TensorDataset(*(column[use] for column in columns)) for use in (~test, test)))
 
 
-def owners(train: Any) -> Tensor:
-    """Give whose each training sample is, (n,), where `site_data` was told."""
-    whose: Tensor = train.tensors[1]
+def owners(data: Any) -> Tensor:
+    """Give whose each sample is, (n,), where `site_data` was told."""
+    whose: Tensor = data.tensors[1]
     return whose
 
 

@@ -73,8 +73,9 @@ class Parquet:
     test_fraction: float = 0.2
     """Without split: share of each site's rows to test on."""
     patient: str | None = None
-    """Column that says whose each row is, without gaps: no patient is in training and in test rows both, and
-    `privacy: {unit: patient}` protects all rows of each. null: each row is another patient's."""
+    """Column that says whose each row is, without gaps: no patient is in training and in test rows both,
+    `privacy: {unit: patient}` protects all rows of each, and `evaluation.intervals` go by patients. null: each row is
+    another patient's."""
     standardise: str = "federated"
     """none, site (each by its own training statistics) or federated (by the federation's)."""
     seed: int = 0
@@ -226,7 +227,7 @@ class Parquet:
 
     @property
     def patients(self) -> Callable[[Any], Tensor] | None:
-        """Whose each of a site's training rows is, (n,); None where no column says it."""
+        """Whose each of a site's training or test rows is, (n,); None where no column says it."""
         return None if self.patient is None else classifier.owners
 
     @property

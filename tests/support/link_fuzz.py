@@ -7,6 +7,7 @@ import random
 import re
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,21 @@ from link_members import AGREED, FakeMember, job, lane, layout, model, payload_o
 
 from hierfl.config.learning import Statistics
 from hierfl.errors import LinkError
+from hierfl.learning.clusters import Spread
 from hierfl.learning.metrics import Tally
 from hierfl.learning.ring import PartialSum
 from hierfl.learning.standardise import Moments
 from hierfl.learning.statistics import statistics_of
 from hierfl.link._wire import link_pb2 as wire
 from hierfl.link.chunks import check_of, decode, encode, hash_of
-from hierfl.link.codec import moments_out, parse, payload_out, statistics_out, tally_out
+from hierfl.link.codec import moments_out, parse, payload_out, statistics_out
 from hierfl.link.desk import Desk
 from hierfl.link.payload import Outgoing, Shape
 from hierfl.link.service import VERSIONS, first_words, take
 from hierfl.link.session import Stamps
 from hierfl.link.spool import Spool
 from hierfl.link.store import Store
+from hierfl.link.tallies import tally_out
 from hierfl.runtime.jobs import Inventory
 
 __all__ = [
@@ -118,8 +121,11 @@ class Hub:
 def corpus(ask_id: int) -> dict[str, bytes]:
     """Sound messages by what they answer, with the id of a question."""
     chance = np.random.default_rng(3)
-    tally = Tally.of(chance.random(40), chance.integers(0, 2, 40), loss_sum=12.5, bins=16)
+    scores, labels, spread = chance.random(40), chance.integers(0, 2, 40), Spread(9)
+    tally = Tally.of(scores, labels, loss_sum=12.5, bins=16)
+    spread.add(np.arange(40) % 9, scores, labels)
     several = Tally.of(chance.dirichlet(np.ones(3), 40), chance.integers(0, 3, 40), loss_sum=12.5, bins=16)
+    by_patient = replace(tally, clusters=spread.clusters())
     own = Tally.measured({"mae": chance.random(40), "mse": chance.random(40)}, loss_sum=12.5)
     table = pa.table({"age": chance.normal(60, 9, 40), "ward": chance.choice(["a", "b", "c"], 40)})
     told = statistics_of(table, Statistics(ranges={"age": [20, 100]}))
@@ -130,6 +136,7 @@ def corpus(ask_id: int) -> dict[str, bytes]:
             trained=wire.Trained(weight=10, update=payload_out(payload.shape, payload.digest), loss=0.5, duration_s=1.0)
         ),
         "evaluate": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(tally), duration_s=0.1)),
+        "evaluate patients": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(by_patient), duration_s=0.1)),
         "evaluate several": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(several), duration_s=0.1)),
         "evaluate own": wire.Answer(evaluated=wire.Evaluated(tally=tally_out(own), duration_s=0.1)),
         "describe": wire.Answer(

@@ -263,8 +263,32 @@ class Curve(_message.Message):
     bins: int
     def __init__(self, scores: _Optional[_Iterable[float]] = ..., positives: _Optional[_Iterable[int]] = ..., negatives: _Optional[_Iterable[int]] = ..., bins: _Optional[int] = ...) -> None: ...
 
+class Size(_message.Message):
+    __slots__ = ("num_patients", "squares")
+    NUM_PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    SQUARES_FIELD_NUMBER: _ClassVar[int]
+    num_patients: int
+    squares: bytes
+    def __init__(self, num_patients: _Optional[int] = ..., squares: _Optional[bytes] = ...) -> None: ...
+
+class Right(_message.Message):
+    __slots__ = ("squares", "products")
+    SQUARES_FIELD_NUMBER: _ClassVar[int]
+    PRODUCTS_FIELD_NUMBER: _ClassVar[int]
+    squares: bytes
+    products: bytes
+    def __init__(self, squares: _Optional[bytes] = ..., products: _Optional[bytes] = ...) -> None: ...
+
+class Clusters(_message.Message):
+    __slots__ = ("sizes", "right")
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    RIGHT_FIELD_NUMBER: _ClassVar[int]
+    sizes: _containers.RepeatedCompositeFieldContainer[Size]
+    right: _containers.RepeatedCompositeFieldContainer[Right]
+    def __init__(self, sizes: _Optional[_Iterable[_Union[Size, _Mapping]]] = ..., right: _Optional[_Iterable[_Union[Right, _Mapping]]] = ...) -> None: ...
+
 class Tally(_message.Message):
-    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "own", "num_own", "labels")
+    __slots__ = ("num_samples", "num_not_finite", "num_left_out", "loss", "log_loss", "brier", "confusion", "curves", "own", "num_own", "labels", "clusters")
     class OwnEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -283,6 +307,7 @@ class Tally(_message.Message):
     OWN_FIELD_NUMBER: _ClassVar[int]
     NUM_OWN_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    CLUSTERS_FIELD_NUMBER: _ClassVar[int]
     num_samples: int
     num_not_finite: int
     num_left_out: int
@@ -294,7 +319,8 @@ class Tally(_message.Message):
     own: _containers.ScalarMap[str, bytes]
     num_own: int
     labels: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., own: _Optional[_Mapping[str, bytes]] = ..., num_own: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
+    clusters: Clusters
+    def __init__(self, num_samples: _Optional[int] = ..., num_not_finite: _Optional[int] = ..., num_left_out: _Optional[int] = ..., loss: _Optional[bytes] = ..., log_loss: _Optional[bytes] = ..., brier: _Optional[bytes] = ..., confusion: _Optional[_Iterable[int]] = ..., curves: _Optional[_Iterable[_Union[Curve, _Mapping]]] = ..., own: _Optional[_Mapping[str, bytes]] = ..., num_own: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., clusters: _Optional[_Union[Clusters, _Mapping]] = ...) -> None: ...
 
 class Evaluated(_message.Message):
     __slots__ = ("tally", "duration_s", "error")

@@ -30,7 +30,7 @@ from hierfl.learning.metrics import Tally
 from hierfl.learning.own_metrics import MAX_OWN
 from hierfl.learning.task import Prediction, SiteData
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.codec import tally_in, tally_out
+from hierfl.link.tallies import tally_in, tally_out
 from hierfl.monitor.report import write_report
 
 NAMES = ("effusion", "mass", "nodule")

@@ -25,7 +25,7 @@ from hierfl.learning.stopping import Progress
 from hierfl.learning.task import Prediction
 from hierfl.lifecycle import resume
 from hierfl.link._wire import link_pb2 as wire
-from hierfl.link.codec import tally_in, tally_out
+from hierfl.link.tallies import tally_in, tally_out
 from hierfl.monitor.cross_site import read_matrix
 from hierfl.monitor.pictures import curves
 from hierfl.monitor.plain import Plain

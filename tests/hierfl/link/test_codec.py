@@ -34,9 +34,8 @@ from hierfl.link.codec import (
     seconds,
     shortfalls_in,
     shortfalls_out,
-    tally_in,
-    tally_out,
 )
+from hierfl.link.tallies import tally_in, tally_out
 from hierfl.monitor.fairness import fairness
 from scheduler.durations import Durations
 from tiers.messages import Shortfall
