@@ -85,7 +85,7 @@ def _typical(values: _Table, varies: NDArray[np.bool_], at: NDArray[np.bool_]) -
     0 where no feature is looked `at`.
     """
     if len(values) == 2:
-        return np.where(varies[::-1], values[::-1], values)
+        return np.where(at, np.where(varies[::-1], values[::-1], values), 0.0)
     medians = np.zeros(values.shape[1])
     medians[at] = np.nanmedian(np.where(varies, values, np.nan)[:, at], axis=0)
     return np.broadcast_to(medians, values.shape)

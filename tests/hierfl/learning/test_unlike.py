@@ -75,6 +75,10 @@ def test_of_two_sites_each_is_held_against_the_other() -> None:
     assert told["a"][0].endswith(told["b"][0].split("is ")[1].split(",")[0]) and list(told) == ["a", "b"]
 
 
+def test_two_sites_whose_numbers_are_below_0_are_compared_without_a_warning_of_numpy_s() -> None:
+    assert not found(*(table(seed) - (180.0, 40.0, 70.0, 0.0, 0.0, 0.0) for seed in (0, 1)))
+
+
 def test_what_may_well_differ_is_not_told() -> None:
     elderly, children, women, few = (table(seed) for seed in range(4))
     elderly[:, 2] += 25
