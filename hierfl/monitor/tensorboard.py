@@ -284,7 +284,9 @@ class TensorBoard:
         """Describe the run for the HPARAMS page, by the root's own scalars and in the same run."""
         root = self._config.federation.root.name
         metrics = [
-            f"{root}/{name}" for name, value in self._final.items() if finite(value) is not None and name != "num_test"
+            f"{root}/{name}"
+            for name, value in self._final.items()
+            if finite(value) is not None and not name.startswith("num_test")
         ]
         assert self._writer is not None, "the run ended before it started"
         self._writer.hparams(_settings(self._config), metrics)
