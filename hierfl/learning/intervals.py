@@ -12,9 +12,9 @@ numbers of samples in them give way to effective ones, of independent samples th
   t's quantile for all samples by that for all patients.
 - Where that cannot be estimated, for a share of 0 or 1, a single patient or a threshold that is chosen after counting,
   and for AUC: Kish 1965 for samples of a patient that are all alike, (sum n_i)^2 / sum n_i^2, which is the fewest that
-  correlation leaves. The correction above goes no further either. What a patient's positives have to do with the same
-  one's negatives is left out of AUC's variance, for scores that are high together make it smaller. With fewer than two
-  effective samples of a class it has no interval.
+  correlation leaves, unless those with many samples are others than those with few. The correction above goes no
+  further either. What a patient's positives have to do with the same one's negatives is left out of AUC's variance, for
+  scores that are high together make it smaller. With fewer than two effective samples of a class it has no interval.
 
 With one sample each all of these are the plain ones, bit for bit. Left as they are, for want of patients, they are too
 narrow for a patient's ten records; so they would be for the labels of one sample taken together, and of several labels
