@@ -10,13 +10,14 @@ from hierfl.budget import counted_on, planned
 from hierfl.config.membership import Epoch
 from hierfl.config.schema import RunConfig
 from hierfl.errors import DataError
-from hierfl.kinds import nearest
+from hierfl.kinds import name_of, nearest
 from hierfl.learning.local import adds_up
 from hierfl.learning.state import Layout
 from hierfl.learning.statistics import TableStatistics
+from hierfl.learning.strategy import Strategy
 from hierfl.monitor.records import NodeChanged, Notice, Record
 from hierfl.monitor.statistics import FILE, Told, write_statistics
-from hierfl.monitor.words import plural
+from hierfl.monitor.words import few, plural
 from hierfl.runtime.jobs import Inventory
 from hierfl.runtime.specs import passes_up
 from hierfl.runtime.survey import patients_of
@@ -25,7 +26,7 @@ from hierfl.tree import handed_out, not_kept
 from scheduler.participations.all import All
 from tiers.federation import Hub, parent
 
-__all__ = ["begun", "foretold", "keep_statistics", "out_of_step", "rolled_up"]
+__all__ = ["begun", "doubts", "foretold", "keep_statistics", "not_plain", "out_of_step", "rolled_up"]
 
 OUT_OF_STEP = (
     "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count"
@@ -40,6 +41,11 @@ PARTLY = (
     " optimum; take participation: all here, or scaffold"
 )
 
+NOT_PLAIN = (
+    "{kind} counts on plain steps at the sites (optimizer: sgd, without momentum), after which a site's change over its"
+    " steps is a mean gradient; with {how} at {sites} it may do worse than fedavg: take sgd, or fedprox"
+)
+
 MANY = 1_000_000
 """A member's weight; a policy that counts late updates counts something of this one."""
 
@@ -47,7 +53,7 @@ MANY = 1_000_000
 def foretold(config: RunConfig, num_samples: Mapping[str, int | None]) -> Iterator[tuple[str, str, str]]:
     """Say what a person should know of a run before it trains: path, level of the notice, and what."""
     yield from simulated(config)
-    for path, what in out_of_step(config).items():
+    for path, what in doubts(config).items():
         yield path, "warning", what
     privacy = planned(config, num_samples)
     for path, what in (*handed_out(config).items(), *not_kept(config).items(), *privacy.items()):
@@ -94,6 +100,40 @@ def out_of_step(config: RunConfig) -> dict[str, str]:
                 found.setdefault(node, PARTLY.format(hub=node))
             node = above
     return found
+
+
+def not_plain(config: RunConfig) -> dict[str, str]:
+    """Name hubs whose strategy counts on plain SGD at the sites, where some of these train otherwise."""
+    off: dict[str, dict[str, str]] = {}
+    for path, site in config.sites.items():
+        training, hub = site.training, parent(path) or ""
+        how = training.optimizer.lower()
+        if how == "sgd":
+            how = "momentum" if training.optimizer_options.get("momentum") else ""
+        if how and site.trains and getattr(_above(config, hub), "plain_steps", False):
+            off.setdefault(hub, {})[path] = how
+    return {
+        hub: NOT_PLAIN.format(
+            kind=name_of(type(_above(config, hub))),
+            how=" or ".join(dict.fromkeys(sites.values())),
+            sites=few(list(sites)),
+        )
+        for hub, sites in off.items()
+    }
+
+
+def doubts(config: RunConfig) -> dict[str, str]:
+    """Name hubs of whose strategy more is asked than it can do, and why."""
+    found = out_of_step(config)
+    for hub, why in not_plain(config).items():
+        found[hub] = f"{found[hub]}; and {why}" if hub in found else why
+    return found
+
+
+def _above(config: RunConfig, hub: str) -> Strategy:
+    """Give a hub's strategy, or the one above by which it and its sites go."""
+    strategy = config.hubs[hub].strategy
+    return getattr(strategy, "of", None) or strategy
 
 
 def _has_several(path: str, hub: Hub) -> str:

@@ -38,7 +38,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
     from hierfl.learning.schedules import try_out
     from hierfl.link.served import check_links
     from hierfl.promises import promises
-    from hierfl.told import out_of_step
+    from hierfl.told import doubts
     from hierfl.tree import handed_out, hidden_in_sums, not_kept, paid, records_told, sent_small, served_by
 
     if config.links:
@@ -51,7 +51,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
         "task": config.task_kind,
         **dict(zip(COUNTS, (len(federation.hubs), len(federation.sites), federation.num_tiers), strict=True)),
         "promises": promises(config),
-        "strategies": out_of_step(config),
+        "strategies": doubts(config),
         "compression": sent_small(config),
         "shared": handed_out(config),
         "statistics": records_told(config),

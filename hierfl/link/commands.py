@@ -157,7 +157,7 @@ def _serve(
 
         if as_json:  # what is said of the run goes to the log, where every line is JSON
             stack.enter_context(contextlib.redirect_stdout(log.Lines(serving.log, serving.kit.path)))
-        gauges = _gauges(stack, health, serving.health)
+        gauges = _gauges(stack, health, serving.health) if health is not None else []
 
         def monitors() -> list[Monitor]:
             return [Plain(sys.stdout, serving.log if as_json else None), watch, *gauges]
@@ -215,7 +215,7 @@ def _join(
             known = {"up": dialer.is_up, "run": dialer.run} if dialer is not None else {"up": False, "run": ""}
             return {**serving.health(), "leads": dialer is not None, **known}
 
-        gauges = _gauges(stack, health, said)
+        gauges = _gauges(stack, health, said) if health is not None else []
 
         def monitors() -> list[Monitor]:
             return [Lines(sys.stdout), Rounds(serving.log), *gauges]
@@ -301,12 +301,8 @@ def _approve(serving: Serving, approved: str | None) -> None:
     _say([agreement.line()])
 
 
-def _gauges(
-    stack: contextlib.ExitStack, address: str | None, say: Callable[[], Mapping[str, Any]]
-) -> Sequence[Monitor]:
-    """Answer at an address, if there is one; give what is to hear of the run for that. Errors: LinkError."""
-    if address is None:
-        return ()
+def _gauges(stack: contextlib.ExitStack, address: str, say: Callable[[], Mapping[str, Any]]) -> list[Monitor]:
+    """Answer at an address while the command lasts; give what is to hear of the run for that. Errors: LinkError."""
     from hierfl.link.gauges import Gauges
     from hierfl.link.health import Health
 

@@ -34,6 +34,8 @@ class FedNova(FedAvg):
     """
 
     linear: ClassVar[bool] = False
+    plain_steps: ClassVar[bool] = True
+    """Whether it counts on sites' plain steps of SGD; those who take others are warned of."""
     one_round_below: ClassVar[bool] = True
     """Whether hubs below, which do as this one's sites, must have one round per round of their parent."""
 

@@ -32,6 +32,8 @@ class Scaffold(FedAvg):
     """FedAvg with control variates at the hub and at every site below it."""
 
     linear: ClassVar[bool] = False
+    plain_steps: ClassVar[bool] = True
+    """Whether it counts on sites' plain steps of SGD; those who take others are warned of."""
     lasting: ClassVar[tuple[str, ...]] = ("weights",)
     """With others c is no mean of the c_k any more, and the model ends beside the optimum."""
 
