@@ -24,7 +24,7 @@ TIMES = 10.0
 """Deviations by which a mean, or times by which a deviation, departs from the typical site's."""
 
 CHANCE = 1e-9
-"""How likely a feature of 0 and 1 is the same in all records of a site, if it is as frequent there as typically."""
+"""How likely a feature is the same in all records of a site, at most, if it is there as it is typically."""
 
 MOST = 1_000_000
 """Figures of all sites together that are looked through at a run's start, which is a second's work."""
@@ -39,17 +39,21 @@ def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, li
     `moments`: of all sites, alike in their features; `names`: a list of the features' names, if it is one.
 
     Of features of 0 and 1, which may be rare, those are told that have the value that is rarer in all records of a
-    site. Left out are others that vary at fewer than half of the sites, and sites of fewer than 20 records.
+    site; where they vary at no site, of one site alone: several have them as they have a country. Left out are others
+    that vary at fewer than half of the sites, and sites of fewer than 20 records.
     """
     judged = {site: one for site, one in moments.items() if one.count >= FEWEST}
     num_features = len(next(iter(judged.values())).sums) if judged else 0
     if len(judged) < 2 or len(judged) * num_features > MOST:
         return {}
     means, stds = (np.array(rows) for rows in zip(*map(_mean_and_std, judged.values()), strict=True))
-    is_share = np.all([one.is_indicator for one in judged.values()], axis=0)
+    counts = np.array([[one.count] for one in judged.values()])
+    is_share = np.array([one.is_indicator for one in judged.values()])
+    is_everywhere = np.all(is_share, axis=0)
+    is_number = ~is_everywhere & (2 * (stds > 0.0).sum(axis=0) >= len(judged))
     told = {
-        **_unlike_shares(means, np.array([one.count for one in judged.values()]), is_share),
-        **_unlike_numbers(means, stds, ~is_share & (2 * (stds > 0.0).sum(axis=0) >= len(judged))),
+        **_unlike_shares(means, stds, counts, is_everywhere),
+        **_unlike_numbers(means, stds, counts, is_share, is_number),
     }
     called: list[Any] = [f"feature {place}" for place in range(num_features)]
     if isinstance(names, list | tuple) and len(names) == num_features:
@@ -62,22 +66,40 @@ def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, li
     return found
 
 
-def _unlike_numbers(means: _Table, stds: _Table, at: NDArray[np.bool_]) -> dict[tuple[int, int], str]:
-    """Find features that lie elsewhere, or vary otherwise, and say what is typical; by places of site and feature."""
-    of_mean, of_std = (_typical(values, stds > 0.0, at) for values in (means, stds))
+def _unlike_numbers(
+    means: _Table, stds: _Table, counts: NDArray[np.int64], is_share: NDArray[np.bool_], at: NDArray[np.bool_]
+) -> dict[tuple[int, int], str]:
+    """Find features that lie elsewhere, or vary otherwise, and say what is typical; by places of site and feature.
+
+    A value c in all n records is chance for what is rarely another one, days on a ventilator say: with mean m and
+    deviation s a draw is c with a probability of s^2 / (s^2 + (m - c)^2) at most (Cantelli's inequality).
+    """
+    varies = stds > 0.0
+    of_mean, of_std = (_typical(values, varies, at) for values in (means, stds))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        is_chance = ~varies & (counts * np.log1p(((means - of_mean) / of_std) ** 2) < -np.log(CHANCE))
     is_far = np.abs(means - of_mean) > TIMES * np.maximum(stds, of_std)
-    is_far |= (stds > TIMES * of_std) | (stds < of_std / TIMES)
+    is_far |= (stds > TIMES * of_std) | ((stds < of_std / TIMES) & ~is_chance)
+    is_mostly_share = 2 * (is_share & varies).sum(axis=0) >= varies.sum(axis=0)
+    is_far |= is_mostly_share & ((means < 0.0) | (means > 1.0))  # 1 and 2 for 0 and 1, or a code among them
     return {(r, c): f"{of_mean[r, c]:.4g} ± {of_std[r, c]:.3g}" for r, c in np.argwhere(is_far & at).tolist()}
 
 
-def _unlike_shares(means: _Table, counts: NDArray[np.int64], at: NDArray[np.bool_]) -> dict[tuple[int, int], str]:
+def _unlike_shares(
+    means: _Table, stds: _Table, counts: NDArray[np.int64], at: NDArray[np.bool_]
+) -> dict[tuple[int, int], str]:
     """Find features of 0 and 1 that are everywhere what is rarer, and say how frequent 1 is typically; likewise."""
     of_mean = _typical(means, np.ones_like(means, np.bool_), at)
     with np.errstate(divide="ignore"):
-        chance = np.log(np.where(means == 0.0, 1.0 - of_mean, of_mean)) * counts[:, np.newaxis]
+        chance = np.log(np.where(means == 0.0, 1.0 - of_mean, of_mean)) * counts
     is_rarer = ((means == 0.0) & (of_mean >= 0.5)) | ((means == 1.0) & (of_mean <= 0.5))
-    is_far = is_rarer & (chance < np.log(CHANCE))
-    return {(r, c): f"1 in {of_mean[r, c]:.0%} of them" for r, c in np.argwhere(is_far & at).tolist()}
+    is_far = is_rarer & (chance < np.log(CHANCE)) & at
+    is_of_sites = ~(stds > 0.0).any(axis=0)
+    lone = is_far & is_of_sites & (is_far.sum(axis=0) == 1)
+    if 2 * lone.any(axis=1).sum() > len(means):  # each has a country of its own
+        lone[:] = False
+    is_far = np.where(is_of_sites, lone, is_far)
+    return {(r, c): f"1 in {of_mean[r, c]:.0%} of them" for r, c in np.argwhere(is_far).tolist()}
 
 
 def _typical(values: _Table, varies: NDArray[np.bool_], at: NDArray[np.bool_]) -> _Table:

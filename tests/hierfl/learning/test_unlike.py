@@ -42,6 +42,14 @@ def never_filled_in(x: NDArray[np.float64]) -> None:
     x[:, 2] = 0
 
 
+def ones_and_twos(x: NDArray[np.float64]) -> None:
+    x[:, 4] += 1
+
+
+def a_code_among_shares(x: NDArray[np.float64]) -> None:
+    x[:50, 4] = 9
+
+
 def other_words(x: NDArray[np.float64]) -> None:
     x[:, 4:] = 0, 1
 
@@ -50,6 +58,8 @@ def other_words(x: NDArray[np.float64]) -> None:
     ("spoil", "said"),
     [
         (other_words, "sex=* is 1 in all 200 records, typically 1 in 0% of them"),
+        (ones_and_twos, "sex=f is 1.4 ± 0.49, typically 0.4 ± 0.49"),
+        (a_code_among_shares, "sex=f is 2.55 ± "),
         (metres, "height is 1."),
         (fahrenheit, "temperature is 98."),
         (a_code_for_gaps, "age is 9"),
@@ -96,6 +106,25 @@ def test_what_varies_at_few_sites_is_not_told_of_all_the_others() -> None:
     for one in tables[:3]:
         never_filled_in(one)
     assert found(*tables) == {}
+
+
+def test_what_is_rarely_other_than_0_is_0_in_all_records_of_a_small_site_by_chance() -> None:
+    random = np.random.RandomState(0)
+    days = [(random.rand(300, 1) < 0.02) * random.poisson(10.0, (300, 1)) for _ in range(5)]
+    assert all(one[:, 0].any() for one in days)
+    days[0] = days[0][:40] * 0
+    assert found(*days, names=["days"]) == {}
+    days[0] = np.zeros((3000, 1))
+    assert found(*days, names=["days"])["a"][0].startswith("days is 0 in all 3,000 records")
+
+
+def test_what_whole_sites_have_is_told_of_one_alone_and_not_where_each_has_its_own() -> None:
+    """The country, or the kind of hospital, in columns of 0 and 1."""
+    is_of_site = np.repeat(np.eye(4)[:, np.newaxis], 100, axis=1)
+    assert found(*is_of_site, names=list("wxyz")) == {}
+    teaching = [np.full((100, 1), value) for value in (0.0, 1.0, 0.0, 0.0, 1.0)]
+    assert found(*teaching, names=["teaching"]) == {}
+    assert list(found(*teaching[:4], names=["teaching"])) == ["b"]
 
 
 def test_so_many_figures_that_the_start_would_wait_are_not_looked_through() -> None:
