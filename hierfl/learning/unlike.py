@@ -23,6 +23,9 @@ FEWEST = 20
 TIMES = 10.0
 """Deviations by which a mean, or times by which a deviation, departs from the typical site's."""
 
+ANOTHER_UNIT = 5.0
+"""Times by which both mean and deviation depart, about alike, where ten deviations are seen from the nearer side."""
+
 CHANCE = 1e-9
 """How likely a feature is the same in all records of a site, at most, if it is there as it is typically."""
 
@@ -76,9 +79,12 @@ def _unlike_numbers(
     """
     varies = stds > 0.0
     of_mean, of_std = (_typical(values, varies, at) for values in (means, stds))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        is_chance = ~varies & (counts * np.log1p(((means - of_mean) / of_std) ** 2) < -np.log(CHANCE))
-    is_far = np.abs(means - of_mean) > TIMES * np.maximum(stds, of_std)
+    off = np.abs(means - of_mean)
+    with np.errstate(all="ignore"):
+        is_chance = ~varies & (counts * np.log1p((off / of_std) ** 2) < -np.log(CHANCE))
+        by_mean, by_std = means / of_mean, stds / of_std
+        is_unit = (by_std / 2 < by_mean) & (by_mean < by_std * 2) & (np.maximum(by_std, 1 / by_std) > ANOTHER_UNIT)
+    is_far = off > TIMES * np.where(is_unit, np.minimum(stds, of_std), np.maximum(stds, of_std))
     is_far |= (stds > TIMES * of_std) | ((stds < of_std / TIMES) & ~is_chance)
     is_mostly_share = 2 * (is_share & varies).sum(axis=0) >= varies.sum(axis=0)
     is_far |= is_mostly_share & ((means < 0.0) | (means > 1.0))  # 1 and 2 for 0 and 1, or a code among them

@@ -42,6 +42,14 @@ def never_filled_in(x: NDArray[np.float64]) -> None:
     x[:, 2] = 0
 
 
+def millimetres(x: NDArray[np.float64]) -> None:
+    x[:, 0] = (x[:, 0] * 8 + 160) * 10 / 9  # by 8.9 in the deviation, as by chance it may be
+
+
+def decimetres(x: NDArray[np.float64]) -> None:
+    x[:, 0] = (x[:, 0] + 20) / 9
+
+
 def ones_and_twos(x: NDArray[np.float64]) -> None:
     x[:, 4] += 1
 
@@ -61,6 +69,8 @@ def other_words(x: NDArray[np.float64]) -> None:
         (ones_and_twos, "sex=f is 1.4 ± 0.49, typically 0.4 ± 0.49"),
         (a_code_among_shares, "sex=f is 2.55 ± "),
         (metres, "height is 1."),
+        (millimetres, "height is 16"),
+        (decimetres, "height is 21."),
         (fahrenheit, "temperature is 98."),
         (a_code_for_gaps, "age is 9"),
         (never_filled_in, "age is 0 in all 200 records, typically 5"),
