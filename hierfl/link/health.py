@@ -5,6 +5,8 @@ what Prometheus collects.
 from __future__ import annotations
 
 import json
+import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +21,9 @@ Page: TypeAlias = Callable[[], tuple[str, bytes]]
 
 _JSON = "application/json"
 
+PATIENCE_S = 10.0
+"""How long somebody who has called may take to say what is asked, and to take the answer."""
+
 
 class Health:
     """Answers `GET /healthz` and `GET /metrics` at an address while it is open. Errors: LinkError if it cannot listen
@@ -30,6 +35,8 @@ class Health:
         pages: dict[str, Page] = {"/healthz": lambda: (_JSON, json.dumps(say()).encode()), "/metrics": metrics}
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = PATIENCE_S
+
             def do_GET(self) -> None:
                 page = pages.get(self.path.partition("?")[0])
                 kind, content = page() if page is not None else (_JSON, b"{}")
@@ -37,20 +44,41 @@ class Health:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                if self.command != "HEAD":
+                    self.wfile.write(content)
+
+            def do_HEAD(self) -> None:
+                self.do_GET()
 
             def log_message(self, *said: Any) -> None:
                 pass
 
         try:
-            self._server = ThreadingHTTPServer((host or "127.0.0.1", int(port)), Handler)
+            self._server = _server(host.strip("[]") or "127.0.0.1", int(port), Handler)
         except (OSError, ValueError, OverflowError) as error:
             raise LinkError(f"--health cannot listen at {address}: {error}; give HOST:PORT") from error
         self.port = self._server.server_port
-        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def close(self) -> None:
         """Listen no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell what went wrong here: who hangs up before the answer is nothing for our log."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+    """Listen at a host of either family. Errors: OSError, OverflowError."""
+
+    class Server(_Server):
+        address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+
+    return Server((host, port), handler)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +19,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
 from hierfl import __version__
-from hierfl.link import gauges
+from hierfl.link import gauges, health
 from hierfl.link.gauges import Gauges
 from hierfl.link.health import Health
 from hierfl.monitor.records import (
@@ -116,15 +119,49 @@ def test_the_newest_figures_are_told_that_are_numbers(told: Gauges, monkeypatch:
 
 
 @pytest.fixture
-def address(told: Gauges) -> Iterator[str]:
-    health = Health("127.0.0.1:0", lambda: HEALTH, told.page)
-    yield f"http://127.0.0.1:{health.port}"
-    health.close()
+def address(told: Gauges, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(health, "PATIENCE_S", 0.2)
+    made = Health("127.0.0.1:0", lambda: HEALTH, told.page)
+    yield f"http://127.0.0.1:{made.port}"
+    made.close()
 
 
 def test_it_is_answered_beside_the_health(address: str) -> None:
     with urllib.request.urlopen(f"{address}/metrics?name=hierfl_leads", timeout=10) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain") and b"hierfl_leads 1.0" in answer.read()
+
+
+def test_it_is_answered_at_an_address_of_either_family() -> None:
+    made = Health("[::1]:0", lambda: HEALTH, lambda: ("text/plain", b"told"))
+    try:
+        assert urllib.request.urlopen(f"http://[::1]:{made.port}/metrics", timeout=10).read() == b"told"
+    finally:
+        made.close()
+
+
+def test_who_asks_for_the_head_alone_gets_no_page(address: str) -> None:
+    for page, status in (("/metrics", b"200"), ("/healthz", b"200"), ("/other", b"404")):
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 10) as asking:
+            asking.sendall(f"HEAD {page} HTTP/1.0\r\n\r\n".encode())
+            answer = asking.makefile("rb").read()
+        assert answer.split()[1] == status and answer.endswith(b"\r\n\r\n") and b"Content-Length: " in answer
+
+
+def test_who_hangs_up_or_says_nothing_holds_no_thread_and_fills_no_log(
+    address: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = ("127.0.0.1", int(address.rpartition(":")[2]))
+    before = {*threading.enumerate()}
+    with socket.create_connection(place) as rude:
+        rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes by a reset
+        rude.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+    with socket.create_connection(place) as silent:
+        silent.settimeout(30)
+        assert silent.recv(1) == b"", "it is not waited for"
+    for one in {*threading.enumerate()} - before:
+        one.join(10)
+        assert not one.is_alive()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_alerts_that_come_along_are_made_of_what_is_told(told: Gauges) -> None:
