@@ -172,3 +172,12 @@ def test_the_alerts_that_come_along_are_made_of_what_is_told(told: Gauges) -> No
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     used = [name for rule in rules for name in re.findall(r"hierfl_\w+", rule["expr"])]
     assert len(rules) == 6 and set(used) <= names
+
+
+def test_that_no_round_is_published_is_told_before_the_first_and_of_no_process_that_stands_by(told: Gauges) -> None:
+    told.on(RunStarted(0.0, "heart", "runs/heart", "local", ["worker-0"], 15, 1, 14, {}))
+    [rule] = [
+        one for one in yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"] if one["alert"] == "HierflNoRound"
+    ]
+    used = {*re.findall(r"hierfl_\w+", rule["expr"])}
+    assert used <= {name for name, _ in read(told)} and "on (instance) hierfl_leads == 1" in rule["expr"]
