@@ -23,7 +23,7 @@ FEWEST = 20
 TIMES = 10.0
 """Deviations by which a mean, or times by which a deviation, departs from the typical site's."""
 
-ANOTHER_UNIT = 5.0
+ANOTHER_UNIT = 2.0
 """Times by which both mean and deviation depart, about alike, where ten deviations are seen from the nearer side."""
 
 CHANCE = 1e-9

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hierfl.learning import unlike as module
 from hierfl.learning.standardise import Moments
-from hierfl.learning.unlike import FEWEST, MOST, unlike
+from hierfl.learning.unlike import FEWEST, unlike
 
 NAMES = ["height", "temperature", "age", "smokes", "sex=f", "sex=*"]
 
@@ -50,12 +51,20 @@ def decimetres(x: NDArray[np.float64]) -> None:
     x[:, 0] = (x[:, 0] + 20) / 9
 
 
+def inches(x: NDArray[np.float64]) -> None:
+    x[:, 0] /= 2.3  # of taller people
+
+
 def ones_and_twos(x: NDArray[np.float64]) -> None:
     x[:, 4] += 1
 
 
 def a_code_among_shares(x: NDArray[np.float64]) -> None:
     x[:50, 4] = 9
+
+
+def minus_nine_for_gaps(x: NDArray[np.float64]) -> None:
+    x[:100, 4] = -9
 
 
 def other_words(x: NDArray[np.float64]) -> None:
@@ -71,6 +80,8 @@ def other_words(x: NDArray[np.float64]) -> None:
         (metres, "height is 1."),
         (millimetres, "height is 16"),
         (decimetres, "height is 21."),
+        (inches, "height is 7"),
+        (minus_nine_for_gaps, "sex=f is -4."),
         (fahrenheit, "temperature is 98."),
         (a_code_for_gaps, "age is 9"),
         (never_filled_in, "age is 0 in all 200 records, typically 5"),
@@ -111,6 +122,20 @@ def test_what_may_well_differ_is_not_told() -> None:
     assert found(few) == {} and found() == {}
 
 
+@pytest.mark.parametrize(
+    ("most", "other"),
+    [((60.0, 15.0), (5.0, 4.0)), ((5.0, 4.0), (56.0, 15.0)), ((1.70e9, 9e6), (1.62e9, 5e6))],
+    ids=["children", "adults", "days"],
+)
+def test_another_mean_with_another_ratio_to_the_deviation_is_no_unit(
+    most: tuple[float, float], other: tuple[float, float]
+) -> None:
+    z = np.random.RandomState(0).randn(100, 1)
+    z = (z - z.mean()) / z.std()
+    tables = [z * std + mean for mean, std in (other, most, most)]
+    assert found(*tables, names=["age"]) == {}
+
+
 def test_what_varies_at_few_sites_is_not_told_of_all_the_others() -> None:
     tables = [table(seed) for seed in range(5)]
     for one in tables[:3]:
@@ -137,6 +162,10 @@ def test_what_whole_sites_have_is_told_of_one_alone_and_not_where_each_has_its_o
     assert list(found(*teaching[:4], names=["teaching"])) == ["b"]
 
 
-def test_so_many_figures_that_the_start_would_wait_are_not_looked_through() -> None:
-    wide = Moments(FEWEST, (0,) * (MOST // 2 + 1), (0,) * (MOST // 2 + 1))
-    assert unlike({"a": wide, "b": wide}) == {}
+def test_so_many_figures_that_the_start_would_wait_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = [table(0), table(1)]
+    metres(tables[1])
+    monkeypatch.setattr(module, "MOST", 12)
+    assert len(found(*tables)) == 2
+    monkeypatch.setattr(module, "MOST", 11)
+    assert found(*tables) == {}
