@@ -108,7 +108,12 @@ class Gauges(Collector):
             rounds, closed, metrics = dict(self._rounds), dict(self._closed), self._metrics
             counted = [
                 ("missing_updates", "Updates that rounds of a hub went on without.", "node", dict(self._missing)),
-                ("trainings", "Trainings of a hub's own sites that have ended well.", "node", dict(self._trained)),
+                (
+                    "trainings",
+                    "Trainings of a hub's sites, and members with links, that have ended well.",
+                    "node",
+                    dict(self._trained),
+                ),
                 ("failures", "Trainings, measurements and members that have failed.", "node", dict(self._failures)),
                 (
                     "notices",

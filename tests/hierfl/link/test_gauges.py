@@ -105,16 +105,16 @@ def test_what_goes_wrong_is_counted(told: Gauges) -> None:
 def test_the_newest_figures_are_told_that_are_numbers(told: Gauges, monkeypatch: pytest.MonkeyPatch) -> None:
     told.on(Evaluated(1.0, 1, {"world": {"auc": 0.5}, "world/gone": {"auc": 0.5}}))
     figures = {"auc": 0.875, "loss": None, "confusion": [[1.0, 2.0]], "num_test": 104, "brier": float("nan")}
-    told.on(Evaluated(2.0, 2, {"world/us/a": {"auc": 0.25}, "world": figures, "world/us": {"auc": 0.75}}))
+    told.on(Evaluated(2.0, 2, {"world/hu/a": {"auc": 0.25}, "world": figures, "world/us": {"auc": 0.75}}))
     found = {labels: one for (name, labels), one in read(told).items() if name == "hierfl_metric"}
     assert {tuple(dict(labels)[name] for name in ("node", "metric")): one for labels, one in found.items()} == {
         ("world", "auc"): 0.875,
         ("world", "num_test"): 104,
         ("world/us", "auc"): 0.75,
-        ("world/us/a", "auc"): 0.25,
+        ("world/hu/a", "auc"): 0.25,
     }
     monkeypatch.setattr(gauges, "MOST_NODES", 2)
-    assert value(told, "metric", node="world/us/a", metric="auc") is None, "those near the root come first"
+    assert value(told, "metric", node="world/hu/a", metric="auc") is None, "those near the root come first"
     assert value(told, "metric", node="world/us", metric="auc") == 0.75
 
 
