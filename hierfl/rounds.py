@@ -146,6 +146,7 @@ class Rounds:
             check_model(self.folder.path, saved, layout, self.left.warnings)
         self.engine.describe()
         moments = self.engine.moments()
+        self.engine.compare()
         if saved is not None:
             self.scale = saved.scale
         elif not self.config.only_tells:
@@ -217,6 +218,7 @@ class Rounds:
         known, self.epoch = still_known(self.engine.inventories, self.config, self.epoch, epoch), epoch
         self.engine = self._engine(known)
         self.engine.describe()
+        self.engine.compare()
         self._make_hubs(layout, commit.remembered.within(epoch.config, commit.rounds_done, self.driver))
         self._tell_changed()
 

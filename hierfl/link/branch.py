@@ -147,6 +147,7 @@ class Branch:
             self._num_samples = samples_of(self._epoch.config, found)
             self._num_units = counted_on(self._epoch.config, self._num_samples, patients_of(found))
             moments = self._engine.moments()
+            self._engine.compare()
             num_test = sum(item.num_test for item in found.values())
             is_first = self._epoch.number == self.config.federation.epoch  # then features are standardised for the run
             has_moments = is_first and any(item.moments is not None for item in found.values())

@@ -118,6 +118,10 @@ class Engine:
         """Add up the features' moments of all sites, hub by hub; exact in any order."""
         return self._survey.moments()
 
+    def compare(self) -> None:
+        """Warn of sites, new here, whose features are not what the others call so."""
+        self._survey.compare()
+
     def set_up(
         self,
         layout: Layout,

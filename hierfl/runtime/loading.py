@@ -95,8 +95,9 @@ class Loader:
         return found
 
     def own(self, site: str) -> SiteData:
-        """Give what a site has itself, as the task gives it."""
-        return self._loaded(self._sites[site]) if self._sites[site].handed else self.get(site)
+        """Give what a site has itself, as the task gives it: unscaled, also where it joins a run that has its scale."""
+        is_other = self._sites[site].handed or self._scale is not None
+        return self._loaded(self._sites[site]) if is_other else self.get(site)
 
     def statistics(self, site: str, wanted: Statistics, *, has_data: bool = True) -> TableStatistics:
         """Count what a site has itself, as its task shows it: nothing is scaled; `has_data`: they can be loaded.
@@ -109,7 +110,7 @@ class Loader:
             if settings.part is not None:
                 table = table.take(list(range(settings.part[0], table.num_rows, settings.part[1])))
         else:
-            table = as_table(self.own(site) if self._scale is None else self._loaded(settings))
+            table = as_table(self.own(site))
         told = statistics_of(table, wanted)
         if has_data and standardise.is_federated(self._task):
             return told.beside_training(len(self.own(site).train), wanted.min_count)  # type: ignore[arg-type]

@@ -51,6 +51,7 @@ class Survey:
     ) -> None:
         known = inventories or {}
         self.inventories = {path: known[path] for path in config.federation.sites if path in known}
+        self._known = {*self.inventories}
         self._tree = config.federation
         self._sites = config.sites
         self._task = config.task
@@ -111,22 +112,26 @@ class Survey:
             raise DataError(f"{first}: {bad[first]}" + "".join(more))
 
     def moments(self) -> Moments:
-        """Add up the features' moments of the sites that say how to standardise; exact in any order.
+        """Add up the features' moments of the sites that say how to standardise; exact in any order."""
+        return reduce(add, self._moments().values(), Moments())
 
-        Sites whose features are not what the others call so are warned of.
-        """
-        told = {
-            path: item.moments
-            for path, item in self.inventories.items()
-            if item.moments is not None and self._sites[path].standardises
-        }
-        total = reduce(add, told.values(), Moments())
-        for path, differing in unlike(told, getattr(self._task, "inputs", None)).items():
+    def compare(self) -> None:
+        """Warn of sites whose features are not what the others call so; of those alone that were not there before."""
+        for path, differing in unlike(self._moments(), getattr(self._task, "inputs", None)).items():
+            if path in self._known:
+                continue
             said = "; ".join(differing[:SHOWN]) + (f"; and {len(differing) - SHOWN} more" if differing[SHOWN:] else "")
             self._scribe.notice(
                 "warning", path, f"{said}: is it the same quantity, in the same unit, with no code for gaps?"
             )
-        return total
+
+    def _moments(self) -> dict[str, Moments]:
+        """Give the features' moments of the sites that say how to standardise and have told them."""
+        return {
+            path: item.moments
+            for path, item in self.inventories.items()
+            if item.moments is not None and self._sites[path].standardises
+        }
 
     def absent(self, hub: str) -> dict[str, str]:
         """Name a hub's own sites that could not be loaded, and why."""

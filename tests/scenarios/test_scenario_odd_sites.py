@@ -220,3 +220,19 @@ def test_a_site_that_has_another_unit_is_warned_of_by_name_and_trained_on(tmp_pa
     [warning] = told["federated"]
     assert (warning.level, warning.node) == ("warning", "world/c") and not told["site"]
     assert warning.message.startswith("height is 1.") and "in the same unit" in warning.message
+
+
+def test_a_site_that_joins_later_is_held_against_the_others_once(tmp_path: Path) -> None:
+    members = []
+    for number, (name, scale) in enumerate({"a": 1.0, "b": 1.0, "c": 0.01, "d": 0.01, "e": 1.0}.items()):
+        heights = np.random.RandomState(number).normal(170.0, 10.0, 50)
+        rows = "".join(f"{height * scale:.4f},{int(height > 170)}\n" for height in heights)
+        (tmp_path / f"{name}.csv").write_text(f"height,tall\n{rows}")
+        members.append(site(name, path=str(tmp_path / f"{name}.csv")))
+    members[3]["joins_at"], members[4]["joins_at"], members[1]["leaves_at"] = 2, 2, 3
+    task = {"kind": "parquet", "features": ["height"], "label": "tall"}
+    ran = go(tmp_path, hub("world", *members, rounds=3), task)
+    assert ran.summary["status"] == "finished"
+    told = {one.node: one.message for one in ran.monitor.of(Notice) if "typically" in one.message}
+    assert len([one for one in ran.monitor.of(Notice) if "typically" in one.message]) == 2
+    assert told.keys() == {"world/c", "world/d"} and told["world/d"].startswith("height is 1."), "as it gives it"
