@@ -109,8 +109,9 @@ class Serving:
 
     def health(self) -> Mapping[str, Any]:
         """Say who is here."""
-        up = {path: lane.session is not None for path, lane in self.lanes.items() if lane.is_member}
-        said = {"node": self.kit.path, "federation": self.config.name, "leads": bool(self.lanes), "members": up}
+        lanes = self.lanes.copy()  # which open and close while somebody asks
+        up = {path: lane.session is not None for path, lane in lanes.items() if lane.is_member}
+        said = {"node": self.kit.path, "federation": self.config.name, "leads": bool(lanes), "members": up}
         with contextlib.suppress(LinkError):  # in the midst of being renewed
             said["certificate_until"] = certificate_of(self.kit).not_valid_after_utc.isoformat()
         return said

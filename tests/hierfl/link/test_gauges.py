@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import struct
@@ -16,12 +17,16 @@ import yaml
 
 pytest.importorskip("prometheus_client")
 
+from link_members import Pki
 from prometheus_client.parser import text_string_to_metric_families
+from small_runs import config_of, hub
 
 from hierfl import __version__
 from hierfl.link import gauges, health
 from hierfl.link.gauges import Gauges
 from hierfl.link.health import Health
+from hierfl.link.log import Log
+from hierfl.link.serving import Serving
 from hierfl.monitor.records import (
     Evaluated,
     NodeChanged,
@@ -162,6 +167,25 @@ def test_who_hangs_up_or_says_nothing_holds_no_thread_and_fills_no_log(
         one.join(10)
         assert not one.is_alive()
     assert capfd.readouterr() == ("", "")
+
+
+def test_health_is_told_while_the_lanes_close(tmp_path: Path) -> None:
+    class Closing:
+        """A lane that is looked at just as all are closed."""
+
+        is_member = True
+
+        @property
+        def session(self) -> object:
+            serving.lanes.clear()
+            return self
+
+    config = config_of(tmp_path, hub("world", hub("us", "a", link={"address": "localhost:1"})), name="heart")
+    serving = Serving(config, Pki(tmp_path / "pki").kit("world"), Log(io.StringIO()))
+    serving.lanes.update({"world/us": Closing(), "world/eu": Closing()})  # type: ignore[dict-item]
+    said = serving.health()
+    assert said["members"] == {"world/us": True, "world/eu": True} and said["leads"]
+    assert serving.health()["members"] == {}
 
 
 def test_the_alerts_that_come_along_are_made_of_what_is_told(told: Gauges) -> None:
