@@ -215,10 +215,10 @@ def test_members_are_who_their_certificates_say(pki: Pki, tmp_path: Path) -> Non
     [
         ({"config_digest": "other"}, r"same YAML and overrides, and the same version of hierfl \(\d"),
         ({"task_digest": "other"}, r"code of its task .* same version of hierfl \(\d"),
-        ({"versions": [11]}, r"versions \[11\]"),
+        ({"versions": [VERSIONS[-1] + 1]}, rf"versions \[{VERSIONS[-1] + 1}\]"),
         (
             {"versions": [1, 2, 3, 4]},
-            r"versions \[1, 2, 3, 4\] of the protocol; this hub \[10\]; .* same version of hierfl",
+            rf"versions \[1, 2, 3, 4\] of the protocol; this hub \[{VERSIONS[-1]}\]; .* same version of hierfl",
         ),
         ({"node": "world/them"}, "is not 'world/us'"),
         ({"instance": "x" * 5000}, "at most 2000"),
