@@ -29,15 +29,12 @@ def check_baseline(baseline: str | None, root: Node, report: Report) -> None:
     """Report what forbids to put all data together: residency, and a site of the pool's name."""
     if baseline != "pooled":
         return
-    stack = [root]
-    while stack:
-        node = stack.pop()
+    for node in root.walk():
         if node.own.settings.get("residency"):
             said = (
                 "keeps its data to certain devices, and baseline: pooled puts all data together; leave out one of them"
             )
             report(join(node.place, "residency"), said)
-        stack.extend(reversed(node.members or ()))
     for member in root.members or ():
         if member.name == POOLED:
             report(join(member.place, "name"), f"{POOLED!r} is what baseline: pooled calls its site; rename it")

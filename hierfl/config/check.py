@@ -247,24 +247,14 @@ def _known_sites(task: Made, root: Node, report: Report) -> None:
 
 
 def _sites(root: Node) -> list[tuple[Node, str]]:
-    """List the sites with their keys, in the order of the YAML, without recursion."""
-    found, stack = [], [root]
-    while stack:
-        node = stack.pop()
-        if node.members is None:
-            found.append((node, str(node.data.get("key", node.name))))
-        else:
-            stack.extend(reversed(node.members))
-    return found
+    """List the sites with their keys, in the order of the YAML."""
+    return [(node, str(node.data.get("key", node.name))) for node in root.walk() if node.members is None]
 
 
 def _timeouts(root: Node, runtime: Runtime, report: Report) -> None:
     """Report limits of nodes on a runtime that cannot keep them."""
     if runtime.kind != "local":
         return
-    stack = [root]
-    while stack:
-        node = stack.pop()
+    for node in root.walk():
         if node.own.settings.get("site_timeout_s") is not None:
             report(join(node.place, "site_timeout_s"), NO_TIMEOUT)
-        stack.extend(reversed(node.members or ()))

@@ -22,15 +22,10 @@ MOST = 300
 
 def check_secure(root: Node, report: Report) -> None:
     """Report hubs with `secure_aggregation: masks` that do not go with it."""
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if node.members is None:
-            continue
-        if node.own.settings.get("secure_aggregation", "none") != "none":
+    for node in root.walk():
+        if node.members is not None and node.own.settings.get("secure_aggregation", "none") != "none":
             for said in _misfits(node):
                 report(join(node.place, "secure_aggregation"), said)
-        stack.extend(reversed(node.members))
 
 
 def _misfits(node: Node) -> Iterator[str]:

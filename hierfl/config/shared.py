@@ -17,14 +17,11 @@ def check_shared(root: Node, known: Sequence[str] | None, report: Report) -> Non
     """Report hubs that share what is a site's, or what is not there. `known`: the task's keys, if it can tell."""
     sites: dict[str, Node] = {}
     hubs = []
-    stack = [root]
-    while stack:
-        node = stack.pop()
+    for node in root.walk():
         if node.members is None:
             sites[str(node.data.get("key", node.name))] = node
         elif node.own.settings.get("shared") is not None:
             hubs.append(node)
-        stack.extend(reversed(node.members or ()))
     for hub in hubs:
         key, place = hub.own.settings["shared"].key, join(hub.place, "shared", "key")
         if key in sites:

@@ -61,13 +61,10 @@ def check_intervals(evaluation: Evaluation, task: Any, root: Node, report: Repor
     """Report sites whose parts would share patients, where intervals go by these; `task`: None if it is not sound."""
     if evaluation.intervals is None or not knows_patients(task):
         return
-    stack = [root]
-    while stack:
-        node = stack.pop()
+    for node in root.walk():
         if node.members is None and "split" in node.own.settings:
             said = "cuts patients in parts, and evaluation.intervals goes by patients, whom the task knows"
             report(join(node.place, "split"), f"{said}: leave one of the two out")
-        stack.extend(reversed(node.members or ()))
 
 
 def check_stopping(

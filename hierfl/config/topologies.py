@@ -45,19 +45,14 @@ def check_journal(journal: str | None, root: Node, report: Report) -> None:
     """Report a journal that is asked for by name where a hub is without a centre: such runs keep none."""
     if journal in (None, "none"):
         return
-    stack = [root]
-    while stack:
-        node = stack.pop()
-        if node.members is None:
-            continue
-        if node.own.topology is not None and not node.own.topology.has_centre:
+    for node in root.walk():
+        if node.members is not None and node.own.topology is not None and not node.own.topology.has_centre:
             report(
                 "redundancy.journal",
                 f"no journal is kept where members exchange among themselves ({node.name}: {_topology(node)}); leave it"
                 f" out, or give {node.name} a topology with a centre (star, cyclic)",
             )
             return
-        stack.extend(reversed(node.members))
 
 
 def _check_plans(node: Node, path: str, rosters: Sequence[Roster], seed: int, report: Report) -> None:

@@ -74,6 +74,14 @@ class Node:
     data: Mapping[str, Any]
     members: list[Node] | None
 
+    def walk(self) -> Iterator[Node]:
+        """Give this node and all below it, in the order of the YAML, without recursion."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(reversed(node.members or ()))
+
 
 @dataclass(slots=True)
 class _Entry:
