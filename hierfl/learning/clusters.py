@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hierfl.learning.fixed import dot
 from hierfl.learning.own_metrics import MAX_OWN
 from hierfl.learning.predictions import classes_of, predicted_of, probabilities_of
 
@@ -108,7 +109,7 @@ class Spread:
         of = [(self._counts[:, :, 1].sum(axis=1), whole)]
         if self._num_groups == 2:
             of += [(self._counts[:, side, 1], self._counts[:, side].sum(axis=1)) for side in (1, 0)]
-        right = tuple(Right(_dot(right, right), _dot(right, numbers)) for right, numbers in of)
+        right = tuple(Right(dot(right, right), dot(right, numbers)) for right, numbers in of)
         return Clusters(tuple(_size(numbers) for _, numbers in of), right)
 
     def _put(self, owners: Counts, groups: Counts, flags: NDArray[np.bool_]) -> None:
@@ -121,11 +122,4 @@ class Spread:
 
 def _size(numbers: Counts) -> Size:
     """Sum up how many predictions each patient has, (P,)."""
-    return Size(int(np.count_nonzero(numbers)), _dot(numbers, numbers))
-
-
-def _dot(left: Counts, right: Counts) -> int:
-    """Return sum(left * right) exactly, of counts; in Python's integers where 64 bits might not do."""
-    if int(left.max(initial=0)) * int(right.max(initial=0)) * max(len(left), 1) < 2**63:
-        return int(left @ right)
-    return sum(int(a) * int(b) for a, b in zip(left, right, strict=True))
+    return Size(int(np.count_nonzero(numbers)), dot(numbers, numbers))

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from hierfl.learning.calibration import Reliability
 from hierfl.learning.clusters import Clusters
-from hierfl.learning.fixed import FRACTION_BITS, quantised
+from hierfl.learning.fixed import FRACTION_BITS, dot, quantised
 from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, added, auc_of, num_bad, sums
 from hierfl.learning.predictions import classes_of, predicted_of, probabilities_of
 from hierfl.learning.score_bins import bins_of, edges, middles
@@ -108,13 +108,13 @@ class Curve:
 
     def auc(self) -> float | None:
         """Return the area under the ROC curve, or None where one of the two kinds is missing."""
-        pairs, wins = self._pairs(), self._sum(self.positives, 2 * np.cumsum(self.negatives) - self.negatives)
+        pairs, wins = self._pairs(), dot(self.positives, 2 * np.cumsum(self.negatives) - self.negatives)
         return wins / (2 * pairs) if pairs else None
 
     def auc_error(self) -> float | None:
         """Return the most by which binning can have moved `auc`: half the share of pairs that fell into one bin."""
         pairs = self._pairs()
-        return self._sum(self.positives, self.negatives) / (2 * pairs) if pairs else None
+        return dot(self.positives, self.negatives) / (2 * pairs) if pairs else None
 
     def reliability(self) -> Reliability:
         """Return how the scores compare with how often the class was true; of a bin's scores its middle is taken."""
@@ -123,12 +123,6 @@ class Curve:
 
     def _pairs(self) -> int:
         return int(self.positives.sum()) * int(self.negatives.sum())
-
-    def _sum(self, left: Counts, right: Counts) -> int:
-        """Return sum(left * right) exactly; in Python's integers where 64 bits might not do."""
-        if 2 * self._pairs() < 2**63:
-            return int(left @ right)
-        return sum(int(a) * int(b) for a, b in zip(left, right, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
