@@ -61,14 +61,14 @@ def leave_out(
     The whole run's folder keeps what there is so far, in leave_out.json. Errors: as of `run`; OutputError.
     """
     summary = run(whole)
-    found: dict[str, Any] = {}
+    trained, found = _sites(whole), dict[str, Any]()
     answer = {"run_dir": summary["run_dir"], "sites": found}
     for site, config in others.items():
         apart = run(config)
         found[site] = {
             "with": _figures(summary, site),
             "without": _figures(apart, site),
-            "others": _of_others(summary, apart, [path for path in _sites(whole) if path != site]),
+            "others": _of_others(summary, apart, [path for path in trained if path != site]),
             "run_dir": apart["run_dir"],
         }
         _keep(Path(summary["run_dir"]), answer)

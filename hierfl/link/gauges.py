@@ -47,10 +47,8 @@ class Gauges(Collector):
         self._rounds: dict[str, float] = {}
         self._metrics: Mapping[str, Scalars] = {}
         self._closed: dict[str, RoundClosed] = {}
-        self._missing: Counter[str] = Counter()
-        self._failures: Counter[str] = Counter()
-        self._trained: Counter[str] = Counter()
-        self._notices: Counter[str] = Counter(info=0, warning=0, error=0)
+        self._counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
+        self._counts["notices"].update(info=0, warning=0, error=0)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -72,13 +70,13 @@ class Gauges(Collector):
                 self._metrics = record.metrics
             elif isinstance(record, RoundClosed):
                 self._closed[record.node] = record
-                self._missing[record.node] += _num_missing(record)
+                self._counts["missing_updates"][record.node] += _num_missing(record)
             elif isinstance(record, SiteTrained):
-                self._trained[record.node.rpartition("/")[0]] += 1
+                self._counts["trainings"][record.node.rpartition("/")[0]] += 1
             elif isinstance(record, NodeChanged) and record.state == "failed":
-                self._failures[record.node] += 1
+                self._counts["failures"][record.node] += 1
             elif isinstance(record, Notice):
-                self._notices[record.level] += 1
+                self._counts["notices"][record.level] += 1
 
     def close(self) -> None:
         """Go on telling: another run may follow, of a process that stands by."""
@@ -95,7 +93,7 @@ class Gauges(Collector):
         """Give all that is known now."""
         said = self._say()
         who = {"federation": str(said["federation"]), "node": str(said["node"]), "version": __version__}
-        yield _gauge("node_info", "What this process serves.", [((*who.values(),), 1.0)], who)
+        yield _gauge("node_info", "What this process serves.", [(tuple(who.values()), 1.0)], who)
         yield _gauge("leads", "Whether it serves the node now, and does not stand by.", [((), float(said["leads"]))])
         if "up" in said:
             yield _gauge("hub_up", "Whether the hub above is reached.", [((), float(said["up"]))])
@@ -106,22 +104,7 @@ class Gauges(Collector):
             yield _gauge("certificate_expiry_timestamp_seconds", "When the kit's certificate ends.", [((), until)])
         with self._lock:
             rounds, closed, metrics = dict(self._rounds), dict(self._closed), self._metrics
-            counted = [
-                ("missing_updates", "Updates that rounds of a hub went on without.", "node", dict(self._missing)),
-                (
-                    "trainings",
-                    "Trainings of a hub's sites, and members with links, that have ended well.",
-                    "node",
-                    dict(self._trained),
-                ),
-                ("failures", "Trainings, measurements and members that have failed.", "node", dict(self._failures)),
-                (
-                    "notices",
-                    "What a person should know, by level; the log has the words.",
-                    "level",
-                    dict(self._notices),
-                ),
-            ]
+            counts = {name: dict(counter) for name, counter in self._counts.items()}
         for name, help_ in _ROUNDS.items():
             if name in rounds:
                 yield _gauge(name, help_, [((), rounds[name])])
@@ -130,11 +113,11 @@ class Gauges(Collector):
         found = [((node,), float(_num_missing(one))) for node, one in closed.items()]
         yield _gauge("round_missing_updates", "Updates that the last round of a hub is without.", found, ["node"])
         yield _gauge("metric", "The model at a node, as measured last.", _numbers(metrics), ["node", "metric"])
-        for name, help_, label, counts in counted:
-            counter = CounterMetricFamily(f"hierfl_{name}", help_, labels=[label])
-            for value, count in sorted(counts.items()):
-                counter.add_metric([value], count)
-            yield counter
+        for name, (label, help_) in _COUNTED.items():
+            family = CounterMetricFamily(f"hierfl_{name}", help_, labels=[label])
+            for value, count in sorted(counts[name].items()):
+                family.add_metric([value], count)
+            yield family
 
 
 _ROUNDS = {
@@ -145,6 +128,14 @@ _ROUNDS = {
     "devices_busy_ratio": "How busy the devices were in the last round's training.",
     "devices_idle_floor_ratio": "How idle they had to be in it, whatever the schedule.",
 }
+
+_COUNTED = {
+    "missing_updates": ("node", "Updates that rounds of a hub went on without."),
+    "trainings": ("node", "Trainings of a hub's sites, and members with links, that have ended well."),
+    "failures": ("node", "Trainings, measurements and members that have failed."),
+    "notices": ("level", "What a person should know, by level; the log has the words."),
+}
+"""What is counted since the process began, each by what."""
 
 
 def _gauge(

@@ -54,7 +54,7 @@ class Health:
                 pass
 
         try:
-            self._server = _server(host.strip("[]") or "127.0.0.1", int(port), Handler)
+            self._server = _Server(host.strip("[]") or "127.0.0.1", int(port), Handler)
         except (OSError, ValueError, OverflowError) as error:
             raise LinkError(f"--health cannot listen at {address}: {error}; give HOST:PORT") from error
         self.port = self._server.server_port
@@ -67,18 +67,15 @@ class Health:
 
 
 class _Server(ThreadingHTTPServer):
+    """Listens at a host of either family. Errors: OSError, OverflowError."""
+
     daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        super().__init__((host, port), handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Tell what went wrong here: who hangs up before the answer is nothing for our log."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
-
-
-def _server(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
-    """Listen at a host of either family. Errors: OSError, OverflowError."""
-
-    class Server(_Server):
-        address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-
-    return Server((host, port), handler)

@@ -65,7 +65,6 @@ class Survey:
         self._scalars: dict[str, Scalars] = {}
         self._curves: dict[str, Mapping[str, Curve]] = {}
         self._clusters: dict[str, Clusters] = {}
-        self._knows_patients = knows_patients(config.task)
         self._evaluation = config.evaluation
         self._looks = config.evaluation.needs_curves
         self._named = config.better
@@ -217,7 +216,7 @@ class Survey:
                 what = found, curves.get(path, {}), level
                 found[INTERVALS] = intervals(*what, labels=bool(whole.labels), clusters=spread)
             self._scalars[path] = found
-        if self._knows_patients and level is not None and whole.confusion is not None and whole.clusters is None:
+        if knows_patients(self._task) and level is not None and whole.confusion is not None and whole.clusters is None:
             self._warn_of_patients()
 
     def _alike(self, found: Mapping[str, Scalars]) -> Mapping[str, Scalars]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import socket
 import struct
 import threading
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,17 +21,22 @@ import yaml
 pytest.importorskip("prometheus_client")
 
 from link_members import Pki
+from link_processes import free_port
 from prometheus_client.parser import text_string_to_metric_families
 from small_runs import config_of, hub
+from typer.testing import CliRunner
 
 from hierfl import __version__
-from hierfl.link import gauges, health
+from hierfl.cli import app
+from hierfl.errors import LinkError
+from hierfl.link import commands, gauges, health
 from hierfl.link.gauges import Gauges
 from hierfl.link.health import Health
 from hierfl.link.log import Log
 from hierfl.link.serving import Serving
 from hierfl.monitor.records import (
     Evaluated,
+    Monitor,
     NodeChanged,
     Notice,
     RoundClosed,
@@ -205,3 +213,31 @@ def test_that_no_round_is_published_is_told_before_the_first_and_of_no_process_t
     ]
     used = {*re.findall(r"hierfl_\w+", rule["expr"])}
     assert used <= {name for name, _ in read(told)} and "on (instance) hierfl_leads == 1" in rule["expr"]
+
+
+@pytest.mark.parametrize("command", ["serve", "join"])
+def test_what_is_told_of_a_run_reaches_the_page_while_the_command_lasts(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, pages = f"127.0.0.1:{free_port()}", []
+
+    def carried_out(serving: Any, monitors: Sequence[Monitor], *given: Any, **named: Any) -> None:
+        for monitor in monitors:
+            monitor.on(Notice(1.0, "error", "world", "no such file"))
+        pages.append(urllib.request.urlopen(f"http://{address}/metrics", timeout=10).read().decode())
+        raise LinkError("it is over")
+
+    log = Log(io.StringIO())
+    serving = SimpleNamespace(config=None, kit=SimpleNamespace(path="world"), log=log, health=lambda: HEALTH)
+    monkeypatch.setattr(commands, "_serving", lambda *given: serving)
+    monkeypatch.setattr(commands, "_watched", lambda *given: contextlib.nullcontext())
+    monkeypatch.setattr(commands, "_approve", lambda *given: None)
+    for name in ("check_member", "with_data"):
+        monkeypatch.setattr(f"hierfl.link.serving.{name}", lambda *given: None)
+    monkeypatch.setattr("hierfl.link.serving.state_folder", lambda *given: Path("state"))
+    monkeypatch.setattr(f"hierfl.link.serving.{command}", carried_out)
+    ended = CliRunner().invoke(app, [command, "trial.yaml", "--kit", "kit", "--health", address])
+    assert ended.exit_code == LinkError("").exit_code and "it is over" in ended.stderr
+    assert 'hierfl_notices_total{level="error"} 1.0' in pages[0].splitlines()
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://{address}/metrics", timeout=10)
