@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from small_runs import config_of, go, hub, site
+from small_runs import config_of, foreseen, go, hub, site
 
 from hierfl.errors import ConfigError, HierflError
 from hierfl.lifecycle import resume
@@ -87,7 +87,10 @@ def test_privacy_is_counted_on_patients(tmp_path: Path, sites: list[Any]) -> Non
 
 
 @pytest.mark.parametrize(("strategy", "more"), [("fednova", 0), ("scaffold", 0), ("fedrep", 5)])
-def test_an_epoch_goes_over_patients(tmp_path: Path, sites: list[Any], strategy: str, more: int) -> None:
+def test_an_epoch_goes_over_patients(
+    tmp_path: Path, sites: list[Any], strategy: str, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = foreseen(monkeypatch)
     rule = {"kind": strategy, **({"personal": ["*bias"], "head_steps": more} if more else {})}
     tree = hub("us", *sites[:2]), {**sites[2], "training": {"batch_size": None}}
     ran = trial(tmp_path, private(*tree, strategy=rule), training={"lr": 0.1, "batch_size": 5, "local_epochs": 2})
@@ -96,6 +99,7 @@ def test_an_epoch_goes_over_patients(tmp_path: Path, sites: list[Any], strategy:
     assert {path: one["steps_per_round"] - more for path, one in told.items()} == steps
     assert told["world/us/b"]["sampling_rate"] == 5 / 16 and told["world/c"]["sampling_rate"] == 1
     assert {(one.node, one.num_steps) for one in ran.monitor.of(SiteTrained)} == {*steps.items()}
+    assert asked == [steps]
     assert resume(ran.folder, ["federation.rounds=3"], [])["privacy"]["sites"].keys() == told.keys()
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hierfl.config import from_mapping
 from hierfl.lifecycle import run
 from hierfl.monitor.records import Record
@@ -122,3 +124,20 @@ def tensors(folder: Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     return dict(load_file(folder / "model.safetensors"))
+
+
+def foreseen(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, int]]:
+    """Give the steps by site that engines are told from now on, by which they foresee durations."""
+    from hierfl.runtime.engine import Engine
+
+    told: list[Mapping[str, int]] = []
+    set_up = Engine.set_up
+
+    def heard(
+        engine: Engine, layout: Any, num_samples: Any, steps: Mapping[str, int], *given: Any, **named: Any
+    ) -> None:
+        told.append(steps)
+        set_up(engine, layout, num_samples, steps, *given, **named)
+
+    monkeypatch.setattr(Engine, "set_up", heard)
+    return told

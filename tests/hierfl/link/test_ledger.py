@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("dp_accounting")
 
 from link_inside import Inside, several_runs  # noqa: F401
-from small_runs import config_of, hub, site
+from small_runs import config_of, foreseen, hub, site
 
 from hierfl.accountant import epsilon
 from hierfl.budget import Cost, costs
@@ -339,9 +339,12 @@ def test_patients_are_counted_over_links_as_they_are_in_a_simulation(
     tree = hub("world", north, {**site("c", n=16), "link": LINK}, privacy={**NOISE, "unit": "patient"})
     settings = {"batch_size": 4, "local_epochs": 1}
     config = config_of(tmp_path / "runs", tree, "ward_tasks:Visits", training=settings)
+    asked = foreseen(monkeypatch)
     simulated = run(config)
     monkeypatch.setattr("hierfl.runtime.secrecy.os.urandom", lambda size: f"seed {config.seed}".encode())
     linked = Inside(config, tmp_path / "linked").go()
+    below, c = {"world/north/a": 2, "world/north/b": 3}, {"world/c": 2}
+    assert asked[0] == below | c and below in asked[1:] and c in asked[1:], asked
     said = {path: "\n".join(plan_of(config, path).lines()) for path in ("world/c", "world/north")}
     assert "world/c: noise hides single patients in the change, dp_sgd" in said["world/c"]
     assert "the numbers of training and test samples, and of patients who are trained on" in said["world/c"]
