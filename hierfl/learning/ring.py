@@ -331,12 +331,8 @@ def decode(
 
 def _scale(mean: NDArray[Any], sums: NDArray[Any], unit: np.float64, cuts: Iterable[slice]) -> None:
     """Write sums times the value of their unit, rounded once to the mean's dtype, in some blocks."""
-    product = by.SCRATCH.vector("product", min(by.WIDE * by.BLOCK, mean.size), np.float64)
     for cut in cuts:
-        scaled = product[: mean[cut].size]
-        scaled[:] = sums[cut]
-        np.multiply(scaled, unit, out=scaled)
-        mean[cut] = scaled
+        np.multiply(sums[cut], unit, out=mean[cut], dtype=np.float64, casting="unsafe")
 
 
 def sum_all(parts: Sequence[PartialSum], grid: Grid, layout: Layout) -> PartialSum:
