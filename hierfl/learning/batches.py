@@ -117,7 +117,10 @@ def in_order(num_samples: int, batch_size: int) -> Iterator[Order]:
 def _cut(dataset: TensorDataset, chosen: Order, device: torch.device) -> tuple[Tensor, ...]:
     """Cut the chosen samples out of tensors, on the device."""
     if isinstance(chosen, range):
-        return tuple(one[chosen.start : chosen.stop].to(device, copy=True) for one in dataset.tensors)
+        parts = dataset.tensors
+        if len(chosen) < len(dataset):
+            parts = tuple(one[chosen.start : chosen.stop] for one in parts)
+        return tuple(one.clone() if one.device == device else one.to(device, copy=True) for one in parts)
     return tuple(one[chosen].to(device) for one in dataset.tensors)
 
 

@@ -110,7 +110,7 @@ def _steps(
     device = model.device
     parameters = optimizer.param_groups[0]["params"]
     scaler = torch.amp.GradScaler(device.type) if training.precision == "float16" and device.type == "cuda" else None
-    total: Tensor | None = None
+    total: float | Tensor = 0.0
     seen = 0
     for batch, size in batches:
         for parameter in parameters:
@@ -121,10 +121,10 @@ def _steps(
         advance(optimizer, parameters, training.clip_norm, pull, scaler)
         if scaler is not None:
             scaler.update()
-        weighted = loss.detach().float() * size
-        total = weighted if total is None else total + weighted
+        told = loss.item() if device.type == "cpu" else loss.detach().float()  # a GPU is not waited for
+        total = total + told * size
         seen += size
-    assert total is not None, "no batch to train on"
+    assert seen, "no batch to train on"
     return float(total) / seen
 
 
