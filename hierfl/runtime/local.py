@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl.config.schema import Runtime
 from hierfl.errors import HierflError, RuntimeUnavailable
 from hierfl.runtime.convener import serve
+from hierfl.runtime.cores import Sleeper
 from hierfl.runtime.driver import BESIDE, Done, Handle, Seat, replica_of
 from hierfl.runtime.jobs import HubSpec, Post, WorkerSpec
 from hierfl.runtime.places import PLACE, Place
@@ -61,6 +62,9 @@ class LocalDriver:
         self._put_back: Callable[[], None] = lambda: None
         self._make: Callable[[], SiteWorker] | None = None
         self._lost: dict[str, str] = {}
+        self._sleeper = Sleeper()
+        self._is_left = False
+        """Whether the supervisor's core was left to a worker, since it slept last."""
 
     def start(self, spec: WorkerSpec, num_hubs: int) -> tuple[Seat, ...]:
         """Start the threads; each makes its worker itself, since torch counts threads by thread.
@@ -104,7 +108,7 @@ class LocalDriver:
         """Start a worker's thread, or a fresh one in its place."""
         assert self._make is not None
         kept = self._kept[name] = []
-        thread = self._threads[name] = WorkerThread(name, partial(self._tell, kept))
+        thread = self._threads[name] = WorkerThread(name, partial(self._tell, kept), self._sleeper)
         self._workers[name] = thread.submit(self._make).result()
 
     def _tell(self, kept: list[Done]) -> None:
@@ -146,7 +150,8 @@ class LocalDriver:
             def run() -> None:
                 kept.append(self._run(ticket, actor, bound, arguments))
 
-            self._calls[ticket] = self._threads[actor].submit(run, joins=method in JOINS)
+            near, self._is_left = not self._is_left, True
+            self._calls[ticket] = self._threads[actor].submit(run, joins=method in JOINS, near=near)
         return ticket
 
     def aside(self, worker: str, method: str, *arguments: Any) -> int:
@@ -167,8 +172,10 @@ class LocalDriver:
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Give all calls that have ended."""
         found: list[Done] = []
+        self._is_left = False
         try:
-            found.extend(self._done.get(timeout=timeout_s))
+            with self._sleeper.asleep():
+                found.extend(self._done.get(timeout=timeout_s))
             while True:
                 found.extend(self._done.get_nowait())
         except queue.Empty:

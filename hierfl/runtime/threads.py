@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, TypeAlias
 
 from hierfl.runtime.baton import interrupt
+from hierfl.runtime.cores import Sleeper
 
 __all__ = ["Ended", "WorkerThread"]
 
@@ -23,11 +24,14 @@ class Ended(BaseException):
 class WorkerThread:
     """Does calls in their order. Nothing in it keeps the process from ending, though it hang for ever.
 
-    `over`: called after each of them, unless what came of it is wanted together with what comes of the next.
+    `over`: called after each of them, unless what came of it is wanted together with what comes of the next; `waits`:
+    the thread that sleeps until it is called.
     """
 
-    def __init__(self, name: str, over: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, name: str, over: Callable[[], None] = lambda: None, waits: Sleeper | None = None) -> None:
         self._over = over
+        self._waits = waits
+        self._sleeper = Sleeper()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._joins: deque[bool] = deque()
         self._is_ending = False
@@ -35,12 +39,17 @@ class WorkerThread:
         self._thread = threading.Thread(target=self._go, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, method: Callable[..., Any], *arguments: Any, joins: bool = False) -> Future[Any]:
+    def submit(
+        self, method: Callable[..., Any], *arguments: Any, joins: bool = False, near: bool = False
+    ) -> Future[Any]:
         """Let it call a method after all that it was given before; until then it can be cancelled.
 
-        `joins`: what comes of it is wanted together with what comes of the call before, if that is not over.
+        `joins`: what comes of it is wanted together with what comes of the call before, if that is not over. `near`:
+        the caller is about to sleep, and leaves its core to it.
         """
         future: Future[Any] = Future()
+        if near:
+            self._sleeper.call()
         self._joins.append(joins)
         self._calls.put((future, method, arguments))
         return future
@@ -59,7 +68,7 @@ class WorkerThread:
 
     def _go(self) -> None:
         try:
-            while (call := self._calls.get()) is not None and not self._is_ending:
+            while (call := self._next()) is not None and not self._is_ending:
                 future, method, arguments = call
                 self._joins.popleft()
                 if future.set_running_or_notify_cancel():
@@ -67,9 +76,16 @@ class WorkerThread:
                     self._do(future, method, arguments)
                     self._is_busy = False
                 if not (self._joins and self._joins[0]):
+                    if self._waits is not None and not self._joins:
+                        self._waits.call()
                     self._over()
         except Ended:
             pass
+
+    def _next(self) -> _Call | None:
+        """Wait for the next call."""
+        with self._sleeper.asleep():
+            return self._calls.get()
 
     def _do(self, future: Future[Any], method: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         try:
