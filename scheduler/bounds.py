@@ -24,7 +24,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, combinations_with_replacement
+from itertools import accumulate, combinations, combinations_with_replacement
+from operator import truediv
 from typing import TypeAlias
 
 import numpy as np
@@ -108,17 +109,12 @@ def slot_bound(durations_s: Sequence[float], speeds: Sequence[float]) -> float:
     """
     if not durations_s:
         return 0.0
-    longest = np.sort(np.asarray(durations_s, dtype=float))[::-1]
-    fastest = np.sort(np.asarray(speeds, dtype=float))[::-1]
-    both = min(len(longest), len(fastest))
-    sums = np.cumsum(longest)
-    spread = sums[:both] / np.cumsum(fastest)[:both]
-    found = max(float(spread.max()), float(sums[-1] / fastest.sum()))
-    each = np.arange(1, (len(longest) - 1) // len(fastest) + 1)
-    if each.size:
-        last = each * len(fastest)
-        found = max(found, float((sums[last] - sums[last - each] + longest[last - each]).max() / fastest[0]))
-    few, slots = longest[:NUM_EXACT].tolist(), fastest[:NUM_EXACT].tolist()
+    longest, fastest = sorted(durations_s, reverse=True), sorted(speeds, reverse=True)
+    sums, rates = list(accumulate(longest)), list(accumulate(fastest))
+    found = max(sums[-1] / rates[-1], *map(truediv, sums, rates))
+    for each, last in enumerate(range(len(fastest), len(longest), len(fastest)), 1):
+        found = max(found, (sums[last] - sums[last - each] + longest[last - each]) / fastest[0])
+    few, slots = longest[:NUM_EXACT], fastest[:NUM_EXACT]
     return found if _greedy(few, slots) <= found else max(found, _exact(few, slots))
 
 

@@ -1,7 +1,8 @@
 """The run's own record on disk: `events.jsonl` (what happened) and `metrics.jsonl` (one line per node and round).
 
 Both are appended to as the run goes and written out once a round, so that a killed run leaves whole lines and at most
-one torn one; and every few seconds of a longer one, so that who follows them sees what a run is at, or waits for. A
+one torn one; and every few seconds of a longer one, so that who follows them sees what a run is at, or waits for. Rounds
+that come many a second and have no checkpoint, which are run again after a kill, are written out a few together. A
 resumed run appends: to `events.jsonl` after all that happened before, to `metrics.jsonl` after the last round that
 counts, because rounds after the last checkpoint are run again. Of a run of weeks the earlier lines lie beside, packed
 (`parts`).
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -41,6 +44,9 @@ METRICS = "metrics.jsonl"
 TOGETHER = 256
 """Records at most that wait to be written together."""
 
+SOON_S = 0.05
+"""Seconds for which a round that has no checkpoint may wait to be written out."""
+
 _FLUSH = {RunStarted, RoundCommitted, Leased, Notice, FaultInjected, RunEnded}
 _Shape: TypeAlias = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
 _SHAPES: dict[type[Any], _Shape] = {}
@@ -67,17 +73,24 @@ class JsonLines:
         self._metrics = _Lines(run_dir / METRICS)
         self._waiting: list[Record] = []
         self._is_let_go = False
+        self._flushed_s = -math.inf
 
     def on(self, record: Record) -> None:
         """Append one record."""
         self._waiting.append(record)
-        if type(record) in _FLUSH:
+        if type(record) in _FLUSH and not self._can_wait(record):
             self.flush()
         elif len(self._waiting) >= TOGETHER:
             self._write()
 
+    def _can_wait(self, record: Record) -> bool:
+        """Say whether a record is of a round that is run again after a kill, and others were written out just now."""
+        is_kept = not isinstance(record, RoundCommitted) or record.checkpoint is not None
+        return not is_kept and time.monotonic() < self._flushed_s + SOON_S
+
     def flush(self) -> None:
         """Hand all that came to the operating system."""
+        self._flushed_s = time.monotonic()
         self._write()
         self._events.flush()
         self._metrics.flush()
