@@ -1,8 +1,8 @@
 """The run's own record on disk: `events.jsonl` (what happened) and `metrics.jsonl` (one line per node and round).
 
 Both are appended to as the run goes and written out once a round, so that a killed run leaves whole lines and at most
-one torn one; and every few seconds of a longer one, so that who follows them sees what a run is at, or waits for. Rounds
-that come many a second and have no checkpoint, which are run again after a kill, are written out a few together. A
+one torn one; and every few seconds of a longer one, so that who follows them sees what a run is at, or waits for.
+Rounds of milliseconds that have no checkpoint, which are run again after a kill, are written out a few together. A
 resumed run appends: to `events.jsonl` after all that happened before, to `metrics.jsonl` after the last round that
 counts, because rounds after the last checkpoint are run again. Of a run of weeks the earlier lines lie beside, packed
 (`parts`).

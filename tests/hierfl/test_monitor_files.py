@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from hierfl.errors import OutputError
-from hierfl.monitor import parts
+from hierfl.monitor import files, parts
 from hierfl.monitor.files import EVENTS, METRICS, TOGETHER, JsonLines, as_json, read_events, read_metrics
 from hierfl.monitor.records import Evaluated, FaultInjected, Leased, Notice, RunEnded, RunStarted, SiteTrained
 
@@ -283,6 +283,19 @@ def test_each_round_is_on_disk_when_it_is_committed(tmp_path):
     assert {row["round"] for row in read_metrics(tmp_path)} == {1, 2}
     lines.close()
     lines.close()
+
+
+def test_a_round_without_a_checkpoint_waits_a_moment_for_the_next_and_one_with_it_does_not(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(files.time, "monotonic", lambda: now)
+    lines = JsonLines(tmp_path)
+    seen = []
+    for number, (at_s, checkpoint) in enumerate([(0.0, None), (0.01, None), (0.02, "here"), (0.03, None), (0.3, None)]):
+        now = at_s
+        lines.on(files.RoundCommitted(at_s, number, 5, 0.01, 1.0, checkpoint))
+        seen.append(len(list(read_events(tmp_path))))
+    lines.close()
+    assert seen == [1, 1, 3, 3, 5]
 
 
 def test_what_one_waits_for_or_a_process_may_not_outlive_can_be_read_at_once(tmp_path):
