@@ -111,7 +111,7 @@ def slot_bound(durations_s: Sequence[float], speeds: Sequence[float]) -> float:
         return 0.0
     longest, fastest = sorted(durations_s, reverse=True), sorted(speeds, reverse=True)
     sums, rates = list(accumulate(longest)), list(accumulate(fastest))
-    found = max(sums[-1] / rates[-1], *map(truediv, sums, rates))
+    found: float = max(sums[-1] / rates[-1], *map(truediv, sums, rates))
     for each, last in enumerate(range(len(fastest), len(longest), len(fastest)), 1):
         found = max(found, (sums[last] - sums[last - each] + longest[last - each]) / fastest[0])
     few, slots = longest[:NUM_EXACT], fastest[:NUM_EXACT]
