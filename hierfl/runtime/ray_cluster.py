@@ -9,21 +9,19 @@ import logging
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import ray
-from ray._private import ray_constants, services, utils
 
 from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.errors import RuntimeUnavailable
 from hierfl.runtime import ray_processes
 from hierfl.runtime.ray_address import check, is_on_loopback, locate, unreachable, within
-from hierfl.stops import KEEPS_RAY_OUT, Stopped, heard
+from hierfl.runtime.ray_start import init, on_loopback, reason, start
+from hierfl.stops import Stopped, heard
 
 __all__ = [
     "SETTLE_S",
@@ -36,25 +34,12 @@ __all__ = [
     "num_slots",
     "num_that_fit",
     "num_workers",
-    "patient",
     "refuse_taken",
     "with_gpus",
 ]
 
 JOIN_S = 14.0
 """Seconds that joining a Ray may take in all; with the imports before it, a mistake is told within 20 s."""
-
-BOUNDS = {
-    "RAY_task_events_report_interval_ms": "0",
-    "RAY_ROTATION_MAX_BYTES": str(16 << 20),
-    "RAY_ROTATION_BACKUP_COUNT": "1",
-}
-"""Settings of a Ray that a run starts itself, which may run for weeks: no call is remembered for a dashboard that is
-not there, and of each process's log 32 MiB are kept in place of gigabytes.
-"""
-
-START_S = 180.0
-"""Seconds that a Ray may take to be up, as long as its raylet lives; it would give up after half a minute itself."""
 
 OURS = re.compile("RAY_.*|PYTHONBREAKPOINT")
 """Variables that hierfl and Ray set for a Ray; a caller's own, later one is not to have them."""
@@ -82,11 +67,8 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
             _put_back()
             raise
         return True
-    for name, value in BOUNDS.items():
-        os.environ.setdefault(name, value)
     try:
-        with _signals_apart(), patient(), _token_apart(), _on_loopback():
-            _init("local", include_dashboard=False, num_cpus=runtime.num_cpus, num_gpus=runtime.num_gpus)
+        start(runtime)
     except BaseException as error:
         ray_processes.end()
         _put_back()
@@ -94,7 +76,7 @@ def connect(runtime: Runtime, limit_s: float = JOIN_S) -> bool:
             raise Stopped from error
         if not isinstance(error, Exception):
             raise
-        raise RuntimeUnavailable(f"Ray could not be started: {_reason(error)}; try runtime.kind=local") from error
+        raise RuntimeUnavailable(f"Ray could not be started: {reason(error)}; try runtime.kind=local") from error
     return True
 
 
@@ -274,8 +256,8 @@ def _join(address: str, limit_s: float) -> None:
         check(address, found)
         heard.append(found)
         logging.getLogger("ray").setLevel(logging.ERROR)  # it warns of not being in the main thread
-        with _on_loopback() if is_on_loopback(found) else nullcontext():
-            _init(found)
+        with on_loopback() if is_on_loopback(found) else nullcontext():
+            init(found)
         return True
 
     try:
@@ -289,7 +271,7 @@ def _join(address: str, limit_s: float) -> None:
         )
         raise unreachable(address, late if heard else f"no answer within {limit_s:g} s", *heard) from None
     except Exception as error:
-        raise _of_other_versions(address, str(error)) or unreachable(address, _reason(error)) from error
+        raise _of_other_versions(address, str(error)) or unreachable(address, reason(error)) from error
 
 
 def _of_other_versions(address: str, said: str) -> RuntimeUnavailable | None:
@@ -303,90 +285,3 @@ def _of_other_versions(address: str, said: str) -> RuntimeUnavailable | None:
         f" ray=={versions[0][0]} with Python {versions[0][1]} here, or send the run there: hierfl submit CONFIG"
         " --address http://HOST:8265"
     )
-
-
-def _init(address: str, **more: Any) -> None:
-    """Call ray.init without its chatter. Errors: whatever Ray raises."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **more)
-
-
-def _reason(error: BaseException) -> str:
-    """Give the first line of what Ray says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@contextmanager
-def patient() -> Iterator[None]:
-    """Let a Ray that is started here take its time on a busy machine."""
-    starts: Any = services
-    look, deadline = starts.get_node, time.monotonic() + START_S
-
-    def look_again(*given: Any) -> Any:
-        while True:
-            try:
-                return look(*given)
-            except RuntimeError:
-                if time.monotonic() > deadline or not ray_processes.has_raylet():
-                    raise
-            time.sleep(0.1)
-
-    starts.get_node = look_again
-    try:
-        yield
-    finally:
-        starts.get_node = look
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Let a Ray that is started or joined here be this machine's alone, as it is on a Mac: all its processes listen at
-    127.0.0.1, which Ray would else replace by an address that others reach.
-    """
-    constants: Any = ray_constants
-    before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _token_apart() -> Iterator[None]:
-    """Leave a token that Ray makes meanwhile to its owner: Ray lets all who can look into the home read it, and so run
-    code in the owner's name. One that was there before is as its owner wants it.
-    """
-    token = Path(os.path.expanduser("~/.ray/auth_token"))
-    had_one = token.exists()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if not had_one and token.exists():
-                token.chmod(0o600)
-
-
-@contextmanager
-def _signals_apart() -> Iterator[None]:
-    """Keep a stop from Ray, which would answer SIGTERM in the program's place, and from the processes that it starts.
-
-    Those lie in process groups of their own, so that what a terminal or a batch system sends to the program's group
-    reaches the program alone: Ray waits half a minute for a process that dies under its start. Where the kernel does
-    not end them with the program, Ray's own reaper needs them in the program's group. Of their own crashes they tell.
-    """
-    signals: Any = utils
-    starts: Any = services
-    handler, popen = signals.set_sigterm_handler, starts.ConsolePopen
-    group = {"process_group": 0} if signals.detect_fate_sharing_support() else {}
-
-    def start(*given: Any, env: Mapping[str, str], **more: Any) -> Any:
-        return popen(*given, env={name: value for name, value in env.items() if name != KEEPS_RAY_OUT}, **group, **more)
-
-    signals.set_sigterm_handler = lambda handler: None
-    starts.ConsolePopen = start
-    try:
-        yield
-    finally:
-        signals.set_sigterm_handler, starts.ConsolePopen = handler, popen

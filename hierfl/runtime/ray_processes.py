@@ -19,7 +19,7 @@ import ray
 
 from hierfl.stops import unbroken
 
-__all__ = ["end", "has_raylet"]
+__all__ = ["end", "has_raylet", "logs"]
 
 PROGRAMS = str(Path(ray.__file__).parent)
 """Where Ray's programs lie."""
@@ -51,9 +51,19 @@ def has_raylet() -> bool:
     return any(words[0].endswith("/raylet") for child in psutil.Process().children() if (words := _words(child)))
 
 
+def logs() -> list[Path]:
+    """List where the Ray that this process has started writes its logs, as long as one of its processes lives."""
+    return sorted({Path(found) / "logs" for found in _named(r"/\S*/")})
+
+
 def _sessions() -> set[str]:
     """Name the sessions of this process's own children."""
-    pattern = re.compile(rf"session_[0-9_-]+_{os.getpid()}(?![0-9])")
+    return _named("")
+
+
+def _named(before: str) -> set[str]:
+    """Find the names of sessions in what this process's own children were started with, and what stands before them."""
+    pattern = re.compile(rf"{before}session_[0-9_-]+_{os.getpid()}(?![0-9])")
     return {name for child in psutil.Process().children() for name in pattern.findall(" ".join(_words(child)))}
 
 

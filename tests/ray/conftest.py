@@ -76,7 +76,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    from hierfl.runtime.ray_cluster import patient
+    from hierfl.runtime.ray_start import patient
 
     folder = Path(tempfile.mkdtemp(prefix="hfl-", dir="/tmp"))
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
