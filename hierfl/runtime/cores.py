@@ -35,12 +35,15 @@ class Sleeper:
         try:
             yield
         finally:
-            with self._lock:
-                thread, self._thread = self._thread, None
-                before, self._before = self._before, set()
-            if before and thread is not None:
+            self.free()
+
+    def free(self) -> None:
+        """Let the thread run anywhere again, and no more be called; needed where a stop came as it woke."""
+        with self._lock:
+            if self._before and self._thread is not None:
                 with contextlib.suppress(OSError):
-                    os.sched_setaffinity(thread, before)
+                    os.sched_setaffinity(self._thread, self._before)
+            self._thread, self._before = None, set()
 
     def call(self) -> None:
         """Have it wake at the core where the caller runs, if it sleeps; the caller is to sleep soon. It does not wake

@@ -209,6 +209,7 @@ class LocalDriver:
             for thread in self._threads.values():
                 thread.join(max(0.0, until_s - time.monotonic()))
         finally:  # also where a second Ctrl-C ends the wait
+            self._sleeper.free()
             self._workers.clear()
             self._hubs.clear()
             if self._holds:

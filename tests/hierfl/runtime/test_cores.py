@@ -93,6 +93,22 @@ def test_a_caller_outside_the_sleepers_cores_does_not_move_it() -> None:
         thread.join(CALL_S)
 
 
+def test_a_stop_as_it_wakes_leaves_nobody_at_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper, first, move = Sleeper(), _free(), os.sched_setaffinity
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), sleeper.asleep():
+        sleeper.call()
+        monkeypatch.setattr(os, "sched_setaffinity", stop)
+    monkeypatch.setattr(os, "sched_setaffinity", move)
+    assert len(_free()) == 1
+    sleeper.free()
+    assert _free() == first
+    sleeper.free()
+
+
 def test_a_system_that_forbids_it_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError("no")
