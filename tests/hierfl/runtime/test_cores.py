@@ -99,9 +99,13 @@ def test_a_stop_as_it_wakes_leaves_nobody_at_one_core(monkeypatch: pytest.Monkey
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), sleeper.asleep():
-        sleeper.call()
-        monkeypatch.setattr(os, "sched_setaffinity", stop)
+    def wake() -> None:
+        with sleeper.asleep():
+            sleeper.call()
+            monkeypatch.setattr(os, "sched_setaffinity", stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        wake()
     monkeypatch.setattr(os, "sched_setaffinity", move)
     assert len(_free()) == 1
     sleeper.free()
