@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable
@@ -44,9 +45,16 @@ def check_file(path: Path) -> None:
 
 
 def place(path: Path, buffers: Iterable[bytes | memoryview], mode: int | None = None) -> None:
-    """Write these buffers in the place of a file's, whole or not at all, and flush it. Errors: OSError."""
+    """Write these buffers in the place of a file's, whole or not at all, and flush it; what came on disk of one that
+    cannot be written is taken away again. Errors: OSError.
+    """
     check_file(path)
     partial = path.with_name(f".{path.name}.partial")
-    write(partial, buffers, mode)
-    os.replace(partial, path)
+    try:
+        write(partial, buffers, mode)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
     flush(path.parent)
