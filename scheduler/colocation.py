@@ -6,8 +6,10 @@ notice each other. One more job gains if it raises the total by a tenth.
 
 A company that was never measured is tried, one on a kind of device in a while, once its models' rates alone are known.
 One without gain is tried again, for things change, but after a wait that doubles each time. After an out-of-memory
-error neither the company nor a larger one that contains it is tried for a longer wait, which doubles too. Waits are
-counted in observations on that kind of device, so that the same events give the same answers.
+error neither the company nor a larger one that contains it is tried for a longer wait, which doubles too. Where company
+pays on an eager kind of device nobody is alone any more, so what jobs took alone is forgotten and measured anew, after
+waits that double as well. Waits are counted in observations on that kind of device, so that the same events give the
+same answers.
 """
 
 from __future__ import annotations
@@ -87,6 +89,10 @@ class Kind:
         usual = sum(shares.values()) / len(shares) if shares else 0.0
         return sum(shares.get(model, usual) for model in company) if shares else None
 
+    def is_doubted(self, company: Company) -> bool:
+        """Say whether a rate alone of one of its models was known once, and has to be measured anew."""
+        return any(self.alone(model) is None and (model,) in self.waits for model in company)
+
     def gains(self, company: Company) -> bool | None:
         """Say whether a company beats each known one with a job less; None if it was not measured."""
         total = self.total(company)
@@ -127,7 +133,7 @@ class Colocation:
             return False
         kind, company = self._kinds.get(device), _company(running, candidate)
         if self._is_first(device, company):
-            return kind is None or kind.tried.get(company, 0) < WINDOW
+            return kind is None or not (kind.is_doubted(company) or kind.tried.get(company, 0) >= WINDOW)
         if kind is None or any(
             kind.num < wait.until and _contains(company, part) for part, wait in kind.errors.items()
         ):
@@ -168,10 +174,14 @@ class Colocation:
         known[model] = [*known.get(model, []), rate][-WINDOW:]
         kind.rates[company] = known
         _trim(kind.rates)
-        if kind.gains(company):
-            kind.waits.pop(company, None)
-        elif others:
+        if not others:
+            return
+        if not kind.gains(company):
             self._postpone(kind, company)
+            return
+        kind.waits.pop(company, None)
+        if device in self.eager:
+            self._doubt(kind, company)
 
     def out_of_memory(self, company: Sequence[str], device: str) -> None:
         """Learn that jobs of these models, two or more, did not fit a device together."""
@@ -239,6 +249,17 @@ class Colocation:
         """Say whether a company is tried on an eager kind of device before there is anything to compare it with."""
         kind = self._kinds.get(device)
         return device in self.eager and (kind is None or any(kind.alone(model) is None for model in company))
+
+    def _doubt(self, kind: Kind, company: Company) -> None:
+        """Forget, from time to time, what the models of a company that gains take alone."""
+        for model in sorted(set(company)):
+            wait = kind.waits.setdefault((model,), Wait())
+            _trim(kind.waits)
+            if kind.num < wait.until:
+                continue
+            if wait.length:
+                kind.rates.pop((model,), None)
+            wait.extend(kind.num, WAIT)
 
     def _postpone(self, kind: Kind, company: Company) -> None:
         """Let a company that is not known to gain wait, unless it does already; let all other trials wait a little."""

@@ -55,6 +55,49 @@ def test_an_eager_kind_tries_no_larger_company_than_one_of_which_a_smaller_has_n
     assert not eager.gain(["m", "m"], "m", "cores", 3)
 
 
+def paying(num_tried: int = WINDOW) -> Colocation:
+    """Give an eager kind on which two at 0.9 pay, tried so often before one was alone."""
+    eager = Colocation(["cores"])
+    for _ in range(num_tried):
+        eager.tried("m", ["m"], "cores")
+    for _ in range(3):
+        eager.observe("m", [], 1.0, "cores")
+    return eager
+
+
+@pytest.mark.parametrize("num_tried", [0, WINDOW])
+def test_on_an_eager_kind_what_jobs_take_alone_is_measured_anew_while_company_pays(num_tried: int) -> None:
+    """A machine that was slow when one job was alone, and is not any more, would else be shared for ever."""
+    eager, again = paying(num_tried), []
+    for number in range(8 * WAIT):
+        if not eager.gain(["m"], "m", "cores", 2):
+            again.append(number)
+            assert not eager.gain(["m", "m"], "m", "cores", 3), "nor a third beside two that are there still"
+            eager.observe("m", [], 1.0, "cores")
+        else:
+            eager.observe("m", ["m"], 0.9, "cores")
+    assert [number for number in again if number - 1 not in again] == [17, 49, 113], "waits of 16, 32, 64"
+    assert len(again) == 9, "three alone each time"
+    while eager.gain(["m"], "m", "cores", 2):
+        eager.observe("m", ["m"], 0.9, "cores")
+    for _ in range(3):
+        eager.observe("m", [], 1.7, "cores")  # one alone was slow then, and is not now
+    assert eager.gain(["m"], "m", "cores", 2), "company is tried once more, for its rate is of before as well"
+    eager.observe("m", ["m"], 0.9, "cores")
+    assert not eager.gain(["m"], "m", "cores", 2)
+    eager = Colocation.from_state(json.loads(json.dumps(eager.state())), ["cores"])
+    assert not eager.gain(["m"], "m", "cores", 2)
+
+
+def test_where_devices_have_memory_of_their_own_company_that_pays_is_not_given_up_to_see() -> None:
+    colocation = Colocation()
+    for _ in range(3):
+        colocation.observe("m", [], 1.0, "gpu")
+    for _ in range(8 * WAIT):
+        colocation.observe("m", ["m"], 0.9, "gpu")
+        assert colocation.gain(["m"], "m", "gpu", 2)
+
+
 def play(colocation: Colocation, script: list[tuple[Any, ...]]) -> Colocation:
     for what, model, others, *rate in script:
         if what == "rate":
