@@ -55,6 +55,6 @@ def place(path: Path, buffers: Iterable[bytes | memoryview], mode: int | None = 
         os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            partial.unlink()
+            os.unlink(partial)
         raise
     flush(path.parent)
