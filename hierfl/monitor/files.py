@@ -85,8 +85,8 @@ class JsonLines:
 
     def _can_wait(self, record: Record) -> bool:
         """Say whether a record is of a round that is run again after a kill, and others were written out just now."""
-        is_kept = not isinstance(record, RoundCommitted) or record.checkpoint is not None
-        return not is_kept and time.monotonic() < self._flushed_s + SOON_S
+        is_repeated = isinstance(record, RoundCommitted) and record.checkpoint is None
+        return is_repeated and time.monotonic() < self._flushed_s + SOON_S
 
     def flush(self) -> None:
         """Hand all that came to the operating system."""

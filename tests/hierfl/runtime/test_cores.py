@@ -7,9 +7,12 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from small_runs import config_of, hub
 
+from hierfl.lifecycle import run
 from hierfl.runtime import cores
 from hierfl.runtime.cores import Sleeper
 from hierfl.runtime.threads import WorkerThread
@@ -154,3 +157,18 @@ def test_a_worker_and_who_waits_for_it_are_free_while_they_work() -> None:
             assert _free() == during[-1]
     assert len(set(map(frozenset, during))) == 1
     assert during[0] == _free()
+
+
+def test_a_local_run_calls_its_worker_and_its_supervisor_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callers: list[bool] = []
+    call = Sleeper.call
+
+    def note(sleeper: Sleeper) -> None:
+        callers.append(threading.current_thread() is threading.main_thread())
+        call(sleeper)
+
+    monkeypatch.setattr(Sleeper, "call", note)
+    run(config_of(tmp_path, hub("world", "a", "b", rounds=3), runtime={"kind": "local", "num_workers": 1}))
+    assert min(callers.count(True), callers.count(False)) >= 3
