@@ -21,7 +21,7 @@ def test_what_waits_behind_a_site_that_hangs_is_done_elsewhere_and_once(tmp_path
 
     Two sites do not go in one chunk and one is over soon, also where the machine is busy: so one waits behind a.
     """
-    policy = {"kind": "deadline", "after_s": 5.0, "quorum": 0.5, "weight": 0.5, "staleness": 1000}
+    policy = {"kind": "deadline", "after_s": 9.0, "quorum": 0.5, "weight": 0.5, "staleness": 1000}
     sites = [{"name": name} for name in "abcdef"]
     tree = {"name": "world", "rounds": 6, "participation": policy, "members": sites}
     task = {"kind": "faulty_task:FaultyTask", "folder": str(tmp_path), "takes_s": 0.7 * CHUNK_MAX_S / STEPS}
