@@ -1,9 +1,10 @@
-"""The one loop that every update goes through, in machine code: quantised and added in one pass over memory.
+"""The loops that every update and every sum go through, in machine code, each in one pass over memory.
 
-`quantise` says the rule in NumPy, which passes over blocks in cache eight times. Here LLVM makes the same rule into one
-loop with the vector instructions of the processor at hand: numbers are read once, no memory is needed beside them, and
-Python's lock is free meanwhile. The bits are the same: subtract in the model's dtype, multiply once in float64, round
-half to even; nothing is fused or put in another order, since no instruction carries a fast-math flag.
+`quantise` says the rule of the first in NumPy, which passes over blocks in cache eight times. Here LLVM makes the same
+rule into one loop with the vector instructions of the processor at hand: numbers are read once, no memory is needed
+beside them, and Python's lock is free meanwhile. The bits are the same: subtract in the model's dtype, multiply once in
+float64, round half to even; nothing is fused or put in another order, since no instruction carries a fast-math flag.
+The second makes a sum's integers numbers of the model's dtype again, as `ring.decode` says in NumPy.
 
 It takes the package llvmlite, `pip install 'hierfl[native]'`. Where that is missing, or the system lets no process make
 machine code, NumPy does all of it.
@@ -20,12 +21,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import metadata
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Add", "adder"]
+__all__ = ["Add", "Scale", "adder", "scaler"]
 
 OLDEST = (0, 45)
 """The first llvmlite that takes pointers as they are written here."""
@@ -33,6 +34,11 @@ OLDEST = (0, 45)
 Add: TypeAlias = Callable[[NDArray[Any], NDArray[Any], "NDArray[Any] | None", float, int, float], bool]
 """Adds multiple * round(factor * (local - start)) to (n,) sums where all changes are at most clip; False if one is not:
 that one added nothing, the others are in. Arrays must be contiguous; without a start, `local` is the change itself.
+"""
+
+Scale: TypeAlias = Callable[[NDArray[Any], NDArray[Any], float], None]
+"""Writes float64(sum) * unit over (n,) numbers, rounded once to their dtype. Arrays must be contiguous, and either lie
+apart or begin at the same place with elements as wide.
 """
 
 _WORD = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64"}
@@ -82,6 +88,31 @@ done:
 is why it counts as 0.
 """
 
+_SCALE = """
+define void @{name}({pointers}, i64 %size, double %unit) {{
+entry:
+  %any = icmp sgt i64 %size, 0
+  br i1 %any, label %loop, label %done
+loop:
+  %i = phi i64 [0, %entry], [%next, %loop]
+  %sum.at = getelementptr inbounds {unit}, ptr %sums, i64 %i
+  %mean.at = getelementptr inbounds {real}, ptr {mean}, i64 %i
+  %sum = load {unit}, ptr %sum.at
+  %d = sitofp {unit} %sum to double
+  %scaled = fmul double %d, %unit
+  {narrow}
+  store {real} %value, ptr %mean.at
+  %next = add nuw nsw i64 %i, 1
+  %again = icmp slt i64 %next, %size
+  br i1 %again, label %loop, label %done
+done:
+  ret void
+}}
+"""
+
+_APART = {"pointers": "ptr noalias %mean, ptr noalias readonly %sums", "mean": "%mean"}
+_IN_PLACE = {"pointers": "ptr %sums", "mean": "%sums"}
+
 _FROM_START = """%start.at = getelementptr inbounds {real}, ptr %start, i64 %i
   %first = load {real}, ptr %start.at
   %change = fsub {real} %value, %first"""
@@ -94,11 +125,28 @@ os.register_at_fork(after_in_child=_LOCK._at_fork_reinit)  # type: ignore[attr-d
 def adder(real: np.dtype[Any], unit: np.dtype[Any]) -> Add | None:
     """Give what adds changes of a model's dtype to sums of integers; None where there can be none."""
     with _LOCK:
-        return _adders().get((real, unit))
+        return found.add if (found := _loops().get((real, unit))) is not None else None
+
+
+def scaler(real: np.dtype[Any], unit: np.dtype[Any]) -> Scale | None:
+    """Give what makes sums of integers numbers of a model's dtype again; None where there can be none, and where no
+    update was added by machine code before: to load the package takes as long as many sums.
+    """
+    with _LOCK:
+        if not _loops.cache_info().currsize:
+            return None
+        return found.scale if (found := _loops().get((real, unit))) is not None else None
+
+
+class _Loops(NamedTuple):
+    """What is done with one pair of dtypes."""
+
+    add: Add
+    scale: Scale
 
 
 @cache
-def _adders() -> dict[tuple[np.dtype[Any], np.dtype[Any]], Add]:
+def _loops() -> dict[tuple[np.dtype[Any], np.dtype[Any]], _Loops]:
     """Make the code, once in a process; none where there can be none."""
     try:
         return _made() if _has_package() and _may_make_code() else {}
@@ -109,7 +157,7 @@ def _adders() -> dict[tuple[np.dtype[Any], np.dtype[Any]], Add]:
         return {}
 
 
-def _made() -> dict[tuple[np.dtype[Any], np.dtype[Any]], Add]:
+def _made() -> dict[tuple[np.dtype[Any], np.dtype[Any]], _Loops]:
     """Make the code: a tenth of a second, most of it to load the package."""
     from llvmlite import binding as llvm
 
@@ -127,19 +175,25 @@ def _made() -> dict[tuple[np.dtype[Any], np.dtype[Any]], Add]:
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
 
-    def pair(real: np.dtype[Any], unit: np.dtype[Any]) -> Add:
-        pointers = [ctypes.c_void_p] * 3
+    def loops(real: np.dtype[Any], unit: np.dtype[Any]) -> _Loops:
+        pointer, size = ctypes.c_void_p, ctypes.c_int64
         units = np.ctypeslib.as_ctypes_type(unit)
-        kind = ctypes.CFUNCTYPE(ctypes.c_int32, *pointers, ctypes.c_int64, ctypes.c_double, units, ctypes.c_double)
-        from_start, itself = (
-            kind(engine.get_function_address(f"{name}_{real.name}_{unit.name}")) for name in ("from_start", "itself")
+        adds = ctypes.CFUNCTYPE(ctypes.c_int32, *[pointer] * 3, size, ctypes.c_double, units, ctypes.c_double)
+        apart, in_place = (
+            ctypes.CFUNCTYPE(None, *pointers, size, ctypes.c_double) for pointers in ([pointer] * 2, [pointer])
         )
-        return _Pair(from_start, itself, engine)
+        kinds = {"from_start": adds, "itself": adds, "apart": apart, "in_place": in_place}
+        found = {
+            name: kind(engine.get_function_address(f"{name}_{real.name}_{unit.name}")) for name, kind in kinds.items()
+        }
+        return _Loops(
+            _Adder(found["from_start"], found["itself"], engine), _Scaler(found["apart"], found["in_place"], engine)
+        )
 
-    return {(real, unit): pair(real, unit) for real, unit in _KINDS}
+    return {(real, unit): loops(real, unit) for real, unit in _KINDS}
 
 
-class _Pair:
+class _Adder:
     """The loops of one pair of dtypes, with and without a start; the engine owns their code."""
 
     def __init__(self, from_start: Callable[..., int], itself: Callable[..., int], engine: Any) -> None:
@@ -161,17 +215,38 @@ class _Pair:
         return not loop(into.ctypes.data, local.ctypes.data, first, into.size, factor, multiple, clip)
 
 
+class _Scaler:
+    """The loops of one pair of dtypes, for numbers apart and for such that take their sums' place."""
+
+    def __init__(self, apart: Callable[..., None], in_place: Callable[..., None], engine: Any) -> None:
+        self._apart = apart
+        self._in_place = in_place
+        self._engine = engine
+
+    def __call__(self, mean: NDArray[Any], sums: NDArray[Any], unit: float) -> None:
+        """Do it."""
+        into, at = mean.ctypes.data, sums.ctypes.data
+        if into == at:
+            self._in_place(at, sums.size, unit)
+        else:
+            self._apart(into, at, sums.size, unit)
+
+
 def _text() -> str:
     """Write the loops in LLVM's language."""
 
     def loops() -> Iterator[str]:
         for real, unit in _KINDS:
             words = {"real": _WORD[real.name], "unit": _WORD[unit.name]}
-            wide = "%d = fpext float %change to double" if real.itemsize == 4 else "%d = fadd double %change, -0.0"
+            is_single = real.itemsize == 4
+            wide = "%d = fpext float %change to double" if is_single else "%d = fadd double %change, -0.0"
             for name, change in (("from_start", _FROM_START), ("itself", _ITSELF)):
                 yield _LOOP.format(
                     name=f"{name}_{real.name}_{unit.name}", change=change.format(**words), wide=wide, **words
                 )
+            narrow = "%value = fptrunc double %scaled to float" if is_single else "%value = fadd double %scaled, -0.0"
+            for name, where in (("apart", _APART), ("in_place", _IN_PLACE)):
+                yield _SCALE.format(name=f"{name}_{real.name}_{unit.name}", narrow=narrow, **where, **words)
 
     return "\n".join([*loops(), "declare double @llvm.fabs.f64(double)", "declare double @llvm.rint.f64(double)"])
 

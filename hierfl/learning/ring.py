@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from hierfl.errors import QUOTED, UpdateRefused
 from hierfl.learning import blocks as by
-from hierfl.learning import quantise
+from hierfl.learning import native, quantise
 from hierfl.learning.state import Layout, ModelState
 
 __all__ = ["Accumulator", "Grid", "PartialSum", "check_part", "decode", "over_clip", "sum_all"]
@@ -331,8 +331,14 @@ def decode(
 
 def _scale(mean: NDArray[Any], sums: NDArray[Any], unit: np.float64, cuts: Iterable[slice]) -> None:
     """Write sums times the value of their unit, rounded once to the mean's dtype, in some blocks."""
+    has_place = mean.flags.writeable and all(each.flags.c_contiguous and each.flags.aligned for each in (mean, sums))
+    is_apart = mean.itemsize == sums.itemsize or not np.may_share_memory(mean, sums)
+    loop = native.scaler(mean.dtype, sums.dtype) if has_place and is_apart else None
     for cut in cuts:
-        np.multiply(sums[cut], unit, out=mean[cut], dtype=np.float64, casting="unsafe")
+        if loop is not None:
+            loop(mean[cut], sums[cut], float(unit))
+        else:
+            np.multiply(sums[cut], unit, out=mean[cut], dtype=np.float64, casting="unsafe")
 
 
 def sum_all(parts: Sequence[PartialSum], grid: Grid, layout: Layout) -> PartialSum:

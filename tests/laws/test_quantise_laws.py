@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from hierfl.learning import blocks, native, quantise
+from hierfl.learning.ring import Grid, PartialSum, decode
 
 KINDS = [("float32", "int32"), ("float32", "int64"), ("float64", "int64")]
 CLIP = 8.0
@@ -114,6 +115,46 @@ def test_arrays_that_machine_code_cannot_walk_go_to_numpy(real: str, unit: str) 
         quantise.add(np.zeros(37, unit), change, np.zeros(5, real), 1.0, 1, CLIP)
 
 
+@each_kind
+@settings(max_examples=60)
+@given(data=st.data(), value=st.floats(2.0**-80, 2.0**40))
+def test_sums_become_the_numbers_that_numpy_makes_of_them(
+    real: str, unit: str, data: st.DataObject, value: float
+) -> None:
+    """Apart from their sums, and where they are as wide in their place."""
+    sums = data.draw(arrays.arrays(unit, st.integers(0, 70)))
+    expected = (sums.astype(np.float64) * value).astype(real)
+    loop_of(real, unit)
+    scale = native.scaler(np.dtype(real), np.dtype(unit))
+    assert scale is not None
+    apart, before = np.empty(sums.shape, real), sums.tobytes()
+    scale(apart, sums, value)
+    assert apart.tobytes() == expected.tobytes() and sums.tobytes() == before
+    if apart.itemsize == sums.itemsize:
+        scale(sums.view(real), sums, value)
+        assert sums.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("way", ["machine code", "numpy"])
+@pytest.mark.parametrize("consume", [False, True])
+@pytest.mark.parametrize(("width", "dtype"), [(32, "float32"), (64, "float32"), (64, "float64"), (32, "float64")])
+def test_a_sum_is_decoded_to_the_same_bits_in_any_place(
+    width: int, dtype: str, consume: bool, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop_of(*KINDS[0])
+    monkeypatch.setattr(blocks, "BLOCK", 7)
+    if way == "numpy":
+        monkeypatch.setattr(native, "scaler", lambda *_: None)
+    grid = Grid(width, 8.0, 100, dtype)
+    sums = np.random.default_rng(0).integers(-(2**30), 2**30, 61).astype(grid.integer)
+    expected = (sums.astype(np.float64) * grid.unit(40)).astype(dtype)
+    odd = np.frombuffer(bytearray(b"x" + sums.tobytes()), sums.dtype, offset=1)
+    wide = np.repeat(sums, 2)[::2]
+    for each in (sums, odd) if consume else (sums, odd, wide):
+        mean, _ = decode(PartialSum(each, np.zeros(0, np.int64), 40), grid, consume=consume)
+        assert mean.tobytes() == expected.tobytes()
+
+
 def test_halves_go_to_the_even_neighbour() -> None:
     into = np.zeros(6, np.int32)
     assert loop_of("float32", "int32")(into, np.float32([0.5, 1.5, 2.5, -0.5, -1.5, -2.5]), None, 1.0, 1, CLIP)
@@ -121,7 +162,7 @@ def test_halves_go_to_the_even_neighbour() -> None:
 
 
 def test_many_threads_make_it_once_and_use_it_at_once() -> None:
-    native._adders.cache_clear()
+    native._loops.cache_clear()
     change = np.full(5000, 0.25, np.float32)
 
     def work(_: int) -> int:
@@ -131,14 +172,14 @@ def test_many_threads_make_it_once_and_use_it_at_once() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(work, range(16))) == {500_000}
-    assert native._adders.cache_info().misses == 1
+    assert native._loops.cache_info().misses == 1
 
 
 @pytest.fixture
 def anew():
-    native._adders.cache_clear()
+    native._loops.cache_clear()
     yield
-    native._adders.cache_clear()
+    native._loops.cache_clear()
 
 
 @pytest.mark.usefixtures("anew")
@@ -175,6 +216,25 @@ def test_what_there_is_machine_code_for_numpy_does_not_do(monkeypatch: pytest.Mo
     for real, unit in KINDS:
         into = np.zeros(3, unit)
         assert quantise.add(into, np.ones(3, real), np.zeros(3, real), 5.0, 1, CLIP) and into.tolist() == [5, 5, 5]
+
+    done, scaler = list[str](), native.scaler
+
+    def note(*kinds: np.dtype[Any]) -> native.Scale | None:
+        done.append("-".join(kind.name for kind in kinds))
+        return scaler(*kinds)
+
+    monkeypatch.setattr(native, "scaler", note)
+    for width, dtype in ((32, "float32"), (64, "float64")):
+        grid = Grid(width, 8.0, 1, dtype)
+        decode(PartialSum(np.ones(3, grid.integer), np.zeros(0, np.int64), 1), grid)
+    assert done == ["float32-int32", "float64-int64"]
+
+
+@pytest.mark.usefixtures("anew")
+def test_a_hub_alone_makes_no_machine_code() -> None:
+    grid = Grid(32, 8.0, 1)
+    decode(PartialSum(np.ones(3, grid.integer), np.zeros(0, np.int64), 1), grid)
+    assert not native._loops.cache_info().currsize
 
 
 @pytest.mark.usefixtures("anew")

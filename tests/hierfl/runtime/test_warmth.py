@@ -58,11 +58,11 @@ def test_a_worker_says_what_loading_took_and_that_it_keeps_the_data() -> None:
 
 
 def test_a_worker_makes_its_machine_code_before_any_site_is_timed() -> None:
-    native._adders.cache_clear()
+    native._loops.cache_clear()
     worker = SiteWorker(WorkerSpec(Wards(), 0, {"world/a": SiteSettings(Training(), "a")}, Evaluation(), "cpu"))
-    assert not native._adders.cache_info().currsize
+    assert not native._loops.cache_info().currsize
     worker.prepare(None, None)
-    assert native._adders.cache_info().currsize == 1
+    assert native._loops.cache_info().currsize == 1
 
 
 def test_work_without_loading_is_what_is_learned_where_data_are_kept() -> None:
