@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 __all__ = ["Sleeper"]
@@ -27,15 +27,16 @@ class Sleeper:
         self._thread: int | None = None
         self._before: set[int] = set()
 
-    @contextlib.contextmanager
-    def asleep(self) -> Iterator[None]:
-        """Sleep in this context: until its end the thread may be called."""
+    def asleep(self) -> Sleeper:
+        """Give the context to sleep in: until its end the thread may be called."""
+        return self
+
+    def __enter__(self) -> None:
         with self._lock:
             self._thread = threading.get_native_id()
-        try:
-            yield
-        finally:
-            self.free()
+
+    def __exit__(self, *_: object) -> None:
+        self.free()
 
     def free(self) -> None:
         """Let the thread run anywhere again, and no more be called; needed where a stop came as it woke."""

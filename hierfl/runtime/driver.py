@@ -9,7 +9,7 @@ are and are known by handles, which may be passed on as arguments. A driver neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -126,8 +126,10 @@ class Driver(Protocol):
         They will not be done, and are never heard of again.
         """
 
-    def wait(self, timeout_s: float) -> Sequence[Done]:
-        """Wait until at least one call has ended, or the time is over; return all that have."""
+    def wait(self, timeout_s: float) -> Iterable[Done]:
+        """Wait until at least one call has ended, or the time is over; give all that have, once. What is called while
+        they are gone through, and ends at once, may be among them.
+        """
 
     def restart(self, actor: str, *, silent: bool = False) -> tuple[str, ...]:
         """Replace a lost actor's process; return all actors that were lost with it.

@@ -105,7 +105,7 @@ class FaultyDriver:
 
     def wait(self, timeout_s: float) -> Sequence[Done]:
         """Wait for calls to end; the run reaches a step after some."""
-        found = self._way.through(self._base.wait(self._way.left_s(timeout_s)))
+        found = self._way.through(list(self._base.wait(self._way.left_s(timeout_s))))
         self._supervisor.look()
         for done in found:
             self._ended(done)

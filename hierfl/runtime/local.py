@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -56,6 +58,8 @@ class LocalDriver:
         self._hubs: dict[str, Any] = {}
         self._place = Place()
         self._done: queue.SimpleQueue[Sequence[Done]] = queue.SimpleQueue()
+        self._at_once: deque[Done] = deque()
+        """What has ended in the supervisor's own thread."""
         self._calls: dict[int, Future[None]] = {}
         self._next_ticket = 0
         self._holds = False
@@ -143,7 +147,7 @@ class LocalDriver:
         self._next_ticket += 1
         if actor not in self._workers:
             owner = self._place if actor.startswith(PLACE) else self._hubs[actor]
-            self._done.put([self._run(ticket, actor, getattr(owner, method), arguments)])
+            self._at_once.append(self._run(ticket, actor, getattr(owner, method), arguments))
         else:
             bound, kept = getattr(self._workers[actor], method), self._kept[actor]
 
@@ -158,7 +162,7 @@ class LocalDriver:
         """Run a worker's method at once."""
         ticket = self._next_ticket
         self._next_ticket += 1
-        self._done.put([self._run(ticket, worker, getattr(self._workers[worker], method), arguments)])
+        self._at_once.append(self._run(ticket, worker, getattr(self._workers[worker], method), arguments))
         return ticket
 
     def take_back(self, worker: str, tickets: Sequence[int]) -> int:
@@ -166,22 +170,24 @@ class LocalDriver:
         ticket = self._next_ticket
         self._next_ticket += 1
         found = tuple(each for each in tickets if each in self._calls and self._calls.pop(each).cancel())
-        self._done.put([Done(ticket, worker, found)])
+        self._at_once.append(Done(ticket, worker, found))
         return ticket
 
-    def wait(self, timeout_s: float) -> Sequence[Done]:
-        """Give all calls that have ended."""
-        found: list[Done] = []
+    def wait(self, timeout_s: float) -> Iterator[Done]:
+        """Give all calls that have ended, and those of hubs that are made meanwhile."""
         self._is_left = False
-        try:
-            with self._sleeper.asleep():
-                found.extend(self._done.get(timeout=timeout_s))
+        found: list[Done] = []
+        with contextlib.suppress(queue.Empty):
+            if not self._at_once:
+                with self._sleeper.asleep():
+                    found.extend(self._done.get(timeout=timeout_s))
             while True:
                 found.extend(self._done.get_nowait())
-        except queue.Empty:
-            for done in found:
-                self._calls.pop(done.ticket, None)
-            return found
+        for done in found:
+            self._calls.pop(done.ticket, None)
+        self._at_once.extend(found)
+        while self._at_once:
+            yield self._at_once.popleft()
 
     def restart(self, actor: str, *, silent: bool = False) -> tuple[str, ...]:
         """Start a fresh worker in the place of one that was lost on purpose; a hub is made by `start_hub`."""

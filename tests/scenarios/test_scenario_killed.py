@@ -134,7 +134,7 @@ def test_hubs_far_below_one_that_gave_up_are_begun_again_though_the_root_goes_on
 ) -> None:
     wait = LocalDriver.wait
     monkeypatch.setattr(
-        LocalDriver, "wait", lambda self, _: wait(self, 30.0) or pytest.fail("nothing can happen any more")
+        LocalDriver, "wait", lambda self, _: list(wait(self, 30.0)) or pytest.fail("nothing can happen any more")
     )
     go_on = {"on_failure": "continue"}
     mid = hub("mid", hub("low", site("south", fault="raise")), **go_on)
