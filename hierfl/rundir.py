@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -144,8 +144,14 @@ class RunDir:
         """Read summary.json; empty where there is none. Errors: OutputError."""
         return self._read(SUMMARY)
 
+    @cached_property
+    def _amended(self) -> str:
+        return str(self.path / AMENDED)
+
     def amendments(self) -> list[str]:
         """List the overrides that were left for the run to take in (`hierfl amend`). Errors: OutputError."""
+        if not os.path.exists(self._amended):  # asked before every round, and hardly ever there
+            return []
         said = self._read(AMENDED)
         words = [str(word) for word in said.get("overrides", ())]
         taken = said.get("taken", {})

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 __all__ = ["KEEPS_RAY_OUT", "Leaving", "Stopped", "Stops", "heard", "is_stop", "leaving", "recur", "unbroken"]
 
@@ -44,6 +44,9 @@ class Stops:
     `is_told`: the user has been told of the stop; `is_over`: the command has its exit code, and nothing changes that.
     """
 
+    any_has_heard: ClassVar = False
+    """Whether there was a stop in this process, whoever heard it."""
+
     def __init__(self) -> None:
         self.heard: signal.Signals | None = None
         self.is_told = False
@@ -68,7 +71,7 @@ class Stops:
         if self.is_over:
             return
         if self.heard is None:
-            self.heard = signal.Signals(number)
+            self.heard, Stops.any_has_heard = signal.Signals(number), True
             if number != signal.SIGINT and number != signal.SIGTERM:
                 _let_go_of_the_terminal()
         elif number != signal.SIGINT or now_s - self._raised_s < SAME_S:
@@ -119,8 +122,10 @@ def is_stop(error: BaseException) -> bool:
 def recur() -> None:
     """Raise a stop anew that was heard and swallowed on its way, as modules made by Cython do while they are loaded.
 
-    To be called in the main thread's work, where nobody goes on after a stop. Errors: Stopped.
+    To be called in the main thread's work, where nobody goes on after a stop; before every round. Errors: Stopped.
     """
+    if not Stops.any_has_heard:
+        return
     stops = heard()
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and stops.heard is not None and not stops.is_over:
@@ -162,7 +167,7 @@ class Leaving(threading.Event):
 
     def end(self) -> NoReturn:
         """End the command as a stop does, by raising it."""
-        self._stops.heard = self._number
+        self._stops.heard, Stops.any_has_heard = self._number, True
         raise Stopped
 
 

@@ -59,10 +59,15 @@ Beside: TypeAlias = tuple[Outcome, ModelState | None, ModelState | Part | None, 
 """A header and what travels beside it: a model to train from, the hub's result, its strategy's next state."""
 
 
-@lru_cache(maxsize=64)
 def grid_of(opening: Opening) -> Grid:
     """Give the grid that an opening record fixes."""
-    return Grid(opening.width, opening.clip, opening.total_weight, opening.dtype)
+    return _grid(opening.width, opening.clip, opening.total_weight, opening.dtype)
+
+
+@lru_cache(maxsize=64)
+def _grid(*agreed: Any) -> Grid:
+    """Make a grid once for all rounds that have it."""
+    return Grid(*agreed)
 
 
 @dataclass
@@ -99,6 +104,7 @@ class Aggregator:
         self._rows: Gathered | None = None
         self._closed: PartialSum | None = None
         self._spare: NDArray[Any] | None = None
+        self._dtype = str(spec.layout.float_dtype)
         self._has_channels = spec.wire != spec.layout
         self._reduces = isinstance(spec.strategy, Reducer)
 
@@ -232,7 +238,7 @@ class Aggregator:
                 self.spec.width,
                 self.spec.clip,
                 command.total_weight,
-                str(self.spec.layout.float_dtype),
+                self._dtype,
             )
             self._openings[command.round_number] = self._opening
         grid = grid_of(self._opening)
