@@ -15,7 +15,7 @@ from hierfl.monitor.cross_site import Matrix
 from hierfl.monitor.fairness import fairness, titles
 from hierfl.monitor.gpus import GpuTime
 from hierfl.monitor.idle import IdleTime
-from hierfl.monitor.records import MembershipChanged, NodeChanged, Notice, Record, Scalars
+from hierfl.monitor.records import MembershipChanged, NodesChanged, Notice, Record, Scalars
 from hierfl.monitor.words import few, plural
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
@@ -124,8 +124,8 @@ def changed(epoch: Epoch, num_samples: Mapping[str, int | None], time_s: float) 
     tree = epoch.config.federation
     there = {path: num_samples[path] for path in tree.nodes}
     yield MembershipChanged(time_s, epoch.number, epoch.first, epoch.joined, epoch.left, there)
-    for path in epoch.left:
-        yield NodeChanged(time_s, path, "skipped", epoch.first)
+    if epoch.left:
+        yield NodesChanged(time_s, epoch.left, "skipped", epoch.first)
     verbs = ((epoch.joined, "joined"), (epoch.left, "left"), (epoch.renewed, "with other members below"))
     moves = [f"{few(paths)} {verb}" for paths, verb in verbs if paths]
     said = f"from round {epoch.first} on, epoch {epoch.number} of the tree: {', '.join(moves)}"

@@ -15,7 +15,7 @@ from hierfl.learning.local import adds_up
 from hierfl.learning.state import Layout
 from hierfl.learning.statistics import TableStatistics
 from hierfl.learning.strategy import Strategy
-from hierfl.monitor.records import NodeChanged, Notice, Record
+from hierfl.monitor.records import NodesChanged, Notice, Record
 from hierfl.monitor.statistics import FILE, Told, write_statistics
 from hierfl.monitor.words import few, plural
 from hierfl.runtime.jobs import Inventory
@@ -73,7 +73,7 @@ def begun(
     for path, level, what in foretold(config, counted_on(config, num_samples, patients_of(inventories))):
         yield Notice(time_s, level, path, what)
     for path, level, why in idle_nodes(config, epoch, inventories, num_samples):
-        yield NodeChanged(time_s, path, "skipped", first_round)
+        yield NodesChanged(time_s, (path,), "skipped", first_round)
         yield Notice(time_s, level, path, why)
     for warning in filter(None, (wide_adapters(layout), unmixed(config, inventories))):
         yield Notice(time_s, "warning", "", warning)

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from hierfl import __version__
 from hierfl.monitor.records import (
     Evaluated,
-    NodeChanged,
+    NodesChanged,
     Notice,
     Record,
     RoundClosed,
@@ -73,8 +73,8 @@ class Gauges(Collector):
                 self._counts["missing_updates"][record.node] += _num_missing(record)
             elif isinstance(record, SiteTrained):
                 self._counts["trainings"][record.node.rpartition("/")[0]] += 1
-            elif isinstance(record, NodeChanged) and record.state == "failed":
-                self._counts["failures"][record.node] += 1
+            elif isinstance(record, NodesChanged) and record.state == "failed":
+                self._counts["failures"].update(record.nodes)
             elif isinstance(record, Notice):
                 self._counts["notices"][record.level] += 1
 

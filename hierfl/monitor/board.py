@@ -11,7 +11,7 @@ from hierfl.monitor.outline import Row, members_by_hub, outline, sites_below
 from hierfl.monitor.records import (
     Consensus,
     Evaluated,
-    NodeChanged,
+    NodesChanged,
     Notice,
     Record,
     RoundClosed,
@@ -68,8 +68,8 @@ class Board:
             self._trained.add(record.node)
             if self.state(record.node) in _AT_WORK:
                 self._states[record.node] = "trained"
-        elif isinstance(record, NodeChanged):
-            self._states[record.node] = record.state
+        elif isinstance(record, NodesChanged):
+            self._states.update(dict.fromkeys(record.nodes, record.state))
         elif isinstance(record, RunStarted):
             self.started, self.rounds, self.committed = record, record.rounds, record.first_round - 1
             if record.num_samples.keys() > self.paths:  # an amended run has more nodes than its configuration had

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from hierfl.monitor.records import (
     Assigned,
     Evaluated,
-    NodeChanged,
+    NodesChanged,
     Phase,
     Record,
     RoundClosed,
@@ -53,7 +53,7 @@ class IdleTime:
     idle. `tell` hears of every span that is over.
     """
 
-    heeds: ClassVar = (Assigned, Evaluated, NodeChanged, Phase, RoundClosed, SiteTrained)
+    heeds: ClassVar = (Assigned, Evaluated, NodesChanged, Phase, RoundClosed, SiteTrained)
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class IdleTime:
 
     def on(self, record: Record) -> None:
         """Take a record; those that come for every site first."""
-        if isinstance(record, NodeChanged):
-            if record.state == "failed":
-                self._open.pop(record.node, None)
-        elif isinstance(record, SiteTrained):
+        if isinstance(record, SiteTrained):
             self._site(record)
+        elif isinstance(record, NodesChanged):
+            for node in record.nodes if record.state == "failed" else ():
+                self._open.pop(node, None)
         elif isinstance(record, Assigned):
             if record.kind == "train":
                 self._open.update(dict.fromkeys(record.sites, record))

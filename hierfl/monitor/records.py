@@ -21,7 +21,7 @@ __all__ = [
     "LogOpened",
     "MembershipChanged",
     "Monitor",
-    "NodeChanged",
+    "NodesChanged",
     "Notice",
     "Phase",
     "Record",
@@ -98,11 +98,14 @@ class MembershipChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class NodeChanged:
-    """A node's state: waiting, training, late, aggregating, evaluating, done, skipped or failed."""
+class NodesChanged:
+    """The state of nodes: waiting, training, late, aggregating, evaluating, done, skipped or failed.
+
+    A hub's members that are asked at once are told at once: there may be thousands.
+    """
 
     time_s: float
-    node: str
+    nodes: Sequence[str]
     state: str
     round_number: int
 
@@ -369,7 +372,7 @@ Record: TypeAlias = (
     | Leased
     | LogOpened
     | MembershipChanged
-    | NodeChanged
+    | NodesChanged
     | Notice
     | Phase
     | ReplicaPlaced

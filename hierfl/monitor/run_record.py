@@ -31,7 +31,7 @@ MOST_BARS = 20_000
 """Working times, the newest ones, that the timeline is drawn from: of more rounds it shows but colours."""
 
 _SKIPPED = frozenset(
-    {b"node_changed", b"site_trained", b"stretch_ended", b"leased", b"gpu_sampled", b"consensus", b"fault_injected"}
+    {b"nodes_changed", b"site_trained", b"stretch_ended", b"leased", b"gpu_sampled", b"consensus", b"fault_injected"}
 )
 """Events of which nothing but their time is told: there may be millions."""
 

@@ -155,11 +155,12 @@ class _Reading:
                     span.end_s - at_s for at_s in sent if at_s <= span.start_s
                 )
                 self.sent_s[span.actor] = [at_s for at_s in sent if at_s > span.start_s]
-            case "node_changed" if event["state"] == "training":
-                node, number, at_s = str(event["node"]), int(event["round_number"]) - 1, self._at(event["time_s"])
-                self.asked.add(node)
-                self.asked_s.setdefault((parent(node) or "", number), at_s)
-                self.calls.asked(node, number, at_s)
+            case "nodes_changed" if event["state"] == "training":
+                number, at_s = int(event["round_number"]) - 1, self._at(event["time_s"])
+                for node in map(str, event["nodes"]):
+                    self.asked.add(node)
+                    self.asked_s.setdefault((parent(node) or "", number), at_s)
+                    self.calls.asked(node, number, at_s)
             case "site_trained":
                 done = Training(
                     *(str(event["node"]), int(event["round_number"]) - 1, str(event["worker"])),

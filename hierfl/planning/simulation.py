@@ -164,7 +164,7 @@ class _Tree:
         self._asked_in: dict[str, int] = {}
         self._opened_s: dict[str, float] = {}
         self._groups: dict[str, set[int]] = {path: set() for path in self._tree.hubs}
-        self._said: list[records.NodeChanged] = []
+        self._said: list[records.NodesChanged] = []
         self._next = case.first
         self._gaps_s: dict[tuple[str, int], dict[str, float]] = {}
         for (site, number), gap_s in self._case.pauses.gaps_s.items():
@@ -255,7 +255,7 @@ class _Tree:
         self._groups[path].add(number)
         busy = [site for site, seconds in sites.items() if seconds is not None]
         self._orders.ask(path, number, busy, machine.upcoming)
-        self._said += [records.NodeChanged(self._crew.now_s, node, "training", number + 1) for node in members]
+        self._said.append(records.NodesChanged(self._crew.now_s, members, "training", number + 1))
         for member in members:
             if member in self._tree.hubs:
                 rounds = self._tree.hubs[member].rounds

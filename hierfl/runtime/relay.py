@@ -261,7 +261,7 @@ class Relay:
                 if self.hubs.running(member):  # told again that it gave up, it has gone on before it did once more
                     self._stop(member)
                 self._begin(member, number * rounds, rounds, order, models[member])
-        self._feed()  # devices first: a word for each member takes time
+        self._feed()  # devices first
         self._scribe.changed(weights, "training", number + 1)
 
     def _is_over(self, path: str, round_number: int, member: str) -> bool:

@@ -55,8 +55,8 @@ class Scribe:
 
     def changed(self, nodes: Iterable[str], state: str, round_number: int) -> None:
         """Say the state of nodes; `round_number` counts from 1."""
-        for node in nodes:
-            self.emit(records.NodeChanged(self.now(), node, state, round_number))
+        if changed := tuple(nodes):
+            self.emit(records.NodesChanged(self.now(), changed, state, round_number))
 
     def replaced(
         self, node: str, replica: int, num_replicas: int, cause: str, reason: str, *, sits_out: bool = False

@@ -31,7 +31,7 @@ def test_every_record_is_one_line_in_order(tmp_path):
     write(tmp_path, records)
     events = list(read_events(tmp_path))
     assert len(events) == len(records)
-    assert [event["event"] for event in events[3:7]] == ["phase", "run_started", "node_changed", "phase"]
+    assert [event["event"] for event in events[3:7]] == ["phase", "run_started", "nodes_changed", "phase"]
     assert [event["time_s"] for event in events] == [record.time_s for record in records]
     trained = next(event for event in events if event["event"] == "site_trained")
     assert trained["node"] == "world/us/cleveland"

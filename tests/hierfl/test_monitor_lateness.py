@@ -10,7 +10,7 @@ from monitor_script import heart
 from hierfl.monitor.board import Board
 from hierfl.monitor.lateness import lateness
 from hierfl.monitor.plain import Plain
-from hierfl.monitor.records import NodeChanged, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.monitor.records import NodesChanged, RoundClosed, RoundCommitted, SiteTrained
 
 QUORUM = "3 of 4 members and 81% of the weight are in at the deadline of 30 s"
 BEACH = "world/us/long_beach"
@@ -44,8 +44,8 @@ def test_a_late_update_that_counts_says_how_much() -> None:
 
 def test_a_late_node_stays_late_on_the_screen_until_it_reports() -> None:
     board = Board(heart())
-    board.on(NodeChanged(0.0, BEACH, "training", 1))
-    board.on(NodeChanged(0.1, BEACH, "late", 1))
+    board.on(NodesChanged(0.0, (BEACH,), "training", 1))
+    board.on(NodesChanged(0.1, (BEACH,), "late", 1))
     board.on(closed(late=("long_beach",)))
     assert board.notices[-1].message.startswith("closes without long_beach")
     assert board.num_warnings == 0

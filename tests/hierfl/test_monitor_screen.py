@@ -11,7 +11,7 @@ from rich.console import Console
 
 from hierfl.monitor.board import Board
 from hierfl.monitor.plain import Plain
-from hierfl.monitor.records import Consensus, Evaluated, NodeChanged, Notice, RoundCommitted, RunStarted, SiteTrained
+from hierfl.monitor.records import Consensus, Evaluated, NodesChanged, Notice, RoundCommitted, RunStarted, SiteTrained
 from hierfl.monitor.screen import screen
 from hierfl.monitor.terminal import REFRESH_PER_SECOND, Terminal
 from hierfl.monitor.words import few, metric, plural
@@ -56,7 +56,7 @@ def test_one_of_a_kind_is_named_in_the_singular() -> None:
 
 def test_the_screen_shows_state_metrics_progress_and_idle_figure():
     records = script.run(script.heart(), until=3)
-    terminal, _ = at_work(script.heart(), [*records, NodeChanged(9.0, "world/us/cleveland", "training", 4)])
+    terminal, _ = at_work(script.heart(), [*records, NodesChanged(9.0, ("world/us/cleveland",), "training", 4)])
     lines = shown(terminal, 100)
     terminal.close()
     row = next(line for line in lines if "cleveland" in line)
@@ -221,7 +221,7 @@ def test_redraws_are_limited():
 
 def test_states_begin_anew_each_round_but_failures_stay():
     board = Board(script.heart().__class__(script.heart().root))
-    board.on(NodeChanged(0.0, "world/us/cleveland", "failed", 1))
+    board.on(NodesChanged(0.0, ("world/us/cleveland",), "failed", 1))
     board.on(SiteTrained(0.0, "world/us/long_beach", 1, "worker-0", 0.1, 1, 1, None))
     assert board.state("world/us/long_beach") == "trained"
     assert board.progress == pytest.approx(0.25)

@@ -238,7 +238,7 @@ def started() -> dict[str, Any]:
 
 
 def asked(node: str, time_s: float, number: int) -> dict[str, Any]:
-    return {"event": "node_changed", "time_s": time_s, "node": node, "state": "training", "round_number": number}
+    return {"event": "nodes_changed", "time_s": time_s, "nodes": [node], "state": "training", "round_number": number}
 
 
 def phase(actor: str, start_s: float, end_s: float, site: str, number: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ray_runs import Drivers, Watcher, committed, run, write_config
 
-from hierfl.monitor.records import Assigned, NodeChanged, RoundClosed, SiteTrained
+from hierfl.monitor.records import Assigned, NodesChanged, RoundClosed, SiteTrained
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
@@ -49,7 +49,7 @@ def test_a_late_update_counts_whatever_has_died_since(tmp_path: Path, drivers: D
     assert carried[0].carried["c"].startswith(f"late by {carried[0].round_number - 1} rounds")
     counted = sum(("c" in record.members) + ("c" in record.carried) for record in closed)
     trained = sum(isinstance(record, SiteTrained) and record.node == LATE for record in watcher.records)
-    asked = sum(isinstance(record, NodeChanged) and record.node == LATE for record in watcher.records)
+    asked = sum(isinstance(record, NodesChanged) and LATE in record.nodes for record in watcher.records)
     assert trained - 1 <= counted <= trained <= asked
     died = [notice.message for notice in watcher.notices("warning")]
     assert any("its aggregator died" in message for message in died)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray_runs import Watcher, committed, run, write_config
 
-from hierfl.monitor.records import NodeChanged, RoundClosed, SiteTrained
+from hierfl.monitor.records import NodesChanged, RoundClosed, SiteTrained
 from scheduler.dispatch import CHUNK_MAX_S
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
@@ -35,7 +35,7 @@ def test_what_waits_behind_a_site_that_hangs_is_done_elsewhere_and_once(tmp_path
     assert [record.late for record in closed[2:4]] == [("a",), ("a",)]
     assert all(set(record.members) >= set("bcdef") for record in closed)
     assert any("waited behind work that should have been over" in notice.message for notice in watcher.notices("info"))
-    asked = Counter(record.node for record in watcher.records if isinstance(record, NodeChanged))
+    asked = Counter(node for record in watcher.records if isinstance(record, NodesChanged) for node in record.nodes)
     trained = Counter(record.node for record in watcher.records if isinstance(record, SiteTrained))
     for name in "bcdef":
         assert trained[f"world/{name}"] == asked[f"world/{name}"] == 6

@@ -26,7 +26,7 @@ from least_squares import (
 from small_runs import Ran, events, go, hub
 
 from hierfl.errors import RoundFailed
-from hierfl.monitor.records import Exchanged, NodeChanged, Notice
+from hierfl.monitor.records import Exchanged, NodesChanged, Notice
 
 GOES_ON = {"on_failure": "continue", "quorum": 0.5}
 SITES = (NORTH, SOUTH, EAST, WEST)
@@ -96,7 +96,7 @@ def test_it_is_named_wherever_a_lost_member_is(tmp_path: Path) -> None:
     )
     [said] = [n for n in ran.monitor.of(Notice) if n.node == "world/in" and n.level == "error"]
     assert said.message == f"has left the exchange of round 2: {reason}"
-    states = [record.state for record in ran.monitor.of(NodeChanged) if record.node == "world/in"]
+    states = [record.state for record in ran.monitor.of(NodesChanged) if "world/in" in record.nodes]
     assert states[-4:] == ["done", "failed", "training", "done"]
 
 

@@ -13,7 +13,7 @@ from small_runs import Ran, events, go, hub, site, tensors
 from ward_tasks import Wards
 
 from hierfl.errors import DataError, HierflError, RoundFailed, SiteFailed
-from hierfl.monitor.records import NodeChanged, Notice, RoundClosed, RunEnded, RunStarted
+from hierfl.monitor.records import NodesChanged, Notice, RoundClosed, RunEnded, RunStarted
 from hierfl.monitor.report import write_report
 from hierfl.monitor.words import UNDEFINED
 from hierfl.planning.log import read_log
@@ -80,7 +80,7 @@ def test_a_round_goes_on_without_a_failing_site_and_says_so(num_workers: int, tm
     told = [notice for notice in monitor.of(Notice) if notice.node == "world/up/south"]
     assert len(told) == 2 and told[0].level == "error"
     assert told[0].message.startswith("could not be trained: ZeroDivisionError") and "Traceback" in told[0].message
-    states = [record.state for record in monitor.of(NodeChanged) if record.node == "world/up/south"]
+    states = [record.state for record in monitor.of(NodesChanged) if "world/up/south" in record.nodes]
     assert "failed" in states
     assert runs["raise"].summary["status"] == "finished"
 
@@ -146,7 +146,7 @@ def test_a_site_without_training_samples_is_skipped_by_name_and_changes_no_bit(t
     root = hub("world", hub("up", "north", site("empty", n=0)), "east", hub("hollow", site("bare", n=0, test=0)))
     ran = go(tmp_path / "with", root)
     assert ran.digest == go(tmp_path / "without", hub("world", hub("up", "north"), "east")).digest
-    skipped = {record.node for record in ran.monitor.of(NodeChanged) if record.state == "skipped"}
+    skipped = {node for record in ran.monitor.of(NodesChanged) if record.state == "skipped" for node in record.nodes}
     assert skipped == {"world/up/empty", "world/hollow", "world/hollow/bare"}
     told = {notice.node for notice in ran.monitor.of(Notice) if "no training samples" in notice.message}
     assert told == skipped
@@ -199,7 +199,7 @@ def test_a_run_may_go_on_without_a_site_that_cannot_be_loaded(tmp_path: Path) ->
     told = [notice for notice in ran.monitor.of(Notice) if notice.node == "world/up/south"]
     assert told[0].level == "error"
     assert told[0].message.startswith("could not be loaded: FileNotFoundError: south.csv is missing")
-    states = [record.state for record in ran.monitor.of(NodeChanged) if record.node == "world/up/south"]
+    states = [record.state for record in ran.monitor.of(NodesChanged) if "world/up/south" in record.nodes]
     assert states == ["failed"], "and on the screen it does not wait for its turn"
     assert ran.digest == go(tmp_path / "without", hub("world", hub("up", "north"), "east")).digest
     assert "accuracy" not in ran.summary["nodes"]["world/up/south"]

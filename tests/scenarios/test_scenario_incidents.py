@@ -12,7 +12,7 @@ from small_runs import Listener, config_of, copied_live, go, hub, site
 from hierfl.errors import RoundFailed, SiteFailed
 from hierfl.journal import Writer
 from hierfl.lifecycle import resume, run
-from hierfl.monitor.records import NodeChanged, Record, RoundClosed, SiteTrained
+from hierfl.monitor.records import NodesChanged, Record, RoundClosed, SiteTrained
 
 HOSPITALS = [f"hospital-{number}" for number in range(8)]
 
@@ -73,7 +73,9 @@ def test_a_dead_site_does_not_cost_its_time_limit_in_every_round(tmp_path: Path)
     tree = hub("world", "north", "south", "east", dead, rounds=8, on_failure="continue", participation=asks)
     ran = go(tmp_path, tree)
     failed = [
-        one.round_number for one in ran.monitor.of(NodeChanged) if (one.node, one.state) == ("world/dead", "failed")
+        one.round_number
+        for one in ran.monitor.of(NodesChanged)
+        if (one.nodes, one.state) == (("world/dead",), "failed")
     ]
     assert failed == [1, 2, 4, 8], "after two failures it is asked in the second round from there, then in the fourth"
     assert ran.summary["status"] == "finished"

@@ -34,5 +34,5 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_what_has_happened_in_a_round_is_on_disk_before_its_end(tmp_path: Path, seen: list[str]) -> None:
     go(tmp_path, hub("world", hub("up", "north", "south"), "east"))
     kinds = [(event["event"], event.get("kind"), event.get("state")) for event in map(json.loads, seen)]
-    assert ("assigned", "train", None) in kinds and ("node_changed", None, "training") in kinds
+    assert ("assigned", "train", None) in kinds and ("nodes_changed", None, "training") in kinds
     assert "round_committed" not in {kind for kind, *_ in kinds}

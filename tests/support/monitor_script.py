@@ -20,7 +20,7 @@ from hierfl.config.schema import (
 )
 from hierfl.monitor.records import (
     Evaluated,
-    NodeChanged,
+    NodesChanged,
     Notice,
     Phase,
     Record,
@@ -108,7 +108,7 @@ def stream(federation: Federation, *, first: int, until: int | None, run_dir: st
             worker = min(reached, key=lambda name: reached[name])
             spent = 0.04 + samples[path] / 2000 + 0.01 * ((place + number) % 3)
             start = reached[worker]
-            yield NodeChanged(start, path, "training", number)
+            yield NodesChanged(start, (path,), "training", number)
             yield Phase(start + spent, worker, "load", start, start + 0.02, [path], number)
             yield Phase(start + spent, worker, "train", start + 0.02, start + spent, [path], number)
             yield SiteTrained(
@@ -118,7 +118,7 @@ def stream(federation: Federation, *, first: int, until: int | None, run_dir: st
             busy += spent
         clock = max(reached.values())
         for hub in reversed(federation.hubs):
-            yield NodeChanged(clock, hub, "aggregating", number)
+            yield NodesChanged(clock, (hub,), "aggregating", number)
             yield Phase(clock + 0.01, hub, "aggregate", clock, clock + 0.01, [hub], number)
             members = federation.members(hub)
             yield RoundClosed(clock, hub, number, f"{len(members)} of {len(members)} reported", members, {}, 0.2, 480)

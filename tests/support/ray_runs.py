@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hierfl.monitor.records import NodeChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
+from hierfl.monitor.records import NodesChanged, Notice, Record, RoundClosed, RoundCommitted, SiteTrained
 
 SUPPORT = Path(__file__).parent
 HIERFL = (sys.executable, "-m", "hierfl")
@@ -103,7 +103,7 @@ def closed(path: str, round_number: int) -> Callable[[Record], bool]:
 
 def begun(record: Record) -> bool:
     """Hold when somebody is asked to train."""
-    return isinstance(record, NodeChanged) and record.state == "training"
+    return isinstance(record, NodesChanged) and record.state == "training"
 
 
 def committed(round_number: int) -> Callable[[Record], bool]:

@@ -37,7 +37,7 @@ from hierfl.link.serving import Serving
 from hierfl.monitor.records import (
     Evaluated,
     Monitor,
-    NodeChanged,
+    NodesChanged,
     Notice,
     RoundClosed,
     RoundCommitted,
@@ -107,8 +107,8 @@ def test_rounds_are_told_as_they_go(told: Gauges, monkeypatch: pytest.MonkeyPatc
 def test_what_goes_wrong_is_counted(told: Gauges) -> None:
     for number in range(3):
         told.on(SiteTrained(1.0, "world/us/cleveland", number, "worker-0", 1.0, 199, 100, 0.5))
-    told.on(NodeChanged(1.0, "world/us/long_beach", "failed", 1))
-    told.on(NodeChanged(1.0, "world/us/long_beach", "training", 2))
+    told.on(NodesChanged(1.0, ("world/us/long_beach",), "failed", 1))
+    told.on(NodesChanged(1.0, ("world/us/long_beach",), "training", 2))
     told.on(Notice(1.0, "error", "world/us/long_beach", "no such file"))
     assert value(told, "trainings_total", node="world/us") == 3
     assert value(told, "failures_total", node="world/us/long_beach") == 1

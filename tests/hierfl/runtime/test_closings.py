@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hierfl.monitor.records import NodeChanged, Record, RoundClosed
+from hierfl.monitor.records import NodesChanged, Record, RoundClosed
 from hierfl.runtime.closings import NAMED, Closings, shortened
 from hierfl.runtime.scribe import Scribe
 from tiers.federation import Federation, Hub, Site
@@ -25,7 +25,7 @@ def rounds(said: list[Record]) -> list[RoundClosed]:
 
 
 def states(said: list[Record]) -> list[tuple[str, str, int]]:
-    return [(one.node, one.state, one.round_number) for one in said if isinstance(one, NodeChanged)]
+    return [(node, one.state, one.round_number) for one in said if isinstance(one, NodesChanged) for node in one.nodes]
 
 
 def test_the_late_are_told_from_the_lost_and_until_they_are_carried() -> None:
