@@ -114,19 +114,22 @@ class Collecting:
 
     def refuse(self, share: Share) -> str:
         """Say why one share may not count; empty if it may."""
-        name = share.member
+        known = self.waiting.get(share.member)
+        if known is None:
+            return self._stranger(share.member)
+        return "" if 0 < share.weight <= known else overclaims(share, known, "the round")
+
+    def _stranger(self, name: str) -> str:
+        """Say why a member is not waited for."""
         if name in self.reported:
             return f"{name} has already reported in round {self.number}"
         if name in self.missing:
             return f"{name} was given up in round {self.number}: {self.missing[name]}"
-        if name in self.carried and name not in self.waiting:
+        if name in self.carried:
             return f"{name} was not asked in round {self.number}, which has an earlier update of it"
         if name in self.upcoming:
             return f"it is not yet {name}'s turn in round {self.number}"
-        if name not in self.waiting:
-            return f"{name} is not a member of {self.hub} in round {self.number}"
-        known = self.waiting[name]
-        return "" if 0 < share.weight <= known else overclaims(share, known, "the round")
+        return f"{name} is not a member of {self.hub} in round {self.number}"
 
     def view(self) -> RoundView:
         """Give the figures."""
