@@ -165,6 +165,8 @@ class Durations:
 
         Only sites that both have worked for tell; it is 1 until there are any.
         """
+        if device == reference:
+            return 1.0
         logs = [log for work in self._works if work[0] == kind for log in self._logs(work, device, reference)]
         return 1.0 / shrunk(logs or self._all_logs(device, reference))
 

@@ -167,12 +167,12 @@ class FlatModel:
         return self._stepper.lend(training, parameters)
 
     @contextlib.contextmanager
-    def frozen(self, mask: np.ndarray[Any, Any] | None) -> Iterator[None]:
+    def frozen(self, mask: np.ndarray[Any, Any]) -> Iterator[None]:
         """Train without the tensors that a mask (P,) marks."""
         still = []
-        for spec in self.layout.tensors if mask is not None else ():
+        for spec in self.layout.tensors:
             tensor = self._tensors[spec.name]
-            if spec.is_float and spec.size and mask is not None and mask[spec.offset] and tensor.requires_grad:
+            if spec.is_float and spec.size and mask[spec.offset] and tensor.requires_grad:
                 still.append(tensor.requires_grad_(False))
         self._still = [(tensor, _writes(tensor)) for tensor in still]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ def follow(
         if one.start is not None:
             bound.load(ModelState(one.start, start.ints))
         under = private(one.name, bound.read()) if private is not None else None
-        with bound.frozen(one.frozen):
+        with bound.frozen(one.frozen) if one.frozen is not None else contextlib.nullcontext():
             result = run(
                 one.name,
                 lambda seed, one=one, under=under: local.train(  # type: ignore[misc]
