@@ -57,7 +57,14 @@ def _drill(
             command += _check(command, only)
             folder = out if out is not None else Path(tempfile.mkdtemp(prefix="hierfl-drill-"))
             folder.mkdir(parents=True, exist_ok=True)
-            rows = _rows(command, folder.resolve(), only, rounds)
+            try:
+                rows = _rows(command, folder.resolve(), only, rounds)
+            except BaseException:
+                if out is None and any(folder.iterdir()):
+                    print(f"the runs are in {folder}", file=sys.stderr)
+                elif out is None:
+                    folder.rmdir()
+                raise
             failed = any(row.passed is False for row in rows)
             answer.update(rows=[row.record() for row in rows], passed=not failed)
             if not as_json:

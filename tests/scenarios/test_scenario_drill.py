@@ -66,6 +66,26 @@ def test_one_kind_alone_and_nothing_is_left(config: Path, tmp_path: Path, monkey
     assert list(kept.glob("hierfl-drill-*")) == []
 
 
+@pytest.mark.parametrize("num_runs", [0, 1])
+def test_a_drill_that_ends_before_its_time_leaves_no_empty_folder_and_names_another(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_runs: int
+) -> None:
+    kept = tmp_path / "temp"
+    kept.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(kept))
+
+    def ends(command: Any, folder: Path, *_: object) -> Any:
+        for number in range(num_runs):
+            (folder / f"run-{number}").mkdir()
+        raise RuntimeUnavailable("it ends here")
+
+    monkeypatch.setattr("hierfl.drilling._rows", ends)
+    ran = CliRunner().invoke(app, ["drill", str(config)])
+    assert ran.exit_code != 0 and "it ends here" in ran.output
+    left = list(kept.glob("hierfl-drill-*"))
+    assert len(left) == num_runs and all(f"the runs are in {folder}" in ran.output for folder in left)
+
+
 def test_what_is_not_as_expected_is_said(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that is not replaced ends the run; one that is another after its death has other bits."""
 
