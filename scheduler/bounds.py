@@ -111,8 +111,6 @@ def slot_bound(durations_s: Sequence[float], speeds: Sequence[float]) -> float:
         return 0.0
     longest, fastest = sorted(durations_s, reverse=True), sorted(speeds, reverse=True)
     sums, rates = list(accumulate(longest)), list(accumulate(fastest))
-    if len(fastest) == 1:
-        return sums[-1] / rates[-1]
     found: float = max(sums[-1] / rates[-1], *map(truediv, sums, rates))
     for each, last in enumerate(range(len(fastest), len(longest), len(fastest)), 1):
         found = max(found, (sums[last] - sums[last - each] + longest[last - each]) / fastest[0])
@@ -156,11 +154,6 @@ def round_bound(tasks: Sequence[Task], fleet: Fleet) -> float:
     if not tasks:
         return 0.0
     needs = {(task.labels, task.memory_bytes): task for task in tasks}
-    if len(needs) == 1:  # the most frequent case, of one region
-        able_to = fleet.eligible(tasks[0])
-        places = [fleet.speeds[i] for i in sorted(able_to) for _ in range(fleet.devices[i].places)]
-        durations_s = [task.duration_s for task in tasks]
-        return max(price_bound(tasks, fleet), slot_bound(durations_s, places) if places else 0.0)
     able = {need: fleet.eligible(task) for need, task in needs.items()}
     confined = [able[task.labels, task.memory_bytes] for task in tasks]
     slots = [[speed] * device.places for device, speed in zip(fleet.devices, fleet.speeds, strict=True)]

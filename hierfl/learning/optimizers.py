@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +95,16 @@ class Stepper:
     def __init__(self) -> None:
         self._made: tuple[Training, Sequence[Parameter], Optimizer, list[dict[str, Any]]] | None = None
 
-    def lend(self, training: Training, parameters: Sequence[Parameter]) -> contextlib.AbstractContextManager[Optimizer]:
+    @contextlib.contextmanager
+    def lend(self, training: Training, parameters: Sequence[Parameter]) -> Iterator[Optimizer]:
         """Lend the optimizer; nothing of its use is left for the next. Errors: as of `make`."""
-        return _Lent(*self._find(training, parameters))
+        optimizer, groups = self._find(training, parameters)
+        try:
+            yield optimizer
+        finally:
+            optimizer.state.clear()
+            for group, first in zip(optimizer.param_groups, groups, strict=True):
+                group.update(first)
 
     def _find(self, training: Training, parameters: Sequence[Parameter]) -> tuple[Optimizer, list[dict[str, Any]]]:
         """Find the optimizer, or make it; one that has a state from birth is made anew each time."""
@@ -107,22 +114,6 @@ class Stepper:
         groups = [dict(group) for group in optimizer.param_groups]
         self._made = None if optimizer.state else (training, parameters, optimizer, groups)
         return optimizer, groups
-
-
-class _Lent(contextlib.AbstractContextManager["Optimizer"]):
-    """The optimizer while it is lent; a class, since a generator's context takes twice as long, at every training."""
-
-    def __init__(self, optimizer: Optimizer, groups: list[dict[str, Any]]) -> None:
-        self._optimizer = optimizer
-        self._groups = groups
-
-    def __enter__(self) -> Optimizer:
-        return self._optimizer
-
-    def __exit__(self, *_: object) -> None:
-        self._optimizer.state.clear()
-        for group, first in zip(self._optimizer.param_groups, self._groups, strict=True):
-            group.update(first)
 
 
 def try_out(trainings: Mapping[str, Training]) -> None:

@@ -208,10 +208,8 @@ class IdleTime:
             said = _summed(tasks), self._described(yard), yard.fleet.rates
             self._tell(StretchEnded(time_s, began_s, bound_s, *said))
         for piece in pieces:
-            since_s = piece.start_s if piece.start_s > began_s else began_s
-            until_s = piece.end_s if piece.end_s < time_s else time_s
-            if until_s > since_s:
-                self._worked_s[piece.worker] = self._worked_s.get(piece.worker, 0.0) + (until_s - since_s)
+            inside_s = max(0.0, min(piece.end_s, time_s) - max(piece.start_s, began_s))
+            self._worked_s[piece.worker] = self._worked_s.get(piece.worker, 0.0) + inside_s
         if not measured:
             self._last = found
         waiting = (piece.start_s for own in self._trained.values() for piece in own.values())

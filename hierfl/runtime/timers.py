@@ -29,8 +29,6 @@ class Timers:
 
     def ring(self, now_s: float) -> list[tuple[str, TimeUp]]:
         """Give what is due, by hub, in the order of time; each once."""
-        if not self._due:
-            return []
         rung = sorted(
             ((due_s, hub, timer) for hub, timers in self._due.items() for due_s, timer in timers if due_s <= now_s),
             key=lambda one: one[0],
