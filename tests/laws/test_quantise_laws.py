@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
 
 from hierfl.learning import blocks, native, quantise
 from hierfl.learning.ring import Grid, PartialSum, decode
@@ -219,9 +220,15 @@ def test_what_there_is_machine_code_for_numpy_does_not_do(monkeypatch: pytest.Mo
 
     done, scaler = list[str](), native.scaler
 
-    def note(*kinds: np.dtype[Any]) -> native.Scale | None:
-        done.append("-".join(kind.name for kind in kinds))
-        return scaler(*kinds)
+    def note(*kinds: np.dtype[Any]) -> native.Scale:
+        found = scaler(*kinds)
+        assert found is not None
+
+        def scale(mean: NDArray[Any], sums: NDArray[Any], value: float) -> None:
+            done.append("-".join(kind.name for kind in kinds))
+            found(mean, sums, value)
+
+        return scale
 
     monkeypatch.setattr(native, "scaler", note)
     for width, dtype in ((32, "float32"), (64, "float64")):
