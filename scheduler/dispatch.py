@@ -9,6 +9,7 @@ Short jobs of one group share a call, so that the cost of a call is small beside
 `CHUNK_MIN_S` of predicted work where there is as much, at most `CHUNK_MAX_S` (or one job), and never more than the
 device's guided share of what waits (Polychronopoulos and Kuck 1987), so that devices end together. What is over within
 a call of `DEAL_S` for each is dealt out evenly, at once: calls that even out what is left would cost more than that.
+Places of one device get a share each where their company saves what those calls cost, or has to be tried.
 
 The second place of a busy device goes to short work only: running chunk and next one at most `PREFETCH_S` each. It
 saves the gap between two calls, some 2 ms, which counts beside short work only; a long job bound to a busy device could
@@ -361,7 +362,7 @@ class Dispatcher:
     def _chunk(self, slot: Slot, lane: Lane, place: int) -> Chunk:
         """Take a job out of a lane, and those that follow it while the chunk is short."""
         each = self._choice.places(slot, lane)
-        places, num_now = each * lane.num_devices, self._num_in_turn(slot, lane, each)
+        places, num_now = each * lane.num_devices, self._shelves.num_in_turn(slot, lane.device, lane.reach.sorts, each)
         is_dealt = lane.waiting_s <= num_now * DEAL_S
         share = -(-len(lane.entries) // (num_now if is_dealt else places))
         limit_s = lane.waiting_s / (num_now if is_dealt else self.depth * places)
@@ -377,19 +378,6 @@ class Dispatcher:
             jobs.append(self._waiting.take(lane, place))
             total_s += following
         return Chunk(tuple(jobs), total_s, admitted_bytes(max(job.memory_bytes for job in jobs)))
-
-    def _num_in_turn(self, slot: Slot, lane: Lane, each: int) -> int:
-        """Count the places that are given a chunk before any is given another: this device's, and those of its like.
-
-        `each`: how many of its places are of use to the lane.
-        """
-        level = len(slot.chunks)
-        shelves = self._shelves.level(level).items() if lane.device is None else [(slot.shelf(), (lane.device,))]
-        return sum(
-            len(names) * (1 if each == 1 else places - level % places)
-            for (sort, _, places, *_), names in shelves
-            if sort in lane.reach.sorts
-        )
 
 
 def _push(queue: _Queue, lane: Lane) -> None:

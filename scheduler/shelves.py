@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -150,6 +150,22 @@ class Shelves:
         """List the open devices among the fresh ones that hold so many chunks."""
         return [slot for slot in self.fresh.values() if len(slot.chunks) == num_chunks and slot.is_open]
 
+    def num_in_turn(self, slot: Slot, device: str | None, sorts: Collection[int], each: int) -> int:
+        """Count the places that are given a chunk before any is given another: this device's, and those of its like.
+
+        `device`: the only one that may take the work, None for all of `sorts`; `each`: how many of a device's places
+        are of use to it.
+        """
+        own = len(slot.chunks)
+        if device is not None:
+            return _num_left(slot.places, own, own, each)
+        return sum(
+            len(names) * _num_left(places, own, level, each)
+            for level in range(own, self.num_levels)
+            for (sort, _, places, *_), names in self._levels[level].items()
+            if sort in sorts
+        )
+
     def holding(self, device: str, jobs: Sequence[Job]) -> list[tuple[Slot, Chunk]]:
         """Find the chunk of these jobs at a device; nothing where either is gone."""
         slot, sought = self.slots.get(device), tuple(jobs)
@@ -214,3 +230,10 @@ class Shelves:
         del names[bisect_left(names, name)]
         if not names:
             del self._levels[level][key]
+
+
+def _num_left(places: int, level: int, num: int, each: int) -> int:
+    """Count the places of a device with `num` chunks that get one before one with `level` gets one in a new turn."""
+    if each == 1:
+        return int(num == level)
+    return places - num % places if num // places == level // places else 0

@@ -140,6 +140,13 @@ def test_a_place_that_company_is_not_worth_has_no_share_of_what_is_dealt_out() -
         assert [len(decision.jobs) for decision in ledger.decide()] == dealt
 
 
+def test_places_of_several_devices_are_dealt_equal_shares() -> None:
+    ledger = dispatcher(Device("a", places=2), Device("b", places=2))
+    ledger.ask([Job("g", f"g{i}", 1, 0.001, i) for i in range(16)])
+    dealt = [(decision.device, len(decision.jobs)) for decision in ledger.decide()]
+    assert sorted(dealt) == [("a", 4), ("a", 4), ("b", 4), ("b", 4)]
+
+
 def test_jobs_share_a_device_only_where_that_gains() -> None:
     def gain(running: tuple[Job, ...], candidate: Job, device: Device) -> bool:
         return candidate.model not in {job.model for job in running}
