@@ -7,18 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from scheduler.claims import Found, least_wanted
-from scheduler.colocation import GAIN
 from scheduler.eligibility import admitted_bytes
 from scheduler.holds import may_begin
 from scheduler.shelves import PREFETCH_S, Shelves, Slot
 from scheduler.views import Device, Job
 from scheduler.waiting import Entry, Lane, LaneKey, Waiting
-from scheduler.worth import Total, Worth
+from scheduler.worth import Worth
 
-__all__ = ["CALL_S", "Choice", "Gain", "Load", "Predict", "Saves"]
-
-CALL_S = 0.002
-"""What it costs a round that its work is in one more call, told, woken for and heard; and not as even as it looks."""
+__all__ = ["Choice", "Gain", "Load", "Predict", "Saves"]
 
 Predict = Callable[[Job, Device], float | None]
 """Predicted seconds of a job on a device, equal for all devices of a kind; None if unknown."""
@@ -48,7 +44,6 @@ class Choice:
         *,
         gain: Gain | None = None,
         saves: Saves | None = None,
-        total: Total | None = None,
     ) -> None:
         self.heads: dict[LaneKey, Lane] = {}
         self._shelves = shelves
@@ -57,7 +52,6 @@ class Choice:
         self._load = load
         self._gain = gain
         self._saves = saves
-        self._total = total
         self.worth: Worth | None = None
         self._firsts: dict[tuple[str | None, int, str | None], tuple[Lane, Entry]] = {}
         self._declined: dict[LaneKey, set[int]] = {}
@@ -128,27 +122,8 @@ class Choice:
 
     def places(self, slot: Slot, lane: Lane) -> int:
         """Count the places of a device that jobs of a lane would use at once: one where company is not worth it."""
-        head = lane.head
-        if slot.places == 1 or self._gain is None:
-            return slot.places
-        if not self._gain((head,), head, slot.device) or not self._repays(slot, lane):
-            return 1
-        return slot.places
-
-    def _repays(self, slot: Slot, lane: Lane) -> bool:
-        """Say whether to divide a lane's work among a device's places saves what the calls for that cost.
-
-        The work is what there was before any of it was dealt out, so that all are dealt alike. Company that is not
-        known to gain is tried whatever that costs.
-        """
-        if self._total is None or lane.head.estimate_s is None:
-            return True
-        work_s = lane.most_s / lane.num_devices
-        companies = range(2, slot.places + 1)
-        totals = {num: self._total((lane.head.model,) * num, slot.device) for num in companies}
-        gains = {num: total for num, total in totals.items() if total is not None and total >= GAIN}
-        saved = (work_s - work_s / total >= (num - 1) * CALL_S for num, total in gains.items())
-        return not gains or any(saved)
+        alone = slot.places > 1 and self._gain is not None and not self._gain((lane.head,), lane.head, slot.device)
+        return 1 if alone else slot.places
 
     def _is_next(self, lane: Lane, sort: int, run: str | None) -> bool:
         """Say whether nothing of a run (None: any) that devices of this sort may take stands before a lane's head."""

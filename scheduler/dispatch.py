@@ -91,9 +91,7 @@ class Dispatcher:
         self._waiting = Waiting(policy, self._residency)
         self._shelves = Shelves()
         self._shares = Shares(min_share, window_s, patience=1.0)
-        self._choice = Choice(
-            self._shelves, self._waiting, self._predict, self._load, gain=gain, saves=saves, total=total
-        )
+        self._choice = Choice(self._shelves, self._waiting, self._predict, self._load, gain=gain, saves=saves)
         self._worth = None if total is None else Worth(total, self._predict)
 
     @property

@@ -26,16 +26,12 @@ LaneKey = tuple[str, str, str, int, Reach, str | None]
 
 @dataclass(eq=False)
 class Lane:
-    """Jobs of one group, run, model and reach; `num_eligible` is what their keys were made with.
-
-    `waiting_s`: the predicted seconds that wait in it; `most_s`: the most that ever did, as they are predicted now.
-    """
+    """Jobs of one group, run, model and reach; `num_eligible` is what their keys were made with."""
 
     key: LaneKey
     num_eligible: int
     entries: list[Entry] = field(default_factory=list)
     waiting_s: float = 0.0
-    most_s: float = 0.0
 
     @property
     def head(self) -> Job:
@@ -192,7 +188,6 @@ class Waiting:
             self._reaches[reach][key] = lane
         insort(lane.entries, (self.policy.priority(job, lane.num_eligible), turn, job))
         lane.waiting_s += job.estimate_s or 0.0
-        lane.most_s = max(lane.most_s, lane.waiting_s)
         self._is_loose |= device is None
         if lane.head is job:
             self.fresh[key] = lane
@@ -213,7 +208,7 @@ class Waiting:
         lane.num_eligible = len(lane.reach)
         lane.entries = sorted((self.policy.priority(job, lane.num_eligible), turn, job) for _, turn, job in entries)
         self.fresh[lane.key] = lane
-        lane.waiting_s = lane.most_s = sum(job.estimate_s or 0.0 for _, _, job in lane.entries)
+        lane.waiting_s = sum(job.estimate_s or 0.0 for _, _, job in lane.entries)
 
     def _drain(self, lanes: list[Lane]) -> list[tuple[int, Job]]:
         """Empty these lanes; return (turn, job) in the order of asking."""

@@ -140,47 +140,11 @@ def test_a_place_that_company_is_not_worth_has_no_share_of_what_is_dealt_out() -
         assert [len(decision.jobs) for decision in ledger.decide()] == dealt
 
 
-@pytest.mark.parametrize(
-    ("num", "total", "dealt"),
-    [(8, 1.2, [8]), (8, 1.4, [4, 4]), (16, 1.2, [8, 8]), (8, 1.05, [4, 4]), (8, None, [4, 4])],
-    ids=["saves less than a call", "saves a call", "there is more of it", "no gain, tried", "not known, tried"],
-)
-def test_what_is_over_soon_is_divided_only_where_that_saves_a_call(
-    num: int, total: float | None, dealt: list[int]
-) -> None:
-    """Of 8 ms company at a total rate of 1.2 saves 1.3 ms, at 1.4 it saves 2.3; a call costs 2."""
-    ledger = dispatcher(Device("a", places=2), gain=lambda *_: True, total=lambda models, device: total)
-    ledger.ask([Job("g", f"g{i}", 1, 0.001, i) for i in range(num)])
-    assert [len(decision.jobs) for decision in ledger.decide()] == dealt
-
-
-def test_dividing_among_more_places_has_to_save_as_many_calls_more() -> None:
-    """Eight jobs of 1 ms on three places: by two 1.3 ms would be saved, by three 3.2, or 4.4; two calls cost 4."""
-    for by_three, dealt in ((1.67, [8]), (2.2, [3, 3, 2])):
-        totals = {2: 1.2, 3: by_three}
-        ledger = dispatcher(
-            Device("a", places=3),
-            gain=lambda *_: True,
-            total=lambda models, device, totals=totals: totals[len(models)],
-        )
-        ledger.ask([Job("g", f"g{i}", 1, 0.001, i) for i in range(8)])
-        assert [len(decision.jobs) for decision in ledger.decide()] == dealt
-
-
 def test_places_of_several_devices_are_dealt_equal_shares() -> None:
     ledger = dispatcher(Device("a", places=2), Device("b", places=2))
     ledger.ask([Job("g", f"g{i}", 1, 0.001, i) for i in range(16)])
     dealt = [(decision.device, len(decision.jobs)) for decision in ledger.decide()]
     assert sorted(dealt) == [("a", 4), ("a", 4), ("b", 4), ("b", 4)]
-
-
-def test_devices_are_dealt_alike_what_saves_a_call_at_each() -> None:
-    """Two devices of two places, 8 ms for each: what is left, once one has its share, is no less worth dividing."""
-    totals = (lambda *_: 1.4, lambda *_: 1.2)
-    for total, dealt in zip(totals, ([4, 4, 4, 4], [8, 8]), strict=True):
-        ledger = dispatcher(Device("a", places=2), Device("b", places=2), gain=lambda *_: True, total=total)
-        ledger.ask([Job("g", f"g{i}", 1, 0.001, i) for i in range(16)])
-        assert [len(decision.jobs) for decision in ledger.decide()] == dealt
 
 
 def test_jobs_share_a_device_only_where_that_gains() -> None:
