@@ -4,7 +4,8 @@
 rule into one loop with the vector instructions of the processor at hand: numbers are read once, no memory is needed
 beside them, and Python's lock is free meanwhile. The bits are the same: subtract in the model's dtype, multiply once in
 float64, round half to even; nothing is fused or put in another order, since no instruction carries a fast-math flag.
-The second makes a sum's integers numbers of the model's dtype again, as `ring.decode` says in NumPy.
+The second makes a sum's integers numbers of the model's dtype again, as `ring.decode` says in NumPy. The third adds up
+to eight vectors at once: each is read once, and what they come to is written once, where NumPy adds two at a time.
 
 It takes the package llvmlite, `pip install 'hierfl[native]'`. Where that is missing, or the system lets no process make
 machine code, NumPy does all of it.
@@ -18,15 +19,16 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
+from itertools import product
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Add", "Scale", "adder", "scaler"]
+__all__ = ["Add", "Scale", "Sum", "adder", "scaler", "summer"]
 
 OLDEST = (0, 45)
 """The first llvmlite that takes pointers as they are written here."""
@@ -40,6 +42,14 @@ Scale: TypeAlias = Callable[[NDArray[Any], NDArray[Any], float], None]
 """Writes float64(sum) * unit over (n,) numbers, rounded once to their dtype. Arrays must be contiguous, and either lie
 apart or begin at the same place with elements as wide.
 """
+
+Sum: TypeAlias = Callable[[NDArray[Any], Sequence[NDArray[Any]]], None]
+"""Writes the sum of two or more (n,) vectors over one of their dtype. Arrays must be contiguous, and lie apart; but the
+one that is written over may be the first of them.
+"""
+
+LARGE = 10_000_000
+"""Elements of a vector from which on sums alone are reason to make the code: ten of them save what that takes."""
 
 _WORD = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64"}
 
@@ -113,6 +123,33 @@ done:
 _APART = {"pointers": "ptr noalias %mean, ptr noalias readonly %sums", "mean": "%mean"}
 _IN_PLACE = {"pointers": "ptr %sums", "mean": "%sums"}
 
+_SUM = """
+define void @{name}(ptr %into, {pointers}, i64 %size) {{
+entry:
+  %any = icmp sgt i64 %size, 0
+  br i1 %any, label %loop, label %done
+loop:
+  %i = phi i64 [0, %entry], [%next, %loop]
+  {sums}
+  %into.at = getelementptr inbounds {unit}, ptr %into, i64 %i
+  store {unit} {last}, ptr %into.at, !llvm.access.group !{group}
+  %next = add nuw nsw i64 %i, 1
+  %again = icmp slt i64 %next, %size
+  br i1 %again, label %loop, label %done, !llvm.loop !{loop}
+done:
+  ret void
+}}
+!{group} = distinct !{{}}
+!{loop} = distinct !{{!{loop}, !{{!"llvm.loop.parallel_accesses", !{group}}}}}
+"""
+"""What is written in one turn is read in no other, though the first vector may be the one that is written over."""
+
+_TERM = """%at.{k} = getelementptr inbounds {unit}, ptr %vector.{k}, i64 %i
+  %x.{k} = load {unit}, ptr %at.{k}, !llvm.access.group !{group}"""
+
+_AT_ONCE = (2, 4, 8)
+"""So many vectors are added by one loop."""
+
 _FROM_START = """%start.at = getelementptr inbounds {real}, ptr %start, i64 %i
   %first = load {real}, ptr %start.at
   %change = fsub {real} %value, %first"""
@@ -138,11 +175,22 @@ def scaler(real: np.dtype[Any], unit: np.dtype[Any]) -> Scale | None:
         return found.scale if (found := _loops().get((real, unit))) is not None else None
 
 
+def summer(unit: np.dtype[Any], size: int) -> Sum | None:
+    """Give what adds vectors of integers; None where there can be none, and where no code was made before and the
+    vectors are not so long that it is worth it.
+    """
+    with _LOCK:
+        if not _loops.cache_info().currsize and size < LARGE:
+            return None
+        return next((found.sum for (_, one), found in _loops().items() if one == unit), None)
+
+
 class _Loops(NamedTuple):
     """What is done with one pair of dtypes."""
 
     add: Add
     scale: Scale
+    sum: Sum
 
 
 @cache
@@ -175,8 +223,14 @@ def _made() -> dict[tuple[np.dtype[Any], np.dtype[Any]], _Loops]:
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
 
+    pointer, size = ctypes.c_void_p, ctypes.c_int64
+
+    def sums(unit: np.dtype[Any]) -> _Summer:
+        kinds = {num: ctypes.CFUNCTYPE(None, *[pointer] * (num + 1), size) for num in _AT_ONCE}
+        found = {num: kind(engine.get_function_address(f"sum_{num}_{unit.name}")) for num, kind in kinds.items()}
+        return _Summer(found, engine)
+
     def loops(real: np.dtype[Any], unit: np.dtype[Any]) -> _Loops:
-        pointer, size = ctypes.c_void_p, ctypes.c_int64
         units = np.ctypeslib.as_ctypes_type(unit)
         adds = ctypes.CFUNCTYPE(ctypes.c_int32, *[pointer] * 3, size, ctypes.c_double, units, ctypes.c_double)
         apart, in_place = (
@@ -187,8 +241,12 @@ def _made() -> dict[tuple[np.dtype[Any], np.dtype[Any]], _Loops]:
             name: kind(engine.get_function_address(f"{name}_{real.name}_{unit.name}")) for name, kind in kinds.items()
         }
         return _Loops(
-            _Adder(found["from_start"], found["itself"], engine), _Scaler(found["apart"], found["in_place"], engine)
+            _Adder(found["from_start"], found["itself"], engine),
+            _Scaler(found["apart"], found["in_place"], engine),
+            by_unit[unit],
         )
+
+    by_unit = {unit: sums(unit) for unit in {unit for _, unit in _KINDS}}
 
     return {(real, unit): loops(real, unit) for real, unit in _KINDS}
 
@@ -232,8 +290,39 @@ class _Scaler:
             self._apart(into, at, sums.size, unit)
 
 
+class _Summer:
+    """The loops over vectors of one dtype, by how many they add at once."""
+
+    def __init__(self, loops: Mapping[int, Callable[..., None]], engine: Any) -> None:
+        self._loops = loops
+        self._engine = engine
+
+    def __call__(self, into: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> None:
+        """Do it: as many as there is a loop for, and then what is left onto their sum."""
+        written, waiting = into.ctypes.data, [vector.ctypes.data for vector in vectors]
+        while len(waiting) > 1:
+            num = max(num for num in self._loops if num <= len(waiting))
+            self._loops[num](written, *waiting[:num], into.size)
+            waiting = [written, *waiting[num:]]
+
+
 def _text() -> str:
     """Write the loops in LLVM's language."""
+
+    def sums() -> Iterator[str]:
+        for place, (name, num) in enumerate(product(("int32", "int64"), _AT_ONCE)):
+            unit, group = _WORD[name], 2 * place
+            terms = [_TERM.format(k=k, unit=unit, group=group) for k in range(num)]
+            added = [f"%sum.{k} = add {unit} {f'%sum.{k - 1}' if k > 1 else '%x.0'}, %x.{k}" for k in range(1, num)]
+            yield _SUM.format(
+                name=f"sum_{num}_{name}",
+                pointers=", ".join(f"ptr readonly %vector.{k}" for k in range(num)),
+                sums="\n  ".join([*terms, *added]),
+                last=f"%sum.{num - 1}",
+                unit=unit,
+                group=group,
+                loop=group + 1,
+            )
 
     def loops() -> Iterator[str]:
         for real, unit in _KINDS:
@@ -248,7 +337,9 @@ def _text() -> str:
             for name, where in (("apart", _APART), ("in_place", _IN_PLACE)):
                 yield _SCALE.format(name=f"{name}_{real.name}_{unit.name}", narrow=narrow, **where, **words)
 
-    return "\n".join([*loops(), "declare double @llvm.fabs.f64(double)", "declare double @llvm.rint.f64(double)"])
+    return "\n".join(
+        [*loops(), *sums(), "declare double @llvm.fabs.f64(double)", "declare double @llvm.rint.f64(double)"]
+    )
 
 
 def _has_package() -> bool:

@@ -219,7 +219,8 @@ class Accumulator:
             return
         vectors = [part.floats for part in parts] if self._fresh else [self._floats, *(part.floats for part in parts)]
         self._fresh = False
-        by.each_block(partial(_add_up, self._floats, vectors), self._floats.size)
+        loop = native.summer(self._floats.dtype, self._floats.size) if _has_place(self._floats, vectors) else None
+        by.each_block(partial(_add_up, self._floats, vectors, loop), self._floats.size)
         for part in parts:
             np.add(self._ints, part.ints, out=self._ints)
 
@@ -276,8 +277,24 @@ class Accumulator:
             )
 
 
-def _add_up(into: NDArray[Any], vectors: Sequence[NDArray[Any]], cuts: Iterable[slice]) -> None:
+def _has_place(into: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> bool:
+    """Say whether machine code may add these vectors up."""
+    return len(vectors) > 1 and into.flags.writeable and all(_is_plain(each) for each in (into, *vectors))
+
+
+def _is_plain(vector: NDArray[Any]) -> bool:
+    """Say whether a vector's elements lie one behind the other, each where its width asks for."""
+    return vector.flags.c_contiguous and vector.flags.aligned
+
+
+def _add_up(
+    into: NDArray[Any], vectors: Sequence[NDArray[Any]], loop: native.Sum | None, cuts: Iterable[slice]
+) -> None:
     """Write the sum of vectors over another, which may be the first of them, in some blocks."""
+    if loop is not None:
+        for cut in cuts:
+            loop(into[cut], [vector[cut] for vector in vectors])
+        return
     cached = by.SCRATCH.vector("running", min(by.WIDE * by.BLOCK, into.size), into.dtype)
     for cut in cuts:
         block = into[cut]
@@ -331,7 +348,7 @@ def decode(
 
 def _scale(mean: NDArray[Any], sums: NDArray[Any], unit: np.float64, cuts: Iterable[slice]) -> None:
     """Write sums times the value of their unit, rounded once to the mean's dtype, in some blocks."""
-    has_place = mean.flags.writeable and all(each.flags.c_contiguous and each.flags.aligned for each in (mean, sums))
+    has_place = mean.flags.writeable and _is_plain(mean) and _is_plain(sums)
     is_apart = mean.itemsize == sums.itemsize or not np.may_share_memory(mean, sums)
     loop = native.scaler(mean.dtype, sums.dtype) if has_place and is_apart else None
     for cut in cuts:
