@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Add", "Scale", "Sum", "adder", "scaler", "summer"]
+__all__ = ["Add", "Scale", "Sum", "adder", "has_place", "scaler", "summer"]
 
 OLDEST = (0, 45)
 """The first llvmlite that takes pointers as they are written here."""
@@ -159,6 +159,11 @@ _LOCK = threading.Lock()
 os.register_at_fork(after_in_child=_LOCK._at_fork_reinit)  # type: ignore[attr-defined]
 
 
+def has_place(into: NDArray[Any], *read: NDArray[Any]) -> bool:
+    """Say whether a loop may write over an array and read others: they are contiguous and aligned."""
+    return into.flags.writeable and all(each.flags.c_contiguous and each.flags.aligned for each in (into, *read))
+
+
 def adder(real: np.dtype[Any], unit: np.dtype[Any]) -> Add | None:
     """Give what adds changes of a model's dtype to sums of integers; None where there can be none."""
     with _LOCK:
@@ -243,10 +248,8 @@ def _made() -> dict[tuple[np.dtype[Any], np.dtype[Any]], _Loops]:
         return _Loops(
             _Adder(found["from_start"], found["itself"], engine),
             _Scaler(found["apart"], found["in_place"], engine),
-            by_unit[unit],
+            sums(unit),
         )
-
-    by_unit = {unit: sums(unit) for unit in {unit for _, unit in _KINDS}}
 
     return {(real, unit): loops(real, unit) for real, unit in _KINDS}
 

@@ -28,11 +28,8 @@ def add(
     it was.
     """
     from_start = [] if start is None else [start]
-    has_place = into.flags.writeable and all(
-        array.flags.c_contiguous and array.flags.aligned for array in (into, local, *from_start)
-    )
     are_alike = local.shape == into.shape and all((s.shape, s.dtype) == (local.shape, local.dtype) for s in from_start)
-    loop = native.adder(local.dtype, into.dtype) if has_place and are_alike else None
+    loop = native.adder(local.dtype, into.dtype) if are_alike and native.has_place(into, local, *from_start) else None
     if loop is None:
         return by_numpy(into, local, start, factor, multiple, clip)
     if loop(into, local, start, factor, multiple, clip):

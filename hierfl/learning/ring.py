@@ -219,7 +219,8 @@ class Accumulator:
             return
         vectors = [part.floats for part in parts] if self._fresh else [self._floats, *(part.floats for part in parts)]
         self._fresh = False
-        loop = native.summer(self._floats.dtype, self._floats.size) if _has_place(self._floats, vectors) else None
+        may_loop = len(vectors) > 1 and native.has_place(self._floats, *vectors)
+        loop = native.summer(self._floats.dtype, self._floats.size) if may_loop else None
         by.each_block(partial(_add_up, self._floats, vectors, loop), self._floats.size)
         for part in parts:
             np.add(self._ints, part.ints, out=self._ints)
@@ -275,16 +276,6 @@ class Accumulator:
             raise UpdateRefused(
                 f"an integer changed out of range{QUOTED}{name} changed from {start.ints[index]} to {local.ints[index]}"
             )
-
-
-def _has_place(into: NDArray[Any], vectors: Sequence[NDArray[Any]]) -> bool:
-    """Say whether machine code may add these vectors up."""
-    return len(vectors) > 1 and into.flags.writeable and all(_is_plain(each) for each in (into, *vectors))
-
-
-def _is_plain(vector: NDArray[Any]) -> bool:
-    """Say whether a vector's elements lie one behind the other, each where its width asks for."""
-    return vector.flags.c_contiguous and vector.flags.aligned
 
 
 def _add_up(
@@ -348,9 +339,8 @@ def decode(
 
 def _scale(mean: NDArray[Any], sums: NDArray[Any], unit: np.float64, cuts: Iterable[slice]) -> None:
     """Write sums times the value of their unit, rounded once to the mean's dtype, in some blocks."""
-    has_place = mean.flags.writeable and _is_plain(mean) and _is_plain(sums)
     is_apart = mean.itemsize == sums.itemsize or not np.may_share_memory(mean, sums)
-    loop = native.scaler(mean.dtype, sums.dtype) if has_place and is_apart else None
+    loop = native.scaler(mean.dtype, sums.dtype) if is_apart and native.has_place(mean, sums) else None
     for cut in cuts:
         if loop is not None:
             loop(mean[cut], sums[cut], float(unit))

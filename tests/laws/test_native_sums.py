@@ -93,13 +93,6 @@ def test_a_hub_adds_by_machine_code_where_that_is_made(monkeypatch: pytest.Monke
     assert done == [8, 3], "eight at once, then what has come since onto their sum"
 
 
-@pytest.fixture
-def anew():
-    native._loops.cache_clear()
-    yield
-    native._loops.cache_clear()
-
-
 @pytest.mark.usefixtures("anew")
 def test_sums_alone_make_machine_code_for_long_vectors_only(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = [np.ones(SIZE, np.int32)] * 3

@@ -176,13 +176,6 @@ def test_many_threads_make_it_once_and_use_it_at_once() -> None:
     assert native._loops.cache_info().misses == 1
 
 
-@pytest.fixture
-def anew():
-    native._loops.cache_clear()
-    yield
-    native._loops.cache_clear()
-
-
 @pytest.mark.usefixtures("anew")
 def test_where_no_machine_code_may_be_made_numpy_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> mmap.mmap:
