@@ -20,6 +20,9 @@ __all__ = ["GIB", "Case", "Row", "Sample", "Size", "Work", "in_words", "machine"
 
 GIB = 2**30
 
+FEW_TURNS = 5
+"""Turns at least of which quartiles say something."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -60,17 +63,22 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """Cases that do the same; the first is what the others are compared with. A long one may bound its turns."""
+    """Cases that do the same; the first is what the others are compared with. A long one may bound its turns; one whose
+    single turn tells little, since it is over in no time, takes at least `min_turns`.
+    """
 
     name: str
     what: str
     cases: Sequence[Case]
     max_turns: int = 100
+    min_turns: int = 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one case took: medians over the turns; `turns` holds each turn's seconds."""
+    """What one case took: medians over the turns; `turns` holds each turn's seconds, `ratios` their ratios to those of
+    the first case.
+    """
 
     work: str
     what: str
@@ -80,6 +88,15 @@ class Row:
     peak_bytes: int | None
     limits: Mapping[str, float] = field(default_factory=dict)
     turns: Sequence[float] = ()
+    ratios: Sequence[float] = ()
+
+    @property
+    def spread(self) -> tuple[float, float] | None:
+        """The quartiles of the turns' ratios, between which half of them lie; None of fewer turns than tell any."""
+        if len(self.ratios) < FEW_TURNS or len(set(self.ratios)) == 1:
+            return None
+        first, _, third = statistics.quantiles(self.ratios, n=4, method="inclusive")
+        return first, third
 
     @property
     def held(self) -> bool | None:
@@ -100,7 +117,7 @@ class Row:
 def measure(work: Work, turns: int, say: Callable[[str], None]) -> Iterator[Row]:
     """Let the cases take turns; yield a row for each."""
     taken: list[list[float]] = [[] for _ in work.cases]
-    turns = min(turns, work.max_turns)
+    turns = min(max(turns, work.min_turns), work.max_turns)
     for turn in range(turns):
         for case, seconds in zip(work.cases, taken, strict=True):
             say(f"{work.name}: {case.contender}, turn {turn + 1} of {turns}")
@@ -112,7 +129,7 @@ def measure(work: Work, turns: int, say: Callable[[str], None]) -> Iterator[Row]
         if case.memory:
             say(f"{work.name}: {case.contender}, memory")
             peak = case.run(True).peak_bytes
-        ratio = statistics.median(own / first for own, first in zip(seconds, taken[0], strict=True))
+        ratios = [own / first for own, first in zip(seconds, taken[0], strict=True)]
         scaled = case.limit_s / case.first_s if case.limit_s and case.first_s else None
         limits = {
             "seconds": case.limit_s,
@@ -121,9 +138,10 @@ def measure(work: Work, turns: int, say: Callable[[str], None]) -> Iterator[Row]
             "peak_bytes": case.limit_bytes,
         }
         yield Row(
-            *(work.name, work.what, case.contender, statistics.median(seconds), ratio, peak),
+            *(work.name, work.what, case.contender, statistics.median(seconds), statistics.median(ratios), peak),
             {name: limit for name, limit in limits.items() if limit is not None},
             seconds,
+            ratios,
         )
 
 

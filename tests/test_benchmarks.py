@@ -58,6 +58,23 @@ def test_cases_take_turns_and_ratios_are_taken_turn_by_turn() -> None:
     assert (second.seconds, second.ratio, second.held, second.peak_bytes) == (3.0, 3.0, False, 7)
 
 
+@pytest.mark.parametrize(
+    ("asked", "least", "most", "taken"), [(3, 1, 100, 3), (3, 5, 100, 5), (7, 5, 100, 7), (3, 1, 2, 2)]
+)
+def test_a_work_may_take_more_turns_or_fewer_than_were_asked_for(asked: int, least: int, most: int, taken: int) -> None:
+    seconds = iter(range(1, 100))
+    case = Case("a", lambda memory: Sample(float(next(seconds))))
+    [row] = measure(Work("w", "s", [case], max_turns=most, min_turns=least), asked, lambda said: None)
+    assert len(row.turns) == taken
+
+
+def test_half_of_the_turns_lie_in_a_row_s_spread_and_few_turns_have_none() -> None:
+    row = Row("w", "s", "c", 1.0, 1.3, None, ratios=[1.1, 1.2, 1.3, 1.4, 9.0])
+    assert row.spread == pytest.approx((1.2, 1.4))
+    assert Row("w", "s", "c", 1.0, 1.2, None, ratios=[1.1, 1.2, 1.3, 1.4]).spread is None
+    assert Row("w", "s", "first", 1.0, 1.0, None, ratios=[1.0] * 5).spread is None
+
+
 def test_every_limit_of_a_row_must_hold() -> None:
     held = Row("w", "s", "c", 1.0, 1.0, 100, {"seconds": 1.0, "peak_bytes": 100})
     lost = Row("w", "s", "c", 1.0, 1.0, 101, {"seconds": 1.0, "peak_bytes": 100})
