@@ -82,7 +82,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--quick", action="store_true", help="tiny sizes, to see that it works: the figures mean nothing"
     )
     parser.add_argument("--only", action="append", choices=sorted(WORKS), help="this work only; may be repeated")
-    parser.add_argument("--turns", type=int, default=3, help="how often the contenders take turns, at least (3)")
+    parser.add_argument("--turns", type=int, default=3, help="how often the contenders take turns (3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     options = parser.parse_args(arguments)
     if options.turns < 1:
@@ -94,17 +94,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     """Write one row."""
     held = "as ratio" if row.held and row.held_as_ratio else {None: "", True: "yes", False: "NO"}[row.held]
     return (
-        *(f"{row.work} ({row.what})", row.contender, _seconds(row.seconds), _times(row)),
+        *(f"{row.work} ({row.what})", row.contender, _seconds(row.seconds), f"{row.ratio:.2f}"),
         _memory(row.peak_bytes),
         _limits(row.limits),
         held,
     )
-
-
-def _times(row: Row) -> str:
-    """Write a ratio, and where half of the turns lie."""
-    spread = row.spread
-    return f"{row.ratio:.2f}" if spread is None else f"{row.ratio:.2f} ({spread[0]:.2f} to {spread[1]:.2f})"
 
 
 def _limits(limits: Mapping[str, float]) -> str:

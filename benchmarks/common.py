@@ -1,7 +1,8 @@
 """How a piece of work is measured: contenders take turns (A-B-A-B), medians count, ratios are taken turn by turn.
 
 On a shared machine single figures wander; contenders that run one right after the other meet much the same weather, so
-the median of each turn's ratio to the raw loop says more than the ratio of two medians.
+the median of each turn's ratio to the raw loop says more than the ratio of two medians. What takes milliseconds takes
+turns with the raw loop within one process (`contenders.in_turns`), and tells the ratio itself.
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ __all__ = ["GIB", "Case", "Row", "Sample", "Size", "Work", "in_words", "machine"
 
 GIB = 2**30
 
-FEW_TURNS = 5
-"""Turns at least of which quartiles say something."""
-
 
 @dataclass(frozen=True)
 class Size:
@@ -37,10 +35,14 @@ class Size:
 
 @dataclass(frozen=True)
 class Sample:
-    """One turn of one contender: the median seconds of its repetitions, or the peak of its memory."""
+    """One turn of one contender: the median seconds of its repetitions, or the peak of its memory.
+
+    `ratio`: of a contender that takes turns with the work's first in one process, what it took there beside that one.
+    """
 
     seconds: float | None = None
     peak_bytes: int | None = None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,22 +65,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """Cases that do the same; the first is what the others are compared with. A long one may bound its turns; one whose
-    single turn tells little, since it is over in no time, takes at least `min_turns`.
-    """
+    """Cases that do the same; the first is what the others are compared with. A long one may bound its turns."""
 
     name: str
     what: str
     cases: Sequence[Case]
     max_turns: int = 100
-    min_turns: int = 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one case took: medians over the turns; `turns` holds each turn's seconds, `ratios` their ratios to those of
-    the first case.
-    """
+    """What one case took: medians over the turns; `turns` holds each turn's seconds."""
 
     work: str
     what: str
@@ -88,15 +85,6 @@ class Row:
     peak_bytes: int | None
     limits: Mapping[str, float] = field(default_factory=dict)
     turns: Sequence[float] = ()
-    ratios: Sequence[float] = ()
-
-    @property
-    def spread(self) -> tuple[float, float] | None:
-        """The quartiles of the turns' ratios, between which half of them lie; None of fewer turns than tell any."""
-        if len(self.ratios) < FEW_TURNS or len(set(self.ratios)) == 1:
-            return None
-        first, _, third = statistics.quantiles(self.ratios, n=4, method="inclusive")
-        return first, third
 
     @property
     def held(self) -> bool | None:
@@ -117,19 +105,20 @@ class Row:
 def measure(work: Work, turns: int, say: Callable[[str], None]) -> Iterator[Row]:
     """Let the cases take turns; yield a row for each."""
     taken: list[list[float]] = [[] for _ in work.cases]
-    turns = min(max(turns, work.min_turns), work.max_turns)
+    ratios: list[list[float]] = [[] for _ in work.cases]
+    turns = min(turns, work.max_turns)
     for turn in range(turns):
-        for case, seconds in zip(work.cases, taken, strict=True):
+        for case, seconds, own in zip(work.cases, taken, ratios, strict=True):
             say(f"{work.name}: {case.contender}, turn {turn + 1} of {turns}")
             sample = case.run(False)
             assert sample.seconds is not None
             seconds.append(sample.seconds)
-    for case, seconds in zip(work.cases, taken, strict=True):
+            own.append(sample.seconds / taken[0][turn] if sample.ratio is None else sample.ratio)
+    for case, seconds, own in zip(work.cases, taken, ratios, strict=True):
         peak = None
         if case.memory:
             say(f"{work.name}: {case.contender}, memory")
             peak = case.run(True).peak_bytes
-        ratios = [own / first for own, first in zip(seconds, taken[0], strict=True)]
         scaled = case.limit_s / case.first_s if case.limit_s and case.first_s else None
         limits = {
             "seconds": case.limit_s,
@@ -138,10 +127,9 @@ def measure(work: Work, turns: int, say: Callable[[str], None]) -> Iterator[Row]
             "peak_bytes": case.limit_bytes,
         }
         yield Row(
-            *(work.name, work.what, case.contender, statistics.median(seconds), statistics.median(ratios), peak),
+            *(work.name, work.what, case.contender, statistics.median(seconds), statistics.median(own), peak),
             {name: limit for name, limit in limits.items() if limit is not None},
             seconds,
-            ratios,
         )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "RAY_VOTE",
     "Contender",
     "case",
+    "in_turns",
 ]
 
 
@@ -57,6 +58,11 @@ RAY_TWO = Contender("hierfl, Ray, 2 replicas", "engine", kind="ray", replicas=2)
 RAY_VOTE = Contender("hierfl, Ray, 3 replicas that vote", "engine", kind="ray", replicas=3)
 
 
+def in_turns(who: Contender) -> Contender:
+    """Let hierfl's `local` and the raw loop take turns in one process."""
+    return replace(who, module="in_turns")
+
+
 def case(who: Contender, setting: Setting, **limits: Any) -> Case:
     """Give a contender its work."""
     told: dict[str, Any] = {"kind": who.kind, "variant": who.variant, "threads": who.threads, "kept": who.kept}
@@ -67,6 +73,6 @@ def case(who: Contender, setting: Setting, **limits: Any) -> Case:
 
     def run(memory: bool) -> Sample:
         said = contend(who.module, work, memory=memory)
-        return Sample(statistics.median(said["seconds"]), said.get("peak_bytes"))
+        return Sample(statistics.median(said["seconds"]), said.get("peak_bytes"), said.get("ratio"))
 
     return Case(who.name, run, **limits)

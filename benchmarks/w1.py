@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from benchmarks.common import Size, Work
 from benchmarks.contenders.setting import Setting
@@ -18,8 +19,8 @@ from benchmarks.rounds import (
     RAY_KEPT,
     RAY_TWO,
     RAY_VOTE,
-    Contender,
     case,
+    in_turns,
 )
 
 LIMITS_RAY_S = {8: 0.04, 32: 0.06, 128: 0.2}
@@ -27,12 +28,10 @@ RAW_S = {8: 0.007, 32: 0.023, 128: 0.09}
 """What the raw loop took where these limits were set."""
 LIMIT_LOCAL = 1.5
 
-MIN_TURNS = {8: 15, 32: 9, 128: 5}
-"""A turn is a second of rounds of milliseconds: on a shared machine one turn's ratio is half as much as another's."""
 
-IN_ONE_PROCESS = (RAW, RAW_ONE, LOCAL, LOCAL_ONE, LOCAL_KEPT)
-ON_RAY = (RAW, POOL, POOL_SUMS, RAY, RAY_KEPT, RAY_TWO, RAY_VOTE)
-"""Apart, so that the raw loop and what is to be near it run one right after the other."""
+TURNS = 22
+"""How often hierfl's `local` and the raw loop take turns in one process, of so many rounds each:"""
+TURN = {8: 10, 32: 10, 128: 3}
 
 
 def works(size: Size) -> Iterator[Work]:
@@ -45,14 +44,17 @@ def works(size: Size) -> Iterator[Work]:
             network="mlp",
             num_features=size.pick(784, 20),
         )
-        limits: dict[Contender, dict[str, float]] = {
-            LOCAL: {"limit_ratio": LIMIT_LOCAL},
-            LOCAL_ONE: {"limit_ratio": LIMIT_LOCAL},
-            RAY: {"limit_s": LIMITS_RAY_S[sites], "first_s": RAW_S[sites]} if sites in LIMITS_RAY_S else {},
-        }
-        for name, several, min_turns in (
-            (f"W1, {sites} sites", IN_ONE_PROCESS, size.pick(MIN_TURNS.get(sites, 0), 1)),
-            (f"W1, {sites} sites, on Ray", ON_RAY, 1),
-        ):
-            cases = [case(who, setting, **limits.get(who, {})) for who in several]
-            yield Work(name, "s per round", cases, min_turns=min_turns)
+        turn = size.pick(TURN.get(sites, 0), 2)
+        beside = replace(setting, turn=turn, rounds=size.pick(TURNS, 4) * turn)
+        limits = {"limit_s": LIMITS_RAY_S[sites], "first_s": RAW_S[sites]} if sites in LIMITS_RAY_S else {}
+        yield Work(
+            f"W1, {sites} sites",
+            "s per round",
+            [
+                *(case(who, setting) for who in (RAW, RAW_ONE, POOL, POOL_SUMS)),
+                *(case(in_turns(who), beside, limit_ratio=LIMIT_LOCAL) for who in (LOCAL, LOCAL_ONE)),
+                case(in_turns(LOCAL_KEPT), beside),
+                case(RAY, setting, **limits),
+                *(case(who, setting) for who in (RAY_KEPT, RAY_TWO, RAY_VOTE)),
+            ],
+        )

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.common import Case, Row, Sample, Work, measure
-from benchmarks.processes import Failed, watch
+from benchmarks.common import Case, Row, Sample, Size, Work, measure
+from benchmarks.contenders.in_turns import InTurns
+from benchmarks.contenders.setting import Setting
+from benchmarks.processes import Failed, contend, watch
+from benchmarks.w1 import works
+from hierfl.monitor.records import RoundCommitted
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,21 +62,38 @@ def test_cases_take_turns_and_ratios_are_taken_turn_by_turn() -> None:
     assert (second.seconds, second.ratio, second.held, second.peak_bytes) == (3.0, 3.0, False, 7)
 
 
-@pytest.mark.parametrize(
-    ("asked", "least", "most", "taken"), [(3, 1, 100, 3), (3, 5, 100, 5), (7, 5, 100, 7), (3, 1, 2, 2)]
-)
-def test_a_work_may_take_more_turns_or_fewer_than_were_asked_for(asked: int, least: int, most: int, taken: int) -> None:
-    seconds = iter(range(1, 100))
-    case = Case("a", lambda memory: Sample(float(next(seconds))))
-    [row] = measure(Work("w", "s", [case], max_turns=most, min_turns=least), asked, lambda said: None)
-    assert len(row.turns) == taken
+def test_what_took_turns_with_the_first_tells_its_ratio_itself() -> None:
+    first = Case("a", lambda memory: Sample(1.0))
+    other = Case("b", lambda memory: Sample(3.0, ratio=1.4), limit_ratio=1.5)
+    _, row = measure(Work("w", "s", [first, other]), 3, lambda said: None)
+    assert (row.seconds, row.ratio, row.held) == (3.0, 1.4, True)
 
 
-def test_half_of_the_turns_lie_in_a_row_s_spread_and_few_turns_have_none() -> None:
-    row = Row("w", "s", "c", 1.0, 1.3, None, ratios=[1.1, 1.2, 1.3, 1.4, 9.0])
-    assert row.spread == pytest.approx((1.2, 1.4))
-    assert Row("w", "s", "c", 1.0, 1.2, None, ratios=[1.1, 1.2, 1.3, 1.4]).spread is None
-    assert Row("w", "s", "first", 1.0, 1.0, None, ratios=[1.0] * 5).spread is None
+def test_turns_in_one_process_are_compared_with_those_of_the_loop_around_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of 2, 4, 6 ... seconds in turns of two; the loop's turns take no time, and tell 1, 2, 3 ... seconds."""
+    now, told = iter(range(1000)), iter(range(1, 100))
+    ends = {number: float(number * (number + 1)) for number in range(100)}
+    monkeypatch.setattr("time.perf_counter", lambda: ends[next(now)])
+    turns = InTurns(2, lambda: float(next(told)))
+    committed = RoundCommitted(0.0, 1, 1, 0.0, 0.0, None, 0.0, 1.0, 0.0, {}, {})
+    for _ in range(9):
+        turns.on(committed)
+    # times 0 2 6 | 12 20 30 | 42 56 72 | 90 ...: the clock is read once more where a turn of the loop ends
+    assert turns.beside == [1.0, 2.0, 3.0, 4.0] and turns.own == [3.0, 9.0, 15.0, 21.0]
+    assert turns.ratios() == [15.0 / 2.5, 21.0 / 3.5]
+
+
+def test_a_local_run_and_the_raw_loop_take_turns_in_one_process() -> None:
+    setting = Setting(2, 5000, rounds=9, network="mlp", num_workers=2, turn=2)
+    said = contend("in_turns", setting)
+    assert len(said["seconds"]) == len(said["ratios"]) == 2 and said["ratio"] > 0
+    assert said["digest"] == contend("engine", setting)["digest"]
+
+
+def test_the_rows_of_w1_that_are_to_be_near_the_raw_loop_have_that_limit() -> None:
+    for work in works(Size()):
+        limits = {case.contender: case.limit_ratio for case in work.cases if case.limit_ratio is not None}
+        assert limits == {"hierfl, local": 1.5, "hierfl, local, 1 thread": 1.5}
 
 
 def test_every_limit_of_a_row_must_hold() -> None:

@@ -11,6 +11,8 @@ from torch.nn import Module
 
 from benchmarks.contenders.setting import KEPT_SITES, LR, Setting, answer, setting
 
+__all__ = ["batches", "one_round", "train"]
+
 
 def main() -> None:
     work = setting()
@@ -18,16 +20,16 @@ def main() -> None:
         torch.set_num_threads(work.threads)
     torch.manual_seed(0)
     model, local = work.task.model(), work.task.model()
-    batch = _batches(work)
+    batch = batches(work)
     seconds = []
     for _ in range(work.rounds):
         begun = time.perf_counter()
-        _round(work, model, local, batch)
+        one_round(work, model, local, batch)
         seconds.append(time.perf_counter() - begun)
     answer(seconds=work.counted(seconds))
 
 
-def _batches(work: Setting) -> Callable[[str], tuple[Any, ...]]:
+def batches(work: Setting) -> Callable[[str], tuple[Any, ...]]:
     """Give what gives a site's data: from memory if the sites are few."""
 
     def make(site: str) -> tuple[Any, ...]:
@@ -39,7 +41,7 @@ def _batches(work: Setting) -> Callable[[str], tuple[Any, ...]]:
     return kept.__getitem__
 
 
-def _round(work: Setting, model: Module, local: Module, batch: Callable[[str], tuple[Any, ...]]) -> None:
+def one_round(work: Setting, model: Module, local: Module, batch: Callable[[str], tuple[Any, ...]]) -> None:
     """Do one round."""
     sums = [torch.zeros_like(parameter) for parameter in model.parameters()]
     weight = 0

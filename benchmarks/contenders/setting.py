@@ -23,7 +23,7 @@ class Setting:
     """One work. `hubs` 0 puts all sites under the root; the first `warm_up` rounds do not count, the last neither:
     hierfl writes its checkpoint in it. `threads` 0 leaves the raw loop the number that torch takes by itself. `kept`:
     with the journal and a checkpoint each round, as hierfl runs where nothing is said. `replicas`: of each hub's
-    aggregator; three or more vote.
+    aggregator; three or more vote. `turn`: so many rounds hierfl and the raw loop take in turns, where they do so.
     """
 
     sites: int
@@ -41,6 +41,7 @@ class Setting:
     threads: int = 0
     kept: bool = False
     replicas: int = 1
+    turn: int = 0
 
     @cached_property
     def task(self) -> Synthetic:
