@@ -29,9 +29,8 @@ RAW_S = {8: 0.007, 32: 0.023, 128: 0.09}
 LIMIT_LOCAL = 1.5
 
 
-TURNS = 22
-"""How often hierfl's `local` and the raw loop take turns in one process, of so many rounds each:"""
-TURN = {8: 10, 32: 10, 128: 3}
+TURNS = {8: (22, 10), 32: (12, 10), 128: (10, 3)}
+"""How often hierfl's `local` and the raw loop take turns in one process, and of how many rounds."""
 
 
 def works(size: Size) -> Iterator[Work]:
@@ -44,8 +43,8 @@ def works(size: Size) -> Iterator[Work]:
             network="mlp",
             num_features=size.pick(784, 20),
         )
-        turn = size.pick(TURN.get(sites, 0), 2)
-        beside = replace(setting, turn=turn, rounds=size.pick(TURNS, 4) * turn)
+        turns, turn = (4, 2) if size.quick else TURNS[sites]
+        beside = replace(setting, turn=turn, rounds=turns * turn)
         limits = {"limit_s": LIMITS_RAY_S[sites], "first_s": RAW_S[sites]} if sites in LIMITS_RAY_S else {}
         yield Work(
             f"W1, {sites} sites",
