@@ -14,7 +14,7 @@ from hierfl.config import RunConfig, from_mapping
 from hierfl.lifecycle import run
 from hierfl.monitor.records import Record, RoundCommitted, RunStarted
 
-__all__ = ["Clock", "mapping", "stepped", "tell"]
+__all__ = ["Clock", "carry_out", "mapping", "stepped", "tell"]
 
 NUM_CPUS = 2
 
@@ -36,9 +36,13 @@ class Clock:
 def main() -> None:
     work = setting()
     clock = Clock()
+    tell(work, clock, carry_out(work, clock))
+
+
+def carry_out(work: Setting, clock: Clock) -> Mapping[str, Any]:
+    """Run the federation in a folder of its own, with the clock beside it; give its summary."""
     with tempfile.TemporaryDirectory(prefix="hierfl-benchmark-") as folder:
-        summary = run(stepped(from_mapping(mapping(work, folder)), work.local_steps), [clock])
-    tell(work, clock, summary)
+        return run(stepped(from_mapping(mapping(work, folder)), work.local_steps), [clock])
 
 
 def tell(work: Setting, clock: Clock, summary: Mapping[str, Any]) -> None:

@@ -7,18 +7,15 @@ after the other, differ by more than what is to be measured.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 
-from benchmarks.contenders.engine import Clock, mapping, stepped
-from benchmarks.contenders.raw_loop import batches, one_round
+from benchmarks.contenders.engine import Clock, carry_out
+from benchmarks.contenders.raw_loop import loop
 from benchmarks.contenders.setting import Setting, answer, setting
-from hierfl.config import from_mapping
-from hierfl.lifecycle import run
 from hierfl.monitor.records import Record
 
 SKIPPED = 2
@@ -58,29 +55,21 @@ class InTurns(Clock):
 def main() -> None:
     work = setting()
     turns = InTurns(work.turn, raw_turn(work))
-    with tempfile.TemporaryDirectory(prefix="hierfl-benchmark-") as folder:
-        summary = run(stepped(from_mapping(mapping(work, folder)), work.local_steps), [turns])
-    answer(
-        seconds=turns.own[SKIPPED:],
-        ratio=statistics.median(turns.ratios()),
-        ratios=turns.ratios(),
-        digest=summary["model_digest"],
-    )
+    summary = carry_out(work, turns)
+    ratios = turns.ratios()
+    answer(seconds=turns.own[SKIPPED:], ratio=statistics.median(ratios), ratios=ratios, digest=summary["model_digest"])
 
 
 def raw_turn(work: Setting) -> Callable[[], float]:
     """Give what takes the raw loop's turn, on as many threads as torch takes where nobody says."""
-    threads = torch.get_num_threads()
-    torch.manual_seed(0)
-    model, local = work.task.model(), work.task.model()
-    batch = batches(work)
+    threads, one_round = torch.get_num_threads(), loop(work)
 
     def turn() -> float:
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         times = [time.perf_counter()]
         for _ in range(SETTLING + work.turn):
-            one_round(work, model, local, batch)
+            one_round()
             times.append(time.perf_counter())
         torch.set_num_threads(before)
         return statistics.median(later - earlier for earlier, later in pairwise(times[SETTLING:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,25 +12,30 @@ from torch.nn import Module
 
 from benchmarks.contenders.setting import KEPT_SITES, LR, Setting, answer, setting
 
-__all__ = ["batches", "one_round", "train"]
+__all__ = ["loop", "train"]
 
 
 def main() -> None:
     work = setting()
     if work.threads:
         torch.set_num_threads(work.threads)
-    torch.manual_seed(0)
-    model, local = work.task.model(), work.task.model()
-    batch = batches(work)
+    one_round = loop(work)
     seconds = []
     for _ in range(work.rounds):
         begun = time.perf_counter()
-        one_round(work, model, local, batch)
+        one_round()
         seconds.append(time.perf_counter() - begun)
     answer(seconds=work.counted(seconds))
 
 
-def batches(work: Setting) -> Callable[[str], tuple[Any, ...]]:
+def loop(work: Setting) -> Callable[[], None]:
+    """Give what does a round of the loop, from the model that the one before has left."""
+    torch.manual_seed(0)
+    model, local = work.task.model(), work.task.model()
+    return partial(_round, work, model, local, _batches(work))
+
+
+def _batches(work: Setting) -> Callable[[str], tuple[Any, ...]]:
     """Give what gives a site's data: from memory if the sites are few."""
 
     def make(site: str) -> tuple[Any, ...]:
@@ -41,7 +47,7 @@ def batches(work: Setting) -> Callable[[str], tuple[Any, ...]]:
     return kept.__getitem__
 
 
-def one_round(work: Setting, model: Module, local: Module, batch: Callable[[str], tuple[Any, ...]]) -> None:
+def _round(work: Setting, model: Module, local: Module, batch: Callable[[str], tuple[Any, ...]]) -> None:
     """Do one round."""
     sums = [torch.zeros_like(parameter) for parameter in model.parameters()]
     weight = 0
