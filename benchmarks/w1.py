@@ -28,7 +28,6 @@ RAW_S = {8: 0.007, 32: 0.023, 128: 0.09}
 """What the raw loop took where these limits were set."""
 LIMIT_LOCAL = 1.5
 
-
 TURNS = {8: (22, 10), 32: (12, 10), 128: (10, 3)}
 """How often hierfl's `local` and the raw loop take turns in one process, and of how many rounds."""
 
