@@ -105,7 +105,7 @@ class _Entry:
         own = {key: value for key, value in self.given.items() if key in OF_WHERE}
         rest = {key: value for key, value in self.given.items() if key not in OF_WHERE}
         settings = fields_of(Where, own, self.place, self.tell)
-        made = make_kind("fault", rest, self.place, self.tell)
+        made = make_kind("fault", rest, self.place, self.tell, beside=OF_WHERE)
         if "node" not in own:
             self.tell(join(self.place, "node"), f"is missing: the path of a hub or a site, or {RUN}{self._near('')}")
         if self.faults or not made.sound or "node" not in settings:

@@ -86,8 +86,11 @@ def kind(seam: str, given: object, place: str, report: Report) -> Any:
     return made.instance if made.sound else None
 
 
-def make_kind(seam: str, given: object, place: str, report: Report) -> Made:
-    """Make what can be made of a kind section, and report every mistake in it."""
+def make_kind(seam: str, given: object, place: str, report: Report, *, beside: tuple[str, ...] = ()) -> Made:
+    """Make what can be made of a kind section, and report every mistake in it.
+
+    `beside`: keys that may stand there, too, and are not the kind's; they are named to who has mistyped one.
+    """
     fields = {"kind": given} if isinstance(given, str) else given
     if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str):
         report(
@@ -104,7 +107,7 @@ def make_kind(seam: str, given: object, place: str, report: Report) -> Made:
     if lacking:
         report(join(place, "kind"), f"{cls.__name__} is no {seam}: it has no {', '.join(lacking)}")
         return Made()
-    return _Maker(seam, cls, fields, place, report).make()
+    return _Maker(seam, cls, fields, place, report, beside).make()
 
 
 def canonical_kind(name: object, instance: Any) -> dict[str, Any]:
@@ -123,14 +126,17 @@ def _having(seam: str, kind: str, name: str) -> str:
 class _Maker:
     """Makes the instance of one kind; wrong fields are reported and left at their defaults, so that others are seen."""
 
-    def __init__(self, seam: str, cls: type, given: Mapping[Any, Any], place: str, report: Report) -> None:
+    def __init__(
+        self, seam: str, cls: type, given: Mapping[Any, Any], place: str, report: Report, beside: tuple[str, ...]
+    ) -> None:
         self.cls = cls
         self.keys = keys_of(cls)
         self.place = place
         self.faults = 0
         self._report = report
         self.given = {key: value for key, value in given.items() if key != "kind"}
-        self.good = fields_of(cls, self.given, place, self.tell, whose=partial(_having, seam, given["kind"]))
+        allowed, whose = (*beside, *self.keys), partial(_having, seam, given["kind"])
+        self.good = fields_of(cls, self.given, place, self.tell, allowed=allowed, whose=whose)
         self.values = {**self._meant(), **self.good}
         for key in self.keys.values():
             if key.required and key.name not in self.given:

@@ -68,6 +68,11 @@ def test_equal_entries_are_told_apart() -> None:
         ([{"kind": "kill", "node": "world", "step": "open", "nth": 2}], "nth: counts updates"),
         ([{"kind": "kill", "node": "world", "probability": 0}], "a fraction above 0, at most 1"),
         ([{"kind": "kill", "node": "world", "after": 1}], "unknown key (did you mean 'after_s'?"),
+        (
+            [{"kind": "kill", "nodee": "world"}],
+            "nodee: unknown key (did you mean 'node'? allowed: node, step, round, nth, times, probability, replica, ",
+        ),
+        ([{"kind": "kill", "node": "world", "rounds": 2}], "rounds: unknown key (did you mean 'round'?"),
         ([{"kind": "hang", "node": "world", "after_s": 0}], "after_s is 0"),
         ([{"kind": "duplicate", "node": "world", "step": "open"}], "'open' is no step for a duplicate"),
         ([{"kind": "partition", "node": "world/budapest"}], "partition does not happen to a site (allowed: hub)"),
