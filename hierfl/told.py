@@ -8,7 +8,9 @@ from typing import Any
 
 from hierfl.budget import counted_on, planned
 from hierfl.config.membership import Epoch
-from hierfl.config.schema import RunConfig
+from hierfl.config.places import join
+from hierfl.config.schema import DeviceGroup, RunConfig, Runtime
+from hierfl.config.values import plain
 from hierfl.errors import DataError
 from hierfl.kinds import name_of, nearest
 from hierfl.learning.local import adds_up
@@ -26,7 +28,17 @@ from hierfl.tree import handed_out, not_kept
 from scheduler.participations.all import All
 from tiers.federation import Hub, parent
 
-__all__ = ["begun", "doubts", "foretold", "keep_statistics", "not_plain", "out_of_step", "rolled_up"]
+__all__ = ["begun", "doubts", "for_ray", "foretold", "keep_statistics", "not_plain", "out_of_step", "rolled_up"]
+
+OF_RAY = {
+    Runtime: (
+        *("address", "share", "cpus_per_worker", "gpus_per_worker", "resources_per_worker"),
+        *("num_cpus", "num_gpus", "num_aggregators"),
+    ),
+    DeviceGroup: ("cpus", "gpus", "resources"),
+}
+"""Keys of `runtime`, and of a group of its devices, that are for Ray. One YAML serves a laptop and a cluster: they may
+stand there on the local runtime, too; but for limits of time, which are refused where they would not be kept."""
 
 OUT_OF_STEP = (
     "a strategy under which sites and hub keep corrections (scaffold, feddyn) needs every update of {hub} to count"
@@ -56,7 +68,8 @@ def foretold(config: RunConfig, num_samples: Mapping[str, int | None]) -> Iterat
     for path, what in doubts(config).items():
         yield path, "warning", what
     privacy = planned(config, num_samples)
-    for path, what in (*handed_out(config).items(), *not_kept(config).items(), *privacy.items()):
+    told = for_ray(config), handed_out(config), not_kept(config), privacy
+    for path, what in (pair for one in told for pair in one.items()):
         yield path, "info", what
 
 
@@ -77,6 +90,26 @@ def begun(
         yield Notice(time_s, level, path, why)
     for warning in filter(None, (wide_adapters(layout), unmixed(config, inventories))):
         yield Notice(time_s, "warning", "", warning)
+
+
+def for_ray(config: RunConfig) -> dict[str, str]:
+    """Name, at the root, the keys that are set for Ray on a runtime that has none; those of the YAML, as the process of
+    a node changes its own.
+    """
+    if config.runtime.kind != "local":
+        return {}
+    given = config.resolved.get("runtime", {})
+    groups = [(join("runtime.devices", index), group) for index, group in enumerate(given.get("devices", ()))]
+    keys = _changed("runtime", given, Runtime())
+    keys += [key for place, group in groups for key in _changed(place, group, DeviceGroup(group["name"]))]
+    said = "set for runtime.kind: ray, and without effect on local, as here"
+    return {config.federation.root.name: f"{said}: {few(keys)}"} if keys else {}
+
+
+def _changed(place: str, given: Mapping[str, Any], usual: Runtime | DeviceGroup) -> list[str]:
+    """List the keys for Ray that are not as they usually are."""
+    values = {**plain(usual), **given}
+    return [join(place, name) for name in OF_RAY[type(usual)] if values[name] != plain(getattr(usual, name))]
 
 
 def out_of_step(config: RunConfig) -> dict[str, str]:

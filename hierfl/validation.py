@@ -16,6 +16,7 @@ NOTES = (
     *(
         "promises",
         "strategies",
+        "runtime",
         "compression",
         "shared",
         "statistics",
@@ -38,7 +39,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
     from hierfl.learning.schedules import try_out
     from hierfl.link.served import check_links
     from hierfl.promises import promises
-    from hierfl.told import doubts
+    from hierfl.told import doubts, for_ray
     from hierfl.tree import handed_out, hidden_in_sums, not_kept, paid, records_told, sent_small, served_by
 
     if config.links:
@@ -52,6 +53,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
         **dict(zip(COUNTS, (len(federation.hubs), len(federation.sites), federation.num_tiers), strict=True)),
         "promises": promises(config),
         "strategies": doubts(config),
+        "runtime": for_ray(config),
         "compression": sent_small(config),
         "shared": handed_out(config),
         "statistics": records_told(config),

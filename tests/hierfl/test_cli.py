@@ -315,6 +315,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "tiers": 3,
         "promises": {},
         "strategies": {},
+        "runtime": {},
         "compression": {},
         "shared": {},
         "statistics": {},

@@ -1,4 +1,6 @@
-"""What is said of strategies that count on plain steps of SGD where sites take others."""
+"""What is said before the first round: of strategies that count on plain steps of SGD where sites take others, and of
+keys for Ray where there is none.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,11 @@ from typing import Any
 import pytest
 from small_runs import config_of, go, hub, site
 
+from hierfl.config.document import field_docs
+from hierfl.config.schema import DeviceGroup, Runtime
+from hierfl.link.served import as_served
 from hierfl.monitor.records import Notice
-from hierfl.told import doubts
+from hierfl.told import OF_RAY, doubts, for_ray
 from hierfl.validation import told_of
 
 ADAM = {"optimizer": "adam"}
@@ -57,3 +62,37 @@ def test_two_doubts_of_one_hub_are_both_said(tmp_path: Path) -> None:
     root |= {"on_failure": "continue"}
     config = config_of(tmp_path, root, training={"lr": 0.1, "batch_size": 4, "local_steps": 2, **ADAM})
     assert "beside the optimum" in doubts(config)["world"] and "; and scaffold counts on" in doubts(config)["world"]
+
+
+GPUS = {"gpus_per_worker": 0.5, "resources_per_worker": {"hospital_a": 1}, "share": False}
+SAID = "set for runtime.kind: ray, and without effect on local, as here: runtime."
+
+
+def test_keys_for_ray_are_named_on_the_local_runtime_by_validate_and_as_the_run_begins(tmp_path: Path) -> None:
+    root, runtime = hub("world", "a", rounds=1), {"kind": "local", "num_workers": 1, **GPUS}
+    said = f"{SAID}share, runtime.gpus_per_worker, runtime.resources_per_worker"
+    assert told_of(config_of(tmp_path, root, runtime=runtime))["runtime"] == {"world": said}
+    ran = go(tmp_path, root, runtime=runtime)
+    notices = [(one.level, one.node, one.message) for one in ran.monitor.of(Notice)]
+    assert notices.count(("info", "world", said)) == 1
+
+
+def test_so_are_those_of_groups_of_devices(tmp_path: Path) -> None:
+    groups = [{"name": "a", "memory_gib": 8, "places": 2}, {"name": "b", "gpus": 1, "resources": {"x": 1}}]
+    config = config_of(tmp_path, hub("world", "a"), runtime={"kind": "local", "devices": groups})
+    assert for_ray(config) == {"world": f"{SAID}devices[1].gpus, runtime.devices[1].resources"}
+
+
+def test_on_ray_nothing_is_said_of_them_nor_where_none_is_set(tmp_path: Path) -> None:
+    root = hub("world", site("a") | {"link": {"address": "world:8443"}})
+    assert for_ray(config_of(tmp_path, root, runtime={"kind": "ray", **GPUS})) == {}
+    usual = config_of(tmp_path, root, runtime={"kind": "local", "share": True, "device": "cpu", "num_workers": 2})
+    assert for_ray(usual) == {}
+    served = as_served(usual, "world")
+    assert served.runtime.gpus_per_worker == 0 and for_ray(served) == {}, "it set that itself"
+
+
+@pytest.mark.parametrize("cls", [Runtime, DeviceGroup])
+def test_these_are_the_keys_whose_words_say_that_they_are_for_ray(cls: type) -> None:
+    of_ray = [name for name, said in field_docs(cls).items() if said.startswith("ray")]
+    assert [name for name in of_ray if name != "site_timeout_s"] == list(OF_RAY[cls])
