@@ -1,7 +1,8 @@
 """What can go wrong, as one small tree.
 
 HierflError                 everything a user may meet; the command line prints it without a traceback, and ends with 1,
-|                           or with 2 where the command names what is not there (`misnamed`)
+|                           or with 2 where the command itself is the mistake, as one that names what is not there
+|                           (`misnamed`)
 |- ConfigError              the YAML or an override; lists every mistake with its path           (exit code 2)
 |- DataError                a site's data are missing, corrupt or not what the task needs
 |- UpdateRefused            an update is not finite, over the clip, or of another shape
@@ -82,8 +83,8 @@ class HierflError(Exception):
     run_dir: Path | None = None
 
     def misnamed(self, found: Exception | None = None) -> Self:
-        """Give it as a mistake of the command, which names what is not there: exit code 2. `found`: what the system
-        said, which may be something else.
+        """Give it as a mistake of the command, such as one that names what is not there: exit code 2. `found`: what the
+        system said, which may be something else.
         """
         if found is None or isinstance(found, FileNotFoundError | NotADirectoryError):
             self.exit_code = 2

@@ -6,6 +6,7 @@ The rounds themselves are in `rounds`.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,10 +112,11 @@ def export(
     """Write a run's newest model, or the one that a site uses itself, adapters merged, to a file; needs no data.
 
     Return the rounds that the model has done, and the digest of what was read, the checkpoint's `model_digest`.
-    Errors: ConfigError for a site that has no model of its own.
+    Errors: ConfigError for a site that has no model of its own; OutputError for a file that cannot be written.
     """
     folder = run_dir.resolve()  # what follows is done in the folder that the run was started in
     with _measuring(run_dir, monitors, code_dir, with_sites=False) as (engine, config, saved, model):
+        _check_folder(path)
         own = of_site(config, saved.sites, site) if site else ()
         layout, whole = engine.merged(model, *own)
         thresholds = thresholds_after(config, folder, saved.rounds_done, *own[:1])
@@ -130,6 +132,15 @@ def export(
         about = said_of(config, saved, digest, site, thresholds)
         checkpoint.save_model(path, layout, engine.driver.get(whole), about)
         return saved.rounds_done, digest
+
+
+def _check_folder(file: Path) -> None:
+    """Errors: OutputError where a file's folder is not there, which is the command's mistake."""
+    try:
+        os.stat(os.path.join(file.parent, ""))
+    except OSError as error:
+        said = f"the model cannot be written to {file}: {error.strerror or error}"
+        raise OutputError(said).misnamed(error) from error
 
 
 @contextlib.contextmanager

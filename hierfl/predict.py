@@ -123,7 +123,7 @@ def predict(
     of several labels. Errors: OutputError, ConfigError, DataError.
     """
     if out.suffix.lower() not in ENDINGS:
-        raise OutputError(f"{out} ends in {out.suffix!r} (allowed: {', '.join(ENDINGS)})")
+        raise OutputError(f"{out} ends in {out.suffix!r} (allowed: {', '.join(ENDINGS)})").misnamed()
     given = [file, *([Path(data)] if data else [])]
     _check_apart(out, model, *given)
     said = read_exported(model)
@@ -228,7 +228,7 @@ def _write(table: pyarrow.Table, out: Path) -> None:
         partial.replace(out)
     except (OSError, pa.ArrowException) as error:
         wordless = _wordless(table) if out.suffix.lower() == ".csv" and not isinstance(error, OSError) else ""
-        raise OutputError(f"{out} cannot be written: {wordless or _why(error)}") from error
+        raise OutputError(f"{out} cannot be written: {wordless or _why(error)}").misnamed(error) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()

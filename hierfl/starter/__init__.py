@@ -24,7 +24,7 @@ def write(folder: Path, *, tables: bool = False) -> list[Path]:
             raise OutputError(
                 f"{folder} is not empty (it holds {', '.join(held[:3])}{' ...' if len(held) > 3 else ''})"
                 " and nothing is overwritten; give a new folder"
-            )
+            ).misnamed()
         written = _on_tables() if tables else {name: _shipped(name) for name in FILES}
         for name, content in written.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -169,7 +169,8 @@ class Parquet:
         table, own = self._read("", file, self.features, csv, whole=True), None
         if data:
             if not site:
-                raise DataError("which rows a site trains on follows from its key: --site NAME beside --data")
+                said = "which rows a site trains on follows from its key: --site NAME beside --data"
+                raise DataError(said).misnamed()
             whole = self._read(site, data, [*self.features, *self._dealing], csv)
             own = whole, ~self._is_test(site, whole, self._owners(whole))
         x = self._encoding.matrix(table, own, wide=self._scales)

@@ -172,7 +172,7 @@ def test_records_need_no_label_and_a_gap_needs_the_site_s_own_records(wards: Pat
     assert code == 1 and "column 'crp' has gaps, which the median of the site's own training rows fills" in said
     assert said.endswith("say where these are: --site NAME --data PATH\n")
     code, said = predict(model, tmp_path / "whole.csv", tmp_path / "out.csv", "--data", wards / "porto.csv")
-    assert code == 1 and "--site NAME beside --data" in said
+    assert code == 2 and "--site NAME beside --data" in said
     code, said = predict(
         model, wards / "porto.csv", tmp_path / "out.csv", "--data", wards / "porto.csv", "--site", "world/porto"
     )
@@ -216,8 +216,6 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
         ((ran.folder / "model.safetensors", porto, out), "does not say how its model is used; write one that does"),
         ((porto, porto, out), "porto.csv cannot be read as safetensors"),
         ((porto, porto, out), "; give one that `hierfl export` wrote"),
-        ((model, porto, tmp_path / "out.xlsx"), "ends in '.xlsx' (allowed: .parquet, .arrow, .ipc, .feather, .csv)"),
-        ((model, porto, tmp_path / "no" / "out.csv"), "out.csv cannot be written: No such file or directory"),
         ((model, porto, tmp_path / f"{'x' * 300}.csv"), "x.csv cannot be written: File name too long"),
     ):
         assert predict(*words)[0] == 1 and said in predict(*words)[1], said
@@ -226,8 +224,18 @@ def test_what_cannot_be_used_is_told(wards: Path, tmp_path: Path) -> None:
         ((model, tmp_path / "no.csv", out), "no.csv: does not exist"),
         ((model, porto, out, "--data", "nodata"), "nodata: does not exist"),
         ((model, tmp_path / ("x" * 300), out), "x: cannot be read: File name too long"),
+        ((model, porto, tmp_path / "out.xlsx"), "ends in '.xlsx' (allowed: .parquet, .arrow, .ipc, .feather, .csv)"),
+        ((model, porto, tmp_path / "no" / "out.csv"), "out.csv cannot be written: No such file or directory"),
+        ((model, porto, porto / "out.csv"), "out.csv cannot be written: Not a directory"),
     ):
         assert predict(*words)[0] == 2 and said in predict(*words)[1], said
+    for place, code, said in (
+        (tmp_path / "no", 2, "no/x.st: No such file or directory"),
+        (porto, 2, "porto.csv/x.st: Not a directory"),
+        (tmp_path / ("x" * 300), 1, "x/x.st: File name too long"),
+    ):
+        ended = CliRunner().invoke(app, ["export", str(ran.folder), str(place / "x.st")])
+        assert ended.exit_code == code and "the model cannot be written to" in ended.stderr and said in ended.stderr
     pa.csv.write_csv(pa.csv.read_csv(porto).append_column("probability", [[0.5] * 120]), tmp_path / "twice.csv")
     assert "has a column 'probability', as the predictions have" in predict(model, tmp_path / "twice.csv", out)[1]
     nested = pa.csv.read_csv(porto).append_column("visits", [[[1, 2]] * 120])

@@ -56,7 +56,7 @@ def test_the_starter_on_tables_runs_as_it_is(tmp_path: Path, monkeypatch: pytest
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     result = CliRunner().invoke(app, ["init", str(tmp_path)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2, "the command names another folder than it may"
     assert f"{tmp_path} is not empty (it holds thesis.tex)" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
