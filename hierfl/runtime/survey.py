@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import add
+from pathlib import Path
 from typing import Any
 
-from hierfl.config.schema import RunConfig
+from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import DataError
 from hierfl.kinds import nearest
 from hierfl.learning.clusters import Clusters
@@ -55,6 +58,7 @@ class Survey:
         self._tree = config.federation
         self._sites = config.sites
         self._task = config.task
+        self._folder = config.folder
         rules = {path: hub.strategy.objective() for path, hub in config.hubs.items()}
         self._rules = {path: rule for path, rule in rules.items() if rule.keeps}
         self._scribe = scribe
@@ -100,7 +104,11 @@ class Survey:
         """Name the sites that could not be loaded. Errors: DataError, unless their hub goes on without them, or nothing
         is to be trained.
         """
-        bad = {path: item.error for path, item in self.inventories.items() if item.error is not None}
+        bad = {
+            path: item.error + _beside(self._folder, self._sites[path])
+            for path, item in self.inventories.items()
+            if item.error is not None
+        }
         for path in [path for path in bad if self._goes_on or self._tree.hubs[parent(path) or ""].keep_going]:
             self._scribe.changed([path], "failed", self._scribe.shown)
             self._scribe.notice("error", path, f"could not be loaded: {bad.pop(path)}")
@@ -335,6 +343,19 @@ class Survey:
             else:
                 self._scribe.site_failed(site, why, "measured")
         self._work.account(result.group, list(result.sites))
+
+
+def _beside(folder: Path | None, site: SiteSettings) -> str:
+    """Say how to go on where a site's data are looked for here, and lie where the YAML does, in `folder`; else nothing.
+    Of which of the words in `source` are paths a task says nothing: one is meant that is there and not here.
+    """
+    sources = [site.source, *(pooled.source for pooled in site.pools), *(handed.source for handed in site.handed)]
+    paths = [value for source in sources for value in source.values() if isinstance(value, str) and value]
+    lie = [path for path in paths if folder and not os.path.exists(path) and os.path.exists(folder / path)]
+    if folder is None or not lie:
+        return ""
+    there = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    return f"; {there / lie[0]} does exist here: start the run in {there} (cd {shlex.quote(str(there))})"
 
 
 def own_sites(federation: Federation, hub: str) -> tuple[str, ...]:

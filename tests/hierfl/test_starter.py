@@ -53,6 +53,24 @@ def test_the_starter_on_tables_runs_as_it_is(tmp_path: Path, monkeypatch: pytest
         hierfl.run("federation.yaml", ["task.categories.ward=[cardiology, internal, surgery]"])
 
 
+def test_who_starts_it_from_another_folder_hears_where_its_tables_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "my tab", tables=True)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["run", "my tab/federation.yaml", "--plain"])
+    said = next(line for line in result.stderr.splitlines() if "data/porto.csv" in line)
+    assert result.exit_code == 1 and "(data/porto.csv counts from the folder in which the run was started)" in said
+    assert said.endswith("; my tab/data/porto.csv does exist here: start the run in my tab (cd 'my tab')")
+    (tmp_path / "my tab" / "data" / "porto.csv").unlink()
+    result = CliRunner().invoke(app, ["run", "my tab/federation.yaml", "--plain"])
+    said = next(line for line in result.stderr.splitlines() if "data/porto.csv" in line)
+    assert said.endswith("in which the run was started)")
+    monkeypatch.chdir(tmp_path / "my tab" / "data")
+    result = CliRunner().invoke(app, ["run", "../federation.yaml", "--plain"])
+    assert "../data/aalborg.csv does exist here: start the run in .. (cd ..)" in result.stderr
+
+
 def test_init_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     result = CliRunner().invoke(app, ["init", str(tmp_path)])
