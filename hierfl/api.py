@@ -20,20 +20,23 @@ from hierfl.result import Result
 if TYPE_CHECKING:
     from hierfl.config.schema import RunConfig
 
-__all__ = ["Config", "open_run", "resume", "run", "validate"]
+__all__ = ["Config", "Overrides", "open_run", "resume", "run", "validate"]
 
 Config: TypeAlias = str | os.PathLike[str] | Mapping[str, Any]
 """A configuration: the path of a YAML; or what such a file holds, as a dict or an OmegaConf DictConfig. There a `kind`
 may also be the class itself, and a section that names a kind an instance of it.
 """
 
+Overrides: TypeAlias = Sequence[str] | Mapping[str, Any]
+"""Overrides: as on the command line, `["training.lr=0.1"]`, or their values by key, `{"training.lr": 0.1}`."""
 
-def run(config: Config, overrides: Sequence[str] = (), *, progress: bool | AfterRound = False) -> Result:
+
+def run(config: Config, overrides: Overrides = (), *, progress: bool | AfterRound = False) -> Result:
     """Run a federation to its end, as `hierfl run`.
 
     Args:
         config: the path of a YAML, or its content.
-        overrides: as on the command line, `["training.lr=0.1", "federation.rounds=3"]`.
+        overrides: as on the command line, `["training.lr=0.1", "federation.rounds=3"]`, or `{"training.lr": 0.1}`.
         progress: True shows the run on standard output, as the command line does. A function is called after each
             round that was committed, with the number of rounds done and, where they were measured, every node's
             metrics by path; what it raises ends the run as Ctrl-C does, and is raised here. Warnings go to the logger
@@ -52,7 +55,7 @@ def run(config: Config, overrides: Sequence[str] = (), *, progress: bool | After
 
 def resume(
     run_dir: str | os.PathLike[str] | Result,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     *,
     progress: bool | AfterRound = False,
     code_dir: str | os.PathLike[str] | None = None,
@@ -62,9 +65,10 @@ def resume(
     `code_dir`: where the folder that the run was started in lies now, if it was moved. `progress`, errors: as of `run`;
     OutputError if the run has done its rounds.
     """
+    from hierfl.config import as_words
     from hierfl.takeup import take_up
 
-    words = _words(overrides)
+    words = as_words(overrides)
     left = run_dir if isinstance(run_dir, Result) else Result(_folder(run_dir))
     here = Path(code_dir).absolute() if code_dir is not None else left.code_dir
     with _heard(progress) as caller:
@@ -73,7 +77,7 @@ def resume(
     return Result(left.run_dir, here)
 
 
-def validate(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def validate(config: Config, overrides: Overrides = ()) -> dict[str, Any]:
     """Check a configuration, as `hierfl validate`; start nothing.
 
     Return what `hierfl validate --json` says: name, task, numbers of hubs, sites and tiers, and by node what the rules
@@ -103,11 +107,11 @@ def _folder(run_dir: object) -> Path:
     return Path(run_dir).absolute()
 
 
-def _read(config: Config, overrides: Sequence[str]) -> RunConfig:
+def _read(config: Config, overrides: Overrides) -> RunConfig:
     """Understand a configuration, wherever it comes from. Errors: ConfigError."""
-    from hierfl.config import from_mapping, load
+    from hierfl.config import as_words, from_mapping, load
 
-    words = _words(overrides)
+    words = as_words(overrides)
     if isinstance(config, str | os.PathLike):
         return load(Path(config), words)
     if not isinstance(config, Mapping):
@@ -115,13 +119,6 @@ def _read(config: Config, overrides: Sequence[str]) -> RunConfig:
             f"a configuration is the path of a YAML, a dict or an OmegaConf DictConfig, not {type(config).__name__}"
         )
     return from_mapping(config, words)
-
-
-def _words(overrides: Sequence[str]) -> list[str]:
-    """Take overrides. Errors: ConfigError where a single string would be taken letter by letter."""
-    if isinstance(overrides, str):
-        raise ConfigError(f"overrides are a list of words: [{overrides!r}]")
-    return list(overrides)
 
 
 @contextlib.contextmanager

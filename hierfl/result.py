@@ -138,15 +138,16 @@ class Result:
         module.load_state_dict(weights)
         return module.eval()
 
-    def evaluate(self, overrides: Sequence[str] = ()) -> Mapping[str, Scalars]:
+    def evaluate(self, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Mapping[str, Scalars]:
         """Measure the newest model at every site, as `hierfl evaluate`; return the metrics by path, hubs rolled up.
 
-        `overrides` hold for this measurement alone: other data at a site. Errors: HierflError.
+        `overrides`, as of `hierfl.run`, hold for this measurement alone: other data at a site. Errors: HierflError.
         """
+        from hierfl.config import as_words
         from hierfl.lifecycle import evaluate
         from hierfl.monitor.caller import Caller
 
-        return evaluate(self.run_dir, [Caller()], code_dir=self.code_dir, overrides=tuple(overrides))
+        return evaluate(self.run_dir, [Caller()], code_dir=self.code_dir, overrides=as_words(overrides))
 
     def cross_site(self) -> Mapping[str, Any]:
         """Measure every hub's and site's model at every site, as `hierfl evaluate --cross-site`.

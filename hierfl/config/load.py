@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from hierfl.errors import ConfigError, Problem
 from hierfl.kinds import name_of
 from hierfl.provenance import code_of, is_own, own_kinds
 
-__all__ = ["check", "from_mapping", "load"]
+__all__ = ["as_words", "check", "from_mapping", "load"]
 
 _WAITING = " overrides that wait"
 """A key of the top that no YAML uses: the values of waiting overrides are resolved there."""
@@ -68,6 +69,28 @@ def from_mapping(mapping: Mapping[str, Any], overrides: Sequence[str] = ()) -> R
         raise ConfigError(problems)
     config = build(checked)
     return replace(config, folder=_home(config.resolved))
+
+
+def as_words(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
+    """Give overrides as on the command line; in a mapping, {"training.lr": 0.1}, values are as in one of a
+    configuration. Errors: ConfigError for what is no override.
+    """
+    if isinstance(overrides, str):
+        raise ConfigError(f"overrides are a list of words: [{overrides!r}]")
+    if not isinstance(overrides, Mapping):
+        strays = [word for word in overrides if not isinstance(word, str)]
+        if strays:
+            said = "overrides are a list of words, ['training.lr=0.1'], or one dict, {'training.lr': 0.1}"
+            raise ConfigError(f"{said}; in the list stands {strays[0]!r:.80}")
+        return list(overrides)
+    words = []
+    for key, value in overrides.items():
+        try:
+            words.append(f"{key}={json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)}")
+        except (TypeError, ValueError):
+            said = f"is {value!r:.80}, which YAML has no words for; give plain values"
+            raise ConfigError([Problem(str(key), said)]) from None
+    return words
 
 
 def _checked_file(path: Path, overrides: Sequence[str], base: Path | None) -> tuple[Checked | None, list[Problem]]:
@@ -123,7 +146,7 @@ def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[
 def _with_lines(problems: list[Problem], text: str, overrides: Sequence[str]) -> list[Problem]:
     """Add the file's line to each problem whose place stands in the file and was not overridden."""
     find = LineFinder(text)
-    changed = {tuple(split(override.partition("=")[0].strip())) for override in overrides if _is_override(override)}
+    changed = {parts for override in overrides if (parts := _parts(override.partition("=")[0].strip()))}
     found = []
     for problem in problems:
         parts = _parts(problem.path)
@@ -131,10 +154,6 @@ def _with_lines(problems: list[Problem], text: str, overrides: Sequence[str]) ->
         line = find(problem.path) if parts and not overridden else None
         found.append(replace(problem, line=line) if line is not None else problem)
     return found
-
-
-def _is_override(text: str) -> bool:
-    return "=" in text and bool(_parts(text.partition("=")[0].strip()))
 
 
 def _parts(place: str) -> tuple[str, ...]:

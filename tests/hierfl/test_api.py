@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 import hierfl
 from hierfl.cli import app
-from hierfl.config import from_mapping, write
+from hierfl.config import as_words, from_mapping, write
 from hierfl.errors import OutputError
 from hierfl.learning.strategies.fedavgm import FedAvgM
 from hierfl.runtime.threads import WorkerThread
@@ -71,6 +71,30 @@ def test_a_dict_a_dictconfig_a_file_and_the_command_line_give_the_same_bits(tmp_
     given = [wards(), OmegaConf.create(wards()), with_class, "wards.yaml", tmp_path / "wards.yaml"]
     assert {hierfl.run(config, ["seed=5"]).digest for config in given} == {wanted.digest}
     assert with_class["task"] == {"kind": ward_tasks.Wards}  # the caller's own is left alone
+
+
+def test_overrides_by_key_say_what_words_do() -> None:
+    words = [
+        "seed=5",
+        "federation.members.us.rounds=2",
+        "name='${task.kind} ü'",
+        "training={lr: 1e-05, batch_size: null}",
+    ]
+    given = {"seed": 5, "federation.members.us.rounds": 2, "name": "${task.kind} ü"}
+    given |= {"training": {"lr": 1e-05, "batch_size": None}}
+    assert from_mapping(wards(), as_words(given)) == from_mapping(wards(), as_words(words))
+    ran = hierfl.run(wards(), {"federation.strategy": FedAvgM(momentum=0.5), "federation.rounds": 1})
+    assert ran.config["federation"]["strategy"]["momentum"] == 0.5 and ran.summary["rounds"] == 1
+    again = hierfl.resume(ran, {"federation.rounds": 2})
+    assert again.summary["rounds"] == 2 and ran.evaluate({"evaluation.auc": "none"})["world"]["num_test"] > 0
+
+
+def test_no_override_has_a_line_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "wards.yaml").write_text(write(wards()))
+    for overrides in ({"training.lr": "slow"}, ["training.lr"]):
+        with pytest.raises(hierfl.ConfigError) as caught:
+            hierfl.validate("wards.yaml", overrides)
+        assert [(problem.path, problem.line) for problem in caught.value.problems] == [("training.lr", None)]
 
 
 def test_classes_and_instances_stand_for_what_a_yaml_would_say() -> None:
@@ -155,6 +179,10 @@ def test_mistakes_are_told_all_at_once_and_nothing_starts(tmp_path: Path) -> Non
         hierfl.run([wards()])  # type: ignore[arg-type]
     with pytest.raises(hierfl.ConfigError, match="overrides are a list of words"):
         hierfl.run(wards(), "seed=1")
+    with pytest.raises(hierfl.ConfigError, match=r"or one dict, .*; in the list stands \{'seed': 1\}"):
+        hierfl.run(wards(), [{"seed": 1}])  # type: ignore[list-item]
+    with pytest.raises(hierfl.ConfigError, match=r"^training\.lr: is PosixPath\('a'\), which YAML has no words"):
+        hierfl.run(wards(), {"training.lr": Path("a")})
     with pytest.raises(OutputError, match="not the folder of a run"):
         hierfl.open_run(tmp_path)
     assert list(tmp_path.iterdir()) == []
