@@ -98,18 +98,23 @@ def _checked_file(path: Path, overrides: Sequence[str], base: Path | None) -> tu
     try:
         text = read(path)
         content = parse(text, str(path))
-        checked, problems = _checked(content, overrides, path.stem, base or path.parent)
+        called = f"the configuration {path}"
+        checked, problems = _checked(content, overrides, path.stem, base or path.parent, called)
     except ConfigError as error:
         return None, list(error.problems)
     return checked, _with_lines(problems, text, overrides) if problems else []
 
 
 def _checked(
-    content: Any, overrides: Sequence[str], name: str, folder: Path | None = None
+    content: Any,
+    overrides: Sequence[str],
+    name: str,
+    folder: Path | None = None,
+    called: str = "the configuration",
 ) -> tuple[Checked | None, list[Problem]]:
     if not isinstance(content, dict):
         what = "is empty" if content is None else "is a list" if isinstance(content, list) else f"is {shown(content)}"
-        return None, [Problem("", f"the configuration {what}; it must be a mapping with task and federation")]
+        return None, [Problem("", f"{called} {what}; it must be a mapping with task and federation")]
     config, problems = _overridden(content, overrides)
     if folder is not None and (others := _others_beside(_imported(config), folder)):
         return None, others

@@ -16,7 +16,7 @@ from small_runs import Listener, config_of, go, hub
 from torch import nn
 from ward_tasks import Wards
 
-from hierfl.errors import DataError, HierflError, LinkError, OutputError, Overtaken, RuntimeUnavailable
+from hierfl.errors import ConfigError, DataError, HierflError, LinkError, OutputError, Overtaken, RuntimeUnavailable
 from hierfl.journal import Lead, LocalStore
 from hierfl.lifecycle import go_on, resume, run
 from hierfl.link.driver import LinkedDriver
@@ -50,6 +50,14 @@ class Led:
         assert self.store.epoch() == self.leader.epoch and self.files() == self.before
         self.leader.check()
         assert Lease.read(self.store.lease(self.leader.epoch) or b"").state == LEADS
+
+
+def test_a_configuration_that_was_emptied_is_named(tmp_path: Path) -> None:
+    ran = go(tmp_path / "runs", hub("world", "a", rounds=1))
+    (ran.folder / "config.yaml").write_text("")
+    for words in ((), ("federation.rounds=2",)):
+        with pytest.raises(ConfigError, match=r"^the configuration /.*/config\.yaml is empty; it must be a mapping"):
+            resume(ran.folder, words)
 
 
 @pytest.fixture

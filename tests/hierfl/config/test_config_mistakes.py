@@ -300,8 +300,8 @@ def test_two_mistakes_across_sections(sound: Path) -> None:
     [
         ("a: [1\nb: 2", "line 2, column"),
         ("seed: 1\nseed: 2", "line 2, column 1: the key 'seed' is given twice"),
-        ("", "is empty"),
-        ("- 1", "is a list"),
+        ("", "wrong.yaml is empty"),
+        ("- 1", "wrong.yaml is a list"),
         ("3", "is 3"),
         ("a: &a [*a]", "inside its own anchor"),
         ("a: " + "[" * 9000, "nested deeper"),
