@@ -11,7 +11,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 
 from hierfl.errors import ConfigError
@@ -70,8 +70,10 @@ def load(seam: str, kind: str) -> type:
         return _load_own(seam, kind)
     allowed = names(seam)
     if kind not in allowed:
+        sought = _sought(seam, kind)
+        said = f"{sought}{nearest('', allowed)}" if sought else f"{nearest(kind, allowed)}{_as_value(seam, kind)}"
         way = f"your own as {':'.join(kind.rsplit('.', 1)) if '.' in kind else 'package.module:Class'!r}"
-        raise ConfigError(f"unknown {seam} {kind!r}{nearest(kind, allowed)}{_as_value(seam, kind)}, or {way}")
+        raise ConfigError(f"unknown {seam} {kind!r}{said}, or {way}")
     module = importlib.import_module(f"{FOLDERS[seam]}.{kind}")
     found = [
         value
@@ -111,6 +113,15 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     hint = f"did you mean {meant!r}? " if meant else ""
     more = f", ... ({len(options)} in all)" if len(options) > MOST_NAMED else ""
     return f" ({hint}allowed: {', '.join(options[:MOST_NAMED])}{more})" if options else ""
+
+
+def _sought(seam: str, word: str) -> str:
+    """Name the kind that is for what a word says, where its class lists that: "; parquet reads CSV files, too"."""
+    for kind in names(seam):
+        found: Mapping[str, str] = getattr(load(seam, kind), "sought_as", {})
+        if word.lower() in found:
+            return f"; {kind} {found[word.lower()]}"
+    return ""
 
 
 def _as_value(seam: str, word: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hierfl.errors import DataError, Problem
 from hierfl.learning import standardise as scaling
@@ -44,6 +44,12 @@ UNSCALED = "standardise: federated (or site) scales it first; "
 @dataclass(frozen=True)
 class Parquet:
     """A model on columns of tables; every site has the same columns."""
+
+    sought_as: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("arrow", "csv", "dataframe", "feather", "table", "tables", "tsv"),
+        "is for tables in files, CSV and Arrow among them",
+    )
+    """Words by which this kind may be looked for, and what is said to that; no key of the YAML."""
 
     features: list[str]
     """Columns to learn from: integers, floats or booleans, and those that have `categories`."""

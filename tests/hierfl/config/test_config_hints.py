@@ -34,6 +34,13 @@ def test_a_word_of_another_kind_says_how_that_is_written():
         assert "swarm), or your own" in message(f"federation.topology={name}")
 
 
+@pytest.mark.parametrize("word", ["csv", "CSV", "tsv", "table"])
+def test_who_looks_for_the_task_of_tables_in_files_hears_its_name(word: str):
+    said = message(f"task={word}")
+    assert f"unknown task {word!r}; parquet is for tables in files, CSV and Arrow among them (allowed: breast" in said
+    assert "; parquet" not in message("task=heart") and "'heart_disease'" in message("task=heart")
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
