@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hierfl.learning.fitting import LocalTraining
 
 __all__ = [
+    "IS_MISSING",
     "Applies",
     "Check",
     "Collates",
@@ -44,6 +45,10 @@ __all__ = [
     "counted",
     "has_fit",
 ]
+
+
+IS_MISSING = " is missing"
+"""Behind a column's name: the name of the feature that is 1 where the column has a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +217,8 @@ class Standardised(Protocol):
     `standardise` is "none", "site" (the task does it itself, by each site's own training statistics) or "federated":
     hierfl adds up counts, sums and squares over the tree, and every site scales the first tensor of its
     `TensorDataset`s, shape (n, d), by the federation's mean and standard deviation. Where a task has `inputs`, a list
-    of d names, these are told of features that are not alike at all sites.
+    of d names, these are told of features that are not alike at all sites; of one that is 1 where a column has a gap,
+    the column with `IS_MISSING` behind it.
     """
 
     standardise: str

@@ -7,15 +7,17 @@ Found in the moments by which the federation standardises anyway: nothing more l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.learning.standardise import Moments
+from hierfl.learning.task import IS_MISSING
 
-__all__ = ["unlike"]
+__all__ = ["Unlike", "asked", "unlike"]
 
 FEWEST = 20
 """Records of a site from which on its figures are judged: those of a few say little."""
@@ -32,12 +34,31 @@ CHANCE = 1e-9
 MOST = 1_000_000
 """Figures of all sites together that are looked through at a run's start, which is a second's work."""
 
+SHOWN = 3
+"""Features that a warning names of a site."""
+
+OF_VALUES = "is it the same quantity, in the same unit, with no code for gaps?"
+OF_GAPS = (
+    "if it stands there under another name, rename the column; if it is not measured there, the model learns from that"
+    " which site a record is of: do without the column, or without the feature that says so (flag_gaps)"
+)
+
 _Table: TypeAlias = NDArray[np.float64]
 """Figures by site and feature, (S, d)."""
 
 
-def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, list[str]]:
-    """Say by site which of its features depart from the typical site's, the median's, each in a few words.
+@dataclass(frozen=True, slots=True)
+class Unlike:
+    """A feature of a site that departs from the typical site's, in a few words; `is_gap`: it says that a column has no
+    value in all records of the site, which the others have.
+    """
+
+    said: str
+    is_gap: bool = False
+
+
+def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, list[Unlike]]:
+    """Say by site which of its features depart from the typical site's, the median's.
 
     `moments`: of all sites, alike in their features; `names`: a list of the features' names, if it is one.
 
@@ -61,12 +82,26 @@ def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, li
     called: list[Any] = [f"feature {place}" for place in range(num_features)]
     if isinstance(names, list | tuple) and len(names) == num_features:
         called = list(names)
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Unlike]] = {}
     for (row, place), typically in sorted(told.items()):
-        site, mean, std = list(judged)[row], means[row, place], stds[row, place]
-        own = f"{mean:.4g} ± {std:.3g}" if std else f"{mean:.4g} in all {judged[site].count:,} records"
-        found.setdefault(site, []).append(f"{called[place]} is {own}, typically {typically}")
+        site, mean, std, name = list(judged)[row], means[row, place], stds[row, place], str(called[place])
+        records = f"{judged[site].count:,} records"
+        own = f"{mean:.4g} ± {std:.3g}" if std else f"{mean:.4g} in all {records}"
+        one = Unlike(f"{name} is {own}, typically {typically}")
+        if is_everywhere[place] and name.endswith(IS_MISSING):  # of 0 and 1, and here one of them in all records
+            none = f"{name} in none of {records}, typically {typically.removeprefix('1 ')}"
+            one = Unlike(f"{name} in all {records}, and others have it", is_gap=True) if mean else Unlike(none)
+        found.setdefault(site, []).append(one)
     return found
+
+
+def asked(differing: Sequence[Unlike]) -> Iterator[str]:
+    """Give the warnings of one site: what departs there, and what may be the reason, with the way out."""
+    for question, is_gap in ((OF_VALUES, False), (OF_GAPS, True)):
+        said = [one.said for one in differing if one.is_gap is is_gap]
+        if said:
+            more = f"; and {len(said) - SHOWN} more" if said[SHOWN:] else ""
+            yield f"{'; '.join(said[:SHOWN])}{more}: {question}"
 
 
 def _unlike_numbers(

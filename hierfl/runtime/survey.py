@@ -22,7 +22,7 @@ from hierfl.learning.operating import THRESHOLD, at_thresholds, threshold_of
 from hierfl.learning.own_metrics import CLASSES, MAX_OWN, figure_of, own_among
 from hierfl.learning.patients import knows_patients
 from hierfl.learning.standardise import Moments
-from hierfl.learning.unlike import unlike
+from hierfl.learning.unlike import asked, unlike
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
 from hierfl.runtime.counted import Counted
@@ -38,9 +38,6 @@ __all__ = ["Survey", "as_told", "own_sites", "patients_of", "samples_of"]
 
 
 _HELD_OUT = "evaluate beside"
-
-SHOWN = 3
-"""Features that a warning names of a site."""
 
 TOLD_AFTER_S = 10.0
 """What is waited for no longer needs no word; then it is said whom one waits for, ever less often."""
@@ -125,12 +122,8 @@ class Survey:
     def compare(self) -> None:
         """Warn of sites whose features are not what the others call so; of those alone that were not there before."""
         for path, differing in unlike(self._moments(), getattr(self._task, "inputs", None)).items():
-            if path in self._known:
-                continue
-            said = "; ".join(differing[:SHOWN]) + (f"; and {len(differing) - SHOWN} more" if differing[SHOWN:] else "")
-            self._scribe.notice(
-                "warning", path, f"{said}: is it the same quantity, in the same unit, with no code for gaps?"
-            )
+            for warning in asked(differing) if path not in self._known else ():
+                self._scribe.notice("warning", path, warning)
 
     def _moments(self) -> dict[str, Moments]:
         """Give the features' moments of the sites that say how to standardise and have told them."""

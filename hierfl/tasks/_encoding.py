@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hierfl.errors import Problem
 from hierfl.kinds import nearest
+from hierfl.learning.task import IS_MISSING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,7 @@ class Encoding:
         found = []
         for name in self.features:
             found += [f"{name}={value}" for value in self._values(name)] if name in self.categories else [name]
-        return found + [f"{name} is missing" for name in self._flagged()]
+        return found + [f"{name}{IS_MISSING}" for name in self._flagged()]
 
     @property
     def worded(self) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -36,6 +37,10 @@ def test_the_starter_on_tables_runs_as_it_is(tmp_path: Path, monkeypatch: pytest
     }
     assert creatinine["world/seville"] == (0, 90) and creatinine["world/porto"] == (120, 0)
     assert ran.summary["nodes"]["world"]["auc"] > 0.6 and ran.summary["rounds"] == 15
+    lines = [json.loads(line) for line in (ran.run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    warnings = {line["node"]: line["message"] for line in lines if line.get("level") == "warning"}
+    assert warnings.keys() == {"world/seville"}
+    assert warnings["world/seville"].startswith("creatinine is missing in all 68 records, and others have it: if it")
     said = (tmp_path / "mine" / "README.md").read_text(encoding="utf-8").replace("runs/...", str(ran.run_dir))
     for command in re.findall(r"^    hierfl ((?:export|predict) [^#\n]*)", said, re.MULTILINE):
         done = CliRunner().invoke(app, command.split())

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hierfl.learning import unlike as module
 from hierfl.learning.standardise import Moments
-from hierfl.learning.unlike import FEWEST, unlike
+from hierfl.learning.unlike import FEWEST, Unlike, asked, unlike
 
 NAMES = ["height", "temperature", "age", "smokes", "sex=f", "sex=*"]
 
@@ -24,7 +24,8 @@ def table(seed: int, num: int = 200) -> NDArray[np.float64]:
 
 
 def found(*tables: NDArray[np.float64], names: Any = NAMES) -> dict[str, list[str]]:
-    return unlike({site: Moments.of(one, wide=True) for site, one in zip("abcdef", tables, strict=False)}, names)
+    told = unlike({site: Moments.of(one, wide=True) for site, one in zip("abcdef", tables, strict=False)}, names)
+    return {site: [one.said for one in differing] for site, differing in told.items()}
 
 
 def metres(x: NDArray[np.float64]) -> None:
@@ -160,6 +161,21 @@ def test_what_whole_sites_have_is_told_of_one_alone_and_not_where_each_has_its_o
     teaching = [np.full((100, 1), value) for value in (0.0, 1.0, 0.0, 0.0, 1.0)]
     assert found(*teaching, names=["teaching"]) == {}
     assert list(found(*teaching[:4], names=["teaching"])) == ["b"]
+
+
+def test_a_column_without_a_value_at_a_site_is_told_as_that_with_a_way_out() -> None:
+    gaps = [(np.arange(60)[:, np.newaxis] % every == 0) + np.zeros(3) for every in (10, 9, 1, 8)]
+    moments = {site: Moments.of(one) for site, one in zip("abcd", gaps, strict=True)}
+    told = unlike(moments, ["crp is missing", "sex=*", "dose is missing"])["c"]
+    assert told[0] == Unlike("crp is missing in all 60 records, and others have it", is_gap=True)
+    assert told[1].said.startswith("sex=* is 1 in all 60 records, typically") and not told[1].is_gap
+    others, of_gaps = asked([*told, *[told[0]] * 2])
+    assert others.endswith("% of them: is it the same quantity, in the same unit, with no code for gaps?")
+    assert of_gaps.startswith(f"{told[0].said}; {told[2].said}; {told[0].said}; and 1 more: if it stands there under")
+    assert "(flag_gaps)" in of_gaps and "quantity" not in of_gaps
+    never = unlike({**dict.fromkeys("abd", moments["c"]), "e": Moments.of(np.zeros((60, 3)))}, ["crp is missing"] * 3)
+    said = "crp is missing in none of 60 records, typically in 100% of them"
+    assert never == {"e": [Unlike(said)] * 3}, "there may be a code for gaps"
 
 
 def test_so_many_figures_that_the_start_would_wait_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
