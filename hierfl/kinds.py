@@ -183,6 +183,11 @@ def _load_own(seam: str, kind: str) -> type:
         raise ConfigError(f"{seam} {kind!r}: {module_name}{where} has no class {class_name!r}{way}")
     if not is_dataclass(found):
         raise ConfigError(f"{seam} {kind!r}: {class_name} must be a dataclass; its fields are the YAML's keys")
+    if any(field.name == "kind" for field in fields(found) if field.init):
+        raise ConfigError(
+            f"{seam} {kind!r}: {class_name} has a field 'kind', which in the YAML names the class itself; give the"
+            " field another name"
+        )
     if undeclared := _no_fields(found):
         raise ConfigError(
             f"{seam} {kind!r}: {class_name} declares {', '.join(undeclared)} and is no dataclass of its own, so that"

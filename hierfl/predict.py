@@ -21,7 +21,7 @@ from hierfl.errors import ConfigError, DataError, OutputError, Problem
 from hierfl.kinds import nearest
 from hierfl.learning.local import LocalRule
 from hierfl.learning.own_metrics import by_label, figure_of
-from hierfl.learning.task import Applies, Task
+from hierfl.learning.task import Applies, Task, offers
 from hierfl.monitor.files import METRICS, read_raw
 from hierfl.own_models import is_measured
 from hierfl.tensor_file import metadata_of
@@ -135,7 +135,7 @@ def predict(
                 raise DataError(f"{path}: does not exist").misnamed() from error
             raise DataError(f"{path}: cannot be read: {_why(error)}").misnamed() from error
     task = _task(said)
-    if not isinstance(task, Applies):
+    if not offers(task, Applies):
         raise ConfigError(
             f"the task {said.task['kind']} says of no file how its records are read; give it records() and apply()"
             " (docs/tasks.md), or load the model in Python"

@@ -21,6 +21,7 @@ from hierfl.journal import Lead
 from hierfl.learning.standardise import wanted_scale
 from hierfl.learning.state import Layout
 from hierfl.learning.stopping import Progress, advance, lacking
+from hierfl.monitor.absent import Absent
 from hierfl.monitor.afterwards import log_matrix
 from hierfl.monitor.cross_site import Matrix, write_matrix
 from hierfl.monitor.gpus import GpuTime
@@ -57,6 +58,7 @@ from hierfl.summary import (
     of_round,
     of_schedule,
     on_all_data,
+    unloaded,
 )
 from hierfl.told import begun, keep_statistics
 from hierfl.voice import Voice
@@ -85,8 +87,8 @@ class Rounds:
         self.crew = crew_of(config, driver, seats, voice.emit, voice.started_s)
         check_needs(self.crew.estimates, config.sites, self.crew.prospects)
         self.idle = idle_time(config, self.crew, voice.emit)
-        self.gpus, self.committed = GpuTime(), False
-        voice.listen(self.idle, self.gpus)
+        self.gpus, self.absent, self.committed = GpuTime(), Absent(), False
+        voice.listen(self.idle, self.gpus, self.absent)
         self.epochs, self.best = epochs(config), Best(left.folder.path, lead.epoch)
         done = left.saved.rounds_done if left.saved is not None else 0
         has_stopped = left.saved is not None and left.saved.progress.reason is not None
@@ -329,6 +331,7 @@ class Rounds:
         best = of_best(self.config, commit.progress, is_kept=is_kept(commit.best))
         self.voice.facts.update({**best, **paid(self.costs, commit.rounds_done)})
         self.voice.facts["nodes"] = of_nodes(self.config, self.metrics, self.num_samples)
+        self.voice.facts.update(self.absent.record(unloaded(self.engine.inventories)))
         if self.metrics:
             self.voice.facts.update(of_fairness(self.config, self.metrics))
         if self.committed:

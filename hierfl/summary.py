@@ -20,6 +20,7 @@ from hierfl.monitor.words import few, plural
 from hierfl.runtime.crew import Crew
 from hierfl.runtime.estimates import Estimates
 from hierfl.runtime.jobs import Inventory
+from hierfl.runtime.scribe import first_line
 from hierfl.tree import describe
 from scheduler import Idle
 
@@ -38,6 +39,7 @@ __all__ = [
     "of_schedule",
     "on_all_data",
     "simulated",
+    "unloaded",
     "unmixed",
     "wide_adapters",
 ]
@@ -54,6 +56,15 @@ def of_nodes(
     return {
         path: {**metrics.get(path, {}), "num_samples": num_samples[path], **roles.get(path, {})}
         for path in config.federation.nodes
+    }
+
+
+def unloaded(inventories: Mapping[str, Inventory]) -> dict[str, str]:
+    """Say of the sites whose data could not be loaded why, in a line."""
+    return {
+        path: f"could not be loaded: {first_line(found.error)}"
+        for path, found in inventories.items()
+        if found.error is not None
     }
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hierfl.budget import check_budget, costs, counted_on, planned
 from hierfl.errors import HierflError
 from hierfl.learning.strategies._below import Below
-from hierfl.learning.task import CountsSamples, counted
+from hierfl.learning.task import CountsSamples, counted, offers
 from hierfl.link.cohort import cohort
 from hierfl.monitor.outline import Row, members_by_hub, outline
 from hierfl.monitor.statistics import asked
@@ -253,7 +253,7 @@ def _site(config: RunConfig, path: str) -> Node:
     """Describe one site; a site whose data cannot be counted here says why instead."""
     settings = config.sites[path]
     num_train, num_test, note = None, None, None
-    if isinstance(config.task, CountsSamples):
+    if offers(config.task, CountsSamples):
         try:
             num_train, num_test = counted(config.task, settings)
         except HierflError as error:

@@ -33,7 +33,8 @@ from hierfl.config.values import plain, shown
 from hierfl.errors import Problem
 from hierfl.kinds import nearest
 from hierfl.learning.own_metrics import BUILT_IN
-from hierfl.learning.task import KnowsSites
+from hierfl.learning.standardise import STANDARDISE
+from hierfl.learning.task import KnowsSites, offers
 
 __all__ = ["DEFAULT_POLICY", "Checked", "check_config"]
 
@@ -145,6 +146,9 @@ def _task(config: Mapping[Any, Any], report: Report) -> tuple[Made, dict[str, An
         report("task", f"is missing: say what is learned, task: {{kind: ...}}{nearest('', _task_kinds())}")
         return Made(), {}
     made = make_kind("task", config["task"], "task", report)
+    scaled = getattr(made.instance, "standardise", STANDARDISE[0])
+    if not callable(scaled) and scaled not in STANDARDISE and "standardise" not in made.wrong:
+        report("task.standardise", f"is {shown(scaled)}{nearest(str(scaled), STANDARDISE)}")
     return made, canonical_kind(config["task"], made.instance) if made.sound else {}
 
 
@@ -220,7 +224,7 @@ class _Sound:
 
 def _known_sites(task: Made, root: Node, report: Report) -> None:
     """Report the sites that the task has no data for, where the task can tell; its wrong fields must not matter."""
-    if not isinstance(task.instance, KnowsSites):
+    if not offers(task.instance, KnowsSites):
         check_shared(root, None, report)
         return
     try:

@@ -60,6 +60,10 @@ def check_data(task: type, root: Node, report: Report) -> None:
     except (TypeError, ValueError):
         report("task.kind", f"{task.__name__}.data must take the site as its first argument: def data(self, site, ...)")
         return
+    if "key" in takes.types:
+        way = "in the YAML data: {key: ...} is the site itself, and not handed on; give that argument another name"
+        report("task.kind", f"{task.__name__}.data takes 'key': {way}")
+        return
     lacking: dict[str, str] = {}
     seen: set[str] = set()
     stack: list[tuple[Node, frozenset[str]]] = [(root, frozenset())]

@@ -133,7 +133,8 @@ class HubKeys:
     shared: SharedData | None = None
     """A public data set that this hub hands to the sites below, {key: public, basis: "CC BY 4.0"} (see Shared data)."""
     on_failure: str = "stop"
-    """stop: a failing member ends the run. continue: a round closes without it if the quorum is met. Inherited."""
+    """stop: a failing member ends the run. continue: a round closes without it if the quorum is met, and
+    `absent` in summary.json names who was missing. Inherited."""
     quorum: float | None = None
     """Fraction of the members that must report, three at least where they mask. Inherited; null is 1.0, or 0.5 with
     `on_failure: continue`."""

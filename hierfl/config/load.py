@@ -221,26 +221,28 @@ def _home(resolved: Mapping[str, Any]) -> Path | None:
 
 
 def _plain(value: Any) -> Any:
-    """Copy a mapping of any kind into plain dicts and lists, classes and instances as kinds, without recursion."""
+    """Copy a mapping of any kind into plain dicts and lists, classes and instances as kinds, without recursion; what
+    lies in an instance's fields is no kind, but a record of its own.
+    """
     if type(value).__module__.partition(".")[0] == "omegaconf":
         from omegaconf import OmegaConf
 
         value = OmegaConf.to_container(value, resolve=False)
     top: list[Any] = [value]
-    stack: list[tuple[Any, Any]] = [(top, 0)]
+    stack: list[tuple[Any, Any, bool]] = [(top, 0, False)]
     while stack:
-        holder, key = stack.pop()
+        holder, key, is_in_kind = stack.pop()
         inner = holder[key]
         if isinstance(inner, Mapping):
             holder[key] = dict(inner)
-            stack.extend((holder[key], name) for name in inner)
+            stack.extend((holder[key], name, is_in_kind) for name in inner)
         elif isinstance(inner, list | tuple):
             holder[key] = list(inner)
-            stack.extend((holder[key], index) for index in range(len(inner)))
+            stack.extend((holder[key], index, is_in_kind) for index in range(len(inner)))
         elif isinstance(inner, type):
             holder[key] = name_of(inner)
         elif is_dataclass(inner):
             own = {field.name: getattr(inner, field.name) for field in fields(inner) if field.init}
-            holder[key] = {"kind": name_of(type(inner)), **own}
-            stack.extend((holder[key], name) for name in own)
+            holder[key] = own if is_in_kind else {**own, "kind": name_of(type(inner))}
+            stack.extend((holder[key], name, True) for name in own)
     return top[0]

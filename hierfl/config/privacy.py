@@ -11,7 +11,7 @@ from hierfl.config.schema import Evaluation, Training
 from hierfl.config.section import Report
 from hierfl.learning.patients import PATIENT, knows_patients, unit_of
 from hierfl.learning.strategy import Strategy
-from hierfl.learning.task import has_fit
+from hierfl.learning.task import Fits, WeighsSamples, offers
 
 if TYPE_CHECKING:
     from hierfl.config.tree import Node
@@ -49,9 +49,9 @@ def check_privacy(training: Mapping[str, Any], evaluation: Evaluation, task: Any
         report(first, f"needs the package {LIBRARY}, which counts what it costs: pip install 'hierfl[privacy]'")
     if first and evaluation.auc == "exact":
         report("evaluation.auc", "exact sends every score up, and no noise covers them: histogram or none with privacy")
-    if first and hasattr(task, "sample_weights"):
+    if first and offers(task, WeighsSamples):
         report(first, "draws all records alike, which is what it counts by, and the task has sample_weights: not both")
-    if first and has_fit(task):
+    if first and offers(task, Fits):
         report(
             first, "counts what each step tells of a record, and the task has a training loop of its own, fit: not both"
         )

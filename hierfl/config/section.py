@@ -92,6 +92,10 @@ def make_kind(seam: str, given: object, place: str, report: Report, *, beside: t
     `beside`: keys that may stand there, too, and are not the kind's; they are named to who has mistyped one.
     """
     fields = {"kind": given} if isinstance(given, str) else given
+    if given is not None and type(given).__module__ != "builtins" and not isinstance(fields, Mapping):
+        what = f"is an instance of {type(given).__qualname__}, which is no dataclass"
+        report(place, f"{what}: its fields would be the YAML's keys; write @dataclass(frozen=True) above the class")
+        return Made()
     if not isinstance(fields, Mapping) or not isinstance(fields.get("kind"), str):
         report(
             place if not isinstance(fields, Mapping) else join(place, "kind"),

@@ -15,7 +15,7 @@ from hierfl.config.values import shown
 from hierfl.kinds import nearest
 from hierfl.learning.own_metrics import BUILT_IN, MAX_OWN, OF_SCORES, is_own_name, other_name
 from hierfl.learning.patients import knows_patients
-from hierfl.learning.task import NamesMetrics
+from hierfl.learning.task import NamesMetrics, offers
 
 __all__ = ["check_intervals", "check_operating", "check_stopping", "measured_by"]
 
@@ -24,7 +24,7 @@ _WAYS = ("min", "max")
 
 def measured_by(task: Made, report: Report) -> Mapping[str, str] | None:
     """Give what the task measures by name, and which way each gets better; None where it does not say, or is wrong."""
-    if not task.sound or not isinstance(task.instance, NamesMetrics) or not callable(task.instance.metrics):
+    if not task.sound or not offers(task.instance, NamesMetrics):
         return None
     try:
         given: Any = task.instance.metrics()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import OutputError
-from hierfl.learning.task import Applies, Task
+from hierfl.learning.task import Applies, Task, offers
 
 __all__ = ["applied"]
 
@@ -30,7 +30,7 @@ def applied(
 
     from hierfl.learning.beside import made
 
-    assert isinstance(task, Applies)
+    assert offers(task, Applies)
     model = made(task.model)
     try:
         model.load_state_dict(load_file(file))

@@ -7,18 +7,21 @@ with `training.loader_workers`, by processes of their own that work ahead while 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from copy import copy as shallow_copy
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, TypeAlias, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from hierfl.learning.contract import checked_batch, checked_weights
 from hierfl.learning.seeds import derive, seed_globally
-from hierfl.learning.task import Task
+from hierfl.learning.task import Collates, Task, WeighsSamples, offers
 
 __all__ = ["Feed", "Order", "drawn", "in_order", "moved"]
 
@@ -64,18 +67,16 @@ class Feed:
         """Collate the chosen samples on the device; tensors are cut at once."""
         if self._is_cut(dataset):
             return _cut(dataset, chosen, self.device)
-        collate = getattr(self.task, "collate", None)
-        return moved(self.collated(dataset, chosen), self.device, copy=collate is not None)
+        return moved(self.collated(dataset, chosen), self.device, copy=offers(self.task, Collates))
 
     def collated(self, dataset: Dataset[Any], chosen: Order) -> Any:
         """Take samples one by one, and make a batch of them."""
         places: Sequence[int] = chosen if isinstance(chosen, range) else chosen.tolist()
         samples = [dataset[place] for place in places]
-        collate = getattr(self.task, "collate", None)
-        return checked_batch(places, samples) if collate is None else collate(samples)
+        return self.task.collate(samples) if offers(self.task, Collates) else checked_batch(places, samples)
 
     def _is_cut(self, dataset: Dataset[Any]) -> TypeGuard[TensorDataset]:
-        return isinstance(dataset, TensorDataset) and not hasattr(self.task, "collate")
+        return isinstance(dataset, TensorDataset) and not offers(self.task, Collates)
 
 
 def _num_cores() -> int:
@@ -91,8 +92,7 @@ def drawn(task: Task, dataset: Dataset[Any], batch_size: int | None, num_steps: 
     """
     num_samples = len(dataset)  # type: ignore[arg-type]
     size = min(batch_size or num_samples, num_samples)
-    weigh = getattr(task, "sample_weights", None)
-    weights = None if weigh is None else checked_weights(weigh(dataset), num_samples)
+    weights = checked_weights(task.sample_weights(dataset), num_samples) if offers(task, WeighsSamples) else None
     if weights is None and size == num_samples:
         yield from repeat(range(num_samples), num_steps)
         return
@@ -125,15 +125,31 @@ def _cut(dataset: TensorDataset, chosen: Order, device: torch.device) -> tuple[T
 
 
 def moved(batch: Any, device: torch.device, *, copy: bool = False) -> Any:
-    """Move every tensor of a collated batch to the device; `copy`: also those that are there."""
+    """Move every tensor of a collated batch to the device; `copy`: also those that are there, and arrays.
+
+    Mappings of any class keep it; what is no container and has a `to` moves itself (a `PackedSequence`, a graph).
+    """
     if isinstance(batch, Tensor):
         return batch.to(device, copy=copy)
-    if isinstance(batch, dict):
-        return {key: moved(value, device, copy=copy) for key, value in batch.items()}
+    if isinstance(batch, np.ndarray):
+        return batch.copy() if copy else batch
+    if isinstance(batch, Mapping):
+        return _refilled(batch, {key: moved(value, device, copy=copy) for key, value in batch.items()})
+    if callable(getattr(batch, "to", None)):
+        return (deepcopy(batch) if copy else batch).to(device)
     if isinstance(batch, (list, tuple)):
         made = [moved(value, device, copy=copy) for value in batch]
         return type(batch)(*made) if hasattr(batch, "_fields") else type(batch)(made)
     return batch
+
+
+def _refilled(batch: Mapping[Any, Any], values: dict[Any, Any]) -> Mapping[Any, Any]:
+    """Give a mapping like a batch with these values in it; a dict where its class cannot be filled."""
+    if type(batch) is dict or not isinstance(batch, MutableMapping):
+        return values
+    made = shallow_copy(batch)
+    made.update(values)
+    return made
 
 
 @dataclass(frozen=True)

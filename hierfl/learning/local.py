@@ -68,13 +68,13 @@ class Parts:
         return self._marked(self.normalising.__contains__)
 
     def named(self, patterns: Sequence[str]) -> NDArray[np.bool_]:
-        """Mark the tensors whose names fit a pattern: `head.*`."""
+        """Mark the tensors one of whose names fits a pattern, `head.*`: a tensor that layers share has several."""
         return self._marked(lambda name: any(fnmatchcase(name, pattern) for pattern in patterns))
 
     def _marked(self, is_meant: Callable[[str], bool]) -> NDArray[np.bool_]:
         mask = np.zeros(self.layout.num_floats, np.bool_)
         for spec in self.layout.tensors:
-            if spec.is_float and is_meant(spec.name):
+            if spec.is_float and any(map(is_meant, self.layout.names[spec.name])):
                 mask[spec.offset : spec.offset + spec.size] = True
         return mask
 
@@ -208,7 +208,7 @@ def adds_up(rule: LocalRule) -> bool:
 
 def unmatched(patterns: Sequence[str], layout: Layout) -> str:
     """Name the first pattern that no tensor's name fits; empty if all fit some."""
-    names = [spec.name for spec in layout.tensors if spec.is_float]
+    names = [name for spec in layout.tensors if spec.is_float for name in layout.names[spec.name]]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             return f"no tensor of the model is named like {pattern!r}{nearest(pattern, names)}"

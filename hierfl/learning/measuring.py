@@ -6,8 +6,9 @@ is at hand, and the counts, which are integers, add (`metrics.Tally`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -83,11 +84,14 @@ def _at_once(dataset: Dataset[Any]) -> int:
 
 def _numbers(sample: Any) -> int:
     """Count the numbers of a sample."""
-    if isinstance(sample, dict):
+    if isinstance(sample, Mapping):
         return sum(map(_numbers, sample.values()))
     if isinstance(sample, list | tuple):
         return sum(map(_numbers, sample))
-    return int(getattr(sample, "size", 1)) if not isinstance(sample, Tensor) else sample.numel()
+    if isinstance(sample, Tensor):
+        return sample.numel()
+    size = getattr(sample, "size", 1)  # an array's is a number, a picture's (width, height)
+    return prod(size) if isinstance(size, tuple) else int(size) if isinstance(size, int) else 1
 
 
 @dataclass

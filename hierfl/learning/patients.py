@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hierfl.errors import SiteFailed
+from hierfl.learning.task import KnowsPatients, offers
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -32,7 +33,7 @@ def spoken_units(mechanisms: Iterable[object]) -> str:
 
 def knows_patients(task: object) -> bool:
     """Say whether a task can tell whose its records are; a key `patients` of its YAML is no answer."""
-    return callable(getattr(task, "patients", None))
+    return offers(task, KnowsPatients)
 
 
 def places_by_patient(task: Any, data: Dataset[Any]) -> list[NDArray[np.int64]]:

@@ -25,7 +25,7 @@ from hierfl.learning.batches import Feed
 from hierfl.learning.contract import checked_loss
 from hierfl.learning.flat import FlatModel
 from hierfl.learning.noise import Stream
-from hierfl.learning.task import Task
+from hierfl.learning.task import Collates, Task, offers
 
 __all__ = ["UNITS", "PerRecord", "warm_up"]
 
@@ -138,7 +138,7 @@ class PerRecord:
 
     def _rows(self, chosen: Tensor) -> Tensor:
         """Take the gradients of records (patients), shape (n, P)."""
-        collates = hasattr(self._task, "collate")  # torch's own puts records side by side, as they are
+        collates = offers(self._task, Collates)  # torch's own puts records side by side, as they are
         if self._patients is None and self._at_once is not None and not collates:
             return self._of_one_size(1, chosen)
         places = list(torch.split(chosen, 1) if self._patients is None else map(self._patients.__getitem__, chosen))

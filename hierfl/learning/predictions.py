@@ -17,7 +17,8 @@ _SLACK = 1e-4
 def probabilities_of(scores: NDArray[Any]) -> NDArray[np.float64]:
     """Return scores as float64 (n, C) within [0, 1]; a single column is the probability of class 1."""
     if scores.ndim not in (1, 2):
-        raise ValueError(f"predict's scores have shape {scores.shape}; needed: (n,) or (n, C)")
+        flat = "one row for each pixel or voxel (scores.flatten(), labels.flatten())"
+        raise ValueError(f"predict's scores have shape {scores.shape}; needed: (n,) or (n, C), {flat}")
     wide = scores.astype(np.float64)
     wide = wide[:, np.newaxis] if wide.ndim == 1 else wide
     finite = np.isfinite(wide)

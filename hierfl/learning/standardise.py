@@ -143,11 +143,13 @@ def wanted_scale(task: Task, moments: Moments, where: str) -> tuple[NDArray[np.f
 
 
 def feature_matrix(data: SiteData) -> NDArray[Any]:
-    """Return the training features of a site, shape (n, d): the first tensor of its `TensorDataset`.
+    """Return the training features of a site, shape (n, d): the first tensor of its `TensorDataset`; (0, 0) of `[]`.
 
     Raises:
         DataError: the data set is not a `TensorDataset`, or its first tensor has another shape.
     """
+    if _is_nothing(data.train):
+        return np.empty((0, 0))
     matrix: NDArray[Any] = _tensors(data.train)[0].detach().cpu().numpy()
     return matrix
 
@@ -165,6 +167,8 @@ def by_itself(data: SiteData) -> SiteData:
 
 def _scaled(dataset: Dataset[Any], mean: NDArray[np.float64], std: NDArray[np.float64]) -> Dataset[Any]:
     """Return a new `TensorDataset` with scaled features; the given one stays as it is."""
+    if _is_nothing(dataset):
+        return dataset
     import torch
     from torch.utils.data import TensorDataset
 
@@ -173,6 +177,13 @@ def _scaled(dataset: Dataset[Any], mean: NDArray[np.float64], std: NDArray[np.fl
         raise DataError(f"features have {features.shape[1]} columns, the federation's have {len(mean)}")
     wide = (features.to(torch.float64) - torch.from_numpy(mean.copy())) / torch.from_numpy(std.copy())
     return TensorDataset(wide.to(features.dtype), *rest)
+
+
+def _is_nothing(dataset: Dataset[Any]) -> bool:
+    """Say whether a data set holds no samples and no tensors either, as `[]`."""
+    from torch.utils.data import TensorDataset
+
+    return not isinstance(dataset, TensorDataset) and not len(dataset)  # type: ignore[arg-type]
 
 
 def _tensors(dataset: Dataset[Any]) -> tuple[Any, ...]:

@@ -103,6 +103,14 @@ class Layout:
         return sum(spec.size for spec in self.tensors if not spec.is_float)
 
     @cached_property
+    def names(self) -> Mapping[str, Sequence[str]]:
+        """Give every name that each stored tensor has in the model, the one that it is stored under first."""
+        found = {spec.name: [spec.name] for spec in self.tensors}
+        for alias, name in self.aliases:
+            found[name].append(alias)
+        return found
+
+    @cached_property
     def digest(self) -> str:
         """Give the SHA-256 of the layout; equal for equal models, whoever built them."""
         told = {name: value for name, value in asdict(self).items() if name != "buffers" and (name != "base" or value)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from operator import index
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from hierfl.errors import DataError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
     from torch.utils.data import Dataset
+    from typing_extensions import TypeIs
 
     from hierfl.config.schema import SiteSettings
     from hierfl.learning.fitting import LocalTraining
@@ -43,8 +44,10 @@ __all__ = [
     "Task",
     "WeighsSamples",
     "counted",
-    "has_fit",
+    "offers",
 ]
+
+Offer = TypeVar("Offer")
 
 
 IS_MISSING = " is missing"
@@ -224,9 +227,10 @@ class Standardised(Protocol):
     standardise: str
 
 
-def has_fit(task: object) -> bool:
-    """Say whether a task has a training loop of its own; a key `fit` of its YAML is none."""
-    return callable(getattr(type(task), "fit", None))
+def offers(task: object, protocol: Callable[..., Offer]) -> TypeIs[Offer]:
+    """Say whether a task has the methods of an optional protocol; a key of its YAML that is called so is none."""
+    methods = [name for name in vars(protocol) if not name.startswith("_")]
+    return all(callable(getattr(task, name, None)) for name in methods)
 
 
 def counted(task: CountsSamples, settings: SiteSettings) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from hierfl.learning.flat import FlatModel
 from hierfl.learning.noise import Stream
 from hierfl.learning.optimizers import make
 from hierfl.learning.privacy import Mechanism
-from hierfl.learning.task import Task, has_fit
+from hierfl.learning.task import Fits, Task, offers
 
 __all__ = ["LocalResult", "Private", "train", "warm_up"]
 
@@ -71,7 +71,7 @@ def train(
         return LocalResult(0, None)
     model.train_mode()
     model.seed(seed)
-    if has_fit(task):
+    if offers(task, Fits):
         assert private is None, "what a loop of its own does to a record is not known"
         num_steps, told = fitted(model, task, dataset, training, seed, num_steps, pull)
         return LocalResult(num_steps, _finite(told))

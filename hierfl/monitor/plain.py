@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from hierfl.learning.own_metrics import own_among
 from hierfl.learning.patients import RECORD
+from hierfl.monitor.absent import absent_lines
 from hierfl.monitor.consensus import apart_in, consensus
 from hierfl.monitor.fairness import fairness_lines, held_out_lines, interval_lines, threshold_lines
 from hierfl.monitor.lateness import lateness
@@ -113,6 +114,7 @@ def closing_lines(status: str, summary: Mapping[str, Any], run_dir: str) -> list
     wall = f"in {seconds(summary['wall_s'])}" if "wall_s" in summary else ""
     startup = f"(start-up {seconds(summary['startup_s'])})" if "startup_s" in summary else ""
     lines = [" ".join(part for part in (f"{status}:" if rounds else status, rounds, wall, startup) if part)]
+    lines += absent_lines(summary.get("absent", {}))
     lines += interval_lines(summary.get("nodes", {}))
     lines += threshold_lines(summary.get("nodes", {}))
     lines += fairness_lines(summary.get("fairness", {}))

@@ -14,7 +14,7 @@ from pathlib import Path
 from hierfl.config.schema import RunConfig, SiteSettings
 from hierfl.errors import ConfigError, HierflError, OutputError, Problem
 from hierfl.learning.patients import PATIENT, unit_of
-from hierfl.learning.task import CountsSamples, counted
+from hierfl.learning.task import CountsSamples, counted, offers
 from hierfl.planning.log import Log
 from hierfl.planning.shape import Pauses, SiteWork
 from hierfl.runtime.estimates import Estimates
@@ -112,7 +112,7 @@ def site_works(config: RunConfig, known: Knowledge, kind: str) -> dict[str, Site
     """
     works: dict[str, SiteWork] = {}
     problems: dict[str, str] = {}
-    counts = isinstance(config.task, CountsSamples)
+    counts = offers(config.task, CountsSamples)
     for path, settings in config.sites.items():
         if not settings.trains:
             continue
@@ -153,7 +153,7 @@ def _samples(
 ) -> int | None:
     """Count a site's training samples; None if nobody knows them."""
     if counts:
-        assert isinstance(config.task, CountsSamples)
+        assert offers(config.task, CountsSamples)
         try:
             return counted(config.task, settings)[0]
         except HierflError as error:

@@ -19,7 +19,7 @@ from hierfl.learning.parts import part_of, together
 from hierfl.learning.patients import PATIENT, codes_of, knows_patients, places_by_patient, unit_of
 from hierfl.learning.shared import chosen, with_handed
 from hierfl.learning.statistics import TableStatistics, as_table, statistics_of
-from hierfl.learning.task import SiteData, Tabulates, Task
+from hierfl.learning.task import SiteData, Tabulates, Task, offers
 from hierfl.runtime.footprint import Held, footprint
 from hierfl.runtime.warmth import CACHE_SITES
 
@@ -105,7 +105,7 @@ class Loader:
         Errors: as of `get`.
         """
         settings = self._sites[site]
-        if isinstance(self._task, Tabulates):
+        if offers(self._task, Tabulates):
             table = checked_table(self._task.table(settings.key, **settings.source))
             if settings.part is not None:
                 table = table.take(list(range(settings.part[0], table.num_rows, settings.part[1])))

@@ -9,6 +9,7 @@ import pytest
 from hierfl.config import from_mapping
 from hierfl.errors import ConfigError, Problem
 from hierfl.learning.task import Check
+from hierfl.tree import survey
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,57 @@ class Roomless(Wards):
     """Its `data` has no room for the site."""
 
     def data(self) -> Any: ...  # type: ignore[override]
+
+
+@dataclass(frozen=True)
+class Scaled(Open):
+    """Names a way of scaling."""
+
+    standardise: str = "none"
+
+
+@dataclass(frozen=True)
+class Doubly(Open):
+    """Has a field that is called as the class itself is in the YAML."""
+
+    kind: str = "synthetic"
+
+
+@dataclass(frozen=True)
+class Net:
+    """A record of numbers within a task."""
+
+    width: int = 8
+
+
+@dataclass(frozen=True)
+class Nested(Open):
+    """Holds records."""
+
+    net: Net = Net()
+    more: tuple[Net, ...] = ()
+
+
+@dataclass(frozen=True)
+class Named(Open):
+    """Has fields that are called as methods are that a task may have."""
+
+    sites: str = "all"  # type: ignore[assignment]
+    num_samples: int = 5
+    metrics: str = "auc"
+    collate: bool = True
+    sample_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Keyed(Wards):
+    """Its `data` asks for what every site has by its name."""
+
+    def data(self, site: str, key: str) -> Any: ...  # type: ignore[override]
+
+
+class Fieldless:
+    """No dataclass."""
 
 
 def given(task: object, *members: object, **more: object) -> dict[str, Any]:
@@ -217,3 +269,49 @@ def test_a_task_may_take_anything_but_must_take_the_site() -> None:
     assert from_mapping(given(own(Open), {"name": "ward-0", "data": {"x": 1}})).sites["w/ward-0"].source == {"x": 1}
     found = mistakes(own(Roomless), {"name": "ward-0"})
     assert list(found) == ["task.kind"] and "def data(self, site, ...)" in found["task.kind"]
+
+
+def test_a_way_of_scaling_that_is_none_is_told_of_a_task_of_ones_own_too() -> None:
+    assert from_mapping(given(own(Scaled, standardise="federated"), {"name": "ward-0"})).task.standardise == "federated"
+    said = mistakes(own(Scaled, standardise="federatd"), {"name": "ward-0"})
+    assert said == {
+        "task.standardise": "is 'federatd' (did you mean 'federated'? allowed: none, site, federated)",
+    }
+    assert set(mistakes({"kind": "heart_disease", "standardise": "federatd"}, {"name": "cleveland"})) == {
+        "task.standardise"
+    }
+
+
+def test_a_field_that_is_called_kind_would_stand_for_the_class_and_is_refused() -> None:
+    for task in (own(Doubly), Doubly(), Doubly):
+        [(place, said)] = mistakes(task, {"name": "a"}).items()
+        assert place == "task.kind" and "Doubly has a field 'kind'" in said and "another name" in said
+
+
+def test_records_within_a_task_are_no_kinds() -> None:
+    task = Nested(net=Net(3), more=(Net(4), Net(5)))
+    config = from_mapping(given(task, {"name": "ward-0"}))
+    assert config.task == task
+    assert config.resolved["task"] == own(Nested, net={"width": 3}, more=[{"width": 4}, {"width": 5}]) | {
+        "num_wards": 2,
+        "hidden": 8,
+    }
+    assert from_mapping(config.resolved).task == task
+
+
+def test_fields_that_are_called_as_methods_are_none() -> None:
+    config = from_mapping(
+        given(own(Named), {"name": "anybody"}, stopping={"metric": "mae", "mode": "min", "patience": 3})
+    )
+    node = survey(config)["w/anybody"]
+    assert (node.num_train, node.note) == (None, None)
+
+
+def test_the_sites_own_key_is_no_argument() -> None:
+    said = mistakes(own(Keyed), {"name": "ward-0", "data": {"key": "ward-1"}})
+    assert list(said) == ["task.kind"] and said["task.kind"].startswith("Keyed.data takes 'key': in the YAML")
+
+
+def test_an_instance_of_no_dataclass_is_told() -> None:
+    [(place, said)] = mistakes(Fieldless(), {"name": "a"}).items()
+    assert place == "task" and said.startswith("is an instance of Fieldless, which is no dataclass: ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, UserDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import torch
 from small_runs import config_of, go, hub
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_sequence
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from hierfl.errors import ConfigError, SiteFailed
-from hierfl.learning.batches import Feed, drawn, in_order
+from hierfl.learning.batches import Feed, drawn, in_order, moved
 from hierfl.learning.task import Prediction, SiteData
 
 CPU = torch.device("cpu")
@@ -156,3 +156,38 @@ def test_a_whole_run_has_the_same_bits_with_processes_that_work_ahead(tmp_path: 
         digests.add(ran.digest)
         assert ran.summary["nodes"]["world"]["num_test"] == 14
     assert len(digests) == 1
+
+
+META = torch.device("meta")
+"""Stands for a GPU: what is there is not on the CPU."""
+
+
+class Graph:
+    """What moves itself, as graphs of other libraries do; `to` gives it back as it is where it is there already."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def to(self, device: torch.device) -> Graph:
+        return self if self.x.device == device else Graph(self.x.to(device))
+
+
+def test_tensors_in_mappings_of_any_class_and_in_what_moves_itself_are_moved() -> None:
+    batch = UserDict(x=torch.ones(3), deep=[UserDict(y=torch.ones(2))], name="a")
+    there = moved(batch, META)
+    assert type(there) is UserDict and there["x"].device == META and there["deep"][0]["y"].device == META
+    assert there["name"] == "a" and batch["x"].device == CPU, "the caller's own is left alone"
+    assert moved({"g": Graph(torch.ones(3))}, META)["g"].x.device == META
+    packed = moved(pack_sequence([torch.ones(3), torch.ones(2)]), META)
+    assert isinstance(packed, PackedSequence) and packed.data.device == META and packed.batch_sizes.device == CPU
+
+
+@pytest.mark.parametrize("make", [UserDict, dict], ids=["UserDict", "dict"])
+def test_a_copy_shares_no_memory_whatever_holds_it(make: Any) -> None:
+    batch = make(x=torch.ones(3), a=np.ones(3), g=Graph(torch.ones(3)), p=pack_sequence([torch.ones(2)]))
+    copy = moved(batch, CPU, copy=True)
+    assert type(copy) is type(batch)
+    for one in (copy["x"], copy["a"], copy["g"].x, copy["p"].data):
+        one *= 2
+    assert all(float(one[0]) == 1.0 for one in (batch["x"], batch["a"], batch["g"].x, batch["p"].data))
+    assert moved(batch, CPU)["x"] is batch["x"], "nothing is copied that need not be"

@@ -17,6 +17,7 @@ from hierfl.errors import SiteFailed, UpdateRefused
 from hierfl.learning import training
 from hierfl.learning.contract import checked_model
 from hierfl.learning.flat import FlatModel
+from hierfl.learning.local import unmatched
 from hierfl.learning.measuring import measure
 from hierfl.learning.task import Prediction
 
@@ -213,6 +214,16 @@ def test_a_buffer_of_two_names_is_one() -> None:
     bound.module[1].shared.add_(1.0)  # type: ignore[index, operator, union-attr]
     assert torch.equal(bound.module[2].shared, torch.full((2,), 3.0))  # type: ignore[index, arg-type, union-attr]
     assert bound.module.state_dict().keys() == {spec.name for spec in bound.layout.tensors} | aliases.keys()
+
+
+def test_a_tensor_of_two_names_is_found_by_each() -> None:
+    module: Any = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5))
+    module[1].weight = module[0].weight
+    bound = FlatModel(module)
+    assert bound.layout.names == {"0.weight": ["0.weight", "1.weight"], "1.bias": ["1.bias"]}
+    assert bound.parts.named(["1.*"]).all() and bound.parts.named(["0.*"]).sum() == 15
+    assert unmatched(["1.weight", "0.*"], bound.layout) == ""
+    assert unmatched(["2.weight"], bound.layout).startswith("no tensor of the model is named like '2.weight'")
 
 
 def test_a_buffer_that_is_in_the_state_by_one_of_its_names_is_loaded() -> None:

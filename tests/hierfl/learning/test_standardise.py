@@ -145,3 +145,11 @@ def test_needs_a_tensor_dataset_of_float_rows():
         feature_matrix(SiteData(whole, whole))
     with pytest.raises(DataError, match="2 columns, the federation's have 3"):
         apply(site([[1, 2]], []), np.zeros(3), np.ones(3))
+
+
+def test_data_without_samples_may_be_a_plain_list():
+    full = site([[0, 1], [2, 5]], [[1, 1]])
+    assert feature_matrix(SiteData([], full.test)).size == 0
+    assert Moments.of(feature_matrix(SiteData([], full.test))) + Moments() == Moments()
+    scaled = apply(SiteData(full.train, []), np.array([1.0, 1.0]), np.array([1.0, 2.0]))
+    assert scaled.train.tensors[0].tolist() == [[-1, 0], [1, 2]] and scaled.test == []
