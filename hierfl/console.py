@@ -58,11 +58,11 @@ class Watch(Whereabouts):
         return self.story(self.record().get("resume", ""))
 
     def record(self) -> dict[str, str]:
-        """Say for machines where the run is and, if it has a commit, which command goes on with it."""
+        """Say for machines where the run is and, if it has begun or has a commit, which command goes on with it."""
         if self.run_dir is None:
             return {}
         words = shlex.join([*self.way_on, str(self.run_dir), *(self.words or ())])
-        way = {"resume": f"{command('hierfl')} {words}"} if self.committed() is not None else {}
+        way = {"resume": f"{command('hierfl')} {words}"} if self.has_begun or self.committed() is not None else {}
         return {"run_dir": str(self.run_dir), **way}
 
 

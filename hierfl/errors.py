@@ -163,6 +163,8 @@ class Fenced(OutputError):
 class Overtaken(OutputError):
     """The process that led the run went on while it was being taken up: take it up from where it is now."""
 
+    exit_code = 3
+
 
 class LinkError(HierflError):
     """The other side of a link cannot be reached, is not who it should be, or says what it may not."""

@@ -225,7 +225,10 @@ def _leg(left: Reopened, monitors: Sequence[Monitor], opened: Opened) -> Mapping
     except Amended:
         is_over = False
         raise
-    except (Fenced, Overtaken) as error:
+    except Overtaken:
+        voice.let_go()  # it has not begun, and has nothing to tell of the run
+        raise
+    except Fenced as error:
         voice.let_go()
         voice.end("fenced", error=str(error))
         raise
@@ -258,7 +261,10 @@ def _hold(left: Reopened, lead: Lead) -> None:
     except OSError:
         return  # it is said that the journal cannot be read
     if fenced or commits.stamp(left.folder.path) != left.stamp:
-        raise Overtaken(f"{left.folder.path} has gone on while it was being taken up; take it up once more")
+        said = f"{left.folder.path} has gone on while it was being taken up; take it up once more"
+        way = "leave it to that one, change it as it goes on (`hierfl amend`), or wait for its end (--standby)"
+        other = lead.other()
+        raise Overtaken(said + (f", or, if {other}, is at work on it, {way}" if other else ""))
 
 
 def _try_folder(run_dir: Path) -> None:

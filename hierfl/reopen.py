@@ -22,6 +22,7 @@ from hierfl.errors import ConfigError, OutputError, Problem
 from hierfl.learning import optimizers, schedules
 from hierfl.learning.state import Layout
 from hierfl.learning.stopping import Progress
+from hierfl.monitor.words import plural
 from hierfl.provenance import task_code
 from hierfl.rundir import Origin, RunDir
 
@@ -86,6 +87,11 @@ def reopened(
         stamp = commits.stamp(folder.path)
         saved, spoilt = checkpoint.newest(folder.path)
         config = _config(folder, overrides, origin, before, saved.rounds_done if saved is not None else 0)
+        if to_train and saved is None and (done := folder.summary().get("rounds")):
+            raise OutputError(
+                f"{run_dir} has done {plural(done, 'round')}, says its summary.json, and has no checkpoint left to go"
+                " on from: start the run anew with `hierfl run` (its model.safetensors stays as it is)"
+            )
         if saved is not None and saved.elsewhere and not elsewhere:
             raise OutputError(
                 f"the model of {run_dir} lies with the members of a hub without a centre"

@@ -364,6 +364,11 @@ class Rounds:
         self._tell_statistics()
         for warning in filter(None, (*self.left.warnings, replaced)):
             self.voice.emit(Notice(self._now(), "warning", "", warning))
+        if self.lead.before:
+            said = (
+                f"{self.lead.before}, has led this run and did not say that it ended: if it is at work still, it ends"
+            )
+            self.voice.emit(Notice(self._now(), "info", "", said))
         for level, said in self.journal.story():
             self.voice.emit(Notice(self._now(), level, "", said))
         if kept is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from hierfl.errors import DataError, Fenced, Overtaken, RoundFailed, SiteFailed, UpdateRefused
 from hierfl.journal.store import Store
-from tiers.lease import FAILED, FINISHED, LEFT, Lease
+from tiers.lease import FAILED, FINISHED, LEADS, LEFT, Lease
 
 __all__ = ["Lead", "leading"]
 
@@ -31,8 +31,9 @@ class Lead:
     """One process's hold on a run. `store`: None where no journal is kept, and nobody else can know of it.
 
     `epoch`: the number that it has claimed, 0 for none. `failure`: why none could be claimed; the run goes on as one
-    without a journal does. `holds`: is asked before and after a number is claimed, and raises where the run is not to
-    be gone on with. `lost`: is called, in a thread of its own, once another process is known to lead.
+    without a journal does. `before`: who had led the run and did not say that it had ended; empty if nobody had.
+    `holds`: is asked before and after a number is claimed, and raises where the run is not to be gone on with. `lost`:
+    is called, in a thread of its own, once another process is known to lead.
     """
 
     def __init__(self, store: Store | None = None, epoch: int = 0, lease_s: float = 1.0, failure: str = "") -> None:
@@ -42,6 +43,7 @@ class Lead:
         self.tells: Callable[[], Mapping[str, Any]] = dict
         self.holds: Callable[[], None] = lambda: None
         self.lost: Callable[[], None] = lambda: None
+        self.before = ""
         self._lease = Lease(epoch, f"{socket.gethostname()}:{os.getpid()}", lease_s=lease_s)
         self._lease_s = lease_s
         self._renewed_s = time.monotonic()
@@ -71,6 +73,7 @@ class Lead:
             return
         assert self.store is not None
         self.holds()
+        self.before = self.other()
         try:
             epoch = self.store.epoch() + 1
             self.store.claim(epoch)
@@ -85,6 +88,16 @@ class Lead:
             self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
             self._thread.start()
         self.holds()
+
+    def other(self) -> str:
+        """Name who has claimed the run last and says that it leads; empty if this process has, or none says so."""
+        try:
+            newest = self.store.epoch() if self.store is not None else self.epoch
+            content = self.store.lease(newest) if self.store is not None and newest != self.epoch else None
+            lease = Lease.read(content) if content is not None else None
+        except (OSError, ValueError):
+            return ""
+        return f"{lease.holder}, number {lease.epoch}" if lease is not None and lease.state == LEADS else ""
 
     def heed(self) -> None:
         """Errors: Fenced if it is known that another process leads now; one that has hung asks before it goes on."""
@@ -142,10 +155,9 @@ class Lead:
         return self._lease
 
     def _fenced(self) -> Fenced:
-        return Fenced(
-            f"another process has taken this run up meanwhile: this one, number {self.epoch}, ends, and what it does"
-            " counts no more"
-        )
+        said = f"another process has taken this run up meanwhile: this one, number {self.epoch}, ends, and what it does"
+        other = self.other()
+        return Fenced(f"{said} counts no more" + (f"; {other}, goes on with it" if other else ""))
 
 
 @contextlib.contextmanager

@@ -28,7 +28,6 @@ class Caller(Whereabouts):
 
     def __init__(self, progress: bool | AfterRound = False) -> None:
         super().__init__()
-        self.has_begun = False
         self._progress = progress
         self._measured: Mapping[str, Scalars] = {}
 
@@ -44,7 +43,7 @@ class Caller(Whereabouts):
         """Take one record."""
         super().on(record)
         if isinstance(record, RunStarted) and self.run_dir is not None:
-            self.has_begun, self.run_dir = True, self.run_dir.absolute()
+            self.run_dir = self.run_dir.absolute()
         elif isinstance(record, Notice) and self._progress is not True:
             where = f"{record.node}: " if record.node else ""
             LOG.log(_LEVELS[record.level], "%s%s", where, record.message)

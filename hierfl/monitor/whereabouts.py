@@ -14,9 +14,10 @@ __all__ = ["Whereabouts"]
 
 @dataclass
 class Whereabouts:
-    """A monitor that remembers the run's folder."""
+    """A monitor that remembers the run's folder; `has_begun`: the run has, in this process."""
 
     run_dir: Path | None = None
+    has_begun: bool = False
 
     def on(self, record: Record) -> None:
         """Take one record."""
@@ -25,7 +26,7 @@ class Whereabouts:
         if isinstance(record, RunEnded) and self.run_dir is None and "run_dir" in record.summary:
             self.run_dir = Path(record.summary["run_dir"])  # it has ended before it began
         if isinstance(record, RunStarted):
-            self.run_dir = Path(record.run_dir)
+            self.run_dir, self.has_begun = Path(record.run_dir), True
 
     def close(self) -> None:
         """Hold nothing, close nothing."""
@@ -37,10 +38,11 @@ class Whereabouts:
         return latest(self.run_dir) if self.run_dir is not None else None
 
     def story(self, way: str) -> str:
-        """Say how to go on, `way` of a run that has a commit; empty where the run has not begun."""
+        """Say how to go on, `way` of a run that has begun or has a commit; empty where there is none."""
         if self.run_dir is None:
             return ""
         commit = self.committed()
         if commit is None:
-            return f"no round was committed yet; what happened is in {self.run_dir}"
+            what = f"no round was committed yet; what happened is in {self.run_dir}"
+            return f"{what}; go on with: {way}" if self.has_begun else what
         return f"the last commit is {commit}; go on with: {way}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import go, hub
+from small_runs import Listener, go, hub
 
 from hierfl import checkpoint, commits
 from hierfl.checkpoint import Checkpoint
@@ -17,6 +19,7 @@ from hierfl.errors import ConfigError, DataError, Fenced, Overtaken, RuntimeUnav
 from hierfl.journal import Lead, LocalStore, Store, Writer, leading, open_store
 from hierfl.learning.state import Layout, ModelState
 from hierfl.lifecycle import go_on, resume
+from hierfl.monitor.records import Notice, RunEnded
 from hierfl.reopen import reopened
 from hierfl.standby import Standby, see, watched
 from tiers.journal import Barrier, GaveUp, Head, join
@@ -110,6 +113,22 @@ def test_who_was_succeeded_hears_of_it_at_the_next_renewal(store: Store) -> None
     finally:
         second.close()
     assert heard == ["first"]
+
+
+def test_who_else_leads_is_named(store: Store) -> None:
+    me = f"{socket.gethostname()}:{os.getpid()}"
+    first = Lead.take(store, 60.0)
+    assert (first.before, first.other()) == ("", "")
+    second = Lead.take(store, 60.0)
+    assert (second.before, second.other()) == (f"{me}, number 1", "")
+    with pytest.raises(Fenced, match=rf"counts no more; {me}, number 2, goes on with it$"):
+        first.check()
+    second.close(LEFT, "it was stopped")
+    assert first.other() == ""
+    third = Lead.take(store, 60.0)
+    assert third.before == "", "it has said that it left"
+    third.close()
+    first.close()
 
 
 def test_one_that_hung_asks_before_it_goes_on(tmp_path: Path) -> None:
@@ -243,8 +262,11 @@ def test_a_run_that_went_on_while_it_was_taken_up_is_left_alone(tmp_path: Path) 
     before = (ran.folder / "summary.json").read_bytes()
     with reopened(ran.folder) as left:
         (ran.folder / "checkpoints" / "later-3").rename(ran.folder / "checkpoints" / "round-000003")
-        with pytest.raises(Overtaken, match="take it up once more"):
-            go_on(left)
+        LocalStore(ran.folder / "journal").put_lease(1, Lease(1, "vm:7").write())
+        heard = Listener()
+        with pytest.raises(Overtaken, match="take it up once more, or, if vm:7, number 1, is at work on it") as caught:
+            go_on(left, [heard])
+        assert caught.value.exit_code == 3 and not heard.of(RunEnded), "it has nothing to tell of the run's end"
     assert LocalStore(ran.folder / "journal").epoch() == 1, "who leads it is left alone, too"
     assert (ran.folder / "summary.json").read_bytes() == before
     assert resume(ran.folder)["model_digest"] == ran.digest
@@ -302,3 +324,16 @@ def test_half_a_lease_is_no_lease_and_no_error(tmp_path: Path) -> None:
     assert see(store, 2) == Seen(1, None, 2)
     store.put_lease(1, Lease(1, "a").write()[:9])
     assert see(store) == Seen(1)
+
+
+def test_who_takes_a_run_up_that_another_process_may_lead_says_so(tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE)
+    journal = LocalStore(ran.folder / "journal")
+    told = "vm:7, number {}, has led this run and did not say that it ended: if it is at work still, it ends"
+    for rounds, state in ((5, LEADS), (6, LEFT)):
+        newest = journal.epoch()
+        journal.put_lease(newest, Lease(newest, "vm:7", state=state).write())
+        heard = Listener()
+        resume(ran.folder, [f"federation.rounds={rounds}"], [heard])
+        said = [record.message for record in heard.of(Notice) if "vm:7" in record.message]
+        assert said == ([told.format(newest)] if state == LEADS else [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -124,6 +125,17 @@ def test_a_run_that_goes_on_at_the_last_moment_is_given_back_to_nobody(
     with reopened(led.run_dir) as left, pytest.raises(Overtaken, match="take it up once more"):
         go_on(left)
     assert Lease.read(led.store.lease(led.leader.epoch + 1) or b"").state == LEFT
+
+
+def test_a_run_without_a_checkpoint_left_is_not_begun_again_in_silence(tmp_path: Path) -> None:
+    ran = go(tmp_path, TREE)
+    before = {
+        path: path.read_bytes() for path in ran.folder.rglob("*") if path.is_file() and "checkpoints" not in path.parts
+    }
+    shutil.rmtree(ran.folder / "checkpoints")
+    with pytest.raises(OutputError, match=r"has done \d rounds, says its summary.json, and has no checkpoint left"):
+        resume(ran.folder, ["federation.rounds=9"])
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_root_whose_port_is_taken_leaves_the_leader_in_peace(tmp_path: Path) -> None:
