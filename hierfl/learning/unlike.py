@@ -2,14 +2,16 @@
 (-9, 999) among the values, a column that was never filled in, words that are others to a category "*". The model would
 learn which site it is from them.
 
-Found in the moments by which the federation standardises anyway: nothing more leaves a site.
+Found in the moments by which the federation standardises anyway, or in those that sites tell of their tables' columns:
+nothing more leaves a site.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from itertools import chain, groupby
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from hierfl.learning.standardise import Moments
 from hierfl.learning.task import IS_MISSING
 
-__all__ = ["Unlike", "asked", "unlike"]
+__all__ = ["Unlike", "asked", "unlike", "unlike_columns"]
 
 FEWEST = 20
 """Records of a site from which on its figures are judged: those of a few say little."""
@@ -70,27 +72,77 @@ def unlike(moments: Mapping[str, Moments], names: object = None) -> dict[str, li
     num_features = len(next(iter(judged.values())).sums) if judged else 0
     if len(judged) < 2 or len(judged) * num_features > MOST:
         return {}
-    means, stds = (np.array(rows) for rows in zip(*map(_mean_and_std, judged.values()), strict=True))
-    counts = np.array([[one.count] for one in judged.values()])
-    is_share = np.array([one.is_indicator for one in judged.values()])
+    called: Sequence[Any] = [f"feature {place}" for place in range(num_features)]
+    if isinstance(names, list | tuple) and len(names) == num_features:
+        called = names
+    return _compared({site: _Figures.of([one]) for site, one in judged.items()}, called, "records")
+
+
+def unlike_columns(told: Mapping[str, Mapping[str, Moments]]) -> dict[str, list[Unlike]]:
+    """Say by site which of its columns depart from the typical site's, as `unlike` does of features.
+
+    `told`: by site, the moments of each column that it tells those of. What the same sites tell is looked at together.
+    """
+    tellers: dict[str, list[str]] = {}
+    for site, columns in told.items():
+        for name, one in columns.items():
+            if one.count >= FEWEST:
+                tellers.setdefault(name, []).append(site)
+    if sum(map(len, tellers.values())) > MOST:
+        return {}
+    together: dict[tuple[str, ...], list[str]] = {}
+    for name, sites in tellers.items():
+        if len(sites) > 1:
+            together.setdefault(tuple(sites), []).append(name)
+    found: dict[str, list[Unlike]] = {}
+    for group, names in together.items():
+        figures = {site: _Figures.of([told[site][name] for name in names]) for site in group}
+        for site, said in _compared(figures, names, "values").items():
+            found.setdefault(site, []).extend(said)
+    return {site: found[site] for site in told if site in found}
+
+
+class _Figures(NamedTuple):
+    """One site's features, each of shape (d,): mean and deviation, 0 of a constant one, how many values they are of,
+    and whether these are as if they were 0 and 1.
+    """
+
+    means: NDArray[np.float64]
+    stds: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    is_share: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, parts: Sequence[Moments]) -> _Figures:
+        """Take the features of moments one after the other; those of as many values at once, which is much faster."""
+        found = []
+        for count, alike in groupby(parts, key=lambda one: one.count):
+            sums, squares = zip(*((one.sums, one.squares) for one in alike), strict=True)
+            whole = Moments(count, tuple(chain.from_iterable(sums)), tuple(chain.from_iterable(squares)))
+            means, stds = whole.mean_and_std()
+            stds[whole.is_constant] = 0.0
+            found.append((means, stds, np.full(len(means), count), np.array(whole.is_indicator)))
+        return cls(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _compared(judged: Mapping[str, _Figures], names: Sequence[Any], what: str) -> dict[str, list[Unlike]]:
+    """Hold the features of sites against each other, those of which there are as many `names`; `what` are counted."""
+    means, stds, counts, is_share = map(np.array, zip(*judged.values(), strict=True))
     is_everywhere = np.all(is_share, axis=0)
     is_number = ~is_everywhere & (2 * (stds > 0.0).sum(axis=0) >= len(judged))
     told = {
         **_unlike_shares(means, stds, counts, is_everywhere),
         **_unlike_numbers(means, stds, counts, is_share, is_number),
     }
-    called: list[Any] = [f"feature {place}" for place in range(num_features)]
-    if isinstance(names, list | tuple) and len(names) == num_features:
-        called = list(names)
     found: dict[str, list[Unlike]] = {}
     for (row, place), typically in sorted(told.items()):
-        site, mean, std, name = list(judged)[row], means[row, place], stds[row, place], str(called[place])
-        records = f"{judged[site].count:,} records"
-        own = f"{mean:.4g} ± {std:.3g}" if std else f"{mean:.4g} in all {records}"
+        site, mean, std, name = list(judged)[row], means[row, place], stds[row, place], str(names[place])
+        counted = f"{counts[row, place]:,} {what}"
+        own = f"{mean:.4g} ± {std:.3g}" if std else f"{mean:.4g} in all {counted}"
         one = Unlike(f"{name} is {own}, typically {typically}")
         if is_everywhere[place] and name.endswith(IS_MISSING):  # of 0 and 1, and here one of them in all records
-            none = f"{name} in none of {records}, typically {typically.removeprefix('1 ')}"
-            one = Unlike(f"{name} in all {records}, and others have it", is_gap=True) if mean else Unlike(none)
+            none = f"{name} in none of {counted}, typically {typically.removeprefix('1 ')}"
+            one = Unlike(f"{name} in all {counted}, and others have it", is_gap=True) if mean else Unlike(none)
         found.setdefault(site, []).append(one)
     return found
 
@@ -152,9 +204,3 @@ def _typical(values: _Table, varies: NDArray[np.bool_], at: NDArray[np.bool_]) -
     medians = np.zeros(values.shape[1])
     medians[at] = np.nanmedian(np.where(varies, values, np.nan)[:, at], axis=0)
     return np.broadcast_to(medians, values.shape)
-
-
-def _mean_and_std(moments: Moments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give mean and deviation, 0 for a constant feature."""
-    mean, std = moments.mean_and_std()
-    return mean, np.where(moments.is_constant, 0.0, std)

@@ -22,7 +22,7 @@ from hierfl.learning.operating import THRESHOLD, at_thresholds, threshold_of
 from hierfl.learning.own_metrics import CLASSES, MAX_OWN, figure_of, own_among
 from hierfl.learning.patients import knows_patients
 from hierfl.learning.standardise import Moments
-from hierfl.learning.unlike import asked, unlike
+from hierfl.learning.unlike import asked, unlike, unlike_columns
 from hierfl.monitor.records import Scalars
 from hierfl.monitor.words import few, plural
 from hierfl.runtime.counted import Counted
@@ -120,8 +120,14 @@ class Survey:
         return reduce(add, self._moments().values(), Moments())
 
     def compare(self) -> None:
-        """Warn of sites whose features are not what the others call so; of those alone that were not there before."""
-        for path, differing in unlike(self._moments(), getattr(self._task, "inputs", None)).items():
+        """Warn of sites whose features are not what the others call so; of those alone that were not there before.
+
+        Where no moments are told, for nothing is trained or standardised, the columns are judged that sites tell of.
+        """
+        moments = self._moments()
+        inputs = getattr(self._task, "inputs", None)
+        found = unlike(moments, inputs) if moments else unlike_columns(self._columns())
+        for path, differing in found.items():
             for warning in asked(differing) if path not in self._known else ():
                 self._scribe.notice("warning", path, warning)
 
@@ -131,6 +137,14 @@ class Survey:
             path: item.moments
             for path, item in self.inventories.items()
             if item.moments is not None and self._sites[path].standardises
+        }
+
+    def _columns(self) -> dict[str, dict[str, Moments]]:
+        """Give the moments of the columns that sites tell of their tables, by site; of none that keeps them back."""
+        return {
+            path: {name: column.moments for name, column in item.statistics.columns.items() if column.moments.count}
+            for path, item in self.inventories.items()
+            if item.statistics is not None
         }
 
     def absent(self, hub: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import hierfl
 from hierfl.cli import app
 from hierfl.errors import DataError, OutputError
 from hierfl.learning.standardise import feature_matrix
+from hierfl.monitor.records import Notice
 from hierfl.monitor.report import write_report
 from hierfl.monitor.statistics import read_statistics
 from hierfl.tasks.heart_disease import HeartDisease
@@ -80,6 +82,23 @@ def test_the_table_in_the_documentation_is_what_is_told(tmp_path: Path) -> None:
     assert lines[0] == ["", *(path.rpartition("/")[2] for path in read.nodes)]
     for name, *row in lines[2:6]:
         assert row == cells[name]
+
+
+@pytest.mark.parametrize("standardise", ["federated", "none"])
+@pytest.mark.parametrize("only", [True, False])
+def test_who_has_another_unit_is_warned_of_once_whatever_tells_it(tmp_path: Path, only: bool, standardise: str) -> None:
+    """By the statistics where no moments are told, for nothing is trained or scaled by them."""
+    for name, factor in (("a", 1.0), ("b", 88.4), ("c", 1.0)):
+        random = np.random.default_rng(ord(name))
+        table = {"creatinine": random.normal(1.0, 0.25, 100) * factor, "y": np.arange(100) % 2}
+        pq.write_table(pa.table(table), tmp_path / f"{name}.parquet")
+    sites = hub("world", *(site(name, path=str(tmp_path / f"{name}.parquet")) for name in "abc"))
+    task = {"kind": "parquet", "features": ["creatinine"], "label": "y", "standardise": standardise}
+    ran = go(tmp_path / "runs", sites, task, statistics={"only": only})
+    [(path, said)] = [(one.node, one.message) for one in ran.monitor.of(Notice) if one.level == "warning"]
+    assert path == "world/b" and re.match(
+        r"creatinine is [89]\d\.\d+ ± 2.*, typically 1\.\d+ ± 0\.2.* in the same unit", said
+    )
 
 
 def test_a_run_that_trains_tells_them_too_and_has_the_same_bits(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hierfl.learning import unlike as module
 from hierfl.learning.standardise import Moments
-from hierfl.learning.unlike import FEWEST, Unlike, asked, unlike
+from hierfl.learning.unlike import FEWEST, Unlike, asked, unlike, unlike_columns
 
 NAMES = ["height", "temperature", "age", "smokes", "sex=f", "sex=*"]
 
@@ -26,6 +26,16 @@ def table(seed: int, num: int = 200) -> NDArray[np.float64]:
 def found(*tables: NDArray[np.float64], names: Any = NAMES) -> dict[str, list[str]]:
     told = unlike({site: Moments.of(one, wide=True) for site, one in zip("abcdef", tables, strict=False)}, names)
     return {site: [one.said for one in differing] for site, differing in told.items()}
+
+
+def column(values: NDArray[np.float64]) -> Moments:
+    return Moments.of(values[:, np.newaxis], wide=True)
+
+
+def columns(*tables: NDArray[np.float64], names: Any = NAMES) -> dict[str, dict[str, Moments]]:
+    """Take the same records column by column, as statistics tell them."""
+    by_name = [dict(zip(names, map(column, one.T), strict=True)) for one in tables]
+    return dict(zip("abcdef", by_name, strict=False))
 
 
 def metres(x: NDArray[np.float64]) -> None:
@@ -97,6 +107,7 @@ def test_what_is_not_the_same_is_told_of_the_one_site_in_which_it_is_not(
     told = found(*tables)
     assert list(told) == ["c"] and len(told["c"]) == 1 and told["c"][0].startswith(said), told
     assert found(*tables, names=None)["c"][0].startswith("feature ")
+    assert unlike_columns(columns(*tables)) == {"c": [told["c"][0].replace(" records,", " values,")]}
     assert found(*tables, names=7) == found(*tables, names=None), "a task's key of that name may be anything"
 
 
@@ -161,6 +172,23 @@ def test_what_whole_sites_have_is_told_of_one_alone_and_not_where_each_has_its_o
     teaching = [np.full((100, 1), value) for value in (0.0, 1.0, 0.0, 0.0, 1.0)]
     assert found(*teaching, names=["teaching"]) == {}
     assert list(found(*teaching[:4], names=["teaching"])) == ["b"]
+    assert unlike_columns(columns(*is_of_site, names=list("wxyz"))) == {}
+
+
+def test_columns_are_judged_by_what_is_told_of_each() -> None:
+    """One site keeps a column back, one has gaps in it, one has few values; another column two sites alone have."""
+    told = columns(*(table(seed) for seed in range(5)))
+    del told["a"]["height"]
+    told["b"]["height"] = column(table(1)[:150, 0])
+    told["d"]["height"] = column(table(3)[: FEWEST - 1, 0] / 100)
+    assert unlike_columns(told) == {}
+    told["c"]["height"] = column(table(2)[:, 0] / 100)
+    told["a"]["weight"], told["b"]["weight"] = column(table(0)[:, 1]), column(table(1)[:, 1] * 1000)
+    said = unlike_columns(told)
+    assert [(path, [one.said.partition(" ")[0] for one in what]) for path, what in said.items()] == [
+        *(("a", ["weight"]), ("b", ["weight"]), ("c", ["height"]))
+    ]
+    assert said["c"][0].said.startswith("height is 1.6") and ", typically 170" in said["c"][0].said
 
 
 def test_a_column_without_a_value_at_a_site_is_told_as_that_with_a_way_out() -> None:
@@ -185,3 +213,6 @@ def test_so_many_figures_that_the_start_would_wait_are_not_looked_through(monkey
     assert len(found(*tables)) == 2
     monkeypatch.setattr(module, "MOST", 11)
     assert found(*tables) == {}
+    assert unlike_columns(columns(*tables)) == {}
+    monkeypatch.setattr(module, "MOST", 12)
+    assert len(unlike_columns(columns(*tables))) == 2
