@@ -25,6 +25,7 @@ from hierfl.runtime.specs import passes_up
 from hierfl.runtime.survey import patients_of
 from hierfl.summary import idle_nodes, simulated, unmixed, wide_adapters
 from hierfl.tree import handed_out, not_kept
+from hierfl.untested import untested
 from scheduler.participations.all import All
 from tiers.federation import Hub, parent
 
@@ -82,12 +83,14 @@ def begun(
     time_s: float,
     first_round: int,
 ) -> Iterator[Record]:
-    """Say what a person should know of a run as its first round begins, and who has nothing to train on."""
+    """Say what a person should know of a run as its first round begins, and who has nothing to train or to test on."""
     for path, level, what in foretold(config, counted_on(config, num_samples, patients_of(inventories))):
         yield Notice(time_s, level, path, what)
     for path, level, why in idle_nodes(config, epoch, inventories, num_samples):
         yield NodesChanged(time_s, (path,), "skipped", first_round)
         yield Notice(time_s, level, path, why)
+    for path, level, what in untested(config, epoch, inventories):
+        yield Notice(time_s, level, path, what)
     for warning in filter(None, (wide_adapters(layout), unmixed(config, inventories))):
         yield Notice(time_s, "warning", "", warning)
 

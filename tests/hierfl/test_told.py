@@ -1,5 +1,5 @@
 """What is said before the first round: of strategies that count on plain steps of SGD where sites take others, and of
-keys for Ray where there is none.
+keys for Ray where there is none, and of sites that have nothing to test on.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import pytest
 from small_runs import config_of, go, hub, site
 
 from hierfl.config.document import field_docs
+from hierfl.config.membership import epochs
 from hierfl.config.schema import DeviceGroup, Runtime
 from hierfl.link.served import as_served
 from hierfl.monitor.records import Notice
+from hierfl.runtime.jobs import Inventory
 from hierfl.told import OF_RAY, doubts, for_ray
+from hierfl.untested import untested
 from hierfl.validation import told_of
 
 ADAM = {"optimizer": "adam"}
@@ -96,3 +99,55 @@ def test_on_ray_nothing_is_said_of_them_nor_where_none_is_set(tmp_path: Path) ->
 def test_these_are_the_keys_whose_words_say_that_they_are_for_ray(cls: type) -> None:
     of_ray = [name for name, said in field_docs(cls).items() if said.startswith("ray")]
     assert [name for name in of_ray if name != "site_timeout_s"] == list(OF_RAY[cls])
+
+
+BARE = {"test": 0}
+ALL_ASKED = {
+    "evaluation": {"operating_point": {"sensitivity": 0.9}},
+    "stopping": {"metric": "auc", "patience": 1},
+}
+
+
+def of_tests(folder: Path, *members: Any, **top: Any) -> list[tuple[str, str, str]]:
+    """Run a federation, and give what is said of records to test on."""
+    ran = go(folder, hub("world", *members), **top)
+    told = [(one.level, one.node, one.message) for one in ran.monitor.of(Notice)]
+    return [one for one in told if "test records" in one[2]]
+
+
+def test_sites_that_have_nothing_to_test_on_are_named_once(tmp_path: Path) -> None:
+    told = of_tests(tmp_path / "one", "a", hub("up", "b", site("c", **BARE)))
+    assert told == [("info", "world", "world/up/c has no test records and is not measured")]
+    beside = site("e", role="evaluation", **BARE), site("s", role="statistics", **BARE)
+    told = of_tests(tmp_path / "two", site("a", **BARE), "b", *beside)
+    assert told == [("info", "world", "world/a, world/e have no test records and are not measured")]
+    assert of_tests(tmp_path / "off", site("a", **BARE), "b", evaluation={"every": 0}) == []
+    assert of_tests(tmp_path / "told", site("a", **BARE), "b", statistics={"only": True}) == []
+    pooled = of_tests(tmp_path / "pooled", site("a", **BARE), "b", baseline="pooled")
+    assert pooled == [("info", "world", "world/a has no test records and is not measured")]
+
+
+def test_where_no_site_has_anything_to_test_on_it_is_said_what_is_missing(tmp_path: Path) -> None:
+    bare = site("a", **BARE), site("b", **BARE)
+    way = "; let the task's data have some to test on, or leave measuring out (evaluation.every: 0)"
+    [told] = of_tests(tmp_path / "plain", *bare)
+    assert told == ("warning", "world", f"no site has test records: there are no metrics{way}")
+    [(_, _, said)] = of_tests(tmp_path / "asked", *bare, **ALL_ASKED)
+    assert "no metrics, no threshold (evaluation.operating_point), no auc to stop by, so that patience" in said
+    [(_, _, said)] = of_tests(tmp_path / "beside", *bare, site("e", role="evaluation"))
+    assert said.startswith("no site but those of role: evaluation has test records: there are no metrics but theirs;")
+    [(_, _, said)] = of_tests(tmp_path / "later", *bare, {**site("d"), "joins_at": 2})
+    assert said.startswith("no site has test records so far: ")
+    wide = {"kind": "breast_cancer", "num_sites": 1, "test_fraction": 0}
+    [(_, _, said)] = of_tests(tmp_path / "drawn", "site-0", task=wide)
+    assert "; let task.test_fraction be above 0, or" in said
+
+
+def test_of_ten_thousand_sites_without_test_records_a_few_are_named(tmp_path: Path) -> None:
+    root = {"name": "world", "members": {"count": 10_000, "name": "s{i}"}}
+    config = config_of(tmp_path, root)
+    counted = {path: Inventory(path, 10, int(path.endswith("s9"))) for path in config.sites}
+    counted["world/s0"] = Inventory("world/s0", 0, 0, error="it is not there")
+    [(_, _, said)] = untested(config, epochs(config)[0], counted)
+    named = ", ".join(f"world/s{place}" for place in range(1, 6))
+    assert said == f"{named} and 9993 more have no test records and are not measured"
