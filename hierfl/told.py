@@ -11,6 +11,7 @@ from hierfl.config.membership import Epoch
 from hierfl.config.places import join
 from hierfl.config.schema import DeviceGroup, RunConfig, Runtime
 from hierfl.config.values import plain
+from hierfl.doubles import doubles
 from hierfl.errors import DataError
 from hierfl.kinds import name_of, nearest
 from hierfl.learning.local import adds_up
@@ -66,7 +67,7 @@ MANY = 1_000_000
 def foretold(config: RunConfig, num_samples: Mapping[str, int | None]) -> Iterator[tuple[str, str, str]]:
     """Say what a person should know of a run before it trains: path, level of the notice, and what."""
     yield from simulated(config)
-    for path, what in doubts(config).items():
+    for path, what in (*doubts(config).items(), *doubles(config).items()):
         yield path, "warning", what
     privacy = planned(config, num_samples)
     told = for_ray(config), handed_out(config), not_kept(config), privacy

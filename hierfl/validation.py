@@ -17,6 +17,7 @@ NOTES = (
         "promises",
         "strategies",
         "runtime",
+        "doubles",
         "compression",
         "shared",
         "statistics",
@@ -36,6 +37,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
     Errors: ConfigError for what cannot be served over links, where it has such, for schedules that torch refuses, and
     for privacy that costs more than its budget.
     """
+    from hierfl.doubles import doubles
     from hierfl.learning.schedules import try_out
     from hierfl.link.served import check_links
     from hierfl.promises import promises
@@ -54,6 +56,7 @@ def told_of(config: RunConfig) -> dict[str, Any]:
         "promises": promises(config),
         "strategies": doubts(config),
         "runtime": for_ray(config),
+        "doubles": doubles(config),
         "compression": sent_small(config),
         "shared": handed_out(config),
         "statistics": records_told(config),

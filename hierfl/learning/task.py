@@ -38,6 +38,7 @@ __all__ = [
     "KnowsSites",
     "NamesMetrics",
     "Prediction",
+    "ReadsFiles",
     "SiteData",
     "Standardised",
     "Tabulates",
@@ -162,6 +163,16 @@ class KnowsSites(Protocol):
 
     def sites(self) -> Sequence[str]:
         """List the keys that `data` accepts."""
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A task that has the same records for sites of any keys where it is given the same files: who has another's by
+    mistake is warned of.
+    """
+
+    def records_at(self, site: str, *_: Any, **source: Any) -> str:
+        """Say where all of a site's records are read, as `data` is called, and open nothing: one place, one answer."""
 
 
 @runtime_checkable

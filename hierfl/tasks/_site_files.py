@@ -15,7 +15,7 @@ from hierfl.kinds import nearest
 from hierfl.tasks._csv import Csv
 from hierfl.tasks._site_table import SiteTable, error_at
 
-__all__ = ["read_table"]
+__all__ = ["place_of", "read_table"]
 
 _ASIDE = (".", "_")
 """With what the names begin of files and folders that programs put aside: .ipynb_checkpoints, _temporary, _SUCCESS."""
@@ -24,6 +24,11 @@ _FORMATS = {".parquet": "parquet", ".arrow": "ipc", ".ipc": "ipc", ".feather": "
 
 _ROW = re.compile(r"(?<=columns, got )(?P<num>\d+): .*")
 """In Arrow's message, a whole row as it stands in the file; an error may be read by others than its hospital."""
+
+
+def place_of(path: str) -> str:
+    """Write where files lie in one way, whichever a path was given in."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def read_table(

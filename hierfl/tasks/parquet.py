@@ -20,7 +20,7 @@ from hierfl.tasks import _classifier as classifier
 from hierfl.tasks import _partition as shards
 from hierfl.tasks._csv import Csv, Decimal, Delimiter, TextEncoding
 from hierfl.tasks._encoding import ANY, LARGEST, Encoding
-from hierfl.tasks._site_files import read_table
+from hierfl.tasks._site_files import place_of, read_table
 from hierfl.tasks._site_table import SiteTable
 
 if TYPE_CHECKING:
@@ -114,6 +114,10 @@ class Parquet:
         table = self._read(site, path, self._dealing, Csv(**csv))
         is_test = self._is_test(site, table, self._owners(table))
         return int((~is_test).sum()), int(is_test.sum())
+
+    def records_at(self, site: str, path: str, **csv: str) -> str:
+        """Say where a site's files lie, all rows of which are its records."""
+        return place_of(path)
 
     def model(self) -> Module:
         """Build a model with one input per feature; one output for a number, one logit for two classes, else C."""

@@ -316,6 +316,7 @@ def test_validate_for_machines(run: FakeRun) -> None:
         "promises": {},
         "strategies": {},
         "runtime": {},
+        "doubles": {},
         "compression": {},
         "shared": {},
         "statistics": {},

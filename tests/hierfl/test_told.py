@@ -1,18 +1,21 @@
-"""What is said before the first round: of strategies that count on plain steps of SGD where sites take others, and of
-keys for Ray where there is none, and of sites that have nothing to test on.
+"""What is said before the first round: of strategies that count on plain steps of SGD where sites take others, of keys
+for Ray where there is none, of sites that have nothing to test on, and of those that have the same data.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_runs import config_of, go, hub, site
 
+from hierfl.config import load
 from hierfl.config.document import field_docs
 from hierfl.config.membership import epochs
 from hierfl.config.schema import DeviceGroup, Runtime
+from hierfl.doubles import doubles
 from hierfl.link.served import as_served
 from hierfl.monitor.records import Notice
 from hierfl.runtime.jobs import Inventory
@@ -151,3 +154,96 @@ def test_of_ten_thousand_sites_without_test_records_a_few_are_named(tmp_path: Pa
     [(_, _, said)] = untested(config, epochs(config)[0], counted)
     named = ", ".join(f"world/s{place}" for place in range(1, 6))
     assert said == f"{named} and 9993 more have no test records and are not measured"
+
+
+TABLES = {"kind": "parquet", "features": ["x"], "label": "y"}
+WARDS = "ward_tasks:Wards"
+
+
+def same(folder: Path, *members: Any, task: Any = WARDS, **top: Any) -> str:
+    """Say which sites have the same data."""
+    return doubles(config_of(folder, hub("world", *members), task, **top)).get("world", "")
+
+
+def test_a_file_that_two_sites_read_is_told_by_validate_and_as_the_run_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{place % 7},{place % 2}\n" for place in range(40)))
+    root = hub("world", site("a", path=f"{tmp_path}/a.csv"), hub("up", site("b", path=f"{tmp_path}/./a.csv")))
+    [(node, said)] = told_of(config_of(tmp_path / "runs", root, TABLES))["doubles"].items()
+    assert node == "world" and said.startswith(f"world/a, world/up/b have the same records ({tmp_path}/a.csv): these")
+    assert "count once for each site, and one may train on what another tests on; unless that is meant" in said
+    ran = go(tmp_path / "runs", root, TABLES)
+    assert [one.level for one in ran.monitor.of(Notice) if (one.node, one.message) == (node, said)] == ["warning"]
+    other = site("a", path="a.csv"), site("b", path="b.csv"), site("c", path="a.csv", role="evaluation")
+    assert same(tmp_path, *other, task=TABLES) == ""
+
+
+def test_a_key_that_two_sites_have_is_told(tmp_path: Path) -> None:
+    twice = hub("us", "cleveland", "long_beach"), hub("hungary", site("budapest", key="cleveland"))
+    for top in ({}, {"baseline": "local"}, {"baseline": "pooled"}):
+        said = same(tmp_path, *twice, task="heart_disease", **top)
+        assert said.startswith(
+            "world/us/cleveland, world/hungary/budapest have the same records (key: cleveland): these"
+        )
+        assert "tests on" not in said, "they are split alike"
+    named = hub("north", "a", site("b", n=12)), hub("south", "a", site("b", n=13))
+    said = same(tmp_path, *named)
+    assert said.startswith("world/north/a, world/south/a have the same records (key: a): these")
+    told = same(tmp_path, site("a", key="x", n=5), site("b", key="x", n=5))
+    assert told.startswith("world/a, world/b have the same records (key: x, n: 5)")
+
+
+def test_what_is_meant_to_have_the_same_data_or_has_not_is_not_told(tmp_path: Path) -> None:
+    x = {"data": {"key": "x"}}
+    assert same(tmp_path, {"name": "a", "split": 3, **x}) == "", "its parts are those of one site"
+    assert same(tmp_path, {"name": "a", "split": 3, **x}, {"name": "b", **x}).startswith("world/a, world/b have")
+    a, b = {"name": "a", **x}, {"name": "b", **x}
+    assert same(tmp_path, a, {**b, "attack": "sign_flip"}) == ""
+    assert same(tmp_path, a, {**b, "role": "evaluation"}) == same(tmp_path, a, {**b, "role": "statistics"}) == ""
+    assert same(tmp_path, {**a, "leaves_at": 2}, {**b, "joins_at": 2}, "c") == "", "one takes the other's place"
+    assert same(tmp_path, {**a, "leaves_at": 3}, {**b, "joins_at": 2}, "c").startswith("world/a, world/b have")
+    assert same(tmp_path, site("a", n=5), site("b", n=5)) == "", "a task of one's own makes of a key what it likes"
+
+
+def test_the_same_path_on_other_machines_is_other_data(tmp_path: Path) -> None:
+    config = config_of(tmp_path, hub("world", hub("up", site("a", path="d.csv")), site("b", path="d.csv")), TABLES)
+    assert doubles(config)
+    kept = replace(config.sites["world/b"], labels=frozenset({"eu"}))
+    assert doubles(replace(config, sites={**config.sites, "world/b": kept})) == {}
+    assert doubles(replace(config, links={"world/up": None})) == {}
+    assert doubles(replace(config, links={"world": None})), "both lie at the one who serves them"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Reads one file for all sites of a ward; of "odd" it does not know where that is."""
+
+    def model(self) -> None: ...
+    def loss(self, model: Any, batch: Any) -> None: ...
+    def predict(self, model: Any, batch: Any) -> None: ...
+    def data(self, site: str, ward: str) -> None: ...
+
+    def records_at(self, site: str, ward: str) -> str:
+        if ward == "odd":
+            raise KeyError(ward)
+        return f"{ward}.xlsx"
+
+
+def test_a_task_of_ones_own_may_say_where_it_reads(tmp_path: Path) -> None:
+    members = [site(f"{ward}-{place}", ward=ward) for ward in ("icu", "odd", "er", "ob", "ent") for place in range(9)]
+    said = same(tmp_path, *members, task={"kind": Shared})
+    assert [said.count(f"({ward}.xlsx)") for ward in ("icu", "er", "ob", "ent", "odd")] == [1, 1, 1, 0, 0]
+    assert "world/icu-4 and 4 more have the same records" in said and "; and 1 more like these: " in said
+
+
+def test_of_ten_thousand_sites_on_the_same_data_a_few_are_named(tmp_path: Path) -> None:
+    members = {"count": 100, "name": "h{i}", "members": {"count": 100, "name": "s{i}"}}
+    config = config_of(tmp_path, {"name": "world", "members": members}, "synthetic")
+    [said] = doubles(config).values()
+    assert len(config.sites) == 10_000 and len(said) < 600 and "; and 97 more like these: " in said
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml")), ids=lambda one: one.stem
+)
+def test_the_federations_that_come_along_have_data_of_their_own(path: Path) -> None:
+    assert doubles(load(path, [])) == {}
