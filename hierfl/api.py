@@ -81,8 +81,8 @@ def validate(config: Config, overrides: Overrides = ()) -> dict[str, Any]:
     """Check a configuration, as `hierfl validate`; start nothing.
 
     Return what `hierfl validate --json` says: name, task, numbers of hubs, sites and tiers, and by node what the rules
-    hold off, what is sent small, and which public data go to whom. Errors: ConfigError, whose `problems` are all
-    mistakes, each with its path in the YAML.
+    hold off, what is sent small, which public data go to whom, and which sites have the same data. Errors:
+    ConfigError, whose `problems` are all mistakes, each with its path in the YAML.
     """
     from hierfl.validation import told_of
 
