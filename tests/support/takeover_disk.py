@@ -30,6 +30,9 @@ class Disk:
             raise FileExistsError(epoch)
         self.claimed.add(epoch)
 
+    def lease(self, epoch: int) -> None:
+        """Nobody's: nothing is renewed here, for the schedule plays all that time does."""
+
     def read(self, segment: int) -> dict[int, memoryview]:
         return {epoch: memoryview(bytes(stream)) for epoch, stream in self.segments.get(segment, {}).items()}
 
