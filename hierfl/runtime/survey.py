@@ -98,14 +98,11 @@ class Survey:
         return not self.busy
 
     def complain(self) -> None:
-        """Name the sites that could not be loaded. Errors: DataError, unless their hub goes on without them, or nothing
-        is to be trained.
+        """Name the sites that could not be loaded, in the tree's order, whichever worker was first to tell. Errors:
+        DataError, unless their hub goes on without them, or nothing is to be trained.
         """
-        bad = {
-            path: item.error + _beside(self._folder, self._sites[path])
-            for path, item in self.inventories.items()
-            if item.error is not None
-        }
+        told = [(path, self.inventories[path].error) for path in self._sites if path in self.inventories]
+        bad = {path: error + _beside(self._folder, self._sites[path]) for path, error in told if error is not None}
         for path in [path for path in bad if self._goes_on or self._tree.hubs[parent(path) or ""].keep_going]:
             self._scribe.changed([path], "failed", self._scribe.shown)
             self._scribe.notice("error", path, f"could not be loaded: {bad.pop(path)}")
