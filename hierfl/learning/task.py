@@ -8,6 +8,7 @@ top of the module: only workers call them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from operator import index
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -240,8 +241,13 @@ class Standardised(Protocol):
 
 def offers(task: object, protocol: Callable[..., Offer]) -> TypeIs[Offer]:
     """Say whether a task has the methods of an optional protocol; a key of its YAML that is called so is none."""
-    methods = [name for name in vars(protocol) if not name.startswith("_")]
-    return all(callable(getattr(task, name, None)) for name in methods)
+    return all(callable(getattr(task, name, None)) for name in _methods(protocol))
+
+
+@cache
+def _methods(protocol: Callable[..., Any]) -> tuple[str, ...]:
+    """List the methods of a protocol by name."""
+    return tuple(name for name in vars(protocol) if not name.startswith("_"))
 
 
 def counted(task: CountsSamples, settings: SiteSettings) -> tuple[int, int]:
