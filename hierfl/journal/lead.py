@@ -91,13 +91,15 @@ class Lead:
 
     def other(self) -> str:
         """Name who has claimed the run last and says that it leads; empty if this process has, or none says so."""
-        try:
-            newest = self.store.epoch() if self.store is not None else self.epoch
-            content = self.store.lease(newest) if self.store is not None and newest != self.epoch else None
-            lease = Lease.read(content) if content is not None else None
-        except (OSError, ValueError):
+        if self.store is None:
             return ""
-        return f"{lease.holder}, number {lease.epoch}" if lease is not None and lease.state == LEADS else ""
+        try:
+            newest = self.store.epoch()
+            content = self.store.lease(newest) if newest != self.epoch else None
+            lease = Lease.read(content or b"")
+        except (OSError, ValueError):  # there is none, or half of it
+            return ""
+        return f"{lease.holder}, number {lease.epoch}" if lease.state == LEADS else ""
 
     def heed(self) -> None:
         """Errors: Fenced if it is known that another process leads now; one that has hung asks before it goes on."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from hierfl.monitor.records import Record, RoundClosed
-from hierfl.monitor.words import count
+from hierfl.monitor.words import count, plural
 
 __all__ = ["Absent", "absent_lines"]
 
@@ -60,7 +60,7 @@ def absent_lines(found: Mapping[str, Any]) -> Iterator[str]:
     for path in order[:_NAMED]:
         said = found[path]
         whom = f"{count(said['members'])} members of {path}" if "members" in said else path
-        rounds = "1 round" if said["rounds"] == 1 else f"{count(said['rounds'])} rounds"
-        yield f"without  {whom} in {rounds}, last in {count(said['last_round'])}: {said['reason']}"
+        rounds = f"{plural(said['rounds'], 'round')}, last in {count(said['last_round'])}"
+        yield f"without  {whom} in {rounds}: {said['reason']}"
     if len(order) > _NAMED:
         yield f"without  {count(len(order) - _NAMED)} more (absent in summary.json)"

@@ -353,10 +353,12 @@ def _beside(folder: Path | None, site: SiteSettings) -> str:
     """Say how to go on where a site's data are looked for here, and lie where the YAML does, in `folder`; else nothing.
     Of which of the words in `source` are paths a task says nothing: one is meant that is there and not here.
     """
+    if folder is None:
+        return ""
     sources = [site.source, *(pooled.source for pooled in site.pools), *(handed.source for handed in site.handed)]
     paths = [value for source in sources for value in source.values() if isinstance(value, str) and value]
-    lie = [path for path in paths if folder and not os.path.exists(path) and os.path.exists(folder / path)]
-    if folder is None or not lie:
+    lie = [path for path in paths if not os.path.exists(path) and os.path.exists(folder / path)]
+    if not lie:
         return ""
     there = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     return f"; {there / lie[0]} does exist here: start the run in {there} (cd {shlex.quote(str(there))})"
